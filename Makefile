@@ -1,0 +1,182 @@
+# libpsg: make help
+VERSION := $(shell sed -n 's/^.define PSG_VERSION_STRING "\(.*\)"/\1/p' include/psg/base.h)
+SOVERSION := $(word 1,$(subst ., ,$(VERSION))).$(word 2,$(subst ., ,$(VERSION)))
+
+CC ?= cc
+AR ?= ar
+CFLAGS ?= -O2 -g
+LDFLAGS ?=
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+BUILD ?= build
+PKG_CONFIG ?= pkg-config
+ARGS ?=
+
+LIBRARIES := openblas lapacke libsodium
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -pedantic
+COMMON := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-math-errno -MMD -MP \
+          -Iinclude -Isrc -Ikernels $(WARNINGS)
+PACKAGE_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
+PACKAGE_LIBS = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
+
+# ---- library: plain sources once, kernels once a real type and instruction set ----
+SOURCES := $(wildcard src/*/*.c)
+KERNELS := $(filter-out kernels/table.c,$(wildcard kernels/*.c))
+ARCH := $(shell $(CC) -dumpmachine | sed 's/-.*//')
+SYSTEM_LIBS := $(if $(filter x86_64,$(ARCH)),-lmvec )-lm -pthread
+ISAS := baseline $(if $(filter x86_64,$(ARCH)),avx2 avx512)
+VECTOR_baseline := -DPSG_VECTOR_BYTES=16
+VECTOR_avx2 := -DPSG_VECTOR_BYTES=32 -mavx2 -mfma
+VECTOR_avx512 := -DPSG_VECTOR_BYTES=64 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512
+REAL_f32 := -DPSG_REAL_IS_F64=0
+REAL_f64 := -DPSG_REAL_IS_F64=1
+VARIANTS := $(foreach isa,$(ISAS),f32_$(isa) f64_$(isa))
+
+KERNEL_OBJECTS := $(foreach v,$(VARIANTS),$(KERNELS:kernels/%.c=$(BUILD)/kernels/%.$(v).o))
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS)
+STATIC := $(BUILD)/libpsg.a
+SHARED := $(BUILD)/libpsg.so.$(VERSION)
+
+.PHONY: all run test bench install uninstall asan tsan ubsan format lint clean dist help
+.DELETE_ON_ERROR:
+
+all: $(STATIC) $(SHARED) $(BUILD)/psg.pc  ## build the static and the shared library
+
+$(BUILD)/src/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(COMMON) -ffp-contract=off $(PACKAGE_CFLAGS) -c $< -o $@
+
+$(BUILD)/kernels/table.o: kernels/table.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(COMMON) -c $< -o $@
+
+# The contraction of a*b+c and the vector width belong to kernels alone.
+define KERNEL_RULE
+$(BUILD)/kernels/%.$(1).o: kernels/%.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS) -O3 $$(COMMON) -Wno-psabi -ffp-contract=fast -fno-trapping-math -DPSG_SUFFIX=$(1) \
+	    $$(REAL_$(firstword $(subst _, ,$(1)))) $$(VECTOR_$(lastword $(subst _, ,$(1)))) -c $$< -o $$@
+endef
+$(foreach v,$(VARIANTS),$(eval $(call KERNEL_RULE,$(v))))
+
+$(STATIC): $(OBJECTS)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(SHARED): $(OBJECTS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libpsg.so.$(SOVERSION) -Wl,-z,relro,-z,now,-z,defs -o $@ $^ \
+	    $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	ln -sf $(@F) $(BUILD)/libpsg.so.$(SOVERSION)
+	ln -sf $(@F) $(BUILD)/libpsg.so
+
+$(BUILD)/psg.pc: psg.pc.in Makefile
+	@mkdir -p $(@D)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@VERSION@|$(VERSION)|' -e 's|@SYSTEM_LIBS@|$(SYSTEM_LIBS)|' $< > $@
+
+# ---- what is not there is installed by run and test, never by all and install ----
+NEED_BUILD := cmd:$(firstword $(CC))=gcc cmd:pkg-config=pkg-config pkg:openblas=libopenblas-dev \
+              pkg:lapacke=liblapacke-dev pkg:libsodium=libsodium-dev
+NEED_TEST := pkg:cmocka=libcmocka-dev cmd:g++=g++ cmd:nm=binutils
+DATA := /usr/share/datasets/fashion-mnist
+NEED_RUN := pkg:zlib=zlib1g-dev file:$(DATA)/train-images-idx3-ubyte.gz=dataset-fashion-mnist
+
+run:  ## train on Fashion-MNIST with differential privacy (installs what is missing)
+	@.ci/need $(NEED_BUILD) $(NEED_RUN)
+	@$(MAKE) --no-print-directory $(BUILD)/bench/fashion_mnist
+	$(BUILD)/bench/fashion_mnist $(ARGS)
+
+test:  ## run all tests (installs what is missing)
+	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
+	@$(MAKE) --no-print-directory all $(BUILD)/test/all
+	@sh test/run.sh $(BUILD)
+
+bench:  ## build and run the benchmarks: make bench ARGS="--help"
+	@.ci/need $(NEED_BUILD) $(NEED_RUN)
+	@$(MAKE) --no-print-directory $(BUILD)/bench/psg-bench
+	$(BUILD)/bench/psg-bench $(ARGS)
+
+# ---- tests: every test/test_*.c is a program, the other test/*.c but isa.c are shared by all ----
+TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
+TEST_SUPPORT := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/test_%.c test/isa.c,$(wildcard test/*.c)))
+PROGRAM_FLAGS = $(CFLAGS) -std=c11 -D_GNU_SOURCE -MMD -MP -Wall -Wextra -Iinclude
+
+.PHONY: $(BUILD)/test/all
+$(BUILD)/test/all: $(TESTS) $(BUILD)/test/isa $(BUILD)/bench/psg-bench $(BUILD)/bench/fashion_mnist
+
+$(BUILD)/test/%.o: test/%.c
+	@mkdir -p $(@D)
+	$(CC) $(PROGRAM_FLAGS) -Isrc -Ikernels -DPSG_GOLDEN_DIR='"test/golden"' $(PACKAGE_CFLAGS) -c $< -o $@
+
+$(BUILD)/test/isa: $(BUILD)/test/isa.o $(STATIC)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+$(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+# ---- benchmarks and the training program: public headers only ----
+TRAINING := $(patsubst %,$(BUILD)/bench/%.o,$(basename $(notdir $(wildcard $(addprefix bench/,fashion_mnist.c idx.c \
+            classifier.c progress.c step_times.c trainer.c training_options.c)))))
+BENCH := $(filter-out $(TRAINING),$(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c)))
+
+$(BUILD)/bench/%.o: bench/%.c
+	@mkdir -p $(@D)
+	$(CC) $(PROGRAM_FLAGS) $(PACKAGE_CFLAGS) -c $< -o $@
+
+$(BUILD)/bench/psg-bench: $(BENCH) $(STATIC)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+$(BUILD)/bench/fashion_mnist: $(TRAINING) $(STATIC)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS) -lz
+
+# ---- sanitizers: the same tests, in build folders of their own ----
+asan: SANITIZER := address
+tsan: SANITIZER := thread
+ubsan: SANITIZER := undefined
+asan tsan ubsan:  ## run the tests under a sanitizer
+	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
+	PSG_SKIP_INSTALL_TEST=yes OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    $(MAKE) --no-print-directory sanitized BUILD=$(BUILD)/$@ \
+	    CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZER) -fno-sanitize-recover=all"
+
+.PHONY: sanitized
+sanitized: $(TESTS) $(BUILD)/test/isa
+	@sh test/run.sh $(BUILD)
+
+# ---- installation ----
+DOCDIR ?= $(PREFIX)/share/doc/psg
+install: all  ## install under DESTDIR and PREFIX
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR)
+	install -m 644 include/psg/*.h $(DESTDIR)$(INCLUDEDIR)/psg
+	install -m 644 $(STATIC) $(DESTDIR)$(LIBDIR)
+	install -m 755 $(SHARED) $(DESTDIR)$(LIBDIR)
+	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(LIBDIR)/libpsg.so.$(SOVERSION)
+	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(LIBDIR)/libpsg.so
+	install -m 644 $(BUILD)/psg.pc $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
+
+uninstall:  ## remove what install put there
+	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR)
+	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
+
+# ---- housekeeping ----
+C_FILES = $(wildcard include/psg/*.h src/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch])
+format:  ## reformat all C files with clang-format
+	clang-format -i $(C_FILES)
+
+lint:  ## static analysis with cppcheck
+	cppcheck --quiet --std=c11 --enable=warning,portability --error-exitcode=1 --inline-suppr \
+	    --suppress=missingInclude --suppress=unknownMacro -Iinclude -Isrc -Ikernels src
+
+dist:  ## a source archive of the committed tree, the same bytes each time
+	git archive --format=tar --prefix=libpsg-$(VERSION)/ HEAD | gzip -n > libpsg-$(VERSION).tar.gz
+
+clean:  ## remove the build folder
+	rm -rf $(BUILD)
+
+help:  ## this list
+	@sed -n 's/^\([a-z][a-z ]*\):.*## \(.*\)/\1: \2/p' Makefile
+
+-include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/bench/*.d)
+.PRECIOUS: $(BUILD)/test/%.o $(BUILD)/bench/%.o

@@ -1,0 +1,126 @@
+/* psg/base.h: versions, statuses, the context.
+ *
+ * A context holds everything that libpsg would otherwise keep in globals: worker threads, workspace, allocator,
+ * memory budget, kernel table, registered ops, the last message.  Contexts are independent of one another.
+ *
+ * Thread safety: different contexts may be used from different threads at the same time.  One context, and every
+ * object made from it, belongs to one thread at a time.  Read-only data (parameters of another context, inputs) may be
+ * shared while nobody writes it.
+ *
+ * ABI: while the major version is 0, the soname changes with every incompatible minor version; patch versions are
+ * compatible in both directions.  Structs named psg_..._options are to be filled from their PSG_..._INIT macro. */
+#ifndef PSG_BASE_H
+#define PSG_BASE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PSG_VERSION_MAJOR 0
+#define PSG_VERSION_MINOR 1
+#define PSG_VERSION_PATCH 0
+#define PSG_VERSION_STRING "0.1.0"
+
+#if defined(__GNUC__)
+#define PSG_API __attribute__((visibility("default")))
+#define PSG_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define PSG_API
+#define PSG_PRINTF(text, first)
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum psg_status {
+    PSG_OK = 0,
+    PSG_ERR_ARGUMENT = 1,    /* a value outside its range, a null pointer, an absent argument that is required */
+    PSG_ERR_SHAPE = 2,       /* ranks or sizes that do not fit one another */
+    PSG_ERR_DTYPE = 3,       /* a real or integer type that does not fit */
+    PSG_ERR_BATCH = 4,       /* batch sizes that disagree */
+    PSG_ERR_STATE = 5,       /* a call out of order: a second backward, grad_sample not cleared, ... */
+    PSG_ERR_MEMORY = 6,      /* the allocator returned NULL, or a workspace is too small */
+    PSG_ERR_OVERFLOW = 7,    /* a size that does not fit 64 bits */
+    PSG_ERR_UNSUPPORTED = 8, /* well-formed, but without a per-sample meaning or not offered */
+    PSG_ERR_NONFINITE = 9,   /* NaN or Inf where none may be */
+    PSG_ERR_NUMERIC = 10,    /* a factorisation or a series that failed */
+    PSG_ERR_FORKED = 11,     /* used in a child process of the one that made it */
+    PSG_ERR_SYSTEM = 12      /* the operating system refused (threads, entropy) */
+} psg_status;
+
+/* The real and integer types of tensors.  PSG_F32 is 0: a zeroed option struct means f32. */
+typedef enum psg_dtype { PSG_F32 = 0, PSG_F64 = 1, PSG_I32 = 2, PSG_I64 = 3 } psg_dtype;
+
+/* "0.1.0": the version of the library that is running, as PSG_VERSION_STRING is that of the headers. */
+PSG_API const char *psg_version(void);
+
+/* "PSG_ERR_SHAPE", ...; "unknown status" for any other number.  Static storage. */
+PSG_API const char *psg_status_name(psg_status status);
+
+/* Bytes of one element; 0 for an unknown type. */
+PSG_API size_t psg_dtype_size(psg_dtype dtype);
+/* "f32", "f64", "i32", "i64"; "unknown". */
+PSG_API const char *psg_dtype_name(psg_dtype dtype);
+
+/* ---- hooks ---- */
+
+/* Every byte the library takes goes through these two (OpenBLAS's own buffers excepted).  allocate returns at least
+ * bytes bytes, aligned as malloc aligns, or NULL; release gets the same pointer and size back. */
+typedef struct psg_allocator {
+    void *(*allocate)(void *user, size_t bytes);
+    void (*release)(void *user, void *memory, size_t bytes);
+    void *user;
+} psg_allocator;
+
+/* One task of a parallel loop.  slot names the worker: no two tasks with one slot run at the same time. */
+typedef void (*psg_task)(void *argument, size_t index, unsigned slot);
+
+/* Runs task(argument, i, slot) for every i in [0, count), slot in [0, slots), and returns when all are done. */
+typedef void (*psg_parallel_for)(void *user, size_t count, unsigned slots, psg_task task, void *argument);
+
+/* ---- context ---- */
+
+typedef struct psg_context psg_context;
+
+typedef struct psg_context_options {
+    unsigned threads;          /* workers, the caller included; 0: PSG_NUM_THREADS, else the processors this process may
+                                  use, at most 64 */
+    const char *isa;           /* "avx512", "avx2" or "baseline"; NULL: PSG_ISA, else the best this processor has */
+    size_t memory_budget;      /* bytes that a plan may hold beyond 2 MiB a worker, such as B x P gradients kept between
+                                  their norms and their sum; 0: none.  See psg_plan_text. */
+    psg_allocator allocator;   /* all zero: malloc and free */
+    psg_parallel_for parallel_for; /* NULL: the context's own pool; else `threads` slots are asked of it */
+    void *parallel_user;
+    int leave_openblas_alone;  /* non-zero: the host has made OpenBLAS single-threaded and keeps it so */
+} psg_context_options;
+
+#define PSG_CONTEXT_OPTIONS_INIT { 0, NULL, 0, { NULL, NULL, NULL }, NULL, NULL, 0 }
+
+/* Makes a context; options NULL means all defaults.  On failure *context is NULL, and the status is
+ * PSG_ERR_ARGUMENT (unknown isa, or one this processor lacks; a PSG_NUM_THREADS that is no number),
+ * PSG_ERR_MEMORY or PSG_ERR_SYSTEM (threads).
+ *
+ * OpenBLAS: its thread count belongs to the process.  While any context computes, it is 1; the first to start saves the
+ * host's value and the last to finish restores it.  The counter behind that, under its lock, is the one piece of
+ * process-wide state in the library. */
+PSG_API psg_status psg_context_create(const psg_context_options *options, psg_context **context);
+
+/* Frees a context.  NULL is allowed.  Everything made from it must have been freed before. */
+PSG_API void psg_context_destroy(psg_context *context);
+
+/* The text of the last error of this context, "" when there was none.  Valid until the next error. */
+PSG_API const char *psg_context_message(const psg_context *context);
+
+PSG_API unsigned psg_context_threads(const psg_context *context);
+/* "avx512", "avx2" or "baseline": the kernels in use. */
+PSG_API const char *psg_context_isa(const psg_context *context);
+
+/* Bytes taken from the allocator and not yet returned. */
+PSG_API size_t psg_context_live_bytes(const psg_context *context);
+/* How often the allocator was called since the context was made. */
+PSG_API uint64_t psg_context_allocations(const psg_context *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

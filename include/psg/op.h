@@ -1,0 +1,118 @@
+/* psg/op.h: the contract of an op, for the built-in ones and for a user's own.
+ *
+ * An op is a constant descriptor with three functions.  They are called with a psg_call, which describes one
+ * application of the op in one pass:
+ *
+ *   shape     checks every argument and declares the output (psg_call_output); no data is read
+ *   forward   writes output.data; may keep scratch for the backward pass (psg_call_keep)
+ *   backward  reads grad_output, writes every input gradient that is wanted (input[k].grad.data not NULL: overwrite), and
+ *             adds the gradient of every trainable parameter as blocks (psg_call_add_factored, psg_call_add_rows)
+ *
+ * An op that adds blocks is answered every question of psg/gradient.h, tied parameters included.
+ * Values are contiguous and row-major; all real operands of one call have one real type. */
+#ifndef PSG_OP_H
+#define PSG_OP_H
+
+#include "psg/gradient.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum psg_role {
+    PSG_ABSENT = 0,     /* optional input not given */
+    PSG_BATCHED = 1,    /* an input of the pass or computed from one: carries the batch */
+    PSG_CONSTANT = 2,   /* carries no batch and wants no gradient */
+    PSG_PARAMETER = 3
+} psg_role;
+
+typedef struct psg_operand {
+    psg_role role;
+    psg_tensor value;   /* data is NULL while shapes are checked */
+    psg_tensor grad;    /* backward, not PSG_PARAMETER: where the input gradient goes; data NULL: nobody wants it */
+    int wants_grad;     /* a trainable parameter, or an input whose gradient somebody wants */
+} psg_operand;
+
+typedef struct psg_op psg_op;
+
+typedef struct psg_call {
+    psg_context *context;
+    const psg_op *op;
+    const void *attributes;     /* the tape's copy; NULL when the op has none */
+    int input_count;            /* op->input_count; optional ones may be PSG_ABSENT */
+    psg_operand *input;
+    psg_tensor output;
+    psg_tensor grad_output;     /* backward; contiguous */
+    int64_t batch_size;         /* of the pass; 0 in an ordinary pass that names none, and in an empty batch */
+    int batch_first;            /* 0: the batch is dimension 1 of every batched operand of rank >= 3 */
+    int per_sample;             /* 0: an ordinary pass */
+    int training;               /* dropout and the like */
+    double grad_sample_scale;   /* what blocks are scaled by: 1, or B under loss_reduction = mean; psg_call_add_... apply it */
+    uint64_t stream_key;        /* randomness of this call: psg_call_random */
+    const int64_t *sample_ids;  /* B identities for randomness; NULL: 0 .. B-1 */
+    void *kept;                 /* what psg_call_keep returned in forward */
+    void *internal;             /* the tape's */
+} psg_call;
+
+struct psg_op {
+    const char *name;               /* unique within a context; the functional name: "linear" */
+    int input_count;                /* at most PSG_MAX_INPUTS */
+    const char *const *input_names; /* for messages: "input", "weight", "bias" */
+    unsigned optional_inputs;       /* bit k: input k may be absent */
+    unsigned parameter_inputs;      /* bit k: input k may be a parameter; others refuse one */
+    size_t attributes_size;         /* bytes the tape copies at psg_record; 0: none */
+    int couples_batch;              /* its backward mixes samples whatever the arguments: refused in a per-sample pass */
+    psg_status (*shape)(psg_call *call);
+    psg_status (*forward)(psg_call *call);
+    psg_status (*backward)(psg_call *call);
+};
+
+#define PSG_MAX_INPUTS 8
+
+/* ---- for the three functions ---- */
+
+/* Declares the output; shape only. */
+PSG_API psg_status psg_call_output(psg_call *call, psg_dtype dtype, int rank, const int64_t *shape);
+
+/* Ends the call with a status and the message "<op>: <text>"; returns status. */
+PSG_API psg_status psg_call_fail(psg_call *call, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
+
+/* Memory until the next pass of this tape, 64-byte aligned, not cleared; NULL after recording PSG_ERR_MEMORY.
+ * forward: also stored in call->kept.  backward: scratch for blocks that must outlive the call. */
+PSG_API void *psg_call_keep(psg_call *call, size_t bytes);
+
+/* The batch dimension of a batched tensor: 0, or 1 when batch_first is 0 and the rank is >= 3. */
+PSG_API int psg_call_batch_dim(const psg_call *call, const psg_tensor *tensor);
+
+/* Adds a block to the gradient of parameter input k (ignored unless it is trainable).  The views must stay valid until
+ * the next pass: grad_output, values of operands and kept memory are. */
+PSG_API psg_status psg_call_add_factored(psg_call *call, int k, const psg_tensor *backprop,
+                                         const psg_tensor *activation);
+PSG_API psg_status psg_call_add_rows(psg_call *call, int k, const psg_tensor *backprop);
+
+/* count uniform 64-bit words of the stream of one sample of this call: the same for every thread count and micro-batch. */
+PSG_API void psg_call_random(const psg_call *call, int64_t sample, uint64_t *words, size_t count);
+
+/* ---- registration ---- */
+
+/* Adds a user's op to a context, by name, for psg_apply and psg_op_check.  The descriptor must outlive the context.
+ * PSG_ERR_ARGUMENT: a missing function or name, too many inputs; PSG_ERR_STATE: the name is taken. */
+PSG_API psg_status psg_op_register(psg_context *context, const psg_op *op);
+
+/* The op of that name, built-in or registered; NULL when there is none. */
+PSG_API const psg_op *psg_op_find(const psg_context *context, const char *name);
+
+/* The k-th op known to the context, built-in ones first; NULL past the end. */
+PSG_API const psg_op *psg_op_at(const psg_context *context, size_t k);
+
+/* Checks an op in f64 at given input shapes (parameters marked by role PSG_PARAMETER; data ignored, drawn from a fixed
+ * stream): central differences of every input and parameter gradient, agreement of every question with materialised
+ * gradients, and isolation: changing sample j changes no other sample's output or gradient.
+ * PSG_ERR_NUMERIC names the input and the error that was found. */
+PSG_API psg_status psg_op_check(psg_context *context, const psg_op *op, const psg_operand *inputs,
+                                const void *attributes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,46 @@
+/* psg/optim.h: optimizers.  They update the caller's arrays in place from gradients of the caller's.
+ * All tensors contiguous; values and gradients of one real type and count.  State is the optimizer's, in double for
+ * f64 values and float for f32. */
+#ifndef PSG_OPTIM_H
+#define PSG_OPTIM_H
+
+#include "psg/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct psg_optimizer psg_optimizer;
+
+/* v = momentum * v + (1 - dampening) * (g + weight_decay * w), v = g at the first step;
+ * w -= lr * v, or lr * (g + momentum * v) with nesterov.  torch.optim.SGD. */
+typedef struct psg_sgd_options {
+    double lr;
+    double momentum, dampening, weight_decay;
+    int nesterov;
+} psg_sgd_options;
+#define PSG_SGD_OPTIONS_INIT { 1e-3, 0.0, 0.0, 0.0, 0 }
+
+/* torch.optim.Adam; decoupled != 0: AdamW. */
+typedef struct psg_adam_options {
+    double lr, beta1, beta2, eps, weight_decay;
+    int decoupled;
+} psg_adam_options;
+#define PSG_ADAM_OPTIONS_INIT { 1e-3, 0.9, 0.999, 1e-8, 0.0, 0 }
+
+/* options NULL: the defaults above.  values are kept as views. */
+PSG_API psg_status psg_sgd_create(psg_context *context, const psg_sgd_options *options, const psg_tensor *values,
+                                  size_t count, psg_optimizer **optimizer);
+PSG_API psg_status psg_adam_create(psg_context *context, const psg_adam_options *options, const psg_tensor *values,
+                                   size_t count, psg_optimizer **optimizer);
+PSG_API void psg_optimizer_destroy(psg_optimizer *optimizer);
+
+PSG_API psg_status psg_optimizer_set_lr(psg_optimizer *optimizer, double lr);
+
+/* One step; gradients in the order of values. */
+PSG_API psg_status psg_optimizer_step(psg_optimizer *optimizer, const psg_tensor *gradients, size_t count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,127 @@
+/* psg/tape.h: parameters, the define-by-run tape, per-sample passes.
+ *
+ *     psg_pass pass = PSG_PASS_INIT;
+ *     psg_tape_begin(tape, &pass);
+ *     psg_var x = psg_input(tape, &images);
+ *     psg_var y = psg_linear(tape, x, psg_use(tape, weight), psg_use(tape, bias));
+ *     psg_var loss = psg_cross_entropy(tape, y, psg_input(tape, &labels), NULL);
+ *     if (psg_backward(tape, loss) != PSG_OK) puts(psg_tape_message(tape));
+ *     psg_gradient gradient;  psg_gradient_of(tape, weight, &gradient);
+ *
+ * Errors are sticky: after the first one every call on the tape returns at once, and psg_backward returns that first
+ * status.  Everything a pass produces (values, gradients, blocks) lives until the next psg_tape_begin. */
+#ifndef PSG_TAPE_H
+#define PSG_TAPE_H
+
+#include "psg/op.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- parameters ---- */
+
+typedef struct psg_param psg_param;
+
+/* A parameter over the caller's memory (contiguous, f32 or f64, rank >= 0), which must outlive it.  Trainable at first.
+ * name is copied, for messages. */
+PSG_API psg_status psg_param_create(psg_context *context, const char *name, const psg_tensor *value, psg_param **param);
+PSG_API void psg_param_destroy(psg_param *param);
+
+PSG_API const psg_tensor *psg_param_value(const psg_param *param);
+PSG_API const char *psg_param_name(const psg_param *param);
+/* Frozen (0) parameters get no gradient.  Takes effect at the next psg_use. */
+PSG_API void psg_param_set_trainable(psg_param *param, int trainable);
+PSG_API int psg_param_is_trainable(const psg_param *param);
+
+/* Lets every later per-sample pass write this parameter's grad_sample into the caller's (B, *shape) array while
+ * backward runs; NULL detaches.  After a pass it counts as set, and the next psg_tape_begin is PSG_ERR_STATE until
+ * psg_param_clear_grad_sample (grad_samples of different batches must not be mixed), unless the pass says accumulate.
+ * A parameter that the loss does not reach keeps its array untouched, and it does not count as set. */
+PSG_API psg_status psg_param_attach_grad_sample(psg_param *param, const psg_tensor *grad_sample);
+PSG_API void psg_param_clear_grad_sample(psg_param *param);
+PSG_API int psg_param_has_grad_sample(const psg_param *param);
+
+/* ---- passes ---- */
+
+typedef struct psg_tape psg_tape;
+
+/* A value on a tape.  id 0: absent (psg_none). */
+typedef struct psg_var { int32_t id; } psg_var;
+
+static inline psg_var psg_none(void) { psg_var v = { 0 }; return v; }
+
+/* How the loss of a pass reduces the batch.  Zero is the default of PyTorch's call_for_per_sample_grads. */
+typedef enum psg_loss_reduction { PSG_LOSS_SUM = 0, PSG_LOSS_MEAN = 1 } psg_loss_reduction;
+
+typedef struct psg_pass {
+    int64_t batch_size;         /* B; 0: inferred from the inputs of this pass, which must agree.  With has_batch_size an
+                                   explicit 0 is an empty batch. */
+    int has_batch_size;
+    psg_loss_reduction loss_reduction; /* PSG_LOSS_MEAN multiplies every per-sample gradient by B, since a mean divided
+                                   the output gradient by it; input gradients are never scaled.  A declaration: nothing
+                                   can check that the loss really is a mean */
+    int batch_second;           /* non-zero: the batch is dimension 1 of every input of rank >= 3 (batch_first = no) */
+    int ordinary;               /* non-zero: no per-sample meaning is needed or checked; psg_weighted_sum with weights
+                                   NULL gives the ordinary gradients */
+    int evaluation;             /* non-zero: dropout passes its input through */
+    int accumulate;             /* non-zero: attached grad_sample arrays are added to, set or not */
+    uint64_t dropout_seed;      /* keys dropout masks, with the op's place on the tape and the sample */
+    const int64_t *sample_ids;  /* B identities of the samples for dropout; NULL: 0 .. B-1 */
+} psg_pass;
+
+#define PSG_PASS_INIT { 0, 0, PSG_LOSS_SUM, 0, 0, 0, 0, 0, NULL }
+
+PSG_API psg_status psg_tape_create(psg_context *context, psg_tape **tape);
+PSG_API void psg_tape_destroy(psg_tape *tape);
+
+/* Takes memory for passes of up to bytes now; a tape otherwise grows during its first passes and then allocates no more.
+ * psg_tape_bytes tells what the passes so far needed at most: run one at the largest batch, or reserve. */
+PSG_API psg_status psg_tape_reserve(psg_tape *tape, size_t bytes);
+PSG_API size_t psg_tape_bytes(const psg_tape *tape);
+
+/* Starts a pass, forgetting the last one.  pass NULL: all defaults. */
+PSG_API psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass);
+
+/* The first error of this pass: "linear: weight has 5 input features, input has 4". */
+PSG_API psg_status psg_tape_status(const psg_tape *tape);
+PSG_API const char *psg_tape_message(const psg_tape *tape);
+PSG_API psg_context *psg_tape_context(const psg_tape *tape);
+
+/* Batched inputs.  Contiguous ones are read in place and must stay unchanged until the next pass; others are copied.
+ * Integers (labels, ids) are inputs too.  psg_input_with_grad also asks for the input's gradient. */
+PSG_API psg_var psg_input(psg_tape *tape, const psg_tensor *value);
+PSG_API psg_var psg_input_with_grad(psg_tape *tape, const psg_tensor *value);
+/* A value without a batch: a mask, a table.  Not counted when the batch size is inferred. */
+PSG_API psg_var psg_constant(psg_tape *tape, const psg_tensor *value);
+PSG_API psg_var psg_use(psg_tape *tape, psg_param *param);
+
+/* Applies an op: what the functional forms of psg/ops.h do.  inputs may hold psg_none() for optional ones; fewer than
+ * op->input_count stand for trailing absent ones. */
+PSG_API psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count,
+                           const void *attributes);
+
+/* The value of a var: a view into the tape or of the caller's input. */
+PSG_API psg_status psg_value(const psg_tape *tape, psg_var var, psg_tensor *value);
+
+/* Walks the tape back once from a one-element loss.  A second walk of one pass is PSG_ERR_STATE. */
+PSG_API psg_status psg_backward(psg_tape *tape, psg_var loss);
+
+/* The same from any var and the caller's own output gradient: var's shape, any strides; NULL: all ones. */
+PSG_API psg_status psg_backward_from(psg_tape *tape, psg_var var, const psg_tensor *grad_output);
+
+/* After backward: the gradient of an input made by psg_input_with_grad, or of any batched var on the way. PSG_ERR_STATE
+ * when it was not reached or not asked for. */
+PSG_API psg_status psg_input_grad(const psg_tape *tape, psg_var var, psg_tensor *grad);
+
+/* After backward: the per-sample gradient of a parameter, for the questions of psg/gradient.h.  A parameter that was
+ * not used, not reached or frozen is PSG_ERR_STATE; *gradient then has no blocks (a zero gradient). */
+PSG_API psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gradient *gradient);
+
+/* The batch size of the pass, given or inferred; -1 before the first batched input. */
+PSG_API int64_t psg_tape_batch_size(const psg_tape *tape);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,54 @@
+/* The product kernel: per-sample gradient tiles G^T A and what is done with each tile while it is in registers.
+ *
+ * C = alpha * sum_k w_k g[k, :]^T a[k, :], an m x n matrix, from rows g[k] (m reals, g_step apart, at g + k * g_stride) and
+ * a[k] (n reals).  The sum over k runs in the real type; the finish decides what becomes of C:
+ *
+ *   STORE     c (+)= C                 m x n reals, row stride c_stride; stream: around the cache (overwrite only)
+ *   STORE and sum of squares           as above, and squares += ||C||^2 in double (before accumulation)
+ *   SQUARE    squares += ||C||^2       the tile is discarded
+ *   DOT       squares += <C, c>        c is read
+ *   ADD_F64   c64 += C                 in double, flushed every `flush` rows of k; see below
+ *   ADD_SQUARES_F64  c64 += C * C      in double, flushed likewise
+ *
+ * With ADD_F64 the rows are summed in the real type over at most `flush` of them and each partial sum, times
+ * flush_weight[block], is added in double.  Rows whose weight is 0 are not read. */
+#ifndef PSG_KERNELS_PRODUCT_H
+#define PSG_KERNELS_PRODUCT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef enum psg_finish {
+    PSG_FINISH_STORE,
+    PSG_FINISH_STORE_SQUARE,
+    PSG_FINISH_SQUARE,
+    PSG_FINISH_DOT,
+    PSG_FINISH_ADD_F64,
+    PSG_FINISH_ADD_SQUARES_F64
+} psg_finish;
+
+typedef struct psg_product {
+    psg_finish finish;
+    size_t m, n, k;
+    double alpha;
+    const void *g;
+    ptrdiff_t g_stride, g_step;   /* between rows, between elements of a row */
+    const void *a;
+    ptrdiff_t a_stride, a_step;
+    void *c;                  /* reals, or doubles for the F64 finishes */
+    ptrdiff_t c_stride;       /* in elements of c */
+    bool accumulate, stream;
+    size_t flush;             /* F64 finishes: rows a block; 0: all */
+    const double *row_weight; /* k weights multiplied into rows of g while packing, or NULL */
+    const double *flush_weight; /* one weight a flushed block, or NULL */
+    bool square_rows;         /* rows of g and a are squared while packing */
+    double *squares;          /* where SQUARE and DOT add */
+} psg_product;
+
+/* Bytes of workspace the kernel needs, 64-byte aligned. */
+#define PSG_PRODUCT_WORKSPACE ((size_t)1 << 20)
+
+/* The longest sum over k (the longest flushed block) of one call: packed panels of that length fit the workspace. */
+#define PSG_PRODUCT_MAX_K ((size_t)2048)
+
+#endif

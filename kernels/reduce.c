@@ -1,0 +1,109 @@
+/* Reductions and conversions between the real type and double. */
+#include "kernels.h"
+#include "vector.h"
+
+double PSG_KERNEL(dot)(size_t n, const void *x_, const void *y_) {
+    const real *x = x_, *y = y_;
+    wide even = wide_zero(), odd = wide_zero();
+    size_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        even = wide_add_product(even, vec_load(x + i), vec_load(y + i));
+        odd = wide_add_product(odd, vec_load(x + i + LANES), vec_load(y + i + LANES));
+    }
+    double sum = wide_sum(even) + wide_sum(odd);
+    for (; i < n; i++) sum += (double)x[i] * (double)y[i];
+    return sum;
+}
+
+void PSG_KERNEL(add_to_f64)(size_t n, double w, const void *x_, double *y) {
+    const real *x = x_;
+    for (size_t i = 0; i < n; i++) y[i] += w * (double)x[i];
+}
+
+void PSG_KERNEL(add_squares_to_f64)(size_t n, double w, const void *x_, double *y) {
+    const real *x = x_;
+    for (size_t i = 0; i < n; i++) y[i] += w * ((double)x[i] * (double)x[i]);
+}
+
+void PSG_KERNEL(from_f64)(size_t n, double scale, const double *x, void *out_, bool accumulate) {
+    real *out = out_;
+    if (accumulate) {
+        for (size_t i = 0; i < n; i++) out[i] += (real)(scale * x[i]);
+    } else {
+        for (size_t i = 0; i < n; i++) out[i] = (real)(scale * x[i]);
+    }
+}
+
+void PSG_KERNEL(scale_row)(size_t n, double alpha, const void *x_, ptrdiff_t stride, void *y_, bool accumulate) {
+    const real *x = x_;
+    real *y = y_, factor = (real)alpha;
+    if (stride == 1 && accumulate) {
+        for (size_t i = 0; i < n; i++) y[i] += factor * x[i];
+    } else if (stride == 1) {
+        for (size_t i = 0; i < n; i++) y[i] = factor * x[i];
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            real v = factor * x[(ptrdiff_t)i * stride];
+            y[i] = accumulate ? y[i] + v : v;
+        }
+    }
+}
+
+/* ---- the Gram product with its certificate ---- */
+
+/* |v| by clearing the sign bit of each double. */
+static inline dvec dvec_abs(dvec v) {
+    typedef int64_t bits __attribute__((vector_size(PSG_VECTOR_BYTES)));
+    return (dvec)((bits)v & INT64_MAX);
+}
+
+static inline dvec dvec_load(const double *p) { return *(const dvec_unaligned *)p; }
+
+/* Sums over one row of a triangle, strictly left of the diagonal: U V, |V| |g_s|, |U| |a_s|. */
+typedef struct row_sums {
+    double product, v_error, u_error;
+} row_sums;
+
+static row_sums combine_row(size_t n, const real *u, const real *v, double one, const double *g_norm,
+                            const double *a_norm) {
+    dvec product = { 0 }, v_error = { 0 }, u_error = { 0 };
+    size_t s = 0;
+    for (; s + LANES <= n; s += LANES) {
+        wide us = widen(vec_load(u + s)), vs = widen(vec_load(v + s));
+        vs.low += one;
+        product += us.low * vs.low;
+        v_error += dvec_abs(vs.low) * dvec_load(g_norm + s);
+        u_error += dvec_abs(us.low) * dvec_load(a_norm + s);
+#if !PSG_REAL_IS_F64
+        vs.high += one;
+        product += us.high * vs.high;
+        v_error += dvec_abs(vs.high) * dvec_load(g_norm + s + DLANES);
+        u_error += dvec_abs(us.high) * dvec_load(a_norm + s + DLANES);
+#endif
+    }
+    row_sums sum = { 0, 0, 0 };
+    for (size_t k = 0; k < DLANES; k++) {
+        sum.product += product[k];
+        sum.v_error += v_error[k];
+        sum.u_error += u_error[k];
+    }
+    for (; s < n; s++) {
+        double us = (double)u[s], vs = (double)v[s] + one;
+        sum.product += us * vs;
+        sum.v_error += __builtin_fabs(vs) * g_norm[s];
+        sum.u_error += __builtin_fabs(us) * a_norm[s];
+    }
+    return sum;
+}
+
+void PSG_KERNEL(gram_combine)(size_t first, size_t rows, const void *u_, size_t ldu, const void *v_, size_t ldv,
+                              double one, const double *g_norm, const double *a_norm, double out[3]) {
+    const real *u = u_, *v = v_;
+    for (size_t t = first; t < first + rows; t++, u += ldu, v += ldv) {
+        row_sums row = combine_row(t, u, v, one, g_norm, a_norm);
+        double ud = (double)u[t], vd = (double)v[t] + one;
+        out[0] += 2 * row.product + ud * vd;
+        out[1] += g_norm[t] * (2 * row.v_error + __builtin_fabs(vd) * g_norm[t]);
+        out[2] += a_norm[t] * (2 * row.u_error + __builtin_fabs(ud) * a_norm[t]);
+    }
+}

@@ -1,0 +1,172 @@
+/* The vector shim: one vocabulary for every real type and instruction set.
+ *
+ * The Makefile compiles each kernel with
+ *   PSG_REAL_IS_F64   0 or 1
+ *   PSG_VECTOR_BYTES  64 (AVX-512), 32 (AVX2), 16 (baseline)
+ *   PSG_SUFFIX        f32_avx512, ...
+ * and the flags of that instruction set.  Arithmetic on vec uses C operators; a * b + c is one fused operation where
+ * the machine has it (-ffp-contract=fast for kernels only). */
+#ifndef PSG_KERNELS_VECTOR_H
+#define PSG_KERNELS_VECTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define PSG_PASTE_(name, suffix) psg_kernel_##name##_##suffix
+#define PSG_PASTE(name, suffix) PSG_PASTE_(name, suffix)
+#define PSG_KERNEL(name) PSG_PASTE(name, PSG_SUFFIX)
+
+#if PSG_REAL_IS_F64
+typedef double real;
+typedef int64_t real_bits;
+#else
+typedef float real;
+typedef int32_t real_bits;
+#endif
+
+#define LANES ((size_t)(PSG_VECTOR_BYTES / sizeof(real)))
+
+typedef real vec __attribute__((vector_size(PSG_VECTOR_BYTES)));
+typedef real vec_unaligned __attribute__((vector_size(PSG_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+typedef real_bits vec_bits __attribute__((vector_size(PSG_VECTOR_BYTES)));   /* comparisons: 0 or all ones a lane */
+typedef double dvec __attribute__((vector_size(PSG_VECTOR_BYTES)));
+typedef double dvec_unaligned __attribute__((vector_size(PSG_VECTOR_BYTES), aligned(8), may_alias));
+
+#define DLANES ((size_t)(PSG_VECTOR_BYTES / sizeof(double)))
+
+static inline vec vec_zero(void) { return (vec){ 0 }; }
+static inline vec vec_set(real x) { return x + (vec){ 0 } * 0; }
+static inline vec vec_load(const real *p) { return *(const vec_unaligned *)p; }
+static inline void vec_store(real *p, vec v) { *(vec_unaligned *)p = v; }
+
+/* The first n < LANES elements; the others are 0 on loading and left alone on storing. */
+static inline vec vec_load_part(const real *p, size_t n) {
+    vec v = { 0 };
+    memcpy(&v, p, n * sizeof(real));
+    return v;
+}
+static inline void vec_store_part(real *p, vec v, size_t n) { memcpy(p, &v, n * sizeof(real)); }
+
+static inline vec vec_select(vec_bits mask, vec yes, vec no) {
+    return (vec)((mask & (vec_bits)yes) | (~mask & (vec_bits)no));
+}
+static inline vec vec_max(vec a, vec b) { return vec_select(a > b, a, b); }
+static inline vec vec_abs(vec a) { return vec_select(a < vec_zero(), -a, a); }
+
+static inline real vec_sum(vec v) {
+    real sum = 0;
+    for (size_t k = 0; k < LANES; k++) sum += v[k];
+    return sum;
+}
+
+/* ---- stores that go around the cache ----
+ * p aligned to PSG_VECTOR_BYTES.  A kernel that streams ends with stream_fence(). */
+static inline bool stream_aligned(const void *p) { return (uintptr_t)p % PSG_VECTOR_BYTES == 0; }
+
+#if defined(__x86_64__)
+static inline void vec_stream(real *p, vec v) {
+#if PSG_VECTOR_BYTES == 64
+    _mm512_stream_si512((void *)p, (__m512i)v);
+#elif PSG_VECTOR_BYTES == 32
+    _mm256_stream_si256((void *)p, (__m256i)v);
+#else
+    _mm_stream_si128((void *)p, (__m128i)v);
+#endif
+}
+static inline void stream_fence(void) { _mm_sfence(); }
+#else
+static inline void vec_stream(real *p, vec v) { vec_store(p, v); }
+static inline void stream_fence(void) {}
+#endif
+
+/* ---- sums in double ---- */
+
+/* A vector of reals as doubles: both halves (f64: the first only). */
+typedef struct wide {
+    dvec low, high;
+} wide;
+
+static inline wide wide_zero(void) { return (wide){ { 0 }, { 0 } }; }
+
+#if PSG_REAL_IS_F64
+static inline wide widen(vec v) { return (wide){ v, { 0 } }; }
+static inline vec narrow(wide w) { return w.low; }
+#else
+typedef float half_vec __attribute__((vector_size(PSG_VECTOR_BYTES / 2)));
+static inline wide widen(vec v) {
+    struct { half_vec low, high; } part;
+    memcpy(&part, &v, sizeof part);
+    return (wide){ __builtin_convertvector(part.low, dvec), __builtin_convertvector(part.high, dvec) };
+}
+static inline vec narrow(wide w) {
+    struct { half_vec low, high; } part = { __builtin_convertvector(w.low, half_vec),
+                                            __builtin_convertvector(w.high, half_vec) };
+    vec v;
+    memcpy(&v, &part, sizeof v);
+    return v;
+}
+#endif
+
+/* s += x * y, each product and sum in double. */
+static inline wide wide_add_product(wide s, vec x, vec y) {
+    wide a = widen(x), b = widen(y);
+    return (wide){ s.low + a.low * b.low, s.high + a.high * b.high };
+}
+static inline wide wide_add(wide s, vec x) {
+    wide a = widen(x);
+    return (wide){ s.low + a.low, s.high + a.high };
+}
+static inline double wide_sum(wide s) {
+    dvec both = s.low + s.high;
+    double sum = 0;
+    for (size_t k = 0; k < DLANES; k++) sum += both[k];
+    return sum;
+}
+
+/* ---- vector mathematics: glibc's libmvec, at most 4 ulp; elsewhere the scalar functions lane by lane ---- */
+
+#if defined(__x86_64__) && defined(__GLIBC__)
+#if PSG_VECTOR_BYTES == 64
+#define MVEC_F64(name) _ZGVeN8v_##name
+#define MVEC_F32(name) _ZGVeN16v_##name##f
+#elif PSG_VECTOR_BYTES == 32
+#define MVEC_F64(name) _ZGVdN4v_##name
+#define MVEC_F32(name) _ZGVdN8v_##name##f
+#else
+#define MVEC_F64(name) _ZGVbN2v_##name
+#define MVEC_F32(name) _ZGVbN4v_##name##f
+#endif
+#if PSG_REAL_IS_F64
+#define MVEC(name) MVEC_F64(name)
+#else
+#define MVEC(name) MVEC_F32(name)
+#endif
+#define VECTOR_FUNCTION(name) \
+    vec MVEC(name)(vec x);    \
+    static inline vec vec_##name(vec x) { return MVEC(name)(x); }
+#else
+#include <math.h>
+#include <tgmath.h>
+#define VECTOR_FUNCTION(name)                                     \
+    static inline vec vec_##name(vec x) {                         \
+        for (size_t k = 0; k < LANES; k++) x[k] = (real)name(x[k]); \
+        return x;                                                 \
+    }
+#endif
+
+VECTOR_FUNCTION(exp)
+VECTOR_FUNCTION(log)
+VECTOR_FUNCTION(log1p)
+VECTOR_FUNCTION(tanh)
+VECTOR_FUNCTION(erf)
+VECTOR_FUNCTION(erfc)
+VECTOR_FUNCTION(sin)
+VECTOR_FUNCTION(cos)
+
+#endif

@@ -1,0 +1,53 @@
+#include "base/blas_threads.h"
+
+#include <pthread.h>
+#include <stddef.h>
+
+/* Weak: another BLAS behind the same soname has none of these, and libgomp is there only with the OpenMP build. */
+extern void openblas_set_num_threads(int count) __attribute__((weak));
+extern int openblas_get_num_threads(void) __attribute__((weak));
+extern int openblas_get_parallel(void) __attribute__((weak));
+extern int omp_get_max_threads(void) __attribute__((weak));
+extern void omp_set_num_threads(int count) __attribute__((weak));
+
+static const int openmp_build = 2;
+
+/* The process-wide state of psg/base.h: how many brackets are open, and the host's value. */
+static struct {
+    pthread_mutex_t lock;
+    unsigned open;
+    int host_threads;
+} bracket = { PTHREAD_MUTEX_INITIALIZER, 0, 0 };
+
+void psg_blas_threads_enter(void) {
+    if (!openblas_set_num_threads || !openblas_get_num_threads) return;
+    pthread_mutex_lock(&bracket.lock);
+    if (bracket.open++ == 0) {
+        bracket.host_threads = openblas_get_num_threads();
+        if (bracket.host_threads != 1) openblas_set_num_threads(1);
+    }
+    pthread_mutex_unlock(&bracket.lock);
+}
+
+void psg_blas_threads_leave(void) {
+    if (!openblas_set_num_threads || !openblas_get_num_threads) return;
+    pthread_mutex_lock(&bracket.lock);
+    if (--bracket.open == 0 && bracket.host_threads != 1) openblas_set_num_threads(bracket.host_threads);
+    pthread_mutex_unlock(&bracket.lock);
+}
+
+static int asks_openmp(void) {
+    return openblas_get_parallel && openblas_get_parallel() == openmp_build && omp_get_max_threads &&
+           omp_set_num_threads;
+}
+
+int psg_blas_thread_single(void) {
+    if (!asks_openmp()) return 0;
+    int saved = omp_get_max_threads();
+    if (saved != 1) omp_set_num_threads(1);
+    return saved;
+}
+
+void psg_blas_thread_restore(int saved) {
+    if (saved > 1 && asks_openmp()) omp_set_num_threads(saved);
+}

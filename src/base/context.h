@@ -1,0 +1,58 @@
+/* The context: one struct that stands for all the globals there are not. */
+#ifndef PSG_BASE_CONTEXT_H
+#define PSG_BASE_CONTEXT_H
+
+#include <stdarg.h>
+#include <sys/types.h>
+
+#include "kernels.h"
+#include "psg/base.h"
+
+#define PSG_MESSAGE_SIZE 512
+#define PSG_MAX_THREADS 64
+#define PSG_WORKSPACE_BYTES ((size_t)2 << 20)
+
+typedef struct psg_pool psg_pool;
+struct psg_op;
+
+struct psg_context {
+    psg_allocator allocator;
+    size_t live_bytes;
+    uint64_t allocations;
+
+    char message[PSG_MESSAGE_SIZE];
+
+    const psg_kernel_table *kernels[2];  /* by real dtype */
+    const char *isa;
+
+    unsigned threads;
+    psg_pool *pool;                      /* NULL: one thread, or the host's parallel_for */
+    psg_parallel_for parallel_for;
+    void *parallel_user;
+    int leave_openblas_alone;
+    pid_t pid;                           /* of the maker: worker threads do not survive a fork */
+
+    void *workspace[PSG_MAX_THREADS];    /* PSG_WORKSPACE_BYTES a slot */
+    size_t memory_budget;
+    void *budget_memory;                 /* what plans hold of the budget; grown when needed, kept */
+    size_t budget_bytes;
+    void *scratch;                       /* shared by a whole question: B-sized arrays; grown when needed, kept */
+    size_t scratch_bytes;
+    int forced_route;                    /* psg_context_force_route; 0: none */
+
+    const struct psg_op **user_ops;
+    size_t user_op_count;
+    uint32_t passes;                     /* begun by any tape: a psg_var is stamped with its pass */
+};
+
+/* Formats the message and returns status. */
+psg_status psg_fail(psg_context *context, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
+psg_status psg_fail_v(psg_context *context, psg_status status, const char *format, va_list arguments);
+psg_status psg_fail_memory(psg_context *context, const char *function, size_t bytes);
+
+/* bytes of the memory budget, kept between calls; NULL when the budget or the allocator does not hold them. */
+void *psg_budget_memory(psg_context *context, size_t bytes);
+/* bytes of scratch for one question, kept between calls; NULL when the allocator has none. */
+void *psg_scratch(psg_context *context, size_t bytes);
+
+#endif

@@ -1,0 +1,101 @@
+#include "base/parallel.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/blas_threads.h"
+#include "base/context.h"
+#include "base/pool.h"
+
+/* ---- the number of workers ---- */
+
+static unsigned available_processors(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return 1;
+    int count = CPU_COUNT(&set);
+    return count < 1 ? 1 : (unsigned)count;
+}
+
+static psg_status default_threads(unsigned *threads) {
+    const char *text = getenv("PSG_NUM_THREADS");
+    if (!text || !*text) {
+        *threads = available_processors();
+        return PSG_OK;
+    }
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (errno || *end || value < 1) return PSG_ERR_ARGUMENT;
+    *threads = value > PSG_MAX_THREADS ? PSG_MAX_THREADS : (unsigned)value;
+    return PSG_OK;
+}
+
+psg_status psg_parallel_start(psg_context *context, unsigned threads) {
+    if (!threads) {
+        psg_status status = default_threads(&threads);
+        if (status) return status;
+    }
+    context->threads = threads > PSG_MAX_THREADS ? PSG_MAX_THREADS : threads;
+    if (context->threads == 1 || context->parallel_for) return PSG_OK;
+    return psg_pool_create(context, context->threads, &context->pool);
+}
+
+void psg_parallel_stop(psg_context *context) {
+    if (context->pool && context->pid == getpid()) psg_pool_join(context->pool);
+    psg_pool_free(context, context->pool);
+    context->pool = NULL;
+}
+
+/* ---- OpenBLAS around our work ---- */
+
+void psg_blas_enter(psg_context *context) {
+    if (!context->leave_openblas_alone) psg_blas_threads_enter();
+}
+
+void psg_blas_leave(psg_context *context) {
+    if (!context->leave_openblas_alone) psg_blas_threads_leave();
+}
+
+/* ---- loops ---- */
+
+typedef struct guarded_task {
+    psg_task task;
+    void *argument;
+} guarded_task;
+
+/* A task in a thread of the host's: its OpenMP setting is put back afterwards. */
+static void run_guarded(void *argument, size_t index, unsigned slot) {
+    const guarded_task *guarded = argument;
+    int saved = psg_blas_thread_single();
+    guarded->task(guarded->argument, index, slot);
+    psg_blas_thread_restore(saved);
+}
+
+static void run_here(size_t count, psg_task task, void *argument) {
+    for (size_t i = 0; i < count; i++) task(argument, i, 0);
+}
+
+static void run_loop(psg_context *context, size_t count, psg_task task, void *argument) {
+    int forked = context->pid != getpid();
+    if (count == 1 || context->threads == 1 || forked) {
+        run_here(count, task, argument);
+    } else if (!context->parallel_for) {
+        psg_pool_run(context->pool, count, task, argument);
+    } else if (context->leave_openblas_alone) {
+        context->parallel_for(context->parallel_user, count, context->threads, task, argument);
+    } else {
+        guarded_task guarded = { task, argument };
+        context->parallel_for(context->parallel_user, count, context->threads, run_guarded, &guarded);
+    }
+}
+
+void psg_parallel(psg_context *context, size_t count, psg_task task, void *argument) {
+    if (!count) return;
+    psg_blas_enter(context);
+    int saved = context->leave_openblas_alone ? 0 : psg_blas_thread_single();
+    run_loop(context, count, task, argument);
+    psg_blas_thread_restore(saved);
+    psg_blas_leave(context);
+}

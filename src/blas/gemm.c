@@ -1,0 +1,125 @@
+#include "blas/gemm.h"
+
+#include <cblas.h>
+
+#include "base/parallel.h"
+
+/* What one BLAS call is given at most: well inside 32-bit integers, leading dimensions included. */
+static const int64_t largest = INT64_C(1) << 30;
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static const void *at(const void *base, psg_dtype dtype, int64_t elements) {
+    return (const char *)base + elements * (int64_t)psg_dtype_size(dtype);
+}
+
+static CBLAS_TRANSPOSE transpose(bool yes) { return yes ? CblasTrans : CblasNoTrans; }
+
+static void call_gemm(const psg_gemm *g) {
+    CBLAS_TRANSPOSE ta = transpose(g->transpose_a), tb = transpose(g->transpose_b);
+    blasint m = (blasint)g->m, n = (blasint)g->n, k = (blasint)g->k;
+    blasint lda = (blasint)g->lda, ldb = (blasint)g->ldb, ldc = (blasint)g->ldc;
+    if (g->dtype == PSG_F64) {
+        cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, g->alpha, g->a, lda, g->b, ldb, g->beta, g->c, ldc);
+    } else {
+        cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, (float)g->alpha, g->a, lda, g->b, ldb, (float)g->beta, g->c, ldc);
+    }
+}
+
+/* The tile [i, i + m) x [j, j + n) of the product. */
+static psg_gemm tile_of(const psg_gemm *g, int64_t i, int64_t m, int64_t j, int64_t n) {
+    psg_gemm tile = *g;
+    tile.m = m;
+    tile.n = n;
+    tile.a = at(g->a, g->dtype, g->transpose_a ? i : i * g->lda);
+    tile.b = at(g->b, g->dtype, g->transpose_b ? j * g->ldb : j);
+    tile.c = (void *)(uintptr_t)at(g->c, g->dtype, i * g->ldc + j);
+    return tile;
+}
+
+static void over_k(const psg_gemm *g) {
+    psg_gemm part = *g;
+    for (int64_t k = 0; k < g->k; k += largest) {
+        part.k = smaller(largest, g->k - k);
+        part.a = at(g->a, g->dtype, g->transpose_a ? k * g->lda : k);
+        part.b = at(g->b, g->dtype, g->transpose_b ? k : k * g->ldb);
+        part.beta = k ? 1.0 : g->beta;
+        call_gemm(&part);
+    }
+}
+
+/* An empty sum: BLAS versions differ on k = 0, so it is done here.  beta = 0 must not read c. */
+static void without_terms(const psg_gemm *g) {
+    for (int64_t i = 0; i < g->m; i++) {
+        void *row = (void *)(uintptr_t)at(g->c, g->dtype, i * g->ldc);
+        for (int64_t j = 0; j < g->n; j++) {
+            if (g->dtype == PSG_F64) ((double *)row)[j] = g->beta == 0 ? 0 : g->beta * ((double *)row)[j];
+            else ((float *)row)[j] = g->beta == 0 ? 0 : (float)g->beta * ((float *)row)[j];
+        }
+    }
+}
+
+void psg_gemm_serial(const psg_gemm *g) {
+    if (g->k == 0) {
+        without_terms(g);
+        return;
+    }
+    for (int64_t i = 0; i < g->m; i += largest) {
+        for (int64_t j = 0; j < g->n; j += largest) {
+            psg_gemm part = tile_of(g, i, smaller(largest, g->m - i), j, smaller(largest, g->n - j));
+            over_k(&part);
+        }
+    }
+}
+
+/* ---- tiles over the workers ---- */
+
+typedef struct tiling {
+    const psg_gemm *gemm;
+    int64_t rows, columns;   /* of a tile */
+    int64_t across;          /* tiles in a row */
+} tiling;
+
+static void run_tile(void *argument, size_t index, unsigned slot) {
+    (void)slot;
+    const tiling *t = argument;
+    int64_t i = (int64_t)index / t->across * t->rows, j = (int64_t)index % t->across * t->columns;
+    psg_gemm tile = tile_of(t->gemm, i, smaller(t->rows, t->gemm->m - i), j, smaller(t->columns, t->gemm->n - j));
+    psg_gemm_serial(&tile);
+}
+
+/* Tiles large enough that packing the operands costs a few percent, small enough that there are some for each worker. */
+static tiling tiles_for(const psg_gemm *g) {
+    tiling t = { .gemm = g, .rows = g->m, .columns = g->n };
+    const double small = 64.0 * 64 * 64;
+    if ((double)g->m * (double)g->n * (double)g->k > small) {
+        t.rows = g->m >= 4096 ? 256 : g->m >= 192 ? 128 : 64;
+        t.columns = g->n >= 512 ? 256 : g->n;
+    }
+    if (t.rows < 1) t.rows = 1;
+    if (t.columns < 1) t.columns = 1;
+    t.across = (g->n + t.columns - 1) / t.columns;
+    return t;
+}
+
+void psg_gemm_parallel(psg_context *context, const psg_gemm *gemm) {
+    tiling t = tiles_for(gemm);
+    int64_t down = (gemm->m + t.rows - 1) / t.rows;
+    psg_parallel(context, (size_t)(down * t.across), run_tile, &t);
+}
+
+void psg_syrk_serial(psg_dtype dtype, int64_t n, int64_t k, double alpha, const void *a, int64_t lda, double beta,
+                     void *c, int64_t ldc) {
+    for (int64_t done = 0; done == 0 || done < k; done += largest) {
+        blasint part = (blasint)smaller(largest, k - done);
+        const void *from = at(a, dtype, done);
+        double keep = done ? 1.0 : beta;
+        if (dtype == PSG_F64) {
+            cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (blasint)n, part, alpha, from, (blasint)lda, keep, c,
+                        (blasint)ldc);
+        } else {
+            cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, (blasint)n, part, (float)alpha, from, (blasint)lda,
+                        (float)keep, c, (blasint)ldc);
+        }
+    }
+}

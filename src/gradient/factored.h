@@ -1,0 +1,35 @@
+/* One sample's factored gradient: rectangles of G_n^T A_n in every finish, and the norms that certificates need. */
+#ifndef PSG_GRADIENT_FACTORED_H
+#define PSG_GRADIENT_FACTORED_H
+
+#include "gradient/block.h"
+
+/* A rectangle of a piece's own p x d matrix. */
+typedef struct psg_rectangle {
+    int64_t row, rows, column, columns;
+} psg_rectangle;
+
+/* out (row stride out_stride) = or += scale * the rectangle of sample n. */
+void psg_store_rectangle(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, const psg_rectangle *at,
+                         double scale, void *out, int64_t out_stride, bool accumulate, bool stream, void *workspace);
+
+/* The same, and the sum of squares of what is stored (before any accumulation). */
+double psg_store_rectangle_square(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n,
+                                  const psg_rectangle *at, double scale, void *out, int64_t out_stride, bool stream,
+                                  void *workspace);
+
+/* Sum of squares of scale * the whole gradient of sample n, tile by tile; nothing is kept.  T <= PSG_PRODUCT_MAX_K. */
+double psg_square_tiles(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, void *workspace);
+
+/* <scale * gradient of sample n, direction>, direction in the parameter's layout. */
+double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, const void *direction,
+                     void *workspace);
+
+/* sum_t |g_t| |a_t| (with one added to |a_t|^2), each norm raised by psg_tiny: what rounding bounds multiply.
+ * norms (or NULL): 2 T doubles receive the raised |g_t| and |a_t|. */
+double psg_norm_products(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, double one, double *norms);
+
+/* gamma_k = k u / (1 - k u) for the real type: the relative rounding of a sum of k products in any order. */
+double psg_gamma(psg_dtype dtype, double k);
+
+#endif

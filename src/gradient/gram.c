@@ -1,0 +1,136 @@
+/* gram: inner products between samples, in double.
+ *
+ * For each tile of the parameter every sample's gradient there is written as a row of doubles, D (B x F), and D D^T is
+ * added: 2 B T p d + B^2 p d operations and one tile of memory.  A factored gradient with T = 1 needs no p x d object:
+ * <g_i a_i^T, g_j a_j^T> = <g_i, g_j> <a_i, a_j>. */
+#include <string.h>
+
+#include "base/parallel.h"
+#include "base/shape.h"
+#include "blas/gemm.h"
+#include "gradient/range.h"
+
+typedef struct job {
+    psg_context *context;
+    const psg_gradient *gradient;
+    double *gram;
+    int64_t batch;
+    double *tile;            /* B x width doubles, row stride width */
+    int64_t first, width;
+    int64_t block;           /* samples a task */
+    psg_piece piece;
+} job;
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* ---- any form: tiles ---- */
+
+static void widen_row(const job *j, const void *row, int64_t count, double *out) {
+    memset(out, 0, (size_t)count * sizeof(double));
+    j->context->kernels[j->gradient->dtype]->add_to_f64((size_t)count, 1.0, row, out);
+}
+
+static void run_fill(void *argument, size_t n, unsigned slot) {
+    const job *j = argument;
+    void *workspace = j->context->workspace[slot], *part = psg_tile_memory(workspace);
+    memset(part, 0, (size_t)j->width * psg_dtype_size(j->gradient->dtype));
+    psg_add_range(j->context, j->gradient, (int64_t)n, 1.0, j->first, j->first + j->width, part, workspace);
+    widen_row(j, part, j->width, j->tile + (int64_t)n * j->width);
+}
+
+/* Rows [i, i + block) of gram += D D^T, up to the diagonal block. */
+static void run_product(void *argument, size_t index, unsigned slot) {
+    (void)slot;
+    const job *j = argument;
+    int64_t i = (int64_t)index * j->block, rows = smaller(j->block, j->batch - i);
+    psg_gemm gemm = { .dtype = PSG_F64, .transpose_b = true, .m = rows, .n = i + rows, .k = j->width, .alpha = 1,
+                      .beta = 1, .a = j->tile + i * j->width, .lda = j->width, .b = j->tile, .ldb = j->width,
+                      .c = j->gram + i * j->batch, .ldc = j->batch };
+    psg_gemm_serial(&gemm);
+}
+
+static psg_status add_by_tiles(job *j) {
+    int64_t numel = psg_gradient_numel(j->gradient);
+    int64_t room = (int64_t)(PSG_WORKSPACE_BYTES / sizeof(double)) / j->batch;
+    int64_t most = (int64_t)(PSG_TILE_BYTES / sizeof(double));
+    int64_t width = smaller(smaller(room > 16 ? room : 16, most), numel);
+    size_t bytes = (size_t)(j->batch * width) * sizeof(double);
+    j->tile = psg_scratch(j->context, bytes);
+    if (!j->tile) return psg_fail_memory(j->context, "gram", bytes);
+    for (j->first = 0; j->first < numel; j->first += width) {
+        j->width = smaller(width, numel - j->first);
+        psg_parallel(j->context, (size_t)j->batch, run_fill, j);
+        psg_parallel(j->context, (size_t)((j->batch + j->block - 1) / j->block), run_product, j);
+    }
+    return PSG_OK;
+}
+
+/* ---- T = 1 ---- */
+
+/* out (rows x columns) = inner products of samples [i, i + rows) and [k, k + columns), in double. */
+static void inner_products(const job *j, const psg_operand_view *x, int64_t i, int64_t rows, int64_t k,
+                           int64_t columns, double *out) {
+    const psg_kernel_table *kernels = j->context->kernels[j->piece.dtype];
+    for (int64_t r = 0; r < rows; r++) {
+        const void *left = psg_row(x, j->piece.dtype, i + r, 0);
+        for (int64_t c = 0; c < columns; c++) {
+            out[r * columns + c] = kernels->dot((size_t)x->columns, left, psg_row(x, j->piece.dtype, k + c, 0));
+        }
+    }
+}
+
+static void run_pairs(void *argument, size_t index, unsigned slot) {
+    const job *j = argument;
+    int64_t i = (int64_t)index * j->block, rows = smaller(j->block, j->batch - i);
+    double *g = j->context->workspace[slot], *a = g + j->block * j->block;
+    double square = j->piece.scale * j->piece.scale;
+    for (int64_t k = 0; k < i + rows; k += j->block) {
+        int64_t columns = smaller(j->block, j->batch - k);
+        inner_products(j, &j->piece.g, i, rows, k, columns, g);
+        inner_products(j, &j->piece.a, i, rows, k, columns, a);
+        for (int64_t r = 0; r < rows; r++) {
+            double *out = j->gram + (i + r) * j->batch + k;
+            for (int64_t c = 0; c < columns; c++) out[c] += square * g[r * columns + c] * a[r * columns + c];
+        }
+    }
+}
+
+static bool is_identity(const psg_context *context, const psg_gradient *gradient, psg_piece *piece) {
+    if (gradient->block_count != 1 || gradient->blocks[0].form != PSG_FACTORED || context->forced_route) return false;
+    *piece = psg_piece_of(gradient, 0);
+    return piece->positions == 1 && piece->g.step == 1 && piece->a.step == 1;
+}
+
+/* ---- the question ---- */
+
+static psg_status add_gradient(job *j) {
+    if (!j->gradient->block_count || !j->batch || !psg_gradient_numel(j->gradient)) return PSG_OK;
+    if (!is_identity(j->context, j->gradient, &j->piece)) return add_by_tiles(j);
+    psg_parallel(j->context, (size_t)((j->batch + j->block - 1) / j->block), run_pairs, j);
+    return PSG_OK;
+}
+
+static void mirror(double *gram, int64_t batch) {
+    for (int64_t i = 0; i < batch; i++) {
+        for (int64_t k = 0; k < i; k++) gram[k * batch + i] = gram[i * batch + k];
+    }
+}
+
+psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, size_t count, double *gram) {
+    psg_status status = psg_check_questions(context, "gram", gradients, count);
+    if (status) return status;
+    if (!gram) return psg_fail(context, PSG_ERR_ARGUMENT, "gram: gram is NULL");
+    int64_t batch = gradients[0]->batch_size, cells;
+    size_t bytes;
+    if (!psg_size_multiply(batch, batch, &cells) || !psg_size_bytes(cells, sizeof(double), &bytes)) {
+        return psg_fail(context, PSG_ERR_OVERFLOW, "gram: B x B does not fit, B = %lld", (long long)batch);
+    }
+    memset(gram, 0, bytes);
+    for (size_t k = 0; k < count; k++) {
+        job j = { .context = context, .gradient = gradients[k], .gram = gram, .batch = batch, .block = 32 };
+        status = add_gradient(&j);
+        if (status) return status;
+    }
+    mirror(gram, batch);
+    return PSG_OK;
+}

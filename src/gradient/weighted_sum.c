@@ -1,0 +1,272 @@
+/* weighted_sum: sum_n w[n] grad[n].  A sum over blocks is a sum of sums, so every block is added by itself.
+ *
+ * A factored block is one product of (B T) x p by (B T) x d.  Its f32 sums are short and flushed to double: 64 samples when
+ * T = 1, one sample otherwise, so that what one sample adds is rounded by itself and the sum over samples is one of doubles. */
+#include "gradient/weighted_sum.h"
+
+#include <string.h>
+
+#include "base/parallel.h"
+#include "blas/gemm.h"
+#include "gradient/plan.h"
+#include "gradient/range.h"
+
+static const int64_t rows_a_flush = 64;
+
+typedef struct job {
+    psg_context *context;
+    const psg_kernel_table *kernels;
+    psg_piece piece;
+    const double *weights;
+    bool squares;              /* sum of squares instead of the sum */
+    bool accumulate;           /* add to what the output held */
+    psg_tensor out;
+    int64_t rows, columns;     /* of a task's rectangle */
+    int64_t across;            /* tasks side by side */
+} job;
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* ---- where a task adds in double: the output itself, or a tile that is converted at the end ---- */
+
+typedef struct target {
+    double *sums;
+    int64_t stride;
+    int64_t first, rows, columns;   /* the rectangle in the output, in elements */
+} target;
+
+static target open_target(const job *j, int64_t first, int64_t rows, int64_t columns, int64_t out_stride, void *workspace) {
+    target t = { .first = first, .rows = rows, .columns = columns };
+    bool direct = j->out.dtype == PSG_F64;
+    t.sums = direct ? (double *)j->out.data + first : psg_tile_memory(workspace);
+    t.stride = direct ? out_stride : columns;
+    if (!direct || !j->accumulate) {
+        for (int64_t i = 0; i < rows; i++) memset(t.sums + i * t.stride, 0, (size_t)columns * sizeof(double));
+    }
+    return t;
+}
+
+static void close_target(const job *j, const target *t, int64_t out_stride) {
+    if (j->out.dtype == PSG_F64) return;
+    for (int64_t i = 0; i < t->rows; i++) {
+        void *row = psg_elements_mutable(j->out.data, j->out.dtype, t->first + i * out_stride);
+        j->kernels->from_f64((size_t)t->columns, 1.0, t->sums + i * t->stride, row, j->accumulate);
+    }
+}
+
+/* ---- factored ---- */
+
+static psg_product product_of(const job *j, int64_t n, int64_t i, int64_t rows, int64_t c, int64_t columns) {
+    const psg_piece *p = &j->piece;
+    return (psg_product){
+        .finish = j->squares ? PSG_FINISH_ADD_SQUARES_F64 : PSG_FINISH_ADD_F64,
+        .m = (size_t)rows, .n = (size_t)columns, .alpha = p->scale,
+        .g = psg_elements(psg_row(&p->g, p->dtype, n, 0), p->dtype, i * p->g.step), .g_step = p->g.step,
+        .a = psg_elements(psg_row(&p->a, p->dtype, n, 0), p->dtype, c * p->a.step), .a_step = p->a.step,
+    };
+}
+
+/* T = 1: weights go into the rows of g; squares of products are products of squares. */
+static void add_single_positions(const job *j, psg_product product, void *workspace) {
+    product.k = (size_t)j->piece.batch;
+    product.g_stride = j->piece.g.batch;
+    product.a_stride = j->piece.a.batch;
+    product.flush = (size_t)rows_a_flush;
+    product.row_weight = j->weights;
+    if (j->squares) {
+        product.finish = PSG_FINISH_ADD_F64;
+        product.alpha = product.alpha * product.alpha;
+        product.square_rows = true;
+    }
+    j->kernels->product(&product, workspace);
+}
+
+/* T > 1 and samples evenly spaced: one call, flushed and weighted sample by sample. */
+static void add_stacked(const job *j, psg_product product, ptrdiff_t g_stride, ptrdiff_t a_stride, void *workspace) {
+    product.k = (size_t)(j->piece.batch * j->piece.positions);
+    product.g_stride = g_stride;
+    product.a_stride = a_stride;
+    product.flush = (size_t)j->piece.positions;
+    product.flush_weight = j->weights;
+    j->kernels->product(&product, workspace);
+}
+
+/* Anything else: a call a sample; sums over more positions than a panel holds are flushed within the sample. */
+static void add_by_samples(const job *j, int64_t i, int64_t rows, int64_t c, int64_t columns, const target *t,
+                           void *workspace) {
+    for (int64_t n = 0; n < j->piece.batch; n++) {
+        double weight = j->weights ? j->weights[n] : 1.0;
+        if (weight == 0) continue;
+        psg_product product = product_of(j, n, i, rows, c, columns);
+        product.k = (size_t)j->piece.positions;
+        product.g_stride = j->piece.g.position;
+        product.a_stride = j->piece.a.position;
+        product.flush = PSG_PRODUCT_MAX_K;
+        product.alpha *= weight;
+        product.c = t->sums;
+        product.c_stride = t->stride;
+        j->kernels->product(&product, workspace);
+    }
+}
+
+static void run_rectangle(void *argument, size_t index, unsigned slot) {
+    const job *j = argument;
+    const psg_piece *p = &j->piece;
+    int64_t i = (int64_t)index / j->across * j->rows, c = (int64_t)index % j->across * j->columns;
+    int64_t rows = smaller(j->rows, p->g.columns - i), columns = smaller(j->columns, p->a.columns - c);
+    void *workspace = j->context->workspace[slot];
+    target t = open_target(j, p->offset + i * p->row_stride + c, rows, columns, p->row_stride, workspace);
+    psg_product product = product_of(j, 0, i, rows, c, columns);
+    product.c = t.sums;
+    product.c_stride = t.stride;
+    ptrdiff_t g_stride, a_stride;
+    bool stacked = psg_operand_is_stacked(&p->g, p->batch, p->positions, &g_stride) &&
+                   psg_operand_is_stacked(&p->a, p->batch, p->positions, &a_stride) &&
+                   p->positions <= (int64_t)PSG_PRODUCT_MAX_K;
+    if (p->positions == 1) add_single_positions(j, product, workspace);
+    else if (stacked) add_stacked(j, product, g_stride, a_stride, workspace);
+    else add_by_samples(j, i, rows, c, columns, &t, workspace);
+    close_target(j, &t, p->row_stride);
+}
+
+static void add_factored(job *j) {
+    const psg_piece *p = &j->piece;
+    j->rows = psg_even_part(p->g.columns, 96, 12);
+    j->columns = psg_even_part(p->a.columns, 256, 32);
+    j->across = (p->a.columns + j->columns - 1) / j->columns;
+    int64_t down = (p->g.columns + j->rows - 1) / j->rows;
+    psg_parallel(j->context, (size_t)(down * j->across), run_rectangle, j);
+}
+
+/* The ordinary gradient in the real type: one large product on OpenBLAS. */
+static bool add_on_blas(const job *j) {
+    const psg_piece *p = &j->piece;
+    ptrdiff_t g_stride, a_stride;
+    bool fits = !j->weights && !j->squares && j->out.dtype == p->dtype && p->g.step == 1 && p->a.step == 1 &&
+                psg_operand_is_stacked(&p->g, p->batch, p->positions, &g_stride) &&
+                psg_operand_is_stacked(&p->a, p->batch, p->positions, &a_stride) && g_stride >= p->g.columns &&
+                a_stride >= p->a.columns && g_stride < INT32_MAX && a_stride < INT32_MAX && p->row_stride < INT32_MAX;
+    if (!fits) return false;
+    psg_gemm gemm = { .dtype = p->dtype, .transpose_a = true, .m = p->g.columns, .n = p->a.columns,
+                      .k = p->batch * p->positions, .alpha = p->scale, .beta = j->accumulate ? 1.0 : 0.0,
+                      .a = p->g.data, .lda = g_stride, .b = p->a.data, .ldb = a_stride,
+                      .c = psg_elements_mutable(j->out.data, j->out.dtype, p->offset), .ldc = p->row_stride };
+    psg_gemm_parallel(j->context, &gemm);
+    return true;
+}
+
+/* ---- rows ---- */
+
+static const void *row_part(const psg_piece *p, int64_t n, int64_t t, int64_t first) {
+    return psg_elements(psg_row(&p->g, p->dtype, n, t), p->dtype, first * p->g.step);
+}
+
+/* One weighted row, T = 1. */
+static void add_row(const job *j, int64_t n, int64_t first, int64_t count, double *sums) {
+    const psg_piece *p = &j->piece;
+    double weight = (j->weights ? j->weights[n] : 1.0) * (j->squares ? p->scale * p->scale : p->scale);
+    for (int64_t t = 0; t < p->positions; t++) {
+        const void *row = row_part(p, n, t, first);
+        if (p->g.step == 1 && !j->squares) {
+            j->kernels->add_to_f64((size_t)count, weight, row, sums);
+        } else if (p->g.step == 1) {
+            j->kernels->add_squares_to_f64((size_t)count, weight, row, sums);
+        } else {
+            for (int64_t i = 0; i < count; i++) {
+                const void *element = psg_elements(row, p->dtype, i * p->g.step);
+                (j->squares ? j->kernels->add_squares_to_f64 : j->kernels->add_to_f64)(1, weight, element, sums + i);
+            }
+        }
+    }
+}
+
+/* (sum over positions)^2 needs that sum first, in double. */
+static void add_squared_sum(const job *j, int64_t n, int64_t first, int64_t count, double *sums, double *positions) {
+    const psg_piece *p = &j->piece;
+    job plain = *j;
+    plain.squares = false;
+    plain.weights = NULL;
+    memset(positions, 0, (size_t)count * sizeof(double));
+    plain.piece.scale = 1.0;
+    add_row(&plain, n, first, count, positions);
+    for (int64_t i = 0; i < count; i++) sums[i] += p->scale * p->scale * positions[i] * positions[i];
+}
+
+static void run_columns(void *argument, size_t index, unsigned slot) {
+    const job *j = argument;
+    const psg_piece *p = &j->piece;
+    void *workspace = j->context->workspace[slot];
+    int64_t first = (int64_t)index * j->columns, count = smaller(j->columns, p->g.columns - first);
+    target t = open_target(j, p->offset + first, 1, count, 0, workspace);
+    for (int64_t n = 0; n < p->batch; n++) {
+        if (j->weights && j->weights[n] == 0) continue;
+        if (j->squares && p->positions > 1) add_squared_sum(j, n, first, count, t.sums, psg_small_memory(workspace));
+        else add_row(j, n, first, count, t.sums);
+    }
+    close_target(j, &t, 0);
+}
+
+static void add_rows(job *j) {
+    j->columns = psg_even_part(j->piece.g.columns, 2048, 16);
+    psg_parallel(j->context, (size_t)((j->piece.g.columns + j->columns - 1) / j->columns), run_columns, j);
+}
+
+/* ---- one piece, one gradient ---- */
+
+static void add_piece(psg_context *context, const psg_piece *piece, const double *weights, bool squares,
+                      bool accumulate, const psg_tensor *out) {
+    job j = { .context = context, .kernels = context->kernels[piece->dtype], .piece = *piece, .weights = weights,
+              .squares = squares, .accumulate = accumulate, .out = *out };
+    if (!piece->g.columns || !piece->a.columns) return;
+    if (piece->form == PSG_ROWS) add_rows(&j);
+    else if (!add_on_blas(&j)) add_factored(&j);
+}
+
+static void clear(const psg_tensor *out) {
+    memset(out->data, 0, (size_t)psg_tensor_count(out) * psg_dtype_size(out->dtype));
+}
+
+void psg_sum_gradient(psg_context *context, const psg_gradient *gradient, const double *weights, psg_write write,
+                      const psg_tensor *out) {
+    int64_t numel = psg_gradient_numel(gradient);
+    if (!numel) return;
+    bool accumulate = write == PSG_ACCUMULATE;
+    for (size_t k = 0; k < gradient->block_count; k++) {
+        psg_piece piece = psg_piece_of(gradient, k);
+        if (!accumulate && !psg_piece_is_whole(&piece, numel)) {
+            clear(out);
+            accumulate = true;
+        }
+        add_piece(context, &piece, weights, false, accumulate, out);
+        accumulate = true;
+    }
+    if (!accumulate) clear(out);
+}
+
+void psg_sum_kept(psg_context *context, const psg_gradient *gradient, const void *kept, const double *weights,
+                  psg_write write, const psg_tensor *out) {
+    int64_t numel = psg_gradient_numel(gradient);
+    psg_piece rows = { .form = PSG_ROWS, .dtype = gradient->dtype, .batch = gradient->batch_size, .positions = 1,
+                       .g = { kept, numel, numel, 0, 1 }, .a = { .columns = 1 }, .scale = 1.0, .row_stride = numel };
+    add_piece(context, &rows, weights, false, write == PSG_ACCUMULATE, out);
+}
+
+void psg_sum_squares_of_piece(psg_context *context, const psg_piece *piece, psg_write write, const psg_tensor *out) {
+    bool accumulate = write == PSG_ACCUMULATE;
+    if (!accumulate && !psg_piece_is_whole(piece, psg_tensor_count(out))) {
+        clear(out);
+        accumulate = true;
+    }
+    add_piece(context, piece, NULL, true, accumulate, out);
+}
+
+psg_status psg_weighted_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
+                            const double *weights, psg_write write, const psg_tensor *outs) {
+    psg_status status = weights ? psg_check_questions(context, "weighted_sum", gradients, count)
+                                : psg_check_set(context, "weighted_sum", gradients, count);
+    if (!status) status = psg_check_write(context, "weighted_sum", write);
+    if (!status) status = psg_check_tensors(context, "weighted_sum", "outs", gradients, count, outs, true);
+    if (status) return status;
+    for (size_t k = 0; k < count; k++) psg_sum_gradient(context, gradients[k], weights, write, &outs[k]);
+    return PSG_OK;
+}

@@ -1,0 +1,64 @@
+/* (damping I + J^T J / B)^-1 v by Woodbury: everything but two questions happens in B x B. */
+#include "base/context.h"
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "blas/lapack.h"
+#include "gradient/block.h"
+#include "psg/linalg.h"
+
+/* x = (damping B I + J J^T)^-1 J v; gram holds J J^T and is overwritten. */
+static psg_status solve(psg_context *context, double *gram, int64_t batch, double damping, double *x) {
+    for (int64_t n = 0; n < batch; n++) gram[n * batch + n] += damping * (double)batch;
+    psg_blas_enter(context);
+    bool solved = psg_cholesky_solve(batch, gram, x);
+    psg_blas_leave(context);
+    return solved ? PSG_OK : psg_fail(context, PSG_ERR_NUMERIC,
+                                      "natural_gradient: damping B I + J J^T is not positive definite at damping %g",
+                                      damping);
+}
+
+/* out = (v - sum) / damping, with sum in double where out is. */
+static void combine(const psg_kernel_table *kernels, const psg_tensor *v, double damping, double *sum,
+                    const psg_tensor *out) {
+    size_t count = (size_t)psg_tensor_count(v);
+    for (size_t i = 0; i < count; i++) sum[i] = -sum[i];
+    kernels->add_to_f64(count, 1.0, v->data, sum);
+    kernels->from_f64(count, 1 / damping, sum, out->data, false);
+}
+
+static psg_status direction(psg_context *context, const psg_gradient *const *gradients, size_t count, double damping,
+                            const psg_tensor *v, const psg_tensor *outs, double *gram, double *x, double *sum) {
+    int64_t batch = gradients[0]->batch_size;
+    psg_status status = psg_dot(context, gradients, count, v, x);
+    if (!status) status = psg_gram(context, gradients, count, gram);
+    if (!status) status = solve(context, gram, batch, damping, x);
+    for (size_t k = 0; !status && k < count; k++) {
+        psg_tensor sums = psg_tensor_of(PSG_F64, sum, outs[k].rank, outs[k].shape);
+        status = psg_weighted_sum(context, &gradients[k], 1, x, PSG_OVERWRITE, &sums);
+        if (!status) combine(context->kernels[gradients[k]->dtype], &v[k], damping, sum, &outs[k]);
+    }
+    return status;
+}
+
+psg_status psg_natural_gradient(psg_context *context, const psg_gradient *const *gradients, size_t count,
+                                double damping, const psg_tensor *v, const psg_tensor *outs) {
+    psg_status status = psg_check_questions(context, "natural_gradient", gradients, count);
+    if (!status) status = psg_check_tensors(context, "natural_gradient", "v", gradients, count, v, false);
+    if (!status) status = psg_check_tensors(context, "natural_gradient", "outs", gradients, count, outs, false);
+    if (status) return status;
+    if (!(damping > 0)) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "natural_gradient: damping is %g, must be > 0", damping);
+    }
+    size_t batch = (size_t)gradients[0]->batch_size, largest = 0;
+    for (size_t k = 0; k < count; k++) {
+        size_t numel = (size_t)psg_gradient_numel(gradients[k]);
+        if (numel > largest) largest = numel;
+    }
+    size_t bytes = (batch * batch + batch + largest) * sizeof(double);
+    double *memory = psg_alloc(context, bytes);
+    if (!memory) return psg_fail_memory(context, "natural_gradient", bytes);
+    status = direction(context, gradients, count, damping, v, outs, memory, memory + batch * batch,
+                       memory + batch * batch + batch);
+    psg_free(context, memory);
+    return status;
+}

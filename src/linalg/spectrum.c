@@ -1,0 +1,46 @@
+#include <string.h>
+
+#include "base/context.h"
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "blas/lapack.h"
+#include "psg/linalg.h"
+
+/* LAPACK gives ascending values and vectors in columns; the caller gets descending values and vectors in rows. */
+static void reverse(int64_t n, const double *columns, const double *ascending, double *values, double *rows) {
+    for (int64_t k = 0; k < n; k++) {
+        int64_t from = n - 1 - k;
+        values[k] = ascending[from] > 0 ? ascending[from] : 0;
+        for (int64_t i = 0; rows && i < n; i++) rows[k * n + i] = columns[i * n + from];
+    }
+}
+
+psg_status psg_gram_spectrum(psg_context *context, const double *gram, int64_t batch_size, double *eigenvalues,
+                             double *eigenvectors) {
+    if (!context) return PSG_ERR_ARGUMENT;
+    if (batch_size < 0 || batch_size > INT32_MAX || !gram || !eigenvalues) {
+        return psg_fail(context, PSG_ERR_ARGUMENT,
+                        "gram_spectrum: batch_size is %lld, must be in [0, 2^31); gram and eigenvalues must not be NULL",
+                        (long long)batch_size);
+    }
+    size_t n = (size_t)batch_size, bytes = (n * n + n) * sizeof(double);
+    double *work = psg_alloc(context, bytes);
+    if (!work) return psg_fail_memory(context, "gram_spectrum", bytes);
+    memcpy(work, gram, n * n * sizeof(double));
+    psg_blas_enter(context);
+    bool done = psg_symmetric_eigen(batch_size, work, work + n * n, eigenvectors != NULL);
+    psg_blas_leave(context);
+    if (done) reverse(batch_size, work, work + n * n, eigenvalues, eigenvectors);
+    psg_free(context, work);
+    return done ? PSG_OK : psg_fail(context, PSG_ERR_NUMERIC, "gram_spectrum: dsyevd failed on the %lld x %lld matrix",
+                                    (long long)batch_size, (long long)batch_size);
+}
+
+double psg_effective_rank(const double *eigenvalues, int64_t batch_size) {
+    double sum = 0, squares = 0;
+    for (int64_t k = 0; k < batch_size; k++) {
+        sum += eigenvalues[k];
+        squares += eigenvalues[k] * eigenvalues[k];
+    }
+    return squares > 0 ? sum * sum / squares : 0;
+}
