@@ -1,0 +1,169 @@
+#include "optim/optimizer.h"
+
+#include <math.h>
+
+#include "base/context.h"
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "base/shape.h"
+
+psg_status psg_optimizer_refuse(psg_context *context, const char *name, const char *option, double value,
+                                const char *rule) {
+    return psg_fail(context, PSG_ERR_ARGUMENT, "%s: %s is %g, must be %s", name, option, value, rule);
+}
+
+int psg_optimizer_is_magnitude(double value) { return isfinite(value) && value >= 0; }
+
+/* ---- creation ---- */
+
+static psg_status check_tensor(const psg_optimizer *o, const char *what, size_t k, const psg_tensor *tensor) {
+    if (!psg_tensor_is_valid(tensor)) {
+        return psg_fail(o->context, PSG_ERR_ARGUMENT, "%s: %s[%zu] is no tensor, must have type, shape, data", o->name,
+                        what, k);
+    }
+    if (!psg_dtype_is_real(tensor->dtype)) {
+        return psg_fail(o->context, PSG_ERR_DTYPE, "%s: %s[%zu] is %s, must be f32 or f64", o->name, what, k,
+                        psg_dtype_name(tensor->dtype));
+    }
+    if (!psg_tensor_is_contiguous(tensor)) {
+        return psg_fail(o->context, PSG_ERR_ARGUMENT, "%s: %s[%zu] has strides, must be contiguous", o->name, what, k);
+    }
+    return PSG_OK;
+}
+
+static psg_status check_values(const psg_optimizer *o, const psg_tensor *values, size_t count) {
+    if (!values || !count || count > INT64_MAX / PSG_OPTIMIZER_MAX_STATES) {
+        return psg_fail(o->context, PSG_ERR_ARGUMENT, "%s: values is %s of count %zu, must hold at least one", o->name,
+                        values ? "an array" : "NULL", count);
+    }
+    psg_status status = PSG_OK;
+    for (size_t k = 0; !status && k < count; k++) status = check_tensor(o, "values", k, &values[k]);
+    return status;
+}
+
+static psg_status take(const psg_optimizer *o, int64_t count, size_t size, void **memory) {
+    size_t bytes;
+    if (!psg_size_bytes(count, size, &bytes)) {
+        return psg_fail(o->context, PSG_ERR_OVERFLOW, "%s: %lld elements do not fit memory", o->name, (long long)count);
+    }
+    *memory = psg_alloc_zeroed(o->context, bytes);
+    return *memory ? PSG_OK : psg_fail_memory(o->context, o->name, bytes);
+}
+
+/* An error leaves what was taken, for psg_optimizer_destroy. */
+static psg_status take_state(psg_optimizer *o, const psg_tensor *values) {
+    void *memory;
+    psg_status status = take(o, (int64_t)o->count, sizeof *o->values, &memory);
+    if (status) return status;
+    o->values = memory;
+    for (size_t k = 0; k < o->count; k++) o->values[k] = values[k];
+    status = take(o, (int64_t)(o->count * o->state_count), sizeof *o->state, &memory);
+    if (status) return status;
+    o->state = memory;
+    for (size_t s = 0; !status && s < o->count * o->state_count; s++) {
+        const psg_tensor *tensor = &values[s / o->state_count];
+        status = take(o, psg_tensor_count(tensor), psg_dtype_size(tensor->dtype), &o->state[s]);
+    }
+    return status;
+}
+
+psg_status psg_optimizer_create(const psg_optimizer *model, const psg_tensor *values, size_t count,
+                                psg_optimizer **optimizer) {
+    if (!optimizer) {
+        return psg_fail(model->context, PSG_ERR_ARGUMENT, "%s: optimizer is NULL, must point to a handle", model->name);
+    }
+    *optimizer = NULL;
+    psg_status status = check_values(model, values, count);
+    if (status) return status;
+    psg_optimizer *made = psg_alloc(model->context, sizeof *made);
+    if (!made) return psg_fail_memory(model->context, model->name, sizeof *made);
+    *made = *model;
+    made->count = count;
+    status = take_state(made, values);
+    if (status) {
+        psg_optimizer_destroy(made);
+        return status;
+    }
+    *optimizer = made;
+    return PSG_OK;
+}
+
+void psg_optimizer_destroy(psg_optimizer *optimizer) {
+    if (!optimizer) return;
+    size_t states = optimizer->state ? optimizer->count * optimizer->state_count : 0;
+    for (size_t s = 0; s < states; s++) psg_free(optimizer->context, optimizer->state[s]);
+    psg_free(optimizer->context, optimizer->state);
+    psg_free(optimizer->context, optimizer->values);
+    psg_free(optimizer->context, optimizer);
+}
+
+psg_status psg_optimizer_set_lr(psg_optimizer *optimizer, double lr) {
+    if (!optimizer) return PSG_ERR_ARGUMENT;
+    if (!psg_optimizer_is_magnitude(lr)) {
+        return psg_optimizer_refuse(optimizer->context, "psg_optimizer_set_lr", "lr", lr, "finite and at least 0");
+    }
+    optimizer->lr = lr;
+    return PSG_OK;
+}
+
+/* ---- a step ---- */
+
+static psg_status check_gradients(const psg_optimizer *o, const psg_tensor *gradients, size_t count) {
+    if (!gradients || count != o->count) {
+        return psg_fail(o->context, PSG_ERR_ARGUMENT, "%s: count of gradients is %zu, must be %zu, one a value",
+                        o->name, gradients ? count : 0, o->count);
+    }
+    for (size_t k = 0; k < count; k++) {
+        psg_status status = check_tensor(o, "gradients", k, &gradients[k]);
+        if (status) return status;
+        if (gradients[k].dtype != o->values[k].dtype) {
+            return psg_fail(o->context, PSG_ERR_DTYPE, "%s: gradients[%zu] is %s, must be %s as its value", o->name, k,
+                            psg_dtype_name(gradients[k].dtype), psg_dtype_name(o->values[k].dtype));
+        }
+        if (psg_tensor_count(&gradients[k]) != psg_tensor_count(&o->values[k])) {
+            char text[PSG_SHAPE_TEXT], value[PSG_SHAPE_TEXT];
+            return psg_fail(o->context, PSG_ERR_SHAPE,
+                            "%s: gradients[%zu] has shape %s, must fit its value of shape %s", o->name, k,
+                            psg_tensor_text(&gradients[k], text), psg_tensor_text(&o->values[k], value));
+        }
+    }
+    return PSG_OK;
+}
+
+#define CHUNK ((size_t)16384)   /* elements a task */
+
+typedef struct parameter_step {
+    const psg_optimizer *optimizer;
+    size_t parameter;
+    const psg_tensor *gradient;
+} parameter_step;
+
+static void step_chunk(void *argument, size_t index, unsigned slot) {
+    (void)slot;
+    const parameter_step *job = argument;
+    const psg_optimizer *o = job->optimizer;
+    const psg_tensor *values = &o->values[job->parameter];
+    size_t first = index * CHUNK, rest = (size_t)psg_tensor_count(values) - first;
+    psg_optimizer_chunk chunk = { .count = rest < CHUNK ? rest : CHUNK, .kernels = o->context->kernels[values->dtype] };
+    chunk.values = psg_tensor_offset(values, (int64_t)first);
+    chunk.gradients = psg_tensor_offset(job->gradient, (int64_t)first);
+    for (size_t s = 0; s < o->state_count; s++) {
+        char *state = o->state[job->parameter * o->state_count + s];
+        chunk.state[s] = state + first * psg_dtype_size(values->dtype);
+    }
+    o->update(o, &chunk);
+}
+
+psg_status psg_optimizer_step(psg_optimizer *optimizer, const psg_tensor *gradients, size_t count) {
+    if (!optimizer) return PSG_ERR_ARGUMENT;
+    psg_status status = check_gradients(optimizer, gradients, count);
+    if (status) return status;
+    optimizer->steps++;
+    optimizer->prepare(optimizer);
+    for (size_t k = 0; k < count; k++) {
+        parameter_step job = { optimizer, k, &gradients[k] };
+        size_t elements = (size_t)psg_tensor_count(&gradients[k]);
+        psg_parallel(optimizer->context, (elements + CHUNK - 1) / CHUNK, step_chunk, &job);
+    }
+    return PSG_OK;
+}

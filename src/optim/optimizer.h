@@ -1,0 +1,51 @@
+/* What the optimizers share: values, state, checks, the loop over chunks. */
+#ifndef PSG_OPTIM_OPTIMIZER_H
+#define PSG_OPTIM_OPTIMIZER_H
+
+#include "kernels.h"
+#include "psg/optim.h"
+
+#define PSG_OPTIMIZER_MAX_STATES 2
+
+/* The elements of one chunk of one parameter. */
+typedef struct psg_optimizer_chunk {
+    size_t count;
+    const psg_kernel_table *kernels;                /* of the parameter's real type */
+    void *values;
+    const void *gradients;
+    void *state[PSG_OPTIMIZER_MAX_STATES];          /* NULL beyond state_count */
+} psg_optimizer_chunk;
+
+struct psg_optimizer {
+    psg_context *context;
+    const char *name;                               /* "psg_sgd", for messages */
+    size_t state_count;                             /* arrays of the values' size a parameter */
+    void (*prepare)(psg_optimizer *optimizer);      /* sets numbers from options, lr and steps */
+    void (*update)(const psg_optimizer *optimizer, const psg_optimizer_chunk *chunk);
+    union {
+        psg_sgd_options sgd;
+        psg_adam_options adam;
+    } options;
+    union {
+        psg_sgd_step sgd;
+        psg_adam_step adam;
+    } numbers;
+    double lr;
+    uint64_t steps;                                 /* the current one included */
+
+    size_t count;
+    psg_tensor *values;
+    void **state;                                   /* count x state_count arrays, zero at first */
+};
+
+/* Refuses an option: "<name>_create: momentum is -1, must be ..." */
+psg_status psg_optimizer_refuse(psg_context *context, const char *name, const char *option, double value,
+                                const char *rule);
+/* Whether value is finite and at least 0. */
+int psg_optimizer_is_magnitude(double value);
+
+/* Copies `model` (context, name, state_count, functions, options, lr) to a new optimizer of the given values. */
+psg_status psg_optimizer_create(const psg_optimizer *model, const psg_tensor *values, size_t count,
+                                psg_optimizer **optimizer);
+
+#endif

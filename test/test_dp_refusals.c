@@ -1,0 +1,288 @@
+/* What psg_dp refuses, and that nothing has happened then: nothing released, nothing counted, nothing lost. */
+#include "dp_batch.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/context.h"
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static const psg_dp_options usual = { 1, 1, 10, 0.01, 0 };
+
+typedef struct fixture {
+    psg_context *context;
+    dp_batch batch;
+    dp_run run;
+} fixture;
+
+static int set_up(void **state) {
+    static fixture f;
+    test_random random = { 1 };
+    f.context = test_context(2, NULL);
+    f.batch = dp_batch_new(&random, PSG_F32, 4, 1, 1);
+    f.run = dp_run_new(f.context, &usual, &f.batch, 1);
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    fixture *f = *state;
+    dp_run_free(&f->run);
+    dp_batch_free(&f->batch);
+    test_context_free(f->context);
+    return 0;
+}
+
+/* ---- creation ---- */
+
+static void test_options(void **state) {
+    fixture *f = *state;
+    const struct { psg_dp_options options; const char *name; } bad[] = {
+        { { 0, 1, 10, 0.01, 0 }, "max_grad_norm" },
+        { { -1, 1, 10, 0.01, 0 }, "max_grad_norm" },
+        { { INFINITY, 1, 10, 0.01, 0 }, "max_grad_norm" },
+        { { NAN, 1, 10, 0.01, 0 }, "max_grad_norm" },
+        { { 1, -0.1, 10, 0.01, 0 }, "noise_multiplier" },
+        { { 1, INFINITY, 10, 0.01, 0 }, "noise_multiplier" },
+        { { 1, NAN, 10, 0.01, 0 }, "noise_multiplier" },
+        { { 1e200, 1e200, 10, 0.01, 0 }, "noise_multiplier * max_grad_norm" },
+        { { 1e-200, 1e-200, 10, 0.01, 0 }, "noise_multiplier * max_grad_norm" },
+        { { 1, 1, 0, 0.01, 0 }, "expected_batch_size" },
+        { { 1, 1, -1, 0.01, 0 }, "expected_batch_size" },
+        { { 1, 1, NAN, 0.01, 0 }, "expected_batch_size" },
+        { { 1, 1, INFINITY, 0.01, 0 }, "expected_batch_size" },
+        { { 1, 1, 1e17, 0.01, 0 }, "expected_batch_size" },
+        { { 1, 1, 10, -0.01, 0 }, "sample_rate" },
+        { { 1, 1, 10, 1.01, 0 }, "sample_rate" },
+        { { 1, 1, 10, NAN, 0 }, "sample_rate" },
+        { { 1, 1, 10, 0.01, -1 }, "max_batch_size" },
+        { PSG_DP_OPTIONS_INIT, "expected_batch_size" },
+    };
+    for (size_t k = 0; k < COUNT(bad); k++) {
+        psg_dp *dp = (void *)f;
+        psg_status status = psg_dp_create(f->context, f->run.generator, &bad[k].options, f->run.counts, DP_PARAMS, &dp);
+        test_status(f->context, status, PSG_ERR_ARGUMENT, bad[k].name);
+        assert_null(dp);
+        assert_non_null(strstr(psg_context_message(f->context), bad[k].name));
+    }
+}
+
+static void test_create_arguments(void **state) {
+    fixture *f = *state;
+    psg_context *c = f->context, *other = test_context(1, NULL);
+    psg_generator *g = f->run.generator;
+    const int64_t negative[] = { 1, -1 }, huge[] = { INT64_MAX, 1 }, large[] = { INT64_MAX };
+    psg_dp *dp;
+    assert_int_equal(psg_dp_create(NULL, g, &usual, f->run.counts, 3, &dp), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_create(other, g, &usual, f->run.counts, 3, &dp), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_create(c, NULL, &usual, f->run.counts, 3, &dp), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_create(c, g, NULL, f->run.counts, 3, &dp), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_create(c, g, &usual, NULL, 3, &dp), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_create(c, g, &usual, f->run.counts, 0, &dp), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_create(c, g, &usual, f->run.counts, 3, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_create(c, g, &usual, negative, 2, &dp), PSG_ERR_SHAPE);
+    assert_int_equal(psg_dp_create(c, g, &usual, huge, 2, &dp), PSG_ERR_OVERFLOW);
+    assert_int_equal(psg_dp_create(c, g, &usual, large, 1, &dp), PSG_ERR_OVERFLOW);
+    assert_int_equal(psg_dp_accumulate(NULL, NULL, 0, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_release(NULL, NULL, 0), PSG_ERR_ARGUMENT);
+    psg_dp_destroy(NULL);
+    test_context_free(other);
+}
+
+static void test_without_memory(void **state) {
+    (void)state;
+    test_allocator allocator = { 0 };
+    psg_context *context = test_context_with(&allocator, 1, NULL, 0);
+    const int64_t counts[] = { 3, 0, 5 };
+    psg_generator *generator;
+    TEST_OK(context, psg_generator_create(context, &generator));
+    size_t blocks = allocator.live_blocks;
+    psg_status status = PSG_ERR_MEMORY;
+    for (uint64_t n = 1; status; n++) {
+        psg_dp *dp = NULL;
+        test_allocator_arm(&allocator, n, n % 2);
+        status = psg_dp_create(context, generator, &usual, counts, 3, &dp);
+        assert_true(status == PSG_OK ? n == 5 : status == PSG_ERR_MEMORY && !dp);
+        psg_dp_destroy(dp);
+        assert_int_equal(allocator.live_blocks, blocks);
+    }
+    psg_generator_destroy(generator);
+    test_context_free(context);
+    assert_int_equal(allocator.mistakes, 0);
+}
+
+/* ---- steps ---- */
+
+/* The release after refused calls is that of a run without them. */
+static void test_accumulate_arguments(void **state) {
+    fixture *f = *state;
+    psg_dp *dp = f->run.dp;
+    dp_part part, other;
+    double out[DP_MAX_ELEMENTS], expected[DP_MAX_ELEMENTS];
+    dp_run clean = dp_run_new(f->context, &usual, &f->batch, 1);
+    dp_batch_part(&f->batch, 0, 4, &part);
+    dp_batch_part(&f->batch, 0, 3, &other);
+    const psg_gradient *swapped[] = { part.list[1], part.list[0], part.list[2] };
+    const psg_gradient *hole[] = { part.list[0], NULL, part.list[2] };
+    const psg_gradient *mixed[] = { part.list[0], other.list[1], part.list[2] };
+    psg_gradient strange = part.gradient[1];
+    strange.rank = 99;
+    const psg_gradient *no_rank[] = { part.list[0], &strange, part.list[2] };
+    assert_int_equal(psg_dp_accumulate(dp, NULL, DP_PARAMS, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_accumulate(dp, part.list, 2, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_accumulate(dp, hole, DP_PARAMS, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_dp_accumulate(dp, swapped, DP_PARAMS, NULL), PSG_ERR_SHAPE);
+    assert_int_equal(psg_dp_accumulate(dp, no_rank, DP_PARAMS, NULL), PSG_ERR_SHAPE);
+    assert_int_equal(psg_dp_accumulate(dp, mixed, DP_PARAMS, NULL), PSG_ERR_BATCH);
+    part.gradient[0].batch_size = -1;
+    assert_int_equal(psg_dp_accumulate(dp, part.list, DP_PARAMS, NULL), PSG_ERR_BATCH);
+    TEST_OK(f->context, dp_run_add(&f->run, &f->batch, 0, 4));
+    TEST_OK(f->context, dp_run_add(&clean, &f->batch, 0, 4));
+    TEST_OK(f->context, dp_run_release(&f->run, out));
+    TEST_OK(f->context, dp_run_release(&clean, expected));
+    assert_memory_equal(out, expected, (size_t)dp_batch_elements(&f->batch) * sizeof *out);
+    dp_run_free(&clean);
+}
+
+static void check_refused_release(const fixture *f, const psg_tensor *outs, size_t count, psg_status expected) {
+    uint64_t step = psg_dp_step(f->run.dp);
+    test_status(f->context, psg_dp_release(f->run.dp, outs, count), expected, "psg_dp_release");
+    assert_int_equal(psg_dp_step(f->run.dp), step);
+}
+
+static void test_release_arguments(void **state) {
+    fixture *f = *state;
+    double out[2 * DP_MAX_ELEMENTS] = { 0 };
+    float out32[DP_MAX_ELEMENTS] = { 0 };
+    const int64_t *counts = f->run.counts, strides[] = { 2 }, longer = counts[0] + 1;
+    psg_tensor outs[DP_PARAMS] = { psg_tensor_of(PSG_F32, out32, 1, &counts[0]),
+                                   psg_tensor_of(PSG_F64, out, 1, &counts[1]),
+                                   psg_tensor_of(PSG_F64, out, 1, &counts[2]) };
+    const psg_tensor good = outs[0];
+    const struct { psg_tensor out; psg_status expected; } bad[] = {
+        { psg_tensor_of(PSG_F64, out, 1, &longer), PSG_ERR_SHAPE },
+        { psg_tensor_of(PSG_I32, out, 1, &counts[0]), PSG_ERR_DTYPE },
+        { psg_tensor_of((psg_dtype)77, out, 1, &counts[0]), PSG_ERR_ARGUMENT },
+        { psg_tensor_of(PSG_F64, NULL, 1, &counts[0]), PSG_ERR_ARGUMENT },
+        { psg_tensor_of(PSG_F64, out, 99, &counts[0]), PSG_ERR_ARGUMENT },
+        { psg_tensor_strided(PSG_F64, out, 1, &counts[0], strides), PSG_ERR_ARGUMENT },
+    };
+    assert_true(counts[0] > 1);
+    for (size_t k = 0; k < COUNT(bad); k++) {
+        outs[0] = bad[k].out;
+        check_refused_release(f, outs, DP_PARAMS, bad[k].expected);
+    }
+    outs[0] = good;
+    check_refused_release(f, outs, 2, PSG_ERR_ARGUMENT);
+    check_refused_release(f, NULL, DP_PARAMS, PSG_ERR_ARGUMENT);
+    for (size_t i = 0; i < COUNT(out); i++) assert_true(out[i] == 0);
+    uint64_t allocations = psg_context_allocations(f->context);
+    TEST_OK(f->context, psg_dp_release(f->run.dp, outs, DP_PARAMS));
+    assert_int_equal(psg_context_allocations(f->context), allocations);
+    assert_true(out[0] != 0 && out32[0] != 0);
+}
+
+/* f32 outs hold the doubles' numbers, rounded. */
+static void test_release_to_either_type(void **state) {
+    fixture *f = *state;
+    double wide[DP_MAX_ELEMENTS];
+    float narrow[DP_MAX_ELEMENTS];
+    dp_run a = dp_run_new(f->context, &usual, &f->batch, 3), b = dp_run_new(f->context, &usual, &f->batch, 3);
+    psg_tensor outs[DP_PARAMS];
+    for (int64_t k = 0, first = 0; k < DP_PARAMS; first += a.counts[k++]) {
+        outs[k] = psg_tensor_of(PSG_F32, narrow + first, 1, &a.counts[k]);
+    }
+    TEST_OK(f->context, dp_run_release(&a, wide));
+    TEST_OK(f->context, psg_dp_release(b.dp, outs, DP_PARAMS));
+    for (int64_t i = 0; i < dp_batch_elements(&f->batch); i++) assert_true(narrow[i] == (float)wide[i]);
+    dp_run_free(&a), dp_run_free(&b);
+}
+
+static void test_child_is_refused(void **state) {
+    fixture *f = *state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        double out[DP_MAX_ELEMENTS] = { 0 };
+        psg_dp *dp = NULL;
+        uint64_t step = psg_dp_step(f->run.dp);
+        bool refused = dp_run_release(&f->run, out) == PSG_ERR_FORKED && out[0] == 0;
+        refused &= psg_dp_step(f->run.dp) == step;
+        refused &= psg_dp_create(f->context, f->run.generator, &usual, f->run.counts, DP_PARAMS, &dp) == PSG_ERR_FORKED;
+        _exit(refused && !dp ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* ---- nothing private is left in memory ---- */
+
+typedef struct watcher { double pattern; bool saw; } watcher;
+
+static void *watched_allocate(void *user, size_t bytes) {
+    (void)user;
+    return malloc(bytes);
+}
+
+static void watched_release(void *user, void *memory, size_t bytes) {
+    watcher *w = user;
+    if (memory && memmem(memory, bytes, &w->pattern, sizeof w->pattern)) w->saw = true;
+    free(memory);
+}
+
+static psg_status write_pattern(void *user, double *sums, size_t count) {
+    const watcher *w = user;
+    for (size_t i = 0; i < count; i++) sums[i] = w->pattern;
+    return PSG_ERR_SYSTEM;
+}
+
+/* A reduce hook leaves a pattern in the sums and fails; a destroyed psg_dp leaves none either. */
+static void test_sums_are_wiped(void **state) {
+    fixture *f = *state;
+    watcher w = { 0x1.23456789abcdep7, false };
+    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+    options.threads = 1;
+    options.allocator = (psg_allocator){ watched_allocate, watched_release, &w };
+    psg_context *context;
+    assert_int_equal(psg_context_create(&options, &context), PSG_OK);
+    double out[DP_MAX_ELEMENTS];
+    dp_run run = dp_run_new(context, &usual, &f->batch, 1);
+    psg_dp_set_reduce(run.dp, write_pattern, &w);
+    assert_int_equal(dp_run_release(&run, out), PSG_ERR_SYSTEM);
+    dp_run_free(&run);
+    psg_context_destroy(context);
+    assert_false(w.saw);
+}
+
+static void test_noise_is_wiped(void **state) {
+    fixture *f = *state;
+    double out[DP_MAX_ELEMENTS];
+    for (unsigned slot = 0; slot < psg_context_threads(f->context); slot++) {
+        memset(f->context->workspace[slot], 0, PSG_WORKSPACE_BYTES);
+    }
+    TEST_OK(f->context, dp_run_release(&f->run, out));
+    for (unsigned slot = 0; slot < psg_context_threads(f->context); slot++) {
+        const unsigned char *bytes = f->context->workspace[slot];
+        for (size_t i = 0; i < PSG_WORKSPACE_BYTES; i++) assert_true(bytes[i] == 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_create_arguments),
+        cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_accumulate_arguments),
+        cmocka_unit_test(test_release_arguments),
+        cmocka_unit_test(test_release_to_either_type),
+        cmocka_unit_test(test_child_is_refused),
+        cmocka_unit_test(test_sums_are_wiped),
+        cmocka_unit_test(test_noise_is_wiped),
+    };
+    return cmocka_run_group_tests_name("dp refusals", tests, set_up, tear_down);
+}
