@@ -106,9 +106,9 @@ PSG_API const psg_op *psg_op_find(const psg_context *context, const char *name);
 PSG_API const psg_op *psg_op_at(const psg_context *context, size_t k);
 
 /* Checks an op in f64 at given input shapes (parameters marked by role PSG_PARAMETER; data ignored, drawn from a fixed
- * stream): central differences of every input and parameter gradient, agreement of every question with materialised
- * gradients, and isolation: changing sample j changes no other sample's output or gradient.
- * PSG_ERR_NUMERIC names the input and the error that was found. */
+ * stream, integers from 0 and 1; dimension 0 of batched inputs is the batch): central differences of every input and
+ * parameter gradient, agreement of every question with materialised gradients, and isolation: changing sample j changes
+ * no other sample's output or gradient.  PSG_ERR_NUMERIC names the input and the error that was found. */
 PSG_API psg_status psg_op_check(psg_context *context, const psg_op *op, const psg_operand *inputs,
                                 const void *attributes);
 

@@ -35,8 +35,9 @@ PSG_API void psg_param_set_trainable(psg_param *param, int trainable);
 PSG_API int psg_param_is_trainable(const psg_param *param);
 
 /* Lets every later per-sample pass write this parameter's grad_sample into the caller's (B, *shape) array while
- * backward runs; NULL detaches.  After a pass it counts as set, and the next psg_tape_begin is PSG_ERR_STATE until
- * psg_param_clear_grad_sample (grad_samples of different batches must not be mixed), unless the pass says accumulate.
+ * backward runs; NULL detaches.  After a pass it counts as set, and its psg_use in the next per-sample pass is
+ * PSG_ERR_STATE until psg_param_clear_grad_sample (grad_samples of different batches must not be mixed), unless the
+ * pass says accumulate.  An array whose B is not the pass's is PSG_ERR_SHAPE in psg_backward, before anything is written.
  * A parameter that the loss does not reach keeps its array untouched, and it does not count as set. */
 PSG_API psg_status psg_param_attach_grad_sample(psg_param *param, const psg_tensor *grad_sample);
 PSG_API void psg_param_clear_grad_sample(psg_param *param);
@@ -76,7 +77,8 @@ PSG_API psg_status psg_tape_create(psg_context *context, psg_tape **tape);
 PSG_API void psg_tape_destroy(psg_tape *tape);
 
 /* Takes memory for passes of up to bytes now; a tape otherwise grows during its first passes and then allocates no more.
- * psg_tape_bytes tells what the passes so far needed at most: run one at the largest batch, or reserve. */
+ * psg_tape_bytes tells what the passes so far needed at most: run one at the largest batch, or reserve.  Forgets the
+ * last pass. */
 PSG_API psg_status psg_tape_reserve(psg_tape *tape, size_t bytes);
 PSG_API size_t psg_tape_bytes(const psg_tape *tape);
 

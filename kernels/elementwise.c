@@ -1,0 +1,45 @@
+/* Sums, products and masks of rows; a step of 0 stands for one element used throughout. */
+#include "kernels.h"
+#include "vector.h"
+
+static inline vec load_step(const real *p, size_t step, size_t i) { return step ? vec_load(p + i) : vec_set(*p); }
+
+void PSG_KERNEL(broadcast_add)(size_t n, const void *a_, size_t a_step, const void *b_, size_t b_step, void *y_) {
+    const real *a = a_, *b = b_;
+    real *y = y_;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vec_store(y + i, load_step(a, a_step, i) + load_step(b, b_step, i));
+    for (; i < n; i++) y[i] = a[i * a_step] + b[i * b_step];
+}
+
+void PSG_KERNEL(broadcast_mul)(size_t n, const void *a_, size_t a_step, const void *b_, size_t b_step, void *y_) {
+    const real *a = a_, *b = b_;
+    real *y = y_;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vec_store(y + i, load_step(a, a_step, i) * load_step(b, b_step, i));
+    for (; i < n; i++) y[i] = a[i * a_step] * b[i * b_step];
+}
+
+void PSG_KERNEL(masked_scale)(size_t n, double scale, const unsigned char *mask, const void *x_, void *y_) {
+    const real *x = x_, factor = (real)scale;
+    real *y = y_;
+    for (size_t i = 0; i < n; i++) y[i] = mask[i] ? factor * x[i] : 0;
+}
+
+double PSG_KERNEL(sum)(size_t n, const void *x_) {
+    const real *x = x_;
+    wide even = wide_zero(), odd = wide_zero();
+    size_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        even = wide_add(even, vec_load(x + i));
+        odd = wide_add(odd, vec_load(x + i + LANES));
+    }
+    double sum = wide_sum(even) + wide_sum(odd);
+    for (; i < n; i++) sum += (double)x[i];
+    return sum;
+}
+
+void PSG_KERNEL(add_product_to_f64)(size_t n, const void *x_, const void *y_, double *sum) {
+    const real *x = x_, *y = y_;
+    for (size_t i = 0; i < n; i++) sum[i] += (double)x[i] * (double)y[i];
+}

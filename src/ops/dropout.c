@@ -1,0 +1,148 @@
+/* dropout: an element is kept with probability 1 - p and then divided by it. */
+#include <math.h>
+
+#include "base/context.h"
+#include "base/parallel.h"
+#include "base/shape.h"
+#include "ops/operand.h"
+#include "ops/ranges.h"
+#include "psg/ops.h"
+
+/* The elements of sample n: `outer` runs of `inner` elements, the run o starting at (o * samples + n) * inner. */
+typedef struct dropout_job {
+    psg_call *call;
+    size_t samples, outer, inner;
+    uint64_t threshold;       /* a word below it drops its element */
+    uint64_t *words;          /* outer * inner for each worker; NULL: they fit the worker's workspace */
+    unsigned char *mask;      /* in the order of the elements in memory */
+    double scale;
+    const psg_tensor *from, *to;
+} dropout_job;
+
+/* ---- shape ---- */
+
+static double dropout_p(const psg_call *call) {
+    const psg_dropout_attributes *attributes = call->attributes;
+    return attributes->p;
+}
+
+static int is_identity(const psg_call *call) { return !call->training || dropout_p(call) == 0; }
+
+/* A mask belongs to a sample: there must be a batch, and an identity for each of its samples. */
+static psg_status check_samples(psg_call *call) {
+    const psg_tensor *x = &call->input[0].value;
+    if (call->input[0].role != PSG_BATCHED || x->rank == 0) {
+        return psg_call_fail(call, PSG_ERR_BATCH, "input carries no batch, but a mask belongs to a sample");
+    }
+    long long samples = x->shape[psg_call_batch_dim(call, x)], named = call->batch_size;
+    if (!call->sample_ids || samples == named) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_BATCH, "input has %lld samples, psg_pass.sample_ids names %lld", samples, named);
+}
+
+static psg_status dropout_shape(psg_call *call) {
+    double p = dropout_p(call);
+    if (!(p >= 0 && p <= 1)) return psg_call_fail(call, PSG_ERR_ARGUMENT, "p is %g, must be in [0, 1]", p);
+    psg_status status = psg_operands_real(call, 1);
+    if (!status) status = psg_operand_carries_batch(call, 0);
+    if (!status && !is_identity(call)) status = check_samples(call);
+    return status ? status : psg_output_like_input(call);
+}
+
+/* ---- forward ---- */
+
+static uint64_t *words_of(const dropout_job *job, unsigned slot) {
+    if (!job->words) return job->call->context->workspace[slot];
+    return job->words + slot * job->outer * job->inner;
+}
+
+/* The words of a sample go to its elements in the sample's own order, whatever the layout of the batch. */
+static void mask_sample(void *argument, size_t sample, unsigned slot) {
+    const dropout_job *job = argument;
+    uint64_t *words = words_of(job, slot);
+    psg_call_random(job->call, (int64_t)sample, words, job->outer * job->inner);
+    for (size_t o = 0; o < job->outer; o++) {
+        unsigned char *mask = job->mask + (o * job->samples + sample) * job->inner;
+        const uint64_t *run = words + o * job->inner;
+        for (size_t i = 0; i < job->inner; i++) mask[i] = run[i] >= job->threshold;
+    }
+}
+
+static psg_status draw_masks(psg_call *call, unsigned char *mask) {
+    const psg_tensor *x = &call->input[0].value;
+    int batch = psg_call_batch_dim(call, x);
+    dropout_job job = {
+        .call = call,
+        .samples = (size_t)x->shape[batch],
+        .outer = (size_t)psg_shape_product(batch, x->shape),
+        .inner = (size_t)psg_shape_product(x->rank - batch - 1, x->shape + batch + 1),
+        .threshold = (uint64_t)ldexp(dropout_p(call), 64),
+        .mask = mask,
+    };
+    size_t bytes = job.outer * job.inner * sizeof *job.words;
+    if (bytes > PSG_WORKSPACE_BYTES) {
+        job.words = psg_call_keep(call, bytes * call->context->threads);
+        if (!job.words) return PSG_ERR_MEMORY;
+    }
+    if (bytes) psg_parallel(call->context, job.samples, mask_sample, &job);
+    return PSG_OK;
+}
+
+static void apply_range(void *argument, size_t begin, size_t count) {
+    const dropout_job *job = argument;
+    int64_t at = (int64_t)begin;
+    const psg_kernel_table *kernels = psg_call_kernels(job->call);
+    const void *from = psg_tensor_offset(job->from, at);
+    void *to = psg_tensor_offset(job->to, at);
+    if (job->mask) kernels->masked_scale(count, job->scale, job->mask + begin, from, to);
+    else kernels->scale_row(count, job->scale, from, 1, to, false);
+}
+
+static void apply_mask(psg_call *call, const unsigned char *mask, const psg_tensor *from, const psg_tensor *to) {
+    double kept = 1 - dropout_p(call);
+    dropout_job job = { .call = call, .mask = (unsigned char *)(uintptr_t)mask, .from = from, .to = to };
+    job.scale = mask && kept > 0 ? 1 / kept : 1;
+    psg_for_ranges(call->context, (size_t)psg_tensor_count(from), PSG_RANGE, apply_range, &job);
+}
+
+static psg_status dropout_forward(psg_call *call) {
+    const psg_tensor *x = &call->input[0].value;
+    size_t count = (size_t)psg_tensor_count(x);
+    unsigned char *mask = NULL;
+    if (!is_identity(call)) {
+        mask = psg_call_keep(call, count);
+        if (!mask) return PSG_ERR_MEMORY;
+    }
+    if (mask && dropout_p(call) == 1) {
+        for (size_t i = 0; i < count; i++) mask[i] = 0;
+    } else if (mask) {
+        psg_status status = draw_masks(call, mask);
+        if (status) return status;
+    }
+    call->kept = mask;
+    apply_mask(call, mask, x, &call->output);
+    return PSG_OK;
+}
+
+/* ---- backward ---- */
+
+static psg_status dropout_backward(psg_call *call) {
+    if (call->input[0].grad.data) apply_mask(call, call->kept, &call->grad_output, &call->input[0].grad);
+    return PSG_OK;
+}
+
+static const char *const input_names[] = { "input" };
+
+const psg_op psg_op_dropout = {
+    .name = "dropout",
+    .input_count = 1,
+    .input_names = input_names,
+    .attributes_size = sizeof(psg_dropout_attributes),
+    .shape = dropout_shape,
+    .forward = dropout_forward,
+    .backward = dropout_backward,
+};
+
+psg_var psg_dropout(psg_tape *tape, psg_var x, double p) {
+    psg_dropout_attributes attributes = { p };
+    return psg_record(tape, &psg_op_dropout, &x, 1, &attributes);
+}

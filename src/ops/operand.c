@@ -1,0 +1,53 @@
+#include "ops/operand.h"
+
+#include "base/context.h"
+#include "base/shape.h"
+
+psg_status psg_operands_real(psg_call *call, int count) {
+    for (int k = 0; k < count; k++) {
+        psg_dtype dtype = call->input[k].value.dtype;
+        if (call->input[k].role == PSG_ABSENT || psg_dtype_is_real(dtype)) continue;
+        return psg_call_fail(call, PSG_ERR_DTYPE, "%s is %s, must be f32 or f64", call->op->input_names[k],
+                             psg_dtype_name(dtype));
+    }
+    return PSG_OK;
+}
+
+bool psg_operand_per_sample(const psg_call *call, int k) {
+    return call->per_sample && call->input[k].role == PSG_BATCHED;
+}
+
+psg_status psg_operand_carries_batch(psg_call *call, int k) {
+    if (!psg_operand_per_sample(call, k)) return PSG_OK;
+    const psg_tensor *value = &call->input[k].value;
+    int batch = psg_call_batch_dim(call, value);
+    if (value->rank > batch && value->shape[batch] == call->batch_size) return PSG_OK;
+    char text[PSG_SHAPE_TEXT];
+    return psg_call_fail(call, PSG_ERR_BATCH, "%s has shape %s, in a per-sample pass its dimension %d must be the "
+                         "batch of %lld samples", call->op->input_names[k], psg_tensor_text(value, text), batch,
+                         (long long)call->batch_size);
+}
+
+psg_status psg_output_like_input(psg_call *call) {
+    const psg_tensor *x = &call->input[0].value;
+    return psg_call_output(call, x->dtype, x->rank, x->shape);
+}
+
+psg_status psg_operand_dim(psg_call *call, const char *name, int dim, int rank, int *found) {
+    *found = dim < 0 ? dim + rank : dim;
+    if (*found >= 0 && *found < rank) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "%s is %d, must be in [%d, %d) for %s of rank %d", name, dim, -rank,
+                         rank, call->op->input_names[0], rank);
+}
+
+const psg_kernel_table *psg_call_kernels(const psg_call *call) {
+    return call->context->kernels[call->input[0].value.dtype];
+}
+
+double psg_scalar_value(const psg_call *call, const psg_tensor *tensor) {
+    return call->context->kernels[tensor->dtype]->sum(1, tensor->data);
+}
+
+void psg_scalar_set(const psg_call *call, double value, const psg_tensor *tensor) {
+    call->context->kernels[tensor->dtype]->from_f64(1, 1.0, &value, tensor->data, false);
+}

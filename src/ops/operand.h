@@ -1,0 +1,34 @@
+/* What the shape functions of ops check alike, and small readings of a call. */
+#ifndef PSG_OPS_OPERAND_H
+#define PSG_OPS_OPERAND_H
+
+#include <stdbool.h>
+
+#include "kernels.h"
+#include "psg/op.h"
+
+/* The first count inputs must be f32 or f64 (that they are of one type the tape has checked): PSG_ERR_DTYPE. */
+psg_status psg_operands_real(psg_call *call, int count);
+
+/* In a per-sample pass a batched operand k must have dimension psg_call_batch_dim of size B: a value that has lost its
+ * batch, such as a loss, couples the samples in whatever is not linear.  PSG_ERR_BATCH. */
+psg_status psg_operand_carries_batch(psg_call *call, int k);
+
+/* Declares an output of input 0's type and shape. */
+psg_status psg_output_like_input(psg_call *call);
+
+/* The dimension that dim names, negative ones counted from the end: PSG_ERR_ARGUMENT when rank has none such. */
+psg_status psg_operand_dim(psg_call *call, const char *name, int dim, int rank, int *found);
+
+/* Whether input k carries the batch and the pass tells samples apart. */
+bool psg_operand_per_sample(const psg_call *call, int k);
+
+/* The kernels of input 0's type. */
+const psg_kernel_table *psg_call_kernels(const psg_call *call);
+
+/* The single element of a one-element tensor of a real type. */
+double psg_scalar_value(const psg_call *call, const psg_tensor *tensor);
+/* Writes it. */
+void psg_scalar_set(const psg_call *call, double value, const psg_tensor *tensor);
+
+#endif

@@ -1,0 +1,73 @@
+/* Parameters: the caller's memory with a name. */
+#include <string.h>
+
+#include "base/shape.h"
+#include "tape/tape.h"
+
+static psg_status check_value(psg_context *context, const psg_tensor *value) {
+    if (!psg_tensor_is_valid(value)) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_param_create: value is no valid view");
+    }
+    if (!psg_dtype_is_real(value->dtype)) {
+        return psg_fail(context, PSG_ERR_DTYPE, "psg_param_create: value is %s, must be f32 or f64",
+                        psg_dtype_name(value->dtype));
+    }
+    if (!psg_tensor_is_contiguous(value)) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_param_create: value must be contiguous");
+    }
+    return PSG_OK;
+}
+
+psg_status psg_param_create(psg_context *context, const char *name, const psg_tensor *value, psg_param **param) {
+    if (!context || !param) return PSG_ERR_ARGUMENT;
+    *param = NULL;
+    psg_status status = check_value(context, value);
+    if (status) return status;
+    if (!name) name = "parameter";
+    size_t length = strlen(name) + 1;
+    psg_param *made = psg_alloc(context, sizeof *made + length);
+    if (!made) return psg_fail_memory(context, "psg_param_create", sizeof *made + length);
+    *made = (psg_param){ .context = context, .name = (char *)(made + 1), .value = *value, .trainable = true };
+    memcpy(made->name, name, length);
+    *param = made;
+    return PSG_OK;
+}
+
+void psg_param_destroy(psg_param *param) {
+    if (param) psg_free(param->context, param);
+}
+
+const psg_tensor *psg_param_value(const psg_param *param) { return &param->value; }
+const char *psg_param_name(const psg_param *param) { return param->name; }
+void psg_param_set_trainable(psg_param *param, int trainable) { param->trainable = trainable != 0; }
+int psg_param_is_trainable(const psg_param *param) { return param->trainable; }
+
+psg_status psg_param_attach_grad_sample(psg_param *param, const psg_tensor *grad_sample) {
+    if (!param) return PSG_ERR_ARGUMENT;
+    if (!grad_sample) {
+        param->attached = param->has_grad_sample = false;
+        return PSG_OK;
+    }
+    const psg_tensor *value = &param->value;
+    char shape[PSG_SHAPE_TEXT], given[PSG_SHAPE_TEXT];
+    if (!psg_tensor_is_valid(grad_sample)) {
+        return psg_fail(param->context, PSG_ERR_ARGUMENT, "psg_param_attach_grad_sample: %s: no valid view",
+                        param->name);
+    }
+    if (grad_sample->dtype != value->dtype) {
+        return psg_fail(param->context, PSG_ERR_DTYPE, "psg_param_attach_grad_sample: %s is %s, grad_sample is %s",
+                        param->name, psg_dtype_name(value->dtype), psg_dtype_name(grad_sample->dtype));
+    }
+    if (!psg_shape_equal(grad_sample->rank - 1, grad_sample->shape + 1, value->rank, value->shape)) {
+        return psg_fail(param->context, PSG_ERR_SHAPE,
+                        "psg_param_attach_grad_sample: %s has shape %s, grad_sample has %s, must be (B, *shape)",
+                        param->name, psg_tensor_text(value, shape), psg_tensor_text(grad_sample, given));
+    }
+    param->grad_sample = *grad_sample;
+    param->attached = true;
+    param->has_grad_sample = false;
+    return PSG_OK;
+}
+
+void psg_param_clear_grad_sample(psg_param *param) { param->has_grad_sample = false; }
+int psg_param_has_grad_sample(const psg_param *param) { return param->has_grad_sample; }

@@ -1,0 +1,295 @@
+/* Recording: leaves of the pass, and the application of an op with every check that can be made before it runs. */
+#include <string.h>
+
+#include "base/shape.h"
+#include "tape/tape.h"
+
+/* ---- leaves ---- */
+
+/* The caller's array itself when it is contiguous, else a copy. */
+static bool take_value(psg_tape *tape, const char *function, const psg_tensor *given, psg_tensor *value) {
+    if (!psg_tensor_is_valid(given)) {
+        psg_tape_fail(tape, PSG_ERR_ARGUMENT, "%s: value is no valid view (rank, type, sizes, data)", function);
+        return false;
+    }
+    *value = psg_tensor_of(given->dtype, given->data, given->rank, given->shape);
+    if (psg_tensor_is_contiguous(given)) return true;
+    *value = psg_tape_tensor(tape, given->dtype, given->rank, given->shape);
+    if (value->data) psg_tensor_copy(given, value);
+    return value->data != NULL;
+}
+
+/* B is the pass's, or that of the first input, with which the others must agree. */
+static psg_status infer_batch(psg_tape *tape, const psg_tensor *value) {
+    const psg_pass *pass = &tape->pass;
+    if (pass->ordinary || pass->has_batch_size || pass->batch_size > 0) return PSG_OK;
+    if (!value->rank) {
+        return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_input: value is a scalar, which has no batch dimension; give "
+                             "psg_pass.batch_size, or make it a psg_constant");
+    }
+    int64_t size = value->shape[psg_pass_batch_dim(!pass->batch_second, value->rank)];
+    if (tape->batch_size < 0) tape->batch_size = size;
+    if (size == tape->batch_size) return PSG_OK;
+    return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_input: found an input with batch size %lld and one with batch size "
+                         "%lld; give psg_pass.batch_size, or make what carries no batch a psg_constant",
+                         (long long)tape->batch_size, (long long)size);
+}
+
+static psg_var add_input(psg_tape *tape, const char *function, const psg_tensor *value, bool wants_grad) {
+    psg_tape_var var = { .role = PSG_BATCHED, .wants_grad = wants_grad };
+    if (!psg_tape_alive(tape, function) || !take_value(tape, function, value, &var.value)) return psg_tape_no_var();
+    if (wants_grad && !psg_dtype_is_real(value->dtype)) {
+        psg_tape_fail(tape, PSG_ERR_DTYPE, "%s: value is %s, only f32 and f64 have gradients", function,
+                      psg_dtype_name(value->dtype));
+        return psg_tape_no_var();
+    }
+    return infer_batch(tape, value) ? psg_tape_no_var() : psg_tape_push(tape, &var);
+}
+
+psg_var psg_input(psg_tape *tape, const psg_tensor *value) { return add_input(tape, "psg_input", value, false); }
+
+psg_var psg_input_with_grad(psg_tape *tape, const psg_tensor *value) {
+    return add_input(tape, "psg_input_with_grad", value, true);
+}
+
+psg_var psg_constant(psg_tape *tape, const psg_tensor *value) {
+    psg_tape_var var = { .role = PSG_CONSTANT };
+    if (!psg_tape_alive(tape, "psg_constant")) return psg_tape_no_var();
+    return take_value(tape, "psg_constant", value, &var.value) ? psg_tape_push(tape, &var) : psg_tape_no_var();
+}
+
+/* ---- parameters ---- */
+
+static size_t find_use(const psg_tape *tape, const psg_param *param) {
+    size_t k = 0;
+    while (k < tape->use_count && tape->uses[k].param != param) k++;
+    return k;
+}
+
+/* A pass learns of its parameters here, so a grad_sample left from an earlier pass is refused here, before backward. */
+static psg_status check_cleared(psg_tape *tape, const psg_param *param) {
+    if (!param->has_grad_sample || tape->pass.accumulate || tape->pass.ordinary) return PSG_OK;
+    return psg_tape_fail(tape, PSG_ERR_STATE, "psg_use: the grad_sample of parameter \"%s\" is set by an earlier pass; "
+                         "clear it (psg_param_clear_grad_sample) or set psg_pass.accumulate", param->name);
+}
+
+psg_var psg_use(psg_tape *tape, psg_param *param) {
+    if (!psg_tape_alive(tape, "psg_use")) return psg_tape_no_var();
+    if (!param) {
+        psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_use: param is NULL");
+        return psg_tape_no_var();
+    }
+    size_t k = find_use(tape, param);
+    if (k == tape->use_count) {
+        void *table = tape->uses;
+        if (check_cleared(tape, param) ||
+            !psg_tape_grow(tape, &table, k, &tape->use_capacity, sizeof *tape->uses)) return psg_tape_no_var();
+        tape->uses = table;
+        tape->uses[tape->use_count++] = (psg_tape_use){ .param = param };
+    }
+    tape->uses[k].trainable |= param->trainable;
+    psg_tape_var var = { .role = PSG_PARAMETER, .wants_grad = param->trainable, .value = param->value, .use = k };
+    return psg_tape_push(tape, &var);
+}
+
+/* ---- ops: the checks ---- */
+
+const char *psg_op_defect(const psg_op *op) {
+    if (!op) return "op is NULL";
+    if (!op->name || !*op->name) return "op->name is missing";
+    if (op->input_count < 0 || op->input_count > PSG_MAX_INPUTS) return "op->input_count is outside [0, 8]";
+    if (!op->shape) return "op->shape is missing";
+    if (!op->forward) return "op->forward is missing";
+    if (!op->backward) return "op->backward is missing";
+    return NULL;
+}
+
+static const char *operand_name(const psg_op *op, int k) {
+    static const char *const numbered[PSG_MAX_INPUTS] = { "input 0", "input 1", "input 2", "input 3",
+                                                          "input 4", "input 5", "input 6", "input 7" };
+    return op->input_names && op->input_names[k] ? op->input_names[k] : numbered[k];
+}
+
+/* A parameter where the op has no gradient for one: a frozen one is a constant, a trainable one an error. */
+static psg_status check_parameter(psg_tape_node *node, int k, const psg_tape_var *var) {
+    psg_operand *operand = &node->call.input[k];
+    if (node->call.op->parameter_inputs >> k & 1u) return PSG_OK;
+    if (operand->wants_grad) {
+        return psg_call_fail(&node->call, PSG_ERR_UNSUPPORTED, "%s is the trainable parameter \"%s\", but this op has "
+                             "no gradient for a parameter there", operand_name(node->call.op, k),
+                             node->tape->uses[var->use].param->name);
+    }
+    operand->role = PSG_CONSTANT;
+    return PSG_OK;
+}
+
+static psg_status resolve(psg_tape_node *node, int k, psg_var given) {
+    const psg_op *op = node->call.op;
+    if (!given.id) {
+        if (op->optional_inputs >> k & 1u) return PSG_OK;
+        return psg_call_fail(&node->call, PSG_ERR_ARGUMENT, "%s is absent, but required", operand_name(op, k));
+    }
+    const psg_tape_var *var = psg_tape_var_of(node->tape, given);
+    if (!var) {
+        return psg_call_fail(&node->call, PSG_ERR_ARGUMENT, "%s is no var of this pass", operand_name(op, k));
+    }
+    node->input[k] = (size_t)(var - node->tape->vars);
+    psg_operand operand = { .role = var->role, .value = var->value, .wants_grad = var->wants_grad };
+    operand.value.data = NULL;
+    node->call.input[k] = operand;
+    return var->role == PSG_PARAMETER ? check_parameter(node, k, var) : PSG_OK;
+}
+
+static psg_status check_dtypes(psg_tape_node *node) {
+    const psg_call *call = &node->call;
+    int first = -1;
+    for (int k = 0; k < call->input_count; k++) {
+        const psg_operand *operand = &call->input[k];
+        if (!operand->role || !psg_dtype_is_real(operand->value.dtype)) continue;
+        if (first < 0) first = k;
+        psg_dtype dtype = call->input[first].value.dtype;
+        if (operand->value.dtype != dtype) {
+            return psg_call_fail(&node->call, PSG_ERR_DTYPE, "%s is %s, but %s is %s", operand_name(call->op, k),
+                                 psg_dtype_name(operand->value.dtype), operand_name(call->op, first),
+                                 psg_dtype_name(dtype));
+        }
+    }
+    return PSG_OK;
+}
+
+/* Input 0 of an op with trainable parameters carries the batch. */
+static psg_status check_batch(psg_tape_node *node) {
+    psg_call *call = &node->call;
+    const psg_operand *first = &call->input[0];
+    const char *name = operand_name(call->op, 0);
+    if (first->role != PSG_BATCHED) {
+        return psg_call_fail(call, PSG_ERR_BATCH, "%s carries no batch, but a parameter's per-sample gradient needs "
+                             "one", name);
+    }
+    if (!first->value.rank) {
+        return psg_call_fail(call, PSG_ERR_BATCH, "%s is a scalar, but must have a batch dimension", name);
+    }
+    int64_t size = first->value.shape[psg_call_batch_dim(call, &first->value)];
+    if (size == call->batch_size) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_BATCH, "%s has batch size %lld, the pass has batch size %lld", name,
+                         (long long)size, (long long)call->batch_size);
+}
+
+/* What the operands together mean for the output, and whether the pass allows it. */
+static psg_status classify(psg_tape_node *node, psg_tape_var *output) {
+    psg_call *call = &node->call;
+    bool batched = false, trainable = false;
+    for (int k = 0; k < call->input_count; k++) {
+        const psg_operand *operand = &call->input[k];
+        batched |= operand->role == PSG_BATCHED;
+        trainable |= operand->role == PSG_PARAMETER && operand->wants_grad;
+        output->wants_grad |= operand->wants_grad != 0;
+    }
+    output->role = batched || trainable ? PSG_BATCHED : PSG_CONSTANT;
+    if (!call->per_sample) return PSG_OK;
+    if (call->op->couples_batch) {
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "mixes the samples of a batch, so there are no per-sample "
+                             "gradients; only an ordinary pass (psg_pass.ordinary) may use it");
+    }
+    if (trainable && !batched && node->tape->batch_size < 0) {
+        return psg_call_fail(call, PSG_ERR_BATCH, "has trainable parameters, but no psg_input of this pass tells the "
+                             "batch size; give psg_pass.batch_size");
+    }
+    if (trainable && !batched) {
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "has trainable parameters but no batched input, so its output "
+                             "belongs to no sample");
+    }
+    return trainable ? check_batch(node) : PSG_OK;
+}
+
+/* ---- ops: the application ---- */
+
+static bool copy_attributes(psg_tape_node *node, const void *attributes) {
+    size_t size = node->call.op->attributes_size;
+    if (!size) return true;
+    void *copy = psg_tape_take(node->tape, size);
+    if (!copy) return false;
+    if (attributes) memcpy(copy, attributes, size);
+    else memset(copy, 0, size);
+    node->call.attributes = copy;
+    return true;
+}
+
+static psg_tape_node *new_node(psg_tape *tape, const psg_op *op, const void *attributes) {
+    psg_tape_node *node = psg_tape_take(tape, sizeof *node);
+    size_t bytes = (size_t)op->input_count * sizeof(psg_operand);
+    psg_operand *input = psg_tape_take(tape, bytes);
+    if (!node || !input) return NULL;
+    memset(input, 0, bytes);
+    const psg_pass *pass = &tape->pass;
+    int64_t batch_size = tape->batch_size < 0 ? 0 : tape->batch_size;
+    *node = (psg_tape_node){ .tape = tape, .previous = tape->last };
+    node->call = (psg_call){
+        .context = tape->context,
+        .op = op,
+        .input_count = op->input_count,
+        .input = input,
+        .batch_size = batch_size,
+        .batch_first = !pass->batch_second,
+        .per_sample = !pass->ordinary,
+        .training = !pass->evaluation,
+        .grad_sample_scale = !pass->ordinary && pass->loss_reduction == PSG_LOSS_MEAN ? (double)batch_size : 1.0,
+        .stream_key = tape->node_count,
+        .sample_ids = pass->sample_ids,
+        .internal = node,
+    };
+    return copy_attributes(node, attributes) ? node : NULL;
+}
+
+/* An op's function may fail with a message or without. */
+static psg_status after_function(psg_tape_node *node, psg_status status, const char *function) {
+    if (!status) return node->tape->status;
+    return psg_call_fail(&node->call, status, "%s failed with %s", function, psg_status_name(status));
+}
+
+static psg_status compute(psg_tape_node *node, psg_tape_var *output) {
+    psg_call *call = &node->call;
+    call->output.rank = -1;
+    psg_status status = after_function(node, call->op->shape(call), "shape");
+    if (status) return status;
+    if (call->output.rank < 0) return psg_call_fail(call, PSG_ERR_ARGUMENT, "shape declared no output");
+    call->output = psg_tape_tensor(node->tape, call->output.dtype, call->output.rank, call->output.shape);
+    if (!call->output.data) return node->tape->status;
+    for (int k = 0; k < call->input_count; k++) {
+        if (call->input[k].role) call->input[k].value.data = node->tape->vars[node->input[k]].value.data;
+    }
+    output->value = call->output;
+    output->wants_grad &= psg_dtype_is_real(call->output.dtype);
+    return after_function(node, call->op->forward(call), "forward");
+}
+
+static psg_status apply(psg_tape_node *node, const psg_var *inputs, int input_count, psg_tape_var *output) {
+    psg_status status = PSG_OK;
+    for (int k = 0; k < node->call.input_count && !status; k++) {
+        status = resolve(node, k, k < input_count ? inputs[k] : psg_none());
+    }
+    if (!status) status = check_dtypes(node);
+    if (!status) status = classify(node, output);
+    return status ? status : compute(node, output);
+}
+
+psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count, const void *attributes) {
+    if (!psg_tape_alive(tape, "psg_record")) return psg_tape_no_var();
+    const char *defect = psg_op_defect(op);
+    if (defect) {
+        psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_record: %s", defect);
+        return psg_tape_no_var();
+    }
+    if (input_count < 0 || input_count > op->input_count || (input_count && !inputs)) {
+        psg_tape_fail(tape, PSG_ERR_ARGUMENT, "%s: %d inputs given, at most %d may be", op->name, input_count,
+                      op->input_count);
+        return psg_tape_no_var();
+    }
+    psg_tape_node *node = new_node(tape, op, attributes);
+    psg_tape_var output = { .role = PSG_CONSTANT };
+    if (!node || apply(node, inputs, input_count, &output)) return psg_tape_no_var();
+    node->output = tape->var_count;
+    tape->last = node;
+    tape->node_count++;
+    return psg_tape_push(tape, &output);
+}

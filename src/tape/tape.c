@@ -1,0 +1,173 @@
+/* The tape itself: its life, its errors, its memory, its vars. */
+#include <sodium.h>
+#include <string.h>
+
+#include "base/shape.h"
+#include "tape/tape.h"
+
+/* ---- life ---- */
+
+psg_status psg_tape_create(psg_context *context, psg_tape **tape) {
+    if (!context || !tape) return PSG_ERR_ARGUMENT;
+    *tape = NULL;
+    if (sodium_init() < 0) return psg_fail(context, PSG_ERR_SYSTEM, "psg_tape_create: libsodium did not start");
+    psg_tape *made = psg_alloc(context, sizeof *made);
+    if (!made) return psg_fail_memory(context, "psg_tape_create", sizeof *made);
+    *made = (psg_tape){ .context = context, .batch_size = -1 };
+    psg_arena_init(&made->arena, context);
+    *tape = made;
+    return PSG_OK;
+}
+
+void psg_tape_destroy(psg_tape *tape) {
+    if (!tape) return;
+    psg_arena_release(&tape->arena);
+    psg_free(tape->context, tape);
+}
+
+/* Back to a tape without a pass; the arena's memory stays. */
+static psg_status forget(psg_tape *tape) {
+    psg_arena arena = tape->arena;
+    psg_status status = psg_arena_reset(&arena);
+    *tape = (psg_tape){ .context = tape->context, .arena = arena, .batch_size = -1 };
+    return status;
+}
+
+psg_status psg_tape_reserve(psg_tape *tape, size_t bytes) {
+    if (!tape) return PSG_ERR_ARGUMENT;
+    psg_status status = forget(tape);
+    if (!status) status = psg_arena_reserve(&tape->arena, bytes);
+    return status ? psg_fail_memory(tape->context, "psg_tape_reserve", bytes) : PSG_OK;
+}
+
+size_t psg_tape_bytes(const psg_tape *tape) { return tape->arena.peak; }
+
+static psg_status check_pass(psg_tape *tape) {
+    const psg_pass *pass = &tape->pass;
+    if (pass->batch_size < 0) {
+        return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: batch_size is %lld, must be >= 0",
+                             (long long)pass->batch_size);
+    }
+    if (pass->loss_reduction != PSG_LOSS_SUM && pass->loss_reduction != PSG_LOSS_MEAN) {
+        return psg_tape_fail(tape, PSG_ERR_ARGUMENT,
+                             "psg_tape_begin: loss_reduction is %d, must be PSG_LOSS_SUM or PSG_LOSS_MEAN",
+                             (int)pass->loss_reduction);
+    }
+    return PSG_OK;
+}
+
+psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass) {
+    static const psg_pass defaults = PSG_PASS_INIT;
+    if (!tape) return PSG_ERR_ARGUMENT;
+    psg_status status = forget(tape);
+    tape->pass = pass ? *pass : defaults;
+    tape->begun = true;
+    tape->stamp = ++tape->context->passes;
+    if (status) return psg_tape_fail(tape, status, "psg_tape_begin: no memory for %zu bytes", tape->arena.peak);
+    if (tape->pass.has_batch_size || tape->pass.batch_size > 0) tape->batch_size = tape->pass.batch_size;
+    return check_pass(tape);
+}
+
+psg_context *psg_tape_context(const psg_tape *tape) { return tape ? tape->context : NULL; }
+int64_t psg_tape_batch_size(const psg_tape *tape) { return tape->batch_size; }
+
+/* ---- errors ---- */
+
+psg_status psg_tape_status(const psg_tape *tape) { return tape ? tape->status : PSG_ERR_ARGUMENT; }
+const char *psg_tape_message(const psg_tape *tape) { return tape ? tape->message : ""; }
+
+psg_status psg_tape_adopt(psg_tape *tape, psg_status status) {
+    if (tape->status) return tape->status;
+    memcpy(tape->message, tape->context->message, sizeof tape->message);
+    return tape->status = status;
+}
+
+psg_status psg_tape_fail_v(psg_tape *tape, psg_status status, const char *format, va_list arguments) {
+    if (tape->status) return tape->status;
+    return psg_tape_adopt(tape, psg_fail_v(tape->context, status, format, arguments));
+}
+
+psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    status = psg_tape_fail_v(tape, status, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+bool psg_tape_alive(psg_tape *tape, const char *function) {
+    if (!tape || tape->status) return false;
+    if (!tape->begun) psg_tape_fail(tape, PSG_ERR_STATE, "%s: no pass, call psg_tape_begin first", function);
+    return tape->begun;
+}
+
+/* ---- memory ---- */
+
+void *psg_tape_take(psg_tape *tape, size_t bytes) {
+    void *memory = psg_arena_take(&tape->arena, bytes);
+    if (!memory) psg_tape_fail(tape, PSG_ERR_MEMORY, "tape: no memory for %zu bytes", bytes);
+    return memory;
+}
+
+bool psg_tape_grow(psg_tape *tape, void **table, size_t count, size_t *capacity, size_t size) {
+    if (count < *capacity) return true;
+    size_t grown = *capacity ? 2 * *capacity : 8;
+    void *moved = psg_tape_take(tape, grown * size);
+    if (!moved) return false;
+    if (count) memcpy(moved, *table, count * size);
+    *table = moved;
+    *capacity = grown;
+    return true;
+}
+
+psg_tensor psg_tape_tensor(psg_tape *tape, psg_dtype dtype, int rank, const int64_t *shape) {
+    psg_tensor tensor = psg_tensor_of(dtype, NULL, rank, shape);
+    size_t bytes;
+    if (!psg_size_bytes(psg_tensor_count(&tensor), psg_dtype_size(dtype), &bytes)) {
+        char text[PSG_SHAPE_TEXT];
+        psg_tape_fail(tape, PSG_ERR_OVERFLOW, "tape: shape %s has more elements than 64 bits count",
+                      psg_shape_text(rank, shape, text));
+        return tensor;
+    }
+    tensor.data = psg_tape_take(tape, bytes);
+    return tensor;
+}
+
+/* ---- vars ----
+ * An id holds the place in the table, counted from 1, and the low bits of the pass's stamp, so that a var of another
+ * pass is recognised (until 2047 passes later). */
+
+enum { INDEX_BITS = 20, STAMPS = 2047 };
+
+static int32_t var_id(const psg_tape *tape, size_t index) {
+    uint32_t stamp = tape->stamp % STAMPS;
+    return (int32_t)(stamp << INDEX_BITS | (uint32_t)(index + 1));
+}
+
+psg_tape_var *psg_tape_var_of(const psg_tape *tape, psg_var var) {
+    size_t place = (uint32_t)var.id & ((1u << INDEX_BITS) - 1);
+    if (var.id <= 0 || !place || place > tape->var_count || var.id != var_id(tape, place - 1)) return NULL;
+    return &tape->vars[place - 1];
+}
+
+psg_var psg_tape_push(psg_tape *tape, const psg_tape_var *var) {
+    if (tape->var_count + 1 >= 1u << INDEX_BITS) {
+        psg_tape_fail(tape, PSG_ERR_OVERFLOW, "tape: more than %zu values in one pass", tape->var_count);
+        return psg_tape_no_var();
+    }
+    void *table = tape->vars;
+    if (!psg_tape_grow(tape, &table, tape->var_count, &tape->var_capacity, sizeof *var)) return psg_tape_no_var();
+    tape->vars = table;
+    tape->vars[tape->var_count] = *var;
+    psg_var made = { var_id(tape, tape->var_count++) };
+    return made;
+}
+
+psg_status psg_value(const psg_tape *tape, psg_var var, psg_tensor *value) {
+    if (!tape || !value) return PSG_ERR_ARGUMENT;
+    if (tape->status) return tape->status;
+    const psg_tape_var *state = psg_tape_var_of(tape, var);
+    if (!state) return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_value: var is none of this pass");
+    *value = state->value;
+    return PSG_OK;
+}

@@ -1,0 +1,177 @@
+/* Misuse of the tape itself. */
+#include "scene.h"
+
+static psg_status no_pass(scene *s) {
+    scene_input(s, s->x);
+    return psg_tape_status(s->tape);
+}
+
+static psg_status var_of_earlier_pass(scene *s) {
+    scene_begin(s);
+    psg_var x = scene_input(s, s->x);
+    scene_begin(s);
+    psg_var again = scene_input(s, s->x);
+    return scene_record(s, &toy_multiply, again, x);
+}
+
+static psg_status var_of_other_tape(scene *s) {
+    psg_tape *other;
+    TEST_OK(s->context, psg_tape_create(s->context, &other));
+    scene_begin(s);
+    psg_tape_begin(other, NULL);
+    psg_var x = scene_input(s, s->x), foreign = psg_input(other, &s->x);
+    psg_tape_destroy(other);
+    return scene_record(s, &toy_multiply, x, foreign);
+}
+
+static psg_status var_from_nowhere(scene *s) {
+    scene_begin(s);
+    return scene_record(s, &toy_multiply, scene_input(s, s->x), (psg_var){ 99 });
+}
+
+static psg_status value_of_stranger(scene *s) {
+    psg_tensor value;
+    scene_begin(s);
+    return psg_value(s->tape, (psg_var){ 99 }, &value);
+}
+
+static psg_status too_many_inputs(scene *s) {
+    scene_begin(s);
+    psg_var x = scene_input(s, s->x);
+    psg_record(s->tape, &toy_multiply, (psg_var[]){ x, x, x }, 3, NULL);
+    return psg_tape_status(s->tape);
+}
+
+static psg_status null_op(scene *s) {
+    scene_begin(s);
+    psg_record(s->tape, NULL, NULL, 0, NULL);
+    return psg_tape_status(s->tape);
+}
+
+static psg_status null_parameter(scene *s) {
+    scene_begin(s);
+    psg_use(s->tape, NULL);
+    return psg_tape_status(s->tape);
+}
+
+static psg_status invalid_input(scene *s) {
+    scene_begin(s);
+    scene_input(s, psg_tensor_of(PSG_F64, NULL, 2, (int64_t[]){ B, IN }));
+    return psg_tape_status(s->tape);
+}
+
+static psg_status integer_input_gradient(scene *s) {
+    scene_begin(s);
+    psg_tensor labels = psg_i64_1d(scene_integers, B);
+    psg_input_with_grad(s->tape, &labels);
+    return psg_tape_status(s->tape);
+}
+
+static psg_status loss_of_many(scene *s) {
+    scene_begin(s);
+    return psg_backward(s->tape, scene_input(s, s->x));
+}
+
+static psg_status loss_of_integers(scene *s) {
+    scene_begin(s);
+    return psg_backward(s->tape, psg_input(s->tape, &(psg_tensor){ scene_integers, PSG_I64, 1, { 1 }, { 1 } }));
+}
+
+static psg_status loss_is_parameter(scene *s) {
+    scene_begin(s);
+    return psg_backward(s->tape, psg_use(s->tape, s->weight));
+}
+
+static psg_status grad_output_shape(scene *s) {
+    scene_begin(s);
+    return psg_backward_from(s->tape, scene_input(s, s->x), &(psg_tensor){ scene_memory, PSG_F64, 1, { B }, { 1 } });
+}
+
+static psg_status grad_output_dtype(scene *s) {
+    scene_begin(s);
+    psg_tensor g = psg_tensor_of(PSG_F32, scene_memory, 2, s->x.shape);
+    return psg_backward_from(s->tape, scene_input(s, s->x), &g);
+}
+
+static psg_status gradient_too_early(scene *s) {
+    psg_gradient gradient;
+    TEST_OK(s->context, scene_linear(s, NULL, s->x));
+    return psg_gradient_of(s->tape, s->weight, &gradient);
+}
+
+static psg_status input_grad_too_early(scene *s) {
+    psg_tensor grad;
+    scene_begin(s);
+    return psg_input_grad(s->tape, psg_input_with_grad(s->tape, &s->x), &grad);
+}
+
+static psg_status oversized_output(scene *s) {
+    scene_begin(s);
+    psg_var x = scene_input(s, s->x);
+    psg_record(s->tape, &toy_oversized, &x, 1, NULL);
+    return psg_tape_status(s->tape);
+}
+
+static psg_status op_without_message(scene *s) {
+    scene_begin(s);
+    psg_var v = scene_input(s, s->x);
+    v = psg_record(s->tape, &toy_failing, (psg_var[]){ v, psg_use(s->tape, s->scale) }, 2, NULL);
+    return psg_backward_from(s->tape, v, NULL);
+}
+
+static const scene_row rows[] = {
+    { "tape: no pass begun", PSG_ERR_STATE, no_pass, "call psg_tape_begin first" },
+    { "tape: var of an earlier pass", PSG_ERR_ARGUMENT, var_of_earlier_pass, "b is no var of this pass" },
+    { "tape: var of another tape", PSG_ERR_ARGUMENT, var_of_other_tape, "b is no var of this pass" },
+    { "tape: var from nowhere", PSG_ERR_ARGUMENT, var_from_nowhere, "b is no var of this pass" },
+    { "tape: value of a stranger", PSG_ERR_ARGUMENT, value_of_stranger, "psg_value: var is none of this pass" },
+    { "tape: too many inputs", PSG_ERR_ARGUMENT, too_many_inputs, "3 inputs given, at most 2" },
+    { "tape: NULL op", PSG_ERR_ARGUMENT, null_op, "op is NULL" },
+    { "tape: NULL parameter", PSG_ERR_ARGUMENT, null_parameter, "param is NULL" },
+    { "tape: invalid input", PSG_ERR_ARGUMENT, invalid_input, "psg_input: value is no valid view" },
+    { "tape: gradient of integers", PSG_ERR_DTYPE, integer_input_gradient, "value is i64, only f32 and f64" },
+    { "tape: loss of many elements", PSG_ERR_SHAPE, loss_of_many, "loss has shape (4, 6), must have one element" },
+    { "tape: loss of integers", PSG_ERR_DTYPE, loss_of_integers, "var is i64" },
+    { "tape: loss is a parameter", PSG_ERR_ARGUMENT, loss_is_parameter, "var is no input or output" },
+    { "tape: grad_output of another shape", PSG_ERR_SHAPE, grad_output_shape, "has shape (4), var has (4, 6)" },
+    { "tape: grad_output of another type", PSG_ERR_DTYPE, grad_output_dtype, "grad_output is f32, var is f64" },
+    { "tape: gradient before backward", PSG_ERR_STATE, gradient_too_early, "psg_backward has not run" },
+    { "tape: input gradient before backward", PSG_ERR_STATE, input_grad_too_early, "psg_backward has not run" },
+    { "tape: output beyond 64 bits", PSG_ERR_OVERFLOW, oversized_output, "tape: shape (2147483648, 2147483648)" },
+    { "tape: op fails without a message", PSG_ERR_NUMERIC, op_without_message, "backward failed with PSG_ERR_NUMERIC" },
+};
+
+static void every_row_is_answered(void **state) {
+    (void)state;
+    scene_check_rows(rows, sizeof rows / sizeof rows[0]);
+}
+
+/* NULL for the tape or for what is to be written. */
+static void null_is_refused(void **state) {
+    (void)state;
+    psg_tensor tensor;
+    psg_gradient gradient;
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    assert_int_equal(psg_tape_create(context, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_tape_create(NULL, &tape), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_tape_begin(NULL, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_tape_reserve(NULL, 1), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_input(NULL, &tensor).id, -1);
+    assert_int_equal(psg_record(NULL, &toy_sum, NULL, 0, NULL).id, -1);
+    assert_int_equal(psg_backward(NULL, psg_none()), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_value(NULL, psg_none(), &tensor), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_input_grad(NULL, psg_none(), &tensor), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_gradient_of(NULL, NULL, &gradient), PSG_ERR_ARGUMENT);
+    psg_tape_destroy(NULL);
+    psg_param_destroy(NULL);
+    test_context_free(context);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_row_is_answered),
+        cmocka_unit_test(null_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
