@@ -116,18 +116,25 @@ $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 # ---- benchmarks and the training program: public headers only ----
-TRAINING := $(patsubst %,$(BUILD)/bench/%.o,$(basename $(notdir $(wildcard $(addprefix bench/,fashion_mnist.c idx.c \
-            classifier.c progress.c step_times.c trainer.c training_options.c)))))
-BENCH := $(filter-out $(TRAINING),$(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c)))
+# The naive loops are compiled for each real type; support.c belongs to both programs.
+TRAINING := $(patsubst %,$(BUILD)/bench/%.o,fashion_mnist idx classifier progress step_times trainer training_options)
+BENCH_SHARED := $(BUILD)/bench/support.o
+BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
+           $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) \
+         $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
+
+$(BUILD)/bench/naive.%.o: bench/naive.c
+	@mkdir -p $(@D)
+	$(CC) $(PROGRAM_FLAGS) -O3 -DBENCH_REAL_IS_F64=$(if $(filter f64,$*),1,0) -c $< -o $@
 
 $(BUILD)/bench/%.o: bench/%.c
 	@mkdir -p $(@D)
 	$(CC) $(PROGRAM_FLAGS) $(PACKAGE_CFLAGS) -c $< -o $@
 
-$(BUILD)/bench/psg-bench: $(BENCH) $(STATIC)
+$(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
-$(BUILD)/bench/fashion_mnist: $(TRAINING) $(STATIC)
+$(BUILD)/bench/fashion_mnist: $(TRAINING) $(BENCH_SHARED) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS) -lz
 
 # ---- sanitizers: the same tests, in build folders of their own ----

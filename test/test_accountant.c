@@ -15,14 +15,12 @@
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
-static void assert_near(double actual, double expected, double relative)
-{
+static void assert_near(double actual, double expected, double relative) {
     if (!(fabs(actual - expected) <= relative * fabs(expected)))
         fail_msg("%.17g is not %.17g to %g relative", actual, expected, relative);
 }
 
-static void assert_at_least(double actual, double bound)
-{
+static void assert_at_least(double actual, double bound) {
     if (!(actual >= bound))
         fail_msg("%.17g is below %.17g", actual, bound);
 }
@@ -38,8 +36,7 @@ typedef struct table {
 } table;
 
 /* Splits the line in place at its commas, those between quotes excepted. */
-static void split(table *t)
-{
+static void split(table *t) {
     int count = 0;
     int quoted = 0;
     memset(t->cell, 0, sizeof t->cell);
@@ -55,30 +52,26 @@ static void split(table *t)
     }
 }
 
-static int next_row(table *t)
-{
+static int next_row(table *t) {
     if (fgets(t->line, sizeof t->line, t->file) == NULL)
         return 0;
     split(t);
     return 1;
 }
 
-static void open_table(table *t, const char *path)
-{
+static void open_table(table *t, const char *path) {
     t->file = fopen(path, "r");
     if (t->file == NULL)
         fail_msg("cannot read %s", path);
     assert_true(next_row(t));
 }
 
-static double number(const table *t, int column)
-{
+static double number(const table *t, int column) {
     assert_non_null(t->cell[column]);
     return strtod(t->cell[column], NULL);
 }
 
-static uint64_t whole(const table *t, int column)
-{
+static uint64_t whole(const table *t, int column) {
     return strtoull(t->cell[column], NULL, 10);
 }
 
@@ -89,29 +82,25 @@ typedef struct orders {
     int count;
 } orders;
 
-static void append(orders *o, double first, double last, double step)
-{
+static void append(orders *o, double first, double last, double step) {
     int more = (int)floor((last - first) / step + 0.5);
     for (int k = 0; k <= more; k++)
         o->order[o->count++] = first + k * step;
 }
 
-static void append_powers(orders *o, double last)
-{
+static void append_powers(orders *o, double last) {
     for (double order = 128; order <= last; order *= 2)
         o->order[o->count++] = order;
 }
 
-static orders opacus_orders(void)
-{
+static orders opacus_orders(void) {
     orders o = { .count = 0 };
     append(&o, 1.1, 10.9, 0.1);
     append(&o, 12, 63, 1);
     return o;
 }
 
-static orders google_orders(void)
-{
+static orders google_orders(void) {
     orders o = { .count = 0 };
     append(&o, 1.1, 10.9, 0.1);
     append(&o, 11, 63, 1);
@@ -119,8 +108,7 @@ static orders google_orders(void)
     return o;
 }
 
-static orders tensorflow_privacy_orders(void)
-{
+static orders tensorflow_privacy_orders(void) {
     orders o = { .count = 0 };
     append(&o, 1.25, 2.25, 0.25);
     append(&o, 2.5, 4.5, 0.5);
@@ -130,8 +118,7 @@ static orders tensorflow_privacy_orders(void)
 }
 
 /* epsilon of one kind of release; o NULL: the default orders. */
-static double epsilon_of(const orders *o, double q, double sigma, uint64_t releases, double delta, double *best_order)
-{
+static double epsilon_of(const orders *o, double q, double sigma, uint64_t releases, double delta, double *best_order) {
     psg_accountant accountant;
     double epsilon = NAN;
     assert_int_equal(psg_accountant_init(&accountant, o ? o->order : NULL, o ? o->count : 0), PSG_OK);
@@ -140,15 +127,13 @@ static double epsilon_of(const orders *o, double q, double sigma, uint64_t relea
     return epsilon;
 }
 
-static double rdp_of(double q, double sigma, double alpha)
-{
+static double rdp_of(double q, double sigma, double alpha) {
     double rdp = NAN;
     assert_int_equal(psg_rdp_sampled_gaussian(q, sigma, alpha, &rdp), PSG_OK);
     return rdp;
 }
 
-static double exact_gaussian(double sigma, uint64_t releases, double delta)
-{
+static double exact_gaussian(double sigma, uint64_t releases, double delta) {
     double epsilon = NAN;
     assert_int_equal(psg_gaussian_epsilon(sigma, releases, delta, &epsilon), PSG_OK);
     return epsilon;
@@ -156,8 +141,7 @@ static double exact_gaussian(double sigma, uint64_t releases, double delta)
 
 /* ---- golden tests ---- */
 
-static void test_rdp_curve(void **state)
-{
+static void test_rdp_curve(void **state) {
     (void)state;
     enum { ORDER, RATE, NOISE, STEPS, RDP };
     table t;
@@ -170,8 +154,7 @@ static void test_rdp_curve(void **state)
     assert_int_equal(rows, 120);
 }
 
-static void test_grid(void **state)
-{
+static void test_grid(void **state) {
     (void)state;
     enum { NOISE, RATE, STEPS, DELTA, OPACUS, ORDER, GOOGLE, PLD, PRV_LOWER };
     orders opacus = opacus_orders();
@@ -191,8 +174,7 @@ static void test_grid(void **state)
     assert_int_equal(rows, 8);
 }
 
-static void test_analytic_gaussian(void **state)
-{
+static void test_analytic_gaussian(void **state) {
     (void)state;
     enum { NOISE, STEPS, DELTA, EPSILON };
     table t;
@@ -209,19 +191,16 @@ static void test_analytic_gaussian(void **state)
 enum { ID, MECHANISM, ACCOUNTANT, NOISE, RATE, STEPS, DELTA, QUANTITY, EXPECTED, TOLERANCE, KIND, SOURCE, TEST,
        RECOMPUTED, EXACT, NOTE };
 
-static int starts(const char *text, const char *with)
-{
+static int starts(const char *text, const char *with) {
     return strncmp(text, with, strlen(with)) == 0;
 }
 
 /* The published value, or that of the signed series where the source dropped the signs. */
-static double golden(const table *t)
-{
+static double golden(const table *t) {
     return number(t, *t->cell[EXACT] != '\0' ? EXACT : EXPECTED);
 }
 
-static void check_epsilon(const table *t)
-{
+static void check_epsilon(const table *t) {
     orders o = google_orders();
     if (strstr(t->cell[NOTE], "orders 1.1..10.9"))
         o = opacus_orders();
@@ -231,14 +210,12 @@ static void check_epsilon(const table *t)
     assert_near(epsilon, golden(t), 1e-7);
 }
 
-static void check_rdp(const table *t, double alpha)
-{
+static void check_rdp(const table *t, double alpha) {
     assert_near(number(t, STEPS) * rdp_of(number(t, RATE), number(t, NOISE), alpha), golden(t), 1e-8);
 }
 
 /* Opacus's own search stops once epsilon is within 0.01 of the target, so its noise is a little more than needed. */
-static void check_calibration(const table *t, double target)
-{
+static void check_calibration(const table *t, double target) {
     double noise = NAN;
     double q = number(t, RATE), delta = number(t, DELTA);
     assert_int_equal(psg_noise_multiplier_for(target, delta, q, whole(t, STEPS), &noise), PSG_OK);
@@ -248,14 +225,12 @@ static void check_calibration(const table *t, double target)
     assert_at_least(epsilon, target - 0.01);
 }
 
-static void check_exact_gaussian(const table *t, double epsilon, double relative)
-{
+static void check_exact_gaussian(const table *t, double epsilon, double relative) {
     assert_near(exact_gaussian(number(t, NOISE), whole(t, STEPS), number(t, DELTA)), epsilon, relative);
 }
 
 /* Checks the row if it asks something that the library answers. */
-static int check_row(const table *t)
-{
+static int check_row(const table *t) {
     const char *accountant = t->cell[ACCOUNTANT], *quantity = t->cell[QUANTITY];
     int gaussian = strcmp(t->cell[MECHANISM], "gaussian") == 0;
     double value;
@@ -274,8 +249,7 @@ static int check_row(const table *t)
     return 1;
 }
 
-static void test_published_values(void **state)
-{
+static void test_published_values(void **state) {
     (void)state;
     table t;
     int checked = 0;
@@ -286,8 +260,7 @@ static void test_published_values(void **state)
 }
 
 /* Published pairs of noise and delta at a known epsilon (dp_accounting's and pfl-research's tests, Balle and Wang). */
-static void test_published_gaussians(void **state)
-{
+static void test_published_gaussians(void **state) {
     (void)state;
     assert_near(exact_gaussian(1.0 / 3, 1, 0.78760074), 1, 1e-6);
     assert_near(exact_gaussian(sqrt(2), 1, 0.00040834087), 2.25, 1e-6);
@@ -298,20 +271,17 @@ static void test_published_gaussians(void **state)
 /* ---- properties ---- */
 
 /* The same settings in every run: a 64-bit linear congruential generator (Knuth's constants). */
-static double uniform(double low, double high)
-{
+static double uniform(double low, double high) {
     static uint64_t seed = 1;
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     return low + (high - low) * ((double)(seed >> 11) / 9007199254740992.0);
 }
 
-static double log_uniform(double low, double high)
-{
+static double log_uniform(double low, double high) {
     return exp(uniform(log(low), log(high)));
 }
 
-static void test_series_and_quadrature_agree(void **state)
-{
+static void test_series_and_quadrature_agree(void **state) {
     (void)state;
     int compared = 0;
     for (int k = 0; k < 2000 && compared < 200; k++) {
@@ -326,8 +296,7 @@ static void test_series_and_quadrature_agree(void **state)
     assert_int_equal(compared, 200);
 }
 
-static void test_binomial_sum_and_quadrature_agree(void **state)
-{
+static void test_binomial_sum_and_quadrature_agree(void **state) {
     (void)state;
     for (int k = 0; k < 200; k++) {
         double q = log_uniform(1e-12, 1), sigma = log_uniform(0.05, 100), alpha = floor(uniform(2, 100));
@@ -338,8 +307,7 @@ static void test_binomial_sum_and_quadrature_agree(void **state)
 
 /* alpha / (2 sigma^2) + alpha log(q) / (alpha - 1) <= RDP <= alpha / (2 sigma^2): what follows from leaving out 1 - q
  * in the moment, and from convexity in q. */
-static void check_bounds(double q, double sigma, double alpha)
-{
+static void check_bounds(double q, double sigma, double alpha) {
     double rdp = rdp_of(q, sigma, alpha);
     double full_batch = alpha / 2 / sigma / sigma;
     assert_true(rdp > 0);
@@ -350,8 +318,7 @@ static void check_bounds(double q, double sigma, double alpha)
         assert_true(isinf(rdp));
 }
 
-static void test_rdp_keeps_its_bounds_at_extremes(void **state)
-{
+static void test_rdp_keeps_its_bounds_at_extremes(void **state) {
     (void)state;
     const double q[] = { 5e-324, 1e-300, 1e-17, 1e-6, 0.01, 0.5, 1 - 1e-9, 1 - 0x1p-53, 1 };
     const double sigma[] = { 5e-324, 1e-200, 1e-155, 1e-150, 1e-9, 0.0099, 0.05, 1, 1e9, 1e99, 1e101, 1e308 };
@@ -363,8 +330,7 @@ static void test_rdp_keeps_its_bounds_at_extremes(void **state)
 }
 
 /* A - 1 = alpha (alpha - 1) / 2 q^2 (e^{1/sigma^2} - 1) to first order in q: far below what 1 + ... can hold. */
-static void test_small_rates_keep_their_digits(void **state)
-{
+static void test_small_rates_keep_their_digits(void **state) {
     (void)state;
     const double alpha[] = { 1.1, 2, 3.7, 30 };
     for (int k = 0; k < COUNT(alpha); k++)
@@ -379,8 +345,7 @@ static void test_small_rates_keep_their_digits(void **state)
 static double grid[RATES][NOISES][COUNTS][DELTAS];
 
 /* The curve is computed once for each rate and noise: it is linear in the number of releases. */
-static void fill_grid(int i, int j)
-{
+static void fill_grid(int i, int j) {
     double q = pow(10, -8 + 8.0 * i / (RATES - 1));
     double sigma = pow(10, 3 - 4.5 * j / (NOISES - 1));
     psg_accountant accountant;
@@ -397,13 +362,11 @@ static void fill_grid(int i, int j)
     }
 }
 
-static void check_step(double smaller, double larger)
-{
+static void check_step(double smaller, double larger) {
     assert_at_least(larger, smaller * (1 - 1e-10));
 }
 
-static void check_neighbours(int i, int j)
-{
+static void check_neighbours(int i, int j) {
     for (int t = 0; t < COUNTS; t++)
         for (int d = 0; d < DELTAS; d++) {
             check_step(grid[i > 0 ? i - 1 : i][j][t][d], grid[i][j][t][d]);
@@ -413,8 +376,7 @@ static void check_neighbours(int i, int j)
         }
 }
 
-static void test_epsilon_is_monotone(void **state)
-{
+static void test_epsilon_is_monotone(void **state) {
     (void)state;
     for (int i = 0; i < RATES; i++)
         for (int j = 0; j < NOISES; j++) {
@@ -423,8 +385,7 @@ static void test_epsilon_is_monotone(void **state)
         }
 }
 
-static void test_full_batch_is_the_gaussian(void **state)
-{
+static void test_full_batch_is_the_gaussian(void **state) {
     (void)state;
     for (int k = 0; k < 200; k++) {
         double sigma = log_uniform(0.1, 100), delta = log_uniform(1e-12, 0.1);
@@ -438,8 +399,7 @@ static void test_full_batch_is_the_gaussian(void **state)
 
 /* As mu = 1 / sigma goes to 0, delta(t mu) = mu (phi(t) - t Phi(-t)): the exact formula is then all cancellation, and
  * must err upwards. */
-static void test_gaussian_with_little_left_after_cancellation(void **state)
-{
+static void test_gaussian_with_little_left_after_cancellation(void **state) {
     (void)state;
     const double sigma = 1e10;
     for (double t = 0.25; t <= 4; t += 0.25) {
@@ -450,8 +410,7 @@ static void test_gaussian_with_little_left_after_cancellation(void **state)
     }
 }
 
-static void test_releases_add(void **state)
-{
+static void test_releases_add(void **state) {
     (void)state;
     const double q[] = { 0.01, 0.2, 1 }, sigma[] = { 0.7, 1.3, 30 };
     psg_accountant together, one_by_one;
@@ -472,8 +431,7 @@ static void test_releases_add(void **state)
     }
 }
 
-static void test_calibration_is_certified_and_tight(void **state)
-{
+static void test_calibration_is_certified_and_tight(void **state) {
     (void)state;
     for (int k = 0; k < 12; k++) {
         double epsilon = log_uniform(0.05, 50), delta = log_uniform(1e-10, 1e-3), q = log_uniform(1e-4, 1);
@@ -487,8 +445,7 @@ static void test_calibration_is_certified_and_tight(void **state)
 
 /* ---- edges ---- */
 
-static void test_orders(void **state)
-{
+static void test_orders(void **state) {
     (void)state;
     psg_accountant accountant;
     assert_int_equal(psg_accountant_init(&accountant, NULL, 0), PSG_OK);
@@ -513,8 +470,7 @@ static void test_orders(void **state)
     assert_true(epsilon == 7);
 }
 
-static void test_rdp_edges(void **state)
-{
+static void test_rdp_edges(void **state) {
     (void)state;
     assert_true(rdp_of(0, 1, 2) == 0 && rdp_of(0, 0, 2) == 0);
     assert_true(isinf(rdp_of(0.1, 0, 2)) && isinf(rdp_of(1, 0, 1.5)));
@@ -532,8 +488,7 @@ static void test_rdp_edges(void **state)
     assert_int_equal(psg_rdp_sampled_gaussian(0.1, 1, 2, NULL), PSG_ERR_ARGUMENT);
 }
 
-static void test_failed_add_adds_nothing(void **state)
-{
+static void test_failed_add_adds_nothing(void **state) {
     (void)state;
     psg_accountant accountant, before;
     assert_int_equal(psg_accountant_init(&accountant, NULL, 0), PSG_OK);
@@ -547,8 +502,7 @@ static void test_failed_add_adds_nothing(void **state)
     assert_memory_equal(&accountant, &before, sizeof before);
 }
 
-static void test_epsilon_edges(void **state)
-{
+static void test_epsilon_edges(void **state) {
     (void)state;
     double order = 7;
     assert_true(epsilon_of(NULL, 0.1, 1, 0, 1e-5, &order) == 0 && order == 0);
@@ -569,8 +523,7 @@ static void test_epsilon_edges(void **state)
     assert_true(epsilon == 7);
 }
 
-static void test_mark_is_for_good(void **state)
-{
+static void test_mark_is_for_good(void **state) {
     (void)state;
     psg_accountant accountant;
     double epsilon = 0;
@@ -582,8 +535,7 @@ static void test_mark_is_for_good(void **state)
     assert_true(isinf(epsilon) && epsilon > 0);
 }
 
-static void test_calibration_edges(void **state)
-{
+static void test_calibration_edges(void **state) {
     (void)state;
     double noise = 7;
     assert_int_equal(psg_noise_multiplier_for(0, 1e-5, 0.1, 1, &noise), PSG_ERR_ARGUMENT);
@@ -600,8 +552,7 @@ static void test_calibration_edges(void **state)
     assert_at_least(1e12, epsilon_of(NULL, 1, noise, 1, 1e-5, NULL));
 }
 
-static void test_gaussian_edges(void **state)
-{
+static void test_gaussian_edges(void **state) {
     (void)state;
     double epsilon = 7;
     assert_int_equal(psg_gaussian_epsilon(-1, 1, 1e-5, &epsilon), PSG_ERR_ARGUMENT);
@@ -619,8 +570,7 @@ static void test_gaussian_edges(void **state)
             assert_true(exact_gaussian(sigma[i], 1, delta[j]) > 0);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rdp_curve),
         cmocka_unit_test(test_grid),

@@ -8,8 +8,7 @@
 
 /* ---- orders ---- */
 
-static int set_default_orders(double *order)
-{
+static int set_default_orders(double *order) {
     int count = 0;
     for (int tenths = 1; tenths <= 99; tenths++)
         order[count++] = 1 + tenths / 10.0;
@@ -20,8 +19,7 @@ static int set_default_orders(double *order)
     return count;
 }
 
-static int orders_are_valid(const double *order, int count)
-{
+static int orders_are_valid(const double *order, int count) {
     if (count < 1 || count > PSG_ACCOUNTANT_MAX_ORDERS)
         return 0;
     for (int k = 0; k < count; k++) {
@@ -32,8 +30,7 @@ static int orders_are_valid(const double *order, int count)
     return 1;
 }
 
-psg_status psg_accountant_init(psg_accountant *accountant, const double *orders, int order_count)
-{
+psg_status psg_accountant_init(psg_accountant *accountant, const double *orders, int order_count) {
     if (accountant == NULL || (orders != NULL && !orders_are_valid(orders, order_count)))
         return PSG_ERR_ARGUMENT;
     psg_accountant fresh = { 0 };
@@ -51,8 +48,7 @@ psg_status psg_accountant_init(psg_accountant *accountant, const double *orders,
 
 /* Composition: at each order the RDP of independent releases adds (Mironov 2017, proposition 1). */
 psg_status psg_accountant_add(psg_accountant *accountant, double sample_rate, double noise_multiplier,
-                              uint64_t releases)
-{
+                              uint64_t releases) {
     if (accountant == NULL || !orders_are_valid(accountant->order, accountant->order_count))
         return PSG_ERR_ARGUMENT;
     double rdp[PSG_ACCOUNTANT_MAX_ORDERS];
@@ -71,8 +67,7 @@ psg_status psg_accountant_add(psg_accountant *accountant, double sample_rate, do
     return PSG_OK;
 }
 
-void psg_accountant_mark_not_private(psg_accountant *accountant)
-{
+void psg_accountant_mark_not_private(psg_accountant *accountant) {
     if (accountant != NULL)
         accountant->not_private = 1;
 }
@@ -81,16 +76,14 @@ void psg_accountant_mark_not_private(psg_accountant *accountant)
 
 /* rdp + log((alpha - 1) / alpha) - log(delta alpha) / (alpha - 1) (Canonne, Kamath and Steinke 2020, proposition 12),
  * and what rounding may have taken from the sum. */
-static double epsilon_at(double order, double rdp, double delta)
-{
+static double epsilon_at(double order, double rdp, double delta) {
     double log_share = log1p(-1 / order);
     double log_odds = -(log(delta) + log(order)) / (order - 1);
     return rdp + log_share + log_odds + 8 * DBL_EPSILON * (rdp + fabs(log_share) + fabs(log_odds));
 }
 
 /* A positive RDP at any order says that some record took part in some release. */
-static int nothing_was_released(const psg_accountant *accountant)
-{
+static int nothing_was_released(const psg_accountant *accountant) {
     for (int k = 0; k < accountant->order_count; k++)
         if (accountant->rdp[k] != 0)
             return 0;
@@ -99,8 +92,7 @@ static int nothing_was_released(const psg_accountant *accountant)
 
 /* Where the formula is not positive, the mechanism is (0, delta)-private, so that every positive epsilon is a true
  * bound; the smallest normal number is returned, since 0 would claim that nothing was released. */
-static double smallest_epsilon(const psg_accountant *accountant, double delta, double *best_order)
-{
+static double smallest_epsilon(const psg_accountant *accountant, double delta, double *best_order) {
     double best = INFINITY;
     for (int k = 0; k < accountant->order_count; k++) {
         double epsilon = epsilon_at(accountant->order[k], accountant->rdp[k], delta);
@@ -112,8 +104,7 @@ static double smallest_epsilon(const psg_accountant *accountant, double delta, d
     return fmax(best * (1 + PSG_OUTWARD), DBL_MIN);
 }
 
-psg_status psg_accountant_epsilon(const psg_accountant *accountant, double delta, double *epsilon, double *best_order)
-{
+psg_status psg_accountant_epsilon(const psg_accountant *accountant, double delta, double *epsilon, double *best_order) {
     if (accountant == NULL || epsilon == NULL || !(delta > 0 && delta < 1) ||
         !orders_are_valid(accountant->order, accountant->order_count))
         return PSG_ERR_ARGUMENT;

@@ -7,8 +7,7 @@
 
 #define TOLERANCE 1e-12 /* of the bisection */
 
-static double log_phi(double x)
-{
+static double log_phi(double x) {
     return psg_log_erfc(-x * M_SQRT1_2) - M_LN2;
 }
 
@@ -19,8 +18,7 @@ typedef struct gaussian_setting {
 
 /* delta(epsilon) = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle and Wang 2018, theorem 8) as
  * Phi(a) (1 - e^{-gap}); the gap loses digits as its parts grow, so it is widened by what may be lost. */
-static int is_private(const void *setting, double epsilon)
-{
+static int is_private(const void *setting, double epsilon) {
     const gaussian_setting *s = setting;
     double log_first = log_phi(s->mu / 2 - epsilon / s->mu);
     if (log_first <= s->log_delta)
@@ -31,8 +29,7 @@ static int is_private(const void *setting, double epsilon)
     return log_first + error + log(-expm1(-gap)) <= s->log_delta;
 }
 
-psg_status psg_gaussian_epsilon(double noise_multiplier, uint64_t releases, double delta, double *epsilon)
-{
+psg_status psg_gaussian_epsilon(double noise_multiplier, uint64_t releases, double delta, double *epsilon) {
     int valid = noise_multiplier >= 0 && isfinite(noise_multiplier) && delta > 0 && delta < 1;
     if (!valid || epsilon == NULL)
         return PSG_ERR_ARGUMENT;

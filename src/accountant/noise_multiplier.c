@@ -12,8 +12,7 @@ typedef struct budget {
     uint64_t releases;
 } budget;
 
-static int is_within_budget(const void *setting, double noise_multiplier)
-{
+static int is_within_budget(const void *setting, double noise_multiplier) {
     const budget *b = setting;
     psg_accountant accountant;
     double epsilon;
@@ -23,8 +22,7 @@ static int is_within_budget(const void *setting, double noise_multiplier)
 }
 
 psg_status psg_noise_multiplier_for(double epsilon, double delta, double sample_rate, uint64_t releases,
-                                    double *noise_multiplier)
-{
+                                    double *noise_multiplier) {
     int valid = epsilon > 0 && isfinite(epsilon) && delta > 0 && delta < 1 && sample_rate >= 0 && sample_rate <= 1;
     if (!valid || noise_multiplier == NULL)
         return PSG_ERR_ARGUMENT;

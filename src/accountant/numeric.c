@@ -6,8 +6,7 @@
 #define LOG_SQRT_PI 0.57236494292470008707
 
 /* Not by fmax and fmin, which would pass over a NaN. */
-double psg_log_add(double a, double b)
-{
+double psg_log_add(double a, double b) {
     double larger = a > b ? a : b;
     double smaller = a > b ? b : a;
     if (smaller == -INFINITY)
@@ -15,15 +14,13 @@ double psg_log_add(double a, double b)
     return larger + log1p(exp(smaller - larger));
 }
 
-double psg_log_subtract(double a, double b)
-{
+double psg_log_subtract(double a, double b) {
     if (!(a > b))
         return NAN;
     return a + log(-expm1(b - a));
 }
 
-double psg_log_abs_expm1(double x)
-{
+double psg_log_abs_expm1(double x) {
     if (x > 1)
         return x + log1p(-exp(-x));
     return log(fabs(expm1(x)));
@@ -31,8 +28,7 @@ double psg_log_abs_expm1(double x)
 
 /* erfc(x) = e^{-x^2} / (x sqrt(pi)) (1 - 1/(2x^2) + 3/(4x^4) - 15/(8x^6) + 105/(16x^8) - ...), DLMF 7.12.1: from x = 25
  * on, the terms left out are below 1e-12, and erfc itself leaves the normal doubles. */
-double psg_log_erfc(double x)
-{
+double psg_log_erfc(double x) {
     if (x < 25)
         return log(erfc(x));
     double r = 0.5 / (x * x);
@@ -40,8 +36,7 @@ double psg_log_erfc(double x)
 }
 
 /* Halve or double to a bracket (hi / 2, hi], then bisect it geometrically. */
-double psg_smallest(psg_condition holds, const void *setting, double highest, double tolerance)
-{
+double psg_smallest(psg_condition holds, const void *setting, double highest, double tolerance) {
     double hi = 1;
     while (hi > DBL_MIN && holds(setting, hi / 2))
         hi /= 2;

@@ -11,8 +11,7 @@
 
 /* Below sigma = 0.01 quadrature declines; the series only does so there when A - 1 is minute all the same, that is when
  * q < e^{-alpha (alpha - 1) / (2 sigma^2)} or so.  NaN is then right: the bound of the full batch takes over. */
-static double log_excess(double q, double sigma, double alpha)
-{
+static double log_excess(double q, double sigma, double alpha) {
     if (alpha == floor(alpha))
         return psg_rdp_log_excess_integer(q, sigma, alpha);
     double excess = psg_rdp_log_excess_series(q, sigma, alpha);
@@ -21,8 +20,7 @@ static double log_excess(double q, double sigma, double alpha)
 
 /* Subsampling never costs privacy, so alpha / (2 sigma^2), the RDP of q = 1, bounds every q: A is convex in q and the
  * moment at q = 0 is 1.  A positive RDP that underflows is rounded up to the smallest normal number. */
-static double rdp_of_one(double q, double sigma, double alpha)
-{
+static double rdp_of_one(double q, double sigma, double alpha) {
     if (q == 0)
         return 0;
     double full_batch = fmax(alpha * 0.5 / sigma / sigma, DBL_MIN);
@@ -32,8 +30,7 @@ static double rdp_of_one(double q, double sigma, double alpha)
     return rdp <= full_batch ? fmax(rdp, DBL_MIN) : full_batch;
 }
 
-psg_status psg_rdp_sampled_gaussian(double sample_rate, double noise_multiplier, double alpha, double *rdp)
-{
+psg_status psg_rdp_sampled_gaussian(double sample_rate, double noise_multiplier, double alpha, double *rdp) {
     int valid = sample_rate >= 0 && sample_rate <= 1 && noise_multiplier >= 0 && isfinite(noise_multiplier) &&
                 alpha > 1 && isfinite(alpha);
     if (!valid || rdp == NULL)

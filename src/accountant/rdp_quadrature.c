@@ -17,8 +17,7 @@
 
 /* The binomial series from its second term on, over that term: sum of C(alpha, k) u^{k-2} / C(alpha, 2), k >= 2.  With
  * |alpha u| < 0.1 each term is below a tenth of the last. */
-static double series_over_square(double u, double alpha)
-{
+static double series_over_square(double u, double alpha) {
     double sum = 0;
     double term = 1;
     for (double k = 2; fabs(term) > DBL_EPSILON / 8; k++) {
@@ -31,8 +30,7 @@ static double series_over_square(double u, double alpha)
 /* log((1 + u)^alpha - 1 - alpha u) for u = q (w - 1).  With l = log(1 + u), the bracket is
  * e^l (e^{(alpha-1) l} - 1 + (alpha - 1) (e^{-l} - 1)), which is exact near alpha = 1 too; where u is small, it is
  * u^2 alpha (alpha - 1) / 2 times a series. */
-static double log_bernoulli(double q, double log_w, double alpha)
-{
+static double log_bernoulli(double q, double log_w, double alpha) {
     double log_abs_u = log(q) + psg_log_abs_expm1(log_w);
     double u = copysign(exp(log_abs_u), log_w);
     if (alpha * fabs(u) < 0.1)
@@ -48,8 +46,7 @@ static double log_bernoulli(double q, double log_w, double alpha)
  * e^{-2 pi y / h} (Trefethen and Weideman 2014, theorem 5.1).  Here 1 + u first vanishes at |Im x| = pi sigma^2, and a
  * Gaussian grows by e^{y^2 / (2 sigma^2)}: the step below leaves about e^-34 of the integral.  The integrand has its
  * peaks between -1.5 sigma and the larger of alpha, 2 and 1.5 sigma. */
-double psg_rdp_log_excess_quadrature(double q, double sigma, double alpha)
-{
+double psg_rdp_log_excess_quadrature(double q, double sigma, double alpha) {
     if (!(sigma >= SMALLEST_SIGMA && sigma <= LARGEST_SIGMA))
         return NAN;
     double step = fmin(sigma, sigma * sigma) / 2;

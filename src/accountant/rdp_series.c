@@ -12,8 +12,7 @@
 /* A = sum over i <= alpha of C(alpha, i) (1-q)^{alpha-i} q^i e^{i (i-1) / (2 sigma^2)} (Mironov, Talwar and Zhang 2019,
  * section 3.3).  Without the exponential the sum is 1; subtracted term by term that leaves e^{...} - 1, which is 0 for
  * i = 0 and 1 and positive after. */
-double psg_rdp_log_excess_integer(double q, double sigma, double alpha)
-{
+double psg_rdp_log_excess_integer(double q, double sigma, double alpha) {
     double log_excess = -INFINITY;
     double log_binomial = log(alpha);
     for (double i = 2; i <= alpha; i++) {
@@ -34,8 +33,7 @@ typedef struct series {
 
 /* log of q^power (1-q)^rest E[w^power; a half line], E[w^p; x < z] = e^{p (p-1) / (2 sigma^2)} Phi((z - p) / sigma);
  * `beyond` is p - z, or z - p for the other half line. */
-static double log_partial_moment(series *s, double power, double rest, double beyond)
-{
+static double log_partial_moment(series *s, double power, double rest, double beyond) {
     double exponent = power * (power - 1) * 0.5 / s->sigma / s->sigma;
     double log_rates = power * log(s->q) + rest * log1p(-s->q);
     double log_tail = psg_log_erfc(beyond / s->sigma * M_SQRT1_2) - M_LN2;
@@ -44,8 +42,7 @@ static double log_partial_moment(series *s, double power, double rest, double be
 }
 
 /* Every term carries a relative error of about DBL_EPSILON times its largest part; what has cancelled magnifies it. */
-static double log_excess_of(const series *s)
-{
+static double log_excess_of(const series *s) {
     double log_moment = psg_log_subtract(s->log_positive, s->log_negative);
     double error = 8 * DBL_EPSILON * (1 + s->largest_part) * exp(s->log_positive - log_moment);
     if (error < RELATIVE_ERROR * log_moment)
@@ -56,8 +53,7 @@ static double log_excess_of(const series *s)
 /* (1 - q + q w)^alpha expanded in q w below z0, where q w = 1 - q, and in 1 - q above it (Mironov, Talwar and Zhang
  * 2019, section 3.3).  C(alpha, i) alternates in sign from i > alpha + 1 on; without its sign the sum is only a bound.
  * Terms need not fall before i = alpha. */
-double psg_rdp_log_excess_series(double q, double sigma, double alpha)
-{
+double psg_rdp_log_excess_series(double q, double sigma, double alpha) {
     series s = { q, sigma, -INFINITY, -INFINITY, 0 };
     double z0 = sigma * sigma * (log1p(-q) - log(q)) + 0.5;
     double log_binomial = 0;

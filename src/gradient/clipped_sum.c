@@ -46,11 +46,11 @@ static psg_status take_memory(clip_job *j, double *factors) {
     }
     size_t bytes = (3 + parts) * batch * sizeof(double);
     double *scratch = psg_scratch(j->context, bytes);
-    if (!scratch) return psg_fail_memory(j->context, "clipped_sum", bytes);
+    if (!scratch) return psg_fail_memory(j->context, "psg_clipped_sum", bytes);
     j->a = (arrays){ scratch, scratch + batch, factors ? factors : scratch + 2 * batch, scratch + 3 * batch };
     if (j->kept_bytes) {
         j->kept = psg_budget_memory(j->context, j->kept_bytes);
-        if (!j->kept) return psg_fail_memory(j->context, "clipped_sum", j->kept_bytes);
+        if (!j->kept) return psg_fail_memory(j->context, "psg_clipped_sum", j->kept_bytes);
     }
     return PSG_OK;
 }
@@ -112,12 +112,12 @@ static void sum_all(const clip_job *j) {
 }
 
 static psg_status check_clip(psg_context *context, const psg_clip *clip, int64_t batch) {
-    if (!clip) return psg_fail(context, PSG_ERR_ARGUMENT, "clipped_sum: clip is NULL");
+    if (!clip) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: clip is NULL");
     if (!(clip->max_grad_norm > 0)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "clipped_sum: max_grad_norm is %g, must be > 0", clip->max_grad_norm);
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_grad_norm is %g, must be > 0", clip->max_grad_norm);
     }
     if (clip->max_batch_size < 0 || (clip->max_batch_size && clip->max_batch_size < batch)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "clipped_sum: max_batch_size is %lld, must be 0 or at least B = %lld",
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_batch_size is %lld, must be 0 or at least B = %lld",
                         (long long)clip->max_batch_size, (long long)batch);
     }
     return PSG_OK;
@@ -126,17 +126,17 @@ static psg_status check_clip(psg_context *context, const psg_clip *clip, int64_t
 psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                            const psg_clip *clip, psg_write write, const psg_tensor *outs, double *norms,
                            double *factors, psg_clip_report *report) {
-    psg_status status = psg_check_questions(context, "clipped_sum", gradients, count);
+    psg_status status = psg_check_questions(context, "psg_clipped_sum", gradients, count);
     if (!status) status = check_clip(context, clip, gradients[0]->batch_size);
-    if (!status) status = psg_check_write(context, "clipped_sum", write);
-    if (!status) status = psg_check_tensors(context, "clipped_sum", "outs", gradients, count, outs, true);
+    if (!status) status = psg_check_write(context, "psg_clipped_sum", write);
+    if (!status) status = psg_check_tensors(context, "psg_clipped_sum", "outs", gradients, count, outs, true);
     if (status) return status;
     clip_job j = { .context = context, .gradients = gradients, .count = count, .clip = *clip, .write = write,
                    .outs = outs };
     double margin = margin_of(&j);
     if (!(margin <= 0.5)) {
         return psg_fail(context, PSG_ERR_ARGUMENT,
-                        "clipped_sum: max_batch_size %lld needs a margin of %.2f for rounding, more than half of "
+                        "psg_clipped_sum: max_batch_size %lld needs a margin of %.2f for rounding, more than half of "
                         "max_grad_norm; use smaller batches or f64", (long long)clip->max_batch_size, margin);
     }
     status = take_memory(&j, factors);

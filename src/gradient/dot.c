@@ -85,10 +85,10 @@ static void add_dots(psg_context *context, const psg_gradient *gradient, const p
 
 psg_status psg_dot(psg_context *context, const psg_gradient *const *gradients, size_t count,
                    const psg_tensor *direction, double *dots) {
-    psg_status status = psg_check_questions(context, "dot", gradients, count);
-    if (!status) status = psg_check_tensors(context, "dot", "direction", gradients, count, direction, false);
+    psg_status status = psg_check_questions(context, "psg_dot", gradients, count);
+    if (!status) status = psg_check_tensors(context, "psg_dot", "direction", gradients, count, direction, false);
     if (status) return status;
-    if (!dots) return psg_fail(context, PSG_ERR_ARGUMENT, "dot: dots is NULL");
+    if (!dots) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dot: dots is NULL");
     for (int64_t n = 0; n < gradients[0]->batch_size; n++) dots[n] = 0;
     for (size_t k = 0; k < count; k++) add_dots(context, gradients[k], &direction[k], dots);
     return PSG_OK;

@@ -129,17 +129,17 @@ static job job_for(psg_context *context, const psg_gradient *gradient, double sc
 
 static psg_status check_out(psg_context *context, const psg_gradient *gradient, const psg_tensor *out) {
     char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
-    if (!out) return psg_fail(context, PSG_ERR_ARGUMENT, "grad_sample: out is NULL");
+    if (!out) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_grad_sample: out is NULL");
     bool valid = psg_tensor_is_valid(out);
     if (!valid || out->rank != gradient->rank + 1 || out->shape[0] != gradient->batch_size ||
         !psg_shape_equal(gradient->rank, gradient->shape, out->rank - 1, out->shape + 1)) {
         return psg_fail(context, PSG_ERR_SHAPE,
-                        "grad_sample: out must have shape (%lld, *%s), is %s", (long long)gradient->batch_size,
+                        "psg_grad_sample: out must have shape (%lld, *%s), is %s", (long long)gradient->batch_size,
                         psg_shape_text(gradient->rank, gradient->shape, want),
                         valid ? psg_tensor_text(out, have) : "no valid view");
     }
     if (out->dtype != gradient->dtype) {
-        return psg_fail(context, PSG_ERR_DTYPE, "grad_sample: out is %s, the gradient is %s",
+        return psg_fail(context, PSG_ERR_DTYPE, "psg_grad_sample: out is %s, the gradient is %s",
                         psg_dtype_name(out->dtype), psg_dtype_name(gradient->dtype));
     }
     return PSG_OK;
@@ -147,8 +147,8 @@ static psg_status check_out(psg_context *context, const psg_gradient *gradient, 
 
 psg_status psg_grad_sample(psg_context *context, const psg_gradient *gradient, double scale, psg_write write,
                            const psg_tensor *out) {
-    psg_status status = psg_check_questions(context, "grad_sample", &gradient, 1);
-    if (!status) status = psg_check_write(context, "grad_sample", write);
+    psg_status status = psg_check_questions(context, "psg_grad_sample", &gradient, 1);
+    if (!status) status = psg_check_write(context, "psg_grad_sample", write);
     if (!status) status = check_out(context, gradient, out);
     if (status) return status;
     job j = job_for(context, gradient, scale, out);

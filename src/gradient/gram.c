@@ -56,7 +56,7 @@ static psg_status add_by_tiles(job *j) {
     int64_t width = smaller(smaller(room > 16 ? room : 16, most), numel);
     size_t bytes = (size_t)(j->batch * width) * sizeof(double);
     j->tile = psg_scratch(j->context, bytes);
-    if (!j->tile) return psg_fail_memory(j->context, "gram", bytes);
+    if (!j->tile) return psg_fail_memory(j->context, "psg_gram", bytes);
     for (j->first = 0; j->first < numel; j->first += width) {
         j->width = smaller(width, numel - j->first);
         psg_parallel(j->context, (size_t)j->batch, run_fill, j);
@@ -117,13 +117,13 @@ static void mirror(double *gram, int64_t batch) {
 }
 
 psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, size_t count, double *gram) {
-    psg_status status = psg_check_questions(context, "gram", gradients, count);
+    psg_status status = psg_check_questions(context, "psg_gram", gradients, count);
     if (status) return status;
-    if (!gram) return psg_fail(context, PSG_ERR_ARGUMENT, "gram: gram is NULL");
+    if (!gram) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_gram: gram is NULL");
     int64_t batch = gradients[0]->batch_size, cells;
     size_t bytes;
     if (!psg_size_multiply(batch, batch, &cells) || !psg_size_bytes(cells, sizeof(double), &bytes)) {
-        return psg_fail(context, PSG_ERR_OVERFLOW, "gram: B x B does not fit, B = %lld", (long long)batch);
+        return psg_fail(context, PSG_ERR_OVERFLOW, "psg_gram: B x B does not fit, B = %lld", (long long)batch);
     }
     memset(gram, 0, bytes);
     for (size_t k = 0; k < count; k++) {

@@ -39,7 +39,7 @@ psg_status psg_context_force_route(psg_context *context, const char *route) {
         }
     }
     return psg_fail(context, PSG_ERR_ARGUMENT,
-                    "context_force_route: route is \"%s\", must be identity, gram, tiles, keep or recompute", route);
+                    "psg_context_force_route: route is \"%s\", must be identity, gram, tiles, keep or recompute", route);
 }
 
 /* ---- costs of one sample, in floating-point operations at the speed of a large product ----

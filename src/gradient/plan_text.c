@@ -57,13 +57,13 @@ static void put_gradient(writer *w, const psg_context *context, psg_question que
 
 psg_status psg_plan_text(psg_context *context, psg_question question, const psg_gradient *const *gradients,
                          size_t count, char *text, size_t size, size_t *needed) {
-    psg_status status = psg_check_set(context, "plan_text", gradients, count);
+    psg_status status = psg_check_set(context, "psg_plan_text", gradients, count);
     if (status) return status;
     if (question < 0 || question >= PSG_QUESTION_COUNT) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "plan_text: question is %d, must be one of psg_question",
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_plan_text: question is %d, must be one of psg_question",
                         (int)question);
     }
-    if (size && !text) return psg_fail(context, PSG_ERR_ARGUMENT, "plan_text: text is NULL, size is %zu", size);
+    if (size && !text) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_plan_text: text is NULL, size is %zu", size);
     writer w = { text, size, 0 };
     size_t held = 0;
     for (size_t k = 0; k < count; k++) put_gradient(&w, context, question, gradients, count, k, &held);

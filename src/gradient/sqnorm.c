@@ -247,12 +247,12 @@ void psg_add_kept_sqnorm(psg_context *context, const psg_gradient *gradient, con
 
 psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *gradients, size_t count, double *sqnorm,
                       double *upper, int64_t *fallbacks) {
-    psg_status status = psg_check_questions(context, "sqnorm", gradients, count);
+    psg_status status = psg_check_questions(context, "psg_sqnorm", gradients, count);
     if (status) return status;
-    if (!sqnorm) return psg_fail(context, PSG_ERR_ARGUMENT, "sqnorm: sqnorm is NULL");
+    if (!sqnorm) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_sqnorm: sqnorm is NULL");
     size_t batch = (size_t)gradients[0]->batch_size;
     double *bounds = upper ? upper : psg_scratch(context, batch * sizeof(double));
-    if (!bounds) return psg_fail_memory(context, "sqnorm", batch * sizeof(double));
+    if (!bounds) return psg_fail_memory(context, "psg_sqnorm", batch * sizeof(double));
     for (size_t n = 0; n < batch; n++) sqnorm[n] = bounds[n] = 0;
     int64_t redone = 0;
     for (size_t k = 0; k < count; k++) psg_add_sqnorm(context, gradients, count, k, sqnorm, bounds, &redone);

@@ -53,9 +53,9 @@ static void square_gradient(psg_context *context, const psg_gradient *gradient, 
 
 psg_status psg_sum_of_squares(psg_context *context, const psg_gradient *const *gradients, size_t count,
                               psg_write write, const psg_tensor *outs) {
-    psg_status status = psg_check_questions(context, "sum_of_squares", gradients, count);
-    if (!status) status = psg_check_write(context, "sum_of_squares", write);
-    if (!status) status = psg_check_tensors(context, "sum_of_squares", "outs", gradients, count, outs, true);
+    psg_status status = psg_check_questions(context, "psg_sum_of_squares", gradients, count);
+    if (!status) status = psg_check_write(context, "psg_sum_of_squares", write);
+    if (!status) status = psg_check_tensors(context, "psg_sum_of_squares", "outs", gradients, count, outs, true);
     if (status) return status;
     for (size_t k = 0; k < count; k++) square_gradient(context, gradients[k], write, &outs[k]);
     return PSG_OK;

@@ -26,6 +26,7 @@ typedef struct job {
 } job;
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t parts_of(int64_t count, int64_t part) { return (count + part - 1) / part; }
 
 /* ---- where a task adds in double: the output itself, or a tile that is converted at the end ---- */
 
@@ -129,13 +130,15 @@ static void run_rectangle(void *argument, size_t index, unsigned slot) {
     close_target(j, &t, p->row_stride);
 }
 
+/* Rectangles whose doubles (384 KiB) stay in the second cache level and whose packed operands are used often enough to
+ * pay for packing; half as wide when there are few. */
 static void add_factored(job *j) {
-    const psg_piece *p = &j->piece;
-    j->rows = psg_even_part(p->g.columns, 96, 12);
-    j->columns = psg_even_part(p->a.columns, 256, 32);
-    j->across = (p->a.columns + j->columns - 1) / j->columns;
-    int64_t down = (p->g.columns + j->rows - 1) / j->rows;
-    psg_parallel(j->context, (size_t)(down * j->across), run_rectangle, j);
+    const int64_t p = j->piece.g.columns, d = j->piece.a.columns;
+    j->rows = psg_even_part(p, 192, 12);
+    j->columns = psg_even_part(d, 256, 32);
+    if (parts_of(p, j->rows) * parts_of(d, j->columns) < 4) j->columns = psg_even_part(d, 128, 32);
+    j->across = parts_of(d, j->columns);
+    psg_parallel(j->context, (size_t)(parts_of(p, j->rows) * j->across), run_rectangle, j);
 }
 
 /* The ordinary gradient in the real type: one large product on OpenBLAS. */
@@ -208,7 +211,7 @@ static void run_columns(void *argument, size_t index, unsigned slot) {
 
 static void add_rows(job *j) {
     j->columns = psg_even_part(j->piece.g.columns, 2048, 16);
-    psg_parallel(j->context, (size_t)((j->piece.g.columns + j->columns - 1) / j->columns), run_columns, j);
+    psg_parallel(j->context, (size_t)parts_of(j->piece.g.columns, j->columns), run_columns, j);
 }
 
 /* ---- one piece, one gradient ---- */
@@ -262,10 +265,10 @@ void psg_sum_squares_of_piece(psg_context *context, const psg_piece *piece, psg_
 
 psg_status psg_weighted_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                             const double *weights, psg_write write, const psg_tensor *outs) {
-    psg_status status = weights ? psg_check_questions(context, "weighted_sum", gradients, count)
-                                : psg_check_set(context, "weighted_sum", gradients, count);
-    if (!status) status = psg_check_write(context, "weighted_sum", write);
-    if (!status) status = psg_check_tensors(context, "weighted_sum", "outs", gradients, count, outs, true);
+    psg_status status = weights ? psg_check_questions(context, "psg_weighted_sum", gradients, count)
+                                : psg_check_set(context, "psg_weighted_sum", gradients, count);
+    if (!status) status = psg_check_write(context, "psg_weighted_sum", write);
+    if (!status) status = psg_check_tensors(context, "psg_weighted_sum", "outs", gradients, count, outs, true);
     if (status) return status;
     for (size_t k = 0; k < count; k++) psg_sum_gradient(context, gradients[k], weights, write, &outs[k]);
     return PSG_OK;

@@ -13,7 +13,7 @@ static psg_status solve(psg_context *context, double *gram, int64_t batch, doubl
     bool solved = psg_cholesky_solve(batch, gram, x);
     psg_blas_leave(context);
     return solved ? PSG_OK : psg_fail(context, PSG_ERR_NUMERIC,
-                                      "natural_gradient: damping B I + J J^T is not positive definite at damping %g",
+                                      "psg_natural_gradient: damping B I + J J^T is not positive definite at damping %g",
                                       damping);
 }
 
@@ -42,12 +42,12 @@ static psg_status direction(psg_context *context, const psg_gradient *const *gra
 
 psg_status psg_natural_gradient(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                 double damping, const psg_tensor *v, const psg_tensor *outs) {
-    psg_status status = psg_check_questions(context, "natural_gradient", gradients, count);
-    if (!status) status = psg_check_tensors(context, "natural_gradient", "v", gradients, count, v, false);
-    if (!status) status = psg_check_tensors(context, "natural_gradient", "outs", gradients, count, outs, false);
+    psg_status status = psg_check_questions(context, "psg_natural_gradient", gradients, count);
+    if (!status) status = psg_check_tensors(context, "psg_natural_gradient", "v", gradients, count, v, false);
+    if (!status) status = psg_check_tensors(context, "psg_natural_gradient", "outs", gradients, count, outs, false);
     if (status) return status;
     if (!(damping > 0)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "natural_gradient: damping is %g, must be > 0", damping);
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_natural_gradient: damping is %g, must be > 0", damping);
     }
     size_t batch = (size_t)gradients[0]->batch_size, largest = 0;
     for (size_t k = 0; k < count; k++) {
@@ -56,7 +56,7 @@ psg_status psg_natural_gradient(psg_context *context, const psg_gradient *const 
     }
     size_t bytes = (batch * batch + batch + largest) * sizeof(double);
     double *memory = psg_alloc(context, bytes);
-    if (!memory) return psg_fail_memory(context, "natural_gradient", bytes);
+    if (!memory) return psg_fail_memory(context, "psg_natural_gradient", bytes);
     status = direction(context, gradients, count, damping, v, outs, memory, memory + batch * batch,
                        memory + batch * batch + batch);
     psg_free(context, memory);

@@ -20,19 +20,19 @@ psg_status psg_gram_spectrum(psg_context *context, const double *gram, int64_t b
     if (!context) return PSG_ERR_ARGUMENT;
     if (batch_size < 0 || batch_size > INT32_MAX || !gram || !eigenvalues) {
         return psg_fail(context, PSG_ERR_ARGUMENT,
-                        "gram_spectrum: batch_size is %lld, must be in [0, 2^31); gram and eigenvalues must not be NULL",
+                        "psg_gram_spectrum: batch_size is %lld, must be in [0, 2^31); gram and eigenvalues must not be NULL",
                         (long long)batch_size);
     }
     size_t n = (size_t)batch_size, bytes = (n * n + n) * sizeof(double);
     double *work = psg_alloc(context, bytes);
-    if (!work) return psg_fail_memory(context, "gram_spectrum", bytes);
+    if (!work) return psg_fail_memory(context, "psg_gram_spectrum", bytes);
     memcpy(work, gram, n * n * sizeof(double));
     psg_blas_enter(context);
     bool done = psg_symmetric_eigen(batch_size, work, work + n * n, eigenvectors != NULL);
     psg_blas_leave(context);
     if (done) reverse(batch_size, work, work + n * n, eigenvalues, eigenvectors);
     psg_free(context, work);
-    return done ? PSG_OK : psg_fail(context, PSG_ERR_NUMERIC, "gram_spectrum: dsyevd failed on the %lld x %lld matrix",
+    return done ? PSG_OK : psg_fail(context, PSG_ERR_NUMERIC, "psg_gram_spectrum: dsyevd failed on the %lld x %lld matrix",
                                     (long long)batch_size, (long long)batch_size);
 }
 

@@ -1,0 +1,277 @@
+#include "gradient_fixture.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const int64_t feature_sizes[] = { 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130 };
+static const int64_t position_sizes[] = { 0, 1, 1, 1, 2, 3, 17, 64, 130 };
+static const int64_t batch_sizes[] = { 0, 1, 2, 5, 33 };
+static const double most_products = 1e6;   /* B T p d of one block */
+
+/* ---- construction ---- */
+
+typedef struct extent { int64_t batch, positions, p, d; } extent;
+
+static const psg_tensor *new_operand(fixture *f, test_random *random, extent size, int64_t features, bool flat,
+                                     int layout) {
+    int64_t full[3] = { size.batch, size.positions, features }, short_form[2] = { size.batch, features };
+    if ((layout & TEST_ANY) && !test_range(random, 0, 7)) layout |= TEST_SHARED_BATCH;
+    test_array *array = &f->array[f->array_count++];
+    *array = test_array_normal(random, f->dtype, flat ? 2 : 3, flat ? short_form : full, layout);
+    return &array->view;
+}
+
+static psg_block new_block(fixture *f, test_random *random, fixture_kind kind, extent size, int layout) {
+    bool flat = size.positions == 1 && test_range(random, 0, 1);   /* (B, p) instead of (B, 1, p) */
+    const psg_tensor *backprop = new_operand(f, random, size, size.p, flat, layout);
+    if (kind == FIXTURE_ROWS) return psg_rows(backprop);
+    const psg_tensor *activation = new_operand(f, random, size, size.d, flat, layout);
+    return kind == FIXTURE_WHOLE ? psg_factored(backprop, activation) : psg_factored_transposed(backprop, activation);
+}
+
+static void add_gradient(fixture *f, size_t block_count, int rank, const int64_t *shape) {
+    size_t k = f->count++;
+    f->gradient[k] = psg_gradient_of_blocks(f->block[k], block_count, rank, shape);
+    f->gradient[k].dtype = f->dtype;
+    f->gradient[k].batch_size = f->batch_size;
+    f->pointer[k] = &f->gradient[k];
+}
+
+static void draw_sizes(test_random *random, int64_t batch, extent *size) {
+    do {
+        *size = (extent){ batch, TEST_PICK(random, position_sizes), TEST_PICK(random, feature_sizes),
+                          TEST_PICK(random, feature_sizes) };
+    } while ((double)batch * (double)size->positions * (double)size->p * (double)size->d > most_products ||
+             (double)batch * (double)size->p * (double)size->d > 2e5);
+}
+
+static double draw_scale(test_random *random) {
+    static const double scales[] = { 1.0, 1.0, 33.0, -0.5, 0.3 };
+    return scales[test_range(random, 0, 4)];
+}
+
+/* One block that fills the parameter. */
+static void add_whole(fixture *f, test_random *random, extent size) {
+    fixture_kind kind = (fixture_kind)test_range(random, 0, 2);
+    psg_block *block = &f->block[f->count][0];
+    *block = new_block(f, random, kind, size, TEST_ANY);
+    block->scale = draw_scale(random);
+    if (kind == FIXTURE_WHOLE) add_gradient(f, 1, 2, (int64_t[]){ size.p, size.d });
+    if (kind == FIXTURE_TRANSPOSED) add_gradient(f, 1, 2, (int64_t[]){ size.d, size.p });
+    if (kind == FIXTURE_ROWS) add_gradient(f, 1, 2, (int64_t[]){ 1, size.p });
+}
+
+/* Blocks of one p x d: tied uses, with numbers of positions of their own, at times through the transpose. */
+static void add_tied(fixture *f, test_random *random, extent size) {
+    size_t count = (size_t)test_range(random, 2, FIXTURE_BLOCKS);
+    for (size_t b = 0; b < count; b++) {
+        extent own = size;
+        if (own.positions > 1) own.positions = test_range(random, 0, own.positions);
+        bool transposed = !test_range(random, 0, 3);
+        if (transposed) own = (extent){ own.batch, own.positions, size.d, size.p };
+        psg_block *block = &f->block[f->count][b];
+        *block = new_block(f, random, transposed ? FIXTURE_TRANSPOSED : FIXTURE_WHOLE, own, TEST_ANY);
+        block->scale = draw_scale(random);
+    }
+    add_gradient(f, count, 2, (int64_t[]){ size.p, size.d });
+}
+
+/* Rectangles of a larger parameter, overlapping or not, and rows onto any part of it. */
+static void add_rectangles(fixture *f, test_random *random, extent size) {
+    size_t count = (size_t)test_range(random, 1, FIXTURE_BLOCKS);
+    int64_t rows = size.p + test_range(random, 0, 3), columns = size.d + test_range(random, 0, 3);
+    for (size_t b = 0; b < count; b++) {
+        psg_block *block = &f->block[f->count][b];
+        if (test_range(random, 0, 3)) {
+            extent own = { size.batch, size.positions, test_range(random, 1, size.p), test_range(random, 1, size.d) };
+            *block = new_block(f, random, FIXTURE_WHOLE, own, TEST_ANY);
+            block->offset = test_range(random, 0, rows - own.p) * columns + test_range(random, 0, columns - own.d);
+            block->row_stride = columns;
+        } else {
+            int64_t longest = rows * columns < 200 ? rows * columns : 200;
+            extent own = { size.batch, size.positions, test_range(random, 1, longest), 0 };
+            *block = new_block(f, random, FIXTURE_ROWS, own, TEST_ANY);
+            block->offset = test_range(random, 0, rows * columns - own.p);
+        }
+        block->scale = draw_scale(random);
+    }
+    add_gradient(f, count, 2, (int64_t[]){ rows, columns });
+}
+
+void fixture_random(fixture *f, test_random *random, psg_dtype dtype) {
+    *f = (fixture){ .dtype = dtype, .batch_size = TEST_PICK(random, batch_sizes) };
+    size_t count = (size_t)test_range(random, 1, FIXTURE_GRADIENTS);
+    while (f->count < count) {
+        extent size;
+        draw_sizes(random, f->batch_size, &size);
+        switch (test_range(random, 0, 6)) {
+        case 0: add_rectangles(f, random, size); break;
+        case 1: add_tied(f, random, size); break;
+        case 2: if (!test_range(random, 0, 2)) { add_gradient(f, 0, 1, (int64_t[]){ size.p }); break; }
+        /* fall through */
+        default: add_whole(f, random, size);
+        }
+    }
+    fixture_refresh(f);
+}
+
+void fixture_single(fixture *f, test_random *random, psg_dtype dtype, fixture_kind kind, int64_t batch_size,
+                    int64_t positions, int64_t p, int64_t d, int layout) {
+    *f = (fixture){ .dtype = dtype, .batch_size = batch_size };
+    f->block[0][0] = new_block(f, random, kind, (extent){ batch_size, positions, p, d }, layout);
+    if (kind == FIXTURE_WHOLE) add_gradient(f, 1, 2, (int64_t[]){ p, d });
+    if (kind == FIXTURE_TRANSPOSED) add_gradient(f, 1, 2, (int64_t[]){ d, p });
+    if (kind == FIXTURE_ROWS) add_gradient(f, 1, 1, (int64_t[]){ p });
+    fixture_refresh(f);
+}
+
+void fixture_layer(fixture *f, test_random *random, psg_dtype dtype, int64_t batch_size, int64_t positions, int64_t p,
+                   int64_t d) {
+    *f = (fixture){ .dtype = dtype, .batch_size = batch_size };
+    extent size = { batch_size, positions, p, d };
+    f->block[0][0] = new_block(f, random, FIXTURE_WHOLE, size, TEST_CONTIGUOUS);
+    add_gradient(f, 1, 2, (int64_t[]){ p, d });
+    f->block[1][0] = psg_rows(&f->array[0].view);
+    add_gradient(f, 1, 1, (int64_t[]){ p });
+    f->block[2][0] = new_block(f, random, FIXTURE_ROWS, size, TEST_CONTIGUOUS);
+    add_gradient(f, 1, 1, (int64_t[]){ p });
+    fixture_refresh(f);
+}
+
+void fixture_free(fixture *f) {
+    for (size_t k = 0; k < f->array_count; k++) test_array_free(&f->array[k]);
+    free(f->dense);
+    free(f->terms);
+    free(f->mass);
+    *f = (fixture){ 0 };
+}
+
+/* ---- values ---- */
+
+static void load_row(const psg_tensor *operand, int64_t n, int64_t t, double *row) {
+    int64_t features = operand->shape[operand->rank - 1];
+    for (int64_t j = 0; j < features; j++) {
+        row[j] = operand->rank == 3 ? test_get3(operand, n, t, j) : test_get(operand, (int64_t[]){ n, j });
+    }
+}
+
+static double norm_of(const double *row, int64_t count) {
+    double sum = 0;
+    for (int64_t j = 0; j < count; j++) sum += row[j] * row[j];
+    return sqrt(sum);
+}
+
+static int64_t positions_of(const psg_block *block) {
+    return block->backprop.rank == 3 ? block->backprop.shape[1] : 1;
+}
+
+static int64_t features_of(const psg_tensor *operand) { return operand->shape[operand->rank - 1]; }
+
+/* Adds one block of sample n: value[offset + i row_stride + j] += scale g_i a_j. */
+static void add_block_values(const psg_block *block, int64_t n, long double *value, double *terms, double *mass) {
+    int64_t p = features_of(&block->backprop), d = block->form == PSG_ROWS ? 1 : features_of(&block->activation);
+    double *g = malloc((size_t)(p + d) * sizeof *g), *a = g + p;
+    for (int64_t t = 0; t < positions_of(block); t++) {
+        load_row(&block->backprop, n, t, g);
+        a[0] = 1.0;
+        if (block->form == PSG_FACTORED) load_row(&block->activation, n, t, a);
+        for (int64_t i = 0; i < p; i++) {
+            int64_t row = block->offset + i * (block->form == PSG_ROWS ? 1 : block->row_stride);
+            for (int64_t j = 0; j < d; j++) {
+                long double term = (long double)g[i] * a[j] * block->scale;
+                value[row + j] += term;
+                terms[row + j] += fabs((double)term);
+            }
+        }
+        *mass += fabs(block->scale) * norm_of(g, p) * norm_of(a, d);
+    }
+    free(g);
+}
+
+static void measure_blocks(fixture *f, size_t k) {
+    double positions = 0;
+    for (size_t b = 0; b < f->gradient[k].block_count; b++) {
+        const psg_block *block = &f->gradient[k].blocks[b];
+        double features = (double)features_of(&block->backprop) +
+                          (block->form == PSG_FACTORED ? (double)features_of(&block->activation) : 0);
+        positions += (double)positions_of(block);
+        if (features > f->features) f->features = features;
+    }
+    if (positions > f->positions) f->positions = positions;
+}
+
+void fixture_refresh(fixture *f) {
+    f->total = 0;
+    for (size_t k = 0; k < f->count; k++) {
+        f->start[k] = f->total;
+        f->size[k] = 1;
+        for (int d = 0; d < f->gradient[k].rank; d++) f->size[k] *= f->gradient[k].shape[d];
+        f->total += f->size[k];
+        measure_blocks(f, k);
+    }
+    free(f->dense);
+    free(f->terms);
+    free(f->mass);
+    size_t elements = (size_t)(f->batch_size * f->total) + 1;
+    f->dense = calloc(elements, sizeof *f->dense);
+    f->terms = calloc(elements, sizeof *f->terms);
+    f->mass = calloc((size_t)f->batch_size * f->count + 1, sizeof *f->mass);
+    for (int64_t n = 0; n < f->batch_size; n++) {
+        for (size_t k = 0; k < f->count; k++) {
+            for (size_t b = 0; b < f->gradient[k].block_count; b++) {
+                int64_t at = n * f->total + f->start[k];
+                add_block_values(&f->gradient[k].blocks[b], n, f->dense + at, f->terms + at,
+                                 &f->mass[(size_t)n * f->count + k]);
+            }
+        }
+    }
+}
+
+static void copy_samples(fixture *f, const psg_tensor *from, const int64_t *samples, int64_t count) {
+    test_random unused = { 1 };
+    int64_t shape[3] = { count, from->shape[1], from->rank == 3 ? from->shape[2] : 0 };
+    test_array *array = &f->array[f->array_count++];
+    *array = test_array_new(&unused, from->dtype, from->rank, shape, TEST_CONTIGUOUS);
+    int64_t inner = from->shape[1] * (from->rank == 3 ? from->shape[2] : 1);
+    for (int64_t n = 0; n < count; n++) {
+        for (int64_t e = 0; e < inner; e++) {
+            test_set_at(&array->view, n * inner + e, test_get_at(from, samples[n] * inner + e));
+        }
+    }
+}
+
+static psg_tensor copy_of(const fixture *f, const fixture *source, const psg_tensor *operand) {
+    for (size_t k = 0; k < source->array_count; k++) {
+        if (source->array[k].view.data == operand->data) return f->array[k].view;
+    }
+    return (psg_tensor){ .rank = -1 };
+}
+
+void fixture_select(fixture *f, const fixture *from, const int64_t *samples, int64_t count) {
+    *f = (fixture){ .dtype = from->dtype, .batch_size = count };
+    for (size_t k = 0; k < from->array_count; k++) copy_samples(f, &from->array[k].view, samples, count);
+    for (size_t k = 0; k < from->count; k++) {
+        size_t blocks = from->gradient[k].block_count;
+        for (size_t b = 0; b < blocks; b++) {
+            psg_block *block = &f->block[k][b];
+            *block = from->gradient[k].blocks[b];
+            block->backprop = copy_of(f, from, &block->backprop);
+            if (block->form == PSG_FACTORED) block->activation = copy_of(f, from, &block->activation);
+        }
+        add_gradient(f, blocks, from->gradient[k].rank, from->gradient[k].shape);
+    }
+    fixture_refresh(f);
+}
+
+long double fixture_sqnorm(const fixture *f, int64_t sample) {
+    long double sum = 0;
+    for (int64_t e = 0; e < f->total; e++) sum += f->dense[sample * f->total + e] * f->dense[sample * f->total + e];
+    return sum;
+}
+
+double fixture_mass_product(const fixture *f, int64_t n, int64_t m) {
+    double sum = 0;
+    for (size_t k = 0; k < f->count; k++) sum += f->mass[(size_t)n * f->count + k] * f->mass[(size_t)m * f->count + k];
+    return sum;
+}

@@ -1,0 +1,423 @@
+/* Laws that hold whatever the values: sums, permutations, scaling, duplication, isolation, ties, padding,
+ * micro-batches, weights of zero. */
+#include "gradient_fixture.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { B = 5, ROUNDS = 24 };
+
+static void draw(fixture *f, test_random *random, int round) {
+    static const int64_t positions[] = { 1, 2, 17, 64 }, features[] = { 1, 7, 16, 33, 65 };
+    fixture_layer(f, random, (psg_dtype)(round % 2), B, positions[round / 2 % 4], TEST_PICK(random, features),
+                  TEST_PICK(random, features));
+}
+
+static answers ask(psg_context *context, const fixture *f, psg_question question) {
+    test_random random = { 99 };   /* directions and weights are the same in every call */
+    answers a;
+    answers_new(&a, f, &random, PSG_F64, PSG_OVERWRITE);
+    test_status(context, answers_ask(&a, context, f, question, PSG_OVERWRITE), PSG_OK, psg_question_name(question));
+    return a;
+}
+
+static psg_tensor sample_of(const answers *a, size_t k, int64_t n) {
+    psg_tensor view = a->out[k].view;
+    view.data = (char *)view.data + n * view.stride[0] * (int64_t)psg_dtype_size(view.dtype);
+    view.shape[0] = 1;
+    return view;
+}
+
+static double bound_at(const fixture *f, double k_terms, int64_t n, size_t k, int64_t e) {
+    return test_bound(f->dtype, k_terms, f->terms[n * f->total + f->start[k] + e]);
+}
+
+/* sum_n grad_sample[n] = weighted_sum with weights NULL. */
+static void samples_sum_to_the_ordinary_gradient(void **state) {
+    (void)state;
+    test_random random = { 1 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        fixture f;
+        draw(&f, &random, round);
+        answers samples = ask(context, &f, PSG_ASK_GRAD_SAMPLE), sums = ask(context, &f, PSG_ASK_GRAM);
+        TEST_OK(context, psg_weighted_sum(context, f.pointer, f.count, NULL, PSG_OVERWRITE, sums.sums));
+        for (size_t k = 0; k < f.count; k++) {
+            for (int64_t e = 0; e < f.size[k]; e++) {
+                double expected = 0, bound = 0;
+                for (int64_t n = 0; n < B; n++) {
+                    expected += test_get_at(&samples.out[k].view, n * f.size[k] + e);
+                    bound += bound_at(&f, 2 * f.positions + 80, n, k, e);
+                }
+                test_near(test_get_at(&sums.sums[k], e), expected, bound, "sum", e);
+            }
+        }
+        answers_free(&samples);
+        answers_free(&sums);
+        fixture_free(&f);
+    }
+    psg_context_destroy(context);
+}
+
+/* A selection of samples (a permutation, copies of one) selects their gradients and norms bit for bit. */
+static void check_selection(psg_context *context, const fixture *f, const int64_t *samples, int64_t count) {
+    fixture chosen;
+    fixture_select(&chosen, f, samples, count);
+    answers all = ask(context, f, PSG_ASK_GRAD_SAMPLE), some = ask(context, &chosen, PSG_ASK_GRAD_SAMPLE);
+    TEST_OK(context, answers_ask(&all, context, f, PSG_ASK_SQNORM, PSG_OVERWRITE));
+    TEST_OK(context, answers_ask(&some, context, &chosen, PSG_ASK_SQNORM, PSG_OVERWRITE));
+    TEST_OK(context, answers_ask(&all, context, f, PSG_ASK_DOT, PSG_OVERWRITE));
+    TEST_OK(context, answers_ask(&some, context, &chosen, PSG_ASK_DOT, PSG_OVERWRITE));
+    for (int64_t n = 0; n < count; n++) {
+        for (size_t k = 0; k < f->count; k++) {
+            psg_tensor expected = sample_of(&all, k, samples[n]), actual = sample_of(&some, k, n);
+            assert_true(test_same_bits(&expected, &actual));
+        }
+        assert_true(some.sqnorm[n] == all.sqnorm[samples[n]] && some.upper[n] == all.upper[samples[n]]);
+        double terms = 0;
+        for (int64_t e = 0; e < f->total; e++) terms += f->terms[samples[n] * f->total + e];
+        test_near(some.dots[n], all.dots[samples[n]], test_bound(f->dtype, f->features + f->positions + 8, 10 * terms),
+                  "dot", n);
+    }
+    answers_free(&all);
+    answers_free(&some);
+    fixture_free(&chosen);
+}
+
+static void permuted_samples_permute_the_answers(void **state) {
+    (void)state;
+    static const int64_t permutations[][B] = { { 4, 3, 2, 1, 0 }, { 1, 2, 3, 4, 0 }, { 0, 2, 1, 4, 3 } };
+    test_random random = { 2 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        fixture f;
+        draw(&f, &random, round);
+        check_selection(context, &f, permutations[round % 3], B);
+        fixture_free(&f);
+    }
+    psg_context_destroy(context);
+}
+
+static void copies_of_a_sample_have_its_answers(void **state) {
+    (void)state;
+    static const int64_t copies[] = { 3, 3, 3, 0, 3, 0 };
+    test_random random = { 3 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        fixture f;
+        draw(&f, &random, round);
+        check_selection(context, &f, copies, 6);
+        check_selection(context, &f, copies, 1);   /* a batch of that sample alone */
+        fixture_free(&f);
+    }
+    psg_context_destroy(context);
+}
+
+/* A power of two scales every answer exactly: both through the block and through the question. */
+static void scales_scale(void **state) {
+    (void)state;
+    test_random random = { 4 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        fixture f;
+        draw(&f, &random, round);
+        answers plain = ask(context, &f, PSG_ASK_GRAD_SAMPLE), scaled = ask(context, &f, PSG_ASK_SQNORM);
+        TEST_OK(context, answers_ask(&plain, context, &f, PSG_ASK_SQNORM, PSG_OVERWRITE));
+        scaled.scale = 0.5;
+        for (size_t k = 0; k < f.count; k++) f.block[k][0].scale = 8;
+        TEST_OK(context, answers_ask(&scaled, context, &f, PSG_ASK_GRAD_SAMPLE, PSG_OVERWRITE));
+        TEST_OK(context, answers_ask(&scaled, context, &f, PSG_ASK_SQNORM, PSG_OVERWRITE));
+        for (size_t k = 0; k < f.count; k++) {
+            for (int64_t e = 0; e < B * f.size[k]; e++) {
+                double value = test_get_at(&plain.out[k].view, e);
+                assert_true(test_get_at(&scaled.out[k].view, e) == 4 * value);
+            }
+        }
+        for (int64_t n = 0; n < B; n++) {
+            test_near(scaled.sqnorm[n], 64 * plain.sqnorm[n], 1e-12 * scaled.sqnorm[n], "sqnorm", n);
+        }
+        answers_free(&plain);
+        answers_free(&scaled);
+        fixture_free(&f);
+    }
+    psg_context_destroy(context);
+}
+
+/* Another sample's values, NaN included, change no bit of this sample's. */
+static void check_isolation(psg_context *context, const fixture *f, test_random *random, double poison) {
+    answers before = ask(context, f, PSG_ASK_GRAD_SAMPLE), after = ask(context, f, PSG_ASK_GRAD_SAMPLE);
+    static const psg_question questions[] = { PSG_ASK_GRAD_SAMPLE, PSG_ASK_SQNORM, PSG_ASK_DOT, PSG_ASK_GRAM };
+    for (int k = 0; k < 4; k++) TEST_OK(context, answers_ask(&before, context, f, questions[k], PSG_OVERWRITE));
+    int64_t j = test_range(random, 0, B - 1);
+    for (size_t k = 0; k < f->array_count; k++) {
+        int64_t row = psg_tensor_count(&f->array[k].view) / B;
+        for (int64_t e = 0; e < row; e++) {
+            test_set_at(&f->array[k].view, j * row + e, isnan(poison) ? poison : poison * test_normal(random));
+        }
+    }
+    for (int k = 0; k < 4; k++) TEST_OK(context, answers_ask(&after, context, f, questions[k], PSG_OVERWRITE));
+    for (int64_t n = 0; n < B; n++) {
+        if (n == j) {
+            assert_true(!isnan(poison) || (!isfinite(after.sqnorm[n]) && !isfinite(after.upper[n])));
+            continue;
+        }
+        for (size_t k = 0; k < f->count; k++) {
+            psg_tensor expected = sample_of(&before, k, n), actual = sample_of(&after, k, n);
+            assert_true(test_same_bits(&expected, &actual));
+        }
+        assert_true(before.sqnorm[n] == after.sqnorm[n] && before.upper[n] == after.upper[n]);
+        assert_true(before.dots[n] == after.dots[n]);
+        for (int64_t m = 0; m < B; m++) assert_true(m == j || before.gram[n * B + m] == after.gram[n * B + m]);
+    }
+    answers_free(&before);
+    answers_free(&after);
+}
+
+static void samples_are_isolated(void **state) {
+    (void)state;
+    static const char *const routes[] = { NULL, "identity", "gram", "tiles" };
+    static const double poisons[] = { 1.0, 1e6, (double)NAN };
+    test_random random = { 5 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < 3 * ROUNDS; round++) {
+        TEST_OK(context, psg_context_force_route(context, routes[round % 4]));
+        fixture f;
+        draw(&f, &random, round / 3);
+        check_isolation(context, &f, &random, poisons[round % 3]);
+        fixture_free(&f);
+    }
+    psg_context_destroy(context);
+}
+
+/* The gradient of a parameter used three times is the sum over its uses, in every question. */
+static void ties_are_sums(void **state) {
+    (void)state;
+    test_random random = { 6 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        psg_dtype dtype = (psg_dtype)(round % 2);
+        int64_t shapes[3][3] = { { B, 3, 9 }, { B, 3, 7 }, { B, 1, 63 } };
+        test_array array[5];
+        for (int k = 0; k < 5; k++) {
+            array[k] = test_array_normal(&random, dtype, 3, shapes[k == 4 ? 2 : k % 2], TEST_ANY);
+        }
+        psg_block blocks[3] = { psg_factored(&array[0].view, &array[1].view),
+                                psg_factored_transposed(&array[3].view, &array[2].view), psg_rows(&array[4].view) };
+        int64_t shape[2] = { 9, 7 }, out_shape[3] = { B, 9, 7 };
+        psg_gradient tied = psg_gradient_of_blocks(blocks, 3, 2, shape);
+        test_array one = test_array_new(&random, dtype, 3, out_shape, TEST_ANY);
+        test_array sum = test_array_new(&random, dtype, 3, out_shape, TEST_ANY);
+        TEST_OK(context, psg_grad_sample(context, &tied, 1, PSG_OVERWRITE, &one.view));
+        for (int k = 0; k < 3; k++) {
+            psg_gradient use = psg_gradient_of_blocks(&blocks[k], 1, 2, shape);
+            TEST_OK(context, psg_grad_sample(context, &use, 1, k ? PSG_ACCUMULATE : PSG_OVERWRITE, &sum.view));
+        }
+        double *sqnorm = calloc(B, 8);
+        const psg_gradient *set[] = { &tied };
+        TEST_OK(context, psg_sqnorm(context, set, 1, sqnorm, NULL, NULL));
+        for (int64_t n = 0; n < B; n++) {
+            double expected = 0;
+            for (int64_t e = 0; e < 63; e++) {
+                double x = test_get_at(&one.view, n * 63 + e);
+                test_near(x, test_get_at(&sum.view, n * 63 + e), dtype ? 1e-13 : 2e-5, "tied", e);
+                expected += x * x;
+            }
+            test_near(sqnorm[n], expected, (dtype ? 1e-12 : 1e-4) * expected, "tied sqnorm", n);
+        }
+        free(sqnorm);
+        for (int k = 0; k < 5; k++) test_array_free(&array[k]);
+        test_array_free(&one);
+        test_array_free(&sum);
+    }
+    psg_context_destroy(context);
+}
+
+/* Positions of zeros change nothing beyond rounding. */
+static void padded_positions_change_nothing(void **state) {
+    (void)state;
+    test_random random = { 7 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        fixture padded;
+        int64_t positions = test_range(&random, 1, 40), extra = test_range(&random, 1, 30);
+        fixture_single(&padded, &random, (psg_dtype)(round % 2), FIXTURE_WHOLE, B, positions + extra, 16, 9,
+                       TEST_CONTIGUOUS);
+        for (int64_t n = 0; n < B; n++) {
+            for (int64_t t = positions; t < positions + extra; t++) {
+                for (int64_t j = 0; j < 9; j++) test_set(&padded.array[1].view, (int64_t[]){ n, t, j }, 0);
+            }
+        }
+        fixture_refresh(&padded);
+        check_all_questions(context, &padded, &random);
+        psg_block cut = padded.block[0][0];
+        if (cut.backprop.rank == 3) {
+            cut.backprop.shape[1] = cut.activation.shape[1] = positions;
+            psg_gradient gradient = psg_gradient_of_blocks(&cut, 1, 2, padded.gradient[0].shape);
+            const psg_gradient *set[] = { &gradient };
+            double sqnorm[B], whole[B];
+            TEST_OK(context, psg_sqnorm(context, set, 1, sqnorm, NULL, NULL));
+            TEST_OK(context, psg_sqnorm(context, padded.pointer, 1, whole, NULL, NULL));
+            for (int n = 0; n < B; n++) {
+                double terms = padded.mass[n] * padded.mass[n];
+                test_near(whole[n], sqnorm[n], test_bound(padded.dtype, 200, terms), "pad", n);
+            }
+        }
+        fixture_free(&padded);
+    }
+    psg_context_destroy(context);
+}
+
+/* ---- micro-batches ---- */
+
+static psg_gradient part_of(psg_block *block, const psg_gradient *whole, int64_t first, int64_t count) {
+    *block = whole->blocks[0];
+    psg_tensor *views[] = { &block->backprop, &block->activation };
+    for (int k = 0; k < (block->form == PSG_ROWS ? 1 : 2); k++) {
+        int64_t bytes = views[k]->stride[0] * (int64_t)psg_dtype_size(views[k]->dtype);
+        views[k]->data = (char *)views[k]->data + first * bytes;
+        views[k]->shape[0] = count;
+    }
+    return psg_gradient_of_blocks(block, 1, whole->rank, whole->shape);
+}
+
+/* Sums over micro-batches, accumulated in PSG_F64, equal the sum over the batch. */
+static void micro_batches_add_up(void **state) {
+    (void)state;
+    static const psg_question questions[] = { PSG_ASK_WEIGHTED_SUM, PSG_ASK_CLIPPED_SUM, PSG_ASK_SUM_OF_SQUARES };
+    test_random random = { 8 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        fixture f;
+        draw(&f, &random, round);
+        psg_question question = questions[round % 3];
+        answers whole = ask(context, &f, question), parts = ask(context, &f, question);
+        whole.clip = parts.clip = (psg_clip){ 0.7, 64 };
+        TEST_OK(context, answers_ask(&whole, context, &f, question, PSG_OVERWRITE));
+        for (int64_t first = 0; first < B; first += 2) {
+            int64_t count = first + 2 < B ? 2 : B - first;
+            psg_block block[FIXTURE_GRADIENTS];
+            psg_gradient part[FIXTURE_GRADIENTS];
+            const psg_gradient *set[FIXTURE_GRADIENTS];
+            for (size_t k = 0; k < f.count; k++) {
+                part[k] = part_of(&block[k], &f.gradient[k], first, count);
+                set[k] = &part[k];
+            }
+            psg_write write = first ? PSG_ACCUMULATE : PSG_OVERWRITE;
+            if (question == PSG_ASK_WEIGHTED_SUM) {
+                TEST_OK(context, psg_weighted_sum(context, set, f.count, parts.weights + first, write, parts.sums));
+            } else if (question == PSG_ASK_CLIPPED_SUM) {
+                TEST_OK(context,
+                        psg_clipped_sum(context, set, f.count, &parts.clip, write, parts.sums, NULL, NULL, NULL));
+            } else {
+                TEST_OK(context, psg_sum_of_squares(context, set, f.count, write, parts.sums));
+            }
+        }
+        for (size_t k = 0; k < f.count; k++) {
+            for (int64_t e = 0; e < f.size[k]; e++) {
+                double terms = 0;
+                for (int64_t n = 0; n < B; n++) {
+                    double term = f.terms[n * f.total + f.start[k] + e];
+                    terms += question == PSG_ASK_SUM_OF_SQUARES ? term * term : term * 10;
+                }
+                test_near(test_get_at(&parts.sums[k], e), test_get_at(&whole.sums[k], e),
+                          test_bound(f.dtype, 2 * f.positions + 80, terms), psg_question_name(question), e);
+            }
+        }
+        answers_free(&whole);
+        answers_free(&parts);
+        fixture_free(&f);
+    }
+    psg_context_destroy(context);
+}
+
+/* A tape's memory budget changes the plan, not the answer. */
+static void budgets_agree(void **state) {
+    (void)state;
+    test_random random = { 9 };
+    for (int round = 0; round < ROUNDS; round++) {
+        fixture f;
+        draw(&f, &random, round);
+        static const size_t budgets[] = { 0, 1, 5000, (size_t)1 << 30 };
+        for (int k = 0; k < 4; k++) {
+            psg_context *context = test_context_with(NULL, 2, NULL, budgets[k]);
+            test_random same = { 77 };
+            check_question(context, &f, &same, PSG_ASK_CLIPPED_SUM);
+            psg_context_destroy(context);
+        }
+        fixture_free(&f);
+    }
+}
+
+/* ---- weights of zero ---- */
+
+static void samples_of_weight_zero_are_not_read(void **state) {
+    (void)state;
+    static const char *const routes[] = { NULL, "identity", "gram", "tiles", "keep", "recompute" };
+    test_random random = { 10 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < 2 * ROUNDS; round++) {
+        TEST_OK(context, psg_context_force_route(context, routes[round % 6]));
+        fixture f;
+        draw(&f, &random, round);
+        answers poisoned = ask(context, &f, PSG_ASK_GRAM), zero = ask(context, &f, PSG_ASK_GRAM);
+        int64_t victims[2] = { round % B, (round + 2) % B };
+        double values[2] = { round % 2 ? NAN : INFINITY, 0 };
+        for (int pass = 0; pass < 2; pass++) {
+            answers *a = pass ? &zero : &poisoned;
+            for (size_t k = 0; k < f.array_count; k++) {
+                int64_t row = psg_tensor_count(&f.array[k].view) / B;
+                for (int64_t e = 0; e < 2 * row; e++) {
+                    test_set_at(&f.array[k].view, victims[e / row] * row + e % row, values[pass]);
+                }
+            }
+            a->weights[victims[0]] = 0;
+            a->weights[victims[1]] = -0.0;
+            TEST_OK(context, answers_ask(a, context, &f, PSG_ASK_WEIGHTED_SUM, PSG_OVERWRITE));
+        }
+        for (size_t k = 0; k < f.count; k++) assert_true(test_same_bits(&poisoned.sums[k], &zero.sums[k]));
+        answers_free(&poisoned);
+        answers_free(&zero);
+        fixture_free(&f);
+    }
+    psg_context_destroy(context);
+}
+
+/* All weights zero, an empty batch, no positions: zeros are written, or nothing is added. */
+static void empty_sums_are_zero(void **state) {
+    (void)state;
+    test_random random = { 11 };
+    psg_context *context = test_context(2, NULL);
+    for (int k = 0; k < 12; k++) {
+        fixture f;
+        int64_t batch = k % 3 == 0 ? 0 : 4, positions = k % 3 == 1 ? 0 : 3;
+        fixture_single(&f, &random, (psg_dtype)(k / 6), FIXTURE_WHOLE, batch, positions, 7, 9, TEST_CONTIGUOUS);
+        answers a;
+        psg_write write = (psg_write)(k / 3 % 2);
+        answers_new(&a, &f, &random, PSG_F64, write);
+        for (int64_t n = 0; n < batch; n++) a.weights[n] = k % 3 == 2 ? 0 : 1;
+        double before = test_get_at(&a.sums[0], 5);
+        TEST_OK(context, answers_ask(&a, context, &f, PSG_ASK_WEIGHTED_SUM, write));
+        assert_true(test_get_at(&a.sums[0], 5) == (write == PSG_ACCUMULATE ? before : 0));
+        answers_free(&a);
+        fixture_free(&f);
+    }
+    psg_context_destroy(context);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(samples_sum_to_the_ordinary_gradient),
+        cmocka_unit_test(permuted_samples_permute_the_answers),
+        cmocka_unit_test(copies_of_a_sample_have_its_answers),
+        cmocka_unit_test(scales_scale),
+        cmocka_unit_test(samples_are_isolated),
+        cmocka_unit_test(ties_are_sums),
+        cmocka_unit_test(padded_positions_change_nothing),
+        cmocka_unit_test(micro_batches_add_up),
+        cmocka_unit_test(budgets_agree),
+        cmocka_unit_test(samples_of_weight_zero_are_not_read),
+        cmocka_unit_test(empty_sums_are_zero),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
