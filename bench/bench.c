@@ -1,0 +1,73 @@
+/* psg-bench: times the library's answers against the machine's limits, naive loops and an f64 reference. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_options.h"
+#include "output.h"
+#include "problems.h"
+
+#define HEADER_WORKING_SET ((size_t)256 << 20)
+
+static int print_header(const bench_options *options, probe **p) {
+    psg_context_options context_options = PSG_CONTEXT_OPTIONS_INIT;
+    psg_context *context;
+    context_options.threads = options->settings.threads;
+    psg_status status = psg_context_create(&context_options, &context);
+    if (status != PSG_OK) {
+        fprintf(stderr, "no context: %s\n", psg_status_name(status));
+        return -1;
+    }
+    unsigned threads = psg_context_threads(context);
+    *p = probe_create(threads);
+    probe_rates rates = probe_measure(*p, options->settings.dtype, HEADER_WORKING_SET);
+    output_header(options->json, psg_context_isa(context), threads, &rates);
+    psg_context_destroy(context);
+    return 0;
+}
+
+/* A row that fails is reported and does not stop the others. */
+static int run(const bench_options *options, const bench_problem *problem, probe *p) {
+    bench_row row;
+    char message[600];
+    const bench_op *op = bench_find_op(problem->op, problem->question);
+    psg_status status = bench_measure_row(op, problem, &options->settings, p, &row, message, sizeof message);
+    if (status == PSG_OK) output_row(options->json, &row);
+    else fprintf(stderr, "%s %s: %s\n", problem->op, problem->question, message);
+    return status != PSG_OK;
+}
+
+static int run_given(const bench_options *options, probe *p) {
+    const bench_op *op = bench_find_op(options->op, options->question);
+    bench_problem problem = { .op = op->name, .question = options->question ? options->question : op->questions[0] };
+    memcpy(problem.dim, options->dim, sizeof problem.dim);
+    return run(options, &problem, p);
+}
+
+static int is_chosen(const bench_options *options, const bench_problem *problem) {
+    return (!options->op || strcmp(options->op, problem->op) == 0) &&
+           (!options->question || strcmp(options->question, problem->question) == 0);
+}
+
+static int run_list(const bench_options *options, probe *p) {
+    int failed = 0, chosen = 0;
+    for (size_t k = 0; k < DEFAULT_PROBLEM_COUNT; k++) {
+        if (!is_chosen(options, &default_problems[k])) continue;
+        chosen = 1;
+        failed |= run(options, &default_problems[k], p);
+    }
+    if (!chosen) fputs("the list has no such problem; name one with --op, --question and --problem\n", stderr);
+    return failed || !chosen;
+}
+
+int main(int argc, char **argv) {
+    bench_options options;
+    probe *p;
+    int read = bench_options_read(&options, argc, argv);
+    if (read != 0) return read > 0 ? EXIT_SUCCESS : 2;
+    if (print_header(&options, &p) != 0) return EXIT_FAILURE;
+    int failed = options.has_problem ? run_given(&options, p) : run_list(&options, p);
+    if (!failed) output_footer(options.json);
+    probe_destroy(p);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,138 @@
+#include "bench_options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const bench_op *const bench_ops[] = { &bench_linear, &bench_questions, &bench_layer_norm, &bench_group_norm,
+                                      &bench_mlp_step, &bench_noise };
+const size_t bench_op_count = sizeof bench_ops / sizeof *bench_ops;
+
+const bench_op *bench_find_op(const char *name, const char *question) {
+    for (size_t k = 0; k < bench_op_count; k++) {
+        if (strcmp(bench_ops[k]->name, name) != 0) continue;
+        if (!question) return bench_ops[k];
+        for (const char *const *q = bench_ops[k]->questions; *q; q++) {
+            if (strcmp(*q, question) == 0) return bench_ops[k];
+        }
+    }
+    return NULL;
+}
+
+static void print_help(const char *program) {
+    printf("Usage: %s [options]\n"
+           "Times libpsg against the limits of the machine and against naive loops.\n\n"
+           "  --json               a header object, then one object a row, each in a line\n"
+           "  --op OP              only this op\n"
+           "  --question QUESTION  only this question\n"
+           "  --problem N,N,...    this problem instead of the list; needs --op\n"
+           "  --threads N          0: as many as there are processors (0)\n"
+           "  --dtype f32|f64      (f32)\n"
+           "  --budget MIB         memory budget of the plans\n"
+           "  --route ROUTE        identity, gram, tiles, keep or recompute, where it applies\n"
+           "  --help\n\nOps, the fields of their problems, their questions (the first is the default):\n", program);
+    for (size_t k = 0; k < bench_op_count; k++) {
+        printf("  %-11s %-11s", bench_ops[k]->name, bench_ops[k]->fields);
+        for (const char *const *q = bench_ops[k]->questions; *q; q++) printf(" %s", *q);
+        putchar('\n');
+    }
+    puts("\nB samples, T positions, D features, C channels of HW elements in G groups, N numbers. mlp_step is an MLP\n"
+         "784-512-256-10: private is a whole step of DP-SGD, plain the library's own step without privacy, clipped_sum\n"
+         "the backward and clipped sum beside the plain backward.");
+}
+
+/* Whole numbers >= 1 separated by commas. */
+static int read_problem(const char *text, bench_options *options) {
+    char *end;
+    options->has_problem = 1;
+    for (options->dim_count = 0; options->dim_count < BENCH_MAX_DIMS; text = end + 1) {
+        errno = 0;
+        int64_t value = strtoll(text, &end, 10);
+        if (end == text || value < 1 || errno != 0) break;
+        options->dim[options->dim_count++] = value;
+        if (*end == 0) return 0;
+        if (*end != ',') break;
+    }
+    fprintf(stderr, "--problem: at most %d whole numbers above 0, separated by commas\n", BENCH_MAX_DIMS);
+    return -1;
+}
+
+static int read_number(const char *name, const char *text, unsigned long maximum, unsigned long *value) {
+    char *end;
+    errno = 0;
+    *value = strtoul(text, &end, 10);
+    if (*text >= '0' && *text <= '9' && *end == 0 && errno == 0 && *value <= maximum) return 0;
+    fprintf(stderr, "--%s: %s is not a whole number from 0 to %lu\n", name, text, maximum);
+    return -1;
+}
+
+static int read_dtype(const char *text, psg_dtype *dtype) {
+    *dtype = strcmp(text, "f64") == 0 ? PSG_F64 : PSG_F32;
+    if (strcmp(text, psg_dtype_name(*dtype)) == 0) return 0;
+    fprintf(stderr, "--dtype: %s is neither f32 nor f64\n", text);
+    return -1;
+}
+
+enum { JSON, OP, QUESTION, PROBLEM, THREADS, DTYPE, BUDGET, ROUTE, HELP };
+
+static const struct option long_options[] = {
+    { "json", no_argument, NULL, JSON }, { "op", required_argument, NULL, OP },
+    { "question", required_argument, NULL, QUESTION }, { "problem", required_argument, NULL, PROBLEM },
+    { "threads", required_argument, NULL, THREADS }, { "dtype", required_argument, NULL, DTYPE },
+    { "budget", required_argument, NULL, BUDGET }, { "route", required_argument, NULL, ROUTE },
+    { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 },
+};
+
+static int read_option(bench_options *options, int option) {
+    unsigned long number;
+    switch (option) {
+    case JSON: options->json = 1; return 0;
+    case OP: options->op = optarg; return 0;
+    case QUESTION: options->question = optarg; return 0;
+    case PROBLEM: return read_problem(optarg, options);
+    case THREADS:
+        if (read_number("threads", optarg, 64, &number) != 0) return -1;
+        options->settings.threads = (unsigned)number;
+        return 0;
+    case DTYPE: return read_dtype(optarg, &options->settings.dtype);
+    case BUDGET:
+        if (read_number("budget", optarg, 1 << 20, &number) != 0) return -1;
+        options->settings.budget_given = 1;
+        options->settings.budget = (size_t)number << 20;
+        return 0;
+    case ROUTE: options->settings.route = optarg; return 0;
+    default: return -1;
+    }
+}
+
+static int check(const bench_options *options) {
+    const bench_op *op = options->op ? bench_find_op(options->op, options->question) : NULL;
+    if (options->op && !op) {
+        fprintf(stderr, "no op %s with question %s; see --help\n", options->op,
+                options->question ? options->question : "(any)");
+    } else if (options->has_problem && !op) {
+        fputs("--problem needs --op\n", stderr);
+    } else if (options->has_problem && options->dim_count != op->dim_count) {
+        fprintf(stderr, "--problem: %s takes %s\n", op->name, op->fields);
+    } else {
+        return 0;
+    }
+    return -1;
+}
+
+int bench_options_read(bench_options *options, int argc, char **argv) {
+    int option;
+    *options = (bench_options){ 0 };
+    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (option == HELP) {
+            print_help(argv[0]);
+            return 1;
+        }
+        if (read_option(options, option) != 0) return -1;
+    }
+    if (optind == argc) return check(options);
+    fprintf(stderr, "unexpected argument %s\n", argv[optind]);
+    return -1;
+}

@@ -1,0 +1,44 @@
+/* Gaussian noise: N standard normal doubles of the stream that a release takes its noise from. */
+#include "case.h"
+
+typedef struct noise_case {
+    psg_generator *generator;
+    uint64_t step;
+    double *out;
+    uint64_t naive_state;
+    double naive_sum;
+} noise_case;
+
+static psg_status run(bench_case *c) {
+    noise_case *s = c->state;
+    return psg_gaussian(s->generator, s->step++, 0, 0, s->out, (size_t)c->samples);
+}
+
+static void naive(bench_case *c, int64_t n) {
+    noise_case *s = c->state;
+    s->out[n] = bench_gaussian(&s->naive_state);
+    s->naive_sum += s->out[n];
+}
+
+static void destroy(bench_case *c) {
+    noise_case *s = c->state;
+    psg_generator_destroy(s->generator);
+}
+
+static psg_status prepare(bench_case *c) {
+    static const unsigned char key[32] = { 0 };
+    noise_case *s = bench_memory(c, sizeof *s);
+    c->state = s;
+    c->destroy = destroy;
+    c->run = run;
+    c->naive = naive;
+    c->samples = c->problem->dim[0];
+    c->items = (double)c->samples;
+    s->out = bench_memory(c, (size_t)c->samples * sizeof *s->out);
+    bench_add_pass(c, 0, 0, 8.0 * (double)c->samples);
+    return psg_generator_create_seeded(c->context, key, &s->generator);
+}
+
+static const char *const questions[] = { "gaussian", NULL };
+
+const bench_op bench_noise = { "noise", "N", 1, questions, prepare };

@@ -1,0 +1,181 @@
+/* Trains a classifier on Fashion-MNIST with DP-SGD.
+ *
+ * A step, in train_step, is the whole of libpsg in one function: ops -> tape -> clipped sum -> release -> optimizer. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <psg/psg.h>
+
+#include "progress.h"
+#include "step_times.h"
+#include "trainer.h"
+
+/* Of the samples of one step.  None of it is private. */
+typedef struct step_report {
+    double loss;
+    long correct, clipped;
+    size_t samples;
+} step_report;
+
+static psg_status add_to_report(const trainer *t, const micro_batch *batch, psg_var scores, psg_var loss,
+                                const psg_clip_report *clip, step_report *report) {
+    psg_tensor score, value;
+    TRY(psg_value(t->tape, scores, &score));
+    TRY(psg_value(t->tape, loss, &value));
+    report->loss += *(const float *)value.data;
+    report->correct += trainer_correct(&score, batch);
+    report->clipped += (long)clip->clipped;
+    report->samples += batch->count;
+    return PSG_OK;
+}
+
+/* One step of DP-SGD on a Poisson batch; an empty one is a step too, and its update is noise. */
+static psg_status train_step(trainer *t, const dataset *data, const int64_t *records, size_t count,
+                             step_report *report) {
+    static const psg_cross_entropy_options sum = { PSG_SUM, 0, 0, 0.0 };
+    classifier_gradients gradients;
+    psg_clip_report clip;
+    for (size_t first = 0; first < count; first += t->capacity) {
+        micro_batch batch = trainer_gather(t, data, records + first, count - first);
+        TRY(psg_tape_begin(t->tape, NULL));
+        psg_var images = psg_input(t->tape, &batch.images);
+        psg_var labels = psg_input(t->tape, &batch.labels);
+        psg_var scores = classifier_scores(&t->model, t->tape, images);
+        psg_var loss = psg_cross_entropy(t->tape, scores, labels, &sum);
+        TRY(psg_backward(t->tape, loss));
+        TRY(classifier_gradients_of(&t->model, t->tape, &gradients));
+        TRY(psg_dp_accumulate(t->dp, gradients.list, CLASSIFIER_PARAMS, &clip));
+        TRY(add_to_report(t, &batch, scores, loss, &clip, report));
+    }
+    TRY(psg_dp_release(t->dp, t->update, CLASSIFIER_PARAMS));
+    return psg_optimizer_step(t->sgd, t->update, CLASSIFIER_PARAMS);
+}
+
+static psg_status train_step_quietly(trainer *t, const dataset *data, const int64_t *records, size_t count) {
+    step_report report = { 0 };
+    return train_step(t, data, records, count, &report);
+}
+
+static psg_status epsilon_so_far(const trainer *t, double delta, double *epsilon) {
+    return psg_accountant_epsilon(psg_dp_accountant(t->dp), delta, epsilon, NULL);
+}
+
+static psg_status show(progress *bar, long step, const trainer *t, double delta, const step_report *report) {
+    char text[120];
+    double epsilon, samples = fmax(1.0, (double)report->samples);
+    if (!progress_is_due(bar, step)) return PSG_OK;
+    TRY(epsilon_so_far(t, delta, &epsilon));
+    snprintf(text, sizeof text, "epsilon %.2f  not private: loss %.3f accuracy %.1f%% clipped %.0f%%", epsilon,
+             report->loss / samples, 100.0 * (double)report->correct / samples,
+             100.0 * (double)report->clipped / samples);
+    progress_show(bar, step, text);
+    return PSG_OK;
+}
+
+static psg_status train(trainer *t, const training_plan *plan, double delta, const dataset *data, int64_t *records) {
+    progress bar = progress_start(plan->steps);
+    size_t all = (size_t)data->images.count, count;
+    for (long step = 0; step < plan->steps; step++) {
+        step_report report = { 0 };
+        TRY(psg_poisson_sample(t->generator, (uint64_t)step, all, plan->sample_rate, records, all, &count));
+        TRY(train_step(t, data, records, count, &report));
+        TRY(show(&bar, step + 1, t, delta, &report));
+    }
+    return PSG_OK;
+}
+
+/* ---- the data ---- */
+
+static int load(const char *folder, const char *name, dataset *data) {
+    char path[4096], message[4400];
+    snprintf(path, sizeof path, "%s/%s-images-idx3-ubyte.gz", folder, name);
+    int failed = idx_read_images(path, &data->images, message, sizeof message);
+    snprintf(path, sizeof path, "%s/%s-labels-idx1-ubyte.gz", folder, name);
+    if (!failed) failed = idx_read_labels(path, &data->labels, message, sizeof message);
+    if (failed) fprintf(stderr, "%s\nDebian's package dataset-fashion-mnist has the files; --data names their folder.\n",
+                        message);
+    return failed;
+}
+
+static int check(const char *name, const dataset *data) {
+    const idx_images *images = &data->images;
+    if (images->count != data->labels.count || images->rows * images->columns != CLASSIFIER_PIXELS) {
+        fprintf(stderr, "%s: %lld images of %lld x %lld pixels and %lld labels; must be as many, of 784 pixels\n", name,
+                (long long)images->count, (long long)images->rows, (long long)images->columns,
+                (long long)data->labels.count);
+        return -1;
+    }
+    for (int64_t i = 0; i < images->count; i++) {
+        if (data->labels.labels[i] < CLASSIFIER_CLASSES) continue;
+        fprintf(stderr, "%s: label %lld is %d, must be below 10\n", name, (long long)i, data->labels.labels[i]);
+        return -1;
+    }
+    return 0;
+}
+
+static void dataset_free(dataset *data) {
+    free(data->images.pixels);
+    free(data->labels.labels);
+}
+
+/* ---- the run ---- */
+
+static void print_plan(const training_options *options, const training_plan *plan, const trainer *t,
+                       const dataset *data) {
+    printf("%lld images, %lld parameters, %u threads, %s\n", (long long)data->images.count,
+           (long long)classifier_size(), psg_context_threads(t->context), psg_context_isa(t->context));
+    printf("DP-SGD: %ld steps, Poisson batches of %g expected (rate %.5f), max_grad_norm %g, noise_multiplier %.4f,\n"
+           "at most epsilon %g at delta %g (records added or removed)\n", plan->steps, options->batch,
+           plan->sample_rate, options->max_grad_norm, plan->noise_multiplier, options->epsilon, options->delta);
+    if (options->seeded) puts("NOT PRIVATE: with --seed anybody can compute the noise");
+}
+
+static psg_status run(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
+                      const dataset *test, int64_t *records) {
+    double accuracy, epsilon;
+    step_times times;
+    TRY(trainer_create(options, plan, t));
+    print_plan(options, plan, t, training);
+    double start = now_seconds();
+    TRY(train(t, plan, options->delta, training, records));
+    double seconds = now_seconds() - start;
+    TRY(trainer_accuracy(t, test, &accuracy));
+    TRY(epsilon_so_far(t, options->delta, &epsilon));
+    printf("test accuracy %.2f%% at epsilon %.2f, delta %g%s\n", 100.0 * accuracy, epsilon, options->delta,
+           options->seeded ? " (NOT PRIVATE: seeded)" : "");
+    TRY(step_times_measure(options, plan, t, training, train_step_quietly, &times));
+    printf("result: test_accuracy=%.2f epsilon=%.2f delta=%g train_seconds=%.1f ms_private=%.2f ms_plain=%.2f "
+           "ms_loop=%.1f\n", 100.0 * accuracy, epsilon, options->delta, seconds, times.ms_private, times.ms_plain,
+           times.ms_loop);
+    return PSG_OK;
+}
+
+static int plan_and_run(const training_options *options, const dataset *training, const dataset *test) {
+    training_plan plan;
+    trainer t = { 0 };
+    int64_t records = training->images.count, *batch = malloc((size_t)records * sizeof *batch);
+    psg_status status = batch ? trainer_plan(options, records, &plan) : PSG_ERR_MEMORY;
+    if (status != PSG_OK) {
+        fprintf(stderr, "%s: no noise keeps --epochs %g of --batch %g (at most %lld) within --epsilon %g\n",
+                psg_status_name(status), options->epochs, options->batch, (long long)records, options->epsilon);
+    } else if ((status = run(options, &plan, &t, training, test, batch)) != PSG_OK) {
+        fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&t));
+    }
+    trainer_destroy(&t);
+    free(batch);
+    return status == PSG_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv) {
+    training_options options;
+    dataset training = { 0 }, test = { 0 };
+    int read = training_options_read(&options, argc, argv);
+    if (read != 0) return read > 0 ? EXIT_SUCCESS : 2;
+    int failed = load(options.data, "train", &training) || check("train", &training) ||
+                 load(options.data, "t10k", &test) || check("t10k", &test);
+    int code = failed ? EXIT_FAILURE : plan_and_run(&options, &training, &test);
+    dataset_free(&training);
+    dataset_free(&test);
+    return code;
+}

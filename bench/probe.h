@@ -1,0 +1,25 @@
+/* What the machine can do: the rates behind the limits of the benchmark. */
+#ifndef BENCH_PROBE_H
+#define BENCH_PROBE_H
+
+#include <stddef.h>
+
+#include <psg/tensor.h>
+
+typedef struct probe_rates {
+    double gemm_gflops;         /* one single-threaded OpenBLAS GEMM of 768^3 a thread, all at once */
+    double copy_gbps;           /* bytes read plus bytes written, source and destination filling the working set */
+    double write_gbps, read_gbps;
+} probe_rates;
+
+typedef struct probe probe;
+
+/* Makes OpenBLAS single-threaded for good.  Takes a buffer only as large as the largest working set asked for. */
+probe *probe_create(unsigned threads);
+void probe_destroy(probe *p);
+
+/* The best of several trials, each on all threads, in memory touched before.  A working set above 512 MiB counts as
+ * 512 MiB.  Writing and copying are the better of ordinary and non-temporal stores. */
+probe_rates probe_measure(probe *p, psg_dtype dtype, size_t working_set);
+
+#endif

@@ -1,0 +1,175 @@
+#include "row.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIN_RUNS 5
+#define MAX_RUNS 4096
+#define MIN_SECONDS 0.25        /* of a row, so that its median means something */
+#define NAIVE_SECONDS 0.1
+#define MAX_ATTEMPTS 3
+#define STEADY 0.15
+
+/* ---- limits ---- */
+
+/* What is both read and written moves at the rate of copying, the rest at that of reading or writing. */
+static double pass_ms(const bench_pass *pass, const probe_rates *rates) {
+    double both = fmin(pass->read, pass->written);
+    double seconds = 1e-9 * (2 * both / rates->copy_gbps + (pass->read - both) / rates->read_gbps +
+                             (pass->written - both) / rates->write_gbps);
+    return 1e3 * fmax(1e-9 * pass->flops / rates->gemm_gflops, seconds);
+}
+
+static double limit_ms(const bench_case *c, const probe_rates *rates) {
+    double sum = 0;
+    for (int k = 0; k < c->pass_count; k++) sum += pass_ms(&c->pass[k], rates);
+    return sum;
+}
+
+/* The working set of a row is that of its largest pass. */
+static size_t working_set(const bench_case *c) {
+    double largest = 0;
+    for (int k = 0; k < c->pass_count; k++) largest = fmax(largest, c->pass[k].read + c->pass[k].written);
+    return (size_t)largest;
+}
+
+/* ---- times ---- */
+
+typedef psg_status (*case_step)(bench_case *c);
+
+static psg_status timed(bench_case *c, case_step before, case_step run, double *seconds) {
+    if (before) TRY(before(c));
+    double start = now_seconds();
+    TRY(run(c));
+    *seconds = now_seconds() - start;
+    return PSG_OK;
+}
+
+/* Runs the case, and its plain form in turn with it, until both the runs and the seconds suffice. */
+static psg_status measure_runs(bench_case *c, double *runs, double *plain, double *ratio, size_t *count) {
+    double total = 0;
+    for (*count = 0; *count < MAX_RUNS && (*count < MIN_RUNS || total < MIN_SECONDS); ++*count) {
+        size_t k = *count;
+        TRY(timed(c, c->before, c->run, &runs[k]));
+        if (c->plain) TRY(timed(c, c->before_plain, c->plain, &plain[k]));
+        ratio[k] = c->plain ? runs[k] / plain[k] : NAN;
+        total += runs[k];
+    }
+    return PSG_OK;
+}
+
+/* The first run touches every buffer. */
+static psg_status warm_up(bench_case *c) {
+    double seconds;
+    TRY(timed(c, c->before, c->run, &seconds));
+    return c->plain ? timed(c, c->before_plain, c->plain, &seconds) : PSG_OK;
+}
+
+static psg_status measure_times(bench_case *c, bench_row *row) {
+    size_t count;
+    double *seconds = bench_alloc(3 * MAX_RUNS * sizeof *seconds);
+    psg_status status = measure_runs(c, seconds, seconds + MAX_RUNS, seconds + 2 * MAX_RUNS, &count);
+    if (status == PSG_OK) {
+        row->ms = 1e3 * bench_median(seconds, count);
+        row->plain_ms = c->plain ? 1e3 * bench_median(seconds + MAX_RUNS, count) : NAN;
+        row->ratio_plain = c->plain ? bench_median(seconds + 2 * MAX_RUNS, count) : NAN;
+    }
+    free(seconds);
+    return status;
+}
+
+static double measure_naive(bench_case *c) {
+    double start = now_seconds(), seconds = 0;
+    int64_t done = 0;
+    if (!c->naive) return NAN;
+    while (done < c->samples && seconds < NAIVE_SECONDS) {
+        c->naive(c, done++);
+        if (done % 64 == 0 || c->samples < 1 << 16) seconds = now_seconds() - start;
+    }
+    return 1e3 * seconds * (double)c->samples / (double)done;
+}
+
+/* ---- one attempt ---- */
+
+static void describe(const bench_case *c, bench_row *row) {
+    double flops = 0, bytes = 0;
+    for (int k = 0; k < c->pass_count; k++) {
+        flops += c->pass[k].flops;
+        bytes += c->pass[k].read + c->pass[k].written;
+    }
+    row->gflops = 1e-6 * flops / row->ms;
+    row->gbps = 1e-6 * bytes / row->ms;
+    row->fallback_share = c->fallbacks < 0 ? NAN : (double)c->fallbacks / (double)c->samples;
+    row->items_per_second = c->items > 0 ? 1e3 * c->items / row->ms : NAN;
+}
+
+/* From "question: gradient 0: route (details), blocks, ...", the first line of the plan: the route and its details. */
+static psg_status find_route(bench_case *c, bench_row *row) {
+    char text[512];
+    strcpy(row->route, "-");
+    if (c->gradient_count == 0) return PSG_OK;
+    TRY(psg_plan_text(c->context, c->question, c->gradient, c->gradient_count, text, sizeof text, NULL));
+    const char *route = strstr(text, "gradient 0: ");
+    route = route ? route + strlen("gradient 0: ") : text;
+    snprintf(row->route, sizeof row->route, "%.*s", (int)strcspn(route, ",\n"), route);
+    return PSG_OK;
+}
+
+static psg_status measure_case(bench_case *c, probe *p, bench_row *row) {
+    TRY(warm_up(c));
+    row->rates = probe_measure(p, c->dtype, working_set(c));
+    TRY(measure_times(c, row));
+    TRY(find_route(c, row));
+    probe_rates after = probe_measure(p, c->dtype, working_set(c));
+    double limit_before = limit_ms(c, &row->rates), limit_after = limit_ms(c, &after);
+    row->limit_ms = 0.5 * (limit_before + limit_after);
+    row->steady = fabs(limit_after - limit_before) <= STEADY * fmin(limit_before, limit_after);
+    describe(c, row);
+    return PSG_OK;
+}
+
+static psg_status compare(bench_case *c, bench_row *row) {
+    row->naive_ms = measure_naive(c);
+    row->residual = c->residual ? 0 : NAN;
+    return c->residual ? c->residual(c, &row->residual) : PSG_OK;
+}
+
+/* ---- a row ---- */
+
+static psg_status create_context(const bench_settings *settings, size_t budget, psg_context **context) {
+    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+    options.threads = settings->threads;
+    options.memory_budget = budget;
+    TRY(psg_context_create(&options, context));
+    return psg_context_force_route(*context, settings->route);
+}
+
+static void destroy_case(bench_case *c) {
+    if (c->destroy) c->destroy(c);
+    for (int k = 0; k < c->array_count; k++) free(c->array[k]);
+    psg_context_destroy(c->context);
+}
+
+static psg_status measure(const bench_op *op, bench_case *c, probe *p, bench_row *row) {
+    TRY(op->prepare(c));
+    for (int attempt = 0; attempt < MAX_ATTEMPTS && !row->steady; attempt++) TRY(measure_case(c, p, row));
+    return compare(c, row);
+}
+
+psg_status bench_measure_row(const bench_op *op, const bench_problem *problem, const bench_settings *settings,
+                             probe *p, bench_row *row, char *message, size_t message_size) {
+    bench_case c = { .problem = problem, .dtype = settings->dtype, .fallbacks = -1 };
+    *row = (bench_row){ .op = op, .problem = problem, .dtype = settings->dtype,
+                        .budget = settings->budget_given ? settings->budget : problem->budget };
+    psg_status status = create_context(settings, row->budget, &c.context);
+    if (status == PSG_OK) {
+        row->threads = psg_context_threads(c.context);
+        status = measure(op, &c, p, row);
+    }
+    snprintf(message, message_size, "%s %s", psg_status_name(status),
+             c.context ? psg_context_message(c.context) : "psg_context_create");
+    destroy_case(&c);
+    return status;
+}

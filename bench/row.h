@@ -1,0 +1,41 @@
+/* A row of the benchmark: a case measured between two probes of the machine. */
+#ifndef BENCH_ROW_H
+#define BENCH_ROW_H
+
+#include "case.h"
+#include "probe.h"
+
+typedef struct bench_settings {
+    psg_dtype dtype;
+    unsigned threads;           /* 0: the library's choice */
+    const char *route;          /* forced; NULL: the planner's */
+    int budget_given;           /* the budget below replaces those of the problems */
+    size_t budget;
+} bench_settings;
+
+/* NAN where a number does not apply. */
+typedef struct bench_row {
+    const bench_op *op;
+    const bench_problem *problem;
+    psg_dtype dtype;
+    unsigned threads;
+    size_t budget;
+    char route[96];
+    double ms;                  /* median */
+    double plain_ms;            /* the same without privacy */
+    double ratio_plain;         /* median over pairs run in turn */
+    double limit_ms;            /* mean of those of the probes before and after */
+    double naive_ms;            /* for all samples, from those that fit a fraction of a second */
+    double residual;            /* normwise, against f64 loops */
+    double gflops, gbps;        /* flops and bytes of the passes over ms */
+    double fallback_share;      /* of samples whose norm was computed anew by tiles */
+    double items_per_second;    /* of the noise */
+    probe_rates rates;          /* before */
+    int steady;                 /* the limits before and after differ by at most 15 % */
+} bench_row;
+
+/* Measures again, up to three times, while the probes disagree.  PSG_OK, or the library's error in message. */
+psg_status bench_measure_row(const bench_op *op, const bench_problem *problem, const bench_settings *settings,
+                             probe *p, bench_row *row, char *message, size_t message_size);
+
+#endif

@@ -1,0 +1,140 @@
+#include "step_times.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+
+#define BATCHES 30
+#define LOOP_BATCHES 3
+
+/* ---- the step without privacy: the gradient of the whole batch, no norm, no clipping, no noise ---- */
+
+static psg_status ordinary_gradient(trainer *t, const micro_batch *batch, const psg_tensor *sums) {
+    static const psg_cross_entropy_options sum = { PSG_SUM, 0, 0, 0.0 };
+    psg_pass pass = PSG_PASS_INIT;
+    classifier_gradients gradients;
+    pass.ordinary = 1;
+    TRY(psg_tape_begin(t->tape, &pass));
+    psg_var scores = classifier_scores(&t->model, t->tape, psg_input(t->tape, &batch->images));
+    psg_var loss = psg_cross_entropy(t->tape, scores, psg_input(t->tape, &batch->labels), &sum);
+    TRY(psg_backward(t->tape, loss));
+    TRY(classifier_gradients_of(&t->model, t->tape, &gradients));
+    return psg_weighted_sum(t->context, gradients.list, CLASSIFIER_PARAMS, NULL, PSG_OVERWRITE, sums);
+}
+
+/* sum += factor * (the sum of count gradients); all parameters lie in one piece. */
+static void add(psg_tensor *sum, double factor, const psg_tensor *gradient) {
+    float *y = sum[0].data;
+    const float *x = gradient[0].data;
+    int64_t size = classifier_size();
+    for (int64_t i = 0; i < size; i++) y[i] += (float)factor * x[i];
+}
+
+static void scale(psg_tensor *sum, double factor) {
+    float *y = sum[0].data;
+    int64_t size = classifier_size();
+    for (int64_t i = 0; i < size; i++) y[i] *= (float)factor;
+}
+
+static psg_status plain_step(trainer *t, const dataset *data, const int64_t *records, size_t count) {
+    micro_batch batch = trainer_gather(t, data, records, count);
+    if (batch.count == 0) return PSG_OK;
+    TRY(ordinary_gradient(t, &batch, t->update));
+    scale(t->update, 1.0 / (double)batch.count);
+    return psg_optimizer_step(t->sgd, t->update, CLASSIFIER_PARAMS);
+}
+
+/* ---- the naive loop: one pass a sample, its norm, clip, add; then noise ---- */
+
+static double norm(const psg_tensor *gradient) {
+    const float *x = gradient[0].data;
+    int64_t size = classifier_size();
+    double sum = 0;
+    for (int64_t i = 0; i < size; i++) sum += (double)x[i] * (double)x[i];
+    return sqrt(sum);
+}
+
+static psg_status add_noise(trainer *t, double deviation, psg_tensor *sum) {
+    int64_t size = classifier_size();
+    double *noise = malloc((size_t)size * sizeof *noise);
+    psg_status status = noise ? psg_gaussian(t->generator, 0, 0, 0, noise, (size_t)size) : PSG_ERR_MEMORY;
+    float *y = sum[0].data;
+    for (int64_t i = 0; status == PSG_OK && i < size; i++) y[i] += (float)(deviation * noise[i]);
+    free(noise);
+    return status;
+}
+
+static psg_status loop_step(trainer *t, const training_options *options, double noise_multiplier, const dataset *data,
+                            const int64_t *records, size_t count, psg_tensor *gradient) {
+    scale(t->update, 0.0);
+    for (size_t n = 0; n < count; n++) {
+        micro_batch sample = trainer_gather(t, data, records + n, 1);
+        TRY(ordinary_gradient(t, &sample, gradient));
+        add(t->update, fmin(1.0, options->max_grad_norm / norm(gradient)), gradient);
+    }
+    TRY(add_noise(t, noise_multiplier * options->max_grad_norm, t->update));
+    scale(t->update, 1.0 / options->batch);
+    return psg_optimizer_step(t->sgd, t->update, CLASSIFIER_PARAMS);
+}
+
+/* ---- measuring ---- */
+
+typedef struct measurement {
+    const training_options *options;
+    const training_plan *plan;
+    const dataset *data;
+    trainer *t;
+    int64_t *records;
+    double private_seconds[BATCHES], plain_seconds[BATCHES], loop_seconds[LOOP_BATCHES];
+} measurement;
+
+static psg_status measure_batch(measurement *m, size_t batch, size_t count, private_step step) {
+    double start = now_seconds();
+    TRY(step(m->t, m->data, m->records, count));
+    double after_private = now_seconds();
+    TRY(plain_step(m->t, m->data, m->records, count));
+    m->private_seconds[batch] = after_private - start;
+    m->plain_seconds[batch] = now_seconds() - after_private;
+    return PSG_OK;
+}
+
+static psg_status measure_loop(measurement *m, size_t batch, size_t count) {
+    psg_tensor gradient[CLASSIFIER_PARAMS];
+    double start = now_seconds();
+    TRY(classifier_tensors(gradient));
+    psg_status status = loop_step(m->t, m->options, m->plan->noise_multiplier, m->data, m->records, count, gradient);
+    classifier_tensors_free(gradient);
+    m->loop_seconds[batch] = now_seconds() - start;
+    return status;
+}
+
+static psg_status measure_all(measurement *m, const trainer *run, private_step step) {
+    size_t capacity = (size_t)m->data->images.count, count;
+    for (size_t batch = 0; batch < BATCHES; batch++) {
+        TRY(psg_poisson_sample(run->generator, batch, capacity, m->plan->sample_rate, m->records, capacity, &count));
+        TRY(measure_batch(m, batch, count, step));
+    }
+    for (size_t batch = 0; batch < LOOP_BATCHES; batch++) {
+        TRY(psg_poisson_sample(run->generator, batch, capacity, m->plan->sample_rate, m->records, capacity, &count));
+        TRY(measure_loop(m, batch, count));
+    }
+    return PSG_OK;
+}
+
+psg_status step_times_measure(const training_options *options, const training_plan *plan, const trainer *run,
+                              const dataset *data, private_step step, step_times *times) {
+    trainer t;
+    measurement m = { .options = options, .plan = plan, .data = data, .t = &t };
+    psg_status status = trainer_create(options, plan, &t);
+    m.records = malloc((size_t)data->images.count * sizeof *m.records);
+    if (!m.records) status = PSG_ERR_MEMORY;
+    if (status == PSG_OK) status = measure_all(&m, run, step);
+    if (status == PSG_OK) {
+        times->ms_private = 1e3 * bench_median(m.private_seconds, BATCHES);
+        times->ms_plain = 1e3 * bench_median(m.plain_seconds, BATCHES);
+        times->ms_loop = 1e3 * bench_median(m.loop_seconds, LOOP_BATCHES);
+    }
+    free(m.records);
+    trainer_destroy(&t);
+    return status;
+}

@@ -1,0 +1,134 @@
+#include "trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define INITIAL_WEIGHTS_SEED 1
+
+/* Public constants that are commonly given for this data set; nothing is computed from the records. */
+#define PIXEL_MEAN 0.286f
+#define PIXEL_DEVIATION 0.353f
+
+psg_status trainer_plan(const training_options *options, int64_t records, training_plan *plan) {
+    plan->sample_rate = options->batch / (double)records;
+    plan->steps = lround(fmax(1.0, options->epochs / plan->sample_rate));
+    return psg_noise_multiplier_for(options->epsilon, options->delta, plan->sample_rate, (uint64_t)plan->steps,
+                                    &plan->noise_multiplier);
+}
+
+static psg_status create_generator(const training_options *options, trainer *t) {
+    unsigned char key[32] = { 0 };
+    if (!options->seeded) return psg_generator_create(t->context, &t->generator);
+    for (int k = 0; k < 8; k++) key[k] = (unsigned char)(options->seed >> 8 * k);
+    return psg_generator_create_seeded(t->context, key, &t->generator);
+}
+
+static psg_status create_dp(const training_options *options, const training_plan *plan, trainer *t) {
+    psg_dp_options dp = PSG_DP_OPTIONS_INIT;
+    int64_t counts[CLASSIFIER_PARAMS];
+    for (int k = 0; k < CLASSIFIER_PARAMS; k++) counts[k] = psg_tensor_count(&t->model.value[k]);
+    dp.max_grad_norm = options->max_grad_norm;
+    dp.noise_multiplier = plan->noise_multiplier;
+    dp.expected_batch_size = options->batch;
+    dp.sample_rate = plan->sample_rate;
+    return psg_dp_create(t->context, t->generator, &dp, counts, CLASSIFIER_PARAMS, &t->dp);
+}
+
+static psg_status create_sgd(const training_options *options, trainer *t) {
+    psg_sgd_options sgd = PSG_SGD_OPTIONS_INIT;
+    sgd.lr = options->lr;
+    sgd.momentum = options->momentum;
+    return psg_sgd_create(t->context, &sgd, t->model.value, CLASSIFIER_PARAMS, &t->sgd);
+}
+
+/* A draw exceeds a buffer of 5/4 of the expected batch hardly ever. */
+static psg_status create_buffers(const training_options *options, trainer *t) {
+    t->capacity = (size_t)(1.25 * options->batch) + 1;
+    t->images = malloc(t->capacity * CLASSIFIER_PIXELS * sizeof *t->images);
+    t->labels = malloc(t->capacity * sizeof *t->labels);
+    return t->images && t->labels ? classifier_tensors(t->update) : PSG_ERR_MEMORY;
+}
+
+psg_status trainer_create(const training_options *options, const training_plan *plan, trainer *t) {
+    psg_context_options context = PSG_CONTEXT_OPTIONS_INIT;
+    *t = (trainer){ 0 };
+    context.threads = options->threads;
+    TRY(psg_context_create(&context, &t->context));
+    TRY(create_generator(options, t));
+    TRY(psg_tape_create(t->context, &t->tape));
+    TRY(classifier_create(t->context, INITIAL_WEIGHTS_SEED, &t->model));
+    TRY(create_dp(options, plan, t));
+    TRY(create_sgd(options, t));
+    return create_buffers(options, t);
+}
+
+void trainer_destroy(trainer *t) {
+    free(t->labels);
+    free(t->images);
+    classifier_tensors_free(t->update);
+    psg_optimizer_destroy(t->sgd);
+    psg_dp_destroy(t->dp);
+    psg_tape_destroy(t->tape);
+    classifier_destroy(&t->model);
+    psg_generator_destroy(t->generator);
+    psg_context_destroy(t->context);
+}
+
+const char *trainer_message(const trainer *t) {
+    if (t->tape && psg_tape_status(t->tape) != PSG_OK) return psg_tape_message(t->tape);
+    return t->context ? psg_context_message(t->context)
+                      : "the library did not start; PSG_ISA and PSG_NUM_THREADS, where set, must suit this machine";
+}
+
+micro_batch trainer_gather(trainer *t, const dataset *data, const int64_t *records, size_t count) {
+    const float factor = 1.0f / (255.0f * PIXEL_DEVIATION), shift = PIXEL_MEAN / PIXEL_DEVIATION;
+    micro_batch batch = { .count = count < t->capacity ? count : t->capacity };
+    for (size_t n = 0; n < batch.count; n++) {
+        const uint8_t *pixel = data->images.pixels + records[n] * CLASSIFIER_PIXELS;
+        float *image = t->images + n * CLASSIFIER_PIXELS;
+        for (int i = 0; i < CLASSIFIER_PIXELS; i++) image[i] = (float)pixel[i] * factor - shift;
+        t->labels[n] = data->labels.labels[records[n]];
+    }
+    batch.images = psg_f32_2d(t->images, (int64_t)batch.count, CLASSIFIER_PIXELS);
+    batch.labels = psg_i64_1d(t->labels, (int64_t)batch.count);
+    return batch;
+}
+
+long trainer_correct(const psg_tensor *scores, const micro_batch *batch) {
+    const float *row = scores->data;
+    const int64_t *label = batch->labels.data;
+    long correct = 0;
+    for (size_t n = 0; n < batch->count; n++, row += CLASSIFIER_CLASSES) {
+        int best = 0;
+        for (int c = 1; c < CLASSIFIER_CLASSES; c++) {
+            if (row[c] > row[best]) best = c;
+        }
+        correct += best == label[n];
+    }
+    return correct;
+}
+
+static psg_status correct_of(trainer *t, const micro_batch *batch, long *correct) {
+    psg_pass pass = PSG_PASS_INIT;
+    psg_tensor scores;
+    pass.ordinary = pass.evaluation = 1;
+    TRY(psg_tape_begin(t->tape, &pass));
+    TRY(psg_value(t->tape, classifier_scores(&t->model, t->tape, psg_input(t->tape, &batch->images)), &scores));
+    *correct += trainer_correct(&scores, batch);
+    return PSG_OK;
+}
+
+psg_status trainer_accuracy(trainer *t, const dataset *data, double *accuracy) {
+    int64_t records = data->images.count;
+    int64_t *record = malloc((size_t)records * sizeof *record);
+    psg_status status = record ? PSG_OK : PSG_ERR_MEMORY;
+    long correct = 0;
+    for (int64_t i = 0; record && i < records; i++) record[i] = i;
+    for (int64_t first = 0; first < records && status == PSG_OK; first += (int64_t)t->capacity) {
+        micro_batch batch = trainer_gather(t, data, record + first, (size_t)(records - first));
+        status = correct_of(t, &batch, &correct);
+    }
+    free(record);
+    *accuracy = (double)correct / (double)records;
+    return status;
+}

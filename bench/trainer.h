@@ -1,0 +1,62 @@
+/* What a training run owns: the objects of libpsg, the model and the buffers of a batch. */
+#ifndef BENCH_TRAINER_H
+#define BENCH_TRAINER_H
+
+#include <psg/psg.h>
+
+#include "classifier.h"
+#include "idx.h"
+#include "support.h"
+#include "training_options.h"
+
+typedef struct dataset {
+    idx_images images;
+    idx_labels labels;
+} dataset;
+
+/* What follows from the options and the size of the data. */
+typedef struct training_plan {
+    long steps;
+    double sample_rate;         /* of every record in every batch */
+    double noise_multiplier;    /* the smallest that keeps the run within epsilon */
+} training_plan;
+
+typedef struct trainer {
+    psg_context *context;
+    psg_generator *generator;
+    psg_tape *tape;
+    psg_dp *dp;
+    psg_optimizer *sgd;
+    classifier model;
+    psg_tensor update[CLASSIFIER_PARAMS];   /* what a step hands to the optimizer */
+    size_t capacity;                        /* samples the two buffers hold; a larger draw goes in micro-batches */
+    float *images;
+    int64_t *labels;
+} trainer;
+
+/* Views of the trainer's buffers. */
+typedef struct micro_batch {
+    size_t count;
+    psg_tensor images, labels;              /* (count, 784) f32, standardised; (count) i64 */
+} micro_batch;
+
+/* Steps and noise for records training samples.  PSG_ERR_ARGUMENT: the batch exceeds them. */
+psg_status trainer_plan(const training_options *options, int64_t records, training_plan *plan);
+
+/* On an error the trainer holds what was made so far; trainer_destroy takes it either way. */
+psg_status trainer_create(const training_options *options, const training_plan *plan, trainer *t);
+void trainer_destroy(trainer *t);
+
+/* The text of the last error of the tape or the context. */
+const char *trainer_message(const trainer *t);
+
+/* Copies the records into the buffers; at most capacity of them. */
+micro_batch trainer_gather(trainer *t, const dataset *data, const int64_t *records, size_t count);
+
+/* How many of the batch the scores (N, 10) classify as the labels say. */
+long trainer_correct(const psg_tensor *scores, const micro_batch *batch);
+
+/* The share of the data that the model classifies correctly. */
+psg_status trainer_accuracy(trainer *t, const dataset *data, double *accuracy);
+
+#endif
