@@ -123,15 +123,18 @@ bool psg_tensor_merge(psg_tensor *tensor, int first, int last) {
     return true;
 }
 
-/* One row of `count` elements; the common contiguous case is one memcpy. */
+/* Copies of a constant size are single moves. */
+static void copy_strided(const char *from, int64_t from_step, char *to, int64_t to_step, int64_t count, size_t size) {
+    if (size == 4) {
+        for (int64_t i = 0; i < count; i++) memcpy(to + i * to_step, from + i * from_step, 4);
+    } else {
+        for (int64_t i = 0; i < count; i++) memcpy(to + i * to_step, from + i * from_step, 8);
+    }
+}
+
 static void copy_row(const char *from, int64_t from_stride, char *to, int64_t to_stride, int64_t count, size_t size) {
-    if (from_stride == 1 && to_stride == 1) {
-        memcpy(to, from, (size_t)count * size);
-        return;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        memcpy(to + i * to_stride * (int64_t)size, from + i * from_stride * (int64_t)size, size);
-    }
+    if (from_stride == 1 && to_stride == 1) memcpy(to, from, (size_t)count * size);
+    else copy_strided(from, from_stride * (int64_t)size, to, to_stride * (int64_t)size, count, size);
 }
 
 void psg_tensor_copy(const psg_tensor *from, const psg_tensor *to) {

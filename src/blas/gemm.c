@@ -1,6 +1,7 @@
 #include "blas/gemm.h"
 
 #include <cblas.h>
+#include <string.h>
 
 #include "base/parallel.h"
 
@@ -34,6 +35,7 @@ static psg_gemm tile_of(const psg_gemm *g, int64_t i, int64_t m, int64_t j, int6
     tile.a = at(g->a, g->dtype, g->transpose_a ? i : i * g->lda);
     tile.b = at(g->b, g->dtype, g->transpose_b ? j * g->ldb : j);
     tile.c = (void *)(uintptr_t)at(g->c, g->dtype, i * g->ldc + j);
+    tile.bias = g->bias ? at(g->bias, g->dtype, j) : NULL;
     return tile;
 }
 
@@ -59,7 +61,19 @@ static void without_terms(const psg_gemm *g) {
     }
 }
 
-void psg_gemm_serial(const psg_gemm *g) {
+/* Done a tile at a time, so that the rows are still in the cache when the product is added to them. */
+static void start_from_bias(psg_gemm *g) {
+    for (int64_t i = 0; i < g->m; i++) {
+        void *row = (void *)(uintptr_t)at(g->c, g->dtype, i * g->ldc);
+        memcpy(row, g->bias, (size_t)g->n * psg_dtype_size(g->dtype));
+    }
+    g->beta = 1;
+    g->bias = NULL;
+}
+
+void psg_gemm_serial(const psg_gemm *gemm) {
+    psg_gemm started = *gemm, *g = &started;
+    if (g->bias) start_from_bias(g);
     if (g->k == 0) {
         without_terms(g);
         return;

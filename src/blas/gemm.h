@@ -6,7 +6,8 @@
 
 #include "psg/tensor.h"
 
-/* c (m x n, row stride ldc) = alpha * op(a) op(b) + beta * c, op(a) m x k and op(b) k x n, op a transpose or nothing. */
+/* c (m x n, row stride ldc) = alpha * op(a) op(b) + beta * c, op(a) m x k and op(b) k x n, op a transpose or nothing.
+ * With a bias (n elements) every row of c starts from it instead: beta and what c held do not matter. */
 typedef struct psg_gemm {
     psg_dtype dtype;
     bool transpose_a, transpose_b;
@@ -18,6 +19,7 @@ typedef struct psg_gemm {
     int64_t ldb;
     void *c;
     int64_t ldc;
+    const void *bias;
 } psg_gemm;
 
 /* On one thread: for use inside psg_parallel. */

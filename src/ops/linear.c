@@ -37,17 +37,11 @@ static int64_t rows_of(const psg_tensor *x) { return psg_shape_product(x->rank -
 
 static psg_status forward(psg_call *call) {
     const psg_tensor *x = &call->input[INPUT].value, *w = &call->input[WEIGHT].value;
-    bool biased = call->input[BIAS].role != PSG_ABSENT;
-    int64_t rows = rows_of(x), out = w->shape[0], in = w->shape[1];
-    if (biased) {
-        int64_t shape_2d[2] = { rows, out }, repeated[2] = { 0, 1 };
-        psg_tensor from = psg_tensor_strided(x->dtype, call->input[BIAS].value.data, 2, shape_2d, repeated);
-        psg_tensor to = psg_tensor_of(x->dtype, call->output.data, 2, shape_2d);
-        psg_tensor_copy(&from, &to);
-    }
-    psg_gemm gemm = { .dtype = x->dtype, .transpose_b = true, .m = rows, .n = out, .k = in, .alpha = 1,
-                      .beta = biased ? 1 : 0, .a = x->data, .lda = in > 0 ? in : 1, .b = w->data,
-                      .ldb = in > 0 ? in : 1, .c = call->output.data, .ldc = out > 0 ? out : 1 };
+    int64_t out = w->shape[0], in = w->shape[1];
+    psg_gemm gemm = { .dtype = x->dtype, .transpose_b = true, .m = rows_of(x), .n = out, .k = in, .alpha = 1,
+                      .a = x->data, .lda = in > 0 ? in : 1, .b = w->data, .ldb = in > 0 ? in : 1,
+                      .c = call->output.data, .ldc = out > 0 ? out : 1 };
+    if (call->input[BIAS].role != PSG_ABSENT) gemm.bias = call->input[BIAS].value.data;
     psg_gemm_parallel(call->context, &gemm);
     return PSG_OK;
 }
