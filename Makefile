@@ -70,7 +70,8 @@ $(SHARED): $(OBJECTS)
 	ln -sf $(@F) $(BUILD)/libpsg.so.$(SOVERSION)
 	ln -sf $(@F) $(BUILD)/libpsg.so
 
-$(BUILD)/psg.pc: psg.pc.in Makefile
+.PHONY: $(BUILD)/psg.pc
+$(BUILD)/psg.pc: psg.pc.in   # anew each time: PREFIX may differ from the last call's
 	@mkdir -p $(@D)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|' -e 's|@SYSTEM_LIBS@|$(SYSTEM_LIBS)|' $< > $@

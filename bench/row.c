@@ -60,10 +60,23 @@ static psg_status measure_runs(bench_case *c, double *runs, double *plain, doubl
     return PSG_OK;
 }
 
-/* The first run touches every buffer. */
-static psg_status warm_up(bench_case *c) {
+/* From "question: gradient 0: route (details), blocks, ...", the first line of the plan: the route and its details. */
+static psg_status find_route(bench_case *c, bench_row *row) {
+    char text[512];
+    strcpy(row->route, "-");
+    if (c->gradient_count == 0) return PSG_OK;
+    TRY(psg_plan_text(c->context, c->question, c->gradient, c->gradient_count, text, sizeof text, NULL));
+    const char *route = strstr(text, "gradient 0: ");
+    route = route ? route + strlen("gradient 0: ") : text;
+    snprintf(row->route, sizeof row->route, "%.*s", (int)strcspn(route, ",\n"), route);
+    return PSG_OK;
+}
+
+/* The first run touches every buffer and has the plan that is reported; a plain run leaves other gradients. */
+static psg_status warm_up(bench_case *c, bench_row *row) {
     double seconds;
     TRY(timed(c, c->before, c->run, &seconds));
+    TRY(find_route(c, row));
     return c->plain ? timed(c, c->before_plain, c->plain, &seconds) : PSG_OK;
 }
 
@@ -105,23 +118,10 @@ static void describe(const bench_case *c, bench_row *row) {
     row->items_per_second = c->items > 0 ? 1e3 * c->items / row->ms : NAN;
 }
 
-/* From "question: gradient 0: route (details), blocks, ...", the first line of the plan: the route and its details. */
-static psg_status find_route(bench_case *c, bench_row *row) {
-    char text[512];
-    strcpy(row->route, "-");
-    if (c->gradient_count == 0) return PSG_OK;
-    TRY(psg_plan_text(c->context, c->question, c->gradient, c->gradient_count, text, sizeof text, NULL));
-    const char *route = strstr(text, "gradient 0: ");
-    route = route ? route + strlen("gradient 0: ") : text;
-    snprintf(row->route, sizeof row->route, "%.*s", (int)strcspn(route, ",\n"), route);
-    return PSG_OK;
-}
-
 static psg_status measure_case(bench_case *c, probe *p, bench_row *row) {
-    TRY(warm_up(c));
+    TRY(warm_up(c, row));
     row->rates = probe_measure(p, c->dtype, working_set(c));
     TRY(measure_times(c, row));
-    TRY(find_route(c, row));
     probe_rates after = probe_measure(p, c->dtype, working_set(c));
     double limit_before = limit_ms(c, &row->rates), limit_after = limit_ms(c, &after);
     row->limit_ms = 0.5 * (limit_before + limit_after);

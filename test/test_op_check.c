@@ -76,6 +76,9 @@ static void other_errors_come_through(void **state) {
     assert_string_equal(psg_context_message(context), "toy_failing: backward failed with PSG_ERR_NUMERIC");
     assert_int_equal(psg_op_check(context, &toy_center, &x, NULL), PSG_ERR_UNSUPPORTED);
     assert_int_equal(psg_op_check(context, NULL, &x, NULL), PSG_ERR_ARGUMENT);
+    psg_op wide = toy_center;
+    wide.input_count = PSG_MAX_INPUTS + 1;
+    assert_int_equal(psg_op_check(context, &wide, &x, NULL), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_op_check(context, &toy_center, NULL, NULL), PSG_ERR_ARGUMENT);
     psg_operand two[2] = { x, operand(PSG_BATCHED, PSG_F64, 2, (int64_t[]){ 4, 3 }) };
     assert_int_equal(psg_op_check(context, &toy_multiply, two, NULL), PSG_ERR_BATCH);

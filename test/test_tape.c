@@ -230,6 +230,8 @@ static void attached_arrays_are_written(void **state) {
     pass.ordinary = 0;
     psg_param_clear_grad_sample(net.a);
     TEST_OK(net.context, network_step(&net, &pass, &x.view, 0));
+    TEST_OK(net.context, psg_param_attach_grad_sample(net.a, &array.view));   /* not set yet */
+    TEST_OK(net.context, network_step(&net, &pass, &x.view, 0));
     TEST_OK(net.context, psg_param_attach_grad_sample(net.a, NULL));
     TEST_OK(net.context, network_step(&net, &pass, &x.view, 0));
     assert_false(psg_param_has_grad_sample(net.a));
@@ -330,6 +332,24 @@ static void integers_are_inputs(void **state) {
     test_context_free(context);
 }
 
+static void integers_on_the_way_want_nothing(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape = new_tape(context);
+    double values[6] = { 1, 2, 3, 4, 5, 6 };
+    psg_tensor x = psg_tensor_of(PSG_F64, values, 2, (int64_t[]){ 2, 3 }), y, grad;
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    psg_var v = psg_input_with_grad(tape, &x), last = apply1(tape, &toy_last, v);
+    psg_var picked = apply2(tape, &toy_pick, v, last);
+    TEST_OK(context, psg_backward_from(tape, picked, NULL));
+    TEST_OK(context, psg_value(tape, picked, &y));
+    TEST_OK(context, psg_input_grad(tape, v, &grad));
+    assert_true(test_get_at(&y, 0) == 3 && test_get_at(&y, 1) == 6);
+    assert_int_equal(psg_input_grad(tape, last, &grad), PSG_ERR_STATE);
+    psg_tape_destroy(tape);
+    test_context_free(context);
+}
+
 /* The caller's gradient may have any strides, and blocks keep a copy of it. */
 static void backward_from_takes_any_view(void **state) {
     (void)state;
@@ -402,6 +422,7 @@ int main(void) {
         cmocka_unit_test(ordinary_passes_give_sums),
         cmocka_unit_test(empty_batches_are_batches),
         cmocka_unit_test(integers_are_inputs),
+        cmocka_unit_test(integers_on_the_way_want_nothing),
         cmocka_unit_test(backward_from_takes_any_view),
         cmocka_unit_test(random_streams_belong_to_samples),
     };

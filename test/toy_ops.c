@@ -29,9 +29,14 @@ static psg_status scale_shape(psg_call *call) {
     return psg_call_output(call, x->dtype, x->rank, x->shape);
 }
 
+/* Keeps a copy of its input, as ops keep statistics. */
 static psg_status scale_forward(psg_call *call) {
     const psg_tensor *x = &call->input[0].value, *w = &call->input[1].value, *b = &call->input[2].value;
     int64_t count = psg_tensor_count(x), d = w->shape[0];
+    size_t bytes = (size_t)count * psg_dtype_size(x->dtype);
+    void *copy = psg_call_keep(call, bytes);
+    if (!copy) return PSG_ERR_MEMORY;
+    if (bytes) memcpy(copy, x->data, bytes);
     for (int64_t i = 0; i < count; i++) {
         double shift = call->input[2].role ? test_get_at(b, i % d) : 0;
         test_set_at(&call->output, i, test_get_at(x, i) * test_get_at(w, i % d) + shift);
@@ -48,11 +53,12 @@ static psg_status scale_backward_times(psg_call *call, double factor, int with_b
         }
     }
     if (call->input[1].wants_grad) {
-        psg_tensor product = *x;
+        psg_tensor product = *x, kept = *x;
         product.data = psg_call_keep(call, (size_t)count * psg_dtype_size(x->dtype));
         if (!product.data) return PSG_ERR_MEMORY;
+        kept.data = call->kept;
         for (int64_t i = 0; i < count; i++) {
-            test_set_at(&product, i, factor * test_get_at(g, i) * test_get_at(x, i));
+            test_set_at(&product, i, factor * test_get_at(g, i) * test_get_at(&kept, i));
         }
         psg_tensor rows = batch_first(call, product);
         psg_status status = psg_call_add_rows(call, 1, &rows);
@@ -152,6 +158,9 @@ static const char *const pair_names[] = { "a", "b" };
 static psg_status multiply_shape(psg_call *call) {
     const psg_tensor *a = &call->input[0].value, *b = &call->input[1].value;
     if (psg_tensor_count(a) != psg_tensor_count(b)) return psg_call_fail(call, PSG_ERR_SHAPE, "a and b differ");
+    if (call->input[0].role == PSG_PARAMETER || call->input[1].role == PSG_PARAMETER) {
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "a parameter came through");
+    }
     return psg_call_output(call, a->dtype, a->rank, a->shape);
 }
 
@@ -204,6 +213,22 @@ static psg_status sum_backward(psg_call *call) {
 
 const psg_op toy_sum = { .name = "toy_sum", .input_count = 1, .attributes_size = sizeof(toy_sum_attributes),
                          .shape = sum_shape, .forward = sum_forward, .backward = sum_backward };
+
+static psg_status last_shape(psg_call *call) {
+    return psg_call_output(call, PSG_I64, 1, call->input[0].value.shape);
+}
+
+static psg_status last_forward(psg_call *call) {
+    test_fill_value(&call->output, (double)(call->input[0].value.shape[1] - 1));
+    return PSG_OK;
+}
+
+static psg_status last_backward(psg_call *call) {
+    return psg_call_fail(call, PSG_ERR_DTYPE, "integers have no gradient");
+}
+
+const psg_op toy_last = { .name = "toy_last", .input_count = 1, .shape = last_shape, .forward = last_forward,
+                          .backward = last_backward };
 
 static psg_status pick_shape(psg_call *call) {
     if (call->input[1].value.dtype != PSG_I64) return psg_call_fail(call, PSG_ERR_DTYPE, "index must be i64");

@@ -9,6 +9,7 @@ extern const psg_op toy_matmul;     /* y = x W^T; x (B, *, d), weight (p, d) */
 extern const psg_op toy_multiply;   /* y = a * b, elementwise, no parameters */
 extern const psg_op toy_sum;        /* the sum of all elements; toy_sum_attributes */
 extern const psg_op toy_pick;       /* y[n] = x[n, index[n]]; index integers (B) */
+extern const psg_op toy_last;       /* integers (B): the last index of every row of x (B, d) */
 extern const psg_op toy_noise;      /* y[n] = x[n] + a uniform word of the sample's stream; x (B, d) */
 extern const psg_op toy_center;     /* y[n] = x[n] - mean over the batch: couples_batch */
 

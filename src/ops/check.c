@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/shape.h"
+#include "tape/tape.h"
 
 /* ---- helpers ---- */
 
@@ -338,9 +339,9 @@ static psg_status check_all(psg_op_checker *check, const psg_operand *inputs) {
 
 psg_status psg_op_check(psg_context *context, const psg_op *op, const psg_operand *inputs, const void *attributes) {
     if (!context) return PSG_ERR_ARGUMENT;
-    if (!op || (op->input_count > 0 && !inputs)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_op_check: op or inputs is NULL");
-    }
+    const char *defect = psg_op_defect(op);
+    if (!defect && op->input_count > 0 && !inputs) defect = "inputs is NULL";
+    if (defect) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_op_check: %s", defect);
     psg_op_checker check = { .context = context, .op = op, .attributes = attributes, .batch_size = -1, .random = 1 };
     psg_arena_init(&check.arena, context);
     psg_status status = check_all(&check, inputs);

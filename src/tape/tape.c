@@ -77,7 +77,6 @@ psg_status psg_tape_status(const psg_tape *tape) { return tape ? tape->status : 
 const char *psg_tape_message(const psg_tape *tape) { return tape ? tape->message : ""; }
 
 psg_status psg_tape_adopt(psg_tape *tape, psg_status status) {
-    if (tape->status) return tape->status;
     memcpy(tape->message, tape->context->message, sizeof tape->message);
     return tape->status = status;
 }

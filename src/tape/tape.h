@@ -78,7 +78,7 @@ struct psg_tape {
 /* Keeps the first status and message of the pass (also the context's message); returns that status. */
 psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
 psg_status psg_tape_fail_v(psg_tape *tape, psg_status status, const char *format, va_list arguments);
-/* The same with the message that the context has now. */
+/* The same with the message that the context has now, for a tape that has not failed. */
 psg_status psg_tape_adopt(psg_tape *tape, psg_status status);
 
 /* Whether a pass has begun and has no error; without a pass it is failed with PSG_ERR_STATE. */

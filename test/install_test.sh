@@ -1,0 +1,154 @@
+#!/bin/sh
+# Usage: test/install_test.sh        (from the top of the tree; honours BUILD, CC, CXX, MAKE)
+# Installs into a temporary folder and uses the copy as a stranger would.  Prints one line a check, "ok NAME" or
+# "FAILED NAME" with the output; exits non-zero when a check fails.
+set -u
+CC=${CC:-cc} CXX=${CXX:-c++} MAKE=${MAKE:-make}
+temporary=$(mktemp -d) || exit 1
+trap 'rm -rf "$temporary"' EXIT
+log=$temporary/log
+failed=0
+
+# check NAME COMMAND...
+check() {
+    what=$1
+    shift
+    if "$@" >"$log" 2>&1; then
+        echo "ok $what"
+    else
+        echo "FAILED $what"
+        sed 's/^/    /' "$log"
+        failed=$((failed + 1))
+    fi
+}
+
+# empty COMMAND...: succeeds when the command prints nothing; shows what it printed.
+empty() {
+    output=$("$@") || true
+    [ -z "$output" ] && return 0
+    printf '%s\n' "$output"
+    return 1
+}
+
+make_quietly() { "$MAKE" --no-print-directory ${BUILD:+BUILD="$BUILD"} "$@"; }
+
+# ---- files ----
+prefix=$temporary/prefix stage=$temporary/stage
+check "make install PREFIX" make_quietly install PREFIX="$prefix" DESTDIR=
+check "make install DESTDIR" make_quietly install PREFIX=/opt/psg DESTDIR="$stage"
+check "psg.pc names PREFIX" grep -qx "prefix=$prefix" "$prefix/lib/pkgconfig/psg.pc"
+check "psg.pc does not name DESTDIR" grep -qx "prefix=/opt/psg" "$stage/opt/psg/lib/pkgconfig/psg.pc"
+same_files() { (cd "$prefix" && find . | sort) >"$log.a" && (cd "$stage/opt/psg" && find . | sort) | diff "$log.a" -; }
+check "PREFIX and DESTDIR install the same files" same_files
+check "make uninstall" make_quietly uninstall PREFIX=/opt/psg DESTDIR="$stage"
+check "nothing is left after make uninstall" empty find "$stage" ! -type d
+
+# ---- pkg-config ----
+PKG_CONFIG_PATH=$prefix/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
+export PKG_CONFIG_PATH
+check "pkg-config finds psg" pkg-config --exists psg
+version=$(sed -n 's/^.define PSG_VERSION_STRING "\(.*\)"/\1/p' include/psg/base.h)
+check "pkg-config knows version $version" pkg-config --exact-version="$version" psg
+cflags=$(pkg-config --cflags psg)
+shared_libs=$(pkg-config --libs psg)
+# The archive by its path; -lpsg alone would take the shared library beside it.
+static_libs=$(pkg-config --static --libs psg | sed "s|-lpsg|$prefix/lib/libpsg.a|")
+
+# ---- programs ----
+warnings="-Wall -Wextra -pedantic -Werror"
+
+# build COMPILER STANDARD SOURCE PROGRAM LIBRARIES
+build() { eval "$1 -std=$2 $warnings $cflags $3 -o $4 $5 -lm"; }
+run() { LD_LIBRARY_PATH=$prefix/lib "$@"; }
+prints_version() { [ "$(run "$1")" = "$version" ]; }
+uses_shared() { LD_LIBRARY_PATH=$prefix/lib ldd "$1" | grep "libpsg.so.*=> $prefix/lib/"; }
+uses_no_shared() { [ -x "$1" ] && ! ldd "$1" | grep libpsg; }
+
+program=$temporary/program
+check "C11 program, shared: builds" build "$CC" c11 test/consumer/pass.c "$program.c.shared" "$shared_libs"
+check "C11 program, shared: runs" prints_version "$program.c.shared"
+check "C11 program, shared: uses the library" uses_shared "$program.c.shared"
+check "C11 program, static: builds" build "$CC" c11 test/consumer/pass.c "$program.c.static" "$static_libs"
+check "C11 program, static: runs" prints_version "$program.c.static"
+check "C11 program, static: uses no shared library" uses_no_shared "$program.c.static"
+check "C++17 program, shared: builds" build "$CXX" c++17 test/consumer/pass.cpp "$program.cpp.shared" "$shared_libs"
+check "C++17 program, shared: runs" prints_version "$program.cpp.shared"
+check "C++17 program, static: builds" build "$CXX" c++17 test/consumer/pass.cpp "$program.cpp.static" "$static_libs"
+check "C++17 program, static: runs" prints_version "$program.cpp.static"
+check "C11 program as C++17: builds" build "$CXX -x c++" c++17 test/consumer/pass.c "$program.mixed" \
+    "-x none $shared_libs"
+check "C11 program as C++17: runs" prints_version "$program.mixed"
+
+# ---- headers ----
+for header in "$prefix"/include/psg/*.h; do
+    name=psg/${header##*/}
+    echo "#include <$name>" >"$temporary/alone.c"
+    echo "#include <$name>" >"$temporary/alone.cpp"
+    check "<$name> alone in C11" "$CC" -std=c11 $warnings -Wconversion -fsyntax-only -I"$prefix/include" \
+        "$temporary/alone.c"
+    check "<$name> alone in C++17" "$CXX" -std=c++17 $warnings -Wconversion -fsyntax-only -I"$prefix/include" \
+        "$temporary/alone.cpp"
+done
+
+# ---- symbols ----
+library=$prefix/lib/libpsg.so
+archive=$prefix/lib/libpsg.a
+exported() { nm -D --defined-only "$library" | awk '{ print $3 }' | sed 's/@.*//' | sort; }
+declared() {
+    sed '/^#/d' "$prefix"/include/psg/*.h | tr '\n' ' ' | grep -o 'PSG_API [^(;]*(' | sed 's/ *($//; s/.*[ *]//' | sort
+}
+not_declared() { declared >"$log.declared" && exported | comm -23 - "$log.declared"; }
+not_exported() { exported >"$log.exported" && declared | comm -23 - "$log.exported"; }
+foreign_names() { exported | grep -v '^psg_'; }
+foreign_internal_names() { nm -g --defined-only "$archive" | awk 'NF == 3 && $3 !~ /^psg_/ { print $3 }'; }
+# Objects in writable sections; .data.rel.ro is read-only once relocated.
+writable() {
+    objdump -t "$archive" | awk '
+        ($(NF-2) ~ /^\.(data|bss|tdata|tbss)/ || $(NF-2) == "*COM*") && $(NF-2) !~ /^\.data\.rel\.ro/ && / O |COM/ &&
+        $NF != "bracket" { print $NF }'
+}
+initialisers() { objdump -h "$archive" | grep -E '\.(init_array|ctors|fini_array|dtors)'; }
+banned() {
+    ends='abort|exit|_exit|_Exit|quick_exit|__assert_fail|longjmp|raise|kill'
+    prints='printf|__printf_chk|fprintf|__fprintf_chk|vfprintf|puts|putchar|perror|stdout|stderr'
+    changes='signal|sigaction|setenv|putenv|system|rand|srand|random|drand48|setlocale|fesetround|fesetenv'
+    unsafe='strcpy|strcat|sprintf|__sprintf_chk|gets|atoi|alloca'
+    nm -u "$archive" | awk '{ print $2 }' | sort -u | grep -xE "$ends|$prints|$changes|$unsafe"
+}
+malloc_callers() {
+    nm -A -u "$archive" | grep -E ' (malloc|calloc|realloc|free|posix_memalign|aligned_alloc|strdup)$' |
+        grep -v ':context\.o:'
+}
+check "every exported name starts with psg_" empty foreign_names
+check "every exported name is declared" empty not_declared
+check "every declared name is exported" empty not_exported
+check "something is exported" test "$(exported | wc -l)" -gt 50
+check "every internal global name starts with psg_" empty foreign_internal_names
+check "no writable global but OpenBLAS's bracket" empty writable
+check "the bracket is seen by that check" sh -c "objdump -t '$archive' | grep -q ' O .*bracket'"
+check "no static initialisers" empty initialisers
+check "no function that ends, prints or changes the process" empty banned
+check "malloc and free are called in one place" empty malloc_callers
+
+# ---- hardening ----
+check "relocations are bound at start" sh -c "readelf -d '$library' | grep -q 'BIND_NOW\|FLAGS.*NOW'"
+check "relocations are read-only" sh -c "readelf -lW '$library' | grep -q GNU_RELRO"
+check "the stack is not executable" sh -c "readelf -lW '$library' | grep GNU_STACK | grep -q 'RW '"
+check "no text relocations" empty sh -c "readelf -d '$library' | grep TEXTREL"
+check "soname" sh -c "readelf -d '$library' | grep -q 'SONAME.*\[libpsg.so.${version%.*}\]'"
+
+# ---- the programs of README.md ----
+awk -v folder="$temporary" '
+    /^```c$/ { inside = 1; text = ""; next }
+    /^```/ && inside { inside = 0; if (text ~ /int main/) printf "%s", text >(folder "/readme" ++count ".c"); next }
+    inside { text = text $0 "\n" }' README.md
+count=0
+for source in "$temporary"/readme*.c; do
+    [ -e "$source" ] || continue
+    count=$((count + 1))
+    check "README program $count builds" build "$CC" c11 "$source" "$program.readme$count" "$shared_libs"
+    check "README program $count runs" run "$program.readme$count"
+done
+check "README has programs" test "$count" -gt 0
+
+[ "$failed" = 0 ]
