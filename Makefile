@@ -120,11 +120,11 @@ $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 # The naive loops are compiled for each real type; support.c belongs to both programs.
 TRAINING := $(patsubst %,$(BUILD)/bench/%.o,fashion_mnist idx classifier progress step_times trainer training_options)
 BENCH_SHARED := $(BUILD)/bench/support.o
+NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
-           $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) \
-         $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
+           $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) $(NAIVE)
 
-$(BUILD)/bench/naive.%.o: bench/naive.c
+$(NAIVE): $(BUILD)/bench/naive.%.o: bench/naive.c
 	@mkdir -p $(@D)
 	$(CC) $(PROGRAM_FLAGS) -O3 -DBENCH_REAL_IS_F64=$(if $(filter f64,$*),1,0) -c $< -o $@
 

@@ -39,8 +39,8 @@ static void print_help(const char *program) {
         putchar('\n');
     }
     puts("\nB samples, T positions, D features, C channels of HW elements in G groups, N numbers. mlp_step is an MLP\n"
-         "784-512-256-10: private is a whole step of DP-SGD, plain the library's own step without privacy, clipped_sum\n"
-         "the backward and clipped sum beside the plain backward.");
+         "784-512-256-10: private is a whole step of DP-SGD, plain the library's own step without privacy,\n"
+         "clipped_sum the backward and clipped sum beside the plain backward.");
 }
 
 /* Whole numbers >= 1 separated by commas. */

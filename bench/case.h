@@ -40,6 +40,7 @@ struct bench_case {
     int64_t samples;                                /* that a whole naive loop goes through */
     bench_pass pass[BENCH_MAX_PASSES];
     int pass_count;
+    double working_set;                             /* bytes of all arrays that the passes go through */
     int64_t fallbacks;                              /* of a norm question, counted by run; -1: not applicable */
     double items;                                   /* to be counted per second; 0: not applicable */
 

@@ -7,8 +7,9 @@
 typedef struct linear_case {
     tape_case tape;                 /* the first member: c->state is both */
     int64_t T, in, out;
-    void *y, *dx, *dw, *db, *sum;   /* the naive loop's, of one sample */
-    void *naive_sum;
+    psg_tensor y, dx;               /* the naive loop's outputs, of all samples */
+    psg_tensor dw, db;              /* its gradients: of all samples for grad_sample, else of one at a time */
+    void *dw_sum, *db_sum;
 } linear_case;
 
 static psg_var record(tape_case *t, psg_var input) {
@@ -17,41 +18,43 @@ static psg_var record(tape_case *t, psg_var input) {
 
 /* ---- naive ---- */
 
-static void naive_backward(bench_case *c, int64_t n) {
+static void naive_backward(bench_case *c, int64_t n, void *dw, void *db) {
     const naive_table *naive = naive_of(c->dtype);
     linear_case *s = c->state;
     size_t T = (size_t)s->T, in = (size_t)s->in, out = (size_t)s->out;
     const void *x = bench_at(&s->tape.input, n * s->T * s->in), *g = bench_at(&s->tape.cotangent, n * s->T * s->out);
-    naive->linear_input(T, in, out, g, s->tape.value[0].data, s->dx);
-    naive->linear_weight(T, in, out, g, x, s->dw);
-    naive->linear_bias(T, out, g, s->db);
+    naive->linear_input(T, in, out, g, s->tape.value[0].data, bench_at(&s->dx, n * s->T * s->in));
+    naive->linear_weight(T, in, out, g, x, dw);
+    naive->linear_bias(T, out, g, db);
 }
 
 static void naive_grad_sample(bench_case *c, int64_t n) {
     linear_case *s = c->state;
     naive_of(c->dtype)->linear((size_t)s->T, (size_t)s->in, (size_t)s->out,
                                bench_at(&s->tape.input, n * s->T * s->in), s->tape.value[0].data,
-                               s->tape.value[1].data, s->y);
-    naive_backward(c, n);
+                               s->tape.value[1].data, bench_at(&s->y, n * s->T * s->out));
+    naive_backward(c, n, bench_at(&s->dw, n * s->in * s->out), bench_at(&s->db, n * s->out));
 }
 
 static void naive_clipped_sum(bench_case *c, int64_t n) {
     const naive_table *naive = naive_of(c->dtype);
     linear_case *s = c->state;
     size_t size = (size_t)(s->in * s->out), out = (size_t)s->out;
-    naive_backward(c, n);
-    double norm = sqrt(naive->dot(size, s->dw, s->dw) + naive->dot(out, s->db, s->db));
-    naive->add(size, fmin(1.0, 1.0 / norm), s->dw, s->naive_sum);
-    naive->add(out, fmin(1.0, 1.0 / norm), s->db, s->sum);
+    void *dw = s->dw.data, *db = s->db.data;
+    naive_backward(c, n, dw, db);
+    double norm = sqrt(naive->dot(size, dw, dw) + naive->dot(out, db, db));
+    naive->add(size, fmin(1.0, 1.0 / norm), dw, s->dw_sum);
+    naive->add(out, fmin(1.0, 1.0 / norm), db, s->db_sum);
 }
 
 static void prepare_naive(bench_case *c, linear_case *s) {
-    s->y = bench_zeros(c, 2, (int64_t[]){ s->T, s->out }).data;
-    s->dx = bench_zeros(c, 2, (int64_t[]){ s->T, s->in }).data;
-    s->dw = bench_zeros(c, 2, (int64_t[]){ s->out, s->in }).data;
-    s->db = bench_zeros(c, 1, &s->out).data;
-    s->sum = bench_zeros(c, 1, &s->out).data;
-    s->naive_sum = bench_zeros(c, 2, (int64_t[]){ s->out, s->in }).data;
+    int64_t B = c->samples, slots = bench_asks(c, "grad_sample") ? B : 1;
+    s->y = bench_zeros(c, 3, (int64_t[]){ B, s->T, s->out });
+    s->dx = bench_zeros(c, 3, (int64_t[]){ B, s->T, s->in });
+    s->dw = bench_zeros(c, 3, (int64_t[]){ slots, s->out, s->in });
+    s->db = bench_zeros(c, 2, (int64_t[]){ slots, s->out });
+    s->dw_sum = bench_zeros(c, 2, (int64_t[]){ s->out, s->in }).data;
+    s->db_sum = bench_zeros(c, 1, &s->out).data;
 }
 
 /* ---- residuals: the largest over input, weight and bias gradient ---- */
@@ -112,13 +115,15 @@ static void add_passes(bench_case *c, const linear_case *s) {
     double B = (double)c->samples, T = (double)s->T, in = (double)s->in, out = (double)s->out;
     double size = (double)psg_dtype_size(c->dtype), flops = 2 * B * T * in * out;
     double x = size * B * T * in, y = size * B * T * out, w = size * in * out;
+    double grads = bench_asks(c, "grad_sample") ? B * (w + size * out) : w + size * out;
+    c->working_set = 2 * (x + y) + w + grads;
     if (bench_asks(c, "grad_sample")) {
         bench_add_pass(c, flops, x + w, y);
         bench_add_pass(c, flops, y + w, x);
-        bench_add_pass(c, flops, x + y, B * (w + size * out));
+        bench_add_pass(c, flops, x + y, grads);
     } else {
         bench_add_pass(c, flops, y + w, x);
-        bench_add_pass(c, flops, x + y, w + size * out);    /* the norms can be had on the way */
+        bench_add_pass(c, flops, x + y, grads);     /* the norms can be had on the way */
     }
 }
 

@@ -148,8 +148,8 @@ static naive_mlp reference_start(bench_case *c, const mlp_case *s) {
     return m;
 }
 
-/* At weights that timed steps have moved, a hidden unit may come to lie so near the kink of its ReLU that f32 and f64 take
- * different sides; at the initial ones none does. */
+/* At weights that timed steps have moved, a hidden unit may come to lie so near the kink of its ReLU that f32 and f64
+ * take different sides; the initial ones are always the same. */
 static void restore_initial(const bench_case *c, const mlp_case *s) {
     for (int k = 0; k < PARAMS; k++) {
         memcpy(s->tape.value[k].data, s->initial[k], count_of(k) * psg_dtype_size(c->dtype));
@@ -195,6 +195,8 @@ static void add_backward_passes(bench_case *c) {
 
 static void add_passes(bench_case *c) {
     double B = (double)c->samples, P = (double)param_count(), size = (double)psg_dtype_size(c->dtype);
+    double units = 784 + 2 * (512 + 256 + 10);      /* activations and their gradients */
+    c->working_set = size * (B * units + (bench_asks(c, "clipped_sum") ? 2 : 4) * P);
     add_backward_passes(c);
     if (bench_asks(c, "clipped_sum")) return;
     bench_add_pass(c, 2 * B * P, size * (P + B * (784 + 512 + 256)), size * B * (512 + 256 + 10));

@@ -35,7 +35,8 @@ static psg_status prepare(bench_case *c) {
     c->samples = c->problem->dim[0];
     c->items = (double)c->samples;
     s->out = bench_memory(c, (size_t)c->samples * sizeof *s->out);
-    bench_add_pass(c, 0, 0, 8.0 * (double)c->samples);
+    c->working_set = 8.0 * (double)c->samples;
+    bench_add_pass(c, 0, 0, c->working_set);
     return psg_generator_create_seeded(c->context, key, &s->generator);
 }
 

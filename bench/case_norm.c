@@ -10,7 +10,7 @@ typedef struct norm_case {
     tape_case tape;                     /* the first member: c->state is both */
     naive_norm shape;                   /* of one sample */
     int64_t elements, groups;           /* of one sample; group_norm */
-    void *y, *dx, *dscale, *dshift;     /* the naive loop's, of one sample */
+    psg_tensor y, dx, dscale, dshift;   /* the naive loop's, of all samples */
     double naive_sqnorm;
 } norm_case;
 
@@ -28,18 +28,20 @@ static psg_var record_group_norm(tape_case *t, psg_var input) {
 static void naive_grad_sample(bench_case *c, int64_t n) {
     const naive_table *naive = naive_of(c->dtype);
     norm_case *s = c->state;
-    const void *x = bench_at(&s->tape.input, n * s->elements), *scale = s->tape.value[0].data;
-    naive->norm(&s->shape, x, scale, s->tape.value[1].data, s->y);
-    naive->norm_backward(&s->shape, x, scale, bench_at(&s->tape.cotangent, n * s->elements), s->dx, s->dscale,
-                         s->dshift);
+    int64_t first = n * s->elements, count = (int64_t)s->shape.count;
+    const void *x = bench_at(&s->tape.input, first), *scale = s->tape.value[0].data;
+    naive->norm(&s->shape, x, scale, s->tape.value[1].data, bench_at(&s->y, first));
+    naive->norm_backward(&s->shape, x, scale, bench_at(&s->tape.cotangent, first), bench_at(&s->dx, first),
+                         bench_at(&s->dscale, n * count), bench_at(&s->dshift, n * count));
 }
 
 static void naive_sqnorm(bench_case *c, int64_t n) {
     const naive_table *naive = naive_of(c->dtype);
     norm_case *s = c->state;
+    size_t count = s->shape.count;
+    const void *dscale = bench_at(&s->dscale, n * (int64_t)count), *dshift = bench_at(&s->dshift, n * (int64_t)count);
     naive_grad_sample(c, n);
-    s->naive_sqnorm += naive->dot(s->shape.count, s->dscale, s->dscale);
-    s->naive_sqnorm += naive->dot(s->shape.count, s->dshift, s->dshift);
+    s->naive_sqnorm += naive->dot(count, dscale, dscale) + naive->dot(count, dshift, dshift);
 }
 
 /* The f64 answer for one sample. */
@@ -96,6 +98,7 @@ static void add_passes(bench_case *c, const norm_case *s) {
     double elements = (double)(c->samples * s->elements), size = (double)psg_dtype_size(c->dtype);
     double params = 2.0 * (double)c->samples * (double)s->shape.count;
     double answer = bench_asks(c, "sqnorm") ? 8.0 * (double)c->samples : size * params;
+    c->working_set = 4 * size * elements + answer;
     bench_add_pass(c, 8 * elements, size * elements, size * elements);
     bench_add_pass(c, 14 * elements, 2 * size * elements, size * elements + answer);
 }
@@ -110,10 +113,10 @@ static psg_status prepare(bench_case *c, norm_case *s, int rank, const int64_t *
     s->tape.cotangent = bench_uniform(c, 1.0, rank, shape);
     s->tape.value[0] = bench_uniform(c, 1.0, 1, &count);
     s->tape.value[1] = bench_uniform(c, 1.0, 1, &count);
-    s->y = bench_zeros(c, 1, &s->elements).data;
-    s->dx = bench_zeros(c, 1, &s->elements).data;
-    s->dscale = bench_zeros(c, 1, &count).data;
-    s->dshift = bench_zeros(c, 1, &count).data;
+    s->y = bench_zeros(c, rank, shape);
+    s->dx = bench_zeros(c, rank, shape);
+    s->dscale = bench_zeros(c, 2, (int64_t[]){ c->samples, count });
+    s->dshift = bench_zeros(c, 2, (int64_t[]){ c->samples, count });
     add_passes(c, s);
     TRY(tape_case_start(c, &s->tape));
     if (bench_asks(c, "grad_sample")) {

@@ -1,4 +1,4 @@
-/* The questions of psg/gradient.h asked of one factored block from raw arrays: the weight of a linear layer, no bias. */
+/* The questions of psg/gradient.h asked of one factored block of raw arrays: the weight of a linear layer. */
 #include <math.h>
 #include <string.h>
 
@@ -163,6 +163,7 @@ static void add_pass(bench_case *c, const question_case *s) {
     } else {
         bench_add_pass(c, product, blocks, w);
     }
+    c->working_set = c->pass[0].read + c->pass[0].written;
 }
 
 /* ---- the cases ---- */

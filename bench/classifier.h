@@ -17,7 +17,7 @@ void classifier_tensors_free(psg_tensor tensors[CLASSIFIER_PARAMS]);
 /* Elements of all parameters together. */
 int64_t classifier_size(void);
 
-/* Initial weights are uniform in +-1/sqrt(inputs), from a small generator of its own: they are public, so the seed is. */
+/* Initial weights are uniform in +-1/sqrt(inputs), from a generator of its own: they are public, so the seed is. */
 psg_status classifier_create(psg_context *context, uint64_t seed, classifier *model);
 void classifier_destroy(classifier *model);
 

@@ -93,7 +93,7 @@ static int load(const char *folder, const char *name, dataset *data) {
     int failed = idx_read_images(path, &data->images, message, sizeof message);
     snprintf(path, sizeof path, "%s/%s-labels-idx1-ubyte.gz", folder, name);
     if (!failed) failed = idx_read_labels(path, &data->labels, message, sizeof message);
-    if (failed) fprintf(stderr, "%s\nDebian's package dataset-fashion-mnist has the files; --data names their folder.\n",
+    if (failed) fprintf(stderr, "%s\nDebian's package dataset-fashion-mnist has the files; --data names their folder\n",
                         message);
     return failed;
 }

@@ -93,7 +93,7 @@ static void norm(const naive_norm *n, const void *x_, const void *scale_, const 
     }
 }
 
-/* Sums over one span, z = (x - mean) rstd: dscale += g z, dshift += g; returned are those of s = g * scale and of s z. */
+/* Sums over one span, z = (x - mean) rstd: dscale += g z, dshift += g; returned: those of s = g scale and of s z. */
 typedef struct span_sums { real s, sz; } span_sums;
 
 static span_sums span_per_element(size_t length, moments m, const real *x, const real *scale, const real *g,

@@ -122,7 +122,7 @@ void output_row(int json, const bench_row *row) {
 
 void output_footer(int json) {
     if (json) return;
-    puts("\nlimit: the sum over the passes of max(flops / GEMM peak, bytes / bandwidth), both probed around the row, the\n"
-         "bandwidth at the row's working set; %: of that limit. naive: plain C, one thread, one sample at a time.\n"
+    puts("\nlimit: the sum over the passes of max(flops / GEMM peak, bytes / bandwidth), both probed around the row,\n"
+         "the bandwidth at the row's working set; %: of that limit. naive: plain C, one thread, one sample at a time.\n"
          "residual: normwise, against the same loops in f64. UNSTEADY: the probes before and after differ by > 15 %.");
 }

@@ -28,13 +28,6 @@ static double limit_ms(const bench_case *c, const probe_rates *rates) {
     return sum;
 }
 
-/* The working set of a row is that of its largest pass. */
-static size_t working_set(const bench_case *c) {
-    double largest = 0;
-    for (int k = 0; k < c->pass_count; k++) largest = fmax(largest, c->pass[k].read + c->pass[k].written);
-    return (size_t)largest;
-}
-
 /* ---- times ---- */
 
 typedef psg_status (*case_step)(bench_case *c);
@@ -120,9 +113,9 @@ static void describe(const bench_case *c, bench_row *row) {
 
 static psg_status measure_case(bench_case *c, probe *p, bench_row *row) {
     TRY(warm_up(c, row));
-    row->rates = probe_measure(p, c->dtype, working_set(c));
+    row->rates = probe_measure(p, c->dtype, (size_t)c->working_set);
     TRY(measure_times(c, row));
-    probe_rates after = probe_measure(p, c->dtype, working_set(c));
+    probe_rates after = probe_measure(p, c->dtype, (size_t)c->working_set);
     double limit_before = limit_ms(c, &row->rates), limit_after = limit_ms(c, &after);
     row->limit_ms = 0.5 * (limit_before + limit_after);
     row->steady = fabs(limit_after - limit_before) <= STEADY * fmin(limit_before, limit_after);

@@ -36,8 +36,8 @@ KERNEL(void, adam, (size_t n, const psg_adam_step *step, void *w, const void *g,
 /* ---- norm.c ---- */
 /* Rows of d elements; weight and bias hold d each, or NULL.  stats, or NULL, receives mean and 1 / sqrt(var + eps) of
  * each row. */
-KERNEL(void, layer_norm, (size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias, void *y,
-                          double *stats, bool stream))
+KERNEL(void, layer_norm, (size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias,
+                          void *y, double *stats, bool stream))
 /* Each of the last three may be NULL: grad_input is written, the sums over the rows are added to grad_weight (g xh) and
  * grad_bias (g), d elements each. */
 KERNEL(void, layer_norm_backward, (size_t rows, size_t d, const void *x, const void *grad_output, const void *weight,

@@ -3,8 +3,8 @@
  * E[x^2] - mean^2 loses every digit of the variance when the mean is large against the deviation, so sums run over
  * differences to an element of the row, and again about the mean where that element lies far from it.  A row is read
  * from memory once; later passes find it in the cache.
- * The mean is used as a pair of reals, high + low: x - high is exact near the mean, so (x - high) rstd - low rstd
- * keeps the precision of x however large the mean is. */
+ * The mean is used as a pair of reals, high + low: x - high is exact near the mean, so x - high - low keeps the
+ * precision of x however large the mean is. */
 #include "kernels.h"
 #include "lanes.h"
 
@@ -17,18 +17,15 @@ typedef struct segment {
     size_t n;
     const real *weight;
     real factor;
-    real high, rstd, shift;   /* xh = (x - high) rstd + shift */
+    real high, low, rstd;
 } segment;
 
 static inline segment segment_of(size_t n, const real *weight, const double *stats) {
     real high = (real)stats[0];
-    return (segment){ n, weight, 1, high, (real)stats[1], (real)(((double)high - stats[0]) * stats[1]) };
+    return (segment){ n, weight, 1, high, (real)(stats[0] - (double)high), (real)stats[1] };
 }
 
-/* xh = (x - mean) rstd */
-static inline vec standardized(const segment *s, vec x) {
-    return (x - vec_set(s->high)) * vec_set(s->rstd) + vec_set(s->shift);
-}
+static inline vec centered(const segment *s, vec x) { return x - vec_set(s->high) - vec_set(s->low); }
 
 static inline vec weight_at(const segment *s, size_t i) {
     return s->weight ? vec_load(s->weight + i) : vec_set(s->factor);
@@ -103,7 +100,7 @@ static inline void statistics(size_t lines, size_t n, ptrdiff_t stride, double e
 /* ---- y = (x - mean) rstd weight + bias ---- */
 
 static inline vec normalized(const segment *s, vec x, vec weight, vec bias) {
-    return standardized(s, x) * weight + bias;
+    return centered(s, x) * vec_set(s->rstd) * weight + bias;
 }
 
 static void normalize_part(const segment *s, const real *x, const real *bias, real shift, real *y, size_t i, size_t n) {
@@ -124,10 +121,10 @@ static void normalize(const segment *s, const real *x, const real *bias, real sh
     if (i < s->n) normalize_part(s, x, bias, shift, y, i, s->n - i);
 }
 
-/* ---- backward: h = g weight, xh as above ---- */
+/* ---- backward: h = g weight, c = x - mean ---- */
 
 typedef struct sums {
-    dvec h, hx;   /* sum h, sum h xh, by lanes */
+    dvec h, hc;   /* sum h, sum h c, by lanes */
 } sums;
 
 /* Where the sums over rows go; NULL: not wanted. */
@@ -136,22 +133,22 @@ typedef struct row_sums {
 } row_sums;
 
 typedef struct terms {
-    vec h, hx;
+    vec h, hc;
 } terms;
 
-/* The terms of one vector; adds g xh and g to the sums over rows. */
+/* The terms of one vector; adds g c rstd and g to the sums over rows. */
 static inline terms one_vector(const segment *s, const real *x, const real *g, row_sums to, size_t i) {
-    vec xh = standardized(s, vec_load(x + i)), go = vec_load(g + i), h = go * weight_at(s, i);
-    if (to.weight) vec_store(to.weight + i, vec_load(to.weight + i) + go * xh);
+    vec c = centered(s, vec_load(x + i)), go = vec_load(g + i), h = go * weight_at(s, i);
+    if (to.weight) vec_store(to.weight + i, vec_load(to.weight + i) + go * (c * vec_set(s->rstd)));
     if (to.bias) vec_store(to.bias + i, vec_load(to.bias + i) + go);
-    return (terms){ h, h * xh };
+    return (terms){ h, h * c };
 }
 
 static inline terms part_of_vector(const segment *s, const real *x, const real *g, row_sums to, size_t i, size_t n) {
-    vec xh = standardized(s, lanes_load(x + i, n)), go = lanes_load(g + i, n), h = go * weight_part(s, i, n);
-    if (to.weight) lanes_store(to.weight + i, lanes_load(to.weight + i, n) + go * xh, n);
+    vec c = centered(s, lanes_load(x + i, n)), go = lanes_load(g + i, n), h = go * weight_part(s, i, n);
+    if (to.weight) lanes_store(to.weight + i, lanes_load(to.weight + i, n) + go * (c * vec_set(s->rstd)), n);
     if (to.bias) lanes_store(to.bias + i, lanes_load(to.bias + i, n) + go, n);
-    return (terms){ h, h * xh };
+    return (terms){ h, h * c };
 }
 
 /* One read of x and g gives the two sums of the row and its share of the sums over rows. */
@@ -160,34 +157,38 @@ static inline sums backward_sums(const segment *s, const real *x, const real *g,
     sums out = { { 0 }, { 0 } };
     for (size_t i = 0; i < pairs;) {
         size_t end = smaller(pairs, i + STRIP_VECTORS * LANES);
-        vec h[2] = { vec_zero(), vec_zero() }, hx[2] = { vec_zero(), vec_zero() };
+        vec h[2] = { vec_zero(), vec_zero() }, hc[2] = { vec_zero(), vec_zero() };
         for (; i < end; i += 2 * LANES) {
             terms even = one_vector(s, x, g, to, i), odd = one_vector(s, x, g, to, i + LANES);
             h[0] += even.h;
             h[1] += odd.h;
-            hx[0] += even.hx;
-            hx[1] += odd.hx;
+            hc[0] += even.hc;
+            hc[1] += odd.hc;
         }
         out.h = lanes_widen_add(out.h, h[0] + h[1]);
-        out.hx = lanes_widen_add(out.hx, hx[0] + hx[1]);
+        out.hc = lanes_widen_add(out.hc, hc[0] + hc[1]);
     }
     for (size_t i = pairs; i < s->n; i += LANES) {
         terms rest = part_of_vector(s, x, g, to, i, smaller(LANES, s->n - i));
         out.h = lanes_widen_add(out.h, rest.h);
-        out.hx = lanes_widen_add(out.hx, rest.hx);
+        out.hc = lanes_widen_add(out.hc, rest.hc);
     }
     return out;
 }
 
-/* The means that the input gradient subtracts: of h, and of h xh. */
+/* The means that the input gradient subtracts: of h, and of h (x - mean) rstd. */
 typedef struct means {
     real h, hx;
 } means;
 
-/* rstd (h - mean(h) - xh mean(h xh)) */
+static inline means means_of(double sum_h, double sum_hc, double rstd, double count) {
+    return (means){ (real)(sum_h / count), (real)(sum_hc * rstd / count) };
+}
+
+/* rstd (h - mean(h) - xh mean(h xh)), xh = c rstd */
 static inline vec input_gradient(const segment *s, means m, vec x, vec g, vec weight) {
-    vec rest = standardized(s, x) * vec_set(-s->rstd * m.hx) - vec_set(s->rstd * m.h);
-    return g * (weight * vec_set(s->rstd)) + rest;
+    vec rstd = vec_set(s->rstd);
+    return rstd * (g * weight - vec_set(m.h) - centered(s, x) * rstd * vec_set(m.hx));
 }
 
 static void input_gradient_part(const segment *s, means m, const real *x, const real *g, real *gx, size_t i, size_t n) {
@@ -244,7 +245,7 @@ static void layer_norm_backward_block(size_t rows, size_t d, const real *x, cons
     for (size_t r = 0; r < rows; r++) {
         segment s = segment_of(d, weight, stats + 2 * r);
         sums total = backward_sums(&s, x + r * d, g + r * d, to);
-        m[r] = (means){ (real)(lanes_sum(total.h) / (double)d), (real)(lanes_sum(total.hx) / (double)d) };
+        m[r] = means_of(lanes_sum(total.h), lanes_sum(total.hc), stats[2 * r + 1], (double)d);
     }
     for (size_t r = 0; r < rows && gx; r++) {
         segment s = segment_of(d, weight, stats + 2 * r);
@@ -265,8 +266,7 @@ void PSG_KERNEL(layer_norm_backward)(size_t rows, size_t d, const void *x, const
     if (stream) stream_fence();
 }
 
-/* ---- groups of channels ----
- * The second pass takes the channels backwards: the last ones are still in the first-level cache. */
+/* ---- groups of channels ---- */
 
 void PSG_KERNEL(group_norm)(size_t channels, size_t spatial, ptrdiff_t channel_stride, double eps, const void *x_,
                             const void *weight_, const void *bias_, void *y_, double *stats, bool stream) {
@@ -278,7 +278,7 @@ void PSG_KERNEL(group_norm)(size_t channels, size_t spatial, ptrdiff_t channel_s
     if (channel_stride == (ptrdiff_t)spatial) statistics(1, channels * spatial, 0, eps, x, stats);
     else statistics(channels, spatial, channel_stride, eps, x, stats);
     segment s = segment_of(spatial, NULL, stats);
-    for (size_t c = channels; c-- > 0;) {
+    for (size_t c = 0; c < channels; c++) {
         ptrdiff_t at = (ptrdiff_t)c * channel_stride;
         s.factor = weight ? weight[c] : 1;
         normalize(&s, x + at, NULL, bias ? bias[c] : 0, y + at, stream);
@@ -291,20 +291,20 @@ void PSG_KERNEL(group_norm_backward)(size_t channels, size_t spatial, ptrdiff_t 
                                      void *grad_input, void *grad_weight_, void *grad_bias_, bool stream) {
     const real *x = x_, *g = grad_output, *weight = weight_;
     real *gx = grad_input, *grad_weight = grad_weight_, *grad_bias = grad_bias_;
-    const double count = (double)channels * (double)spatial;
+    const double rstd = stats[1], count = (double)channels * (double)spatial;
     segment s = segment_of(spatial, NULL, stats);
-    double sum_h = 0, sum_hx = 0;
+    double sum_h = 0, sum_hc = 0;
     for (size_t c = 0; c < channels; c++) {
         ptrdiff_t at = (ptrdiff_t)c * channel_stride;
         sums channel = backward_sums(&s, x + at, g + at, (row_sums){ NULL, NULL });
-        double go = lanes_sum(channel.h), go_xh = lanes_sum(channel.hx), w = weight ? (double)weight[c] : 1;
-        if (grad_weight) grad_weight[c] = (real)go_xh;
+        double go = lanes_sum(channel.h), go_c = lanes_sum(channel.hc), w = weight ? (double)weight[c] : 1;
+        if (grad_weight) grad_weight[c] = (real)(go_c * rstd);
         if (grad_bias) grad_bias[c] = (real)go;
         sum_h += w * go;
-        sum_hx += w * go_xh;
+        sum_hc += w * go_c;
     }
-    const means m = { (real)(sum_h / count), (real)(sum_hx / count) };
-    for (size_t c = gx ? channels : 0; c-- > 0;) {
+    const means m = means_of(sum_h, sum_hc, rstd, count);
+    for (size_t c = 0; c < channels && gx; c++) {
         ptrdiff_t at = (ptrdiff_t)c * channel_stride;
         s.factor = weight ? weight[c] : 1;
         write_input_gradient(&s, m, x + at, g + at, gx + at, stream);

@@ -42,8 +42,9 @@ static inline void pack_run(const real *from, ptrdiff_t step, real *to, size_t c
     for (size_t i = count; i < width; i++) to[i] = 0;
 }
 
+/* In double: a clip factor may be far below the smallest real while its product with g is not. */
 static inline void adjust_run(real *run, size_t width, double weight, bool square) {
-    for (size_t i = 0; i < width; i++) run[i] = (square ? run[i] * run[i] : run[i]) * (real)weight;
+    for (size_t i = 0; i < width; i++) run[i] = (real)((double)(square ? run[i] * run[i] : run[i]) * weight);
 }
 
 /* Columns [first, first + count) of rows [row, row + k) as a panel of the given width.  A row of weight 0 is not read.

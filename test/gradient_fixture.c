@@ -99,14 +99,29 @@ static void add_rectangles(fixture *f, test_random *random, extent size) {
     add_gradient(f, count, 2, (int64_t[]){ rows, columns });
 }
 
+/* Up to four gradients over one backprop: weights of layers that received the same output gradient, and biases. */
+static void add_sharers(fixture *f, test_random *random, extent size) {
+    const psg_tensor *backprop = new_operand(f, random, size, size.p, false, TEST_ANY);
+    double scale = draw_scale(random);
+    for (int64_t sharers = test_range(random, 2, 4); sharers > 0 && f->count < FIXTURE_GRADIENTS; sharers--) {
+        psg_block *block = &f->block[f->count][0];
+        bool weight = test_range(random, 0, 1);
+        if (weight) *block = psg_factored(backprop, new_operand(f, random, size, size.d, false, TEST_ANY));
+        else *block = psg_rows(backprop);
+        block->scale = test_range(random, 0, 3) ? scale : draw_scale(random);
+        add_gradient(f, 1, weight ? 2 : 1, (int64_t[]){ size.p, size.d });
+    }
+}
+
 void fixture_random(fixture *f, test_random *random, psg_dtype dtype) {
     *f = (fixture){ .dtype = dtype, .batch_size = TEST_PICK(random, batch_sizes) };
     size_t count = (size_t)test_range(random, 1, FIXTURE_GRADIENTS);
     while (f->count < count) {
         extent size;
         draw_sizes(random, f->batch_size, &size);
-        switch (test_range(random, 0, 6)) {
+        switch (test_range(random, 0, 7)) {
         case 0: add_rectangles(f, random, size); break;
+        case 7: add_sharers(f, random, size); break;
         case 1: add_tied(f, random, size); break;
         case 2: if (!test_range(random, 0, 2)) { add_gradient(f, 0, 1, (int64_t[]){ size.p }); break; }
         /* fall through */

@@ -402,7 +402,7 @@ static void contiguity_is_row_major_without_gaps(void **state) {
             test_set_at(&array.view, k, (double)k);
         }
         ptrdiff_t first = ((unsigned char *)array.view.data - array.memory) / 4;
-        for (int64_t k = 0; k < count; k++) expected &= array.member[first + k];
+        for (int64_t k = 0; k < count; k++) expected &= first + k < array.elements && array.member[first + k];
         for (int64_t k = 0; k < count && expected; k++) expected &= ((float *)array.view.data)[k] == (float)k;
         assert_int_equal(!!psg_tensor_is_contiguous(&array.view), expected);
         test_array_free(&array);

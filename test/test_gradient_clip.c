@@ -312,6 +312,52 @@ static void one_sample_moves_the_sum_by_at_most_c(void **state) {
     }
 }
 
+/* From 1e-22 to 1e26 an element, positions and scales included: what is not removed contributes at most C, and nearly C
+ * when it is clipped. */
+static void check_contribution(test_random *random, double size, bool one_hot, int64_t positions, double scale,
+                               const char *route) {
+    fixture f;
+    fixture_single(&f, random, PSG_F32, FIXTURE_WHOLE, 1, positions, 9, 40, TEST_CONTIGUOUS);
+    for (int k = 0; k < 2; k++) {
+        int64_t count = psg_tensor_count(&f.array[k].view), row = f.array[k].view.shape[f.array[k].view.rank - 1];
+        for (int64_t e = 0; e < count; e++) {
+            double value = one_hot ? (e % row ? 0 : size) : size * (1 + 0.1 * test_uniform(random));
+            test_set_at(&f.array[k].view, e, value);
+        }
+    }
+    f.block[0][0].scale = scale;
+    fixture_refresh(&f);
+    psg_context *context = test_context_with(NULL, 1, NULL, (size_t)1 << 20);
+    TEST_OK(context, psg_context_force_route(context, route));
+    psg_clip clip = { 1.0, 0 };
+    psg_clip_report report;
+    double *sum = clipped(context, &f, &clip, NULL, &report), *zero = calloc((size_t)f.total, sizeof *zero);
+    double norm = distance(sum, zero, f.total), truth = (double)sqrtl(fixture_sqnorm(&f, 0));
+    if (!(norm <= 1.0) || (!report.removed && truth > 1 && norm < 0.9)) {
+        fail_msg("size %g, T = %lld, scale %g, route %s: norm %.6g contributes %.9g C", size, (long long)positions, scale,
+                 route ? route : "of the plan", truth, norm);
+    }
+    assert_true(!report.removed || truth > 1e30);
+    free(sum);
+    free(zero);
+    psg_context_destroy(context);
+    fixture_free(&f);
+}
+
+static void contributions_of_any_size_stay_within_c(void **state) {
+    (void)state;
+    static const char *const routes[] = { NULL, "gram", "tiles", "keep", "recompute" };
+    static const double scales[] = { 1, 33, 1e-6, 1e10 };
+    static const int64_t positions[] = { 1, 2, 8, 300 };
+    test_random random = { 11 };
+    for (int exponent = -22; exponent <= 26; exponent++) {
+        for (int k = 0; k < 5 * 4 * 4 * 2; k++) {
+            check_contribution(&random, 1.8 * pow(10, exponent), k % 2, positions[k / 2 % 4], scales[k / 8 % 4],
+                               routes[k / 32]);
+        }
+    }
+}
+
 /* Many nearly equal contributions: f32 sums would let the last one count for more than C. */
 static void sums_of_many_samples_keep_the_sensitivity(void **state) {
     (void)state;
@@ -427,6 +473,7 @@ int main(void) {
         cmocka_unit_test(ordinary_inputs_do_not_fall_back),
         cmocka_unit_test(norms_have_the_range_of_double),
         cmocka_unit_test(one_sample_moves_the_sum_by_at_most_c),
+        cmocka_unit_test(contributions_of_any_size_stay_within_c),
         cmocka_unit_test(sums_of_many_samples_keep_the_sensitivity),
         cmocka_unit_test(removed_samples_leave_no_trace),
         cmocka_unit_test(a_batch_of_removed_samples_gives_zero),

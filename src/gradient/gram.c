@@ -49,20 +49,20 @@ static void run_product(void *argument, size_t index, unsigned slot) {
     psg_gemm_serial(&gemm);
 }
 
-static psg_status add_by_tiles(job *j) {
-    int64_t numel = psg_gradient_numel(j->gradient);
-    int64_t room = (int64_t)(PSG_WORKSPACE_BYTES / sizeof(double)) / j->batch;
+/* Doubles of a sample in a tile: the B rows of it take a workspace, and at least 16 each. */
+static int64_t tile_width(const psg_gradient *gradient) {
+    int64_t room = (int64_t)(PSG_WORKSPACE_BYTES / sizeof(double)) / gradient->batch_size;
     int64_t most = (int64_t)(PSG_TILE_BYTES / sizeof(double));
-    int64_t width = smaller(smaller(room > 16 ? room : 16, most), numel);
-    size_t bytes = (size_t)(j->batch * width) * sizeof(double);
-    j->tile = psg_scratch(j->context, bytes);
-    if (!j->tile) return psg_fail_memory(j->context, "psg_gram", bytes);
+    return smaller(smaller(room > 16 ? room : 16, most), psg_gradient_numel(gradient));
+}
+
+static void add_by_tiles(job *j) {
+    int64_t numel = psg_gradient_numel(j->gradient), width = tile_width(j->gradient);
     for (j->first = 0; j->first < numel; j->first += width) {
         j->width = smaller(width, numel - j->first);
         psg_parallel(j->context, (size_t)j->batch, run_fill, j);
         psg_parallel(j->context, (size_t)((j->batch + j->block - 1) / j->block), run_product, j);
     }
-    return PSG_OK;
 }
 
 /* ---- T = 1 ---- */
@@ -103,11 +103,25 @@ static bool is_identity(const psg_context *context, const psg_gradient *gradient
 
 /* ---- the question ---- */
 
-static psg_status add_gradient(job *j) {
-    if (!j->gradient->block_count || !j->batch || !psg_gradient_numel(j->gradient)) return PSG_OK;
-    if (!is_identity(j->context, j->gradient, &j->piece)) return add_by_tiles(j);
-    psg_parallel(j->context, (size_t)((j->batch + j->block - 1) / j->block), run_pairs, j);
-    return PSG_OK;
+static bool is_empty(const psg_gradient *gradient) {
+    return !gradient->block_count || !gradient->batch_size || !psg_gradient_numel(gradient);
+}
+
+/* The largest tile that a gradient of the set needs. */
+static size_t tile_bytes(const psg_context *context, const psg_gradient *const *gradients, size_t count) {
+    int64_t width = 0;
+    psg_piece piece;
+    for (size_t k = 0; k < count; k++) {
+        if (is_empty(gradients[k]) || is_identity(context, gradients[k], &piece)) continue;
+        if (tile_width(gradients[k]) > width) width = tile_width(gradients[k]);
+    }
+    return (size_t)(gradients[0]->batch_size * width) * sizeof(double);
+}
+
+static void add_gradient(job *j) {
+    if (is_empty(j->gradient)) return;
+    if (!is_identity(j->context, j->gradient, &j->piece)) add_by_tiles(j);
+    else psg_parallel(j->context, (size_t)((j->batch + j->block - 1) / j->block), run_pairs, j);
 }
 
 static void mirror(double *gram, int64_t batch) {
@@ -125,11 +139,14 @@ psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, 
     if (!psg_size_multiply(batch, batch, &cells) || !psg_size_bytes(cells, sizeof(double), &bytes)) {
         return psg_fail(context, PSG_ERR_OVERFLOW, "psg_gram: B x B does not fit, B = %lld", (long long)batch);
     }
+    size_t tile = tile_bytes(context, gradients, count);
+    double *memory = psg_scratch(context, tile);
+    if (!memory) return psg_fail_memory(context, "psg_gram", tile);
     memset(gram, 0, bytes);
     for (size_t k = 0; k < count; k++) {
-        job j = { .context = context, .gradient = gradients[k], .gram = gram, .batch = batch, .block = 32 };
-        status = add_gradient(&j);
-        if (status) return status;
+        job j = { .context = context, .gradient = gradients[k], .gram = gram, .batch = batch, .tile = memory,
+                  .block = 32 };
+        add_gradient(&j);
     }
     mirror(gram, batch);
     return PSG_OK;

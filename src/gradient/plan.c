@@ -140,16 +140,21 @@ static bool are_partners(const psg_gradient *weight, const psg_gradient *bias) {
     return w.scale == b.scale && w.g.step == 1 && psg_same_backprop(&w, &b);
 }
 
+/* The first weight whose backprop the bias is, or count: a bias is taken with one weight only. */
+static size_t owner_of(const psg_gradient *const *gradients, size_t count, size_t bias) {
+    size_t k = 0;
+    while (k < count && !are_partners(gradients[k], gradients[bias])) k++;
+    return k;
+}
+
 size_t psg_plan_partner(const psg_gradient *const *gradients, size_t count, size_t k) {
-    for (size_t other = 0; other < count; other++) {
-        if (are_partners(gradients[k], gradients[other])) return other;
-    }
-    return count;
+    size_t bias = 0;
+    if (!is_single_factored(gradients[k])) return count;
+    while (bias < count && owner_of(gradients, count, bias) != k) bias++;
+    return bias;
 }
 
 bool psg_plan_is_partner(const psg_gradient *const *gradients, size_t count, size_t k) {
-    for (size_t other = 0; other < count; other++) {
-        if (psg_plan_partner(gradients, count, other) == k) return true;
-    }
-    return false;
+    size_t owner = owner_of(gradients, count, k);
+    return owner < count && psg_plan_partner(gradients, count, owner) == k;
 }

@@ -4,6 +4,7 @@
  * in the real type is at most e is (v + e)^2, which holds for the exact gradient and for any computed one. */
 #include "gradient/sqnorm.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -164,6 +165,12 @@ static void gram_sums(const job *j, int64_t n, const double *norms, double out[3
     }
 }
 
+/* Whether a partial sum of the gradient may leave the real type's range: the tiles then say whether it does. */
+static bool may_overflow(const psg_piece *p, double lengths) {
+    double most = p->dtype == PSG_F64 ? DBL_MAX : (double)FLT_MAX;
+    return lengths * fmax(1, fabs(p->scale)) > most / 2;
+}
+
 /* n^2 is off by at most E = gamma_p sum |V||g||g| + gamma_d sum |U||a||a| + gamma_p gamma_d (sum |g||a|)^2; one more
  * product is granted for the doubles. */
 static estimate gram_estimate(job *j, int64_t n, void *workspace) {
@@ -173,7 +180,7 @@ static estimate gram_estimate(job *j, int64_t n, void *workspace) {
     gram_sums(j, n, norms, out, workspace);
     double gp = psg_gamma(p->dtype, (double)p->g.columns + 1), gd = psg_gamma(p->dtype, (double)p->a.columns + 1);
     double error = gp * out[1] + gd * out[2] + gp * gd * lengths * lengths;
-    if (!(error <= loose * out[0]) || !isfinite(out[0])) {
+    if (!(error <= loose * out[0]) || !isfinite(out[0]) || may_overflow(p, lengths)) {
         atomic_fetch_add(&j->fallbacks, 1);
         return with_partner(j, n, tiles_estimate(j, n, workspace), workspace);
     }

@@ -99,8 +99,8 @@ static void forward_group(const group_job *j, size_t index) {
     if (is_row(l)) {
         j->kernels->layer_norm(1, (size_t)l->group_channels, eps, x, weight, bias, y, g.stats, j->stream);
     } else {
-        j->kernels->group_norm((size_t)l->group_channels, (size_t)l->spatial, l->channel_stride, eps, x, weight, bias, y,
-                               g.stats, j->stream);
+        j->kernels->group_norm((size_t)l->group_channels, (size_t)l->spatial, l->channel_stride, eps, x, weight, bias,
+                               y, g.stats, j->stream);
     }
 }
 
@@ -122,8 +122,8 @@ static void backward_group(const group_job *j, size_t index) {
         j->kernels->layer_norm_backward(1, (size_t)l->group_channels, x, grad_output, weight, g.stats, grad_input,
                                         grad_weight, grad_bias, j->stream);
     } else {
-        j->kernels->group_norm_backward((size_t)l->group_channels, (size_t)l->spatial, l->channel_stride, x, grad_output,
-                                        weight, g.stats, grad_input, grad_weight, grad_bias, j->stream);
+        j->kernels->group_norm_backward((size_t)l->group_channels, (size_t)l->spatial, l->channel_stride, x,
+                                        grad_output, weight, g.stats, grad_input, grad_weight, grad_bias, j->stream);
     }
 }
 
@@ -161,8 +161,8 @@ static psg_status keep_channels(psg_call *call, int k, const layout *l, void **m
     return status;
 }
 
-/* As layer_norm's, where the sums of g and of g (x - mean) over a channel give its bias and weight gradients, and those of
- * the group's channels the two means. */
+/* As layer_norm's, where the sums of g and of g (x - mean) over a channel give its bias and weight gradients, and those
+ * of the group's channels the two means. */
 static psg_status group_norm_backward(psg_call *call) {
     group_job j = job_of(call);
     const layout *l = &j.layout;

@@ -25,13 +25,14 @@ static psg_status check_normalized_shape(psg_call *call) {
                              PSG_MAX_RANK);
     }
     if (leading < 0 || !psg_shape_equal(rank, attributes->normalized_shape, rank, x->shape + leading)) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "normalized_shape is %s, must equal the last dimensions of input, which "
-                             "has shape %s", psg_shape_text(rank, attributes->normalized_shape, given),
+        return psg_call_fail(call, PSG_ERR_SHAPE, "normalized_shape is %s, must equal the last dimensions of input, "
+                             "which has shape %s", psg_shape_text(rank, attributes->normalized_shape, given),
                              psg_tensor_text(x, text));
     }
     if (psg_operand_per_sample(call, PSG_NORM_INPUT) && psg_call_batch_dim(call, x) >= leading) {
-        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "normalized_shape %s includes the batch dimension %d of input of "
-                             "shape %s; a mean over the batch mixes the samples, so there are no per-sample gradients",
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "normalized_shape %s includes the batch dimension %d of input "
+                             "of shape %s; a mean over the batch mixes the samples, so there are no per-sample "
+                             "gradients",
                              psg_shape_text(rank, attributes->normalized_shape, given), psg_call_batch_dim(call, x),
                              psg_tensor_text(x, text));
     }
@@ -108,9 +109,9 @@ typedef struct backward_job {
 
 /* One part a sample is enough where the samples are many; of fewer, parts of at least 8 rows and a range of work. */
 static int64_t parts_of(const layout *l) {
-    const int64_t enough = 64, rows = l->outer * l->inner;
+    const int64_t enough = 64, rows = l->outer * l->inner, samples = l->samples ? l->samples : 1;
     if (l->samples >= enough / 2 || !rows || !l->d) return 1;
-    int64_t parts = rows / 8, work = rows / (int64_t)psg_range_unit(l->d), most = enough / (l->samples ? l->samples : 1);
+    int64_t parts = rows / 8, work = rows / (int64_t)psg_range_unit(l->d), most = enough / samples;
     if (parts > work) parts = work;
     if (parts > most) parts = most;
     return parts < 1 ? 1 : parts;
@@ -159,8 +160,8 @@ static psg_status run_backward(psg_call *call, backward_job *j) {
     return PSG_OK;
 }
 
-/* With h = g weight and xh = (x - mean) rstd:  grad_input = rstd (h - mean(h) - xh mean(h xh)); per sample, summed over its
- * rows, grad_weight = g xh and grad_bias = g, which for one row is the output gradient itself. */
+/* With h = g weight and xh = (x - mean) rstd:  grad_input = rstd (h - mean(h) - xh mean(h xh)); per sample, summed over
+ * its rows, grad_weight = g xh and grad_bias = g, which for one row is the output gradient itself. */
 static psg_status layer_norm_backward(psg_call *call) {
     backward_job j = { .call = call, .layout = layout_of(call) };
     const layout *l = &j.layout;
@@ -171,8 +172,8 @@ static psg_status layer_norm_backward(psg_call *call) {
         status = psg_norm_add_rows(call, PSG_NORM_WEIGHT, j.grad_weight, l->samples, j.parts, l->d);
     }
     if (status || !call->input[PSG_NORM_BIAS].wants_grad) return status;
-    return psg_norm_add_rows(call, PSG_NORM_BIAS, j.grad_bias ? j.grad_bias : call->grad_output.data, l->samples, j.parts,
-                             l->d);
+    void *grad_bias = j.grad_bias ? j.grad_bias : call->grad_output.data;
+    return psg_norm_add_rows(call, PSG_NORM_BIAS, grad_bias, l->samples, j.parts, l->d);
 }
 
 const psg_op psg_op_layer_norm = {

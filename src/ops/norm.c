@@ -13,8 +13,8 @@ psg_status psg_norm_check_operands(psg_call *call) {
     psg_status status = psg_operands_real(call, PSG_NORM_INPUTS);
     for (int k = PSG_NORM_WEIGHT; k <= PSG_NORM_BIAS && !status; k++) {
         if (call->input[k].role != PSG_BATCHED) continue;
-        status = psg_call_fail(call, PSG_ERR_UNSUPPORTED, "%s is computed from an input of the pass, must be a parameter "
-                               "or a constant", psg_norm_input_names[k]);
+        status = psg_call_fail(call, PSG_ERR_UNSUPPORTED, "%s is computed from an input of the pass, must be a "
+                               "parameter or a constant", psg_norm_input_names[k]);
     }
     return status ? status : psg_operand_carries_batch(call, PSG_NORM_INPUT);
 }

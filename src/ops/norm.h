@@ -16,7 +16,8 @@ psg_status psg_norm_check_operands(psg_call *call);
 /* Weight and bias, where present, have this shape; rule: what it must equal, in words.  PSG_ERR_SHAPE. */
 psg_status psg_norm_check_affine(psg_call *call, int rank, const int64_t *shape, const char *rule);
 
-/* Mean and 1 / sqrt(var + eps) of count rows or groups, kept for backward; *stats is NULL when nobody wants a gradient. */
+/* Mean and 1 / sqrt(var + eps) of count rows or groups, kept for backward; *stats is NULL when nobody wants a
+ * gradient. */
 psg_status psg_norm_keep_stats(psg_call *call, int64_t count, double **stats);
 
 /* count elements of the call's real type until the next pass. */
