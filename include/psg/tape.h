@@ -109,7 +109,8 @@ PSG_API psg_status psg_value(const psg_tape *tape, psg_var var, psg_tensor *valu
 /* Walks the tape back once from a one-element loss.  A second walk of one pass is PSG_ERR_STATE. */
 PSG_API psg_status psg_backward(psg_tape *tape, psg_var loss);
 
-/* The same from any var and the caller's own output gradient: var's shape, any strides; NULL: all ones. */
+/* The same from any var and the caller's own output gradient: var's shape, any strides; NULL: all ones.  A contiguous one
+ * is read in place and must stay unchanged until the next pass; others are copied. */
 PSG_API psg_status psg_backward_from(psg_tape *tape, psg_var var, const psg_tensor *grad_output);
 
 /* After backward: the gradient of an input made by psg_input_with_grad, or of any batched var on the way. PSG_ERR_STATE

@@ -140,8 +140,8 @@ static void copy_row(const char *from, int64_t from_stride, char *to, int64_t to
 void psg_tensor_copy(const psg_tensor *from, const psg_tensor *to) {
     int64_t count = psg_tensor_count(from);
     if (count <= 0) return;
-    if (from->rank == 0) {
-        memcpy(to->data, from->data, psg_dtype_size(from->dtype));
+    if (psg_tensor_is_contiguous(from) && psg_tensor_is_contiguous(to)) {
+        memcpy(to->data, from->data, (size_t)count * psg_dtype_size(from->dtype));
     } else if (from->rank == 1) {
         copy_row(from->data, from->stride[0], to->data, to->stride[0], count, psg_dtype_size(from->dtype));
     } else {

@@ -133,15 +133,26 @@ static psg_tape_var *check_start(psg_tape *tape, const char *function, psg_var f
     return tape->status ? NULL : var;
 }
 
-/* All ones, or a copy: blocks refer to it until the next pass. */
-static psg_status seed(psg_tape *tape, psg_tape_var *var, const psg_tensor *grad_output) {
+/* All ones. */
+static psg_status seed_ones(psg_tape *tape, psg_tape_var *var) {
     double one = 1.0;
     int64_t unit;
     psg_tensor ones = psg_tensor_of(var->value.dtype, &unit, var->value.rank, var->value.shape);
     for (int d = 0; d < ones.rank; d++) ones.stride[d] = 0;
     tape->context->kernels[ones.dtype]->from_f64(1, 1.0, &one, &unit, false);
     var->grad = psg_tape_tensor(tape, ones.dtype, ones.rank, ones.shape);
-    if (var->grad.data) psg_tensor_copy(grad_output ? grad_output : &ones, &var->grad);
+    if (var->grad.data) psg_tensor_copy(&ones, &var->grad);
+    return tape->status;
+}
+
+/* The caller's array itself when it is contiguous, else a copy.  The walk only reads it: what consumes the start comes
+ * after it on the tape and is not reached. */
+static psg_status seed(psg_tape *tape, psg_tape_var *var, const psg_tensor *grad_output) {
+    if (!grad_output) return seed_ones(tape, var);
+    var->grad = psg_tensor_of(grad_output->dtype, grad_output->data, grad_output->rank, grad_output->shape);
+    if (grad_output->data && psg_tensor_is_contiguous(grad_output)) return PSG_OK;
+    var->grad = psg_tape_tensor(tape, grad_output->dtype, grad_output->rank, grad_output->shape);
+    if (var->grad.data) psg_tensor_copy(grad_output, &var->grad);
     return tape->status;
 }
 
