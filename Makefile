@@ -74,7 +74,7 @@ $(SHARED): $(OBJECTS)
 $(BUILD)/psg.pc: psg.pc.in   # anew each time: PREFIX may differ from the last call's
 	@mkdir -p $(@D)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|' -e 's|@SYSTEM_LIBS@|$(SYSTEM_LIBS)|' $< > $@
+	    -e 's|@VERSION@|$(VERSION)|' -e 's|@PACKAGE_LIBS@|$(PACKAGE_LIBS)|' -e 's|@SYSTEM_LIBS@|$(SYSTEM_LIBS)|' $< > $@
 
 # ---- what is not there is installed by run and test, never by all and install ----
 NEED_BUILD := cmd:$(firstword $(CC))=gcc cmd:pkg-config=pkg-config pkg:openblas=libopenblas-dev \
@@ -144,7 +144,7 @@ tsan: SANITIZER := thread
 ubsan: SANITIZER := undefined
 asan tsan ubsan:  ## run the tests under a sanitizer
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
-	PSG_SKIP_INSTALL_TEST=yes OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    $(MAKE) --no-print-directory sanitized BUILD=$(BUILD)/$@ \
 	    CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZER) -fno-sanitize-recover=all"
 

@@ -15,6 +15,11 @@
 #include "softmax.h"
 #include "update.h"
 
+/* How gram_combine raises norms taken from the diagonals of Gram matrices. */
+typedef struct psg_raise {
+    double g, a, tiny;
+} psg_raise;
+
 typedef struct psg_kernel_table {
     const char *isa;
 #define KERNEL(type, name, arguments) type(*name) arguments;

@@ -6,7 +6,7 @@
  * The mean is used as a pair of reals, high + low: x - high is exact near the mean, so x - high - low keeps the
  * precision of x however large the mean is. */
 #include "kernels.h"
-#include "lanes.h"
+#include "vector.h"
 
 /* Lane sums run over this many vectors in the real type and are then added in double, which bounds the rounding of a
  * sum by some 20 ulp of its terms' magnitudes, whatever its length. */
@@ -32,7 +32,7 @@ static inline vec weight_at(const segment *s, size_t i) {
 }
 
 static inline vec weight_part(const segment *s, size_t i, size_t n) {
-    return s->weight ? lanes_load(s->weight + i, n) : vec_set(s->factor);
+    return s->weight ? vec_load_part(s->weight + i, n) : vec_set(s->factor);
 }
 
 static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
@@ -63,14 +63,14 @@ static inline moments add_moments(moments m, size_t n, const real *x, real origi
             second[0] += c * c;
             second[1] += d * d;
         }
-        m.first = lanes_widen_add(m.first, first[0] + first[1]);
-        m.second = lanes_widen_add(m.second, second[0] + second[1]);
+        m.first = dvec_add(m.first, first[0] + first[1]);
+        m.second = dvec_add(m.second, second[0] + second[1]);
     }
     for (size_t i = pairs; i < n; i += LANES) {
         size_t part = smaller(LANES, n - i);
-        vec c = lanes_first(lanes_load(x + i, part) - from, part);
-        m.first = lanes_widen_add(m.first, c);
-        m.second = lanes_widen_add(m.second, c * c);
+        vec c = vec_first(vec_load_part(x + i, part) - from, part);
+        m.first = dvec_add(m.first, c);
+        m.second = dvec_add(m.second, c * c);
     }
     return m;
 }
@@ -83,7 +83,7 @@ static inline sample sample_about(size_t lines, size_t n, ptrdiff_t stride, cons
     const double count = (double)lines * (double)n;
     moments m = { { 0 }, { 0 } };
     for (size_t k = 0; k < lines; k++) m = add_moments(m, n, x + (ptrdiff_t)k * stride, origin);
-    double mean = lanes_sum(m.first) / count, variance = lanes_sum(m.second) / count - mean * mean;
+    double mean = dvec_sum(m.first) / count, variance = dvec_sum(m.second) / count - mean * mean;
     return (sample){ (double)origin, mean, variance < 0 ? 0 : variance };
 }
 
@@ -104,8 +104,8 @@ static inline vec normalized(const segment *s, vec x, vec weight, vec bias) {
 }
 
 static void normalize_part(const segment *s, const real *x, const real *bias, real shift, real *y, size_t i, size_t n) {
-    vec b = bias ? lanes_load(bias + i, n) : vec_set(shift);
-    lanes_store(y + i, normalized(s, lanes_load(x + i, n), weight_part(s, i, n), b), n);
+    vec b = bias ? vec_load_part(bias + i, n) : vec_set(shift);
+    vec_store_part(y + i, normalized(s, vec_load_part(x + i, n), weight_part(s, i, n), b), n);
 }
 
 /* The bias of element i is bias[i], or shift for all when bias is NULL. */
@@ -145,9 +145,9 @@ static inline terms one_vector(const segment *s, const real *x, const real *g, r
 }
 
 static inline terms part_of_vector(const segment *s, const real *x, const real *g, row_sums to, size_t i, size_t n) {
-    vec c = centered(s, lanes_load(x + i, n)), go = lanes_load(g + i, n), h = go * weight_part(s, i, n);
-    if (to.weight) lanes_store(to.weight + i, lanes_load(to.weight + i, n) + go * (c * vec_set(s->rstd)), n);
-    if (to.bias) lanes_store(to.bias + i, lanes_load(to.bias + i, n) + go, n);
+    vec c = centered(s, vec_load_part(x + i, n)), go = vec_load_part(g + i, n), h = go * weight_part(s, i, n);
+    if (to.weight) vec_store_part(to.weight + i, vec_load_part(to.weight + i, n) + go * (c * vec_set(s->rstd)), n);
+    if (to.bias) vec_store_part(to.bias + i, vec_load_part(to.bias + i, n) + go, n);
     return (terms){ h, h * c };
 }
 
@@ -165,13 +165,13 @@ static inline sums backward_sums(const segment *s, const real *x, const real *g,
             hc[0] += even.hc;
             hc[1] += odd.hc;
         }
-        out.h = lanes_widen_add(out.h, h[0] + h[1]);
-        out.hc = lanes_widen_add(out.hc, hc[0] + hc[1]);
+        out.h = dvec_add(out.h, h[0] + h[1]);
+        out.hc = dvec_add(out.hc, hc[0] + hc[1]);
     }
     for (size_t i = pairs; i < s->n; i += LANES) {
         terms rest = part_of_vector(s, x, g, to, i, smaller(LANES, s->n - i));
-        out.h = lanes_widen_add(out.h, rest.h);
-        out.hc = lanes_widen_add(out.hc, rest.hc);
+        out.h = dvec_add(out.h, rest.h);
+        out.hc = dvec_add(out.hc, rest.hc);
     }
     return out;
 }
@@ -192,8 +192,8 @@ static inline vec input_gradient(const segment *s, means m, vec x, vec g, vec we
 }
 
 static void input_gradient_part(const segment *s, means m, const real *x, const real *g, real *gx, size_t i, size_t n) {
-    vec value = input_gradient(s, m, lanes_load(x + i, n), lanes_load(g + i, n), weight_part(s, i, n));
-    lanes_store(gx + i, value, n);
+    vec value = input_gradient(s, m, vec_load_part(x + i, n), vec_load_part(g + i, n), weight_part(s, i, n));
+    vec_store_part(gx + i, value, n);
 }
 
 static void write_input_gradient(const segment *s, means m, const real *x, const real *g, real *gx, bool stream) {
@@ -245,7 +245,7 @@ static void layer_norm_backward_block(size_t rows, size_t d, const real *x, cons
     for (size_t r = 0; r < rows; r++) {
         segment s = segment_of(d, weight, stats + 2 * r);
         sums total = backward_sums(&s, x + r * d, g + r * d, to);
-        m[r] = means_of(lanes_sum(total.h), lanes_sum(total.hc), stats[2 * r + 1], (double)d);
+        m[r] = means_of(dvec_sum(total.h), dvec_sum(total.hc), stats[2 * r + 1], (double)d);
     }
     for (size_t r = 0; r < rows && gx; r++) {
         segment s = segment_of(d, weight, stats + 2 * r);
@@ -297,7 +297,7 @@ void PSG_KERNEL(group_norm_backward)(size_t channels, size_t spatial, ptrdiff_t 
     for (size_t c = 0; c < channels; c++) {
         ptrdiff_t at = (ptrdiff_t)c * channel_stride;
         sums channel = backward_sums(&s, x + at, g + at, (row_sums){ NULL, NULL });
-        double go = lanes_sum(channel.h), go_c = lanes_sum(channel.hc), w = weight ? (double)weight[c] : 1;
+        double go = dvec_sum(channel.h), go_c = dvec_sum(channel.hc), w = weight ? (double)weight[c] : 1;
         if (grad_weight) grad_weight[c] = (real)(go_c * rstd);
         if (grad_bias) grad_bias[c] = (real)go;
         sum_h += w * go;

@@ -81,12 +81,7 @@ static row_sums combine_row(size_t n, const real *u, const real *v, double one, 
         u_error += dvec_abs(us.high) * dvec_load(a_norm + s + DLANES);
 #endif
     }
-    row_sums sum = { 0, 0, 0 };
-    for (size_t k = 0; k < DLANES; k++) {
-        sum.product += product[k];
-        sum.v_error += v_error[k];
-        sum.u_error += u_error[k];
-    }
+    row_sums sum = { dvec_sum(product), dvec_sum(v_error), dvec_sum(u_error) };
     for (; s < n; s++) {
         double us = (double)u[s], vs = (double)v[s] + one;
         sum.product += us * vs;
@@ -97,13 +92,16 @@ static row_sums combine_row(size_t n, const real *u, const real *v, double one, 
 }
 
 void PSG_KERNEL(gram_combine)(size_t first, size_t rows, const void *u_, size_t ldu, const void *v_, size_t ldv,
-                              double one, const double *g_norm, const double *a_norm, double out[3]) {
+                              double one, const psg_raise *raise, double *g_norm, double *a_norm, double out[4]) {
     const real *u = u_, *v = v_;
     for (size_t t = first; t < first + rows; t++, u += ldu, v += ldv) {
-        row_sums row = combine_row(t, u, v, one, g_norm, a_norm);
         double ud = (double)u[t], vd = (double)v[t] + one;
+        g_norm[t] = __builtin_sqrt(ud) * raise->g + raise->tiny;
+        a_norm[t] = __builtin_sqrt((double)v[t]) * raise->a + raise->tiny;
+        row_sums row = combine_row(t, u, v, one, g_norm, a_norm);
         out[0] += 2 * row.product + ud * vd;
         out[1] += g_norm[t] * (2 * row.v_error + __builtin_fabs(vd) * g_norm[t]);
         out[2] += a_norm[t] * (2 * row.u_error + __builtin_fabs(ud) * a_norm[t]);
+        out[3] += g_norm[t] * a_norm[t];
     }
 }

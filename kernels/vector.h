@@ -45,16 +45,40 @@ static inline vec vec_set(real x) { return x + (vec){ 0 } * 0; }
 static inline vec vec_load(const real *p) { return *(const vec_unaligned *)p; }
 static inline void vec_store(real *p, vec v) { *(vec_unaligned *)p = v; }
 
-/* The first n < LANES elements; the others are 0 on loading and left alone on storing. */
+/* The first n <= LANES elements; the others are 0 on loading, where they are not read, and left alone on storing. */
 static inline vec vec_load_part(const real *p, size_t n) {
+#if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
+    return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#elif PSG_VECTOR_BYTES == 64
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#else
     vec v = { 0 };
-    memcpy(&v, p, n * sizeof(real));
+    for (size_t k = 0; k < LANES; k++) {
+        if (k < n) v[k] = p[k];
+    }
     return v;
+#endif
 }
-static inline void vec_store_part(real *p, vec v, size_t n) { memcpy(p, &v, n * sizeof(real)); }
+static inline void vec_store_part(real *p, vec v, size_t n) {
+#if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+#elif PSG_VECTOR_BYTES == 64
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#else
+    for (size_t k = 0; k < LANES; k++) {
+        if (k < n) p[k] = v[k];
+    }
+#endif
+}
 
 static inline vec vec_select(vec_bits mask, vec yes, vec no) {
     return (vec)((mask & (vec_bits)yes) | (~mask & (vec_bits)no));
+}
+/* v with lanes n and up set to 0. */
+static inline vec vec_first(vec v, size_t n) {
+    vec_bits index;
+    for (size_t k = 0; k < LANES; k++) index[k] = (real_bits)k;
+    return vec_select(index < (real_bits)n, v, vec_zero());
 }
 static inline vec vec_max(vec a, vec b) { return vec_select(a > b, a, b); }
 static inline vec vec_abs(vec a) { return vec_select(a < vec_zero(), -a, a); }
@@ -99,10 +123,19 @@ static inline wide widen(vec v) { return (wide){ v, { 0 } }; }
 static inline vec narrow(wide w) { return w.low; }
 #else
 typedef float half_vec __attribute__((vector_size(PSG_VECTOR_BYTES / 2)));
+/* gcc 12 splits __builtin_convertvector of a whole register into quarters, so the conversions are named. */
 static inline wide widen(vec v) {
+#if PSG_VECTOR_BYTES == 64
+    return (wide){ (dvec)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)),
+                   (dvec)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1)) };
+#elif PSG_VECTOR_BYTES == 32
+    return (wide){ (dvec)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)),
+                   (dvec)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)) };
+#else
     struct { half_vec low, high; } part;
     memcpy(&part, &v, sizeof part);
     return (wide){ __builtin_convertvector(part.low, dvec), __builtin_convertvector(part.high, dvec) };
+#endif
 }
 static inline vec narrow(wide w) {
     struct { half_vec low, high; } part = { __builtin_convertvector(w.low, half_vec),
@@ -122,12 +155,25 @@ static inline wide wide_add(wide s, vec x) {
     wide a = widen(x);
     return (wide){ s.low + a.low, s.high + a.high };
 }
-static inline double wide_sum(wide s) {
-    dvec both = s.low + s.high;
-    double sum = 0;
-    for (size_t k = 0; k < DLANES; k++) sum += both[k];
-    return sum;
+/* A vector of reals added to lane sums in double. */
+static inline dvec dvec_add(dvec sum, vec v) {
+    wide both = widen(v);
+#if PSG_REAL_IS_F64
+    return sum + both.low;
+#else
+    return sum + both.low + both.high;
+#endif
 }
+static inline double dvec_sum(dvec v) {
+#if PSG_VECTOR_BYTES == 64
+    return _mm512_reduce_add_pd((__m512d)v);
+#else
+    double sum = 0;
+    for (size_t k = 0; k < DLANES; k++) sum += v[k];
+    return sum;
+#endif
+}
+static inline double wide_sum(wide s) { return dvec_sum(s.low + s.high); }
 
 /* ---- vector mathematics: glibc's libmvec, at most 4 ulp; elsewhere the scalar functions lane by lane ---- */
 

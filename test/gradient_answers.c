@@ -74,6 +74,14 @@ psg_status answers_ask(answers *a, psg_context *context, const fixture *f, psg_q
     return status;
 }
 
+answers answers_of(psg_context *context, const fixture *f, psg_question question) {
+    test_random random = { 99 };
+    answers a;
+    answers_new(&a, f, &random, PSG_F64, PSG_OVERWRITE);
+    test_status(context, answers_ask(&a, context, f, question, PSG_OVERWRITE), PSG_OK, psg_question_name(question));
+    return a;
+}
+
 static uint64_t hash_bytes(uint64_t hash, const void *memory, size_t bytes) {
     const unsigned char *byte = memory;
     for (size_t k = 0; k < bytes; k++) hash = (hash ^ byte[k]) * 0x100000001B3u;

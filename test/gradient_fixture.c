@@ -154,6 +154,12 @@ void fixture_layer(fixture *f, test_random *random, psg_dtype dtype, int64_t bat
     fixture_refresh(f);
 }
 
+void fixture_draw_layer(fixture *f, test_random *random, int round, int64_t batch_size) {
+    static const int64_t positions[] = { 1, 2, 17, 64 }, features[] = { 1, 7, 16, 33, 65 };
+    fixture_layer(f, random, (psg_dtype)(round % 2), batch_size, positions[round / 2 % 4],
+                  TEST_PICK(random, features), TEST_PICK(random, features));
+}
+
 void fixture_free(fixture *f) {
     for (size_t k = 0; k < f->array_count; k++) test_array_free(&f->array[k]);
     free(f->dense);

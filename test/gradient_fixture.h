@@ -37,6 +37,8 @@ void fixture_single(fixture *f, test_random *random, psg_dtype dtype, fixture_ki
 /* A set of one to three ordinary gradients (a weight, its bias, a norm's scale), for laws. */
 void fixture_layer(fixture *f, test_random *random, psg_dtype dtype, int64_t batch_size, int64_t positions, int64_t p,
                    int64_t d);
+/* fixture_layer with sizes and, by round, real type and number of positions drawn. */
+void fixture_draw_layer(fixture *f, test_random *random, int round, int64_t batch_size);
 /* Computes the values anew after blocks were edited. */
 void fixture_refresh(fixture *f);
 void fixture_free(fixture *f);
@@ -67,6 +69,8 @@ typedef struct answers {
 /* Everything NaN but directions, weights and, with accumulate, normal values in out and sum. */
 void answers_new(answers *a, const fixture *f, test_random *random, psg_dtype sum_dtype, psg_write write);
 void answers_free(answers *a);
+/* The answer to one question, PSG_F64 sums; directions and weights are the same in every call. */
+answers answers_of(psg_context *context, const fixture *f, psg_question question);
 psg_status answers_ask(answers *a, psg_context *context, const fixture *f, psg_question question, psg_write write);
 /* A hash of every bit that a question may have written. */
 uint64_t answers_hash(const answers *a);

@@ -28,13 +28,13 @@ done
 
 # Kernels on the other instruction sets: a path the processor lacks is said to be not run, and is not counted.
 default=$("$build/test/isa" 2>/dev/null || echo unknown)
-for isa in baseline avx2 avx512; do
+for isa in ${PSG_TEST_ISAS-baseline avx2 avx512}; do
     [ "$isa" = "$default" ] && continue
     if ! PSG_ISA=$isa "$build/test/isa" >/dev/null 2>&1; then
         echo "PSG_ISA=$isa: not run, this processor lacks it"
         continue
     fi
-    for test in gradient norm ops golden; do
+    for test in gradient gradient_norm gradient_clip gradient_laws gradient_sums norm ops golden optim random; do
         [ -x "$build/test/test_$test" ] && run "test_$test, PSG_ISA=$isa" env PSG_ISA=$isa "$build/test/test_$test"
     done
 done

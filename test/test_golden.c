@@ -168,8 +168,8 @@ static double largest_of(const psg_tensor *tensor) {
     return largest;
 }
 
-/* What rounding is measured by: the largest value, or a twentieth of the output gradient.  Where a norm's input gradient
- * cancels altogether (over one or two elements), its terms count, which are up to 1 / sqrt(eps) larger. */
+/* What rounding is measured by: the largest value, or a twentieth of the output gradient.  Where a norm's input
+ * gradient cancels altogether (over one or two elements), its terms count, which are up to 1 / sqrt(eps) larger. */
 static double size_of_terms(const golden *g, double largest) {
     const psg_tensor *grad_output = find(g, "grad_output");
     double from_output = grad_output ? 0.05 * largest_of(grad_output) : 1e-3;

@@ -1,5 +1,4 @@
-/* Laws that hold whatever the values: sums, permutations, scaling, duplication, isolation, ties, padding,
- * micro-batches, weights of zero. */
+/* Laws that hold whatever the values: sums, permutations, scaling, duplication, isolation, ties, padding. */
 #include "gradient_fixture.h"
 
 #include <math.h>
@@ -7,20 +6,6 @@
 #include <string.h>
 
 enum { B = 5, ROUNDS = 24 };
-
-static void draw(fixture *f, test_random *random, int round) {
-    static const int64_t positions[] = { 1, 2, 17, 64 }, features[] = { 1, 7, 16, 33, 65 };
-    fixture_layer(f, random, (psg_dtype)(round % 2), B, positions[round / 2 % 4], TEST_PICK(random, features),
-                  TEST_PICK(random, features));
-}
-
-static answers ask(psg_context *context, const fixture *f, psg_question question) {
-    test_random random = { 99 };   /* directions and weights are the same in every call */
-    answers a;
-    answers_new(&a, f, &random, PSG_F64, PSG_OVERWRITE);
-    test_status(context, answers_ask(&a, context, f, question, PSG_OVERWRITE), PSG_OK, psg_question_name(question));
-    return a;
-}
 
 static psg_tensor sample_of(const answers *a, size_t k, int64_t n) {
     psg_tensor view = a->out[k].view;
@@ -40,8 +25,8 @@ static void samples_sum_to_the_ordinary_gradient(void **state) {
     psg_context *context = test_context(2, NULL);
     for (int round = 0; round < ROUNDS; round++) {
         fixture f;
-        draw(&f, &random, round);
-        answers samples = ask(context, &f, PSG_ASK_GRAD_SAMPLE), sums = ask(context, &f, PSG_ASK_GRAM);
+        fixture_draw_layer(&f, &random, round, B);
+        answers samples = answers_of(context, &f, PSG_ASK_GRAD_SAMPLE), sums = answers_of(context, &f, PSG_ASK_GRAM);
         TEST_OK(context, psg_weighted_sum(context, f.pointer, f.count, NULL, PSG_OVERWRITE, sums.sums));
         for (size_t k = 0; k < f.count; k++) {
             for (int64_t e = 0; e < f.size[k]; e++) {
@@ -64,7 +49,7 @@ static void samples_sum_to_the_ordinary_gradient(void **state) {
 static void check_selection(psg_context *context, const fixture *f, const int64_t *samples, int64_t count) {
     fixture chosen;
     fixture_select(&chosen, f, samples, count);
-    answers all = ask(context, f, PSG_ASK_GRAD_SAMPLE), some = ask(context, &chosen, PSG_ASK_GRAD_SAMPLE);
+    answers all = answers_of(context, f, PSG_ASK_GRAD_SAMPLE), some = answers_of(context, &chosen, PSG_ASK_GRAD_SAMPLE);
     TEST_OK(context, answers_ask(&all, context, f, PSG_ASK_SQNORM, PSG_OVERWRITE));
     TEST_OK(context, answers_ask(&some, context, &chosen, PSG_ASK_SQNORM, PSG_OVERWRITE));
     TEST_OK(context, answers_ask(&all, context, f, PSG_ASK_DOT, PSG_OVERWRITE));
@@ -92,7 +77,7 @@ static void permuted_samples_permute_the_answers(void **state) {
     psg_context *context = test_context(2, NULL);
     for (int round = 0; round < ROUNDS; round++) {
         fixture f;
-        draw(&f, &random, round);
+        fixture_draw_layer(&f, &random, round, B);
         check_selection(context, &f, permutations[round % 3], B);
         fixture_free(&f);
     }
@@ -106,7 +91,7 @@ static void copies_of_a_sample_have_its_answers(void **state) {
     psg_context *context = test_context(2, NULL);
     for (int round = 0; round < ROUNDS; round++) {
         fixture f;
-        draw(&f, &random, round);
+        fixture_draw_layer(&f, &random, round, B);
         check_selection(context, &f, copies, 6);
         check_selection(context, &f, copies, 1);   /* a batch of that sample alone */
         fixture_free(&f);
@@ -121,8 +106,8 @@ static void scales_scale(void **state) {
     psg_context *context = test_context(2, NULL);
     for (int round = 0; round < ROUNDS; round++) {
         fixture f;
-        draw(&f, &random, round);
-        answers plain = ask(context, &f, PSG_ASK_GRAD_SAMPLE), scaled = ask(context, &f, PSG_ASK_SQNORM);
+        fixture_draw_layer(&f, &random, round, B);
+        answers plain = answers_of(context, &f, PSG_ASK_GRAD_SAMPLE), scaled = answers_of(context, &f, PSG_ASK_SQNORM);
         TEST_OK(context, answers_ask(&plain, context, &f, PSG_ASK_SQNORM, PSG_OVERWRITE));
         scaled.scale = 0.5;
         for (size_t k = 0; k < f.count; k++) f.block[k][0].scale = 8;
@@ -146,7 +131,7 @@ static void scales_scale(void **state) {
 
 /* Another sample's values, NaN included, change no bit of this sample's. */
 static void check_isolation(psg_context *context, const fixture *f, test_random *random, double poison) {
-    answers before = ask(context, f, PSG_ASK_GRAD_SAMPLE), after = ask(context, f, PSG_ASK_GRAD_SAMPLE);
+    answers before = answers_of(context, f, PSG_ASK_GRAD_SAMPLE), after = answers_of(context, f, PSG_ASK_GRAD_SAMPLE);
     static const psg_question questions[] = { PSG_ASK_GRAD_SAMPLE, PSG_ASK_SQNORM, PSG_ASK_DOT, PSG_ASK_GRAM };
     for (int k = 0; k < 4; k++) TEST_OK(context, answers_ask(&before, context, f, questions[k], PSG_OVERWRITE));
     int64_t j = test_range(random, 0, B - 1);
@@ -183,7 +168,7 @@ static void samples_are_isolated(void **state) {
     for (int round = 0; round < 3 * ROUNDS; round++) {
         TEST_OK(context, psg_context_force_route(context, routes[round % 4]));
         fixture f;
-        draw(&f, &random, round / 3);
+        fixture_draw_layer(&f, &random, round / 3, B);
         check_isolation(context, &f, &random, poisons[round % 3]);
         fixture_free(&f);
     }
@@ -268,143 +253,6 @@ static void padded_positions_change_nothing(void **state) {
     psg_context_destroy(context);
 }
 
-/* ---- micro-batches ---- */
-
-static psg_gradient part_of(psg_block *block, const psg_gradient *whole, int64_t first, int64_t count) {
-    *block = whole->blocks[0];
-    psg_tensor *views[] = { &block->backprop, &block->activation };
-    for (int k = 0; k < (block->form == PSG_ROWS ? 1 : 2); k++) {
-        int64_t bytes = views[k]->stride[0] * (int64_t)psg_dtype_size(views[k]->dtype);
-        views[k]->data = (char *)views[k]->data + first * bytes;
-        views[k]->shape[0] = count;
-    }
-    return psg_gradient_of_blocks(block, 1, whole->rank, whole->shape);
-}
-
-/* Sums over micro-batches, accumulated in PSG_F64, equal the sum over the batch. */
-static void micro_batches_add_up(void **state) {
-    (void)state;
-    static const psg_question questions[] = { PSG_ASK_WEIGHTED_SUM, PSG_ASK_CLIPPED_SUM, PSG_ASK_SUM_OF_SQUARES };
-    test_random random = { 8 };
-    psg_context *context = test_context(2, NULL);
-    for (int round = 0; round < ROUNDS; round++) {
-        fixture f;
-        draw(&f, &random, round);
-        psg_question question = questions[round % 3];
-        answers whole = ask(context, &f, question), parts = ask(context, &f, question);
-        whole.clip = parts.clip = (psg_clip){ 0.7, 64 };
-        TEST_OK(context, answers_ask(&whole, context, &f, question, PSG_OVERWRITE));
-        for (int64_t first = 0; first < B; first += 2) {
-            int64_t count = first + 2 < B ? 2 : B - first;
-            psg_block block[FIXTURE_GRADIENTS];
-            psg_gradient part[FIXTURE_GRADIENTS];
-            const psg_gradient *set[FIXTURE_GRADIENTS];
-            for (size_t k = 0; k < f.count; k++) {
-                part[k] = part_of(&block[k], &f.gradient[k], first, count);
-                set[k] = &part[k];
-            }
-            psg_write write = first ? PSG_ACCUMULATE : PSG_OVERWRITE;
-            if (question == PSG_ASK_WEIGHTED_SUM) {
-                TEST_OK(context, psg_weighted_sum(context, set, f.count, parts.weights + first, write, parts.sums));
-            } else if (question == PSG_ASK_CLIPPED_SUM) {
-                TEST_OK(context,
-                        psg_clipped_sum(context, set, f.count, &parts.clip, write, parts.sums, NULL, NULL, NULL));
-            } else {
-                TEST_OK(context, psg_sum_of_squares(context, set, f.count, write, parts.sums));
-            }
-        }
-        for (size_t k = 0; k < f.count; k++) {
-            for (int64_t e = 0; e < f.size[k]; e++) {
-                double terms = 0;
-                for (int64_t n = 0; n < B; n++) {
-                    double term = f.terms[n * f.total + f.start[k] + e];
-                    terms += question == PSG_ASK_SUM_OF_SQUARES ? term * term : term * 10;
-                }
-                test_near(test_get_at(&parts.sums[k], e), test_get_at(&whole.sums[k], e),
-                          test_bound(f.dtype, 2 * f.positions + 80, terms), psg_question_name(question), e);
-            }
-        }
-        answers_free(&whole);
-        answers_free(&parts);
-        fixture_free(&f);
-    }
-    psg_context_destroy(context);
-}
-
-/* A tape's memory budget changes the plan, not the answer. */
-static void budgets_agree(void **state) {
-    (void)state;
-    test_random random = { 9 };
-    for (int round = 0; round < ROUNDS; round++) {
-        fixture f;
-        draw(&f, &random, round);
-        static const size_t budgets[] = { 0, 1, 5000, (size_t)1 << 30 };
-        for (int k = 0; k < 4; k++) {
-            psg_context *context = test_context_with(NULL, 2, NULL, budgets[k]);
-            test_random same = { 77 };
-            check_question(context, &f, &same, PSG_ASK_CLIPPED_SUM);
-            psg_context_destroy(context);
-        }
-        fixture_free(&f);
-    }
-}
-
-/* ---- weights of zero ---- */
-
-static void samples_of_weight_zero_are_not_read(void **state) {
-    (void)state;
-    static const char *const routes[] = { NULL, "identity", "gram", "tiles", "keep", "recompute" };
-    test_random random = { 10 };
-    psg_context *context = test_context(2, NULL);
-    for (int round = 0; round < 2 * ROUNDS; round++) {
-        TEST_OK(context, psg_context_force_route(context, routes[round % 6]));
-        fixture f;
-        draw(&f, &random, round);
-        answers poisoned = ask(context, &f, PSG_ASK_GRAM), zero = ask(context, &f, PSG_ASK_GRAM);
-        int64_t victims[2] = { round % B, (round + 2) % B };
-        double values[2] = { round % 2 ? NAN : INFINITY, 0 };
-        for (int pass = 0; pass < 2; pass++) {
-            answers *a = pass ? &zero : &poisoned;
-            for (size_t k = 0; k < f.array_count; k++) {
-                int64_t row = psg_tensor_count(&f.array[k].view) / B;
-                for (int64_t e = 0; e < 2 * row; e++) {
-                    test_set_at(&f.array[k].view, victims[e / row] * row + e % row, values[pass]);
-                }
-            }
-            a->weights[victims[0]] = 0;
-            a->weights[victims[1]] = -0.0;
-            TEST_OK(context, answers_ask(a, context, &f, PSG_ASK_WEIGHTED_SUM, PSG_OVERWRITE));
-        }
-        for (size_t k = 0; k < f.count; k++) assert_true(test_same_bits(&poisoned.sums[k], &zero.sums[k]));
-        answers_free(&poisoned);
-        answers_free(&zero);
-        fixture_free(&f);
-    }
-    psg_context_destroy(context);
-}
-
-/* All weights zero, an empty batch, no positions: zeros are written, or nothing is added. */
-static void empty_sums_are_zero(void **state) {
-    (void)state;
-    test_random random = { 11 };
-    psg_context *context = test_context(2, NULL);
-    for (int k = 0; k < 12; k++) {
-        fixture f;
-        int64_t batch = k % 3 == 0 ? 0 : 4, positions = k % 3 == 1 ? 0 : 3;
-        fixture_single(&f, &random, (psg_dtype)(k / 6), FIXTURE_WHOLE, batch, positions, 7, 9, TEST_CONTIGUOUS);
-        answers a;
-        psg_write write = (psg_write)(k / 3 % 2);
-        answers_new(&a, &f, &random, PSG_F64, write);
-        for (int64_t n = 0; n < batch; n++) a.weights[n] = k % 3 == 2 ? 0 : 1;
-        double before = test_get_at(&a.sums[0], 5);
-        TEST_OK(context, answers_ask(&a, context, &f, PSG_ASK_WEIGHTED_SUM, write));
-        assert_true(test_get_at(&a.sums[0], 5) == (write == PSG_ACCUMULATE ? before : 0));
-        answers_free(&a);
-        fixture_free(&f);
-    }
-    psg_context_destroy(context);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(samples_sum_to_the_ordinary_gradient),
@@ -414,10 +262,6 @@ int main(void) {
         cmocka_unit_test(samples_are_isolated),
         cmocka_unit_test(ties_are_sums),
         cmocka_unit_test(padded_positions_change_nothing),
-        cmocka_unit_test(micro_batches_add_up),
-        cmocka_unit_test(budgets_agree),
-        cmocka_unit_test(samples_of_weight_zero_are_not_read),
-        cmocka_unit_test(empty_sums_are_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,8 +78,9 @@ PSG_API psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *g
 
 /* outs[k] (*shape of gradient k) = sum_n weights[n] * grad_k[n]; weights NULL means all ones, which gives the ordinary
  * gradient.  A sample of weight exactly 0 is not read, so its NaN and Inf do not matter.
- * outs may be of the gradient's real type, or PSG_F64, where each block of at most 64 rows of f32 products is added in
- * double: use that to accumulate micro-batches.  outs must be contiguous. */
+ * outs may be of the gradient's real type, or PSG_F64 to accumulate micro-batches: then the products of one
+ * sample (T > 1), or of at most 64 samples (T = 1), are summed in the gradient's type and these sums in double.  outs must be
+ * contiguous. */
 PSG_API psg_status psg_weighted_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                     const double *weights, psg_write write, const psg_tensor *outs);
 
@@ -103,7 +104,8 @@ typedef struct psg_clip_report {   /* none of this is private */
  * Euclidean norm: norm_upper is certified, and margin = 2 gamma_65 max_batch_size + 2^-22 covers the f32 rounding inside the
  * blocks of psg_weighted_sum, gamma_k = k u / (1 - k u), u = 2^-24 (f32) or 2^-53 (f64).  PSG_ERR_ARGUMENT when that
  * margin exceeds 1/2.
- * A sample whose gradient holds NaN or Inf is removed: the result is bit for bit that of the batch with its rows zero.
+ * A sample whose gradient holds NaN or Inf, or whose sums over positions leave the real type's range, is removed: the
+ * result is bit for bit that of the batch with its rows zero.
  * norms (or NULL): B upper norms; factors (or NULL): B factors c; report (or NULL). */
 PSG_API psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                    const psg_clip *clip, psg_write write, const psg_tensor *outs, double *norms,

@@ -70,8 +70,8 @@ int64_t psg_tensor_count(const psg_tensor *tensor) {
 }
 
 int psg_tensor_is_contiguous(const psg_tensor *tensor) {
-    if (psg_tensor_count(tensor) == 0) return 1;
-    int64_t step = 1;
+    int64_t count = psg_tensor_count(tensor), step = 1;
+    if (count <= 0) return count == 0;
     for (int d = tensor->rank - 1; d >= 0; d--) {
         if (tensor->shape[d] != 1 && tensor->stride[d] != step) return 0;
         step *= tensor->shape[d];

@@ -33,6 +33,8 @@ psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count,
 
 int64_t psg_gradient_numel(const psg_gradient *gradient) { return psg_shape_product(gradient->rank, gradient->shape); }
 
+static int64_t positions_of(const psg_tensor *x) { return x->rank == 3 ? x->shape[1] : 1; }
+
 static psg_operand_view view_of(const psg_tensor *x) {
     int last = x->rank - 1;
     return (psg_operand_view){ x->data, x->shape[last], x->stride[0], x->rank == 3 ? x->stride[1] : 0,
@@ -42,7 +44,7 @@ static psg_operand_view view_of(const psg_tensor *x) {
 psg_piece psg_piece_of(const psg_gradient *gradient, size_t block) {
     const psg_block *b = &gradient->blocks[block];
     psg_piece piece = { .form = b->form, .dtype = gradient->dtype, .batch = gradient->batch_size,
-                        .positions = b->backprop.rank == 3 ? b->backprop.shape[1] : 1, .g = view_of(&b->backprop),
+                        .positions = positions_of(&b->backprop), .g = view_of(&b->backprop),
                         .scale = b->scale, .offset = b->offset, .row_stride = b->row_stride };
     piece.a = b->form == PSG_FACTORED ? view_of(&b->activation) : (psg_operand_view){ .columns = 1 };
     return piece;
@@ -114,8 +116,7 @@ static psg_status check_block(const check *c, const psg_gradient *gradient, cons
     if (b->form != PSG_FACTORED) return fail_block(c, PSG_ERR_ARGUMENT, "form must be PSG_FACTORED or PSG_ROWS");
     status = check_operand(c, &b->activation, gradient, "activation");
     if (status) return status;
-    if (b->activation.rank != b->backprop.rank ||
-        (b->backprop.rank == 3 && b->activation.shape[1] != b->backprop.shape[1])) {
+    if (positions_of(&b->activation) != positions_of(&b->backprop)) {
         return fail_block(c, PSG_ERR_SHAPE, "backprop and activation must have the same positions (B, T)");
     }
     return check_place(c, b, p, b->activation.shape[b->activation.rank - 1], numel);
@@ -207,7 +208,7 @@ static psg_status check_tensor(const check *c, const char *argument, const psg_g
     if (t->dtype != gradient->dtype && !(allow_f64 && t->dtype == PSG_F64)) {
         return psg_fail(c->context, PSG_ERR_DTYPE, "%s: %s[%zu] is %s, must be %s%s", c->function, argument,
                         c->gradient, psg_dtype_name(t->dtype), psg_dtype_name(gradient->dtype),
-                        allow_f64 ? " or f64" : "");
+                        allow_f64 && gradient->dtype != PSG_F64 ? " or f64" : "");
     }
     if (!psg_tensor_is_contiguous(t)) {
         return psg_fail(c->context, PSG_ERR_SHAPE, "%s: %s[%zu] must be contiguous", c->function, argument,

@@ -82,9 +82,7 @@ double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *p, int64_
 
 /* ---- norms and rounding ---- */
 
-/* A norm raised by this covers underflow too: a product that falls below the smallest normal number is off by less than
- * 2^-149 (f32), 2^-1074 (f64), which u * tiny^2 exceeds for any sum of at most 2^32 of them. */
-static double tiny(psg_dtype dtype) { return dtype == PSG_F64 ? 0x1p-494 : 0x1p-46; }
+double psg_tiny_norm(psg_dtype dtype) { return dtype == PSG_F64 ? 0x1p-494 : 0x1p-46; }
 
 static double square_of_row(const psg_kernel_table *kernels, const psg_operand_view *x, psg_dtype dtype, int64_t n,
                             int64_t t) {
@@ -98,16 +96,11 @@ static double square_of_row(const psg_kernel_table *kernels, const psg_operand_v
     return sum;
 }
 
-double psg_norm_products(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, double one, double *norms) {
-    double sum = 0;
+double psg_norm_products(const psg_kernel_table *kernels, const psg_piece *p, int64_t n) {
+    double sum = 0, tiny = psg_tiny_norm(p->dtype);
     for (int64_t t = 0; t < p->positions; t++) {
-        double g = sqrt(square_of_row(kernels, &p->g, p->dtype, n, t)) + tiny(p->dtype);
-        double a2 = p->form == PSG_ROWS ? 1.0 : square_of_row(kernels, &p->a, p->dtype, n, t) + one;
-        double a = sqrt(a2) + tiny(p->dtype);
-        if (norms) {
-            norms[t] = g;
-            norms[p->positions + t] = a;
-        }
+        double g = sqrt(square_of_row(kernels, &p->g, p->dtype, n, t)) + tiny;
+        double a = p->form == PSG_ROWS ? 1 : sqrt(square_of_row(kernels, &p->a, p->dtype, n, t)) + tiny;
         sum += g * a;
     }
     return sum;

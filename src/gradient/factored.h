@@ -25,9 +25,12 @@ double psg_square_tiles(const psg_kernel_table *kernels, const psg_piece *piece,
 double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, const void *direction,
                      void *workspace);
 
-/* sum_t |g_t| |a_t| (with one added to |a_t|^2), each norm raised by psg_tiny: what rounding bounds multiply.
- * norms (or NULL): 2 T doubles receive the raised |g_t| and |a_t|. */
-double psg_norm_products(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, double one, double *norms);
+/* sum_t |g_t| |a_t| (rows: sum_t |g_t|), each norm raised by psg_tiny_norm: what rounding bounds multiply. */
+double psg_norm_products(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n);
+
+/* A norm raised by this covers underflow too: a product below the smallest normal number is off by less than 2^-149
+ * (f32), 2^-1074 (f64), which u * tiny^2 exceeds for any sum of at most 2^32 of them. */
+double psg_tiny_norm(psg_dtype dtype);
 
 /* gamma_k = k u / (1 - k u) for the real type: the relative rounding of a sum of k products in any order. */
 double psg_gamma(psg_dtype dtype, double k);

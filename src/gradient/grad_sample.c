@@ -104,19 +104,52 @@ static bool samples_are_contiguous(const psg_tensor *out) {
     return psg_tensor_is_contiguous(&sample);
 }
 
-static void materialise(job *j) {
-    int64_t batch = j->gradient->batch_size;
-    if (!batch || !j->numel) return;
-    psg_task task = run_direct;
-    if (samples_are_contiguous(&j->out)) {
-        cut(j);
-    } else {
-        int64_t tile = (int64_t)(PSG_TILE_BYTES / psg_dtype_size(j->out.dtype));
-        j->part = j->numel < tile ? j->numel : tile;
-        j->parts = (j->numel + j->part - 1) / j->part;
-        task = run_scattered;
+/* ---- vectors that are there already: one row a sample, scaled on the way ---- */
+
+static bool is_vectors(const job *j) {
+    if (j->gradient->block_count != 1 || j->squares) return false;
+    psg_piece piece = psg_piece_of(j->gradient, 0);
+    return piece.form == PSG_ROWS && piece.positions == 1 && psg_piece_is_whole(&piece, j->numel);
+}
+
+/* part: samples a task. */
+static void run_vectors(void *argument, size_t index, unsigned slot) {
+    (void)slot;
+    const job *j = argument;
+    psg_piece piece = psg_piece_of(j->gradient, 0);
+    int64_t first = (int64_t)index * j->part, last = first + j->part;
+    for (int64_t n = first; n < last && n < piece.batch; n++) {
+        kernels_of(j)->scale_row((size_t)j->numel, j->scale * piece.scale, psg_row(&piece.g, piece.dtype, n, 0),
+                                 piece.g.step, psg_tensor_offset(&j->out, n * j->out.stride[0]), j->accumulate);
     }
-    psg_parallel(j->context, (size_t)(batch * j->parts), task, j);
+}
+
+/* ---- the array ---- */
+
+static void in_place(job *j) {
+    const int64_t elements_a_task = 1 << 15;
+    size_t tasks;
+    if (is_vectors(j)) {
+        j->part = elements_a_task / j->numel + 1;
+        tasks = (size_t)((j->gradient->batch_size + j->part - 1) / j->part);
+    } else {
+        cut(j);
+        tasks = (size_t)(j->gradient->batch_size * j->parts);
+    }
+    psg_parallel(j->context, tasks, is_vectors(j) ? run_vectors : run_direct, j);
+}
+
+static void scattered(job *j) {
+    int64_t tile = (int64_t)(PSG_TILE_BYTES / psg_dtype_size(j->out.dtype));
+    j->part = j->numel < tile ? j->numel : tile;
+    j->parts = (j->numel + j->part - 1) / j->part;
+    psg_parallel(j->context, (size_t)(j->gradient->batch_size * j->parts), run_scattered, j);
+}
+
+static void materialise(job *j) {
+    if (!j->gradient->batch_size || !j->numel) return;
+    if (samples_are_contiguous(&j->out)) in_place(j);
+    else scattered(j);
 }
 
 static job job_for(psg_context *context, const psg_gradient *gradient, double scale, const psg_tensor *out) {

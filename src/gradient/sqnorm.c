@@ -94,7 +94,7 @@ static double summed_error(const job *j, int64_t n) {
     for (size_t k = 0; k < j->gradient->block_count; k++) {
         psg_piece p = psg_piece_of(j->gradient, k);
         positions += (double)p.positions;
-        lengths += fabs(p.scale) * psg_norm_products(j->kernels, &p, n, 0, NULL);
+        lengths += fabs(p.scale) * psg_norm_products(j->kernels, &p, n);
     }
     return psg_gamma(j->gradient->dtype, positions + 3) * lengths;
 }
@@ -147,13 +147,14 @@ static void gram_rows(const psg_piece *p, const psg_operand_view *x, int64_t n, 
 }
 
 /* G G^T whole where it fits into the panels' memory, else both by blocks of rows. */
-static void gram_sums(const job *j, int64_t n, const double *norms, double out[3], void *workspace) {
+static void gram_sums(const job *j, int64_t n, const psg_raise *raise, double out[4], void *workspace) {
     const psg_piece *p = &j->piece;
     const int64_t size = (int64_t)psg_dtype_size(p->dtype), t_count = p->positions;
     int64_t block = (int64_t)PSG_TILE_BYTES / (t_count * size);
     if (block > t_count) block = t_count;
     bool whole = t_count * t_count * size <= (int64_t)PSG_PRODUCT_WORKSPACE;
     void *u = workspace, *v = psg_tile_memory(workspace);
+    double *norms = psg_small_memory(workspace);
     if (whole) gram_rows(p, &p->g, n, 0, t_count, u);
     for (int64_t first = 0; first < t_count; first += block) {
         int64_t rows = t_count - first < block ? t_count - first : block;
@@ -161,7 +162,7 @@ static void gram_sums(const job *j, int64_t n, const double *norms, double out[3
         gram_rows(p, &p->a, n, first, rows, v);
         const void *u_rows = whole ? psg_elements(u, p->dtype, first * t_count) : u;
         j->kernels->gram_combine((size_t)first, (size_t)rows, u_rows, (size_t)t_count, v, (size_t)t_count, j->one,
-                                 norms, norms + t_count, out);
+                                 raise, norms, norms + t_count, out);
     }
 }
 
@@ -171,15 +172,16 @@ static bool may_overflow(const psg_piece *p, double lengths) {
     return lengths * fmax(1, fabs(p->scale)) > most / 2;
 }
 
-/* n^2 is off by at most E = gamma_p sum |V||g||g| + gamma_d sum |U||a||a| + gamma_p gamma_d (sum |g||a|)^2; one more
- * product is granted for the doubles. */
+/* n^2 is off by at most E = gamma_p sum |V||g||g| + gamma_d sum |U||a||a| + gamma_p gamma_d (sum |g||a|)^2, and by the sums
+ * in double, which are at most 2 T + 16 additions deep. */
 static estimate gram_estimate(job *j, int64_t n, void *workspace) {
     const psg_piece *p = &j->piece;
-    double *norms = psg_small_memory(workspace), out[3] = { 0, 0, 0 };
-    double lengths = psg_norm_products(j->kernels, p, n, 0, norms);
-    gram_sums(j, n, norms, out, workspace);
     double gp = psg_gamma(p->dtype, (double)p->g.columns + 1), gd = psg_gamma(p->dtype, (double)p->a.columns + 1);
-    double error = gp * out[1] + gd * out[2] + gp * gd * lengths * lengths;
+    double out[4] = { 0, 0, 0, 0 };
+    psg_raise raise = { 1 + gp, 1 + gd, psg_tiny_norm(p->dtype) };
+    gram_sums(j, n, &raise, out, workspace);
+    double lengths = out[3], deep = psg_gamma(PSG_F64, 2 * (double)p->positions + 16);
+    double error = gp * out[1] + gd * out[2] + (gp * gd + deep) * lengths * lengths;
     if (!(error <= loose * out[0]) || !isfinite(out[0]) || may_overflow(p, lengths)) {
         atomic_fetch_add(&j->fallbacks, 1);
         return with_partner(j, n, tiles_estimate(j, n, workspace), workspace);

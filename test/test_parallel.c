@@ -1,0 +1,199 @@
+/* The pool, a loop of the host's, OpenBLAS's thread count. */
+#include "support.h"
+
+#include <cblas.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/parallel.h"
+
+/* ---- the pool ---- */
+
+typedef struct visits {
+    atomic_int count[256];
+    atomic_int busy[64];
+    atomic_int wrong;
+    unsigned slots;
+} visits;
+
+static void visit(void *argument, size_t index, unsigned slot) {
+    visits *v = argument;
+    if (slot >= v->slots || atomic_exchange(&v->busy[slot], 1)) atomic_fetch_add(&v->wrong, 1);
+    atomic_fetch_add(&v->count[index], 1);
+    atomic_store(&v->busy[slot], 0);
+}
+
+static void check_visits(psg_context *context, size_t count) {
+    visits v = { .slots = psg_context_threads(context) };
+    psg_parallel(context, count, visit, &v);
+    assert_int_equal(v.wrong, 0);
+    for (size_t k = 0; k < 256; k++) assert_int_equal(v.count[k], k < count ? 1 : 0);
+}
+
+static void pool_runs_every_index_once(void **state) {
+    (void)state;
+    static const unsigned threads[] = { 1, 2, 3, 7, 16 };
+    test_random random = { 17 };
+    for (size_t k = 0; k < sizeof threads / sizeof threads[0]; k++) {
+        psg_context *context = test_context(threads[k], NULL);
+        for (int repeat = 0; repeat < 4000; repeat++) {
+            check_visits(context, (size_t)test_range(&random, 0, repeat % 10 ? 8 : 256));
+            if (repeat % 1000 == 999) usleep(3000);   /* let the workers fall asleep */
+        }
+        psg_context_destroy(context);
+    }
+}
+
+static void pools_come_and_go(void **state) {
+    (void)state;
+    for (int repeat = 0; repeat < 100; repeat++) {
+        psg_context *context = test_context((unsigned)(1 + repeat % 5), NULL);
+        if (repeat % 2) check_visits(context, 20);
+        psg_context_destroy(context);
+    }
+}
+
+typedef struct host_calls { size_t calls; unsigned slots; } host_calls;
+
+static void reverse_for(void *user, size_t count, unsigned slots, psg_task task, void *argument) {
+    host_calls *calls = user;
+    calls->calls++;
+    calls->slots = slots;
+    for (size_t k = count; k-- > 0;) task(argument, k, (unsigned)k % slots);
+}
+
+static void host_loop_replaces_the_pool(void **state) {
+    (void)state;
+    host_calls calls = { 0 };
+    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+    options.threads = 5;
+    options.parallel_for = reverse_for;
+    options.parallel_user = &calls;
+    for (int alone = 0; alone < 2; alone++) {
+        options.leave_openblas_alone = alone;
+        psg_context *context;
+        assert_int_equal(psg_context_create(&options, &context), PSG_OK);
+        assert_int_equal(psg_context_threads(context), 5);
+        for (size_t count = 0; count < 20; count++) check_visits(context, count);
+        assert_int_equal(calls.slots, 5);
+        assert_true(calls.calls >= 18);
+        calls = (host_calls){ 0 };
+        psg_context_destroy(context);
+    }
+}
+
+static void forked_child_still_computes(void **state) {
+    (void)state;
+    psg_context *context = test_context(3, NULL);
+    check_visits(context, 100);
+    for (int repeat = 0; repeat < 10; repeat++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (!child) {
+            alarm(10);
+            visits v = { .slots = 3 };
+            psg_parallel(context, 50, visit, &v);
+            int good = !v.wrong;
+            for (size_t k = 0; k < 50; k++) good &= v.count[k] == 1;
+            psg_context_destroy(context);
+            _exit(good ? 0 : 1);
+        }
+        int outcome;
+        assert_int_equal(waitpid(child, &outcome, 0), child);
+        assert_true(WIFEXITED(outcome) && WEXITSTATUS(outcome) == 0);
+    }
+    check_visits(context, 100);
+    psg_context_destroy(context);
+}
+
+/* ---- OpenBLAS's thread count ---- */
+
+typedef struct blas_seen { atomic_int single, other; } blas_seen;
+
+static void look_at_openblas(void *argument, size_t index, unsigned slot) {
+    (void)index;
+    (void)slot;
+    blas_seen *seen = argument;
+    atomic_fetch_add(openblas_get_num_threads() == 1 ? &seen->single : &seen->other, 1);
+}
+
+static void openblas_count_is_restored(void **state) {
+    (void)state;
+    int before = openblas_get_num_threads();
+    for (int host = 1; host <= 2; host++) {
+        openblas_set_num_threads(host);
+        host = openblas_get_num_threads();
+        psg_context *context = test_context(3, NULL);
+        assert_int_equal(openblas_get_num_threads(), host);
+        blas_seen seen = { 0 };
+        for (int repeat = 0; repeat < 50; repeat++) psg_parallel(context, 9, look_at_openblas, &seen);
+        assert_int_equal(seen.single, 450);
+        assert_int_equal(openblas_get_num_threads(), host);
+        psg_context_destroy(context);
+        assert_int_equal(openblas_get_num_threads(), host);
+    }
+    openblas_set_num_threads(before);
+}
+
+static void openblas_can_be_left_alone(void **state) {
+    (void)state;
+    int before = openblas_get_num_threads();
+    openblas_set_num_threads(2);
+    int host = openblas_get_num_threads();
+    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+    options.threads = 1;
+    options.leave_openblas_alone = 1;
+    psg_context *context;
+    assert_int_equal(psg_context_create(&options, &context), PSG_OK);
+    blas_seen seen = { 0 };
+    psg_parallel(context, 4, look_at_openblas, &seen);
+    assert_int_equal(seen.other, host == 1 ? 0 : 4);
+    psg_context_destroy(context);
+    openblas_set_num_threads(before);
+}
+
+static void *compute_in_own_context(void *argument) {
+    blas_seen *seen = argument;
+    psg_context *context = NULL;
+    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+    options.threads = 2;
+    if (psg_context_create(&options, &context)) return NULL;
+    for (int repeat = 0; repeat < 2000; repeat++) psg_parallel(context, 3, look_at_openblas, seen);
+    psg_context_destroy(context);
+    return seen;
+}
+
+static void contexts_in_two_threads_share_the_bracket(void **state) {
+    (void)state;
+    int before = openblas_get_num_threads();
+    openblas_set_num_threads(2);
+    int host = openblas_get_num_threads();
+    blas_seen seen = { 0 };
+    pthread_t thread[2];
+    for (int k = 0; k < 2; k++) assert_int_equal(pthread_create(&thread[k], NULL, compute_in_own_context, &seen), 0);
+    for (int k = 0; k < 2; k++) {
+        void *result;
+        pthread_join(thread[k], &result);
+        assert_non_null(result);
+    }
+    assert_int_equal(seen.other, 0);
+    assert_int_equal(seen.single, 12000);
+    assert_int_equal(openblas_get_num_threads(), host);
+    openblas_set_num_threads(before);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pool_runs_every_index_once),
+        cmocka_unit_test(pools_come_and_go),
+        cmocka_unit_test(host_loop_replaces_the_pool),
+        cmocka_unit_test(forked_child_still_computes),
+        cmocka_unit_test(openblas_count_is_restored),
+        cmocka_unit_test(openblas_can_be_left_alone),
+        cmocka_unit_test(contexts_in_two_threads_share_the_bracket),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
