@@ -9,6 +9,8 @@ KERNEL(void, outer, (size_t m, size_t n, double alpha, const void *g, const void
 /* ---- reduce.c ---- */
 /* sum_i x[i] y[i] in double. */
 KERNEL(double, dot, (size_t n, const void *x, const void *y))
+/* At least sum_i x[i]^2 and at most 2^-17 of it more (underflow apart: some n 2^-149 in f32): for bounds. */
+KERNEL(double, sum_squares_bound, (size_t n, const void *x))
 /* y[i] += w * x[i], y in double. */
 KERNEL(void, add_to_f64, (size_t n, double w, const void *x, double *y))
 /* y[i] += w * x[i]^2, y in double. */

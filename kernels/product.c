@@ -1,9 +1,9 @@
 /* Tiles of G^T A: packed panels, a register tile, and a finish on the registers.
  *
- * A tile is MR x NR; MR rows come from a panel of g (k x MR), NR columns from a panel of a (k x NR).  Both operands are
- * already "k-major", so packing copies short runs and transposes nothing; it turns strided rows, which meet in few cache
- * sets, into two streams.  The whole sum over k stays in registers, so the finish sees final values: squares and inner
- * products never touch memory.  Panels are padded with zeros; only finishes know about edges. */
+ * A tile is MR x NR; MR rows come from a panel of g (k x MR), NR columns from a panel of a (k x NR).  Both operands have k
+ * as their leading dimension already, so packing copies short runs and transposes nothing; it turns strided rows, which
+ * meet in few cache sets, into two streams.  The whole sum over k stays in registers, so the finish sees final values:
+ * squares and inner products never touch memory.  Panels are padded with zeros; only finishes know about edges. */
 #include "kernels.h"
 #include "vector.h"
 
@@ -14,12 +14,10 @@
 #define MR ((size_t)6)
 #endif
 #define NR (NV * LANES)
+#define STEP (MR / 3) /* the last panel's tiles have STEP, 2 STEP or MR rows */
 
 #define UNROLL _Pragma("GCC unroll 12")
-
-/* Panels of a share the workspace with one panel of g. */
-#define G_PANEL_BYTES (PSG_PRODUCT_MAX_K * MR * sizeof(real))
-#define A_PANEL_BYTES (PSG_PRODUCT_WORKSPACE - G_PANEL_BYTES)
+#define INLINE static inline __attribute__((always_inline))
 
 typedef struct tile {
     vec v[MR][NV];
@@ -49,9 +47,8 @@ static inline void adjust_run(real *run, size_t width, double weight, bool squar
 
 /* Columns [first, first + count) of rows [row, row + k) as a panel of the given width.  A row of weight 0 is not read.
  * weighted: the weights are multiplied in (one operand only). */
-static inline __attribute__((always_inline)) void pack_panel(const operand *x, size_t row, size_t k, size_t first,
-                                                             size_t count, size_t width, const double *row_weight,
-                                                             bool weighted, real *panel) {
+INLINE void pack_panel(const operand *x, size_t row, size_t k, size_t first, size_t count, size_t width,
+                       const double *row_weight, bool weighted, real *panel) {
     const real *from = x->data + (ptrdiff_t)row * x->stride + (ptrdiff_t)first * x->step;
     bool adjust = x->square || (weighted && row_weight);
     for (size_t t = 0; t < k; t++, from += x->stride, panel += width) {
@@ -74,47 +71,73 @@ static void pack_a(const psg_product *p, size_t row, size_t k, size_t first, siz
     }
 }
 
-static void pack_g(const psg_product *p, size_t row, size_t k, size_t first, real *panel) {
+static void pack_g(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
     operand g = { p->g, p->g_stride, p->g_step, p->square_rows };
-    pack_panel(&g, row, k, first, smaller(MR, p->m - first), MR, p->row_weight, true, panel);
+    for (size_t i = 0; i < count; i += MR, panels += k * MR) {
+        pack_panel(&g, row, k, first + i, smaller(MR, count - i), MR, p->row_weight, true, panels);
+    }
+}
+
+/* Memory for panels of k rows: g and a get columns that fit together.  What is stored is written in long runs, so the
+ * packed a should be wide; what is only added up is packed least when g takes all but one panel of a. */
+typedef struct panels {
+    real *g, *a;
+    size_t g_columns, a_columns;
+} panels;
+
+static size_t round_up(size_t count, size_t grain) { return (count + grain - 1) / grain * grain; }
+
+static panels divide(const psg_product *p, size_t k, bool stored, void *workspace) {
+    size_t bytes = p->workspace_bytes ? p->workspace_bytes : PSG_PRODUCT_WORKSPACE;
+    size_t columns = bytes / ((k ? k : 1) * sizeof(real)), m = round_up(p->m, MR), n = round_up(p->n, NR);
+    size_t a_columns = n;
+    if (m + n > columns) {
+        a_columns = stored ? (columns - MR) / 2 / NR * NR : NR;
+        if (a_columns < NR) a_columns = NR;
+        if (a_columns > n) a_columns = n;
+    }
+    size_t g_columns = (columns - a_columns) / MR * MR;
+    if (g_columns > m) g_columns = m;
+    real *g = workspace;
+    return (panels){ g, g + round_up(g_columns * k, 16), g_columns, a_columns };
 }
 
 /* ---- the register tile ---- */
 
-static inline __attribute__((always_inline)) tile sum_tile(size_t k, const real *g, const real *a) {
+/* rows is a constant: MR, 2 STEP or STEP. */
+INLINE tile sum_tile(size_t rows, size_t k, const real *g, const real *a) {
     tile c;
-    UNROLL for (size_t i = 0; i < MR; i++) {
+    UNROLL for (size_t i = 0; i < rows; i++) {
         UNROLL for (size_t j = 0; j < NV; j++) c.v[i][j] = vec_zero();
     }
     for (size_t t = 0; t < k; t++, g += MR, a += NR) {
         vec row[NV];
         UNROLL for (size_t j = 0; j < NV; j++) row[j] = *(const vec *)(const void *)(a + j * LANES);
-        UNROLL for (size_t i = 0; i < MR; i++) {
+        UNROLL for (size_t i = 0; i < rows; i++) {
             UNROLL for (size_t j = 0; j < NV; j++) c.v[i][j] += g[i] * row[j];
         }
     }
     return c;
 }
 
-static inline __attribute__((always_inline)) void scale_tile(tile *c, double alpha) {
+INLINE void scale_tile(size_t rows, tile *c, double alpha) {
     if (alpha == 1.0) return;
     real factor = (real)alpha;
-    UNROLL for (size_t i = 0; i < MR; i++) {
+    UNROLL for (size_t i = 0; i < rows; i++) {
         UNROLL for (size_t j = 0; j < NV; j++) c->v[i][j] *= factor;
     }
 }
 
-static void spill(const tile *c, real *buffer) {
-    for (size_t i = 0; i < MR; i++) {
-        for (size_t j = 0; j < NV; j++) vec_store(buffer + i * NR + j * LANES, c->v[i][j]);
+INLINE void spill(size_t rows, const tile *c, real *buffer) {
+    UNROLL for (size_t i = 0; i < rows; i++) {
+        UNROLL for (size_t j = 0; j < NV; j++) vec_store(buffer + i * NR + j * LANES, c->v[i][j]);
     }
 }
 
-/* ---- finishes of a full tile ---- */
+/* ---- finishes of a whole tile ---- */
 
-static inline __attribute__((always_inline)) void store_tile(const tile *c, real *out, ptrdiff_t stride,
-                                                             bool accumulate, bool stream) {
-    UNROLL for (size_t i = 0; i < MR; i++, out += stride) {
+INLINE void store_tile(size_t rows, const tile *c, real *out, ptrdiff_t stride, bool accumulate, bool stream) {
+    UNROLL for (size_t i = 0; i < rows; i++, out += stride) {
         UNROLL for (size_t j = 0; j < NV; j++) {
             real *to = out + j * LANES;
             if (stream) vec_stream(to, c->v[i][j]);
@@ -123,25 +146,25 @@ static inline __attribute__((always_inline)) void store_tile(const tile *c, real
     }
 }
 
-static inline __attribute__((always_inline)) wide square_tile(const tile *c) {
+INLINE wide square_tile(size_t rows, const tile *c) {
     wide even = wide_zero(), odd = wide_zero();
-    UNROLL for (size_t i = 0; i < MR; i++) {
+    UNROLL for (size_t i = 0; i < rows; i++) {
         even = wide_add_product(even, c->v[i][0], c->v[i][0]);
         odd = wide_add_product(odd, c->v[i][1], c->v[i][1]);
     }
     return (wide){ even.low + odd.low, even.high + odd.high };
 }
 
-static inline __attribute__((always_inline)) wide dot_tile(const tile *c, const real *other, ptrdiff_t stride) {
+INLINE wide dot_tile(size_t rows, const tile *c, const real *other, ptrdiff_t stride) {
     wide even = wide_zero(), odd = wide_zero();
-    UNROLL for (size_t i = 0; i < MR; i++, other += stride) {
+    UNROLL for (size_t i = 0; i < rows; i++, other += stride) {
         even = wide_add_product(even, c->v[i][0], vec_load(other));
         odd = wide_add_product(odd, c->v[i][1], vec_load(other + LANES));
     }
     return (wide){ even.low + odd.low, even.high + odd.high };
 }
 
-static inline __attribute__((always_inline)) void add_vec_f64(double *out, vec v, double weight, bool squares) {
+INLINE void add_vec_f64(double *out, vec v, double weight, bool squares) {
     wide w = widen(v);
     dvec_unaligned *to = (dvec_unaligned *)out;
     to[0] += weight * (squares ? w.low * w.low : w.low);
@@ -150,9 +173,8 @@ static inline __attribute__((always_inline)) void add_vec_f64(double *out, vec v
 #endif
 }
 
-static inline __attribute__((always_inline)) void add_tile_f64(const tile *c, double *out, ptrdiff_t stride,
-                                                               double weight, bool squares) {
-    UNROLL for (size_t i = 0; i < MR; i++, out += stride) {
+INLINE void add_tile_f64(size_t rows, const tile *c, double *out, ptrdiff_t stride, double weight, bool squares) {
+    UNROLL for (size_t i = 0; i < rows; i++, out += stride) {
         UNROLL for (size_t j = 0; j < NV; j++) add_vec_f64(out + j * LANES, c->v[i][j], weight, squares);
     }
 }
@@ -190,101 +212,128 @@ typedef struct sums {
     double edges;
 } sums;
 
-static void finish_edge(const psg_product *p, const tile *c, size_t m, size_t n, void *out, sums *squares) {
-    real buffer[MR * NR];
-    spill(c, buffer);
-    if (p->finish == PSG_FINISH_DOT) {
-        squares->edges += dot_edge(buffer, m, n, out, p->c_stride);
-        return;
-    }
-    if (p->finish != PSG_FINISH_STORE) squares->edges += dot_edge(buffer, m, n, buffer, (ptrdiff_t)NR);
-    if (p->finish != PSG_FINISH_SQUARE) store_edge(buffer, m, n, out, p->c_stride, p->accumulate);
+/* Where a tile lies: m x n of it in the output. */
+typedef struct place {
+    size_t m, n;
+    real *out;
+    bool stream;
+} place;
+
+static void finish_edge(const psg_product *p, const real *c, const place *at, sums *squares) {
+    if (p->finish == PSG_FINISH_DOT) squares->edges += dot_edge(c, at->m, at->n, at->out, p->c_stride);
+    else store_edge(c, at->m, at->n, at->out, p->c_stride, p->accumulate);
 }
 
-static inline __attribute__((always_inline)) void finish_full(const psg_product *p, const tile *c, real *out,
-                                                              bool stream, sums *squares) {
+INLINE void finish(const psg_product *p, size_t rows, const tile *c, const place *at, sums *squares) {
+    bool square = p->finish == PSG_FINISH_SQUARE || p->finish == PSG_FINISH_STORE_SQUARE;
+    bool whole = at->m == rows && at->n == NR;
     wide more = wide_zero();
-    if (p->finish == PSG_FINISH_DOT) more = dot_tile(c, out, p->c_stride);
-    else if (p->finish != PSG_FINISH_STORE) more = square_tile(c);
+    if (square) more = square_tile(rows, c);   /* padding is zero */
+    else if (p->finish == PSG_FINISH_DOT && whole) more = dot_tile(rows, c, at->out, p->c_stride);
     squares->tiles.low += more.low;
     squares->tiles.high += more.high;
-    if (p->finish == PSG_FINISH_STORE || p->finish == PSG_FINISH_STORE_SQUARE) {
-        store_tile(c, out, p->c_stride, p->accumulate, stream);
+    if (!whole && p->finish != PSG_FINISH_SQUARE) {
+        real buffer[MR * NR];
+        spill(rows, c, buffer);
+        finish_edge(p, buffer, at, squares);
+    } else if (p->finish == PSG_FINISH_STORE || p->finish == PSG_FINISH_STORE_SQUARE) {
+        store_tile(rows, c, at->out, p->c_stride, p->accumulate, at->stream);
     }
 }
 
-static void product_block(const psg_product *p, size_t first, size_t count, real *g_panel, real *a_panels,
+INLINE void whole_tile(const psg_product *p, size_t rows, const real *g, const real *a, const place *at,
+                       sums *squares) {
+    tile c = sum_tile(rows, p->k, g, a);
+    scale_tile(rows, &c, p->alpha);
+    finish(p, rows, &c, at, squares);
+}
+
+/* All tiles between packed columns [i0, i0 + m) of g and [j0, j0 + n) of a. */
+static void product_block(const psg_product *p, const panels *w, size_t i0, size_t m, size_t j0, size_t n,
                           sums *squares) {
-    pack_a(p, 0, p->k, first, count, a_panels);
-    bool stream = p->stream && !p->accumulate && stream_aligned((real *)p->c + first) &&
-                  (size_t)p->c_stride % LANES == 0;
-    for (size_t i = 0; i < p->m; i += MR) {
-        pack_g(p, 0, p->k, i, g_panel);
-        size_t m = smaller(MR, p->m - i);
-        for (size_t j = 0; j < count; j += NR) {
-            size_t n = smaller(NR, count - j);
-            real *out = (real *)p->c + (ptrdiff_t)i * p->c_stride + (ptrdiff_t)(first + j);
-            tile c = sum_tile(p->k, g_panel, a_panels + j * p->k);
-            scale_tile(&c, p->alpha);
-            if (m == MR && n == NR) finish_full(p, &c, out, stream, squares);
-            else finish_edge(p, &c, m, n, out, squares);
+    bool stream = p->stream && !p->accumulate && stream_aligned((real *)p->c + j0) && (size_t)p->c_stride % LANES == 0;
+    for (size_t i = 0; i < m; i += MR) {
+        const real *g = w->g + i * p->k;
+        size_t rows = smaller(MR, m - i);
+        for (size_t j = 0; j < n; j += NR) {
+            const real *a = w->a + j * p->k;
+            place at = { rows, smaller(NR, n - j),
+                         (real *)p->c + (ptrdiff_t)(i0 + i) * p->c_stride + (ptrdiff_t)(j0 + j), stream };
+            if (rows <= STEP) whole_tile(p, STEP, g, a, &at, squares);
+            else if (rows <= 2 * STEP) whole_tile(p, 2 * STEP, g, a, &at, squares);
+            else whole_tile(p, MR, g, a, &at, squares);
         }
     }
     if (stream) stream_fence();
 }
 
-static void product_whole(const psg_product *p, real *g_panel, real *a_panels) {
-    size_t panels = A_PANEL_BYTES / ((p->k ? p->k : 1) * NR * sizeof(real));
+static void product_whole(const psg_product *p, void *workspace) {
+    bool stored = p->finish == PSG_FINISH_STORE || p->finish == PSG_FINISH_STORE_SQUARE;
+    panels w = divide(p, p->k, stored, workspace);
     sums squares = { wide_zero(), 0 };
-    for (size_t j = 0; j < p->n; j += panels * NR) {
-        product_block(p, j, smaller(panels * NR, p->n - j), g_panel, a_panels, &squares);
+    for (size_t i = 0; i < p->m; i += w.g_columns) {
+        size_t m = smaller(w.g_columns, p->m - i);
+        pack_g(p, 0, p->k, i, m, w.g);
+        for (size_t j = 0; j < p->n; j += w.a_columns) {
+            size_t n = smaller(w.a_columns, p->n - j);
+            if (i == 0 || w.a_columns < p->n) pack_a(p, 0, p->k, j, n, w.a);
+            product_block(p, &w, i, m, j, n, &squares);
+        }
     }
     if (p->squares) *p->squares += wide_sum(squares.tiles) + squares.edges;
 }
 
 /* ---- products that add partial sums in double ---- */
 
-static void add_block(const psg_product *p, size_t row, size_t k, double weight, size_t first, size_t count,
-                      real *g_panel, real *a_panels) {
+INLINE void add_tile(const psg_product *p, size_t rows, size_t k, const real *g, const real *a, double weight, size_t m,
+                     size_t n, double *out) {
     bool squares = p->finish == PSG_FINISH_ADD_SQUARES_F64;
-    pack_a(p, row, k, first, count, a_panels);
-    for (size_t i = 0; i < p->m; i += MR) {
-        pack_g(p, row, k, i, g_panel);
-        size_t m = smaller(MR, p->m - i);
-        for (size_t j = 0; j < count; j += NR) {
-            size_t n = smaller(NR, count - j);
-            double *out = (double *)p->c + (ptrdiff_t)i * p->c_stride + (ptrdiff_t)(first + j);
-            tile c = sum_tile(k, g_panel, a_panels + j * k);
-            if (m == MR && n == NR) {
-                add_tile_f64(&c, out, p->c_stride, weight, squares);
-            } else {
-                real buffer[MR * NR];
-                spill(&c, buffer);
-                add_edge_f64(buffer, m, n, out, p->c_stride, weight, squares);
+    tile c = sum_tile(rows, k, g, a);
+    if (m == rows && n == NR) {
+        add_tile_f64(rows, &c, out, p->c_stride, weight, squares);
+    } else {
+        real buffer[MR * NR];
+        spill(rows, &c, buffer);
+        add_edge_f64(buffer, m, n, out, p->c_stride, weight, squares);
+    }
+}
+
+/* Rows [row, row + k): one partial sum of every tile. */
+static void add_block(const psg_product *p, const panels *w, size_t row, size_t k, double weight) {
+    for (size_t j = 0; j < p->n; j += w->a_columns) {
+        size_t count = smaller(w->a_columns, p->n - j);
+        pack_a(p, row, k, j, count, w->a);
+        for (size_t i = 0; i < p->m; i += MR) {
+            size_t m = smaller(MR, p->m - i);
+            pack_g(p, row, k, i, m, w->g);
+            for (size_t jj = 0; jj < count; jj += NR) {
+                size_t n = smaller(NR, count - jj);
+                const real *a = w->a + jj * k;
+                double *out = (double *)p->c + (ptrdiff_t)i * p->c_stride + (ptrdiff_t)(j + jj);
+                if (m <= STEP) add_tile(p, STEP, k, w->g, a, weight, m, n, out);
+                else if (m <= 2 * STEP) add_tile(p, 2 * STEP, k, w->g, a, weight, m, n, out);
+                else add_tile(p, MR, k, w->g, a, weight, m, n, out);
             }
         }
     }
 }
 
-static void product_flushed(const psg_product *p, real *g_panel, real *a_panels) {
-    size_t flush = p->flush ? p->flush : p->k;
-    size_t panels = A_PANEL_BYTES / ((flush ? flush : 1) * NR * sizeof(real));
+static void product_flushed(const psg_product *p, void *workspace) {
+    size_t flush = p->flush && p->flush < p->k ? p->flush : p->k;
     double alpha = p->finish == PSG_FINISH_ADD_SQUARES_F64 ? p->alpha * p->alpha : p->alpha;
-    for (size_t j = 0; j < p->n; j += panels * NR) {
-        size_t count = smaller(panels * NR, p->n - j);
-        for (size_t row = 0, block = 0; row < p->k; row += flush, block++) {
-            double weight = p->flush_weight ? p->flush_weight[block] : 1.0;
-            if (weight != 0) add_block(p, row, smaller(flush, p->k - row), alpha * weight, j, count, g_panel, a_panels);
-        }
+    panels w = divide(p, flush, true, workspace);
+    for (size_t row = 0, block = 0; row < p->k; row += flush, block++) {
+        double weight = p->flush_weight ? p->flush_weight[block] : 1.0;
+        if (weight != 0) add_block(p, &w, row, smaller(flush, p->k - row), alpha * weight);
     }
 }
 
 void PSG_KERNEL(product)(const psg_product *product, void *workspace) {
-    real *g_panel = workspace, *a_panels = (real *)((char *)workspace + G_PANEL_BYTES);
+    if (!product->m || !product->n) return;
     if (product->finish == PSG_FINISH_ADD_F64 || product->finish == PSG_FINISH_ADD_SQUARES_F64) {
-        product_flushed(product, g_panel, a_panels);
+        product_flushed(product, workspace);
     } else {
-        product_whole(product, g_panel, a_panels);
+        product_whole(product, workspace);
     }
 }
 

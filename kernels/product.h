@@ -43,9 +43,10 @@ typedef struct psg_product {
     const double *flush_weight; /* one weight a flushed block, or NULL */
     bool square_rows;         /* rows of g and a are squared while packing */
     double *squares;          /* where SQUARE and DOT add */
+    size_t workspace_bytes;   /* of the workspace given; 0: PSG_PRODUCT_WORKSPACE, the least it may be */
 } psg_product;
 
-/* Bytes of workspace the kernel needs, 64-byte aligned. */
+/* Bytes of workspace the kernel needs, 64-byte aligned; with more, sums over many rows are packed less often. */
 #define PSG_PRODUCT_WORKSPACE ((size_t)1 << 20)
 
 /* The longest sum over k (the longest flushed block) of one call: packed panels of that length fit the workspace. */

@@ -61,6 +61,7 @@ double psg_square_tiles(const psg_kernel_table *kernels, const psg_piece *p, int
     psg_product product = product_of(p, n, &all, 0, p->positions);
     product.finish = PSG_FINISH_SQUARE;
     product.squares = &square;
+    product.workspace_bytes = PSG_WORKSPACE_BYTES;
     kernels->product(&product, workspace);
     return square * p->scale * p->scale;
 }
@@ -75,6 +76,7 @@ double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *p, int64_
         product.c = (void *)(uintptr_t)psg_elements(direction, p->dtype, p->offset);
         product.c_stride = p->row_stride;
         product.squares = &dot;
+        product.workspace_bytes = PSG_WORKSPACE_BYTES;
         kernels->product(&product, workspace);
     }
     return dot * p->scale;
@@ -84,24 +86,37 @@ double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *p, int64_
 
 double psg_tiny_norm(psg_dtype dtype) { return dtype == PSG_F64 ? 0x1p-494 : 0x1p-46; }
 
-static double square_of_row(const psg_kernel_table *kernels, const psg_operand_view *x, psg_dtype dtype, int64_t n,
-                            int64_t t) {
+/* At least the squared norm of row t of sample n. */
+static double row_bound(const psg_kernel_table *kernels, const psg_operand_view *x, psg_dtype dtype, int64_t n, int64_t t) {
     const void *row = psg_row(x, dtype, n, t);
-    if (x->step == 1) return kernels->dot((size_t)x->columns, row, row);
+    if (x->step == 1) return kernels->sum_squares_bound((size_t)x->columns, row);
     double sum = 0;
-    for (int64_t j = 0; j < x->columns; j++) {
-        const void *element = psg_elements(row, dtype, j * x->step);
-        sum += kernels->dot(1, element, element);
+    for (int64_t i = 0; i < x->columns; i++) {
+        sum += kernels->sum_squares_bound(1, psg_elements(row, dtype, i * x->step));
     }
     return sum;
+}
+
+static double rows_bound(const psg_kernel_table *kernels, const psg_operand_view *x, const psg_piece *p, int64_t n) {
+    if (x->step == 1 && x->position == x->columns) {
+        return kernels->sum_squares_bound((size_t)(p->positions * x->columns), psg_row(x, p->dtype, n, 0));
+    }
+    double sum = 0;
+    for (int64_t t = 0; t < p->positions; t++) sum += row_bound(kernels, x, p->dtype, n, t);
+    return sum;
+}
+
+double psg_norm_product_bound(const psg_kernel_table *kernels, const psg_piece *p, int64_t n) {
+    double root = sqrt((double)p->positions), tiny = root * psg_tiny_norm(p->dtype);
+    double g = sqrt(rows_bound(kernels, &p->g, p, n)) + tiny;
+    return p->form == PSG_ROWS ? g * root : g * (sqrt(rows_bound(kernels, &p->a, p, n)) + tiny);
 }
 
 double psg_norm_products(const psg_kernel_table *kernels, const psg_piece *p, int64_t n) {
     double sum = 0, tiny = psg_tiny_norm(p->dtype);
     for (int64_t t = 0; t < p->positions; t++) {
-        double g = sqrt(square_of_row(kernels, &p->g, p->dtype, n, t)) + tiny;
-        double a = p->form == PSG_ROWS ? 1 : sqrt(square_of_row(kernels, &p->a, p->dtype, n, t)) + tiny;
-        sum += g * a;
+        double g = sqrt(row_bound(kernels, &p->g, p->dtype, n, t)) + tiny;
+        sum += p->form == PSG_ROWS ? g : g * (sqrt(row_bound(kernels, &p->a, p->dtype, n, t)) + tiny);
     }
     return sum;
 }

@@ -18,14 +18,17 @@ double psg_store_rectangle_square(const psg_kernel_table *kernels, const psg_pie
                                   const psg_rectangle *at, double scale, void *out, int64_t out_stride, bool stream,
                                   void *workspace);
 
-/* Sum of squares of scale * the whole gradient of sample n, tile by tile; nothing is kept.  T <= PSG_PRODUCT_MAX_K. */
+/* Sum of squares of scale * the whole gradient of sample n, tile by tile; nothing is kept.  T <= PSG_PRODUCT_MAX_K.
+ * This and the next use a worker's whole workspace. */
 double psg_square_tiles(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, void *workspace);
 
 /* <scale * gradient of sample n, direction>, direction in the parameter's layout. */
 double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, const void *direction,
                      void *workspace);
 
-/* sum_t |g_t| |a_t| (rows: sum_t |g_t|), each norm raised by psg_tiny_norm: what rounding bounds multiply. */
+/* Bounds on sum_t |g_t| |a_t| (rows: sum_t |g_t|), what rounding multiplies; norms are raised by psg_tiny_norm.
+ * The first is |G| |A| in Frobenius norms (Cauchy and Schwarz): cheap, and equal when all positions are alike. */
+double psg_norm_product_bound(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n);
 double psg_norm_products(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n);
 
 /* A norm raised by this covers underflow too: a product below the smallest normal number is off by less than 2^-149

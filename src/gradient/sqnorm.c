@@ -18,7 +18,7 @@
 /* Sums of doubles: 2^-40 covers sums of up to 2^12 terms' rounding growth, in blocks, of any route. */
 static const double double_slack = 0x1p-40;
 
-/* A Gram product is trusted while its error is at most this share of its value. */
+/* A quick bound is taken while it is at most this share of the value. */
 static const double loose = 0.02;
 
 typedef struct job {
@@ -88,15 +88,21 @@ static estimate identity_estimate(const job *j, int64_t n) {
 
 /* ---- tiles ---- */
 
-/* Rounding of a gradient that is summed in the real type: gamma_K sum |g_t||a_t|, K the products in one sum. */
-static double summed_error(const job *j, int64_t n) {
+/* gamma_K sum |scale| sum_t |g_t||a_t| over the blocks, K the products in one sum. */
+static double gradient_error(const job *j, int64_t n, bool quick) {
     double positions = 0, lengths = 0;
     for (size_t k = 0; k < j->gradient->block_count; k++) {
         psg_piece p = psg_piece_of(j->gradient, k);
         positions += (double)p.positions;
-        lengths += fabs(p.scale) * psg_norm_products(j->kernels, &p, n);
+        lengths += fabs(p.scale) * (quick ? psg_norm_product_bound : psg_norm_products)(j->kernels, &p, n);
     }
     return psg_gamma(j->gradient->dtype, positions + 3) * lengths;
+}
+
+/* Rounding of a gradient that is summed in the real type: the quick bound where it is tight against the norm. */
+static double summed_error(const job *j, int64_t n, double square) {
+    double quick = gradient_error(j, n, true);
+    return quick * quick <= loose * loose * square ? quick : gradient_error(j, n, false);
 }
 
 static double square_of_ranges(const job *j, int64_t n, void *workspace) {
@@ -117,7 +123,7 @@ static estimate tiles_estimate(const job *j, int64_t n, void *workspace) {
     bool fused = j->gradient->block_count == 1 && j->piece.form == PSG_FACTORED &&
                  j->piece.positions <= (int64_t)PSG_PRODUCT_MAX_K;
     double square = fused ? psg_square_tiles(j->kernels, &j->piece, n, workspace) : square_of_ranges(j, n, workspace);
-    return (estimate){ square, summed_error(j, n) };
+    return (estimate){ square, summed_error(j, n, square) };
 }
 
 /* The bias partner of a weight that went by tiles. */
@@ -239,8 +245,9 @@ void psg_add_sqnorm(psg_context *context, const psg_gradient *const *gradients, 
 static void run_kept(void *argument, size_t n, unsigned slot) {
     (void)slot;
     job *j = argument;
-    estimate e = { 0, summed_error(j, (int64_t)n) };
+    estimate e = { 0, 0 };
     for (size_t k = 0; k < j->parts; k++) e.square += j->squares[n * j->parts + k];
+    e.error = summed_error(j, (int64_t)n, e.square);
     j->sqnorm[n] += e.square;
     j->upper[n] += upper_of(e);
 }
