@@ -20,6 +20,9 @@ typedef struct psg_raise {
     double g, a, tiny;
 } psg_raise;
 
+/* The most rows of one add_rows_to_f64. */
+#define PSG_ROWS_AT_ONCE 8
+
 typedef struct psg_kernel_table {
     const char *isa;
 #define KERNEL(type, name, arguments) type(*name) arguments;

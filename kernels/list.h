@@ -13,6 +13,8 @@ KERNEL(double, dot, (size_t n, const void *x, const void *y))
 KERNEL(double, sum_squares_bound, (size_t n, const void *x))
 /* y[i] += w * x[i], y in double. */
 KERNEL(void, add_to_f64, (size_t n, double w, const void *x, double *y))
+/* y[i] += sum_r w[r] * x[r][i] over at most PSG_ROWS_AT_ONCE rows, y in double. */
+KERNEL(void, add_rows_to_f64, (size_t rows, size_t n, const double *w, const void *const *x, double *y))
 /* y[i] += w * x[i]^2, y in double. */
 KERNEL(void, add_squares_to_f64, (size_t n, double w, const void *x, double *y))
 /* out[i] (+)= scale * x[i], x in double. */

@@ -31,7 +31,7 @@ typedef struct operand {
     bool square;
 } operand;
 
-static inline void pack_run(const real *from, ptrdiff_t step, real *to, size_t count, size_t width) {
+INLINE void pack_run(const real *from, ptrdiff_t step, real *to, size_t count, size_t width) {
     if (step == 1 && count == width) {
         memcpy(to, from, width * sizeof(real));
         return;
@@ -45,20 +45,33 @@ static inline void adjust_run(real *run, size_t width, double weight, bool squar
     for (size_t i = 0; i < width; i++) run[i] = (real)((double)(square ? run[i] * run[i] : run[i]) * weight);
 }
 
-/* Columns [first, first + count) of rows [row, row + k) as a panel of the given width.  A row of weight 0 is not read.
- * weighted: the weights are multiplied in (one operand only). */
-INLINE void pack_panel(const operand *x, size_t row, size_t k, size_t first, size_t count, size_t width,
-                       const double *row_weight, bool weighted, real *panel) {
-    const real *from = x->data + (ptrdiff_t)row * x->stride + (ptrdiff_t)first * x->step;
-    bool adjust = x->square || (weighted && row_weight);
+/* Rows with weights, or squared.  A row of weight 0 is not read. */
+INLINE void pack_adjusted(const operand *x, const real *from, size_t k, size_t count, size_t width,
+                          const double *row_weight, bool weighted, real *panel) {
     for (size_t t = 0; t < k; t++, from += x->stride, panel += width) {
-        double weight = row_weight ? row_weight[row + t] : 1.0;
+        double weight = row_weight ? row_weight[t] : 1.0;
         if (weight == 0) {
             memset(panel, 0, width * sizeof(real));
             continue;
         }
         pack_run(from, x->step, panel, count, width);
-        if (adjust) adjust_run(panel, width, weighted ? weight : 1.0, x->square);
+        if (x->square || weighted) adjust_run(panel, width, weighted ? weight : 1.0, x->square);
+    }
+}
+
+/* Columns [first, first + count) of rows [row, row + k) as a panel of the given width (a constant).  weighted: the weights
+ * are multiplied in (one operand only). */
+INLINE void pack_panel(const operand *x, size_t row, size_t k, size_t first, size_t count, size_t width,
+                       const double *row_weight, bool weighted, real *panel) {
+    const real *from = x->data + (ptrdiff_t)row * x->stride + (ptrdiff_t)first * x->step;
+    if (row_weight || x->square) {
+        pack_adjusted(x, from, k, count, width, row_weight ? row_weight + row : NULL, weighted && row_weight, panel);
+    } else if (x->step == 1 && count == width) {
+        for (size_t t = 0; t < k; t++, from += x->stride, panel += width) memcpy(panel, from, width * sizeof(real));
+    } else {
+        for (size_t t = 0; t < k; t++, from += x->stride, panel += width) {
+            pack_run(from, x->step, panel, count, width);
+        }
     }
 }
 

@@ -41,6 +41,30 @@ void PSG_KERNEL(add_to_f64)(size_t n, double w, const void *x_, double *y) {
     for (size_t i = 0; i < n; i++) y[i] += w * (double)x[i];
 }
 
+/* Several rows a pass: y is read and written once for all of them. */
+void PSG_KERNEL(add_rows_to_f64)(size_t rows, size_t n, const double *w, const void *const *x, double *y) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        dvec_unaligned *to = (dvec_unaligned *)(y + i);
+        wide sum = { to[0], { 0 } };
+#if !PSG_REAL_IS_F64
+        sum.high = to[1];
+#endif
+        for (size_t r = 0; r < rows; r++) {
+            wide v = widen(vec_load((const real *)x[r] + i));
+            sum.low += w[r] * v.low;
+            sum.high += w[r] * v.high;
+        }
+        to[0] = sum.low;
+#if !PSG_REAL_IS_F64
+        to[1] = sum.high;
+#endif
+    }
+    for (; i < n; i++) {
+        for (size_t r = 0; r < rows; r++) y[i] += w[r] * (double)((const real *)x[r])[i];
+    }
+}
+
 void PSG_KERNEL(add_squares_to_f64)(size_t n, double w, const void *x_, double *y) {
     const real *x = x_;
     for (size_t i = 0; i < n; i++) y[i] += w * ((double)x[i] * (double)x[i]);

@@ -164,48 +164,61 @@ static const void *row_part(const psg_piece *p, int64_t n, int64_t t, int64_t fi
     return psg_elements(psg_row(&p->g, p->dtype, n, t), p->dtype, first * p->g.step);
 }
 
-/* One weighted row, T = 1. */
-static void add_row(const job *j, int64_t n, int64_t first, int64_t count, double *sums) {
+static double weight_of(const job *j, int64_t n) { return j->weights ? j->weights[n] : 1.0; }
+
+/* Unit steps: several rows are added a pass.  Those of weight 0 are not read. */
+static void add_adjacent_rows(const job *j, int64_t first, int64_t count, double *sums) {
     const psg_piece *p = &j->piece;
-    double weight = (j->weights ? j->weights[n] : 1.0) * (j->squares ? p->scale * p->scale : p->scale);
+    const void *row[PSG_ROWS_AT_ONCE];
+    double weight[PSG_ROWS_AT_ONCE];
+    size_t held = 0;
+    for (int64_t n = 0; n < p->batch; n++) {
+        if (weight_of(j, n) == 0) continue;
+        for (int64_t t = 0; t < p->positions; t++) {
+            row[held] = row_part(p, n, t, first);
+            weight[held++] = weight_of(j, n) * p->scale;
+            if (held < PSG_ROWS_AT_ONCE) continue;
+            j->kernels->add_rows_to_f64(held, (size_t)count, weight, row, sums);
+            held = 0;
+        }
+    }
+    j->kernels->add_rows_to_f64(held, (size_t)count, weight, row, sums);
+}
+
+/* positions = the row of one sample, summed over its positions. */
+static void sum_positions(const job *j, int64_t n, int64_t first, int64_t count, double *positions) {
+    const psg_piece *p = &j->piece;
+    memset(positions, 0, (size_t)count * sizeof(double));
     for (int64_t t = 0; t < p->positions; t++) {
-        const void *row = row_part(p, n, t, first);
-        if (p->g.step == 1 && !j->squares) {
-            j->kernels->add_to_f64((size_t)count, weight, row, sums);
-        } else if (p->g.step == 1) {
-            j->kernels->add_squares_to_f64((size_t)count, weight, row, sums);
-        } else {
-            for (int64_t i = 0; i < count; i++) {
-                const void *element = psg_elements(row, p->dtype, i * p->g.step);
-                (j->squares ? j->kernels->add_squares_to_f64 : j->kernels->add_to_f64)(1, weight, element, sums + i);
-            }
+        if (p->g.step == 1) {
+            j->kernels->add_to_f64((size_t)count, p->scale, row_part(p, n, t, first), positions);
+            continue;
+        }
+        for (int64_t i = 0; i < count; i++) {
+            j->kernels->add_to_f64(1, p->scale, row_part(p, n, t, first + i), positions + i);
         }
     }
 }
 
-/* (sum over positions)^2 needs that sum first, in double. */
-static void add_squared_sum(const job *j, int64_t n, int64_t first, int64_t count, double *sums, double *positions) {
-    const psg_piece *p = &j->piece;
-    job plain = *j;
-    plain.squares = false;
-    plain.weights = NULL;
-    memset(positions, 0, (size_t)count * sizeof(double));
-    plain.piece.scale = 1.0;
-    add_row(&plain, n, first, count, positions);
-    for (int64_t i = 0; i < count; i++) sums[i] += p->scale * p->scale * positions[i] * positions[i];
+/* Any steps, and squares, which need the sum over positions first. */
+static void add_single_rows(const job *j, int64_t first, int64_t count, double *sums, double *positions) {
+    for (int64_t n = 0; n < j->piece.batch; n++) {
+        double weight = weight_of(j, n);
+        if (weight == 0) continue;
+        sum_positions(j, n, first, count, positions);
+        for (int64_t i = 0; i < count; i++) {
+            sums[i] += weight * (j->squares ? positions[i] * positions[i] : positions[i]);
+        }
+    }
 }
 
 static void run_columns(void *argument, size_t index, unsigned slot) {
     const job *j = argument;
-    const psg_piece *p = &j->piece;
     void *workspace = j->context->workspace[slot];
-    int64_t first = (int64_t)index * j->columns, count = smaller(j->columns, p->g.columns - first);
-    target t = open_target(j, p->offset + first, 1, count, 0, workspace);
-    for (int64_t n = 0; n < p->batch; n++) {
-        if (j->weights && j->weights[n] == 0) continue;
-        if (j->squares && p->positions > 1) add_squared_sum(j, n, first, count, t.sums, psg_small_memory(workspace));
-        else add_row(j, n, first, count, t.sums);
-    }
+    int64_t first = (int64_t)index * j->columns, count = smaller(j->columns, j->piece.g.columns - first);
+    target t = open_target(j, j->piece.offset + first, 1, count, 0, workspace);
+    if (j->piece.g.step == 1 && !j->squares) add_adjacent_rows(j, first, count, t.sums);
+    else add_single_rows(j, first, count, t.sums, psg_small_memory(workspace));
     close_target(j, &t, 0);
 }
 
