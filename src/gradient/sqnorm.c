@@ -47,23 +47,31 @@ static double upper_of(estimate e) {
 
 /* ---- rows: sums over positions in double ---- */
 
+/* Of the columns [first, first + count); adds the lengths of the summed rows to *lengths. */
+static double square_of_sum(const job *j, int64_t n, int64_t first, int64_t count, double *sums, double *lengths) {
+    const psg_piece *p = &j->piece;
+    memset(sums, 0, (size_t)count * sizeof *sums);
+    for (int64_t t = 0; t < p->positions; t++) {
+        const void *row = psg_elements(psg_row(&p->g, p->dtype, n, t), p->dtype, first);
+        j->kernels->add_to_f64((size_t)count, 1.0, row, sums);
+        *lengths += sqrt(j->kernels->sum_squares_bound((size_t)count, row));
+    }
+    return j->context->kernels[PSG_F64]->dot((size_t)count, sums, sums);
+}
+
 static estimate rows_estimate(const job *j, int64_t n, void *workspace) {
     const psg_piece *p = &j->piece;
-    double *sums = psg_small_memory(workspace);
     const int64_t room = (int64_t)(PSG_SMALL_BYTES / sizeof(double));
-    double square = 0, lengths = 0;
+    double square = 0, lengths = 0, scale = fabs(p->scale);
+    if (p->positions == 1) {
+        const void *row = psg_row(&p->g, p->dtype, n, 0);
+        return (estimate){ j->kernels->dot((size_t)p->g.columns, row, row) * scale * scale, 0 };
+    }
     for (int64_t first = 0; first < p->g.columns; first += room) {
         int64_t count = p->g.columns - first < room ? p->g.columns - first : room;
-        for (int64_t i = 0; i < count; i++) sums[i] = 0;
-        for (int64_t t = 0; t < p->positions; t++) {
-            const void *row = psg_elements(psg_row(&p->g, p->dtype, n, t), p->dtype, first);
-            j->kernels->add_to_f64((size_t)count, 1.0, row, sums);
-            lengths += sqrt(j->kernels->dot((size_t)count, row, row));
-        }
-        for (int64_t i = 0; i < count; i++) square += sums[i] * sums[i];
+        square += square_of_sum(j, n, first, count, psg_small_memory(workspace), &lengths);
     }
-    double error = p->positions > 1 ? psg_gamma(PSG_F64, (double)p->positions) * lengths : 0;
-    return (estimate){ square * p->scale * p->scale, error * fabs(p->scale) };
+    return (estimate){ square * scale * scale, psg_gamma(PSG_F64, (double)p->positions) * lengths * scale };
 }
 
 /* ---- T = 1: |g a^T|^2 = |g|^2 |a|^2; with the bias |g|^2 (|a|^2 + 1) ---- */
@@ -129,7 +137,7 @@ static estimate tiles_estimate(const job *j, int64_t n, void *workspace) {
 /* The bias partner of a weight that went by tiles. */
 static estimate with_partner(const job *j, int64_t n, estimate weight, void *workspace) {
     if (j->one == 0) return weight;
-    job bias = { .kernels = j->kernels, .piece = j->piece };
+    job bias = { .context = j->context, .kernels = j->kernels, .piece = j->piece };
     estimate b = rows_estimate(&bias, n, workspace);
     return (estimate){ weight.square + b.square, hypot(weight.error, b.error) };
 }

@@ -28,30 +28,18 @@ typedef struct job {
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t parts_of(int64_t count, int64_t part) { return (count + part - 1) / part; }
 
-/* ---- where a task adds in double: the output itself, or a tile that is converted at the end ---- */
+/* ---- where a task adds in double: a tile of its own, which goes to the output once ----
+ * Output lines that were in the other worker's cache the step before would cost more than this pass. */
 
-typedef struct target {
-    double *sums;
-    int64_t stride;
-    int64_t first, rows, columns;   /* the rectangle in the output, in elements */
-} target;
-
-static target open_target(const job *j, int64_t first, int64_t rows, int64_t columns, int64_t out_stride, void *workspace) {
-    target t = { .first = first, .rows = rows, .columns = columns };
-    bool direct = j->out.dtype == PSG_F64;
-    t.sums = direct ? (double *)j->out.data + first : psg_tile_memory(workspace);
-    t.stride = direct ? out_stride : columns;
-    if (!direct || !j->accumulate) {
-        for (int64_t i = 0; i < rows; i++) memset(t.sums + i * t.stride, 0, (size_t)columns * sizeof(double));
-    }
-    return t;
+static double *open_tile(int64_t rows, int64_t columns, void *workspace) {
+    return memset(psg_tile_memory(workspace), 0, (size_t)(rows * columns) * sizeof(double));
 }
 
-static void close_target(const job *j, const target *t, int64_t out_stride) {
-    if (j->out.dtype == PSG_F64) return;
-    for (int64_t i = 0; i < t->rows; i++) {
-        void *row = psg_elements_mutable(j->out.data, j->out.dtype, t->first + i * out_stride);
-        j->kernels->from_f64((size_t)t->columns, 1.0, t->sums + i * t->stride, row, j->accumulate);
+/* Element `first` of the output is the tile's first. */
+static void close_tile(const job *j, const double *tile, int64_t first, int64_t rows, int64_t columns, int64_t stride) {
+    for (int64_t i = 0; i < rows; i++) {
+        void *row = psg_elements_mutable(j->out.data, j->out.dtype, first + i * stride);
+        j->context->kernels[j->out.dtype]->from_f64((size_t)columns, 1.0, tile + i * columns, row, j->accumulate);
     }
 }
 
@@ -93,7 +81,7 @@ static void add_stacked(const job *j, psg_product product, ptrdiff_t g_stride, p
 }
 
 /* Anything else: a call a sample; sums over more positions than a panel holds are flushed within the sample. */
-static void add_by_samples(const job *j, int64_t i, int64_t rows, int64_t c, int64_t columns, const target *t,
+static void add_by_samples(const job *j, int64_t i, int64_t rows, int64_t c, int64_t columns, double *tile,
                            void *workspace) {
     for (int64_t n = 0; n < j->piece.batch; n++) {
         double weight = j->weights ? j->weights[n] : 1.0;
@@ -104,8 +92,8 @@ static void add_by_samples(const job *j, int64_t i, int64_t rows, int64_t c, int
         product.a_stride = j->piece.a.position;
         product.flush = PSG_PRODUCT_MAX_K;
         product.alpha *= weight;
-        product.c = t->sums;
-        product.c_stride = t->stride;
+        product.c = tile;
+        product.c_stride = columns;
         j->kernels->product(&product, workspace);
     }
 }
@@ -116,18 +104,18 @@ static void run_rectangle(void *argument, size_t index, unsigned slot) {
     int64_t i = (int64_t)index / j->across * j->rows, c = (int64_t)index % j->across * j->columns;
     int64_t rows = smaller(j->rows, p->g.columns - i), columns = smaller(j->columns, p->a.columns - c);
     void *workspace = j->context->workspace[slot];
-    target t = open_target(j, p->offset + i * p->row_stride + c, rows, columns, p->row_stride, workspace);
+    double *tile = open_tile(rows, columns, workspace);
     psg_product product = product_of(j, 0, i, rows, c, columns);
-    product.c = t.sums;
-    product.c_stride = t.stride;
+    product.c = tile;
+    product.c_stride = columns;
     ptrdiff_t g_stride, a_stride;
     bool stacked = psg_operand_is_stacked(&p->g, p->batch, p->positions, &g_stride) &&
                    psg_operand_is_stacked(&p->a, p->batch, p->positions, &a_stride) &&
                    p->positions <= (int64_t)PSG_PRODUCT_MAX_K;
     if (p->positions == 1) add_single_positions(j, product, workspace);
     else if (stacked) add_stacked(j, product, g_stride, a_stride, workspace);
-    else add_by_samples(j, i, rows, c, columns, &t, workspace);
-    close_target(j, &t, p->row_stride);
+    else add_by_samples(j, i, rows, c, columns, tile, workspace);
+    close_tile(j, tile, p->offset + i * p->row_stride + c, rows, columns, p->row_stride);
 }
 
 /* Rectangles whose doubles (384 KiB) stay in the second cache level and whose packed operands are used often enough to
@@ -216,14 +204,15 @@ static void run_columns(void *argument, size_t index, unsigned slot) {
     const job *j = argument;
     void *workspace = j->context->workspace[slot];
     int64_t first = (int64_t)index * j->columns, count = smaller(j->columns, j->piece.g.columns - first);
-    target t = open_target(j, j->piece.offset + first, 1, count, 0, workspace);
-    if (j->piece.g.step == 1 && !j->squares) add_adjacent_rows(j, first, count, t.sums);
-    else add_single_rows(j, first, count, t.sums, psg_small_memory(workspace));
-    close_target(j, &t, 0);
+    double *tile = open_tile(1, count, workspace);
+    if (j->piece.g.step == 1 && !j->squares) add_adjacent_rows(j, first, count, tile);
+    else add_single_rows(j, first, count, tile, psg_small_memory(workspace));
+    close_tile(j, tile, j->piece.offset + first, 1, count, 0);
 }
 
 static void add_rows(job *j) {
-    j->columns = psg_even_part(j->piece.g.columns, 2048, 16);
+    int64_t eighth = j->piece.g.columns / 8;
+    j->columns = psg_even_part(j->piece.g.columns, eighth < 128 ? 128 : smaller(eighth, 2048), 16);
     psg_parallel(j->context, (size_t)parts_of(j->piece.g.columns, j->columns), run_columns, j);
 }
 
