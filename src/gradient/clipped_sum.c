@@ -77,7 +77,7 @@ static void compute_norms(clip_job *j, int64_t *fallbacks) {
 /* What the sum's own rounding may add, for the type and the largest batch. */
 static double margin_of(const clip_job *j) {
     int64_t batch = j->clip.max_batch_size ? j->clip.max_batch_size : j->gradients[0]->batch_size;
-    return 2 * psg_gamma(j->gradients[0]->dtype, 65) * (double)batch + 0x1p-22;
+    return 2 * psg_gamma(j->gradients[0]->dtype, PSG_SAMPLES_A_FLUSH + 1) * (double)batch + 0x1p-22;
 }
 
 static void compute_factors(const clip_job *j, double margin, double *norms, psg_clip_report *report) {

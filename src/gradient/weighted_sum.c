@@ -11,8 +11,6 @@
 #include "gradient/plan.h"
 #include "gradient/range.h"
 
-static const int64_t rows_a_flush = 64;
-
 typedef struct job {
     psg_context *context;
     const psg_kernel_table *kernels;
@@ -60,7 +58,7 @@ static void add_single_positions(const job *j, psg_product product, void *worksp
     product.k = (size_t)j->piece.batch;
     product.g_stride = j->piece.g.batch;
     product.a_stride = j->piece.a.batch;
-    product.flush = (size_t)rows_a_flush;
+    product.flush = PSG_SAMPLES_A_FLUSH;
     product.row_weight = j->weights;
     if (j->squares) {
         product.finish = PSG_FINISH_ADD_F64;
