@@ -14,6 +14,7 @@
 #define MR ((size_t)6)
 #endif
 #define NR (NV * LANES)
+#define ALIGNED ((size_t)16) /* reals: the panels of a begin on a cache line */
 #define STEP (MR / 3) /* the last panel's tiles have STEP, 2 STEP or MR rows */
 
 #define UNROLL _Pragma("GCC unroll 12")
@@ -28,7 +29,6 @@ typedef struct tile {
 typedef struct operand {
     const real *data;
     ptrdiff_t stride, step;
-    bool square;
 } operand;
 
 INLINE void pack_run(const real *from, ptrdiff_t step, real *to, size_t count, size_t width) {
@@ -40,46 +40,42 @@ INLINE void pack_run(const real *from, ptrdiff_t step, real *to, size_t count, s
     for (size_t i = count; i < width; i++) to[i] = 0;
 }
 
-/* to = weight * x, or weight * x^2, in double: a clip factor may be far below the smallest real while its product with g
- * is not. */
-INLINE void adjust_run(const real *x, real *to, size_t width, double weight, bool square) {
+/* to = weight * x, in double: a clip factor may be far below the smallest real while its product with g is not. */
+INLINE void weight_run(const real *x, real *to, size_t width, double weight) {
     UNROLL for (size_t i = 0; i < width; i += LANES) {
         size_t part = width - i < LANES ? width - i : LANES;
         vec v = vec_load_part(x + i, part);
-        wide w = widen(square ? v * v : v);
+        wide w = widen(v);
         w.low *= weight;
         w.high *= weight;
         vec_store_part(to + i, narrow(w), part);
     }
 }
 
-/* Rows with weights, or squared.  A row of weight 0 is not read. */
-INLINE void pack_adjusted(const operand *x, const real *from, size_t k, size_t count, size_t width,
-                          const double *row_weight, bool weighted, real *panel) {
+/* Rows with weights; multiplied: for one of the operands.  A row of weight 0 is not read. */
+INLINE void pack_weighted(const operand *x, const real *from, size_t k, size_t count, size_t width,
+                          const double *row_weight, bool multiplied, real *panel) {
     real gathered[MR > NR ? MR : NR];
     for (size_t t = 0; t < k; t++, from += x->stride, panel += width) {
-        double weight = row_weight ? row_weight[t] : 1.0;
-        bool adjust = x->square || weighted, whole = x->step == 1 && count == width;
-        if (weight == 0) {
+        if (row_weight[t] == 0) {
             memset(panel, 0, width * sizeof(real));
-        } else if (adjust && whole) {
-            adjust_run(from, panel, width, weighted ? weight : 1.0, x->square);
-        } else if (adjust) {
-            pack_run(from, x->step, gathered, count, width);
-            adjust_run(gathered, panel, width, weighted ? weight : 1.0, x->square);
-        } else {
+        } else if (!multiplied) {
             pack_run(from, x->step, panel, count, width);
+        } else if (x->step == 1 && count == width) {
+            weight_run(from, panel, width, row_weight[t]);
+        } else {
+            pack_run(from, x->step, gathered, count, width);
+            weight_run(gathered, panel, width, row_weight[t]);
         }
     }
 }
 
-/* Columns [first, first + count) of rows [row, row + k) as a panel of the given width (a constant).  weighted: the weights
- * are multiplied in (one operand only). */
+/* Columns [first, first + count) of rows [row, row + k) as a panel of the given width (a constant). */
 INLINE void pack_panel(const operand *x, size_t row, size_t k, size_t first, size_t count, size_t width,
-                       const double *row_weight, bool weighted, real *panel) {
+                       const double *row_weight, bool multiplied, real *panel) {
     const real *from = x->data + (ptrdiff_t)row * x->stride + (ptrdiff_t)first * x->step;
-    if (row_weight || x->square) {
-        pack_adjusted(x, from, k, count, width, row_weight ? row_weight + row : NULL, weighted && row_weight, panel);
+    if (row_weight) {
+        pack_weighted(x, from, k, count, width, row_weight + row, multiplied, panel);
     } else if (x->step == 1 && count == width) {
         for (size_t t = 0; t < k; t++, from += x->stride, panel += width) memcpy(panel, from, width * sizeof(real));
     } else {
@@ -92,14 +88,14 @@ INLINE void pack_panel(const operand *x, size_t row, size_t k, size_t first, siz
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 static void pack_a(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
-    operand a = { p->a, p->a_stride, p->a_step, p->square_rows };
+    operand a = { p->a, p->a_stride, p->a_step };
     for (size_t j = 0; j < count; j += NR, panels += k * NR) {
         pack_panel(&a, row, k, first + j, smaller(NR, count - j), NR, p->row_weight, false, panels);
     }
 }
 
 static void pack_g(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
-    operand g = { p->g, p->g_stride, p->g_step, p->square_rows };
+    operand g = { p->g, p->g_stride, p->g_step };
     for (size_t i = 0; i < count; i += MR, panels += k * MR) {
         pack_panel(&g, row, k, first + i, smaller(MR, count - i), MR, p->row_weight, true, panels);
     }
@@ -116,7 +112,7 @@ static size_t round_up(size_t count, size_t grain) { return (count + grain - 1) 
 
 static panels divide(const psg_product *p, size_t k, bool stored, void *workspace) {
     size_t bytes = p->workspace_bytes ? p->workspace_bytes : PSG_PRODUCT_WORKSPACE;
-    size_t columns = bytes / ((k ? k : 1) * sizeof(real)), m = round_up(p->m, MR), n = round_up(p->n, NR);
+    size_t columns = (bytes / sizeof(real) - ALIGNED) / (k ? k : 1), m = round_up(p->m, MR), n = round_up(p->n, NR);
     size_t a_columns = n;
     if (m + n > columns) {
         a_columns = stored ? (columns - MR) / 2 / NR * NR : NR;
@@ -126,7 +122,7 @@ static panels divide(const psg_product *p, size_t k, bool stored, void *workspac
     size_t g_columns = (columns - a_columns) / MR * MR;
     if (g_columns > m) g_columns = m;
     real *g = workspace;
-    return (panels){ g, g + round_up(g_columns * k, 16), g_columns, a_columns };
+    return (panels){ g, g + round_up(g_columns * k, ALIGNED), g_columns, a_columns };
 }
 
 /* ---- the register tile ---- */

@@ -41,7 +41,6 @@ typedef struct psg_product {
     size_t flush;             /* F64 finishes: rows a block; 0: all */
     const double *row_weight; /* k weights multiplied into rows of g while packing, or NULL */
     const double *flush_weight; /* one weight a flushed block, or NULL */
-    bool square_rows;         /* rows of g and a are squared while packing */
     double *squares;          /* where SQUARE and DOT add */
     size_t workspace_bytes;   /* of the workspace given; 0: PSG_PRODUCT_WORKSPACE, the least it may be */
 } psg_product;

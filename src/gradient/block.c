@@ -47,6 +47,7 @@ psg_piece psg_piece_of(const psg_gradient *gradient, size_t block) {
                         .positions = positions_of(&b->backprop), .g = view_of(&b->backprop),
                         .scale = b->scale, .offset = b->offset, .row_stride = b->row_stride };
     piece.a = b->form == PSG_FACTORED ? view_of(&b->activation) : (psg_operand_view){ .columns = 1 };
+    if (piece.g.columns == 1 && piece.form == PSG_FACTORED) piece.row_stride = piece.a.columns;   /* there is no next row */
     return piece;
 }
 

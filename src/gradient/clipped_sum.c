@@ -9,7 +9,7 @@
 
 /* Arrays of the question, in the context's scratch. */
 typedef struct arrays {
-    double *sqnorm, *upper, *factors;   /* B each */
+    double *sqnorm, *upper, *room, *factors;   /* B each */
     double *squares;                    /* partial sums of the kept gradient under way */
 } arrays;
 
@@ -25,15 +25,11 @@ typedef struct clip_job {
     size_t kept_bytes;
 } clip_job;
 
-static size_t rounded(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 /* The budget is given to gradients in their order; *used is what those before k hold. */
 static bool keeps(const clip_job *j, size_t k, size_t *used) {
     const psg_context *context = j->context;
     if (psg_plan_clip(context, j->gradients[k], context->memory_budget - *used) != PSG_ROUTE_KEEP) return false;
-    size_t held = *used + rounded(psg_keep_bytes(j->gradients[k]));
-    if (held > context->memory_budget) return false;
-    *used = held;
+    *used += psg_keep_bytes(j->gradients[k]);
     return true;
 }
 
@@ -44,10 +40,11 @@ static psg_status take_memory(clip_job *j, double *factors) {
         size_t more = psg_kept_parts(j->gradients[k]);
         if (more > parts) parts = more;
     }
-    size_t bytes = (3 + parts) * batch * sizeof(double);
+    size_t bytes = (4 + parts) * batch * sizeof(double);
     double *scratch = psg_scratch(j->context, bytes);
     if (!scratch) return psg_fail_memory(j->context, "psg_clipped_sum", bytes);
-    j->a = (arrays){ scratch, scratch + batch, factors ? factors : scratch + 2 * batch, scratch + 3 * batch };
+    j->a = (arrays){ scratch, scratch + batch, scratch + 2 * batch, factors ? factors : scratch + 3 * batch,
+                     scratch + 4 * batch };
     if (j->kept_bytes) {
         j->kept = psg_budget_memory(j->context, j->kept_bytes);
         if (!j->kept) return psg_fail_memory(j->context, "psg_clipped_sum", j->kept_bytes);
@@ -57,11 +54,14 @@ static psg_status take_memory(clip_job *j, double *factors) {
 
 static void compute_norms(clip_job *j, int64_t *fallbacks) {
     size_t used = 0;
-    for (int64_t n = 0; n < j->gradients[0]->batch_size; n++) j->a.sqnorm[n] = j->a.upper[n] = 0;
+    for (int64_t n = 0; n < j->gradients[0]->batch_size; n++) {
+        j->a.sqnorm[n] = j->a.upper[n] = j->a.room[n] = 0;
+    }
     for (size_t k = 0; k < j->count; k++) {
         char *kept = j->kept + used;
         if (!keeps(j, k, &used)) {
-            psg_add_sqnorm(j->context, j->gradients, j->count, k, j->a.sqnorm, j->a.upper, fallbacks);
+            psg_add_sqnorm(j->context, j->gradients, j->count, k, j->a.sqnorm, j->a.upper, j->a.room,
+                           fallbacks);
             continue;
         }
         psg_keep_with_squares(j->context, j->gradients[k], kept, j->a.squares);
@@ -69,7 +69,8 @@ static void compute_norms(clip_job *j, int64_t *fallbacks) {
                             j->a.upper);
         size_t partner = psg_plan_partner(j->gradients, j->count, k);
         if (partner < j->count) {   /* its weight does not answer for it here */
-            psg_add_sqnorm(j->context, &j->gradients[partner], 1, 0, j->a.sqnorm, j->a.upper, fallbacks);
+            psg_add_sqnorm(j->context, &j->gradients[partner], 1, 0, j->a.sqnorm, j->a.upper, j->a.room,
+                           fallbacks);
         }
     }
 }
@@ -80,18 +81,18 @@ static double margin_of(const clip_job *j) {
     return 2 * psg_gamma(j->gradients[0]->dtype, PSG_SAMPLES_A_FLUSH + 1) * (double)batch + 0x1p-22;
 }
 
-static void compute_factors(const clip_job *j, double margin, double *norms, psg_clip_report *report) {
-    double limit = j->clip.max_grad_norm * (1 - margin), total = 0;
+static void compute_factors(const clip_job *j, double limit, double *norms, psg_clip_report *report) {
+    double total = 0;
     int64_t batch = j->gradients[0]->batch_size;
     for (int64_t n = 0; n < batch; n++) {
-        double norm = sqrt(j->a.upper[n]);
+        double norm = sqrt(j->a.upper[n]), most = limit - j->a.room[n];
         if (norms) norms[n] = norm;
-        if (!isfinite(norm)) {
+        if (!isfinite(norm) || (norm > most && most <= 0)) {
             j->a.factors[n] = 0;
             report->removed++;
             continue;
         }
-        j->a.factors[n] = norm > limit ? limit / norm : 1.0;
+        j->a.factors[n] = norm > most ? most / norm : 1.0;
         report->clipped += norm > j->clip.max_grad_norm;
         if (norm > report->max_norm) report->max_norm = norm;
         total += norm;
@@ -142,8 +143,9 @@ psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *grad
     status = take_memory(&j, factors);
     if (status) return status;
     psg_clip_report local = { 0, 0, 0, 0, 0 };
+    double limit = clip->max_grad_norm * (1 - margin);
     compute_norms(&j, &local.fallbacks);
-    compute_factors(&j, margin, norms, &local);
+    compute_factors(&j, limit, norms, &local);
     sum_all(&j);
     if (report) *report = local;
     return PSG_OK;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "gradient/range.h"
 
 /* ---- names ---- */
@@ -111,12 +112,14 @@ psg_route psg_plan_dot(const psg_context *context, const psg_gradient *gradient)
     if (is_single_rows(gradient)) return PSG_ROUTE_ROWS;
     if (!is_single_factored(gradient) || forced(context, PSG_ROUTE_TILES)) return PSG_ROUTE_TILES;
     psg_piece p = psg_piece_of(gradient, 0);
-    bool one = p.positions == 1 && p.g.step == 1 && p.a.step == 1 && p.g.batch >= p.g.columns && p.row_stride < INT32_MAX;
+    bool one = p.positions == 1 && p.g.step == 1 && p.a.step == 1 && p.g.batch >= p.g.columns && p.g.batch < INT32_MAX &&
+               p.g.columns < INT32_MAX && p.a.columns < INT32_MAX && p.row_stride < INT32_MAX;
     return one ? PSG_ROUTE_PROJECT : PSG_ROUTE_TILES;
 }
 
 size_t psg_keep_bytes(const psg_gradient *gradient) {
-    return (size_t)gradient->batch_size * (size_t)psg_gradient_numel(gradient) * psg_dtype_size(gradient->dtype);
+    size_t bytes = (size_t)gradient->batch_size * (size_t)psg_gradient_numel(gradient) * psg_dtype_size(gradient->dtype);
+    return (bytes + PSG_ALIGNMENT - 1) & ~(PSG_ALIGNMENT - 1);
 }
 
 psg_route psg_plan_clip(const psg_context *context, const psg_gradient *gradient, size_t budget_left) {

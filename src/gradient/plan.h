@@ -28,7 +28,7 @@ psg_route psg_plan_sum(const psg_gradient *gradient);
 psg_route psg_plan_dot(const psg_context *context, const psg_gradient *gradient);
 /* keep or recompute, given what is left of the budget. */
 psg_route psg_plan_clip(const psg_context *context, const psg_gradient *gradient, size_t budget_left);
-/* Bytes of the budget that keep holds. */
+/* Bytes of the budget that keep holds, whole cache lines. */
 size_t psg_keep_bytes(const psg_gradient *gradient);
 
 /* The bias (rows) that shares the backprop of a weight's single factored block: its index in the set, or count. */

@@ -15,8 +15,13 @@
 #include "gradient/plan.h"
 #include "gradient/range.h"
 
-/* Sums of doubles: 2^-40 covers sums of up to 2^12 terms' rounding growth, in blocks, of any route. */
-static const double double_slack = 0x1p-40;
+/* Sums of as many doubles as the parameter has elements, and a few operations more. */
+static double double_slack(const psg_gradient *gradient) {
+    return psg_gamma(PSG_F64, (double)psg_gradient_numel(gradient) + 64);
+}
+
+/* Squares of doubles below 2^-537 vanish: count of them may hide a norm of this. */
+static double hidden(double count) { return sqrt(count) * 0x1p-537; }
 
 /* A quick bound is taken while it is at most this share of the value. */
 static const double loose = 0.02;
@@ -28,7 +33,7 @@ typedef struct job {
     psg_piece piece;          /* of a single block */
     psg_route route;
     double one;               /* 1: the bias partner's norm is in it */
-    double *sqnorm, *upper;
+    double *sqnorm, *upper, *room;
     const double *squares;    /* kept gradients: parts a sample */
     size_t parts;
     atomic_llong fallbacks;
@@ -39,10 +44,10 @@ typedef struct estimate {
     double square, error;
 } estimate;
 
-static double upper_of(estimate e) {
-    double norm = sqrt(e.square > 0 ? e.square : 0) + e.error;
-    double upper = norm * norm * (1 + double_slack);
-    return e.square >= 0 || e.square < 0 ? upper : e.square;   /* NaN stays NaN */
+static double upper_of(const psg_gradient *gradient, estimate e) {
+    double norm = sqrt(e.square > 0 ? e.square : 0) + e.error + hidden((double)psg_gradient_numel(gradient));
+    double upper = norm * norm * (1 + double_slack(gradient));
+    return isnan(e.square) ? e.square : upper;
 }
 
 /* ---- rows: sums over positions in double ---- */
@@ -87,11 +92,23 @@ static double square_of(const psg_kernel_table *kernels, const psg_operand_view 
     return sum;
 }
 
+/* A weighted sum multiplies g by the weight in the real type, where the product may fall below the normal numbers: each
+ * element is then off by at most 2^-149 (f64: 2^-1074), and the weighted gradient by that times sqrt(p) |a|. */
+static double room_for_weight(const job *j, int64_t n) {
+    const psg_piece *p = &j->piece;
+    double unit = p->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
+    double a = sqrt(square_of(j->kernels, &p->a, p->dtype, n)) + hidden((double)p->a.columns);
+    return unit * a * sqrt((double)p->g.columns) * fabs(p->scale);
+}
+
 static estimate identity_estimate(const job *j, int64_t n) {
     const psg_piece *p = &j->piece;
-    double g = square_of(j->kernels, &p->g, p->dtype, n);
-    double a = square_of(j->kernels, &p->a, p->dtype, n) + j->one;
-    return (estimate){ g * a * p->scale * p->scale, 0 };
+    double scale = fabs(p->scale), square_g = square_of(j->kernels, &p->g, p->dtype, n);
+    double square_a = square_of(j->kernels, &p->a, p->dtype, n) + j->one;
+    double g = sqrt(square_g), a = sqrt(square_a), g_hidden = hidden((double)p->g.columns);
+    double a_hidden = hidden((double)p->a.columns);
+    double below = scale * (g_hidden * (a + a_hidden) + g * a_hidden);
+    return (estimate){ square_g * square_a * scale * scale, below };
 }
 
 /* ---- tiles ---- */
@@ -220,7 +237,8 @@ static void run_sample(void *argument, size_t n, unsigned slot) {
     job *j = argument;
     estimate e = estimate_sample(j, (int64_t)n, j->context->workspace[slot]);
     j->sqnorm[n] += e.square;
-    j->upper[n] += upper_of(e);
+    j->upper[n] += upper_of(j->gradient, e);
+    if (j->room && j->route == PSG_ROUTE_IDENTITY) j->room[n] = hypot(j->room[n], room_for_weight(j, (int64_t)n));
 }
 
 /* Samples whose norms are a few hundred operations each are taken several a task. */
@@ -233,12 +251,12 @@ static void run_samples(void *argument, size_t task, unsigned slot) {
 }
 
 void psg_add_sqnorm(psg_context *context, const psg_gradient *const *gradients, size_t count, size_t k, double *sqnorm,
-                    double *upper, int64_t *fallbacks) {
+                    double *upper, double *room, int64_t *fallbacks) {
     const psg_gradient *gradient = gradients[k];
     if (!gradient->block_count || psg_plan_is_partner(gradients, count, k)) return;
     job j = { .context = context, .kernels = context->kernels[gradient->dtype], .gradient = gradient,
               .piece = psg_piece_of(gradient, 0), .route = psg_plan_sqnorm(context, gradient), .sqnorm = sqnorm,
-              .upper = upper, .one = psg_plan_partner(gradients, count, k) < count ? 1.0 : 0.0 };
+              .upper = upper, .room = room, .one = psg_plan_partner(gradients, count, k) < count ? 1.0 : 0.0 };
     size_t batch = (size_t)gradient->batch_size;
     if (j.route == PSG_ROUTE_IDENTITY || (j.route == PSG_ROUTE_ROWS && j.piece.positions == 1)) {
         psg_parallel(context, (batch + samples_a_task - 1) / samples_a_task, run_samples, &j);
@@ -257,7 +275,7 @@ static void run_kept(void *argument, size_t n, unsigned slot) {
     for (size_t k = 0; k < j->parts; k++) e.square += j->squares[n * j->parts + k];
     e.error = summed_error(j, (int64_t)n, e.square);
     j->sqnorm[n] += e.square;
-    j->upper[n] += upper_of(e);
+    j->upper[n] += upper_of(j->gradient, e);
 }
 
 void psg_add_kept_sqnorm(psg_context *context, const psg_gradient *gradient, const double *squares, size_t parts,
@@ -279,7 +297,7 @@ psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *gradients
     if (!bounds) return psg_fail_memory(context, "psg_sqnorm", batch * sizeof(double));
     for (size_t n = 0; n < batch; n++) sqnorm[n] = bounds[n] = 0;
     int64_t redone = 0;
-    for (size_t k = 0; k < count; k++) psg_add_sqnorm(context, gradients, count, k, sqnorm, bounds, &redone);
+    for (size_t k = 0; k < count; k++) psg_add_sqnorm(context, gradients, count, k, sqnorm, bounds, NULL, &redone);
     if (fallbacks) *fallbacks = redone;
     return PSG_OK;
 }

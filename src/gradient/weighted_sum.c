@@ -18,6 +18,7 @@ typedef struct job {
     const double *weights;
     bool squares;              /* sum of squares instead of the sum */
     bool accumulate;           /* add to what the output held */
+    bool alone;                /* the parameter has no other block */
     psg_tensor out;
     int64_t rows, columns;     /* of a task's rectangle */
     int64_t across;            /* tasks side by side */
@@ -53,18 +54,16 @@ static psg_product product_of(const job *j, int64_t n, int64_t i, int64_t rows, 
     };
 }
 
-/* T = 1: weights go into the rows of g; squares of products are products of squares. */
+/* T = 1: weights go into the rows of g.  Squares, and weighted blocks that may cancel against others of their parameter, are
+ * taken sample by sample: the norm that a weight was made for says nothing of a single block's. */
 static void add_single_positions(const job *j, psg_product product, void *workspace) {
+    bool apart = j->squares || (j->weights && !j->alone);
     product.k = (size_t)j->piece.batch;
     product.g_stride = j->piece.g.batch;
     product.a_stride = j->piece.a.batch;
-    product.flush = PSG_SAMPLES_A_FLUSH;
-    product.row_weight = j->weights;
-    if (j->squares) {
-        product.finish = PSG_FINISH_ADD_F64;
-        product.alpha = product.alpha * product.alpha;
-        product.square_rows = true;
-    }
+    product.flush = apart ? 1 : PSG_SAMPLES_A_FLUSH;
+    if (apart) product.flush_weight = j->weights;
+    else product.row_weight = j->weights;
     j->kernels->product(&product, workspace);
 }
 
@@ -216,13 +215,11 @@ static void add_rows(job *j) {
 
 /* ---- one piece, one gradient ---- */
 
-static void add_piece(psg_context *context, const psg_piece *piece, const double *weights, bool squares,
-                      bool accumulate, const psg_tensor *out) {
-    job j = { .context = context, .kernels = context->kernels[piece->dtype], .piece = *piece, .weights = weights,
-              .squares = squares, .accumulate = accumulate, .out = *out };
-    if (!piece->g.columns || !piece->a.columns) return;
-    if (piece->form == PSG_ROWS) add_rows(&j);
-    else if (!add_on_blas(&j)) add_factored(&j);
+static void add_piece(job *j) {
+    j->kernels = j->context->kernels[j->piece.dtype];
+    if (!j->piece.g.columns || !j->piece.a.columns) return;
+    if (j->piece.form == PSG_ROWS) add_rows(j);
+    else if (!add_on_blas(j)) add_factored(j);
 }
 
 static void clear(const psg_tensor *out) {
@@ -235,12 +232,14 @@ void psg_sum_gradient(psg_context *context, const psg_gradient *gradient, const 
     if (!numel) return;
     bool accumulate = write == PSG_ACCUMULATE;
     for (size_t k = 0; k < gradient->block_count; k++) {
-        psg_piece piece = psg_piece_of(gradient, k);
-        if (!accumulate && !psg_piece_is_whole(&piece, numel)) {
+        job j = { .context = context, .piece = psg_piece_of(gradient, k), .weights = weights,
+                  .alone = gradient->block_count == 1, .out = *out };
+        if (!accumulate && !psg_piece_is_whole(&j.piece, numel)) {
             clear(out);
             accumulate = true;
         }
-        add_piece(context, &piece, weights, false, accumulate, out);
+        j.accumulate = accumulate;
+        add_piece(&j);
         accumulate = true;
     }
     if (!accumulate) clear(out);
@@ -251,7 +250,9 @@ void psg_sum_kept(psg_context *context, const psg_gradient *gradient, const void
     int64_t numel = psg_gradient_numel(gradient);
     psg_piece rows = { .form = PSG_ROWS, .dtype = gradient->dtype, .batch = gradient->batch_size, .positions = 1,
                        .g = { kept, numel, numel, 0, 1 }, .a = { .columns = 1 }, .scale = 1.0, .row_stride = numel };
-    add_piece(context, &rows, weights, false, write == PSG_ACCUMULATE, out);
+    job j = { .context = context, .piece = rows, .weights = weights, .alone = true,
+              .accumulate = write == PSG_ACCUMULATE, .out = *out };
+    add_piece(&j);
 }
 
 void psg_sum_squares_of_piece(psg_context *context, const psg_piece *piece, psg_write write, const psg_tensor *out) {
@@ -260,7 +261,9 @@ void psg_sum_squares_of_piece(psg_context *context, const psg_piece *piece, psg_
         clear(out);
         accumulate = true;
     }
-    add_piece(context, piece, NULL, true, accumulate, out);
+    job j = { .context = context, .piece = *piece, .squares = true, .alone = true, .accumulate = accumulate,
+              .out = *out };
+    add_piece(&j);
 }
 
 psg_status psg_weighted_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
