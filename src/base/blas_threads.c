@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stddef.h>
+#include <unistd.h>
 
 /* Weak: another BLAS behind the same soname has none of these, and libgomp is there only with the OpenMP build. */
 extern void openblas_set_num_threads(int count) __attribute__((weak));
@@ -12,16 +13,31 @@ extern void omp_set_num_threads(int count) __attribute__((weak));
 
 static const int openmp_build = 2;
 
-/* The process-wide state of psg/base.h: how many brackets are open, and the host's value. */
-static struct {
+/* The process-wide state of psg/base.h: how many brackets are open, and the host's value.  A child process inherits what
+ * its parent's threads held at the fork, but not the threads; it starts anew. */
+typedef struct bracket_state {
     pthread_mutex_t lock;
     unsigned open;
     int host_threads;
-} bracket = { PTHREAD_MUTEX_INITIALIZER, 0, 0 };
+    pid_t owner;
+} bracket_state;
+
+static bracket_state bracket = { PTHREAD_MUTEX_INITIALIZER, 0, 0, 0 };
+
+static int is_adjustable(void) { return openblas_set_num_threads && openblas_get_num_threads; }
+
+static void forget_parent(void) {
+    if (!bracket.owner || bracket.owner == getpid()) return;
+    int inherited = bracket.open ? bracket.host_threads : 0;
+    bracket = (bracket_state){ PTHREAD_MUTEX_INITIALIZER, 0, 0, getpid() };
+    if (inherited > 1) openblas_set_num_threads(inherited);
+}
 
 void psg_blas_threads_enter(void) {
-    if (!openblas_set_num_threads || !openblas_get_num_threads) return;
+    if (!is_adjustable()) return;
+    forget_parent();
     pthread_mutex_lock(&bracket.lock);
+    bracket.owner = getpid();
     if (bracket.open++ == 0) {
         bracket.host_threads = openblas_get_num_threads();
         if (bracket.host_threads != 1) openblas_set_num_threads(1);
@@ -30,7 +46,7 @@ void psg_blas_threads_enter(void) {
 }
 
 void psg_blas_threads_leave(void) {
-    if (!openblas_set_num_threads || !openblas_get_num_threads) return;
+    if (!is_adjustable()) return;
     pthread_mutex_lock(&bracket.lock);
     if (--bracket.open == 0 && bracket.host_threads != 1) openblas_set_num_threads(bracket.host_threads);
     pthread_mutex_unlock(&bracket.lock);

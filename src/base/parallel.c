@@ -50,12 +50,18 @@ void psg_parallel_stop(psg_context *context) {
 
 /* ---- OpenBLAS around our work ---- */
 
-void psg_blas_enter(psg_context *context) {
-    if (!context->leave_openblas_alone) psg_blas_threads_enter();
+/* The calling thread's own setting is saved before the process-wide one is touched: in the OpenMP build that changes both. */
+int psg_blas_enter(psg_context *context) {
+    if (context->leave_openblas_alone) return 0;
+    int saved = psg_blas_thread_single();
+    psg_blas_threads_enter();
+    return saved;
 }
 
-void psg_blas_leave(psg_context *context) {
-    if (!context->leave_openblas_alone) psg_blas_threads_leave();
+void psg_blas_leave(psg_context *context, int saved) {
+    if (context->leave_openblas_alone) return;
+    psg_blas_threads_leave();
+    psg_blas_thread_restore(saved);
 }
 
 /* ---- loops ---- */
@@ -93,9 +99,7 @@ static void run_loop(psg_context *context, size_t count, psg_task task, void *ar
 
 void psg_parallel(psg_context *context, size_t count, psg_task task, void *argument) {
     if (!count) return;
-    psg_blas_enter(context);
-    int saved = context->leave_openblas_alone ? 0 : psg_blas_thread_single();
+    int saved = psg_blas_enter(context);
     run_loop(context, count, task, argument);
-    psg_blas_thread_restore(saved);
-    psg_blas_leave(context);
+    psg_blas_leave(context, saved);
 }

@@ -13,8 +13,8 @@ void psg_parallel_stop(psg_context *context);
  * In a forked child the caller does all the work. */
 void psg_parallel(psg_context *context, size_t count, psg_task task, void *argument);
 
-/* Brackets a call into OpenBLAS outside psg_parallel the same way. */
-void psg_blas_enter(psg_context *context);
-void psg_blas_leave(psg_context *context);
+/* Brackets a call into OpenBLAS outside psg_parallel the same way; leave takes what enter returned. */
+int psg_blas_enter(psg_context *context);
+void psg_blas_leave(psg_context *context, int saved);
 
 #endif

@@ -1,4 +1,5 @@
-/* Matrix products on OpenBLAS.  Row-major.  Types are PSG_F32 or PSG_F64; sizes beyond BLAS's integers are cut here. */
+/* Matrix products on OpenBLAS.  Row-major.  Types are PSG_F32 or PSG_F64; sizes beyond BLAS's integers are cut here;
+ * row strides must be below 2^31. */
 #ifndef PSG_BLAS_GEMM_H
 #define PSG_BLAS_GEMM_H
 

@@ -5,21 +5,16 @@
 #include <unistd.h>
 
 #include "base/context.h"
+#include "base/entropy.h"
 #include "base/memory.h"
 
 /* ---- the key and its owner ---- */
 
-/* Keyed by the system first in either case: sodium_init would end the process where there is no entropy. */
 static psg_status start(psg_context *context, const unsigned char *seed, psg_generator *generator) {
     *generator = (psg_generator){ .context = context, .seeded = seed != NULL, .pid = getpid(), .next_owner = 1 };
-    if (getentropy(generator->key, PSG_KEY_BYTES)) {
-        return psg_fail(context, PSG_ERR_SYSTEM, "psg_generator_create: the system gives no entropy");
-    }
-    if (sodium_init() < 0) {
-        return psg_fail(context, PSG_ERR_SYSTEM, "psg_generator_create: libsodium does not start");
-    }
-    if (seed) memcpy(generator->key, seed, PSG_KEY_BYTES);
-    return PSG_OK;
+    psg_status status = psg_entropy(context, "psg_generator_create", generator->key, PSG_KEY_BYTES);
+    if (!status && seed) memcpy(generator->key, seed, PSG_KEY_BYTES);
+    return status;
 }
 
 static psg_status create(psg_context *context, const unsigned char *seed, psg_generator **generator) {

@@ -2,6 +2,7 @@
 #include "base/context.h"
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "base/shape.h"
 #include "blas/lapack.h"
 #include "gradient/block.h"
 #include "psg/linalg.h"
@@ -9,9 +10,9 @@
 /* x = (damping B I + J J^T)^-1 J v; gram holds J J^T and is overwritten. */
 static psg_status solve(psg_context *context, double *gram, int64_t batch, double damping, double *x) {
     for (int64_t n = 0; n < batch; n++) gram[n * batch + n] += damping * (double)batch;
-    psg_blas_enter(context);
+    int saved = psg_blas_enter(context);
     bool solved = psg_cholesky_solve(batch, gram, x);
-    psg_blas_leave(context);
+    psg_blas_leave(context, saved);
     return solved ? PSG_OK : psg_fail(context, PSG_ERR_NUMERIC,
                                       "psg_natural_gradient: damping B I + J J^T is not positive definite at damping %g",
                                       damping);
@@ -49,12 +50,17 @@ psg_status psg_natural_gradient(psg_context *context, const psg_gradient *const 
     if (!(damping > 0)) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "psg_natural_gradient: damping is %g, must be > 0", damping);
     }
-    size_t batch = (size_t)gradients[0]->batch_size, largest = 0;
+    int64_t batch = gradients[0]->batch_size, largest = 0, cells;
     for (size_t k = 0; k < count; k++) {
-        size_t numel = (size_t)psg_gradient_numel(gradients[k]);
+        int64_t numel = psg_gradient_numel(gradients[k]);
         if (numel > largest) largest = numel;
     }
-    size_t bytes = (batch * batch + batch + largest) * sizeof(double);
+    size_t bytes;
+    if (!psg_size_multiply(batch, batch + 1, &cells) || __builtin_add_overflow(cells, largest, &cells) ||
+        !psg_size_bytes(cells, sizeof(double), &bytes)) {
+        return psg_fail(context, PSG_ERR_OVERFLOW, "psg_natural_gradient: B x B does not fit, B = %lld",
+                        (long long)batch);
+    }
     double *memory = psg_alloc(context, bytes);
     if (!memory) return psg_fail_memory(context, "psg_natural_gradient", bytes);
     status = direction(context, gradients, count, damping, v, outs, memory, memory + batch * batch,

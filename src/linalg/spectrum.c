@@ -27,9 +27,9 @@ psg_status psg_gram_spectrum(psg_context *context, const double *gram, int64_t b
     double *work = psg_alloc(context, bytes);
     if (!work) return psg_fail_memory(context, "psg_gram_spectrum", bytes);
     memcpy(work, gram, n * n * sizeof(double));
-    psg_blas_enter(context);
+    int saved = psg_blas_enter(context);
     bool done = psg_symmetric_eigen(batch_size, work, work + n * n, eigenvectors != NULL);
-    psg_blas_leave(context);
+    psg_blas_leave(context, saved);
     if (done) reverse(batch_size, work, work + n * n, eigenvalues, eigenvectors);
     psg_free(context, work);
     return done ? PSG_OK : psg_fail(context, PSG_ERR_NUMERIC, "psg_gram_spectrum: dsyevd failed on the %lld x %lld matrix",

@@ -21,6 +21,10 @@ static psg_status shape(psg_call *call) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "weight has %lld input features, input has %lld",
                              (long long)w->shape[1], (long long)x->shape[x->rank - 1]);
     }
+    if (w->shape[0] > INT32_MAX || w->shape[1] > INT32_MAX) {
+        return psg_call_fail(call, PSG_ERR_OVERFLOW, "weight has shape %s, features must be below 2^31",
+                             psg_tensor_text(w, text));
+    }
     if (call->input[BIAS].role != PSG_ABSENT && (b->rank != 1 || b->shape[0] != w->shape[0])) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "bias must have shape (%lld), has %s", (long long)w->shape[0],
                              psg_tensor_text(b, text));

@@ -1,7 +1,7 @@
 /* The tape itself: its life, its errors, its memory, its vars. */
-#include <sodium.h>
 #include <string.h>
 
+#include "base/entropy.h"
 #include "base/shape.h"
 #include "tape/tape.h"
 
@@ -10,7 +10,9 @@
 psg_status psg_tape_create(psg_context *context, psg_tape **tape) {
     if (!context || !tape) return PSG_ERR_ARGUMENT;
     *tape = NULL;
-    if (sodium_init() < 0) return psg_fail(context, PSG_ERR_SYSTEM, "psg_tape_create: libsodium did not start");
+    unsigned char unused;   /* dropout's stream needs libsodium started, not keyed */
+    psg_status status = psg_entropy(context, "psg_tape_create", &unused, sizeof unused);
+    if (status) return status;
     psg_tape *made = psg_alloc(context, sizeof *made);
     if (!made) return psg_fail_memory(context, "psg_tape_create", sizeof *made);
     *made = (psg_tape){ .context = context, .batch_size = -1 };
