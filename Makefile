@@ -142,14 +142,15 @@ $(BUILD)/bench/fashion_mnist: $(TRAINING) $(BENCH_SHARED) $(STATIC)
 asan: SANITIZER := address
 tsan: SANITIZER := thread
 ubsan: SANITIZER := undefined
-asan tsan ubsan:  ## run the tests under a sanitizer
+asan tsan ubsan:  ## run the tests under a sanitizer (TESTS_RUN="dp tape": those alone)
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
 	PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    $(MAKE) --no-print-directory sanitized BUILD=$(BUILD)/$@ \
 	    CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZER) -fno-sanitize-recover=all"
 
+TESTS_TO_RUN = $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS))
 .PHONY: sanitized
-sanitized: $(TESTS) $(BUILD)/test/isa
+sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa
 	@sh test/run.sh $(BUILD)
 
 # ---- installation ----

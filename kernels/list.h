@@ -21,17 +21,17 @@ KERNEL(void, add_squares_to_f64, (size_t n, double w, const void *x, double *y))
 KERNEL(void, from_f64, (size_t n, double scale, const double *x, void *out, bool accumulate))
 /* y[i] (+)= alpha * x[i * stride]. */
 KERNEL(void, scale_row, (size_t n, double alpha, const void *x, ptrdiff_t stride, void *y, bool accumulate))
-/* Rows [first, first + rows) of the lower triangles of two Gram matrices U and V, row t at u + (t - first) * ldu.  First
- * the norms of these rows from the diagonals, raised to cover their rounding: g_norm[t] = sqrt(U_tt) raise->g + raise->tiny,
- * a_norm likewise; then, over t in the rows and all s, by symmetry (strict triangle twice, diagonal once),
+/* Rows [first, first + rows) of the lower triangles of two Gram matrices U and V, row t at u + (t - first) * ldu. 
+ * First the norms of these rows from the diagonals, raised to cover their rounding: g_norm[t] = sqrt(U_tt) raise->g +
+ * raise->tiny, a_norm likewise; then, over t in the rows and all s, by symmetry (strict triangle twice, diagonal once),
  *   out[0] += sum_ts U_ts (V_ts + one), out[1] += sum |V_ts + one| |g_t||g_s|, out[2] += sum |U_ts| |a_t||a_s|,
  *   out[3] += sum_t |g_t||a_t| */
 KERNEL(void, gram_combine, (size_t first, size_t rows, const void *u, size_t ldu, const void *v, size_t ldv, double one,
                             const psg_raise *raise, double *g_norm, double *a_norm, double out[4]))
 
 /* ---- gaussian.c ---- */
-/* In place: n random 64-bit words, a multiple of 16, become n standard normal doubles.  Of each group of 16, words i and
- * i + 8 give deviates i and i + 8. */
+/* In place: n random 64-bit words, a multiple of 16, become n standard normal doubles.  Of each group of 16, words i
+ * and i + 8 give deviates i and i + 8. */
 KERNEL(void, gaussian, (size_t n, double *words))
 
 /* ---- update.c: see update.h ---- */

@@ -1,9 +1,10 @@
 /* Tiles of G^T A: packed panels, a register tile, and a finish on the registers.
  *
- * A tile is MR x NR; MR rows come from a panel of g (k x MR), NR columns from a panel of a (k x NR).  Both operands have k
- * as their leading dimension already, so packing copies short runs and transposes nothing; it turns strided rows, which
- * meet in few cache sets, into two streams.  The whole sum over k stays in registers, so the finish sees final values:
- * squares and inner products never touch memory.  Panels are padded with zeros; only finishes know about edges. */
+ * A tile is MR x NR; MR rows come from a panel of g (k x MR), NR columns from a panel of a (k x NR).  Both operands
+ * have k as their leading dimension already, so packing copies short runs and transposes nothing; it turns strided
+ * rows, which meet in few cache sets, into two streams.  The whole sum over k stays in registers, so the finish sees
+ * final values: squares and inner products never touch memory.  Panels are padded with zeros; only finishes know about
+ * edges. */
 #include "kernels.h"
 #include "vector.h"
 

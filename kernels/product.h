@@ -1,7 +1,7 @@
 /* The product kernel: per-sample gradient tiles G^T A and what is done with each tile while it is in registers.
  *
- * C = alpha * sum_k w_k g[k, :]^T a[k, :], an m x n matrix, from rows g[k] (m reals, g_step apart, at g + k * g_stride) and
- * a[k] (n reals).  The sum over k runs in the real type; the finish decides what becomes of C:
+ * C = alpha * sum_k w_k g[k, :]^T a[k, :], an m x n matrix, from rows g[k] (m reals, g_step apart, at g + k *
+ * g_stride) and a[k] (n reals).  The sum over k runs in the real type; the finish decides what becomes of C:
  *
  *   STORE     c (+)= C                 m x n reals, row stride c_stride; stream: around the cache (overwrite only)
  *   STORE and sum of squares           as above, and squares += ||C||^2 in double (before accumulation)

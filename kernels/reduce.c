@@ -15,8 +15,8 @@ double PSG_KERNEL(dot)(size_t n, const void *x_, const void *y_) {
     return sum;
 }
 
-/* Squares are summed in the real type over strips of 8 vectors an accumulator, then in double: a strip of 10 roundings is
- * off by less than 10 u.  Squares that overflow are summed again in double. */
+/* Squares are summed in the real type over strips of 8 vectors an accumulator, then in double: a strip of 10 roundings
+ * is off by less than 10 u.  Squares that overflow are summed again in double. */
 double PSG_KERNEL(sum_squares_bound)(size_t n, const void *x_) {
     const real *x = x_;
     dvec sum = { 0 };

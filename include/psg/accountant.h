@@ -1,9 +1,11 @@
 /* psg/accountant.h: what a number of Poisson-subsampled Gaussian releases costs.  No tensors; usable alone.
  *
- * The Renyi accountant (RDP) of Mironov, Talwar and Zhang, "Renyi differential privacy of the sampled Gaussian mechanism"
- * (2019): add/remove neighbours, every record in every batch independently with probability sample_rate, noise of
- * standard deviation noise_multiplier * max_grad_norm on the sum.  Numbers for shuffled or fixed-size batches are other numbers.
- * Conversion to (epsilon, delta) after Canonne, Kamath and Steinke (2020), proposition 12. */
+ * The Renyi accountant (RDP) of Mironov, Talwar and Zhang, "Renyi differential privacy of the sampled Gaussian
+ * mechanism" (2019): add/remove neighbours, every record in every batch independently with probability sample_rate,
+ * noise of standard deviation noise_multiplier * max_grad_norm on the sum.  Numbers for shuffled or fixed-size batches
+ * are other numbers. Conversion to (epsilon, delta) after Canonne, Kamath and Steinke (2020), proposition 12.
+ *
+ * These functions have no context and leave no message: PSG_ERR_ARGUMENT says that an argument is outside its range. */
 #ifndef PSG_ACCOUNTANT_H
 #define PSG_ACCOUNTANT_H
 
@@ -27,7 +29,7 @@ typedef struct psg_accountant {
     double order[PSG_ACCOUNTANT_MAX_ORDERS];
     double rdp[PSG_ACCOUNTANT_MAX_ORDERS];     /* of all releases so far */
     uint64_t releases;
-    int not_private;        /* set for good by psg_accountant_mark: a seeded noise generator, a diagnostic released, ... */
+    int not_private;        /* set for good by psg_accountant_mark_not_private */
 } psg_accountant;
 
 /* orders NULL: 1.1 to 10.9 by 0.1, 11 to 63 by 1 (Opacus's), then 128, 256, 512, 1024.  Orders must exceed 1 and
@@ -40,8 +42,9 @@ PSG_API psg_status psg_accountant_add(psg_accountant *accountant, double sample_
 PSG_API void psg_accountant_mark_not_private(psg_accountant *accountant);
 
 /* The smallest epsilon over the orders, an upper bound on the privacy loss at delta in (0, 1): never negative, 0 only
- * when nothing was released, infinity when there is no bound (noise_multiplier 0, a marked accountant).
- * best_order (or NULL) receives the order that gave it; at the end of the list, more orders would tighten it. */
+ * when nothing was released (or all at sample_rate 0), infinity when there is no bound (noise_multiplier 0, a marked
+ * accountant). best_order (or NULL) receives the order that gave it; at the end of the list, more orders would tighten
+ * it. */
 PSG_API psg_status psg_accountant_epsilon(const psg_accountant *accountant, double delta, double *epsilon,
                                           double *best_order);
 

@@ -8,7 +8,7 @@
  * shared while nobody writes it.
  *
  * ABI: while the major version is 0, the soname changes with every incompatible minor version; patch versions are
- * compatible in both directions.  Structs named psg_..._options are to be filled from their PSG_..._INIT macro. */
+ * compatible in both directions.  Structs that have a PSG_..._INIT macro are to be filled from it. */
 #ifndef PSG_BASE_H
 #define PSG_BASE_H
 
@@ -84,7 +84,7 @@ typedef struct psg_context psg_context;
 
 typedef struct psg_context_options {
     unsigned threads;          /* workers, the caller included; 0: PSG_NUM_THREADS, else the processors this process may
-                                  use, at most 64 */
+                                  use; more than 64 stands for 64 */
     const char *isa;           /* "avx512", "avx2" or "baseline"; NULL: PSG_ISA, else the best this processor has */
     size_t memory_budget;      /* bytes that a plan may hold beyond 2 MiB a worker, such as B x P gradients kept between
                                   their norms and their sum; 0: none.  See psg_plan_text. */
@@ -98,7 +98,8 @@ typedef struct psg_context_options {
 
 /* Makes a context; options NULL means all defaults.  On failure *context is NULL, and the status is
  * PSG_ERR_ARGUMENT (unknown isa, or one this processor lacks; a PSG_NUM_THREADS that is no number),
- * PSG_ERR_MEMORY or PSG_ERR_SYSTEM (threads).
+ * PSG_ERR_MEMORY or PSG_ERR_SYSTEM (threads).  There is no context then to hold a message: PSG_ERR_ARGUMENT with good
+ * options means that PSG_ISA or PSG_NUM_THREADS in the environment is not.
  *
  * OpenBLAS: its thread count belongs to the process.  While any context computes, it is 1; the first to start saves the
  * host's value and the last to finish restores it.  The counter behind that, under its lock, is the one piece of
@@ -115,7 +116,7 @@ PSG_API unsigned psg_context_threads(const psg_context *context);
 /* "avx512", "avx2" or "baseline": the kernels in use. */
 PSG_API const char *psg_context_isa(const psg_context *context);
 
-/* Bytes taken from the allocator and not yet returned. */
+/* Bytes taken from the allocator and not yet returned, the workers' workspace included. */
 PSG_API size_t psg_context_live_bytes(const psg_context *context);
 /* How often the allocator was called since the context was made. */
 PSG_API uint64_t psg_context_allocations(const psg_context *context);

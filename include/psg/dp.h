@@ -3,8 +3,9 @@
  *     sampler -> (forward, backward) -> psg_dp_accumulate, once a micro-batch -> psg_dp_release -> optimizer
  *
  * A release is (sum of clipped gradients + noise_multiplier * max_grad_norm * N(0, I)) / expected_batch_size.  The
- * divisor is the expected batch size, a public constant, never the realised one.  An empty batch is a batch: its release
- * is noise.  Neighbouring data sets differ by one record added or removed.
+ * divisor is the expected batch size, a public constant, never the realised one.  An empty batch is a batch: its
+ * release is noise.  Neighbouring data sets differ by one record added or removed.  Per-sample gradients must be those
+ * of each sample's own loss: a loss with PSG_SUM in a pass with PSG_LOSS_SUM, or PSG_MEAN with PSG_LOSS_MEAN.
  *
  * Not answered: attacks on the floating-point representation of the noise (Mironov 2012; Jin et al. 2022).  Norms,
  * losses and clipped fractions are diagnostics; they are not private. */
@@ -26,7 +27,7 @@ typedef struct psg_generator psg_generator;
 
 /* Keyed by the operating system. */
 PSG_API psg_status psg_generator_create(psg_context *context, psg_generator **generator);
-/* Keyed by 32 bytes of the caller's: reproducible, and NOT PRIVATE.  Everything it touches is marked so. */
+/* Keyed by 32 bytes of the caller's: reproducible, and NOT PRIVATE.  A psg_dp made with it marks its accountant so. */
 PSG_API psg_status psg_generator_create_seeded(psg_context *context, const unsigned char seed[32],
                                                psg_generator **generator);
 PSG_API void psg_generator_destroy(psg_generator *generator);   /* wipes the key */
@@ -39,10 +40,10 @@ PSG_API psg_status psg_gaussian(psg_generator *generator, uint64_t step, uint32_
 
 /* ---- Poisson sampling ---- */
 
-/* Writes the records of the batch of a step, ascending: record i < records is in it when a 64-bit word keyed by
- * (step, i) is below floor(sample_rate * 2^64), so records do not influence one another.  indices has room for capacity;
- * *count is the true size, and PSG_ERR_MEMORY is returned when it exceeds the capacity (indices then holds the first
- * capacity). */
+/* Writes the records of the batch of a step (0, 1, ...; one step has one batch: psg_dp_step counts them), ascending:
+ * record i < records is in it when a 64-bit word keyed by (step, i) is below floor(sample_rate * 2^64), so records do
+ * not influence one another.  indices has room for capacity; *count is the true size, and PSG_ERR_MEMORY is returned
+ * when it exceeds the capacity (indices then holds the first capacity). */
 PSG_API psg_status psg_poisson_sample(psg_generator *generator, uint64_t step, uint64_t records, double sample_rate,
                                       int64_t *indices, size_t capacity, size_t *count);
 
@@ -54,14 +55,15 @@ typedef struct psg_dp_options {
     double max_grad_norm;        /* C > 0 */
     double noise_multiplier;     /* sigma >= 0; 0 gives no privacy */
     double expected_batch_size;  /* public: sample_rate * records */
-    double sample_rate;          /* of the Poisson sampler, for the accountant */
+    double sample_rate;          /* of the Poisson sampler, for the accountant; in (0, 1] */
     int64_t max_batch_size;      /* public; samples one step may sum; 0: expected + 12 sqrt(expected) + 64, rounded up.
                                     The clip factors leave room for the rounding of that many (psg_clipped_sum) */
 } psg_dp_options;
 
 #define PSG_DP_OPTIONS_INIT { 1.0, 1.0, 0.0, 0.0, 0 }
 
-/* For parameters of the given element counts.  Holds one double an element. */
+/* For parameters of the given element counts.  Holds one double an element.  The generator must outlive it, and may
+ * serve several: each draws noise of its own. */
 PSG_API psg_status psg_dp_create(psg_context *context, psg_generator *generator, const psg_dp_options *options,
                                  const int64_t *param_counts, size_t param_count, psg_dp **dp);
 PSG_API void psg_dp_destroy(psg_dp *dp);
@@ -75,8 +77,9 @@ PSG_API psg_status psg_dp_accumulate(psg_dp *dp, const psg_gradient *const *grad
 typedef psg_status (*psg_dp_reduce)(void *user, double *sums, size_t count);
 PSG_API void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user);
 
-/* Ends the step: records it in the accountant, then writes outs[k] = (sum + noise) / expected_batch_size (contiguous, f32
- * or f64), and starts the next step with sums of zero.  Nothing accumulated is an empty batch. */
+/* Ends the step, also when the reduce hook fails (its status is returned, outs are untouched): records it in the
+ * accountant, then writes outs[k] = (sum + noise) / expected_batch_size (contiguous, f32 or f64), and starts the next
+ * step with sums of zero.  Nothing accumulated is an empty batch. */
 PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count);
 
 /* Releases so far, and the accountant that counts them (a generator with a seed marks it not private). */

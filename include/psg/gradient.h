@@ -7,8 +7,8 @@
  *   rows       gradient[n][j]    = scale * sum_t backprop[n,t,j]                          (B x p)
  *
  * A linear layer that received activations x (B,T,d) and output gradients g (B,T,p) has the weight gradient
- * psg_factored(g, x) and the bias gradient psg_rows(g); see psg_gradient_weight for both in one call.  Nothing here
- * knows of tapes or layers: an existing training code fills these structs from its own arrays.
+ * psg_factored(g, x) and the bias gradient psg_rows(g).  Nothing here knows of tapes or layers: an existing training
+ * code fills these structs from its own arrays.
  *
  * Questions never change a block.  They answer for the samples of all given gradients together: the norm of sample n is
  * the norm of its concatenated gradients.  The caller owns every output; outputs must not overlap blocks. */
@@ -53,8 +53,10 @@ PSG_API psg_block psg_factored(const psg_tensor *backprop, const psg_tensor *act
 PSG_API psg_block psg_factored_transposed(const psg_tensor *backprop, const psg_tensor *activation);
 PSG_API psg_block psg_rows(const psg_tensor *backprop);
 
-/* A gradient over blocks, of a parameter of the given shape; the type and B are the first block's. */
-PSG_API psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count, int rank, const int64_t *shape);
+/* A gradient over blocks, of a parameter of the given shape; the type and B are the first block's (without blocks: f32
+ * and 0, to be set by hand). */
+PSG_API psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count, int rank,
+                                            const int64_t *shape);
 
 /* ---- questions ----
  *
@@ -79,15 +81,16 @@ PSG_API psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *g
 /* outs[k] (*shape of gradient k) = sum_n weights[n] * grad_k[n]; weights NULL means all ones, which gives the ordinary
  * gradient.  A sample of weight exactly 0 is not read, so its NaN and Inf do not matter.
  * outs may be of the gradient's real type, or PSG_F64 to accumulate micro-batches: then the products of one
- * sample (T > 1), or of at most 64 samples (T = 1), are summed in the gradient's type and these sums in double.  outs must be
- * contiguous. */
+ * sample (T > 1), or of at most 64 samples (T = 1), are summed in the gradient's type and these sums in double.  outs
+ * must be contiguous. */
 PSG_API psg_status psg_weighted_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                     const double *weights, psg_write write, const psg_tensor *outs);
 
 typedef struct psg_clip {
     double max_grad_norm;      /* C > 0; infinity: no clipping */
-    int64_t max_batch_size;    /* samples that one sum may hold, over all its micro-batches; 0: this B.  The clip factors
-                                  leave room for the rounding of a sum of that many; see psg_clipped_sum. */
+    int64_t max_batch_size;    /* samples that one sum may hold, over all its micro-batches: to be given with
+                                  PSG_ACCUMULATE; 0: this B.  The clip factors leave room for the rounding of a sum of
+                                  that many; see psg_clipped_sum. */
 } psg_clip;
 
 #define PSG_CLIP_INIT { 1.0, 0 }
@@ -101,9 +104,9 @@ typedef struct psg_clip_report {   /* none of this is private */
 
 /* outs[k] = sum_n c[n] * grad_k[n] with c[n] = min(1, C (1 - margin) / norm_upper[n]).
  * Adding or removing one sample moves the computed, concatenated sum (outs in PSG_F64) by no more than C in the
- * Euclidean norm: norm_upper is certified, and margin = 2 gamma_65 max_batch_size + 2^-22 covers the f32 rounding inside the
- * blocks of psg_weighted_sum, gamma_k = k u / (1 - k u), u = 2^-24 (f32) or 2^-53 (f64).  PSG_ERR_ARGUMENT when that
- * margin exceeds 1/2.
+ * Euclidean norm: norm_upper is certified, and margin = 2 gamma_65 max_batch_size + 2^-22 covers the f32 rounding
+ * inside the blocks of psg_weighted_sum, gamma_k = k u / (1 - k u), u = 2^-24 (f32) or 2^-53 (f64).  PSG_ERR_ARGUMENT
+ * when that margin exceeds 1/2.
  * A sample whose gradient holds NaN or Inf, or whose sums over positions leave the real type's range, is removed: the
  * result is bit for bit that of the batch with its rows zero.
  * norms (or NULL): B upper norms; factors (or NULL): B factors c; report (or NULL). */

@@ -17,9 +17,11 @@ PSG_API psg_status psg_gram_spectrum(psg_context *context, const double *gram, i
  * matrix. */
 PSG_API double psg_effective_rank(const double *eigenvalues, int64_t batch_size);
 
-/* The damped natural-gradient direction for the empirical Fisher matrix F = J^T J / B, J (B x P) the per-sample gradients:
+/* The damped natural-gradient direction for the empirical Fisher matrix F = J^T J / B, J (B x P) the per-sample
+ * gradients:
  *   out = (damping I + F)^-1 v = (v - J^T (damping B I + J J^T)^-1 J v) / damping
- * by a Cholesky solve of size B (Woodbury).  v and outs: one contiguous tensor a gradient, of its real type; damping > 0. */
+ * by a Cholesky solve of size B (Woodbury).  v and outs: one contiguous tensor a gradient, of its real type; damping >
+ * 0. */
 PSG_API psg_status psg_natural_gradient(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                         double damping, const psg_tensor *v, const psg_tensor *outs);
 

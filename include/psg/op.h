@@ -5,7 +5,8 @@
  *
  *   shape     checks every argument and declares the output (psg_call_output); no data is read
  *   forward   writes output.data; may keep scratch for the backward pass (psg_call_keep)
- *   backward  reads grad_output, writes every input gradient that is wanted (input[k].grad.data not NULL: overwrite), and
+ *   backward  reads grad_output, writes every input gradient that is wanted (input[k].grad.data not NULL: overwrite),
+ * and
  *             adds the gradient of every trainable parameter as blocks (psg_call_add_factored, psg_call_add_rows)
  *
  * An op that adds blocks is answered every question of psg/gradient.h, tied parameters included.
@@ -41,13 +42,13 @@ typedef struct psg_call {
     const void *attributes;     /* the tape's copy; NULL when the op has none */
     int input_count;            /* op->input_count; optional ones may be PSG_ABSENT */
     psg_operand *input;
-    psg_tensor output;
+    psg_tensor output;          /* also readable in backward */
     psg_tensor grad_output;     /* backward; contiguous */
     int64_t batch_size;         /* of the pass; 0 in an ordinary pass that names none, and in an empty batch */
     int batch_first;            /* 0: the batch is dimension 1 of every batched operand of rank >= 3 */
     int per_sample;             /* 0: an ordinary pass */
     int training;               /* dropout and the like */
-    double grad_sample_scale;   /* what blocks are scaled by: 1, or B under loss_reduction = mean; psg_call_add_... apply it */
+    double grad_sample_scale;   /* of blocks: 1, or B under loss_reduction = mean; psg_call_add_... apply it */
     uint64_t stream_key;        /* randomness of this call: psg_call_random */
     const int64_t *sample_ids;  /* B identities for randomness; NULL: 0 .. B-1 */
     void *kept;                 /* what psg_call_keep returned in forward */
@@ -61,7 +62,8 @@ struct psg_op {
     unsigned optional_inputs;       /* bit k: input k may be absent */
     unsigned parameter_inputs;      /* bit k: input k may be a parameter; others refuse one */
     size_t attributes_size;         /* bytes the tape copies at psg_record; 0: none */
-    int couples_batch;              /* its backward mixes samples whatever the arguments: refused in a per-sample pass */
+    int couples_batch;              /* its backward mixes samples, whatever the arguments: refused in a per-sample
+                                       pass */
     psg_status (*shape)(psg_call *call);
     psg_status (*forward)(psg_call *call);
     psg_status (*backward)(psg_call *call);
@@ -84,13 +86,15 @@ PSG_API void *psg_call_keep(psg_call *call, size_t bytes);
 /* The batch dimension of a batched tensor: 0, or 1 when batch_first is 0 and the rank is >= 3. */
 PSG_API int psg_call_batch_dim(const psg_call *call, const psg_tensor *tensor);
 
-/* Adds a block to the gradient of parameter input k (ignored unless it is trainable).  The views must stay valid until
- * the next pass: grad_output, values of operands and kept memory are. */
+/* Adds a block to the gradient of parameter input k (ignored unless it is trainable).  The views are (B, p), (B, T, p)
+ * or (B, *, p), batch first, any strides (psg_tensor_strided puts a batch dimension in front), and must stay valid
+ * until the next pass: grad_output, values of operands and kept memory are. */
 PSG_API psg_status psg_call_add_factored(psg_call *call, int k, const psg_tensor *backprop,
                                          const psg_tensor *activation);
 PSG_API psg_status psg_call_add_rows(psg_call *call, int k, const psg_tensor *backprop);
 
-/* count uniform 64-bit words of the stream of one sample of this call: the same for every thread count and micro-batch. */
+/* count uniform 64-bit words of the stream of one sample of this call: the same for every thread count and
+ * micro-batch. */
 PSG_API void psg_call_random(const psg_call *call, int64_t sample, uint64_t *words, size_t count);
 
 /* ---- registration ---- */
@@ -108,7 +112,8 @@ PSG_API const psg_op *psg_op_at(const psg_context *context, size_t k);
 /* Checks an op in f64 at given input shapes (parameters marked by role PSG_PARAMETER; data ignored, drawn from a fixed
  * stream, integers from 0 and 1; dimension 0 of batched inputs is the batch): central differences of every input and
  * parameter gradient, agreement of every question with materialised gradients, and isolation: changing sample j changes
- * no other sample's output or gradient.  PSG_ERR_NUMERIC names the input and the error that was found. */
+ * no other sample's output or gradient.  Of an operand, role and value (its type and shape) are read.  f32 and batch
+ * second are not tried.  PSG_ERR_NUMERIC names the input and the error that was found. */
 PSG_API psg_status psg_op_check(psg_context *context, const psg_op *op, const psg_operand *inputs,
                                 const void *attributes);
 

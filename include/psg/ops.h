@@ -49,7 +49,7 @@ PSG_API psg_var psg_gelu(psg_tape *tape, psg_var x, int approximate_tanh);
 typedef struct psg_dropout_attributes { double p; } psg_dropout_attributes;
 PSG_API psg_var psg_dropout(psg_tape *tape, psg_var x, double p);
 /* Sum and product with NumPy's broadcasting of the non-batch dimensions; the batch is never broadcast, a constant
- * may be (without its batch dimension, or with size 1 there). */
+ * may be (without its batch dimension, or with size 1 there).  No operand may be a trainable parameter. */
 PSG_API psg_var psg_add(psg_tape *tape, psg_var a, psg_var b);
 PSG_API psg_var psg_mul(psg_tape *tape, psg_var a, psg_var b);
 /* factor * x */

@@ -1,6 +1,6 @@
 /* psg/optim.h: optimizers.  They update the caller's arrays in place from gradients of the caller's.
- * All tensors contiguous; values and gradients of one real type and count.  State is the optimizer's, in double for
- * f64 values and float for f32. */
+ * Messages are the context's.  All tensors contiguous; values and gradients of one real type and count.  State is the
+ * optimizer's, in double for f64 values and float for f32. */
 #ifndef PSG_OPTIM_H
 #define PSG_OPTIM_H
 

@@ -1,6 +1,7 @@
 /* psg/tape.h: parameters, the define-by-run tape, per-sample passes.
  *
  *     psg_pass pass = PSG_PASS_INIT;
+ *     pass.loss_reduction = PSG_LOSS_MEAN;                  the loss below is a mean
  *     psg_tape_begin(tape, &pass);
  *     psg_var x = psg_input(tape, &images);
  *     psg_var y = psg_linear(tape, x, psg_use(tape, weight), psg_use(tape, bias));
@@ -9,7 +10,8 @@
  *     psg_gradient gradient;  psg_gradient_of(tape, weight, &gradient);
  *
  * Errors are sticky: after the first one every call on the tape returns at once, and psg_backward returns that first
- * status.  Everything a pass produces (values, gradients, blocks) lives until the next psg_tape_begin. */
+ * status.  Everything a pass produces (values, gradients, blocks) lives until the next psg_tape_begin; a psg_gradient
+ * kept longer points to memory of another pass, which is not detected. */
 #ifndef PSG_TAPE_H
 #define PSG_TAPE_H
 
@@ -37,8 +39,8 @@ PSG_API int psg_param_is_trainable(const psg_param *param);
 /* Lets every later per-sample pass write this parameter's grad_sample into the caller's (B, *shape) array while
  * backward runs; NULL detaches.  After a pass it counts as set, and its psg_use in the next per-sample pass is
  * PSG_ERR_STATE until psg_param_clear_grad_sample (grad_samples of different batches must not be mixed), unless the
- * pass says accumulate.  An array whose B is not the pass's is PSG_ERR_SHAPE in psg_backward, before anything is written.
- * A parameter that the loss does not reach keeps its array untouched, and it does not count as set. */
+ * pass says accumulate.  An array whose B is not the pass's is PSG_ERR_SHAPE in psg_backward, before anything is
+ * written. A parameter that the loss does not reach keeps its array untouched, and it does not count as set. */
 PSG_API psg_status psg_param_attach_grad_sample(psg_param *param, const psg_tensor *grad_sample);
 PSG_API void psg_param_clear_grad_sample(psg_param *param);
 PSG_API int psg_param_has_grad_sample(const psg_param *param);
@@ -56,12 +58,13 @@ static inline psg_var psg_none(void) { psg_var v = { 0 }; return v; }
 typedef enum psg_loss_reduction { PSG_LOSS_SUM = 0, PSG_LOSS_MEAN = 1 } psg_loss_reduction;
 
 typedef struct psg_pass {
-    int64_t batch_size;         /* B; 0: inferred from the inputs of this pass, which must agree.  With has_batch_size an
-                                   explicit 0 is an empty batch. */
+    int64_t batch_size;         /* B; 0: inferred from the inputs of this pass, which must agree ((0, D) inputs make an
+                                   empty batch).  With has_batch_size an explicit 0 is an empty batch. */
     int has_batch_size;
     psg_loss_reduction loss_reduction; /* PSG_LOSS_MEAN multiplies every per-sample gradient by B, since a mean divided
                                    the output gradient by it; input gradients are never scaled.  A declaration: nothing
-                                   can check that the loss really is a mean */
+                                   can check that the loss really is a mean (psg_cross_entropy's default, unlike this).
+                                   Ordinary passes ignore it */
     int batch_second;           /* non-zero: the batch is dimension 1 of every input of rank >= 3 (batch_first = no) */
     int ordinary;               /* non-zero: no per-sample meaning is needed or checked; psg_weighted_sum with weights
                                    NULL gives the ordinary gradients */
@@ -76,9 +79,9 @@ typedef struct psg_pass {
 PSG_API psg_status psg_tape_create(psg_context *context, psg_tape **tape);
 PSG_API void psg_tape_destroy(psg_tape *tape);
 
-/* Takes memory for passes of up to bytes now; a tape otherwise grows during its first passes and then allocates no more.
- * psg_tape_bytes tells what the passes so far needed at most: run one at the largest batch, or reserve.  Forgets the
- * last pass. */
+/* Takes memory for passes of up to bytes now; a tape otherwise grows during its first passes and then allocates no
+ * more. psg_tape_bytes tells what the passes so far needed at most: run one at the largest batch, or reserve.  Forgets
+ * the last pass. */
 PSG_API psg_status psg_tape_reserve(psg_tape *tape, size_t bytes);
 PSG_API size_t psg_tape_bytes(const psg_tape *tape);
 
@@ -109,8 +112,8 @@ PSG_API psg_status psg_value(const psg_tape *tape, psg_var var, psg_tensor *valu
 /* Walks the tape back once from a one-element loss.  A second walk of one pass is PSG_ERR_STATE. */
 PSG_API psg_status psg_backward(psg_tape *tape, psg_var loss);
 
-/* The same from any var and the caller's own output gradient: var's shape, any strides; NULL: all ones.  A contiguous one
- * is read in place and must stay unchanged until the next pass; others are copied. */
+/* The same from any var and the caller's own output gradient: var's shape, any strides; NULL: all ones.  A contiguous
+ * one is read in place and must stay unchanged until the next pass; others are copied. */
 PSG_API psg_status psg_backward_from(psg_tape *tape, psg_var var, const psg_tensor *grad_output);
 
 /* After backward: the gradient of an input made by psg_input_with_grad, or of any batched var on the way. PSG_ERR_STATE
@@ -118,7 +121,7 @@ PSG_API psg_status psg_backward_from(psg_tape *tape, psg_var var, const psg_tens
 PSG_API psg_status psg_input_grad(const psg_tape *tape, psg_var var, psg_tensor *grad);
 
 /* After backward: the per-sample gradient of a parameter, for the questions of psg/gradient.h.  A parameter that was
- * not used, not reached or frozen is PSG_ERR_STATE; *gradient then has no blocks (a zero gradient). */
+ * not used, not reached or frozen is PSG_ERR_STATE; *gradient is then usable as the zero gradient that it is. */
 PSG_API psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gradient *gradient);
 
 /* The batch size of the pass, given or inferred; -1 before the first batched input. */

@@ -34,7 +34,8 @@ PSG_API int64_t psg_tensor_count(const psg_tensor *tensor);
 /* Whether the elements lie in row-major order without gaps. */
 PSG_API int psg_tensor_is_contiguous(const psg_tensor *tensor);
 
-/* Short forms for what a program writes most: contiguous f32 views of rank 1 to 4. */
+/* Short forms for what a program writes most: contiguous f32 views of rank 1 to 4.  data is const for the sake of
+ * inputs; a view given as an output is written to. */
 PSG_API psg_tensor psg_f32_1d(const float *data, int64_t d0);
 PSG_API psg_tensor psg_f32_2d(const float *data, int64_t d0, int64_t d1);
 PSG_API psg_tensor psg_f32_3d(const float *data, int64_t d0, int64_t d1, int64_t d2);

@@ -13,8 +13,8 @@ extern void omp_set_num_threads(int count) __attribute__((weak));
 
 static const int openmp_build = 2;
 
-/* The process-wide state of psg/base.h: how many brackets are open, and the host's value.  A child process inherits what
- * its parent's threads held at the fork, but not the threads; it starts anew. */
+/* The process-wide state of psg/base.h: how many brackets are open, and the host's value.  A child process inherits
+ * what its parent's threads held at the fork, but not the threads; it starts anew. */
 typedef struct bracket_state {
     pthread_mutex_t lock;
     unsigned open;

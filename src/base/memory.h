@@ -13,8 +13,8 @@ void *psg_alloc_zeroed(psg_context *context, size_t bytes);
 void psg_free(psg_context *context, void *memory);
 
 /* ---- arena: many blocks, freed together ----
- * Blocks of one round live until psg_arena_reset, which merges what the round needed into one chunk, so that a round of the same
- * needs allocates nothing. */
+ * Blocks of one round live until psg_arena_reset, which merges what the round needed into one chunk, so that a round
+ * of the same needs allocates nothing. */
 typedef struct psg_arena_chunk psg_arena_chunk;
 
 typedef struct psg_arena {

@@ -50,7 +50,8 @@ void psg_parallel_stop(psg_context *context) {
 
 /* ---- OpenBLAS around our work ---- */
 
-/* The calling thread's own setting is saved before the process-wide one is touched: in the OpenMP build that changes both. */
+/* The calling thread's own setting is saved before the process-wide one is touched: in the OpenMP build that changes
+ * both. */
 int psg_blas_enter(psg_context *context) {
     if (context->leave_openblas_alone) return 0;
     int saved = psg_blas_thread_single();

@@ -8,8 +8,8 @@
 psg_status psg_parallel_start(psg_context *context, unsigned threads);
 void psg_parallel_stop(psg_context *context);
 
-/* Runs task(argument, i, slot) for i in [0, count) and returns when all are done.  The result must not depend on the slot.
- * context->workspace[slot] is the task's own while it runs; OpenBLAS is single-threaded in it.
+/* Runs task(argument, i, slot) for i in [0, count) and returns when all are done.  The result must not depend on the
+ * slot. context->workspace[slot] is the task's own while it runs; OpenBLAS is single-threaded in it.
  * In a forked child the caller does all the work. */
 void psg_parallel(psg_context *context, size_t count, psg_task task, void *argument);
 

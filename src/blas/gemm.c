@@ -5,7 +5,8 @@
 
 #include "base/parallel.h"
 
-/* What one BLAS call is given at most: well inside 32-bit integers.  Leading dimensions are the caller's to keep below 2^31. */
+/* What one BLAS call is given at most: well inside 32-bit integers.  Leading dimensions are the caller's to keep below
+ * 2^31. */
 static const int64_t largest = INT64_C(1) << 30;
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -29,8 +29,8 @@ static psg_status check_options(psg_context *context, const psg_dp_options *o) {
     if (!(o->expected_batch_size > 0 && o->expected_batch_size <= 0x1p53)) {
         return refuse(context, "expected_batch_size", o->expected_batch_size, "above 0 and at most 2^53");
     }
-    if (!(o->sample_rate >= 0 && o->sample_rate <= 1)) {
-        return refuse(context, "sample_rate", o->sample_rate, "in [0, 1]");
+    if (!(o->sample_rate > 0 && o->sample_rate <= 1)) {
+        return refuse(context, "sample_rate", o->sample_rate, "in (0, 1]: that of the Poisson sampler");
     }
     if (o->max_batch_size < 0) {
         return refuse(context, "max_batch_size", (double)o->max_batch_size, "at least 0");

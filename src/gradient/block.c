@@ -47,7 +47,8 @@ psg_piece psg_piece_of(const psg_gradient *gradient, size_t block) {
                         .positions = positions_of(&b->backprop), .g = view_of(&b->backprop),
                         .scale = b->scale, .offset = b->offset, .row_stride = b->row_stride };
     piece.a = b->form == PSG_FACTORED ? view_of(&b->activation) : (psg_operand_view){ .columns = 1 };
-    if (piece.g.columns == 1 && piece.form == PSG_FACTORED) piece.row_stride = piece.a.columns;   /* there is no next row */
+    bool one_row = piece.g.columns == 1 && piece.form == PSG_FACTORED;
+    if (one_row) piece.row_stride = piece.a.columns;   /* whatever was given: there is no next row */
     return piece;
 }
 
@@ -93,8 +94,9 @@ static psg_status check_operand(const check *c, const psg_tensor *x, const psg_g
     }
     if (x->shape[0] != gradient->batch_size) {
         return psg_fail(c->context, PSG_ERR_BATCH,
-                        "%s: gradients[%zu], block %zu: %s has shape %s, the gradient's batch size is %lld", c->function,
-                        c->gradient, c->block, name, psg_tensor_text(x, text), (long long)gradient->batch_size);
+                        "%s: gradients[%zu], block %zu: %s has shape %s, the gradient's batch size is %lld",
+                        c->function, c->gradient, c->block, name, psg_tensor_text(x, text),
+                        (long long)gradient->batch_size);
     }
     return PSG_OK;
 }
@@ -185,8 +187,8 @@ psg_status psg_check_questions(psg_context *context, const char *function, const
     for (size_t k = 0; !status && k < count; k++) {
         if (gradients[k]->batch_coupled) {
             status = psg_fail(context, PSG_ERR_UNSUPPORTED,
-                              "%s: gradients[%zu] is of an ordinary pass, whose samples have no gradients of their own; "
-                              "only weighted_sum with weights NULL is answered", function, k);
+                              "%s: gradients[%zu] is of an ordinary pass, whose samples have no gradients of their "
+                              "own; only psg_weighted_sum with weights NULL is answered", function, k);
         }
     }
     return status;

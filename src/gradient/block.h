@@ -25,7 +25,8 @@ typedef struct psg_piece {
 } psg_piece;
 
 /* Checks a gradient set and names what is wrong in the context's message, as "<function>: ...". */
-psg_status psg_check_set(psg_context *context, const char *function, const psg_gradient *const *gradients, size_t count);
+psg_status psg_check_set(psg_context *context, const char *function, const psg_gradient *const *gradients,
+                         size_t count);
 /* The same for questions that need gradients of single samples: a batch_coupled one is PSG_ERR_UNSUPPORTED. */
 psg_status psg_check_questions(psg_context *context, const char *function, const psg_gradient *const *gradients,
                                size_t count);

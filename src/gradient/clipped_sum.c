@@ -115,10 +115,12 @@ static void sum_all(const clip_job *j) {
 static psg_status check_clip(psg_context *context, const psg_clip *clip, int64_t batch) {
     if (!clip) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: clip is NULL");
     if (!(clip->max_grad_norm > 0)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_grad_norm is %g, must be > 0", clip->max_grad_norm);
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_grad_norm is %g, must be > 0",
+                        clip->max_grad_norm);
     }
     if (clip->max_batch_size < 0 || (clip->max_batch_size && clip->max_batch_size < batch)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_batch_size is %lld, must be 0 or at least B = %lld",
+        return psg_fail(context, PSG_ERR_ARGUMENT,
+                        "psg_clipped_sum: max_batch_size is %lld, must be 0 or at least B = %lld",
                         (long long)clip->max_batch_size, (long long)batch);
     }
     return PSG_OK;

@@ -1,7 +1,7 @@
 /* dot: <grad[n], v>, a sum over blocks.
  *
- * Factored, T > 1: tiles of the gradient against tiles of v.  T = 1: g^T V a with all samples' g V as one product, a few
- * samples at a time: (G V) . A. */
+ * Factored, T > 1: tiles of the gradient against tiles of v.  T = 1: g^T V a with all samples' g V as one product, a
+ * few samples at a time: (G V) . A. */
 #include "base/parallel.h"
 #include "blas/gemm.h"
 #include "gradient/factored.h"

@@ -87,7 +87,8 @@ double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *p, int64_
 double psg_tiny_norm(psg_dtype dtype) { return dtype == PSG_F64 ? 0x1p-494 : 0x1p-46; }
 
 /* At least the squared norm of row t of sample n. */
-static double row_bound(const psg_kernel_table *kernels, const psg_operand_view *x, psg_dtype dtype, int64_t n, int64_t t) {
+static double row_bound(const psg_kernel_table *kernels, const psg_operand_view *x, psg_dtype dtype, int64_t n,
+                        int64_t t) {
     const void *row = psg_row(x, dtype, n, t);
     if (x->step == 1) return kernels->sum_squares_bound((size_t)x->columns, row);
     double sum = 0;

@@ -40,7 +40,8 @@ psg_status psg_context_force_route(psg_context *context, const char *route) {
         }
     }
     return psg_fail(context, PSG_ERR_ARGUMENT,
-                    "psg_context_force_route: route is \"%s\", must be identity, gram, tiles, keep or recompute", route);
+                    "psg_context_force_route: route is \"%s\", must be identity, gram, tiles, keep or recompute",
+                    route);
 }
 
 /* ---- costs of one sample, in floating-point operations at the speed of a large product ----
@@ -112,13 +113,14 @@ psg_route psg_plan_dot(const psg_context *context, const psg_gradient *gradient)
     if (is_single_rows(gradient)) return PSG_ROUTE_ROWS;
     if (!is_single_factored(gradient) || forced(context, PSG_ROUTE_TILES)) return PSG_ROUTE_TILES;
     psg_piece p = psg_piece_of(gradient, 0);
-    bool one = p.positions == 1 && p.g.step == 1 && p.a.step == 1 && p.g.batch >= p.g.columns && p.g.batch < INT32_MAX &&
-               p.g.columns < INT32_MAX && p.a.columns < INT32_MAX && p.row_stride < INT32_MAX;
-    return one ? PSG_ROUTE_PROJECT : PSG_ROUTE_TILES;
+    bool fits = p.g.batch < INT32_MAX && p.g.columns < INT32_MAX && p.a.columns < INT32_MAX && p.row_stride < INT32_MAX;
+    bool one = p.positions == 1 && p.g.step == 1 && p.a.step == 1 && p.g.batch >= p.g.columns;
+    return one && fits ? PSG_ROUTE_PROJECT : PSG_ROUTE_TILES;
 }
 
 size_t psg_keep_bytes(const psg_gradient *gradient) {
-    size_t bytes = (size_t)gradient->batch_size * (size_t)psg_gradient_numel(gradient) * psg_dtype_size(gradient->dtype);
+    size_t elements = (size_t)gradient->batch_size * (size_t)psg_gradient_numel(gradient);
+    size_t bytes = elements * psg_dtype_size(gradient->dtype);
     return (bytes + PSG_ALIGNMENT - 1) & ~(PSG_ALIGNMENT - 1);
 }
 

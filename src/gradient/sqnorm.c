@@ -1,7 +1,7 @@
 /* sqnorm: per-sample squared norms with certified upper bounds.
  *
- * Every route returns a value and a bound on its error; the bound of a gradient whose computed norm is v and whose rounding
- * in the real type is at most e is (v + e)^2, which holds for the exact gradient and for any computed one. */
+ * Every route returns a value and a bound on its error; the bound of a gradient whose computed norm is v and whose
+ * rounding in the real type is at most e is (v + e)^2, which holds for the exact gradient and for any computed one. */
 #include "gradient/sqnorm.h"
 
 #include <float.h>
@@ -162,7 +162,8 @@ static estimate with_partner(const job *j, int64_t n, estimate weight, void *wor
 /* ---- Gram: |G^T A|^2 = <A A^T + one, G G^T> ---- */
 
 /* Rows [first, first + rows) of the lower triangle of x x^T, row stride T. */
-static void gram_rows(const psg_piece *p, const psg_operand_view *x, int64_t n, int64_t first, int64_t rows, void *out) {
+static void gram_rows(const psg_piece *p, const psg_operand_view *x, int64_t n, int64_t first, int64_t rows,
+                      void *out) {
     const void *block = psg_row(x, p->dtype, n, first);
     void *diagonal = psg_elements_mutable(out, p->dtype, first);
     psg_gemm left = { .dtype = p->dtype, .transpose_b = true, .m = rows, .n = first, .k = x->columns, .alpha = 1,
@@ -203,8 +204,8 @@ static bool may_overflow(const psg_piece *p, double lengths) {
     return lengths * fmax(1, fabs(p->scale)) > most / 2;
 }
 
-/* n^2 is off by at most E = gamma_p sum |V||g||g| + gamma_d sum |U||a||a| + gamma_p gamma_d (sum |g||a|)^2, and by the sums
- * in double, which are at most 2 T + 16 additions deep. */
+/* n^2 is off by at most E = gamma_p sum |V||g||g| + gamma_d sum |U||a||a| + gamma_p gamma_d (sum |g||a|)^2, and by the
+ * sums in double, which are at most 2 T + 16 additions deep. */
 static estimate gram_estimate(job *j, int64_t n, void *workspace) {
     const psg_piece *p = &j->piece;
     double gp = psg_gamma(p->dtype, (double)p->g.columns + 1), gd = psg_gamma(p->dtype, (double)p->a.columns + 1);

@@ -1,7 +1,8 @@
 /* weighted_sum: sum_n w[n] grad[n].  A sum over blocks is a sum of sums, so every block is added by itself.
  *
- * A factored block is one product of (B T) x p by (B T) x d.  Its f32 sums are short and flushed to double: 64 samples when
- * T = 1, one sample otherwise, so that what one sample adds is rounded by itself and the sum over samples is one of doubles. */
+ * A factored block is one product of (B T) x p by (B T) x d.  Its f32 sums are short and flushed to double: 64 samples
+ * when T = 1, one sample otherwise, so that what one sample adds is rounded by itself and the sum over samples is one
+ * of doubles. */
 #include "gradient/weighted_sum.h"
 
 #include <string.h>
@@ -54,8 +55,8 @@ static psg_product product_of(const job *j, int64_t n, int64_t i, int64_t rows, 
     };
 }
 
-/* T = 1: weights go into the rows of g.  Squares, and weighted blocks that may cancel against others of their parameter, are
- * taken sample by sample: the norm that a weight was made for says nothing of a single block's. */
+/* T = 1: weights go into the rows of g.  Squares, and weighted blocks that may cancel against others of their
+ * parameter, are taken sample by sample: the norm that a weight was made for says nothing of a single block's. */
 static void add_single_positions(const job *j, psg_product product, void *workspace) {
     bool apart = j->squares || (j->weights && !j->alone);
     product.k = (size_t)j->piece.batch;

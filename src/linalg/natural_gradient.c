@@ -13,9 +13,9 @@ static psg_status solve(psg_context *context, double *gram, int64_t batch, doubl
     int saved = psg_blas_enter(context);
     bool solved = psg_cholesky_solve(batch, gram, x);
     psg_blas_leave(context, saved);
-    return solved ? PSG_OK : psg_fail(context, PSG_ERR_NUMERIC,
-                                      "psg_natural_gradient: damping B I + J J^T is not positive definite at damping %g",
-                                      damping);
+    if (solved) return PSG_OK;
+    return psg_fail(context, PSG_ERR_NUMERIC,
+                    "psg_natural_gradient: damping B I + J J^T is not positive definite at damping %g", damping);
 }
 
 /* out = (v - sum) / damping, with sum in double where out is. */

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <string.h>
 
 #include "base/context.h"
@@ -20,8 +21,13 @@ psg_status psg_gram_spectrum(psg_context *context, const double *gram, int64_t b
     if (!context) return PSG_ERR_ARGUMENT;
     if (batch_size < 0 || batch_size > INT32_MAX || !gram || !eigenvalues) {
         return psg_fail(context, PSG_ERR_ARGUMENT,
-                        "psg_gram_spectrum: batch_size is %lld, must be in [0, 2^31); gram and eigenvalues must not be NULL",
-                        (long long)batch_size);
+                        "psg_gram_spectrum: batch_size is %lld, must be in [0, 2^31); gram and eigenvalues must not be "
+                        "NULL", (long long)batch_size);
+    }
+    for (int64_t i = 0; i < batch_size * batch_size; i++) {
+        if (isfinite(gram[i])) continue;
+        return psg_fail(context, PSG_ERR_NONFINITE, "psg_gram_spectrum: gram[%lld][%lld] is %g, must be finite",
+                        (long long)(i / batch_size), (long long)(i % batch_size), gram[i]);
     }
     size_t n = (size_t)batch_size, bytes = (n * n + n) * sizeof(double);
     double *work = psg_alloc(context, bytes);
@@ -32,8 +38,9 @@ psg_status psg_gram_spectrum(psg_context *context, const double *gram, int64_t b
     psg_blas_leave(context, saved);
     if (done) reverse(batch_size, work, work + n * n, eigenvalues, eigenvectors);
     psg_free(context, work);
-    return done ? PSG_OK : psg_fail(context, PSG_ERR_NUMERIC, "psg_gram_spectrum: dsyevd failed on the %lld x %lld matrix",
-                                    (long long)batch_size, (long long)batch_size);
+    if (done) return PSG_OK;
+    return psg_fail(context, PSG_ERR_NUMERIC, "psg_gram_spectrum: dsyevd failed on the %lld x %lld matrix",
+                    (long long)batch_size, (long long)batch_size);
 }
 
 double psg_effective_rank(const double *eigenvalues, int64_t batch_size) {

@@ -12,7 +12,8 @@ static psg_status shape(psg_call *call) {
     char text[PSG_SHAPE_TEXT];
     if (x->rank < 2) {
         return psg_call_fail(call, PSG_ERR_SHAPE,
-                             "input has no batch dimension: expected an input of at least rank 2, got rank %d", x->rank);
+                             "input has no batch dimension: expected an input of at least rank 2, got rank %d",
+                             x->rank);
     }
     if (w->rank != 2) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "weight must have shape (out, in), has %s", psg_tensor_text(w, text));
