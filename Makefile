@@ -77,7 +77,8 @@ $(BUILD)/psg.pc: psg.pc.in   # anew each time: PREFIX may differ from the last c
 	    -e 's|@VERSION@|$(VERSION)|' -e 's|@PACKAGE_LIBS@|$(PACKAGE_LIBS)|' -e 's|@SYSTEM_LIBS@|$(SYSTEM_LIBS)|' $< > $@
 
 # ---- what is not there is installed by run and test, never by all and install ----
-NEED_BUILD := cmd:$(firstword $(CC))=gcc cmd:pkg-config=pkg-config pkg:openblas=libopenblas-dev \
+NEED_BUILD := cmd:$(firstword $(CC))=$(if $(findstring clang,$(CC)),clang,gcc) file:/usr/include/stdio.h=libc6-dev \
+              cmd:pkg-config=pkg-config pkg:openblas=libopenblas-dev \
               pkg:lapacke=liblapacke-dev pkg:libsodium=libsodium-dev
 NEED_TEST := pkg:cmocka=libcmocka-dev cmd:g++=g++ cmd:nm=binutils
 DATA := /usr/share/datasets/fashion-mnist
