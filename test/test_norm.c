@@ -268,8 +268,8 @@ static void same_bits_for_any_threads(void **state) {
         c.mode[WEIGHT] = c.mode[BIAS] = TRAINABLE;
         c.input_grad = true;
         outcome one = outcome_of(&c, 1);
-        for (unsigned threads = 2; threads <= 3; threads++) {
-            outcome more = outcome_of(&c, threads);
+        for (int t = 0; t < 3; t++) {
+            outcome more = outcome_of(&c, (unsigned[]){ 2, 3, 7 }[t]);
             assert_int_equal(one.bytes, more.bytes);
             assert_memory_equal(one.data, more.data, (size_t)one.bytes);
             free(more.data);

@@ -459,27 +459,32 @@ static void test_f32(void **state) {
     }
 }
 
-static void test_threads(void **state) {
-    (void)state;
-    run one = run_open(1, NULL), three = run_open(3, NULL);
-    for (const op_case *c = cases; c < cases + CASES; c++) {
-        test_array array[MAX_IN];
-        psg_tensor in[MAX_IN], value, other, grad[MAX_IN], other_grad[MAX_IN];
-        draw_inputs(c, PSG_F32, array, in);
-        run_forward(&one, c, in, &value);
-        run_forward(&three, c, in, &other);
+/* One thread's bits against those of others. */
+static void check_threads(run *one, run *others, int count, const op_case *c) {
+    test_array array[MAX_IN];
+    psg_tensor in[MAX_IN], value, other, grad[MAX_IN], other_grad[MAX_IN];
+    draw_inputs(c, PSG_F32, array, in);
+    run_forward(one, c, in, &value);
+    test_array go = draw_grad_output(c, &value);
+    run_backward(one, &go.view, c, grad);
+    for (int r = 0; r < count; r++) {
+        run_forward(&others[r], c, in, &other);
         assert_true(test_same_bits(&value, &other));
-        test_array go = draw_grad_output(c, &value);
-        run_backward(&one, &go.view, c, grad);
-        run_backward(&three, &go.view, c, other_grad);
+        run_backward(&others[r], &go.view, c, other_grad);
         for (int k = 0; k < c->inputs; k++) {
             if (c->from[k] == GRAD) assert_true(test_same_bits(&grad[k], &other_grad[k]));
-            test_array_free(&array[k]);
         }
-        test_array_free(&go);
     }
+    for (int k = 0; k < c->inputs; k++) test_array_free(&array[k]);
+    test_array_free(&go);
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    run one = run_open(1, NULL), others[] = { run_open(2, NULL), run_open(3, NULL), run_open(7, NULL) };
+    for (const op_case *c = cases; c < cases + CASES; c++) check_threads(&one, others, 3, c);
+    for (int r = 0; r < 3; r++) run_close(&others[r]);
     run_close(&one);
-    run_close(&three);
 }
 
 /* ---- isolation: another sample 0 changes no other sample's gradient, but through the scalar of a loss ---- */
