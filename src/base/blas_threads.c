@@ -1,6 +1,7 @@
 #include "base/blas_threads.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <unistd.h>
 
@@ -13,23 +14,25 @@ extern void omp_set_num_threads(int count) __attribute__((weak));
 
 static const int openmp_build = 2;
 
-/* The process-wide state of psg/base.h: how many brackets are open, and the host's value.  A child process inherits
- * what its parent's threads held at the fork, but not the threads; it starts anew. */
-typedef struct bracket_state {
+/* The process-wide state of psg/base.h: how many brackets are open, and the host's value. */
+static struct {
     pthread_mutex_t lock;
     unsigned open;
     int host_threads;
-    pid_t owner;
-} bracket_state;
+} bracket = { PTHREAD_MUTEX_INITIALIZER, 0, 0 };
 
-static bracket_state bracket = { PTHREAD_MUTEX_INITIALIZER, 0, 0, 0 };
+/* Which process it belongs to; 0: none yet. */
+static atomic_int owner;
 
 static int is_adjustable(void) { return openblas_set_num_threads && openblas_get_num_threads; }
 
+/* A child inherits what its parent's threads held at the fork, but not the threads; with one thread, it starts anew. */
 static void forget_parent(void) {
-    if (!bracket.owner || bracket.owner == getpid()) return;
+    int now = (int)getpid(), before = atomic_exchange(&owner, now);
+    if (!before || before == now) return;
     int inherited = bracket.open ? bracket.host_threads : 0;
-    bracket = (bracket_state){ PTHREAD_MUTEX_INITIALIZER, 0, 0, getpid() };
+    pthread_mutex_init(&bracket.lock, NULL);
+    bracket.open = 0;
     if (inherited > 1) openblas_set_num_threads(inherited);
 }
 
@@ -37,7 +40,6 @@ void psg_blas_threads_enter(void) {
     if (!is_adjustable()) return;
     forget_parent();
     pthread_mutex_lock(&bracket.lock);
-    bracket.owner = getpid();
     if (bracket.open++ == 0) {
         bracket.host_threads = openblas_get_num_threads();
         if (bracket.host_threads != 1) openblas_set_num_threads(1);
