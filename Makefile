@@ -152,7 +152,7 @@ asan tsan ubsan:  ## run the tests under a sanitizer (TESTS_RUN="dp tape": those
 TESTS_TO_RUN = $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS))
 .PHONY: sanitized
 sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa
-	@sh test/run.sh $(BUILD)
+	@PSG_TESTS="$(TESTS_TO_RUN)" sh test/run.sh $(BUILD)
 
 # ---- installation ----
 DOCDIR ?= $(PREFIX)/share/doc/psg
