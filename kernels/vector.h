@@ -83,12 +83,6 @@ static inline vec vec_first(vec v, size_t n) {
 static inline vec vec_max(vec a, vec b) { return vec_select(a > b, a, b); }
 static inline vec vec_abs(vec a) { return vec_select(a < vec_zero(), -a, a); }
 
-static inline real vec_sum(vec v) {
-    real sum = 0;
-    for (size_t k = 0; k < LANES; k++) sum += v[k];
-    return sum;
-}
-
 /* ---- stores that go around the cache ----
  * p aligned to PSG_VECTOR_BYTES.  A kernel that streams ends with stream_fence(). */
 static inline bool stream_aligned(const void *p) { return (uintptr_t)p % PSG_VECTOR_BYTES == 0; }

@@ -118,7 +118,8 @@ PSG_API psg_status psg_clipped_sum(psg_context *context, const psg_gradient *con
 PSG_API psg_status psg_dot(psg_context *context, const psg_gradient *const *gradients, size_t count,
                            const psg_tensor *direction, double *dots);
 
-/* gram (B x B doubles, row-major, symmetric) = inner products between samples. */
+/* gram (B x B doubles, row-major, symmetric) = inner products between samples.  Beyond 16,384 samples its shared tile is
+ * larger than 2 MiB: 128 B bytes. */
 PSG_API psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, size_t count, double *gram);
 
 /* outs[k] = sum_n grad_k[n]^2, elementwise; outs as in psg_weighted_sum. */
