@@ -157,8 +157,9 @@ sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa
 # ---- installation ----
 DOCDIR ?= $(PREFIX)/share/doc/psg
 install: all  ## install under DESTDIR and PREFIX
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)/psg/ops $(DESTDIR)$(DOCDIR)
 	install -m 644 include/psg/*.h $(DESTDIR)$(INCLUDEDIR)/psg
+	install -m 644 include/psg/ops/*.h $(DESTDIR)$(INCLUDEDIR)/psg/ops
 	install -m 644 $(STATIC) $(DESTDIR)$(LIBDIR)
 	install -m 755 $(SHARED) $(DESTDIR)$(LIBDIR)
 	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(LIBDIR)/libpsg.so.$(SOVERSION)
@@ -171,7 +172,7 @@ uninstall:  ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
 
 # ---- housekeeping ----
-C_FILES = $(wildcard include/psg/*.h src/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch])
+C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch])
 format:  ## reformat all C files with clang-format
 	clang-format -i $(C_FILES)
 

@@ -1,10 +1,13 @@
 /* psg/gradient.h: per-sample gradients and the questions asked of them.
  *
  * The gradient of one parameter for a batch of B samples is a list of blocks; the sum over the list is the gradient.
- * A block is a pair of views of the caller's arrays and has one of two forms:
+ * A block is made of views of the caller's arrays and has one of four forms:
  *
- *   factored   gradient[n][i][j] = scale * sum_t backprop[n,t,i] * activation[n,t,j]      (B x p x d)
- *   rows       gradient[n][j]    = scale * sum_t backprop[n,t,j]                          (B x p)
+ *   factored     gradient[n][i][j] = scale * sum_t backprop[n,t,i] * activation[n,t,j]      (B x p x d)
+ *   rows         gradient[n][j]    = scale * sum_t backprop[n,t,j]                          (B x p)
+ *   sparse rows  gradient[n][v][j] = scale * sum_{t: ids[n,t] = v} backprop[n,t,j]          (B x V x p)
+ *   unfolded     factored, where activation[n,t,:] is the window of an image at position t: what a convolution
+ *                multiplies.  The windows are never stored.
  *
  * A linear layer that received activations x (B,T,d) and output gradients g (B,T,p) has the weight gradient
  * psg_factored(g, x) and the bias gradient psg_rows(g).  Nothing here knows of tapes or layers: an existing training
@@ -21,17 +24,29 @@
 extern "C" {
 #endif
 
-typedef enum psg_form { PSG_FACTORED = 0, PSG_ROWS = 1 } psg_form;
+typedef enum psg_form { PSG_FACTORED = 0, PSG_ROWS = 1, PSG_SPARSE_ROWS = 2, PSG_UNFOLDED = 3 } psg_form;
+
+/* Windows of an image (C, *X) of 1 to 3 spatial dimensions, one a position of the output.  Element (c, k) of the window
+ * at position t (both row-major indices) is image[c, t * stride + k * dilation - padding], a sum a dimension; 0 outside
+ * the image. */
+typedef struct psg_window {
+    int spatial;                   /* 1, 2 or 3; the arrays' further entries are not read */
+    int64_t kernel[3], stride[3], dilation[3];
+    int64_t padding[3];            /* zeros before the first element, >= 0 */
+    int64_t output[3];             /* positions */
+} psg_window;
 
 /* One summand.  Element (i, j) of the block lands on element offset + i * row_stride + j of the flattened parameter
  * (rows: element offset + j), so a block may fill the whole parameter or a rectangle of it. */
 typedef struct psg_block {
     psg_form form;
     psg_tensor backprop;    /* (B, T, p) */
-    psg_tensor activation;  /* (B, T, d); rows: unused */
+    psg_tensor activation;  /* (B, T, d); rows and sparse rows: unused; unfolded: the image (B, C, *X), d = C prod K */
+    psg_tensor ids;         /* sparse rows: (B, T), i32 or i64; a negative one is no row */
+    psg_window window;      /* unfolded */
     double scale;           /* multiplies the block; B under loss_reduction = mean */
     int64_t offset;
-    int64_t row_stride;     /* d for a whole parameter */
+    int64_t row_stride;     /* d (sparse rows: p) for a whole parameter */
 } psg_block;
 
 /* The per-sample gradients of one parameter. */
@@ -52,6 +67,11 @@ PSG_API psg_block psg_factored(const psg_tensor *backprop, const psg_tensor *act
 /* The parameter stores the transpose: element (j, i) of a d x p array receives backprop[.., i] * activation[.., j]. */
 PSG_API psg_block psg_factored_transposed(const psg_tensor *backprop, const psg_tensor *activation);
 PSG_API psg_block psg_rows(const psg_tensor *backprop);
+/* Row ids[n, t] of the parameter receives backprop[n, t].  ids (B, T), backprop (B, T, p); both may have stride 0 along
+ * the batch or the positions.  Ids are read when a question is asked, which refuses one that is past the last row. */
+PSG_API psg_block psg_sparse_rows(const psg_tensor *backprop, const psg_tensor *ids);
+/* backprop (B, T, p) with T = prod window->output, image (B, C, *X). */
+PSG_API psg_block psg_unfolded(const psg_tensor *backprop, const psg_tensor *image, const psg_window *window);
 
 /* A gradient over blocks, of a parameter of the given shape; the type and B are the first block's (without blocks: f32
  * and 0, to be set by hand). */
@@ -70,6 +90,14 @@ typedef enum psg_write { PSG_OVERWRITE = 0, PSG_ACCUMULATE = 1 } psg_write;
  *   out[n] = out[n] + scale * grad[n]    PSG_ACCUMULATE */
 PSG_API psg_status psg_grad_sample(psg_context *context, const psg_gradient *gradient, double scale, psg_write write,
                                    const psg_tensor *out);
+
+/* The gradient as sparse rows, for parameters (V, *D) whose blocks are all sparse rows, or (counts 0) have none:
+ *   ids    (B, T) PSG_I64, T = all positions of the blocks: the rows of sample n in ascending order, each once; then -1
+ *   rows   (B, T, D), the gradient's real type: rows[n, k] = scale * grad[n][ids[n, k]]; those of id -1 are not written
+ *   counts B numbers of rows
+ * All outputs contiguous.  PSG_ERR_UNSUPPORTED when a block has another form. */
+PSG_API psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *gradient, double scale,
+                                          const psg_tensor *ids, const psg_tensor *rows, int64_t *counts);
 
 /* sqnorm[n] = ||grad[n]||^2 over all gradients together, accumulated in double.  upper (NULL or B doubles) receives a
  * bound that is never below the true value: the rounding of every step is covered, and a sample whose Gram product

@@ -48,6 +48,8 @@ typedef struct psg_call {
     int batch_first;            /* 0: the batch is dimension 1 of every batched operand of rank >= 3 */
     int per_sample;             /* 0: an ordinary pass */
     int training;               /* dropout and the like */
+    int may_update;             /* forward may change model state from the batch (running statistics, max_norm): an
+                                   ordinary pass, or one that says so; never by default in a per-sample pass */
     double grad_sample_scale;   /* of blocks: 1, or B under loss_reduction = mean; psg_call_add_... apply it */
     uint64_t stream_key;        /* randomness of this call: psg_call_random */
     const int64_t *sample_ids;  /* B identities for randomness; NULL: 0 .. B-1 */
@@ -69,7 +71,7 @@ struct psg_op {
     psg_status (*backward)(psg_call *call);
 };
 
-#define PSG_MAX_INPUTS 8
+#define PSG_MAX_INPUTS 16
 
 /* ---- for the three functions ---- */
 
@@ -92,6 +94,13 @@ PSG_API int psg_call_batch_dim(const psg_call *call, const psg_tensor *tensor);
 PSG_API psg_status psg_call_add_factored(psg_call *call, int k, const psg_tensor *backprop,
                                          const psg_tensor *activation);
 PSG_API psg_status psg_call_add_rows(psg_call *call, int k, const psg_tensor *backprop);
+
+/* The same for sparse rows: ids (B, T) or (B, *), as many positions as backprop (B, T, p) or (B, *, p). */
+PSG_API psg_status psg_call_add_sparse_rows(psg_call *call, int k, const psg_tensor *backprop, const psg_tensor *ids);
+/* Any block of psg/gradient.h: a part of a fused parameter (offset, row_stride), windows of an image.  Views (B, T, p),
+ * the image (B, C, *X); block->scale is multiplied.  An unfolded block whose per-sample gradients take no more memory
+ * than its views is computed at once, and kept as rows. */
+PSG_API psg_status psg_call_add_block(psg_call *call, int k, const psg_block *block);
 
 /* count uniform 64-bit words of the stream of one sample of this call: the same for every thread count and
  * micro-batch. */

@@ -72,9 +72,12 @@ typedef struct psg_pass {
     int accumulate;             /* non-zero: attached grad_sample arrays are added to, set or not */
     uint64_t dropout_seed;      /* keys dropout masks, with the op's place on the tape and the sample */
     const int64_t *sample_ids;  /* B identities of the samples for dropout; NULL: 0 .. B-1 */
+    int allow_updates;          /* non-zero: a per-sample pass may change model state from the batch: running
+                                   statistics, embedding max_norm.  Such a change is outside what clipping and noise
+                                   protect, so it is refused by default; ordinary passes always allow it */
 } psg_pass;
 
-#define PSG_PASS_INIT { 0, 0, PSG_LOSS_SUM, 0, 0, 0, 0, 0, NULL }
+#define PSG_PASS_INIT { 0, 0, PSG_LOSS_SUM, 0, 0, 0, 0, 0, NULL, 0 }
 
 PSG_API psg_status psg_tape_create(psg_context *context, psg_tape **tape);
 PSG_API void psg_tape_destroy(psg_tape *tape);

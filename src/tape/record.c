@@ -97,7 +97,7 @@ psg_var psg_use(psg_tape *tape, psg_param *param) {
 const char *psg_op_defect(const psg_op *op) {
     if (!op) return "op is NULL";
     if (!op->name || !*op->name) return "op->name is missing";
-    if (op->input_count < 0 || op->input_count > PSG_MAX_INPUTS) return "op->input_count is outside [0, 8]";
+    if (op->input_count < 0 || op->input_count > PSG_MAX_INPUTS) return "op->input_count is outside [0, 16]";
     if (!op->shape) return "op->shape is missing";
     if (!op->forward) return "op->forward is missing";
     if (!op->backward) return "op->backward is missing";
@@ -106,7 +106,9 @@ const char *psg_op_defect(const psg_op *op) {
 
 static const char *operand_name(const psg_op *op, int k) {
     static const char *const numbered[PSG_MAX_INPUTS] = { "input 0", "input 1", "input 2", "input 3",
-                                                          "input 4", "input 5", "input 6", "input 7" };
+                                                          "input 4", "input 5", "input 6", "input 7",
+                                                          "input 8", "input 9", "input 10", "input 11",
+                                                          "input 12", "input 13", "input 14", "input 15" };
     return op->input_names && op->input_names[k] ? op->input_names[k] : numbered[k];
 }
 
@@ -233,6 +235,7 @@ static psg_tape_node *new_node(psg_tape *tape, const psg_op *op, const void *att
         .batch_first = !pass->batch_second,
         .per_sample = !pass->ordinary,
         .training = !pass->evaluation,
+        .may_update = pass->ordinary || pass->allow_updates,
         .grad_sample_scale = !pass->ordinary && pass->loss_reduction == PSG_LOSS_MEAN ? (double)batch_size : 1.0,
         .stream_key = tape->node_count,
         .sample_ids = pass->sample_ids,
