@@ -119,8 +119,8 @@ $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 
 # ---- benchmarks and the training program: public headers only ----
 # The naive loops are compiled for each real type; support.c belongs to both programs.
-TRAINING := $(patsubst %,$(BUILD)/bench/%.o,fashion_mnist idx classifier progress step_times trainer training_options)
-BENCH_SHARED := $(BUILD)/bench/support.o
+TRAINING := $(patsubst %,$(BUILD)/bench/%.o,fashion_mnist idx image_models progress step_times trainer training_options)
+BENCH_SHARED := $(BUILD)/bench/support.o $(BUILD)/bench/model.o
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
            $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) $(NAIVE)

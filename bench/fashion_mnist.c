@@ -34,22 +34,22 @@ static psg_status add_to_report(const trainer *t, const micro_batch *batch, psg_
 static psg_status train_step(trainer *t, const dataset *data, const int64_t *records, size_t count,
                              step_report *report) {
     static const psg_cross_entropy_options sum = { PSG_SUM, 0, 0, 0.0 };
-    classifier_gradients gradients;
+    model_gradients gradients;
     psg_clip_report clip;
     for (size_t first = 0; first < count; first += t->capacity) {
         micro_batch batch = trainer_gather(t, data, records + first, count - first);
         TRY(psg_tape_begin(t->tape, NULL));
         psg_var images = psg_input(t->tape, &batch.images);
         psg_var labels = psg_input(t->tape, &batch.labels);
-        psg_var scores = classifier_scores(&t->model, t->tape, images);
+        psg_var scores = model_scores(&t->model, t->tape, images);
         psg_var loss = psg_cross_entropy(t->tape, scores, labels, &sum);
         TRY(psg_backward(t->tape, loss));
-        TRY(classifier_gradients_of(&t->model, t->tape, &gradients));
-        TRY(psg_dp_accumulate(t->dp, gradients.list, CLASSIFIER_PARAMS, &clip));
+        TRY(model_gradients_of(&t->model, t->tape, &gradients));
+        TRY(psg_dp_accumulate(t->dp, gradients.list, (size_t)t->model.count, &clip));
         TRY(add_to_report(t, &batch, scores, loss, &clip, report));
     }
-    TRY(psg_dp_release(t->dp, t->update, CLASSIFIER_PARAMS));
-    return psg_optimizer_step(t->sgd, t->update, CLASSIFIER_PARAMS);
+    TRY(psg_dp_release(t->dp, t->update, (size_t)t->model.count));
+    return psg_optimizer_step(t->sgd, t->update, (size_t)t->model.count);
 }
 
 static psg_status train_step_quietly(trainer *t, const dataset *data, const int64_t *records, size_t count) {
@@ -100,14 +100,14 @@ static int load(const char *folder, const char *name, dataset *data) {
 
 static int check(const char *name, const dataset *data) {
     const idx_images *images = &data->images;
-    if (images->count != data->labels.count || images->rows * images->columns != CLASSIFIER_PIXELS) {
+    if (images->count != data->labels.count || images->rows * images->columns != IMAGE_PIXELS) {
         fprintf(stderr, "%s: %lld images of %lld x %lld pixels and %lld labels; must be as many, of 784 pixels\n", name,
                 (long long)images->count, (long long)images->rows, (long long)images->columns,
                 (long long)data->labels.count);
         return -1;
     }
     for (int64_t i = 0; i < images->count; i++) {
-        if (data->labels.labels[i] < CLASSIFIER_CLASSES) continue;
+        if (data->labels.labels[i] < IMAGE_CLASSES) continue;
         fprintf(stderr, "%s: label %lld is %d, must be below 10\n", name, (long long)i, data->labels.labels[i]);
         return -1;
     }
@@ -124,10 +124,10 @@ static void dataset_free(dataset *data) {
 static void print_plan(const training_options *options, const training_plan *plan, const trainer *t,
                        const dataset *data) {
     printf("%lld images, %lld parameters, %u threads, %s\n", (long long)data->images.count,
-           (long long)classifier_size(), psg_context_threads(t->context), psg_context_isa(t->context));
+           (long long)t->model.size, psg_context_threads(t->context), psg_context_isa(t->context));
     printf("DP-SGD: %ld steps, Poisson batches of %g expected (rate %.5f), max_grad_norm %g, noise_multiplier %.4f,\n"
-           "at most epsilon %g at delta %g (records added or removed)\n", plan->steps, options->batch,
-           plan->sample_rate, options->max_grad_norm, plan->noise_multiplier, options->epsilon, options->delta);
+           "at most epsilon %g at delta %g (records added or removed)\n", plan->steps, options->recipe.batch,
+           plan->sample_rate, options->recipe.max_grad_norm, plan->noise_multiplier, options->epsilon, options->delta);
     if (options->seeded) puts("NOT PRIVATE: with --seed anybody can compute the noise");
 }
 
@@ -158,7 +158,7 @@ static int plan_and_run(const training_options *options, const dataset *training
     psg_status status = batch ? trainer_plan(options, records, &plan) : PSG_ERR_MEMORY;
     if (status != PSG_OK) {
         fprintf(stderr, "%s: no noise keeps --epochs %g of --batch %g (at most %lld) within --epsilon %g\n",
-                psg_status_name(status), options->epochs, options->batch, (long long)records, options->epsilon);
+                psg_status_name(status), options->recipe.epochs, options->recipe.batch, (long long)records, options->epsilon);
     } else if ((status = run(options, &plan, &t, training, test, batch)) != PSG_OK) {
         fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&t));
     }

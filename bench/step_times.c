@@ -12,27 +12,25 @@
 static psg_status ordinary_gradient(trainer *t, const micro_batch *batch, const psg_tensor *sums) {
     static const psg_cross_entropy_options sum = { PSG_SUM, 0, 0, 0.0 };
     psg_pass pass = PSG_PASS_INIT;
-    classifier_gradients gradients;
+    model_gradients gradients;
     pass.ordinary = 1;
     TRY(psg_tape_begin(t->tape, &pass));
-    psg_var scores = classifier_scores(&t->model, t->tape, psg_input(t->tape, &batch->images));
+    psg_var scores = model_scores(&t->model, t->tape, psg_input(t->tape, &batch->images));
     psg_var loss = psg_cross_entropy(t->tape, scores, psg_input(t->tape, &batch->labels), &sum);
     TRY(psg_backward(t->tape, loss));
-    TRY(classifier_gradients_of(&t->model, t->tape, &gradients));
-    return psg_weighted_sum(t->context, gradients.list, CLASSIFIER_PARAMS, NULL, PSG_OVERWRITE, sums);
+    TRY(model_gradients_of(&t->model, t->tape, &gradients));
+    return psg_weighted_sum(t->context, gradients.list, (size_t)t->model.count, NULL, PSG_OVERWRITE, sums);
 }
 
 /* sum += factor * (the sum of count gradients); all parameters lie in one piece. */
-static void add(psg_tensor *sum, double factor, const psg_tensor *gradient) {
+static void add(psg_tensor *sum, double factor, const psg_tensor *gradient, int64_t size) {
     float *y = sum[0].data;
     const float *x = gradient[0].data;
-    int64_t size = classifier_size();
     for (int64_t i = 0; i < size; i++) y[i] += (float)factor * x[i];
 }
 
-static void scale(psg_tensor *sum, double factor) {
+static void scale(psg_tensor *sum, double factor, int64_t size) {
     float *y = sum[0].data;
-    int64_t size = classifier_size();
     for (int64_t i = 0; i < size; i++) y[i] *= (float)factor;
 }
 
@@ -40,22 +38,21 @@ static psg_status plain_step(trainer *t, const dataset *data, const int64_t *rec
     micro_batch batch = trainer_gather(t, data, records, count);
     if (batch.count == 0) return PSG_OK;
     TRY(ordinary_gradient(t, &batch, t->update));
-    scale(t->update, 1.0 / (double)batch.count);
-    return psg_optimizer_step(t->sgd, t->update, CLASSIFIER_PARAMS);
+    scale(t->update, 1.0 / (double)batch.count, t->model.size);
+    return psg_optimizer_step(t->sgd, t->update, (size_t)t->model.count);
 }
 
 /* ---- the naive loop: one pass a sample, its norm, clip, add; then noise ---- */
 
-static double norm(const psg_tensor *gradient) {
+static double norm(const psg_tensor *gradient, int64_t size) {
     const float *x = gradient[0].data;
-    int64_t size = classifier_size();
     double sum = 0;
     for (int64_t i = 0; i < size; i++) sum += (double)x[i] * (double)x[i];
     return sqrt(sum);
 }
 
 static psg_status add_noise(trainer *t, double deviation, psg_tensor *sum) {
-    int64_t size = classifier_size();
+    int64_t size = t->model.size;
     double *noise = malloc((size_t)size * sizeof *noise);
     psg_status status = noise ? psg_gaussian(t->generator, 0, 0, 0, noise, (size_t)size) : PSG_ERR_MEMORY;
     float *y = sum[0].data;
@@ -66,15 +63,16 @@ static psg_status add_noise(trainer *t, double deviation, psg_tensor *sum) {
 
 static psg_status loop_step(trainer *t, const training_options *options, double noise_multiplier, const dataset *data,
                             const int64_t *records, size_t count, psg_tensor *gradient) {
-    scale(t->update, 0.0);
+    scale(t->update, 0.0, t->model.size);
     for (size_t n = 0; n < count; n++) {
         micro_batch sample = trainer_gather(t, data, records + n, 1);
         TRY(ordinary_gradient(t, &sample, gradient));
-        add(t->update, fmin(1.0, options->max_grad_norm / norm(gradient)), gradient);
+        double factor = fmin(1.0, options->recipe.max_grad_norm / norm(gradient, t->model.size));
+        add(t->update, factor, gradient, t->model.size);
     }
-    TRY(add_noise(t, noise_multiplier * options->max_grad_norm, t->update));
-    scale(t->update, 1.0 / options->batch);
-    return psg_optimizer_step(t->sgd, t->update, CLASSIFIER_PARAMS);
+    TRY(add_noise(t, noise_multiplier * options->recipe.max_grad_norm, t->update));
+    scale(t->update, 1.0 / options->recipe.batch, t->model.size);
+    return psg_optimizer_step(t->sgd, t->update, (size_t)t->model.count);
 }
 
 /* ---- measuring ---- */
@@ -99,11 +97,11 @@ static psg_status measure_batch(measurement *m, size_t batch, size_t count, priv
 }
 
 static psg_status measure_loop(measurement *m, size_t batch, size_t count) {
-    psg_tensor gradient[CLASSIFIER_PARAMS];
+    psg_tensor gradient[MODEL_MAX_PARAMS];
     double start = now_seconds();
-    TRY(classifier_tensors(gradient));
+    TRY(model_tensors(m->t->model.kind, PSG_F32, gradient));
     psg_status status = loop_step(m->t, m->options, m->plan->noise_multiplier, m->data, m->records, count, gradient);
-    classifier_tensors_free(gradient);
+    model_tensors_free(gradient);
     m->loop_seconds[batch] = now_seconds() - start;
     return status;
 }

@@ -10,8 +10,8 @@
 #define PIXEL_DEVIATION 0.353f
 
 psg_status trainer_plan(const training_options *options, int64_t records, training_plan *plan) {
-    plan->sample_rate = options->batch / (double)records;
-    plan->steps = lround(fmax(1.0, options->epochs / plan->sample_rate));
+    plan->sample_rate = options->recipe.batch / (double)records;
+    plan->steps = lround(fmax(1.0, options->recipe.epochs / plan->sample_rate));
     return psg_noise_multiplier_for(options->epsilon, options->delta, plan->sample_rate, (uint64_t)plan->steps,
                                     &plan->noise_multiplier);
 }
@@ -25,28 +25,28 @@ static psg_status create_generator(const training_options *options, trainer *t) 
 
 static psg_status create_dp(const training_options *options, const training_plan *plan, trainer *t) {
     psg_dp_options dp = PSG_DP_OPTIONS_INIT;
-    int64_t counts[CLASSIFIER_PARAMS];
-    for (int k = 0; k < CLASSIFIER_PARAMS; k++) counts[k] = psg_tensor_count(&t->model.value[k]);
-    dp.max_grad_norm = options->max_grad_norm;
+    int64_t counts[MODEL_MAX_PARAMS];
+    for (int k = 0; k < t->model.count; k++) counts[k] = psg_tensor_count(&t->model.value[k]);
+    dp.max_grad_norm = options->recipe.max_grad_norm;
     dp.noise_multiplier = plan->noise_multiplier;
-    dp.expected_batch_size = options->batch;
+    dp.expected_batch_size = options->recipe.batch;
     dp.sample_rate = plan->sample_rate;
-    return psg_dp_create(t->context, t->generator, &dp, counts, CLASSIFIER_PARAMS, &t->dp);
+    return psg_dp_create(t->context, t->generator, &dp, counts, (size_t)t->model.count, &t->dp);
 }
 
 static psg_status create_sgd(const training_options *options, trainer *t) {
     psg_sgd_options sgd = PSG_SGD_OPTIONS_INIT;
-    sgd.lr = options->lr;
-    sgd.momentum = options->momentum;
-    return psg_sgd_create(t->context, &sgd, t->model.value, CLASSIFIER_PARAMS, &t->sgd);
+    sgd.lr = options->recipe.lr;
+    sgd.momentum = options->recipe.momentum;
+    return psg_sgd_create(t->context, &sgd, t->model.value, (size_t)t->model.count, &t->sgd);
 }
 
 /* A draw exceeds a buffer of 5/4 of the expected batch hardly ever. */
 static psg_status create_buffers(const training_options *options, trainer *t) {
-    t->capacity = (size_t)(1.25 * options->batch) + 1;
-    t->images = malloc(t->capacity * CLASSIFIER_PIXELS * sizeof *t->images);
+    t->capacity = (size_t)(1.25 * options->recipe.batch) + 1;
+    t->images = malloc(t->capacity * IMAGE_PIXELS * sizeof *t->images);
     t->labels = malloc(t->capacity * sizeof *t->labels);
-    return t->images && t->labels ? classifier_tensors(t->update) : PSG_ERR_MEMORY;
+    return t->images && t->labels ? model_tensors(options->model, PSG_F32, t->update) : PSG_ERR_MEMORY;
 }
 
 psg_status trainer_create(const training_options *options, const training_plan *plan, trainer *t) {
@@ -56,7 +56,7 @@ psg_status trainer_create(const training_options *options, const training_plan *
     TRY(psg_context_create(&context, &t->context));
     TRY(create_generator(options, t));
     TRY(psg_tape_create(t->context, &t->tape));
-    TRY(classifier_create(t->context, INITIAL_WEIGHTS_SEED, &t->model));
+    TRY(model_create(t->context, options->model, PSG_F32, INITIAL_WEIGHTS_SEED, &t->model));
     TRY(create_dp(options, plan, t));
     TRY(create_sgd(options, t));
     return create_buffers(options, t);
@@ -65,11 +65,11 @@ psg_status trainer_create(const training_options *options, const training_plan *
 void trainer_destroy(trainer *t) {
     free(t->labels);
     free(t->images);
-    classifier_tensors_free(t->update);
+    model_tensors_free(t->update);
     psg_optimizer_destroy(t->sgd);
     psg_dp_destroy(t->dp);
     psg_tape_destroy(t->tape);
-    classifier_destroy(&t->model);
+    model_destroy(&t->model);
     psg_generator_destroy(t->generator);
     psg_context_destroy(t->context);
 }
@@ -84,12 +84,12 @@ micro_batch trainer_gather(trainer *t, const dataset *data, const int64_t *recor
     const float factor = 1.0f / (255.0f * PIXEL_DEVIATION), shift = PIXEL_MEAN / PIXEL_DEVIATION;
     micro_batch batch = { .count = count < t->capacity ? count : t->capacity };
     for (size_t n = 0; n < batch.count; n++) {
-        const uint8_t *pixel = data->images.pixels + records[n] * CLASSIFIER_PIXELS;
-        float *image = t->images + n * CLASSIFIER_PIXELS;
-        for (int i = 0; i < CLASSIFIER_PIXELS; i++) image[i] = (float)pixel[i] * factor - shift;
+        const uint8_t *pixel = data->images.pixels + records[n] * IMAGE_PIXELS;
+        float *image = t->images + n * IMAGE_PIXELS;
+        for (int i = 0; i < IMAGE_PIXELS; i++) image[i] = (float)pixel[i] * factor - shift;
         t->labels[n] = data->labels.labels[records[n]];
     }
-    batch.images = psg_f32_2d(t->images, (int64_t)batch.count, CLASSIFIER_PIXELS);
+    batch.images = psg_f32_2d(t->images, (int64_t)batch.count, IMAGE_PIXELS);
     batch.labels = psg_i64_1d(t->labels, (int64_t)batch.count);
     return batch;
 }
@@ -98,9 +98,9 @@ long trainer_correct(const psg_tensor *scores, const micro_batch *batch) {
     const float *row = scores->data;
     const int64_t *label = batch->labels.data;
     long correct = 0;
-    for (size_t n = 0; n < batch->count; n++, row += CLASSIFIER_CLASSES) {
+    for (size_t n = 0; n < batch->count; n++, row += IMAGE_CLASSES) {
         int best = 0;
-        for (int c = 1; c < CLASSIFIER_CLASSES; c++) {
+        for (int c = 1; c < IMAGE_CLASSES; c++) {
             if (row[c] > row[best]) best = c;
         }
         correct += best == label[n];
@@ -113,7 +113,7 @@ static psg_status correct_of(trainer *t, const micro_batch *batch, long *correct
     psg_tensor scores;
     pass.ordinary = pass.evaluation = 1;
     TRY(psg_tape_begin(t->tape, &pass));
-    TRY(psg_value(t->tape, classifier_scores(&t->model, t->tape, psg_input(t->tape, &batch->images)), &scores));
+    TRY(psg_value(t->tape, model_scores(&t->model, t->tape, psg_input(t->tape, &batch->images)), &scores));
     *correct += trainer_correct(&scores, batch);
     return PSG_OK;
 }

@@ -4,10 +4,12 @@
 
 #include <psg/psg.h>
 
-#include "classifier.h"
+#include "model.h"
 #include "idx.h"
 #include "support.h"
 #include "training_options.h"
+
+enum { IMAGE_PIXELS = 784, IMAGE_CLASSES = 10 };
 
 typedef struct dataset {
     idx_images images;
@@ -27,8 +29,8 @@ typedef struct trainer {
     psg_tape *tape;
     psg_dp *dp;
     psg_optimizer *sgd;
-    classifier model;
-    psg_tensor update[CLASSIFIER_PARAMS];   /* what a step hands to the optimizer */
+    model model;
+    psg_tensor update[MODEL_MAX_PARAMS];   /* what a step hands to the optimizer */
     size_t capacity;                        /* samples the two buffers hold; a larger draw goes in micro-batches */
     float *images;
     int64_t *labels;

@@ -5,26 +5,37 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const training_options defaults = {
-    .data = "/usr/share/datasets/fashion-mnist", .epochs = 10, .batch = 1024, .max_grad_norm = 0.5, .lr = 0.5,
-    .momentum = 0.9, .epsilon = 3, .delta = 1e-5,
+    .data = "/usr/share/datasets/fashion-mnist", .epsilon = 3, .delta = 1e-5,
 };
+
+static void print_models(void) {
+    puts("Models and their recipes (epochs, batch, max-grad-norm, lr, momentum):");
+    for (size_t k = 0; k < image_model_count; k++) {
+        const training_recipe *r = &image_models[k].recipe;
+        printf("  %-12s %4g %5g %5g %5g %5g   %s\n", image_models[k].kind.name, r->epochs, r->batch, r->max_grad_norm,
+               r->lr, r->momentum, image_models[k].kind.summary);
+    }
+}
 
 static void print_help(const char *program) {
     printf("Usage: %s [options]\n"
            "Trains a classifier on Fashion-MNIST with DP-SGD and says what it cost.\n\n"
+           "  --model NAME          the model (%s)\n"
            "  --data DIR            folder of the IDX files (%s)\n"
-           "  --epochs N            passes over the data (%g)\n"
-           "  --batch N             expected batch size (%g)\n"
-           "  --max-grad-norm C     bound on the gradient norm of a sample (%g)\n"
-           "  --lr RATE             learning rate of SGD with momentum %g (%g)\n"
+           "  --epochs N            passes over the data\n"
+           "  --batch N             expected batch size\n"
+           "  --max-grad-norm C     bound on the gradient norm of a sample\n"
+           "  --lr RATE             learning rate of SGD with momentum\n"
+           "  --momentum M\n"
            "  --epsilon E           privacy budget of the run at delta = %g (%g)\n"
            "  --threads N           0: as many as there are processors (0)\n"
            "  --seed N              reproducible randomness: the run is NOT PRIVATE\n"
-           "  --help\n",
-           program, defaults.data, defaults.epochs, defaults.batch, defaults.max_grad_norm, defaults.momentum,
-           defaults.lr, defaults.delta, defaults.epsilon);
+           "  --help\n\n",
+           program, image_models[0].kind.name, defaults.data, defaults.delta, defaults.epsilon);
+    print_models();
 }
 
 /* A finite number in (0, maximum]. */
@@ -45,25 +56,48 @@ static int read_whole(const char *name, const char *text, uint64_t maximum, uint
     return -1;
 }
 
-enum { DATA, EPOCHS, BATCH, MAX_GRAD_NORM, LR, EPSILON, THREADS, SEED, HELP };
+enum { MODEL, DATA, EPOCHS, BATCH, MAX_GRAD_NORM, LR, MOMENTUM, EPSILON, THREADS, SEED, HELP };
 
 static const struct option long_options[] = {
-    { "data", required_argument, NULL, DATA }, { "epochs", required_argument, NULL, EPOCHS },
-    { "batch", required_argument, NULL, BATCH }, { "max-grad-norm", required_argument, NULL, MAX_GRAD_NORM },
-    { "lr", required_argument, NULL, LR }, { "epsilon", required_argument, NULL, EPSILON },
+    { "model", required_argument, NULL, MODEL }, { "data", required_argument, NULL, DATA },
+    { "epochs", required_argument, NULL, EPOCHS }, { "batch", required_argument, NULL, BATCH },
+    { "max-grad-norm", required_argument, NULL, MAX_GRAD_NORM }, { "lr", required_argument, NULL, LR },
+    { "momentum", required_argument, NULL, MOMENTUM }, { "epsilon", required_argument, NULL, EPSILON },
     { "threads", required_argument, NULL, THREADS }, { "seed", required_argument, NULL, SEED },
     { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 },
 };
 
-static int read_option(training_options *options, int option, const char *name) {
+static int read_model(const char *name, const image_model **chosen) {
+    for (size_t k = 0; k < image_model_count; k++) {
+        if (strcmp(name, image_models[k].kind.name) != 0) continue;
+        *chosen = &image_models[k];
+        return 0;
+    }
+    fprintf(stderr, "--model: %s is no model; see --help\n", name);
+    return -1;
+}
+
+/* What the command line left at 0 is the recipe's. */
+static void complete(training_recipe *given, const training_recipe *of_model) {
+    if (given->epochs == 0) given->epochs = of_model->epochs;
+    if (given->batch == 0) given->batch = of_model->batch;
+    if (given->max_grad_norm == 0) given->max_grad_norm = of_model->max_grad_norm;
+    if (given->lr == 0) given->lr = of_model->lr;
+    if (given->momentum == 0) given->momentum = of_model->momentum;
+}
+
+static int read_option(training_options *options, int option, const char *name, const image_model **chosen) {
+    training_recipe *recipe = &options->recipe;
     uint64_t threads;
     int failed;
     switch (option) {
+    case MODEL: return read_model(optarg, chosen);
     case DATA: options->data = optarg; return 0;
-    case EPOCHS: return read_positive(name, optarg, 1e6, &options->epochs);
-    case BATCH: return read_positive(name, optarg, 1e9, &options->batch);
-    case MAX_GRAD_NORM: return read_positive(name, optarg, 1e9, &options->max_grad_norm);
-    case LR: return read_positive(name, optarg, 1e9, &options->lr);
+    case EPOCHS: return read_positive(name, optarg, 1e6, &recipe->epochs);
+    case BATCH: return read_positive(name, optarg, 1e9, &recipe->batch);
+    case MAX_GRAD_NORM: return read_positive(name, optarg, 1e9, &recipe->max_grad_norm);
+    case LR: return read_positive(name, optarg, 1e9, &recipe->lr);
+    case MOMENTUM: return read_positive(name, optarg, 0.9999, &recipe->momentum);
     case EPSILON: return read_positive(name, optarg, 1e6, &options->epsilon);
     case THREADS:
         failed = read_whole(name, optarg, 64, &threads);
@@ -75,6 +109,7 @@ static int read_option(training_options *options, int option, const char *name) 
 }
 
 int training_options_read(training_options *options, int argc, char **argv) {
+    const image_model *chosen = &image_models[0];
     int option, index = 0;
     *options = defaults;
     while ((option = getopt_long(argc, argv, "", long_options, &index)) != -1) {
@@ -82,8 +117,10 @@ int training_options_read(training_options *options, int argc, char **argv) {
             print_help(argv[0]);
             return 1;
         }
-        if (read_option(options, option, long_options[index].name) != 0) return -1;
+        if (read_option(options, option, long_options[index].name, &chosen) != 0) return -1;
     }
+    options->model = &chosen->kind;
+    complete(&options->recipe, &chosen->recipe);
     if (optind == argc) return 0;
     fprintf(stderr, "%s: unexpected argument %s\n", argv[0], argv[optind]);
     return -1;

@@ -4,11 +4,12 @@
 
 #include <stdint.h>
 
+#include "image_models.h"
+
 typedef struct training_options {
+    const model_kind *model;
     const char *data;           /* folder of the four IDX files */
-    double epochs;
-    double batch;               /* expected number of samples in a batch */
-    double max_grad_norm, lr, momentum;
+    training_recipe recipe;     /* the model's own where the command line does not say */
     double epsilon, delta;      /* what the whole run may cost */
     unsigned threads;           /* 0: the library's choice */
     int seeded;                 /* --seed was given: reproducible, and not private */
