@@ -9,8 +9,8 @@
 
 #define BENCH_MAX_DIMS 4
 #define BENCH_MAX_PASSES 6
-#define BENCH_MAX_ARRAYS 128
-#define BENCH_MAX_PARAMS 6
+#define BENCH_MAX_ARRAYS 320
+#define BENCH_MAX_PARAMS 32
 
 typedef struct bench_problem {
     const char *op, *question;

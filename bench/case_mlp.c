@@ -1,9 +1,8 @@
-/* A step of an MLP 784 - 512 - 256 - 10 with ReLU: private (forward, backward, clipped sum, noise, SGD), plain (the
- * library's own step without privacy), and clipped_sum (backward and clipped sum against backward and plain sum). */
+/* A step of an MLP 784 - 512 - 256 - 10 with ReLU, beside naive loops and an f64 reference. */
 #include <math.h>
 #include <string.h>
 
-#include "tape_case.h"
+#include "case_step.h"
 
 enum { LAYERS = 3, PARAMS = 2 * LAYERS };
 
@@ -18,16 +17,28 @@ typedef struct naive_mlp {
 } naive_mlp;
 
 typedef struct mlp_case {
-    tape_case tape;                         /* the first member: c->state is both */
-    psg_tensor labels, update[PARAMS];
-    void *initial[PARAMS];                  /* weights before the first step */
-    psg_generator *generator;
-    psg_dp *dp;
-    psg_optimizer *sgd;
+    step_case step;                         /* the first member: c->state is both */
     naive_mlp naive;
     uint64_t noise;                         /* state of the naive loop's noise */
     double noise_sum;
 } mlp_case;
+
+static const model_param params[] = {
+    { "weight_1", MODEL_UNIFORM, 2, { 512, 784 } }, { "bias_1", MODEL_SMALL, 1, { 512 } },
+    { "weight_2", MODEL_UNIFORM, 2, { 256, 512 } }, { "bias_2", MODEL_SMALL, 1, { 256 } },
+    { "weight_3", MODEL_UNIFORM, 2, { 10, 256 } },  { "bias_3", MODEL_SMALL, 1, { 10 } },
+    { NULL, MODEL_ZEROS, 0, { 0 } },
+};
+
+static psg_var scores(psg_tape *tape, const psg_var *w, psg_var h) {
+    for (int k = 0; k < LAYERS; k++) {
+        h = psg_linear(tape, h, w[2 * k], w[2 * k + 1]);
+        if (k + 1 < LAYERS) h = psg_relu(tape, h);
+    }
+    return h;
+}
+
+static const model_kind mlp = { "mlp", "784 - 512 - 256 - 10, relu", params, scores };
 
 static size_t count_of(int k) {
     return (size_t)(width[k / 2 + 1] * (k % 2 ? 1 : width[k / 2]));
@@ -37,35 +48,6 @@ static size_t param_count(void) {
     size_t count = 0;
     for (int k = 0; k < PARAMS; k++) count += count_of(k);
     return count;
-}
-
-static psg_var record(tape_case *t, psg_var h) {
-    static const psg_cross_entropy_options sum = { PSG_SUM, 0, 0, 0.0 };
-    mlp_case *s = (mlp_case *)t;
-    for (int k = 0; k < LAYERS; k++) {
-        h = psg_linear(t->tape, h, psg_use(t->tape, t->param[2 * k]), psg_use(t->tape, t->param[2 * k + 1]));
-        if (k + 1 < LAYERS) h = psg_relu(t->tape, h);
-    }
-    return psg_cross_entropy(t->tape, h, psg_input(t->tape, &s->labels), &sum);
-}
-
-/* ---- what is timed ---- */
-
-static psg_status run_private(bench_case *c) {
-    mlp_case *s = c->state;
-    psg_clip_report report;
-    TRY(tape_pass(c));
-    TRY(psg_dp_accumulate(s->dp, c->gradient, PARAMS, &report));
-    TRY(psg_dp_release(s->dp, s->update, PARAMS));
-    c->fallbacks = report.fallbacks;
-    return psg_optimizer_step(s->sgd, s->update, PARAMS);
-}
-
-static psg_status run_plain(bench_case *c) {
-    mlp_case *s = c->state;
-    TRY(tape_forward_ordinary(c));
-    TRY(tape_plain_sum(c));
-    return psg_optimizer_step(s->sgd, s->tape.sum, PARAMS);
 }
 
 /* ---- naive ---- */
@@ -99,12 +81,12 @@ static void naive_add(naive_mlp *m, double factor) {
 }
 
 static int64_t label_of(const mlp_case *s, int64_t n) {
-    return ((const int64_t *)s->labels.data)[n];
+    return ((const int64_t *)s->step.labels.data)[n];
 }
 
 static void naive_plain(bench_case *c, int64_t n) {
     mlp_case *s = c->state;
-    s->naive.h[0] = bench_at(&s->tape.input, n * width[0]);
+    s->naive.h[0] = bench_at(&s->step.tape.input, n * width[0]);
     naive_gradients(&s->naive, (size_t)label_of(s, n));
     naive_add(&s->naive, 1.0);
 }
@@ -112,7 +94,7 @@ static void naive_plain(bench_case *c, int64_t n) {
 /* Every sample bears its share of the noise of the step. */
 static void naive_private(bench_case *c, int64_t n) {
     mlp_case *s = c->state;
-    s->naive.h[0] = bench_at(&s->tape.input, n * width[0]);
+    s->naive.h[0] = bench_at(&s->step.tape.input, n * width[0]);
     naive_gradients(&s->naive, (size_t)label_of(s, n));
     naive_add(&s->naive, fmin(1.0, 1.0 / naive_norm_of(&s->naive)));
     for (size_t i = 0; i < param_count() / (size_t)c->samples; i++) s->noise_sum += bench_gaussian(&s->noise);
@@ -122,9 +104,9 @@ static void prepare_naive(bench_case *c, mlp_case *s) {
     naive_mlp *m = &s->naive;
     m->naive = naive_of(c->dtype);
     for (int k = 0; k < PARAMS; k++) {
-        m->value[k] = s->tape.value[k].data;
-        m->grad[k] = bench_zeros(c, s->tape.value[k].rank, s->tape.value[k].shape).data;
-        m->sum[k] = bench_zeros(c, s->tape.value[k].rank, s->tape.value[k].shape).data;
+        m->value[k] = s->step.tape.value[k].data;
+        m->grad[k] = bench_zeros(c, s->step.tape.value[k].rank, s->step.tape.value[k].shape).data;
+        m->sum[k] = bench_zeros(c, s->step.tape.value[k].rank, s->step.tape.value[k].shape).data;
     }
     for (int k = 1; k <= LAYERS; k++) {
         m->h[k] = bench_zeros(c, 1, &width[k]).data;
@@ -137,7 +119,7 @@ static void prepare_naive(bench_case *c, mlp_case *s) {
 static naive_mlp reference_start(bench_case *c, const mlp_case *s) {
     naive_mlp m = { .naive = &naive_f64 };
     for (int k = 0; k < PARAMS; k++) {
-        m.value[k] = bench_to_f64(c, &s->tape.value[k]);
+        m.value[k] = bench_to_f64(c, &s->step.tape.value[k]);
         m.grad[k] = bench_memory(c, count_of(k) * sizeof(double));
         m.sum[k] = bench_memory(c, count_of(k) * sizeof(double));
     }
@@ -150,27 +132,21 @@ static naive_mlp reference_start(bench_case *c, const mlp_case *s) {
 
 /* At weights that timed steps have moved, a hidden unit may come to lie so near the kink of its ReLU that f32 and f64
  * take different sides; the initial ones are always the same. */
-static void restore_initial(const bench_case *c, const mlp_case *s) {
-    for (int k = 0; k < PARAMS; k++) {
-        memcpy(s->tape.value[k].data, s->initial[k], count_of(k) * psg_dtype_size(c->dtype));
-    }
-}
-
 static psg_status residual_of(bench_case *c, double *residual) {
     mlp_case *s = c->state;
     int plain = bench_asks(c, "plain");
-    restore_initial(c, s);
+    step_case_restore(&s->step);
     TRY(plain ? tape_forward_ordinary(c) : tape_forward(c));
     TRY(plain ? tape_plain_sum(c) : tape_clipped_sum(c));
     naive_mlp m = reference_start(c, s);
-    double *x = bench_to_f64(c, &s->tape.input);
+    double *x = bench_to_f64(c, &s->step.tape.input);
     for (int64_t n = 0; n < c->samples; n++) {
         m.h[0] = x + n * width[0];
         naive_gradients(&m, (size_t)label_of(s, n));
-        naive_add(&m, plain ? 1.0 : s->tape.factors[n]);
+        naive_add(&m, plain ? 1.0 : s->step.tape.factors[n]);
     }
     for (int k = 0; k < PARAMS; k++) {
-        *residual = fmax(*residual, bench_error(c, (int64_t)count_of(k), s->tape.sum[k].data, m.sum[k]));
+        *residual = fmax(*residual, bench_error(c, (int64_t)count_of(k), s->step.tape.sum[k].data, m.sum[k]));
     }
     return PSG_OK;
 }
@@ -206,75 +182,16 @@ static void add_passes(bench_case *c) {
 
 /* ---- the case ---- */
 
-static void destroy(bench_case *c) {
-    mlp_case *s = c->state;
-    psg_dp_destroy(s->dp);
-    psg_generator_destroy(s->generator);
-    psg_optimizer_destroy(s->sgd);
-    s->tape.destroy(c);
-}
-
-static psg_status create_step(bench_case *c, mlp_case *s) {
-    static const unsigned char key[32] = { 0 };
-    psg_dp_options dp = PSG_DP_OPTIONS_INIT;
-    psg_sgd_options sgd = PSG_SGD_OPTIONS_INIT;
-    int64_t counts[PARAMS];
-    for (int k = 0; k < PARAMS; k++) {
-        counts[k] = (int64_t)count_of(k);
-        s->initial[k] = bench_zeros(c, s->tape.value[k].rank, s->tape.value[k].shape).data;
-        memcpy(s->initial[k], s->tape.value[k].data, count_of(k) * psg_dtype_size(c->dtype));
-        s->update[k] = bench_zeros(c, s->tape.value[k].rank, s->tape.value[k].shape);
-    }
-    dp.max_batch_size = c->samples;
-    dp.expected_batch_size = (double)c->samples;
-    dp.sample_rate = 0.01;
-    sgd.lr = 1e-5;
-    sgd.momentum = 0.9;
-    TRY(psg_generator_create_seeded(c->context, key, &s->generator));
-    TRY(psg_dp_create(c->context, s->generator, &dp, counts, PARAMS, &s->dp));
-    return psg_sgd_create(c->context, &sgd, s->tape.value, PARAMS, &s->sgd);
-}
-
-static void choose(bench_case *c) {
-    c->question = bench_asks(c, "plain") ? PSG_ASK_WEIGHTED_SUM : PSG_ASK_CLIPPED_SUM;
-    c->residual = residual_of;
-    if (bench_asks(c, "clipped_sum")) {
-        c->before = tape_forward;
-        c->run = tape_clipped_sum;
-        c->before_plain = tape_forward_ordinary;
-        c->plain = tape_plain_sum;
-    } else if (bench_asks(c, "plain")) {
-        c->run = run_plain;
-        c->naive = naive_plain;
-    } else {
-        c->run = run_private;
-        c->plain = run_plain;
-        c->naive = naive_private;
-    }
-}
-
 static psg_status prepare(bench_case *c) {
     mlp_case *s = bench_memory(c, sizeof *s);
-    int64_t B = c->problem->dim[0], *label = bench_memory(c, (size_t)B * sizeof *label);
-    c->samples = B;
-    s->tape.record = record;
-    s->tape.param_count = PARAMS;
-    s->tape.input = bench_uniform(c, 1.0, 2, (int64_t[]){ B, width[0] });
-    for (int64_t n = 0; n < B; n++) label[n] = n * 7 % width[LAYERS];
-    s->labels = psg_i64_1d(label, B);
-    for (int k = 0; k < LAYERS; k++) {
-        double bound = 1.0 / sqrt((double)width[k]);
-        s->tape.value[2 * k] = bench_uniform(c, bound, 2, (int64_t[]){ width[k + 1], width[k] });
-        s->tape.value[2 * k + 1] = bench_uniform(c, bound, 1, &width[k + 1]);
-    }
+    s->step.kind = &mlp;
+    s->step.tape.input = bench_uniform(c, 1.0, 2, (int64_t[]){ c->problem->dim[0], width[0] });
+    TRY(step_case_start(c, &s->step, width[LAYERS]));
     prepare_naive(c, s);
     add_passes(c);
-    choose(c);
-    TRY(tape_case_start(c, &s->tape));
-    c->destroy = destroy;
-    return create_step(c, s);
+    c->residual = residual_of;
+    if (!bench_asks(c, "clipped_sum")) c->naive = bench_asks(c, "plain") ? naive_plain : naive_private;
+    return PSG_OK;
 }
 
-static const char *const questions[] = { "private", "plain", "clipped_sum", NULL };
-
-const bench_op bench_mlp_step = { "mlp_step", "B", 1, questions, prepare };
+const bench_op bench_mlp_step = { "mlp_step", "B", 1, step_questions, prepare };

@@ -54,7 +54,7 @@ static double first_value(const model_param *p, uint64_t *state) {
     }
 }
 
-static void initialize(const model_param *p, uint64_t *state, psg_tensor *value) {
+static void initialize(const model_param *p, uint64_t *state, const psg_tensor *value) {
     float *f32 = value->data;
     double *f64 = value->data;
     for (int64_t i = 0; i < elements(p); i++) {
@@ -64,13 +64,17 @@ static void initialize(const model_param *p, uint64_t *state, psg_tensor *value)
     }
 }
 
+void model_initialize(const model_kind *kind, uint64_t seed, psg_tensor *tensors) {
+    for (const model_param *p = kind->param; p->name; p++) initialize(p, &seed, tensors++);
+}
+
 /* ---- the model ---- */
 
 psg_status model_create(psg_context *context, const model_kind *kind, psg_dtype dtype, uint64_t seed, model *m) {
     *m = (model){ .kind = kind, .count = model_param_count(kind), .size = size_of(kind) };
     psg_status status = model_tensors(kind, dtype, m->value);
+    if (status == PSG_OK) model_initialize(kind, seed, m->value);
     for (int k = 0; k < m->count && status == PSG_OK; k++) {
-        initialize(&kind->param[k], &seed, &m->value[k]);
         status = psg_param_create(context, kind->param[k].name, &m->value[k], &m->param[k]);
     }
     return status;

@@ -37,6 +37,9 @@ int model_param_count(const model_kind *kind);
 psg_status model_tensors(const model_kind *kind, psg_dtype dtype, psg_tensor *tensors);
 void model_tensors_free(psg_tensor *tensors);
 
+/* First values, f32 or f64. */
+void model_initialize(const model_kind *kind, uint64_t seed, psg_tensor *tensors);
+
 /* The seed of the first values may be public: they depend on no data.  On an error model_destroy is still due. */
 psg_status model_create(psg_context *context, const model_kind *kind, psg_dtype dtype, uint64_t seed, model *m);
 void model_destroy(model *m);

@@ -1,0 +1,102 @@
+#include "case_step.h"
+
+#include <math.h>
+#include <string.h>
+
+#define FIRST_VALUES_SEED 1
+
+const char *const step_questions[] = { "private", "plain", "clipped_sum", NULL };
+
+static psg_var record(tape_case *t, psg_var input) {
+    static const psg_cross_entropy_options sum = { PSG_SUM, 0, 0, 0.0 };
+    step_case *s = (step_case *)t;
+    psg_var w[BENCH_MAX_PARAMS];
+    for (int k = 0; k < t->param_count; k++) w[k] = psg_use(t->tape, t->param[k]);
+    return psg_cross_entropy(t->tape, s->kind->scores(t->tape, w, input), psg_input(t->tape, &s->labels), &sum);
+}
+
+/* ---- what is timed ---- */
+
+static psg_status run_private(bench_case *c) {
+    step_case *s = c->state;
+    psg_clip_report report;
+    TRY(tape_pass(c));
+    TRY(psg_dp_accumulate(s->dp, c->gradient, c->gradient_count, &report));
+    TRY(psg_dp_release(s->dp, s->update, c->gradient_count));
+    c->fallbacks = report.fallbacks;
+    return psg_optimizer_step(s->sgd, s->update, c->gradient_count);
+}
+
+static psg_status run_plain(bench_case *c) {
+    step_case *s = c->state;
+    TRY(tape_forward_ordinary(c));
+    TRY(tape_plain_sum(c));
+    return psg_optimizer_step(s->sgd, s->tape.sum, c->gradient_count);
+}
+
+static void choose(bench_case *c) {
+    c->question = bench_asks(c, "plain") ? PSG_ASK_WEIGHTED_SUM : PSG_ASK_CLIPPED_SUM;
+    if (bench_asks(c, "clipped_sum")) {
+        c->before = tape_forward;
+        c->run = tape_clipped_sum;
+        c->before_plain = tape_forward_ordinary;
+        c->plain = tape_plain_sum;
+    } else if (bench_asks(c, "plain")) {
+        c->run = run_plain;
+    } else {
+        c->run = run_private;
+        c->plain = run_plain;
+    }
+}
+
+/* ---- the case ---- */
+
+static void destroy(bench_case *c) {
+    step_case *s = c->state;
+    psg_dp_destroy(s->dp);
+    psg_generator_destroy(s->generator);
+    psg_optimizer_destroy(s->sgd);
+    s->tape.destroy(c);
+}
+
+void step_case_restore(const step_case *s) {
+    psg_tensor value[BENCH_MAX_PARAMS];
+    memcpy(value, s->tape.value, sizeof value);
+    model_initialize(s->kind, FIRST_VALUES_SEED, value);
+}
+
+static psg_status create_objects(bench_case *c, step_case *s) {
+    static const unsigned char key[32] = { 0 };
+    psg_dp_options dp = PSG_DP_OPTIONS_INIT;
+    psg_sgd_options sgd = PSG_SGD_OPTIONS_INIT;
+    int64_t counts[BENCH_MAX_PARAMS];
+    for (int k = 0; k < s->tape.param_count; k++) {
+        counts[k] = psg_tensor_count(&s->tape.value[k]);
+        s->update[k] = bench_zeros(c, s->tape.value[k].rank, s->tape.value[k].shape);
+    }
+    dp.max_batch_size = c->samples;
+    dp.expected_batch_size = (double)c->samples;
+    dp.sample_rate = 0.01;
+    sgd.lr = 1e-5;
+    sgd.momentum = 0.9;
+    TRY(psg_generator_create_seeded(c->context, key, &s->generator));
+    TRY(psg_dp_create(c->context, s->generator, &dp, counts, c->gradient_count, &s->dp));
+    return psg_sgd_create(c->context, &sgd, s->tape.value, c->gradient_count, &s->sgd);
+}
+
+psg_status step_case_start(bench_case *c, step_case *s, int64_t classes) {
+    int64_t B = s->tape.input.shape[0], *label = bench_memory(c, (size_t)B * sizeof *label);
+    c->samples = B;
+    s->tape.record = record;
+    s->tape.param_count = model_param_count(s->kind);
+    for (int64_t n = 0; n < B; n++) label[n] = n * 7 % classes;
+    s->labels = psg_i64_1d(label, B);
+    for (int k = 0; k < s->tape.param_count; k++) {
+        s->tape.value[k] = bench_zeros(c, s->kind->param[k].rank, s->kind->param[k].shape);
+    }
+    step_case_restore(s);
+    choose(c);
+    TRY(tape_case_start(c, &s->tape));
+    c->destroy = destroy;
+    return create_objects(c, s);
+}

@@ -1,0 +1,27 @@
+/* A whole step of training a model: private (forward, backward, clipped sum, noise, SGD), plain (the library's own step
+ * without privacy), and clipped_sum (backward and clipped sum against backward and plain sum). */
+#ifndef BENCH_CASE_STEP_H
+#define BENCH_CASE_STEP_H
+
+#include "model.h"
+#include "tape_case.h"
+
+typedef struct step_case {
+    tape_case tape;                         /* the first member: c->state is both */
+    const model_kind *kind;
+    psg_tensor labels, update[BENCH_MAX_PARAMS];
+    psg_generator *generator;
+    psg_dp *dp;
+    psg_optimizer *sgd;
+} step_case;
+
+/* s->kind and s->tape.input given, the first dimension of the input the batch: parameters with their first values,
+ * labels, the objects of a step, and what the problem's question runs. */
+psg_status step_case_start(bench_case *c, step_case *s, int64_t classes);
+
+/* Gives the parameters their first values again: timed steps move them. */
+void step_case_restore(const step_case *s);
+
+extern const char *const step_questions[];
+
+#endif
