@@ -38,7 +38,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS
 STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 
-.PHONY: all run test bench install uninstall asan tsan ubsan format lint clean dist help
+.PHONY: all run test bench differential install uninstall asan tsan ubsan format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc  ## build the static and the shared library
@@ -99,9 +99,12 @@ bench:  ## build and run the benchmarks: make bench ARGS="--help"
 	@$(MAKE) --no-print-directory $(BUILD)/bench/psg-bench
 	$(BUILD)/bench/psg-bench $(ARGS)
 
-# ---- tests: every test/test_*.c is a program, the other test/*.c but isa.c are shared by all ----
+# ---- tests: every test/test_*.c is a program, the other test/*.c but MAINS are shared by all.  test/cases holds what
+# ops are tried at, for tests and benchmarks ----
 TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
-TEST_SUPPORT := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/test_%.c test/isa.c,$(wildcard test/*.c)))
+CASES := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/cases/*.c))
+MAINS := test/isa.c test/differential.c
+TEST_SUPPORT := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/test_%.c $(MAINS),$(wildcard test/*.c))) $(CASES)
 PROGRAM_FLAGS = $(CFLAGS) -std=c11 -D_GNU_SOURCE -MMD -MP -Wall -Wextra -Iinclude
 
 .PHONY: $(BUILD)/test/all
@@ -109,7 +112,7 @@ $(BUILD)/test/all: $(TESTS) $(BUILD)/test/isa $(BUILD)/bench/psg-bench $(BUILD)/
 
 $(BUILD)/test/%.o: test/%.c
 	@mkdir -p $(@D)
-	$(CC) $(PROGRAM_FLAGS) -Isrc -Ikernels -DPSG_GOLDEN_DIR='"test/golden"' $(PACKAGE_CFLAGS) -c $< -o $@
+	$(CC) $(PROGRAM_FLAGS) -Isrc -Ikernels -DPSG_GOLDEN_DIR='"test/golden"' -DPSG_CASES_DIR='"test/cases"' $(PACKAGE_CFLAGS) -c $< -o $@
 
 $(BUILD)/test/isa: $(BUILD)/test/isa.o $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
@@ -117,10 +120,17 @@ $(BUILD)/test/isa: $(BUILD)/test/isa.o $(STATIC)
 $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
+$(BUILD)/test/differential: $(BUILD)/test/differential.o $(CASES) $(STATIC)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+PYTHON ?= python3
+differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that has it) on random cases
+	$(PYTHON) test/differential.py --driver $< $(ARGS)
+
 # ---- benchmarks and the training program: public headers only ----
 # The naive loops are compiled for each real type; support.c belongs to both programs.
 TRAINING := $(patsubst %,$(BUILD)/bench/%.o,fashion_mnist idx image_models progress step_times trainer training_options)
-BENCH_SHARED := $(BUILD)/bench/support.o $(BUILD)/bench/model.o
+BENCH_SHARED := $(BUILD)/bench/support.o $(BUILD)/bench/model.o $(BUILD)/bench/blocks.o
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
            $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) $(NAIVE)
@@ -131,9 +141,9 @@ $(NAIVE): $(BUILD)/bench/naive.%.o: bench/naive.c
 
 $(BUILD)/bench/%.o: bench/%.c
 	@mkdir -p $(@D)
-	$(CC) $(PROGRAM_FLAGS) $(PACKAGE_CFLAGS) -c $< -o $@
+	$(CC) $(PROGRAM_FLAGS) -Itest $(PACKAGE_CFLAGS) -c $< -o $@
 
-$(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(STATIC)
+$(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(CASES) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/bench/fashion_mnist: $(TRAINING) $(BENCH_SHARED) $(STATIC)
@@ -172,7 +182,7 @@ uninstall:  ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
 
 # ---- housekeeping ----
-C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch])
+C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/cases/*.[ch])
 format:  ## reformat all C files with clang-format
 	clang-format -i $(C_FILES)
 
@@ -189,5 +199,5 @@ clean:  ## remove the build folder
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z ]*\):.*## \(.*\)/\1: \2/p' Makefile
 
--include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/bench/*.d)
+-include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/cases/*.d $(BUILD)/bench/*.d)
 .PRECIOUS: $(BUILD)/test/%.o $(BUILD)/bench/%.o

@@ -41,6 +41,7 @@ static int run_given(const bench_options *options, probe *p) {
     const bench_op *op = bench_find_op(options->op, options->question);
     bench_problem problem = { .op = op->name, .question = options->question ? options->question : op->questions[0] };
     memcpy(problem.dim, options->dim, sizeof problem.dim);
+    problem.line = options->line;
     return run(options, &problem, p);
 }
 
@@ -66,7 +67,7 @@ int main(int argc, char **argv) {
     int read = bench_options_read(&options, argc, argv);
     if (read != 0) return read > 0 ? EXIT_SUCCESS : 2;
     if (print_header(&options, &p) != 0) return EXIT_FAILURE;
-    int failed = options.has_problem ? run_given(&options, p) : run_list(&options, p);
+    int failed = options.has_problem || options.line ? run_given(&options, p) : run_list(&options, p);
     if (!failed) output_footer(options.json);
     probe_destroy(p);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;

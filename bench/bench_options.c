@@ -7,7 +7,10 @@
 #include <string.h>
 
 const bench_op *const bench_ops[] = { &bench_linear, &bench_questions, &bench_layer_norm, &bench_group_norm,
-                                      &bench_mlp_step, &bench_noise };
+                                      &bench_conv1d, &bench_conv2d, &bench_conv3d, &bench_instance_norm,
+                                      &bench_embedding, &bench_lstm, &bench_attention, &bench_mlp_step,
+                                      &bench_cnn_mnist_step, &bench_cnn_group_norm_step, &bench_transformer_step,
+                                      &bench_noise };
 const size_t bench_op_count = sizeof bench_ops / sizeof *bench_ops;
 
 const bench_op *bench_find_op(const char *name, const char *question) {
@@ -28,19 +31,22 @@ static void print_help(const char *program) {
            "  --op OP              only this op\n"
            "  --question QUESTION  only this question\n"
            "  --problem N,N,...    this problem instead of the list; needs --op\n"
+           "  --case LINE          this line of the op's case table instead of the list; needs --op\n"
+           "  --cases DIR          folder of the case tables (test/cases)\n"
            "  --threads N          0: as many as there are processors (0)\n"
            "  --dtype f32|f64      (f32)\n"
            "  --budget MIB         memory budget of the plans\n"
            "  --route ROUTE        identity, gram, tiles, keep or recompute, where it applies\n"
            "  --help\n\nOps, the fields of their problems, their questions (the first is the default):\n", program);
     for (size_t k = 0; k < bench_op_count; k++) {
-        printf("  %-11s %-11s", bench_ops[k]->name, bench_ops[k]->fields);
+        printf("  %-20s %-11s", bench_ops[k]->name, bench_ops[k]->fields);
         for (const char *const *q = bench_ops[k]->questions; *q; q++) printf(" %s", *q);
         putchar('\n');
     }
-    puts("\nB samples, T positions, D features, C channels of HW elements in G groups, N numbers. mlp_step is an MLP\n"
-         "784-512-256-10: private is a whole step of DP-SGD, plain the library's own step without privacy,\n"
-         "clipped_sum the backward and clipped sum beside the plain backward.");
+    puts("\nB samples, T positions, D features, C channels of HW elements in G groups, N numbers; a line: --case names\n"
+         "one of the op's table in test/cases. Steps of models: private is a whole step of DP-SGD, plain the library's own\n"
+         "step without privacy, clipped_sum the backward and clipped sum beside the plain backward. mlp is\n"
+         "784-512-256-10; sparse answers a look-up table by sparse rows.");
 }
 
 /* Whole numbers >= 1 separated by commas. */
@@ -75,11 +81,12 @@ static int read_dtype(const char *text, psg_dtype *dtype) {
     return -1;
 }
 
-enum { JSON, OP, QUESTION, PROBLEM, THREADS, DTYPE, BUDGET, ROUTE, HELP };
+enum { JSON, OP, QUESTION, PROBLEM, CASE, CASES, THREADS, DTYPE, BUDGET, ROUTE, HELP };
 
 static const struct option long_options[] = {
     { "json", no_argument, NULL, JSON }, { "op", required_argument, NULL, OP },
     { "question", required_argument, NULL, QUESTION }, { "problem", required_argument, NULL, PROBLEM },
+    { "case", required_argument, NULL, CASE }, { "cases", required_argument, NULL, CASES },
     { "threads", required_argument, NULL, THREADS }, { "dtype", required_argument, NULL, DTYPE },
     { "budget", required_argument, NULL, BUDGET }, { "route", required_argument, NULL, ROUTE },
     { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 },
@@ -91,6 +98,8 @@ static int read_option(bench_options *options, int option) {
     case JSON: options->json = 1; return 0;
     case OP: options->op = optarg; return 0;
     case QUESTION: options->question = optarg; return 0;
+    case CASE: options->line = optarg; return 0;
+    case CASES: options->settings.cases = optarg; return 0;
     case PROBLEM: return read_problem(optarg, options);
     case THREADS:
         if (read_number("threads", optarg, 64, &number) != 0) return -1;
@@ -112,8 +121,10 @@ static int check(const bench_options *options) {
     if (options->op && !op) {
         fprintf(stderr, "no op %s with question %s; see --help\n", options->op,
                 options->question ? options->question : "(any)");
-    } else if (options->has_problem && !op) {
-        fputs("--problem needs --op\n", stderr);
+    } else if ((options->has_problem || options->line) && !op) {
+        fputs("--problem and --case need --op\n", stderr);
+    } else if (op && (options->line && op->dim_count)) {
+        fprintf(stderr, "--case: %s has no table here; --problem %s\n", op->name, op->fields);
     } else if (options->has_problem && options->dim_count != op->dim_count) {
         fprintf(stderr, "--problem: %s takes %s\n", op->name, op->fields);
     } else {
@@ -124,7 +135,7 @@ static int check(const bench_options *options) {
 
 int bench_options_read(bench_options *options, int argc, char **argv) {
     int option;
-    *options = (bench_options){ 0 };
+    *options = (bench_options){ .settings.cases = "test/cases" };
     while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         if (option == HELP) {
             print_help(argv[0]);

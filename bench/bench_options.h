@@ -10,6 +10,7 @@ typedef struct bench_options {
     int has_problem;
     int64_t dim[BENCH_MAX_DIMS];
     int dim_count;
+    const char *line;               /* of a case table */
     bench_settings settings;
 } bench_options;
 

@@ -11,6 +11,11 @@ void *bench_memory(bench_case *c, size_t bytes) {
     return c->array[c->array_count++] = bench_alloc(bytes);
 }
 
+void bench_case_close(bench_case *c) {
+    if (c->destroy) c->destroy(c);
+    for (int k = 0; k < c->array_count; k++) free(c->array[k]);
+}
+
 psg_tensor bench_zeros(bench_case *c, int rank, const int64_t *shape) {
     psg_tensor tensor = psg_tensor_of(c->dtype, c, rank, shape);
     int64_t count = psg_tensor_count(&tensor);

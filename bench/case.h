@@ -16,6 +16,7 @@ typedef struct bench_problem {
     const char *op, *question;
     int64_t dim[BENCH_MAX_DIMS];    /* in the order of the op's fields */
     size_t budget;                  /* bytes of memory budget granted to the plan */
+    const char *line;               /* ops of a case table: the name of a line, instead of dim */
 } bench_problem;
 
 /* One pass over data.  Its limit is the larger of flops / GEMM peak and bytes / bandwidth; the limit of a case is the
@@ -28,6 +29,7 @@ struct bench_case {
     const bench_problem *problem;
     psg_dtype dtype;
     psg_context *context;
+    const char *cases;                              /* folder of the case tables */
 
     /* Filled by the op's prepare.  before and before_plain are not timed. */
     psg_status (*before)(bench_case *c);            /* or NULL */
@@ -65,8 +67,13 @@ typedef struct bench_op {
 } bench_op;
 
 extern const bench_op bench_linear, bench_questions, bench_layer_norm, bench_group_norm, bench_mlp_step, bench_noise;
+extern const bench_op bench_conv1d, bench_conv2d, bench_conv3d, bench_instance_norm, bench_embedding, bench_lstm,
+                      bench_attention, bench_cnn_mnist_step, bench_cnn_group_norm_step, bench_transformer_step;
 
 /* ---- helpers ---- */
+
+/* Frees what a case holds, its context excepted. */
+void bench_case_close(bench_case *c);
 
 /* Zeroed memory that lives as long as the case. */
 void *bench_memory(bench_case *c, size_t bytes);

@@ -48,10 +48,16 @@ static void json_header(const char *cpu, const char *isa, unsigned threads, cons
     puts("}");
 }
 
+static void json_dimensions(const bench_row *row) {
+    for (int k = 0; k < row->op->dim_count; k++) printf("%s%lld", k ? ", " : "[", (long long)row->problem->dim[k]);
+    putchar(']');
+}
+
 static void json_row(const bench_row *row) {
-    printf("{\"op\": \"%s\", \"problem\": [", row->op->name);
-    for (int k = 0; k < row->op->dim_count; k++) printf("%s%lld", k ? ", " : "", (long long)row->problem->dim[k]);
-    printf("], \"question\": \"%s\"", row->problem->question);
+    printf("{\"op\": \"%s\", \"problem\": ", row->op->name);
+    if (row->problem->line) printf("\"%s\"", row->problem->line);
+    else json_dimensions(row);
+    printf(", \"question\": \"%s\"", row->problem->question);
     json_string("route", row->route);
     printf(", \"dtype\": \"%s\"", psg_dtype_name(row->dtype));
     json_number("threads", row->threads);
@@ -78,7 +84,7 @@ static void table_header(const char *cpu, const char *isa, unsigned threads, con
     printf("libpsg %s on %s, %s, %u threads\n"
            "GEMM %.0f GF/s; in 256 MiB: copy %.1f, write %.1f, read %.1f GB/s\n\n", psg_version(), cpu, isa, threads,
            rates->gemm_gflops, rates->copy_gbps, rates->write_gbps, rates->read_gbps);
-    printf("%-10s %-14s %-16s %-30s %3s %9s %7s %7s %9s %4s %9s %7s %8s  %s\n", "op", "question", "problem", "route",
+    printf("%-20s %-14s %-16s %-30s %3s %9s %7s %7s %9s %4s %9s %7s %8s  %s\n", "op", "question", "problem", "route",
            "thr", "ms", "GF/s", "GB/s", "limit ms", "%", "naive ms", "speedup", "residual", "notes");
 }
 
@@ -92,7 +98,8 @@ static void table_notes(const bench_row *row) {
 }
 
 static void table_row(const bench_row *row) {
-    char problem[96] = "", naive[32] = "-", speedup[32] = "-", residual[32] = "-";
+    char problem[96], naive[32] = "-", speedup[32] = "-", residual[32] = "-";
+    snprintf(problem, sizeof problem, "%s", row->problem->line ? row->problem->line : "");
     for (int k = 0, at = 0; k < row->op->dim_count; k++) {
         at += snprintf(problem + at, sizeof problem - (size_t)at, "%s%lld", k ? "," : "",
                        (long long)row->problem->dim[k]);
@@ -100,7 +107,7 @@ static void table_row(const bench_row *row) {
     if (isfinite(row->naive_ms)) snprintf(naive, sizeof naive, "%.1f", row->naive_ms);
     if (isfinite(row->naive_ms)) snprintf(speedup, sizeof speedup, "%.1f", row->naive_ms / row->ms);
     if (isfinite(row->residual)) snprintf(residual, sizeof residual, "%.1e", row->residual);
-    printf("%-10s %-14s %-16s %-30.30s %3u %9.3f %7.1f %7.1f %9.3f %4.0f %9s %7s %8s ", row->op->name,
+    printf("%-20s %-14s %-16s %-30.30s %3u %9.3f %7.1f %7.1f %9.3f %4.0f %9s %7s %8s ", row->op->name,
            row->problem->question, problem, row->route, row->threads, row->ms, row->gflops, row->gbps, row->limit_ms,
            100 * row->limit_ms / row->ms, naive, speedup, residual);
     table_notes(row);

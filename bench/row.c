@@ -139,12 +139,6 @@ static psg_status create_context(const bench_settings *settings, size_t budget, 
     return psg_context_force_route(*context, settings->route);
 }
 
-static void destroy_case(bench_case *c) {
-    if (c->destroy) c->destroy(c);
-    for (int k = 0; k < c->array_count; k++) free(c->array[k]);
-    psg_context_destroy(c->context);
-}
-
 static psg_status measure(const bench_op *op, bench_case *c, probe *p, bench_row *row) {
     TRY(op->prepare(c));
     for (int attempt = 0; attempt < MAX_ATTEMPTS && !row->steady; attempt++) TRY(measure_case(c, p, row));
@@ -153,7 +147,7 @@ static psg_status measure(const bench_op *op, bench_case *c, probe *p, bench_row
 
 psg_status bench_measure_row(const bench_op *op, const bench_problem *problem, const bench_settings *settings,
                              probe *p, bench_row *row, char *message, size_t message_size) {
-    bench_case c = { .problem = problem, .dtype = settings->dtype, .fallbacks = -1 };
+    bench_case c = { .problem = problem, .dtype = settings->dtype, .cases = settings->cases, .fallbacks = -1 };
     *row = (bench_row){ .op = op, .problem = problem, .dtype = settings->dtype,
                         .budget = settings->budget_given ? settings->budget : problem->budget };
     psg_status status = create_context(settings, row->budget, &c.context);
@@ -163,6 +157,7 @@ psg_status bench_measure_row(const bench_op *op, const bench_problem *problem, c
     }
     snprintf(message, message_size, "%s %s", psg_status_name(status),
              c.context ? psg_context_message(c.context) : "psg_context_create");
-    destroy_case(&c);
+    bench_case_close(&c);
+    psg_context_destroy(c.context);
     return status;
 }

@@ -9,6 +9,7 @@ typedef struct bench_settings {
     psg_dtype dtype;
     unsigned threads;           /* 0: the library's choice */
     const char *route;          /* forced; NULL: the planner's */
+    const char *cases;          /* folder of the case tables */
     int budget_given;           /* the budget below replaces those of the problems */
     size_t budget;
 } bench_settings;

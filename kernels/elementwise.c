@@ -12,6 +12,14 @@ void PSG_KERNEL(broadcast_add)(size_t n, const void *a_, size_t a_step, const vo
     for (; i < n; i++) y[i] = a[i * a_step] + b[i * b_step];
 }
 
+void PSG_KERNEL(broadcast_sub)(size_t n, const void *a_, size_t a_step, const void *b_, size_t b_step, void *y_) {
+    const real *a = a_, *b = b_;
+    real *y = y_;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vec_store(y + i, load_step(a, a_step, i) - load_step(b, b_step, i));
+    for (; i < n; i++) y[i] = a[i * a_step] - b[i * b_step];
+}
+
 void PSG_KERNEL(broadcast_mul)(size_t n, const void *a_, size_t a_step, const void *b_, size_t b_step, void *y_) {
     const real *a = a_, *b = b_;
     real *y = y_;
@@ -20,10 +28,26 @@ void PSG_KERNEL(broadcast_mul)(size_t n, const void *a_, size_t a_step, const vo
     for (; i < n; i++) y[i] = a[i * a_step] * b[i * b_step];
 }
 
+void PSG_KERNEL(broadcast_div)(size_t n, const void *a_, size_t a_step, const void *b_, size_t b_step, void *y_) {
+    const real *a = a_, *b = b_;
+    real *y = y_;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vec_store(y + i, load_step(a, a_step, i) / load_step(b, b_step, i));
+    for (; i < n; i++) y[i] = a[i * a_step] / b[i * b_step];
+}
+
 void PSG_KERNEL(masked_scale)(size_t n, double scale, const unsigned char *mask, const void *x_, void *y_) {
     const real *x = x_, factor = (real)scale;
     real *y = y_;
     for (size_t i = 0; i < n; i++) y[i] = mask[i] ? factor * x[i] : 0;
+}
+
+void PSG_KERNEL(add_spread)(size_t n, const void *x_, void *y_, ptrdiff_t stride) {
+    const real *x = x_;
+    real *y = y_;
+    size_t i = 0;
+    for (; stride == 1 && i + LANES <= n; i += LANES) vec_store(y + i, vec_load(y + i) + vec_load(x + i));
+    for (; i < n; i++) y[(ptrdiff_t)i * stride] += x[i];
 }
 
 double PSG_KERNEL(sum)(size_t n, const void *x_) {

@@ -11,8 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "conv.h"
+#include "pooling.h"
+#include "attention.h"
+#include "activation.h"
 #include "product.h"
+#include "recurrent.h"
+#include "regression_loss.h"
 #include "softmax.h"
+#include "unfold.h"
 #include "update.h"
 
 /* How gram_combine raises norms taken from the diagonals of Gram matrices. */

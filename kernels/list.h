@@ -6,6 +6,13 @@ KERNEL(void, product, (const psg_product *product, void *workspace))
 KERNEL(void, outer, (size_t m, size_t n, double alpha, const void *g, const void *a, void *c, ptrdiff_t row_stride,
                      bool accumulate, bool stream))
 
+/* ---- unfold.c, unfold_panel.c: see unfold.h ---- */
+/* out[j * out_step + t] = A[position + t][column + j]. */
+KERNEL(void, unfold, (const psg_unfold *window, const void *image, const psg_unfold_part *part, void *out,
+                      ptrdiff_t out_step))
+/* panel[t * width + j] = A[position + t][column + j], 0 for columns <= j < width = two vectors. */
+KERNEL(void, unfold_panel, (const psg_unfold *window, const void *image, const psg_unfold_part *part, void *panel))
+
 /* ---- reduce.c ---- */
 /* sum_i x[i] y[i] in double. */
 KERNEL(double, dot, (size_t n, const void *x, const void *y))
@@ -44,38 +51,56 @@ KERNEL(void, adam, (size_t n, const psg_adam_step *step, void *w, const void *g,
  * each row. */
 KERNEL(void, layer_norm, (size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias,
                           void *y, double *stats, bool stream))
-/* Each of the last three may be NULL: grad_input is written, the sums over the rows are added to grad_weight (g xh) and
- * grad_bias (g), d elements each. */
+/* grad_input, or NULL, is written.  grad_weight (g xh) and grad_bias (g), each or NULL: with sum_stride 0 the sums over
+ * the rows are added to d elements; otherwise row r writes its own terms, sum_stride r elements on. */
 KERNEL(void, layer_norm_backward, (size_t rows, size_t d, const void *x, const void *grad_output, const void *weight,
                                    const double *stats, void *grad_input, void *grad_weight, void *grad_bias,
-                                   bool stream))
-/* One group of one sample: channels lines of spatial elements, channel_stride apart, with one mean and one variance. */
-KERNEL(void, group_norm, (size_t channels, size_t spatial, ptrdiff_t channel_stride, double eps, const void *x,
-                          const void *weight, const void *bias, void *y, double *stats, bool stream))
-/* grad_weight and grad_bias: one element a channel, written, or NULL; grad_input too. */
-KERNEL(void, group_norm_backward, (size_t channels, size_t spatial, ptrdiff_t channel_stride, const void *x,
-                                   const void *grad_output, const void *weight, const double *stats, void *grad_input,
+                                   size_t sum_stride, bool stream))
+/* The same with the mean square in place of the variance, stats 0 and 1 / sqrt(mean(x^2) + eps). */
+KERNEL(void, rms_norm, (size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias,
+                        void *y, double *stats, bool stream))
+KERNEL(void, rms_norm_backward, (size_t rows, size_t d, const void *x, const void *grad_output, const void *weight,
+                                 const double *stats, void *grad_input, void *grad_weight, void *grad_bias,
+                                 size_t sum_stride, bool stream))
+/* One group: lines of n elements, stride apart, with one mean and one variance (or NULL); line k has element
+ * k * weight_step of weight and bias, each or NULL. */
+KERNEL(void, group_norm, (size_t lines, size_t n, ptrdiff_t stride, double eps, const void *x, const void *weight,
+                          const void *bias, size_t weight_step, void *y, double *stats, double *variance, bool stream))
+/* grad_weight and grad_bias: one element a line, written, or NULL; grad_input too. */
+KERNEL(void, group_norm_backward, (size_t lines, size_t n, ptrdiff_t stride, const void *x, const void *grad_output,
+                                   const void *weight, size_t weight_step, const double *stats, void *grad_input,
                                    void *grad_weight, void *grad_bias, bool stream))
 
-/* ---- activation.c ---- */
-/* y = f(x); gx = gy f'(x). */
-KERNEL(void, relu, (size_t n, const void *x, void *y))
-KERNEL(void, relu_backward, (size_t n, const void *x, const void *gy, void *gx))
-KERNEL(void, tanh, (size_t n, const void *x, void *y))
-KERNEL(void, tanh_backward, (size_t n, const void *x, const void *gy, void *gx))
-KERNEL(void, sigmoid, (size_t n, const void *x, void *y))
-KERNEL(void, sigmoid_backward, (size_t n, const void *x, const void *gy, void *gx))
-KERNEL(void, gelu, (size_t n, const void *x, void *y))
-KERNEL(void, gelu_backward, (size_t n, const void *x, const void *gy, void *gx))
-KERNEL(void, gelu_tanh, (size_t n, const void *x, void *y))
-KERNEL(void, gelu_tanh_backward, (size_t n, const void *x, const void *gy, void *gx))
+/* ---- fixed_norm.c: statistics that are given ---- */
+/* y = (x - mean) rstd weight + bias.  Element i has element i * step (0 or 1) of mean, rstd, weight and bias, the last
+ * two or NULL. */
+KERNEL(void, fixed_norm, (size_t n, size_t step, const void *x, const void *mean, const void *rstd, const void *weight,
+                          const void *bias, void *y))
+/* Written, or NULL: grad_input = g weight rstd; grad_weight = g (x - mean) rstd and grad_bias = g, with step 0 their
+ * sums. */
+KERNEL(void, fixed_norm_backward, (size_t n, size_t step, const void *x, const void *grad_output, const void *mean,
+                                   const void *rstd, const void *weight, void *grad_input, void *grad_weight,
+                                   void *grad_bias))
+
+/* ---- activation.c: see activation.h ---- */
+/* y = f(x); gx = g f'(x). */
+KERNEL(void, function, (psg_function f, size_t n, const double *parameters, const void *x, void *y))
+KERNEL(void, function_backward, (psg_function f, size_t n, const double *parameters, const void *x, const void *g,
+                                 void *gx))
+/* y = a sigmoid(b). */
+KERNEL(void, glu, (size_t n, const void *a, const void *b, void *y))
+KERNEL(void, glu_backward, (size_t n, const void *a, const void *b, const void *g, void *ga, void *gb))
 
 /* ---- elementwise.c ---- */
-/* y[i] = a[i * a_step] + b[i * b_step], steps 0 or 1; the same with a product. */
+/* y[i] = a[i * a_step] + b[i * b_step], steps 0 or 1; the same with a difference, a product, a quotient. */
 KERNEL(void, broadcast_add, (size_t n, const void *a, size_t a_step, const void *b, size_t b_step, void *y))
+KERNEL(void, broadcast_sub, (size_t n, const void *a, size_t a_step, const void *b, size_t b_step, void *y))
 KERNEL(void, broadcast_mul, (size_t n, const void *a, size_t a_step, const void *b, size_t b_step, void *y))
+KERNEL(void, broadcast_div, (size_t n, const void *a, size_t a_step, const void *b, size_t b_step, void *y))
 /* y[i] = mask[i] ? scale * x[i] : 0. */
 KERNEL(void, masked_scale, (size_t n, double scale, const unsigned char *mask, const void *x, void *y))
+/* y[i * stride] += x[i]. */
+KERNEL(void, add_spread, (size_t n, const void *x, void *y, ptrdiff_t stride))
 /* sum_i x[i] in double. */
 KERNEL(double, sum, (size_t n, const void *x))
 /* sum[i] += x[i] * y[i], in double. */
@@ -85,20 +110,85 @@ KERNEL(void, add_product_to_f64, (size_t n, const void *x, const void *y, double
 KERNEL(void, fill_zero, (size_t n, ptrdiff_t stride, void *x))
 KERNEL(void, softmax_row, (size_t n, ptrdiff_t stride, const void *x, void *y))
 KERNEL(void, softmax_row_backward, (size_t n, ptrdiff_t stride, const void *y, const void *gy, void *gx))
+KERNEL(void, log_softmax_row, (size_t n, ptrdiff_t stride, const void *x, void *y))
+KERNEL(void, log_softmax_row_backward, (size_t n, ptrdiff_t stride, const void *y, const void *gy, void *gx))
 /* -sum_c q_c log softmax(x)_c, q = (1 - smoothing) [c = target] + smoothing / n; n >= 1, target < n. */
 KERNEL(void, cross_entropy_row, (size_t n, ptrdiff_t stride, const void *x, size_t target, double smoothing,
                                  psg_cross_entropy_row *row))
 /* g = weight times its gradient. */
 KERNEL(void, cross_entropy_row_backward, (size_t n, ptrdiff_t stride, const void *x, size_t target, double smoothing,
                                           double weight, const psg_cross_entropy_row *row, void *g))
+/* -sum_c w_c q_c log softmax(x)_c for any target; 0 where w_c q_c is 0. */
+KERNEL(void, class_target_row, (size_t n, ptrdiff_t stride, const void *x, const psg_class_target *target,
+                                psg_cross_entropy_row *row))
+/* g = weight times its gradient in x, gq in q; each or NULL. */
+KERNEL(void, class_target_row_backward, (size_t n, ptrdiff_t stride, const void *x, const psg_class_target *target,
+                                         double weight, const psg_cross_entropy_row *row, void *g, void *gq))
 
-/* ---- regression_loss.c ---- */
-/* out[i] = loss(x[i], y[i]), and the sum of that in double. */
-KERNEL(void, squared_error, (size_t n, const void *x, const void *y, void *out))
-KERNEL(double, squared_error_sum, (size_t n, const void *x, const void *y))
-KERNEL(void, logistic_loss, (size_t n, const void *x, const void *y, void *out))
-KERNEL(double, logistic_loss_sum, (size_t n, const void *x, const void *y))
-/* out[i] = factor gy[i] (x[i] - y[i]), factor gy[i] (sigmoid(x[i]) - y[i]), factor gy[i] x[i]; gy NULL: ones. */
-KERNEL(void, difference_backward, (size_t n, double factor, const void *gy, const void *x, const void *y, void *out))
-KERNEL(void, logistic_backward, (size_t n, double factor, const void *gy, const void *x, const void *y, void *out))
-KERNEL(void, first_backward, (size_t n, double factor, const void *gy, const void *x, const void *y, void *out))
+/* ---- regression_loss.c: see regression_loss.h ---- */
+/* out[i] = f(x[i], y[i]), and the sum of that in double. */
+KERNEL(void, loss, (psg_loss f, size_t n, const double *parameters, const void *x, const void *y, void *out))
+KERNEL(double, loss_sum, (psg_loss f, size_t n, const double *parameters, const void *x, const void *y))
+/* out[i] = factor gy[i] df/dx, factor gy[i] df/dy; gy NULL: ones. */
+KERNEL(void, loss_dx, (psg_loss f, size_t n, const double *parameters, double factor, const void *gy, const void *x,
+                       const void *y, void *out))
+KERNEL(void, loss_dy, (psg_loss f, size_t n, const double *parameters, double factor, const void *gy, const void *x,
+                       const void *y, void *out))
+/* The least i for which x[i] < low or x[i] > high; n when there is none. */
+KERNEL(size_t, first_outside, (size_t n, double low, double high, const void *x))
+
+/* ---- lookup.c: ids of id_size 4 or 8 bytes name rows of n elements of a table ---- */
+/* out[r] = table[ids[r * id_stride]]; stream: around the cache. */
+KERNEL(void, gather_rows, (size_t rows, size_t n, const void *table, const void *ids, size_t id_size,
+                           ptrdiff_t id_stride, void *out, bool stream))
+/* out = scale * the sum over t < count of weights[t] * table[ids[t]], negative ids left out; weights NULL: ones. */
+KERNEL(void, bag_sum, (size_t count, size_t n, const void *table, const void *ids, size_t id_size, const void *weights,
+                       double scale, void *out))
+/* The maximum of these rows, column by column, and the t of the first row that has it (integers of the real type's
+ * width); 0 and -1 without a row. */
+KERNEL(void, bag_max, (size_t count, size_t n, const void *table, const void *ids, size_t id_size, void *out,
+                       void *winner))
+/* (sum |x|^p)^(1/p), in double; p infinite: the maximum. */
+KERNEL(double, p_norm, (size_t n, double p, const void *x))
+
+/* ---- recurrent_product.c: see recurrent.h ---- */
+KERNEL(size_t, panel_width, (void))
+/* n <= panel_width() columns of a k-row matrix, element (t, j) at w[j * n_stride + t * k_stride], as a panel. */
+KERNEL(void, pack_panel, (size_t n, size_t k, const void *w, ptrdiff_t n_stride, ptrdiff_t k_stride, void *panel))
+KERNEL(void, panel_product, (const psg_panel_product *product))
+
+/* ---- recurrent.c: see recurrent.h ---- */
+KERNEL(void, rnn_forward, (const psg_recurrent_row *row))
+KERNEL(void, rnn_backward, (const psg_recurrent_row *row))
+KERNEL(void, lstm_forward, (const psg_recurrent_row *row))
+KERNEL(void, lstm_backward, (const psg_recurrent_row *row))
+KERNEL(void, gru_forward, (const psg_recurrent_row *row))
+KERNEL(void, gru_backward, (const psg_recurrent_row *row))
+
+/* ---- prelu.c: w[i * w_step], steps 0 or 1 ---- */
+/* y = x > 0 ? x : w x; gx = x > 0 ? gy : w gy. */
+KERNEL(void, prelu, (size_t n, const void *x, const void *w, size_t w_step, void *y))
+KERNEL(void, prelu_backward, (size_t n, const void *x, const void *gy, const void *w, size_t w_step, void *gx))
+/* gw[i] = x[i] > 0 ? 0 : gy[i] x[i]; the sum of that in double. */
+KERNEL(void, prelu_weights, (size_t n, const void *x, const void *gy, void *gw))
+KERNEL(double, prelu_weight, (size_t n, const void *x, const void *gy))
+
+/* ---- conv.c: see conv.h ---- */
+/* Packs the weights of one of conv_pack_tasks parts. */
+KERNEL(size_t, conv_pack_tasks, (const psg_conv *conv))
+KERNEL(void, conv_pack, (const psg_conv *conv, size_t task))
+/* One task, after all weights are packed; workspace as conv.h says. */
+KERNEL(void, conv, (const psg_conv *conv, size_t task, void *workspace))
+
+/* ---- pooling.c: planes of windows, see pooling.h ---- */
+/* argmax, or NULL: the place in its plane of each maximum, the first of equal ones (of NaN the last); -1 for a window
+ * without elements, whose maximum is -Inf. */
+KERNEL(void, max_pool, (const psg_pooling *pooling, size_t planes, const void *x, void *y, int32_t *argmax))
+KERNEL(void, max_pool_backward, (const psg_pooling *pooling, size_t planes, const void *gy, const int32_t *argmax,
+                                 void *gx))
+KERNEL(void, avg_pool, (const psg_pooling *pooling, size_t planes, const void *x, void *y))
+KERNEL(void, avg_pool_backward, (const psg_pooling *pooling, size_t planes, const void *gy, void *gx))
+
+/* ---- attention.c: see attention.h ---- */
+KERNEL(void, attention, (const psg_attention *attention, void *workspace))
+KERNEL(void, attention_backward, (const psg_attention *attention, void *workspace))

@@ -1,4 +1,4 @@
-/* Normalization: y = (x - mean) * rstd * weight + bias over rows, or over the channels of a group.
+/* Normalization: y = (x - mean) * rstd * weight + bias over rows, or over the lines of a group.
  *
  * E[x^2] - mean^2 loses every digit of the variance when the mean is large against the deviation, so sums run over
  * differences to an element of the row, and again about the mean where that element lies far from it.  A row is read
@@ -87,14 +87,22 @@ static inline sample sample_about(size_t lines, size_t n, ptrdiff_t stride, cons
     return (sample){ (double)origin, mean, variance < 0 ? 0 : variance };
 }
 
-/* stats = mean, 1 / sqrt(variance + eps): NaN when that sum is negative, as in the definition.
+/* stats = mean, 1 / sqrt(variance + eps): NaN when that sum is negative, as in the definition.  Returns the variance.
  * About an origin within 3 deviations of the mean the subtraction of mean^2 costs at most one digit; equal elements
  * have variance 0 exactly. */
-static inline void statistics(size_t lines, size_t n, ptrdiff_t stride, double eps, const real *x, double *stats) {
+static inline double statistics(size_t lines, size_t n, ptrdiff_t stride, double eps, const real *x, double *stats) {
     sample s = sample_about(lines, n, stride, x, x[0]);
     if (s.mean * s.mean > 9 * s.variance) s = sample_about(lines, n, stride, x, (real)(s.origin + s.mean));
     stats[0] = s.origin + s.mean;
     stats[1] = 1 / __builtin_sqrt(s.variance + eps);
+    return s.variance;
+}
+
+/* stats = 0, 1 / sqrt(mean of x^2 + eps): the root mean square is a deviation from 0. */
+static inline void root_mean_square(size_t n, double eps, const real *x, double *stats) {
+    moments m = add_moments((moments){ { 0 }, { 0 } }, n, x, 0);
+    stats[0] = 0;
+    stats[1] = 1 / __builtin_sqrt(dvec_sum(m.second) / (double)n + eps);
 }
 
 /* ---- y = (x - mean) rstd weight + bias ---- */
@@ -127,27 +135,34 @@ typedef struct sums {
     dvec h, hc;   /* sum h, sum h c, by lanes */
 } sums;
 
-/* Where the sums over rows go; NULL: not wanted. */
+/* Where the terms g c rstd and g of a row go, NULL: nowhere; they are added, or overwrite what is there. */
 typedef struct row_sums {
     real *weight, *bias;
+    bool overwrite;
 } row_sums;
 
 typedef struct terms {
     vec h, hc;
 } terms;
 
-/* The terms of one vector; adds g c rstd and g to the sums over rows. */
+/* The terms of one vector; hands over g c rstd and g. */
 static inline terms one_vector(const segment *s, const real *x, const real *g, row_sums to, size_t i) {
     vec c = centered(s, vec_load(x + i)), go = vec_load(g + i), h = go * weight_at(s, i);
-    if (to.weight) vec_store(to.weight + i, vec_load(to.weight + i) + go * (c * vec_set(s->rstd)));
-    if (to.bias) vec_store(to.bias + i, vec_load(to.bias + i) + go);
+    if (to.weight) {
+        vec term = go * (c * vec_set(s->rstd));
+        vec_store(to.weight + i, to.overwrite ? term : vec_load(to.weight + i) + term);
+    }
+    if (to.bias) vec_store(to.bias + i, to.overwrite ? go : vec_load(to.bias + i) + go);
     return (terms){ h, h * c };
 }
 
 static inline terms part_of_vector(const segment *s, const real *x, const real *g, row_sums to, size_t i, size_t n) {
     vec c = centered(s, vec_load_part(x + i, n)), go = vec_load_part(g + i, n), h = go * weight_part(s, i, n);
-    if (to.weight) vec_store_part(to.weight + i, vec_load_part(to.weight + i, n) + go * (c * vec_set(s->rstd)), n);
-    if (to.bias) vec_store_part(to.bias + i, vec_load_part(to.bias + i, n) + go, n);
+    if (to.weight) {
+        vec term = go * (c * vec_set(s->rstd));
+        vec_store_part(to.weight + i, to.overwrite ? term : vec_load_part(to.weight + i, n) + term, n);
+    }
+    if (to.bias) vec_store_part(to.bias + i, to.overwrite ? go : vec_load_part(to.bias + i, n) + go, n);
     return (terms){ h, h * c };
 }
 
@@ -218,34 +233,51 @@ static inline size_t rows_in_block(size_t d) {
     return fit < 1 ? 1 : smaller(fit, MAX_BLOCK);
 }
 
-static void layer_norm_block(size_t rows, size_t d, double eps, const real *x, const real *weight, const real *bias,
-                             real *y, double *stats, bool stream) {
+static inline void norm_block(bool about_mean, size_t rows, size_t d, double eps, const real *x, const real *weight,
+                              const real *bias, real *y, double *stats, bool stream) {
     double local[2 * MAX_BLOCK];
     if (!stats) stats = local;
-    for (size_t r = 0; r < rows; r++) statistics(1, d, 0, eps, x + r * d, stats + 2 * r);
+    for (size_t r = 0; r < rows; r++) {
+        if (about_mean) statistics(1, d, 0, eps, x + r * d, stats + 2 * r);
+        else root_mean_square(d, eps, x + r * d, stats + 2 * r);
+    }
     for (size_t r = 0; r < rows; r++) {
         segment s = segment_of(d, weight, stats + 2 * r);
         normalize(&s, x + r * d, bias, 0, y + r * d, stream);
     }
 }
 
-void PSG_KERNEL(layer_norm)(size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias,
-                            void *y, double *stats, bool stream) {
+static inline void norm_rows(bool about_mean, size_t rows, size_t d, double eps, const real *x, const real *weight,
+                             const real *bias, real *y, double *stats, bool stream) {
     const size_t block = rows_in_block(d);
     for (size_t r = 0; r < rows && d; r += block) {
-        layer_norm_block(smaller(block, rows - r), d, eps, (const real *)x + r * d, weight, bias, (real *)y + r * d,
-                         stats ? stats + 2 * r : NULL, stream);
+        norm_block(about_mean, smaller(block, rows - r), d, eps, x + r * d, weight, bias, y + r * d,
+                   stats ? stats + 2 * r : NULL, stream);
     }
     if (stream) stream_fence();
 }
 
-static void layer_norm_backward_block(size_t rows, size_t d, const real *x, const real *g, const real *weight,
-                                      const double *stats, real *gx, row_sums to, bool stream) {
+void PSG_KERNEL(layer_norm)(size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias,
+                            void *y, double *stats, bool stream) {
+    norm_rows(true, rows, d, eps, x, weight, bias, y, stats, stream);
+}
+
+void PSG_KERNEL(rms_norm)(size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias,
+                          void *y, double *stats, bool stream) {
+    norm_rows(false, rows, d, eps, x, weight, bias, y, stats, stream);
+}
+
+/* Row r's terms go sum_stride r further: 0 adds all rows together. */
+static inline void backward_block(bool about_mean, size_t rows, size_t d, const real *x, const real *g,
+                                  const real *weight, const double *stats, real *gx, row_sums to, size_t sum_stride,
+                                  bool stream) {
     means m[MAX_BLOCK];
     for (size_t r = 0; r < rows; r++) {
         segment s = segment_of(d, weight, stats + 2 * r);
         sums total = backward_sums(&s, x + r * d, g + r * d, to);
-        m[r] = means_of(dvec_sum(total.h), dvec_sum(total.hc), stats[2 * r + 1], (double)d);
+        m[r] = means_of(about_mean ? dvec_sum(total.h) : 0, dvec_sum(total.hc), stats[2 * r + 1], (double)d);
+        if (to.weight) to.weight += sum_stride;
+        if (to.bias) to.bias += sum_stride;
     }
     for (size_t r = 0; r < rows && gx; r++) {
         segment s = segment_of(d, weight, stats + 2 * r);
@@ -253,60 +285,76 @@ static void layer_norm_backward_block(size_t rows, size_t d, const real *x, cons
     }
 }
 
-void PSG_KERNEL(layer_norm_backward)(size_t rows, size_t d, const void *x, const void *grad_output,
-                                     const void *weight, const double *stats, void *grad_input, void *grad_weight,
-                                     void *grad_bias, bool stream) {
+static inline void backward_rows(bool about_mean, size_t rows, size_t d, const real *x, const real *g,
+                                 const real *weight, const double *stats, real *gx, row_sums to, size_t sum_stride,
+                                 bool stream) {
     const size_t block = rows_in_block(2 * d);
-    const row_sums to = { grad_weight, grad_bias };
     for (size_t r = 0; r < rows && d; r += block) {
-        layer_norm_backward_block(smaller(block, rows - r), d, (const real *)x + r * d,
-                                  (const real *)grad_output + r * d, weight, stats + 2 * r,
-                                  grad_input ? (real *)grad_input + r * d : NULL, to, stream);
+        row_sums at = { to.weight ? to.weight + r * sum_stride : NULL, to.bias ? to.bias + r * sum_stride : NULL,
+                        to.overwrite };
+        backward_block(about_mean, smaller(block, rows - r), d, x + r * d, g + r * d, weight, stats + 2 * r,
+                       gx ? gx + r * d : NULL, at, sum_stride, stream);
     }
     if (stream) stream_fence();
 }
 
-/* ---- groups of channels ---- */
+void PSG_KERNEL(layer_norm_backward)(size_t rows, size_t d, const void *x, const void *grad_output,
+                                     const void *weight, const double *stats, void *grad_input, void *grad_weight,
+                                     void *grad_bias, size_t sum_stride, bool stream) {
+    const row_sums to = { grad_weight, grad_bias, sum_stride > 0 };
+    backward_rows(true, rows, d, x, grad_output, weight, stats, grad_input, to, sum_stride, stream);
+}
 
-void PSG_KERNEL(group_norm)(size_t channels, size_t spatial, ptrdiff_t channel_stride, double eps, const void *x_,
-                            const void *weight_, const void *bias_, void *y_, double *stats, bool stream) {
+void PSG_KERNEL(rms_norm_backward)(size_t rows, size_t d, const void *x, const void *grad_output, const void *weight,
+                                   const double *stats, void *grad_input, void *grad_weight, void *grad_bias,
+                                   size_t sum_stride, bool stream) {
+    const row_sums to = { grad_weight, grad_bias, sum_stride > 0 };
+    backward_rows(false, rows, d, x, grad_output, weight, stats, grad_input, to, sum_stride, stream);
+}
+
+/* ---- groups of lines ---- */
+
+void PSG_KERNEL(group_norm)(size_t lines, size_t n, ptrdiff_t stride, double eps, const void *x_, const void *weight_,
+                            const void *bias_, size_t weight_step, void *y_, double *stats, double *variance,
+                            bool stream) {
     const real *x = x_, *weight = weight_, *bias = bias_;
     real *y = y_;
     double local[2];
-    if (!channels || !spatial) return;
+    if (!lines || !n) return;
     if (!stats) stats = local;
-    if (channel_stride == (ptrdiff_t)spatial) statistics(1, channels * spatial, 0, eps, x, stats);
-    else statistics(channels, spatial, channel_stride, eps, x, stats);
-    segment s = segment_of(spatial, NULL, stats);
-    for (size_t c = 0; c < channels; c++) {
-        ptrdiff_t at = (ptrdiff_t)c * channel_stride;
-        s.factor = weight ? weight[c] : 1;
-        normalize(&s, x + at, NULL, bias ? bias[c] : 0, y + at, stream);
+    double found = stride == (ptrdiff_t)n ? statistics(1, lines * n, 0, eps, x, stats)
+                                          : statistics(lines, n, stride, eps, x, stats);
+    if (variance) *variance = found;
+    segment s = segment_of(n, NULL, stats);
+    for (size_t k = 0; k < lines; k++) {
+        ptrdiff_t at = (ptrdiff_t)k * stride;
+        s.factor = weight ? weight[k * weight_step] : 1;
+        normalize(&s, x + at, NULL, bias ? bias[k * weight_step] : 0, y + at, stream);
     }
     if (stream) stream_fence();
 }
 
-void PSG_KERNEL(group_norm_backward)(size_t channels, size_t spatial, ptrdiff_t channel_stride, const void *x_,
-                                     const void *grad_output, const void *weight_, const double *stats,
-                                     void *grad_input, void *grad_weight_, void *grad_bias_, bool stream) {
+void PSG_KERNEL(group_norm_backward)(size_t lines, size_t n, ptrdiff_t stride, const void *x_, const void *grad_output,
+                                     const void *weight_, size_t weight_step, const double *stats, void *grad_input,
+                                     void *grad_weight_, void *grad_bias_, bool stream) {
     const real *x = x_, *g = grad_output, *weight = weight_;
     real *gx = grad_input, *grad_weight = grad_weight_, *grad_bias = grad_bias_;
-    const double rstd = stats[1], count = (double)channels * (double)spatial;
-    segment s = segment_of(spatial, NULL, stats);
+    const double rstd = stats[1], count = (double)lines * (double)n;
+    segment s = segment_of(n, NULL, stats);
     double sum_h = 0, sum_hc = 0;
-    for (size_t c = 0; c < channels; c++) {
-        ptrdiff_t at = (ptrdiff_t)c * channel_stride;
-        sums channel = backward_sums(&s, x + at, g + at, (row_sums){ NULL, NULL });
-        double go = dvec_sum(channel.h), go_c = dvec_sum(channel.hc), w = weight ? (double)weight[c] : 1;
-        if (grad_weight) grad_weight[c] = (real)(go_c * rstd);
-        if (grad_bias) grad_bias[c] = (real)go;
+    for (size_t k = 0; k < lines; k++) {
+        ptrdiff_t at = (ptrdiff_t)k * stride;
+        sums line = backward_sums(&s, x + at, g + at, (row_sums){ NULL, NULL, false });
+        double go = dvec_sum(line.h), go_c = dvec_sum(line.hc), w = weight ? (double)weight[k * weight_step] : 1;
+        if (grad_weight) grad_weight[k] = (real)(go_c * rstd);
+        if (grad_bias) grad_bias[k] = (real)go;
         sum_h += w * go;
         sum_hc += w * go_c;
     }
     const means m = means_of(sum_h, sum_hc, rstd, count);
-    for (size_t c = 0; c < channels && gx; c++) {
-        ptrdiff_t at = (ptrdiff_t)c * channel_stride;
-        s.factor = weight ? weight[c] : 1;
+    for (size_t k = 0; k < lines && gx; k++) {
+        ptrdiff_t at = (ptrdiff_t)k * stride;
+        s.factor = weight ? weight[k * weight_step] : 1;
         write_input_gradient(&s, m, x + at, g + at, gx + at, stream);
     }
     if (stream) stream_fence();

@@ -1,12 +1,16 @@
 /* Tiles of G^T A: packed panels, a register tile, and a finish on the registers.
  *
- * A tile is MR x NR; MR rows come from a panel of g (k x MR), NR columns from a panel of a (k x NR).  Both operands
- * have k as their leading dimension already, so packing copies short runs and transposes nothing; it turns strided
- * rows, which meet in few cache sets, into two streams.  The whole sum over k stays in registers, so the finish sees
+ * A tile is MR x NR; MR rows come from a panel of g (k x MR), NR columns from a panel of a (k x NR).  Rows are copied
+ * in short runs; operands that are contiguous along k (an image's positions) are transposed, and windows of an image
+ * unfolded, on the way.  Packing turns strided rows, which meet in few cache sets, into two streams.  The whole sum over k stays in registers, so the finish sees
  * final values: squares and inner products never touch memory.  Panels are padded with zeros; only finishes know about
  * edges. */
 #include "kernels.h"
+#include "product_pack.h"
 #include "vector.h"
+
+/* unfold_panel.c */
+void PSG_KERNEL(unfold_panel)(const psg_unfold *window, const void *image, const psg_unfold_part *part, void *panel);
 
 #define NV 2 /* vectors across a tile */
 #if PSG_VECTOR_BYTES == 64
@@ -18,77 +22,27 @@
 #define ALIGNED ((size_t)16) /* reals: the panels of a begin on a cache line */
 #define STEP (MR / 3) /* the last panel's tiles have STEP, 2 STEP or MR rows */
 
-#define UNROLL _Pragma("GCC unroll 12")
-#define INLINE static inline __attribute__((always_inline))
-
 typedef struct tile {
     vec v[MR][NV];
 } tile;
 
 /* ---- packing ---- */
 
-typedef struct operand {
-    const real *data;
-    ptrdiff_t stride, step;
-} operand;
-
-INLINE void pack_run(const real *from, ptrdiff_t step, real *to, size_t count, size_t width) {
-    if (step == 1 && count == width) {
-        memcpy(to, from, width * sizeof(real));
-        return;
-    }
-    for (size_t i = 0; i < count; i++) to[i] = from[(ptrdiff_t)i * step];
-    for (size_t i = count; i < width; i++) to[i] = 0;
-}
-
-/* to = weight * x, in double: a clip factor may be far below the smallest real while its product with g is not. */
-INLINE void weight_run(const real *x, real *to, size_t width, double weight) {
-    UNROLL for (size_t i = 0; i < width; i += LANES) {
-        size_t part = width - i < LANES ? width - i : LANES;
-        vec v = vec_load_part(x + i, part);
-        wide w = widen(v);
-        w.low *= weight;
-        w.high *= weight;
-        vec_store_part(to + i, narrow(w), part);
-    }
-}
-
-/* Rows with weights; multiplied: for one of the operands.  A row of weight 0 is not read. */
-INLINE void pack_weighted(const operand *x, const real *from, size_t k, size_t count, size_t width,
-                          const double *row_weight, bool multiplied, real *panel) {
-    real gathered[MR > NR ? MR : NR];
-    for (size_t t = 0; t < k; t++, from += x->stride, panel += width) {
-        if (row_weight[t] == 0) {
-            memset(panel, 0, width * sizeof(real));
-        } else if (!multiplied) {
-            pack_run(from, x->step, panel, count, width);
-        } else if (x->step == 1 && count == width) {
-            weight_run(from, panel, width, row_weight[t]);
-        } else {
-            pack_run(from, x->step, gathered, count, width);
-            weight_run(gathered, panel, width, row_weight[t]);
-        }
-    }
-}
-
-/* Columns [first, first + count) of rows [row, row + k) as a panel of the given width (a constant). */
-INLINE void pack_panel(const operand *x, size_t row, size_t k, size_t first, size_t count, size_t width,
-                       const double *row_weight, bool multiplied, real *panel) {
-    const real *from = x->data + (ptrdiff_t)row * x->stride + (ptrdiff_t)first * x->step;
-    if (row_weight) {
-        pack_weighted(x, from, k, count, width, row_weight + row, multiplied, panel);
-    } else if (x->step == 1 && count == width) {
-        for (size_t t = 0; t < k; t++, from += x->stride, panel += width) memcpy(panel, from, width * sizeof(real));
-    } else {
-        for (size_t t = 0; t < k; t++, from += x->stride, panel += width) {
-            pack_run(from, x->step, panel, count, width);
-        }
-    }
-}
-
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
+static void pack_windows(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
+    for (size_t j = 0; j < count; j += NR, panels += k * NR) {
+        psg_unfold_part part = { p->a_position + (int64_t)row, (int64_t)k, p->a_column + (int64_t)(first + j),
+                                 (int64_t)smaller(NR, count - j) };
+        PSG_KERNEL(unfold_panel)(p->window, p->a, &part, panels);
+    }
+}
+
 static void pack_a(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
+    if (p->window) {
+        pack_windows(p, row, k, first, count, panels);
+        return;
+    }
     operand a = { p->a, p->a_stride, p->a_step };
     for (size_t j = 0; j < count; j += NR, panels += k * NR) {
         pack_panel(&a, row, k, first + j, smaller(NR, count - j), NR, p->row_weight, false, panels);

@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "unfold.h"
+
 typedef enum psg_finish {
     PSG_FINISH_STORE,
     PSG_FINISH_STORE_SQUARE,
@@ -35,6 +37,9 @@ typedef struct psg_product {
     ptrdiff_t g_stride, g_step;   /* between rows, between elements of a row */
     const void *a;
     ptrdiff_t a_stride, a_step;
+    const psg_unfold *window; /* or NULL.  The rows of a are windows of the image a: row k is that of position a_position
+                                 + k from column a_column on.  Without row_weight. */
+    int64_t a_position, a_column;
     void *c;                  /* reals, or doubles for the F64 finishes */
     ptrdiff_t c_stride;       /* in elements of c */
     bool accumulate, stream;

@@ -6,12 +6,6 @@
 #include "kernels.h"
 #include "vector.h"
 
-#if PSG_REAL_IS_F64
-static const real underflow = -746;   /* exp is 0 below */
-#else
-static const real underflow = -104;
-#endif
-
 /* Elements i .. i + LANES of the row; those past the end are -inf, whose exponential is 0. */
 static inline vec load_row(const real *x, ptrdiff_t stride, size_t i, size_t n) {
     if (stride == 1 && i + LANES <= n) return vec_load(x + i);
@@ -26,12 +20,6 @@ static inline void store_row(real *y, ptrdiff_t stride, size_t i, size_t n, vec 
         return;
     }
     for (size_t k = 0; k < LANES && i + k < n; k++) y[(ptrdiff_t)(i + k) * stride] = v[k];
-}
-
-/* exp(x) for x <= 0 without the slow path that the vector library takes for results near 0. */
-static inline vec exp_below(vec x) {
-    vec_bits vanishes = x < vec_set(underflow);
-    return vec_select(vanishes, vec_zero(), vec_exp(vec_select(vanishes, vec_zero(), x)));
 }
 
 void PSG_KERNEL(fill_zero)(size_t n, ptrdiff_t stride, void *x_) {
@@ -53,7 +41,7 @@ void PSG_KERNEL(softmax_row)(size_t n, ptrdiff_t stride, const void *x_, void *y
     vec max = vec_set(row_max(n, stride, x));
     wide sum = wide_zero();
     for (size_t i = 0; i < n; i += LANES) {
-        vec e = exp_below(load_row(x, stride, i, n) - max);
+        vec e = vec_exp_below(load_row(x, stride, i, n) - max);
         sum = wide_add(sum, e);
         store_row(y, stride, i, n, e);
     }
@@ -80,6 +68,28 @@ void PSG_KERNEL(softmax_row_backward)(size_t n, ptrdiff_t stride, const void *y_
     }
 }
 
+/* y = x - m - log sum exp(x - m); the difference from m is taken first, for it is exact where y is near 0. */
+void PSG_KERNEL(log_softmax_row)(size_t n, ptrdiff_t stride, const void *x_, void *y_) {
+    const real *x = x_;
+    vec max = vec_set(row_max(n, stride, x));
+    wide sum = wide_zero();
+    for (size_t i = 0; i < n; i += LANES) sum = wide_add(sum, vec_exp_below(load_row(x, stride, i, n) - max));
+    vec log_sum = vec_set((real)log(wide_sum(sum)));
+    for (size_t i = 0; i < n; i += LANES) store_row(y_, stride, i, n, load_row(x, stride, i, n) - max - log_sum);
+}
+
+/* gx = gy - exp(y) sum gy */
+void PSG_KERNEL(log_softmax_row_backward)(size_t n, ptrdiff_t stride, const void *y_, const void *gy_, void *gx_) {
+    const real *y = y_, *gy = gy_;
+    double total = 0;
+    for (size_t c = 0; c < n; c++) total += (double)gy[(ptrdiff_t)c * stride];
+    vec sum = vec_set((real)total);
+    for (size_t i = 0; i < n; i += LANES) {
+        vec probability = vec_exp_below(load_row(y, stride, i, n));
+        store_row(gx_, stride, i, n, load_row(gy, stride, i, n) - probability * sum);
+    }
+}
+
 /* The exponential of the target is kept apart: with rest = sum over c != target of e_c, both the loss log(1 + rest) of
  * a target that is the largest and its gradient -rest / sum stay accurate when the target is nearly certain. */
 void PSG_KERNEL(cross_entropy_row)(size_t n, ptrdiff_t stride, const void *x_, size_t target, double smoothing,
@@ -88,7 +98,7 @@ void PSG_KERNEL(cross_entropy_row)(size_t n, ptrdiff_t stride, const void *x_, s
     wide others = wide_zero();
     double at_target = 0;
     for (size_t i = 0; i < n; i += LANES) {
-        vec e = exp_below(load_row(x, stride, i, n) - max);
+        vec e = vec_exp_below(load_row(x, stride, i, n) - max);
         if (target - i < LANES) {
             at_target = (double)e[target - i];
             e[target - i] = 0;
@@ -117,8 +127,57 @@ void PSG_KERNEL(cross_entropy_row_backward)(size_t n, ptrdiff_t stride, const vo
     vec max = vec_set((real)row->max), inverse = vec_set((real)row->inverse_sum), factor = vec_set((real)weight);
     vec uniform = vec_set((real)(smoothing / (double)n));
     for (size_t i = 0; i < n; i += LANES) {
-        vec e = exp_below(load_row(x, stride, i, n) - max);
+        vec e = vec_exp_below(load_row(x, stride, i, n) - max);
         store_row(g, stride, i, n, factor * (e * inverse - uniform));
     }
     g[(ptrdiff_t)target * stride] = (real)(weight * row->target_slope);
+}
+
+/* ---- any target ---- */
+
+/* Elements i .. i + LANES of w_c q_c, and of w_c; 0 past the end. */
+static inline vec target_part(const psg_class_target *t, ptrdiff_t stride, size_t i, size_t n, vec *weight) {
+    vec q = vec_zero();
+    *weight = t->weight ? load_row(t->weight, 1, i, n) : vec_set(1);
+    if (t->q) q = load_row(t->q, stride, i, n);
+    else if (t->label - i < LANES) q[t->label - i] = 1;
+    q = *weight * ((real)(1 - t->smoothing) * q + (real)(t->smoothing / (double)n));
+    if (i + LANES <= n) return q;
+    *weight = vec_first(*weight, n - i);
+    return vec_first(q, n - i);
+}
+
+/* -log softmax of elements i .. i + LANES */
+static inline vec surprise(const real *x, ptrdiff_t stride, size_t i, size_t n, const psg_cross_entropy_row *row) {
+    return vec_set((real)-log(row->inverse_sum)) - (load_row(x, stride, i, n) - vec_set((real)row->max));
+}
+
+void PSG_KERNEL(class_target_row)(size_t n, ptrdiff_t stride, const void *x_, const psg_class_target *target,
+                                  psg_cross_entropy_row *row) {
+    const real *x = x_, max = row_max(n, stride, x);
+    wide sum = wide_zero(), loss = wide_zero(), total = wide_zero();
+    for (size_t i = 0; i < n; i += LANES) sum = wide_add(sum, vec_exp_below(load_row(x, stride, i, n) - max));
+    row->max = (double)max;
+    row->inverse_sum = 1 / wide_sum(sum);
+    for (size_t i = 0; i < n; i += LANES) {
+        vec weight, q = target_part(target, stride, i, n, &weight);
+        total = wide_add(total, q);
+        loss = wide_add(loss, vec_select(q == vec_zero(), vec_zero(), q * surprise(x, stride, i, n, row)));
+    }
+    row->target_slope = wide_sum(total);
+    row->loss = wide_sum(loss);
+}
+
+/* g_c = weight (p_c sum w q - w_c q_c), gq_c = weight (1 - smoothing) w_c (-log p_c) */
+void PSG_KERNEL(class_target_row_backward)(size_t n, ptrdiff_t stride, const void *x_, const psg_class_target *target,
+                                           double weight, const psg_cross_entropy_row *row, void *g, void *gq) {
+    const real *x = x_;
+    vec factor = vec_set((real)weight), scale = vec_set((real)(row->inverse_sum * row->target_slope));
+    vec q_factor = vec_set((real)(weight * (1 - target->smoothing)));
+    for (size_t i = 0; i < n; i += LANES) {
+        vec w, q = target_part(target, stride, i, n, &w);
+        vec e = vec_exp_below(load_row(x, stride, i, n) - vec_set((real)row->max));
+        if (g) store_row(g, stride, i, n, factor * (e * scale - q));
+        if (gq) store_row(gq, stride, i, n, q_factor * w * surprise(x, stride, i, n, row));
+    }
 }

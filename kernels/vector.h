@@ -208,6 +208,7 @@ static inline double wide_sum(wide s) { return dvec_sum(s.low + s.high); }
 #endif
 
 VECTOR_FUNCTION(exp)
+VECTOR_FUNCTION(expm1)
 VECTOR_FUNCTION(log)
 VECTOR_FUNCTION(log1p)
 VECTOR_FUNCTION(tanh)
@@ -215,5 +216,26 @@ VECTOR_FUNCTION(erf)
 VECTOR_FUNCTION(erfc)
 VECTOR_FUNCTION(sin)
 VECTOR_FUNCTION(cos)
+
+/* exp(x) for x <= 0 without the slow path that the vector library takes for results near 0. */
+static inline vec vec_exp_below(vec x) {
+    vec_bits vanishes = x < vec_set(PSG_REAL_IS_F64 ? -746 : -104);
+    return vec_select(vanishes, vec_zero(), vec_exp(vec_select(vanishes, vec_zero(), x)));
+}
+
+static inline vec vec_sqrt(vec x) {
+#if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
+    return (vec)_mm512_sqrt_pd((__m512d)x);
+#elif PSG_VECTOR_BYTES == 64
+    return (vec)_mm512_sqrt_ps((__m512)x);
+#elif PSG_VECTOR_BYTES == 32 && PSG_REAL_IS_F64
+    return (vec)_mm256_sqrt_pd((__m256d)x);
+#elif PSG_VECTOR_BYTES == 32
+    return (vec)_mm256_sqrt_ps((__m256)x);
+#else
+    for (size_t k = 0; k < LANES; k++) x[k] = (real)__builtin_sqrt((double)x[k]);   /* exact through double too */
+    return x;
+#endif
+}
 
 #endif

@@ -1,5 +1,7 @@
 #include "gradient_fixture.h"
 
+#include "gradient_values.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +24,20 @@ static const psg_tensor *new_operand(fixture *f, test_random *random, extent siz
     return &array->view;
 }
 
+/* Ids of size.d rows, some of them no row. */
+static const psg_tensor *new_ids(fixture *f, test_random *random, extent size, int layout) {
+    test_array *array = &f->array[f->array_count++];
+    *array = test_array_new(random, test_range(random, 0, 1) ? PSG_I64 : PSG_I32, 2,
+                            (int64_t[]){ size.batch, size.positions }, layout);
+    test_fill_integers(random, &array->view, test_range(random, -2, 0), size.d - 1);
+    return &array->view;
+}
+
 static psg_block new_block(fixture *f, test_random *random, fixture_kind kind, extent size, int layout) {
     bool flat = size.positions == 1 && test_range(random, 0, 1);   /* (B, p) instead of (B, 1, p) */
     const psg_tensor *backprop = new_operand(f, random, size, size.p, flat, layout);
     if (kind == FIXTURE_ROWS) return psg_rows(backprop);
+    if (kind == FIXTURE_SPARSE) return psg_sparse_rows(backprop, new_ids(f, random, size, layout));
     const psg_tensor *activation = new_operand(f, random, size, size.d, flat, layout);
     return kind == FIXTURE_WHOLE ? psg_factored(backprop, activation) : psg_factored_transposed(backprop, activation);
 }
@@ -49,6 +61,52 @@ static void draw_sizes(test_random *random, int64_t batch, extent *size) {
 static double draw_scale(test_random *random) {
     static const double scales[] = { 1.0, 1.0, 33.0, -0.5, 0.3 };
     return scales[test_range(random, 0, 4)];
+}
+
+/* A window whose kernel may reach outside the image, an image for it, and a backprop for its positions. */
+static psg_block new_unfolded(fixture *f, test_random *random, extent size, int layout) {
+    psg_window w = { .spatial = (int)test_range(random, 1, 3) };
+    int64_t image[5] = { size.batch, test_range(random, 1, 5) }, positions = 1;
+    for (int d = 0; d < w.spatial; d++) {
+        int64_t most = w.spatial == 1 ? 40 : w.spatial == 2 ? 9 : 4;
+        w.kernel[d] = test_range(random, 1, 3);
+        w.stride[d] = test_range(random, 1, 2);
+        w.dilation[d] = test_range(random, 1, 2);
+        w.padding[d] = test_range(random, 0, 2);
+        image[2 + d] = test_range(random, 1, most);
+        w.output[d] = test_range(random, 1, most);
+        positions *= w.output[d];
+    }
+    test_array *array = &f->array[f->array_count++];
+    *array = test_array_normal(random, f->dtype, 2 + w.spatial, image, layout);
+    size.positions = positions;
+    const psg_tensor *backprop = new_operand(f, random, size, size.p, false, layout);
+    return psg_unfolded(backprop, &array->view, &w);
+}
+
+static void add_unfolded(fixture *f, test_random *random, extent size) {
+    psg_block *block = &f->block[f->count][0];
+    if (size.p > 33) size.p = 33;
+    *block = new_unfolded(f, random, size, TEST_ANY);
+    block->scale = draw_scale(random);
+    add_gradient(f, 1, 2, (int64_t[]){ size.p, block->row_stride });
+}
+
+/* A table whose rows are named by one to three blocks, or also filled by a head that is tied to it. */
+static void add_table(fixture *f, test_random *random, extent size) {
+    size_t count = (size_t)test_range(random, 1, 3);
+    bool head = !test_range(random, 0, 2);
+    if (size.positions > 17) size.positions = 17;
+    for (size_t b = 0; b < count; b++) {
+        psg_block *block = &f->block[f->count][b];
+        *block = new_block(f, random, FIXTURE_SPARSE, size, TEST_ANY);
+        block->scale = draw_scale(random);
+    }
+    if (head) {
+        extent own = { size.batch, size.positions, size.d, size.p };
+        f->block[f->count][count++] = new_block(f, random, FIXTURE_WHOLE, own, TEST_ANY);
+    }
+    add_gradient(f, count, 2, (int64_t[]){ size.d, size.p });
 }
 
 /* One block that fills the parameter. */
@@ -83,7 +141,13 @@ static void add_rectangles(fixture *f, test_random *random, extent size) {
     int64_t rows = size.p + test_range(random, 0, 3), columns = size.d + test_range(random, 0, 3);
     for (size_t b = 0; b < count; b++) {
         psg_block *block = &f->block[f->count][b];
-        if (test_range(random, 0, 3)) {
+        int64_t form = test_range(random, 0, 5);
+        if (form == 0) {   /* some columns of some rows of a table */
+            extent own = { size.batch, size.positions, test_range(random, 1, size.d), size.p };
+            *block = new_block(f, random, FIXTURE_SPARSE, own, TEST_ANY);
+            block->offset = test_range(random, 0, rows - size.p) * columns + test_range(random, 0, columns - own.p);
+            block->row_stride = columns;
+        } else if (form < 5) {
             extent own = { size.batch, size.positions, test_range(random, 1, size.p), test_range(random, 1, size.d) };
             *block = new_block(f, random, FIXTURE_WHOLE, own, TEST_ANY);
             block->offset = test_range(random, 0, rows - own.p) * columns + test_range(random, 0, columns - own.d);
@@ -119,7 +183,9 @@ void fixture_random(fixture *f, test_random *random, psg_dtype dtype) {
     while (f->count < count) {
         extent size;
         draw_sizes(random, f->batch_size, &size);
-        switch (test_range(random, 0, 7)) {
+        switch (test_range(random, 0, 10)) {
+        case 8: add_table(f, random, size); break;
+        case 9: case 10: add_unfolded(f, random, size); break;
         case 0: add_rectangles(f, random, size); break;
         case 7: add_sharers(f, random, size); break;
         case 1: add_tied(f, random, size); break;
@@ -138,6 +204,20 @@ void fixture_single(fixture *f, test_random *random, psg_dtype dtype, fixture_ki
     if (kind == FIXTURE_WHOLE) add_gradient(f, 1, 2, (int64_t[]){ p, d });
     if (kind == FIXTURE_TRANSPOSED) add_gradient(f, 1, 2, (int64_t[]){ d, p });
     if (kind == FIXTURE_ROWS) add_gradient(f, 1, 1, (int64_t[]){ p });
+    if (kind == FIXTURE_SPARSE) add_gradient(f, 1, 2, (int64_t[]){ d, p });
+    fixture_refresh(f);
+}
+
+void fixture_unfolded(fixture *f, test_random *random, psg_dtype dtype, int64_t batch_size, int64_t p,
+                      const psg_window *window, const int64_t *image, int layout) {
+    *f = (fixture){ .dtype = dtype, .batch_size = batch_size };
+    int64_t shape[5] = { batch_size, image[0], image[1], image[2], image[3] }, positions = 1;
+    for (int d = 0; d < window->spatial; d++) positions *= window->output[d];
+    f->array[0] = test_array_normal(random, dtype, 2 + window->spatial, shape, layout);
+    f->array_count = 1;
+    const psg_tensor *backprop = new_operand(f, random, (extent){ batch_size, positions, p, 0 }, p, false, layout);
+    f->block[0][0] = psg_unfolded(backprop, &f->array[0].view, window);
+    add_gradient(f, 1, 2, (int64_t[]){ p, f->block[0][0].row_stride });
     fixture_refresh(f);
 }
 
@@ -170,56 +250,14 @@ void fixture_free(fixture *f) {
 
 /* ---- values ---- */
 
-static void load_row(const psg_tensor *operand, int64_t n, int64_t t, double *row) {
-    int64_t features = operand->shape[operand->rank - 1];
-    for (int64_t j = 0; j < features; j++) {
-        row[j] = operand->rank == 3 ? test_get3(operand, n, t, j) : test_get(operand, (int64_t[]){ n, j });
-    }
-}
-
-static double norm_of(const double *row, int64_t count) {
-    double sum = 0;
-    for (int64_t j = 0; j < count; j++) sum += row[j] * row[j];
-    return sqrt(sum);
-}
-
-static int64_t positions_of(const psg_block *block) {
-    return block->backprop.rank == 3 ? block->backprop.shape[1] : 1;
-}
-
-static int64_t features_of(const psg_tensor *operand) { return operand->shape[operand->rank - 1]; }
-
-/* Adds one block of sample n: value[offset + i row_stride + j] += scale g_i a_j. */
-static void add_block_values(const psg_block *block, int64_t n, long double *value, double *terms, double *mass) {
-    int64_t p = features_of(&block->backprop), d = block->form == PSG_ROWS ? 1 : features_of(&block->activation);
-    double *g = malloc((size_t)(p + d) * sizeof *g), *a = g + p;
-    for (int64_t t = 0; t < positions_of(block); t++) {
-        load_row(&block->backprop, n, t, g);
-        a[0] = 1.0;
-        if (block->form == PSG_FACTORED) load_row(&block->activation, n, t, a);
-        for (int64_t i = 0; i < p; i++) {
-            int64_t row = block->offset + i * (block->form == PSG_ROWS ? 1 : block->row_stride);
-            for (int64_t j = 0; j < d; j++) {
-                long double term = (long double)g[i] * a[j] * block->scale;
-                value[row + j] += term;
-                terms[row + j] += fabs((double)term);
-            }
-        }
-        *mass += fabs(block->scale) * norm_of(g, p) * norm_of(a, d);
-    }
-    free(g);
-}
-
-static void measure_blocks(fixture *f, size_t k) {
+static void measure_gradient(fixture *f, size_t k) {
     double positions = 0;
     for (size_t b = 0; b < f->gradient[k].block_count; b++) {
         const psg_block *block = &f->gradient[k].blocks[b];
-        double features = (double)features_of(&block->backprop) +
-                          (block->form == PSG_FACTORED ? (double)features_of(&block->activation) : 0);
-        positions += (double)positions_of(block);
-        if (features > f->features) f->features = features;
+        positions += (double)block_positions(block);
+        f->features = fmax(f->features, block_features(block));
     }
-    if (positions > f->positions) f->positions = positions;
+    f->positions = fmax(f->positions, positions);
 }
 
 void fixture_refresh(fixture *f) {
@@ -229,7 +267,7 @@ void fixture_refresh(fixture *f) {
         f->size[k] = 1;
         for (int d = 0; d < f->gradient[k].rank; d++) f->size[k] *= f->gradient[k].shape[d];
         f->total += f->size[k];
-        measure_blocks(f, k);
+        measure_gradient(f, k);
     }
     free(f->dense);
     free(f->terms);
@@ -242,7 +280,7 @@ void fixture_refresh(fixture *f) {
         for (size_t k = 0; k < f->count; k++) {
             for (size_t b = 0; b < f->gradient[k].block_count; b++) {
                 int64_t at = n * f->total + f->start[k];
-                add_block_values(&f->gradient[k].blocks[b], n, f->dense + at, f->terms + at,
+                block_add_values(&f->gradient[k].blocks[b], n, f->dense + at, f->terms + at,
                                  &f->mass[(size_t)n * f->count + k]);
             }
         }
@@ -251,10 +289,10 @@ void fixture_refresh(fixture *f) {
 
 static void copy_samples(fixture *f, const psg_tensor *from, const int64_t *samples, int64_t count) {
     test_random unused = { 1 };
-    int64_t shape[3] = { count, from->shape[1], from->rank == 3 ? from->shape[2] : 0 };
+    int64_t shape[PSG_MAX_RANK] = { count }, inner = 1;
+    for (int d = 1; d < from->rank; d++) inner *= shape[d] = from->shape[d];
     test_array *array = &f->array[f->array_count++];
     *array = test_array_new(&unused, from->dtype, from->rank, shape, TEST_CONTIGUOUS);
-    int64_t inner = from->shape[1] * (from->rank == 3 ? from->shape[2] : 1);
     for (int64_t n = 0; n < count; n++) {
         for (int64_t e = 0; e < inner; e++) {
             test_set_at(&array->view, n * inner + e, test_get_at(from, samples[n] * inner + e));
@@ -278,7 +316,8 @@ void fixture_select(fixture *f, const fixture *from, const int64_t *samples, int
             psg_block *block = &f->block[k][b];
             *block = from->gradient[k].blocks[b];
             block->backprop = copy_of(f, from, &block->backprop);
-            if (block->form == PSG_FACTORED) block->activation = copy_of(f, from, &block->activation);
+            if (block_is_product(block)) block->activation = copy_of(f, from, &block->activation);
+            if (block->form == PSG_SPARSE_ROWS) block->ids = copy_of(f, from, &block->ids);
         }
         add_gradient(f, blocks, from->gradient[k].rank, from->gradient[k].shape);
     }

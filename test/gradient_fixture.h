@@ -27,11 +27,11 @@ typedef struct fixture {
 } fixture;
 
 /* One gradient of one block. */
-typedef enum fixture_kind { FIXTURE_WHOLE, FIXTURE_TRANSPOSED, FIXTURE_ROWS } fixture_kind;
+typedef enum fixture_kind { FIXTURE_WHOLE, FIXTURE_TRANSPOSED, FIXTURE_ROWS, FIXTURE_SPARSE } fixture_kind;
 
 /* Sizes from the lists of the test plan, 1 to 4 gradients, any mix of forms, maps and strides. */
 void fixture_random(fixture *f, test_random *random, psg_dtype dtype);
-/* layout as in test_array_new. */
+/* layout as in test_array_new.  FIXTURE_SPARSE: a table of d rows of p elements. */
 void fixture_single(fixture *f, test_random *random, psg_dtype dtype, fixture_kind kind, int64_t batch_size,
                     int64_t positions, int64_t p, int64_t d, int layout);
 /* A set of one to three ordinary gradients (a weight, its bias, a norm's scale), for laws. */
@@ -39,6 +39,9 @@ void fixture_layer(fixture *f, test_random *random, psg_dtype dtype, int64_t bat
                    int64_t d);
 /* fixture_layer with sizes and, by round, real type and number of positions drawn. */
 void fixture_draw_layer(fixture *f, test_random *random, int round, int64_t batch_size);
+/* An unfolded block; image and backprop are drawn, by the window's sizes. */
+void fixture_unfolded(fixture *f, test_random *random, psg_dtype dtype, int64_t batch_size, int64_t p,
+                      const psg_window *window, const int64_t *image, int layout);
 /* Computes the values anew after blocks were edited. */
 void fixture_refresh(fixture *f);
 void fixture_free(fixture *f);

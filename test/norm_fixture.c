@@ -65,8 +65,9 @@ static double condition(double variance, double eps) {
 
 static void refer_part(const norm_case *c, const norm_places *l, const test_array *in, const test_array *g, int64_t n,
                        int64_t j, norm_reference *r) {
+    const double about = c->rms ? 0 : 1;   /* the mean is subtracted */
     double mean = 0, variance = 0, h_mean = 0, hx_mean = 0, h_size = 0, hx_size = 0, size = (double)l->size;
-    for (int64_t i = 0; i < l->size; i++) mean += test_get_at(&in[INPUT].view, place(l, n, j, i)) / size;
+    for (int64_t i = 0; i < l->size; i++) mean += about * test_get_at(&in[INPUT].view, place(l, n, j, i)) / size;
     for (int64_t i = 0; i < l->size; i++) {
         variance += pow(test_get_at(&in[INPUT].view, place(l, n, j, i)) - mean, 2) / size;
     }
@@ -80,7 +81,7 @@ static void refer_part(const norm_case *c, const norm_places *l, const test_arra
             double xh_size = (fabs(xh) + fabs(rstd) * sqrt(variance)) * worse;
             double go = test_get_at(&g->view, at), h = go * w;
             if (pass == 0) {
-                h_mean += h / size;
+                h_mean += about * h / size;
                 hx_mean += h * xh / size;
                 h_size += fabs(h) / size;
                 hx_size += fabs(h) * xh_size / size;
@@ -125,8 +126,11 @@ norm_run norm_record(psg_context *context, const norm_case *c, const test_array 
     TEST_OK(context, psg_tape_begin(r.tape, &pass));
     r.x = c->input_grad ? psg_input_with_grad(r.tape, &in[INPUT].view) : psg_input(r.tape, &in[INPUT].view);
     psg_var w = norm_operand(context, &r, c, in, WEIGHT), b = norm_operand(context, &r, c, in, BIAS);
-    if (c->group) r.y = psg_group_norm(r.tape, r.x, c->groups, w, b, c->eps);
-    else r.y = psg_layer_norm(r.tape, r.x, c->normalized, c->shape + c->rank - c->normalized, w, b, c->eps);
+    const int64_t *tail = c->shape + c->rank - c->normalized;
+    if (c->instance) r.y = psg_instance_norm(r.tape, r.x, NULL, NULL, w, b, 1, 0.1, c->eps);
+    else if (c->group) r.y = psg_group_norm(r.tape, r.x, c->groups, w, b, c->eps);
+    else if (c->rms) r.y = psg_rms_norm(r.tape, r.x, c->normalized, tail, w, c->eps);
+    else r.y = psg_layer_norm(r.tape, r.x, c->normalized, tail, w, b, c->eps);
     return r;
 }
 

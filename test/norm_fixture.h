@@ -1,4 +1,4 @@
-/* One application of layer_norm or group_norm, and what it must give. */
+/* One application of a norm by the statistics of its input, and what it must give. */
 #ifndef PSG_TEST_NORM_FIXTURE_H
 #define PSG_TEST_NORM_FIXTURE_H
 
@@ -8,7 +8,8 @@ enum { INPUT, WEIGHT, BIAS };
 typedef enum norm_affine { ABSENT, TRAINABLE, FROZEN, CONSTANT, AFFINE_COUNT } norm_affine;
 
 typedef struct norm_case {
-    bool group;                /* group_norm */
+    bool group;                /* group_norm, or instance_norm; else layer_norm, or rms_norm */
+    bool instance, rms;
     psg_dtype dtype;
     int rank;
     int64_t shape[PSG_MAX_RANK];

@@ -1,5 +1,5 @@
-/* layer_norm and group_norm against plain loops: every combination of operands, shapes, layouts; accuracy under a
- * large mean; the same bits for any number of threads. */
+/* Norms by the statistics of their input against plain loops: every combination of operands, shapes, layouts; accuracy
+ * under a large mean; the same bits for any number of threads. */
 #include "norm_fixture.h"
 
 #include <math.h>
@@ -11,8 +11,24 @@
 static const int64_t sizes[] = { 1, 2, 3, 4, 5, 7, 8 };
 static const int64_t tails[] = { 0, 1, 2, 5, 8, 15, 16, 17, 31, 33, 64, 100, 257, 530 };
 
-static norm_case draw_case(test_random *random, bool group) {
-    norm_case c = { .group = group, .rank = (int)test_range(random, 2, 5) };
+typedef enum norm_kind { LAYER, RMS, GROUP, INSTANCE } norm_kind;
+
+/* Channels of one element have no instance_norm. */
+static void make_instance(norm_case *c) {
+    const int channel_dim = c->batch_second && c->rank >= 3 ? 0 : 1;
+    c->groups = c->shape[channel_dim] = c->shape[channel_dim] ? c->shape[channel_dim] : 1;
+    if (c->rank == 2) {
+        c->batch_second = false;
+        c->rank++;
+        c->shape[2] = 2;
+    }
+    if (c->shape[c->rank - 1] == 1) c->shape[c->rank - 1] = 9;
+}
+
+static norm_case draw_case(test_random *random, norm_kind kind) {
+    const bool group = kind >= GROUP;
+    norm_case c = { .group = group, .instance = kind == INSTANCE, .rms = kind == RMS };
+    c.rank = (int)test_range(random, 2, 5);
     for (int d = 0; d < c.rank; d++) c.shape[d] = test_range(random, 0, 30) ? TEST_PICK(random, sizes) : 0;
     c.batch_second = test_range(random, 0, 1);
     bool second = c.batch_second && c.rank >= 3;
@@ -25,6 +41,8 @@ static norm_case draw_case(test_random *random, bool group) {
     c.layout = test_range(random, 0, 1) ? TEST_ANY : TEST_CONTIGUOUS;
     c.eps = (double[]){ 1e-5, 0.5, -0.5, 1e-12 }[test_range(random, 0, 3)];
     c.mean = (double[]){ 0, 0, 3, -40 }[test_range(random, 0, 3)];
+    if (c.rms) c.mode[BIAS] = ABSENT;
+    if (c.instance) make_instance(&c);
     return c;
 }
 
@@ -34,14 +52,14 @@ static bool is_decided(const norm_case *c) {
     return l.size > 1 ? c->eps > 0 : true;
 }
 
-static void random_cases(psg_dtype dtype, int rounds, bool group) {
+static void random_cases(psg_dtype dtype, int rounds, norm_kind kind) {
     const char *isas[3];
     size_t count = test_isas(isas);
     for (size_t k = 0; k < count; k++) {
         psg_context *context = test_context(2, isas[k]);
         test_random random = { 77 };
         for (int round = 0; round < rounds; round++) {
-            norm_case c = draw_case(&random, group);
+            norm_case c = draw_case(&random, kind);
             c.dtype = dtype;
             if (!is_decided(&c)) c.eps = 1e-3;
             norm_check_case(context, &c, &random);
@@ -50,10 +68,14 @@ static void random_cases(psg_dtype dtype, int rounds, bool group) {
     }
 }
 
-static void layer_norm_f64(void **state) { (void)state; random_cases(PSG_F64, 600, false); }
-static void layer_norm_f32(void **state) { (void)state; random_cases(PSG_F32, 300, false); }
-static void group_norm_f64(void **state) { (void)state; random_cases(PSG_F64, 600, true); }
-static void group_norm_f32(void **state) { (void)state; random_cases(PSG_F32, 300, true); }
+static void layer_norm_f64(void **state) { (void)state; random_cases(PSG_F64, 600, LAYER); }
+static void layer_norm_f32(void **state) { (void)state; random_cases(PSG_F32, 300, LAYER); }
+static void rms_norm_f64(void **state) { (void)state; random_cases(PSG_F64, 400, RMS); }
+static void rms_norm_f32(void **state) { (void)state; random_cases(PSG_F32, 300, RMS); }
+static void group_norm_f64(void **state) { (void)state; random_cases(PSG_F64, 600, GROUP); }
+static void group_norm_f32(void **state) { (void)state; random_cases(PSG_F32, 300, GROUP); }
+static void instance_norm_f64(void **state) { (void)state; random_cases(PSG_F64, 400, INSTANCE); }
+static void instance_norm_f32(void **state) { (void)state; random_cases(PSG_F32, 300, INSTANCE); }
 
 /* Every weight x bias x input gradient x batch dimension, at one shape with several rows and tails. */
 static void every_combination(void **state) {
@@ -95,6 +117,12 @@ static void shapes_of_pytorch(void **state) {
         { .rank = 2, .shape = { 1, 1 }, .groups = 1, .eps = 1e-5 },
         { .rank = 2, .shape = { 3, 6 }, .groups = 6, .eps = 1e-5 },
         { .rank = 3, .shape = { 3, 6, 0 }, .groups = 2, .eps = 1e-5 },
+        { .rank = 3, .shape = { 5, 5, 5 }, .groups = 5, .eps = 0.6, .instance = true },
+        { .rank = 3, .shape = { 3, 2, 4 }, .groups = 2, .eps = 1e-5, .instance = true },
+        { .rank = 4, .shape = { 3, 2, 3, 4 }, .groups = 2, .eps = 0.5, .instance = true },
+        { .rank = 3, .shape = { 1, 2, 3 }, .groups = 2, .eps = 1e-5, .instance = true },
+        { .rank = 3, .shape = { 0, 2, 3 }, .groups = 2, .eps = 1e-5, .instance = true },
+        { .rank = 3, .shape = { 3, 2, 0 }, .groups = 2, .eps = 1e-5, .instance = true },
     };
     psg_context *context = test_context(2, NULL);
     test_random random = { 9 };
@@ -118,6 +146,7 @@ static void large_cases(void **state) {
         { .rank = 3, .shape = { 3, 1500, 1024 }, .normalized = 1, .eps = 1e-5 },
         { .rank = 3, .shape = { 700, 4, 1001 }, .normalized = 1, .eps = 1e-5, .batch_second = true },
         { .rank = 2, .shape = { 2, 100003 }, .normalized = 1, .eps = 1e-5 },
+        { .rank = 3, .shape = { 3, 1500, 1024 }, .normalized = 1, .eps = 1e-5, .rms = true },
         { .rank = 4, .shape = { 12, 16, 128, 128 }, .groups = 4, .eps = 1e-5 },
         { .rank = 3, .shape = { 12, 16, 16385 }, .groups = 4, .eps = 1e-5, .batch_second = true },
     };
@@ -126,10 +155,37 @@ static void large_cases(void **state) {
     for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
         norm_case c = list[k];
         c.group = c.groups > 0;
-        c.mode[WEIGHT] = c.mode[BIAS] = TRAINABLE;
+        c.mode[WEIGHT] = TRAINABLE;
+        c.mode[BIAS] = c.rms ? ABSENT : TRAINABLE;
         c.input_grad = true;
         c.mean = 10;
         norm_check_case(context, &c, &random);
+    }
+    test_context_free(context);
+}
+
+/* eps NaN, or attributes of zeros but for the shape: the type's own epsilon. */
+static void machine_epsilon(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    test_random random = { 1 };
+    for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
+        test_array in = test_array_new(&random, (psg_dtype)dtype, 2, (int64_t[]){ 2, 4 }, TEST_CONTIGUOUS);
+        test_fill_value(&in.view, sqrt(ldexp(1, dtype == PSG_F64 ? -52 : -23)));
+        psg_rms_norm_attributes attributes = { .rank = 1, .normalized_shape = { 4 } };
+        psg_tape *tape;
+        psg_tensor y;
+        TEST_OK(context, psg_tape_create(context, &tape));
+        TEST_OK(context, psg_tape_begin(tape, NULL));
+        psg_var var = psg_input(tape, &in.view);
+        psg_var outs[] = { psg_rms_norm(tape, var, 1, (int64_t[]){ 4 }, psg_none(), NAN),
+                           psg_apply(tape, "rms_norm", &var, 1, &attributes) };
+        for (int k = 0; k < 2; k++) {
+            TEST_OK(context, psg_value(tape, outs[k], &y));
+            for (int64_t i = 0; i < 8; i++) test_near(test_get_at(&y, i), sqrt(0.5), 1e-6, "y", i);
+        }
+        psg_tape_destroy(tape);
+        test_array_free(&in);
     }
     test_context_free(context);
 }
@@ -241,7 +297,7 @@ static outcome outcome_of(const norm_case *c, unsigned threads) {
     append(&o, &t);
     TEST_OK(context, psg_input_grad(r.tape, r.x, &t));
     append(&o, &t);
-    for (int k = WEIGHT; k <= BIAS; k++) {
+    for (int k = WEIGHT; k <= BIAS && r.param[k]; k++) {
         psg_gradient gradient;
         TEST_OK(context, psg_gradient_of(r.tape, r.param[k], &gradient));
         for (size_t b = 0; b < gradient.block_count; b++) append(&o, &gradient.blocks[b].backprop);
@@ -261,11 +317,14 @@ static void same_bits_for_any_threads(void **state) {
         { .rank = 2, .shape = { 3000, 40 }, .normalized = 1, .eps = 1e-5 },
         { .rank = 4, .shape = { 20, 24, 15, 15 }, .groups = 4, .eps = 1e-5 },
         { .rank = 2, .shape = { 900, 64 }, .groups = 4, .eps = 1e-5 },
+        { .rank = 4, .shape = { 20, 24, 15, 15 }, .groups = 24, .eps = 1e-5, .instance = true },
+        { .rank = 3, .shape = { 3, 701, 96 }, .normalized = 1, .eps = 1e-5, .rms = true },
     };
     for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
         norm_case c = list[k];
         c.group = c.groups > 0;
-        c.mode[WEIGHT] = c.mode[BIAS] = TRAINABLE;
+        c.mode[WEIGHT] = TRAINABLE;
+        c.mode[BIAS] = c.rms ? ABSENT : TRAINABLE;
         c.input_grad = true;
         outcome one = outcome_of(&c, 1);
         for (int t = 0; t < 3; t++) {
@@ -276,25 +335,6 @@ static void same_bits_for_any_threads(void **state) {
         }
         free(one.data);
     }
-}
-
-static psg_operand shaped(psg_role role, int rank, const int64_t *shape) {
-    return (psg_operand){ .role = role, .value = psg_tensor_of(PSG_F64, NULL, rank, shape) };
-}
-
-static void op_check_accepts_them(void **state) {
-    (void)state;
-    psg_context *context = test_context(2, NULL);
-    psg_operand layer[3] = { shaped(PSG_BATCHED, 4, (int64_t[]){ 3, 2, 2, 5 }),
-                             shaped(PSG_PARAMETER, 2, (int64_t[]){ 2, 5 }),
-                             shaped(PSG_PARAMETER, 2, (int64_t[]){ 2, 5 }) };
-    psg_layer_norm_attributes layer_attributes = { 2, { 2, 5 }, 1e-5 };
-    TEST_OK(context, psg_op_check(context, psg_op_find(context, "layer_norm"), layer, &layer_attributes));
-    psg_operand group[3] = { shaped(PSG_BATCHED, 3, (int64_t[]){ 3, 6, 4 }), shaped(PSG_PARAMETER, 1, (int64_t[]){ 6 }),
-                             shaped(PSG_PARAMETER, 1, (int64_t[]){ 6 }) };
-    psg_group_norm_attributes group_attributes = { 3, 1e-5 };
-    TEST_OK(context, psg_op_check(context, psg_op_find(context, "group_norm"), group, &group_attributes));
-    test_context_free(context);
 }
 
 /* An ordinary pass may normalize over the batch; its summed gradients are those of the definition for one sample. */
@@ -341,15 +381,19 @@ int main(void) {
         cmocka_unit_test(every_combination),
         cmocka_unit_test(layer_norm_f64),
         cmocka_unit_test(layer_norm_f32),
+        cmocka_unit_test(rms_norm_f64),
+        cmocka_unit_test(rms_norm_f32),
         cmocka_unit_test(group_norm_f64),
         cmocka_unit_test(group_norm_f32),
+        cmocka_unit_test(instance_norm_f64),
+        cmocka_unit_test(instance_norm_f32),
+        cmocka_unit_test(machine_epsilon),
         cmocka_unit_test(shapes_of_pytorch),
         cmocka_unit_test(large_cases),
         cmocka_unit_test(large_means_cost_no_digits),
         cmocka_unit_test(equal_elements),
         cmocka_unit_test(nonfinite_rows_stay_alone),
         cmocka_unit_test(same_bits_for_any_threads),
-        cmocka_unit_test(op_check_accepts_them),
         cmocka_unit_test(ordinary_pass_over_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

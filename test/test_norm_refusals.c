@@ -1,4 +1,4 @@
-/* What layer_norm and group_norm refuse, and the messages. */
+/* What the norms refuse, and the messages. */
 #include "support.h"
 
 #include <string.h>
@@ -109,10 +109,112 @@ static void wrong_operands_are_refused(void **state) {
     test_context_free(context);
 }
 
+static void rms_norm_is_refused_like_layer_norm(void **state) {
+    (void)state;
+    static const struct { int64_t normalized[2]; int rank; psg_status status; const char *part; } list[] = {
+        { { 4, 5 }, 2, PSG_ERR_UNSUPPORTED, "rms_norm: normalized_shape (4, 5) includes the batch dimension 0" },
+        { { 4 }, 1, PSG_ERR_SHAPE, "rms_norm: normalized_shape is (4), must equal the last dimensions of input" },
+        { { 5 }, 1, PSG_ERR_SHAPE, "rms_norm: weight has shape (4), must have the normalized_shape, (5)" },
+    };
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    float zero[20] = { 0 };
+    psg_tensor x = psg_f32_2d(zero, 4, 5), w = psg_f32_1d(zero, 4);
+    TEST_OK(context, psg_tape_create(context, &tape));
+    for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
+        TEST_OK(context, psg_tape_begin(tape, NULL));
+        psg_rms_norm(tape, psg_input(tape, &x), list[k].rank, list[k].normalized, psg_constant(tape, &w), 1e-5);
+        expect(tape, list[k].status, list[k].part);
+    }
+    psg_tape_destroy(tape);
+    test_context_free(context);
+}
+
+/* ---- running statistics ---- */
+
+typedef struct running_refusal {
+    bool batch_norm, statistics;   /* statistics: of the input */
+    int rank;
+    int64_t shape[3];
+    bool ordinary;
+    bool no_mean, no_variance, updates;
+    int64_t mean, variance;      /* sizes */
+    int64_t mean_stride;         /* 0: contiguous */
+    bool mean_f64;
+    psg_status status;
+    const char *part;
+} running_refusal;
+
+static const running_refusal running_refusals[] = {
+    { .statistics = true, .rank = 3, .shape = { 2, 3, 4 }, .mean = 3, .variance = 3, .status = PSG_ERR_UNSUPPORTED,
+      .part = "instance_norm: running_mean and running_var would be updated from the batch, a change of the model "
+              "outside what clipping and noise protect" },
+    { .rank = 3, .shape = { 2, 3, 4 }, .no_mean = true, .no_variance = true, .status = PSG_ERR_ARGUMENT,
+      .part = "instance_norm: running_mean and running_var are absent, but required when use_input_stats is 0" },
+    { .rank = 3, .shape = { 2, 3, 4 }, .no_variance = true, .mean = 3, .status = PSG_ERR_ARGUMENT,
+      .part = "instance_norm: running_mean is given without running_var" },
+    { .statistics = true, .rank = 3, .shape = { 2, 3, 4 }, .no_mean = true, .variance = 3, .updates = true,
+      .status = PSG_ERR_ARGUMENT, .part = "running_var is given without running_mean" },
+    { .rank = 3, .shape = { 2, 3, 4 }, .mean = 4, .variance = 3, .status = PSG_ERR_SHAPE,
+      .part = "running_mean has shape (4), must have one element a channel, (3)" },
+    { .rank = 3, .shape = { 2, 3, 4 }, .mean = 3, .variance = 2, .status = PSG_ERR_SHAPE,
+      .part = "running_var has shape (2), must have one element a channel, (3)" },
+    { .rank = 3, .shape = { 2, 3, 4 }, .mean = 3, .variance = 3, .mean_f64 = true, .status = PSG_ERR_DTYPE,
+      .part = "running_mean is f64, but input is f32" },
+    { .rank = 3, .shape = { 2, 3, 4 }, .mean = 3, .variance = 3, .mean_stride = 2, .status = PSG_ERR_ARGUMENT,
+      .part = "running_mean must be a valid contiguous array" },
+    { .statistics = true, .rank = 3, .shape = { 2, 3, 1 }, .no_mean = true, .no_variance = true,
+      .status = PSG_ERR_SHAPE, .part = "input has shape (2, 3, 1), must have more than 1 spatial element" },
+    { .statistics = true, .rank = 2, .shape = { 2, 3 }, .no_mean = true, .no_variance = true,
+      .status = PSG_ERR_SHAPE, .part = "input has shape (2, 3), must have more than 1 spatial element" },
+    { .statistics = true, .rank = 1, .shape = { 2 }, .no_mean = true, .no_variance = true,
+      .status = PSG_ERR_SHAPE, .part = "instance_norm: input has shape (2), must have a batch and a channel" },
+    { .batch_norm = true, .statistics = true, .rank = 3, .shape = { 2, 3, 4 }, .mean = 3, .variance = 3,
+      .updates = true, .status = PSG_ERR_UNSUPPORTED,
+      .part = "batch_norm: in training it normalizes by statistics over the batch, which couple the samples, so no "
+              "per-sample gradient exists; use group_norm, layer_norm or instance_norm, or running statistics" },
+    { .batch_norm = true, .rank = 3, .shape = { 2, 3, 4 }, .no_mean = true, .no_variance = true,
+      .status = PSG_ERR_ARGUMENT, .part = "batch_norm: running_mean and running_var are absent, but required when "
+                                          "training is 0" },
+    { .batch_norm = true, .statistics = true, .rank = 2, .shape = { 1, 3 }, .ordinary = true, .mean = 3,
+      .variance = 3, .status = PSG_ERR_SHAPE,
+      .part = "batch_norm: input has shape (1, 3), must have more than 1 value a channel in training" },
+};
+
+static void wrong_running_statistics_are_refused(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    TEST_OK(context, psg_tape_create(context, &tape));
+    for (size_t k = 0; k < sizeof running_refusals / sizeof running_refusals[0]; k++) {
+        const running_refusal *e = &running_refusals[k];
+        float x[64] = { 0 }, variances[8] = { 0 };
+        double means[16] = { 0 };
+        psg_pass pass = PSG_PASS_INIT;
+        pass.ordinary = e->ordinary;
+        pass.allow_updates = e->updates;
+        TEST_OK(context, psg_tape_begin(tape, &pass));
+        psg_tensor input = psg_tensor_of(PSG_F32, x, e->rank, e->shape);
+        psg_tensor mean = psg_tensor_of(e->mean_f64 ? PSG_F64 : PSG_F32, means, 1, &e->mean);
+        if (e->mean_stride) mean.stride[0] = e->mean_stride;
+        psg_tensor variance = psg_tensor_of(PSG_F32, variances, 1, &e->variance);
+        const psg_tensor *m = e->no_mean ? NULL : &mean, *v = e->no_variance ? NULL : &variance;
+        psg_var in = psg_input(tape, &input), none = psg_none();
+        if (e->batch_norm) psg_batch_norm(tape, in, m, v, none, none, e->statistics, 0.1, 1e-5);
+        else psg_instance_norm(tape, in, m, v, none, none, e->statistics, 0.1, 1e-5);
+        expect(tape, e->status, e->part);
+        for (int i = 0; i < 8; i++) assert_true(variances[i] == 0 && means[i] == 0);
+    }
+    psg_tape_destroy(tape);
+    test_context_free(context);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(wrong_operands_are_refused),
+        cmocka_unit_test(wrong_running_statistics_are_refused),
+        cmocka_unit_test(rms_norm_is_refused_like_layer_norm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

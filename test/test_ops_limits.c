@@ -329,7 +329,7 @@ FAIL(e_ce_rank, psg_cross_entropy(t, in->labels, in->labels, NULL))
 FAIL(e_ce_logits_rank, psg_cross_entropy(t, psg_reshape(t, in->constant, 1, (int64_t[]){ 6 }), in->labels, NULL))
 FAIL(e_ce_shape, psg_cross_entropy(t, in->x424, in->labels, NULL))
 FAIL(e_ce_batch, psg_cross_entropy(t, in->constant, in->labels, NULL))
-FAIL(e_ce_type, psg_cross_entropy(t, in->x43, in->x43, NULL))
+FAIL(e_ce_type, psg_cross_entropy(t, in->x43, in->x424, NULL))
 FAIL(e_ce_label, psg_cross_entropy(t, in->x43, in->bad, NULL))
 FAIL(e_ce_negative, psg_cross_entropy(t, in->x43, in->negative, NULL))
 FAIL(e_ce_smoothing, ce_with(in, in->x43, in->labels, (psg_cross_entropy_options){ .label_smoothing = 1.5 }))
@@ -380,7 +380,7 @@ static const error_case errors[] = {
     { e_ce_logits_rank, PSG_ERR_SHAPE, "rank >= 2", 0, 0 },
     { e_ce_shape, PSG_ERR_SHAPE, "logits has shape (4, 2, 4) and target (4)", 0, 0 },
     { e_ce_batch, PSG_ERR_SHAPE, "logits has shape (2, 3) and target (4)", 0, 0 },
-    { e_ce_type, PSG_ERR_DTYPE, "target is f32", 0, 0 },
+    { e_ce_type, PSG_ERR_SHAPE, "target, which is real", 0, 0 },
     { e_ce_label, PSG_ERR_ARGUMENT, "target[2] (in memory order) is 3, must be in [0, 3)", 0, 0 },
     { e_ce_negative, PSG_ERR_ARGUMENT, "target[1] (in memory order) is -1", 0, 0 },
     { e_ce_smoothing, PSG_ERR_ARGUMENT, "label_smoothing is 1.5", 0, 0 },

@@ -15,11 +15,22 @@ typedef struct psg_operand_view {
     ptrdiff_t batch, position, step;
 } psg_operand_view;
 
+/* Row numbers of sparse rows: (n, t) at data + n * batch + t * position. */
+typedef struct psg_ids {
+    const void *data;
+    bool is_i64;
+    ptrdiff_t batch, position;
+} psg_ids;
+
 typedef struct psg_piece {
-    psg_form form;
+    psg_form form;                /* an unfolded block whose windows are rows of a view is factored */
     psg_dtype dtype;
     int64_t batch, positions;     /* B, T */
-    psg_operand_view g, a;        /* a.columns is 1 for rows, which have no second operand */
+    psg_operand_view g, a;        /* a.columns is 1 for rows and sparse rows, which have no second operand; unfolded:
+                                     data and batch are the image's, the window's elements are the columns */
+    psg_unfold window;            /* unfolded */
+    psg_ids ids;                  /* sparse rows; */
+    int64_t rows;                 /* how many an id may name */
     double scale;
     int64_t offset, row_stride;   /* the place in the flattened parameter */
 } psg_piece;
@@ -38,6 +49,19 @@ psg_status psg_check_tensors(psg_context *context, const char *function, const c
 
 /* The views of a checked block. */
 psg_piece psg_piece_of(const psg_gradient *gradient, size_t block);
+
+psg_ids psg_ids_of(const psg_block *block);
+/* The rows that fit between the block's offset and the parameter's end. */
+int64_t psg_sparse_row_count(const psg_block *block, int64_t numel);
+static inline int64_t psg_id_at(const psg_ids *ids, int64_t n, int64_t t) {
+    ptrdiff_t at = n * ids->batch + t * ids->position;
+    return ids->is_i64 ? ((const int64_t *)ids->data)[at] : ((const int32_t *)ids->data)[at];
+}
+
+/* Whether the piece is a product of two operands: factored or unfolded. */
+static inline bool psg_is_product(const psg_piece *piece) {
+    return piece->form == PSG_FACTORED || piece->form == PSG_UNFOLDED;
+}
 
 int64_t psg_gradient_numel(const psg_gradient *gradient);
 /* Whether the piece alone fills every element of its parameter. */

@@ -18,28 +18,45 @@ typedef struct job {
     int64_t columns;     /* of V at a time, there */
 } job;
 
+/* <backprop[n, t], v>. */
+static double row_dot(const job *j, int64_t n, int64_t t, const void *v) {
+    const psg_piece *p = &j->piece;
+    const void *row = psg_row(&p->g, p->dtype, n, t);
+    double sum = 0;
+    if (p->g.step == 1) return j->kernels->dot((size_t)p->g.columns, row, v);
+    for (int64_t i = 0; i < p->g.columns; i++) {
+        sum += j->kernels->dot(1, psg_elements(row, p->dtype, i * p->g.step), psg_elements(v, p->dtype, i));
+    }
+    return sum;
+}
+
 static double rows_dot(const job *j, int64_t n) {
     const psg_piece *p = &j->piece;
     const void *v = psg_elements(j->direction->data, p->dtype, p->offset);
     double sum = 0;
+    for (int64_t t = 0; t < p->positions; t++) sum += row_dot(j, n, t, v);
+    return sum * p->scale;
+}
+
+static double sparse_dot(const job *j, int64_t n) {
+    const psg_piece *p = &j->piece;
+    double sum = 0;
     for (int64_t t = 0; t < p->positions; t++) {
-        const void *row = psg_row(&p->g, p->dtype, n, t);
-        if (p->g.step == 1) {
-            sum += j->kernels->dot((size_t)p->g.columns, row, v);
-            continue;
-        }
-        for (int64_t i = 0; i < p->g.columns; i++) {
-            sum += j->kernels->dot(1, psg_elements(row, p->dtype, i * p->g.step), psg_elements(v, p->dtype, i));
-        }
+        int64_t id = psg_id_at(&p->ids, n, t);
+        const void *v = psg_elements(j->direction->data, p->dtype, p->offset + id * p->row_stride);
+        if (id >= 0) sum += row_dot(j, n, t, v);
     }
     return sum * p->scale;
 }
 
 static void run_sample(void *argument, size_t n, unsigned slot) {
     const job *j = argument;
-    j->dots[n] += j->piece.form == PSG_ROWS ? rows_dot(j, (int64_t)n)
-                                            : psg_dot_tiles(j->kernels, &j->piece, (int64_t)n, j->direction->data,
-                                                            j->context->workspace[slot]);
+    switch (j->piece.form) {
+    case PSG_ROWS: j->dots[n] += rows_dot(j, (int64_t)n); break;
+    case PSG_SPARSE_ROWS: j->dots[n] += sparse_dot(j, (int64_t)n); break;
+    default:
+        j->dots[n] += psg_dot_tiles(j->kernels, &j->piece, (int64_t)n, j->direction->data, j->context->workspace[slot]);
+    }
 }
 
 static void run_projection(void *argument, size_t index, unsigned slot) {

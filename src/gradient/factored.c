@@ -7,28 +7,35 @@ static const int64_t longest = (int64_t)PSG_PRODUCT_MAX_K;
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* The product of a rectangle over positions [t, t + count). */
-static psg_product product_of(const psg_piece *p, int64_t n, const psg_rectangle *at, int64_t t, int64_t count) {
-    return (psg_product){
+psg_product psg_product_of(const psg_piece *p, int64_t n, const psg_rectangle *at, int64_t t, int64_t count) {
+    psg_product product = {
         .m = (size_t)at->rows, .n = (size_t)at->columns, .k = (size_t)count, .alpha = 1.0,
         .g = psg_elements(psg_row(&p->g, p->dtype, n, t), p->dtype, at->row * p->g.step),
-        .g_stride = p->g.position, .g_step = p->g.step,
-        .a = psg_elements(psg_row(&p->a, p->dtype, n, t), p->dtype, at->column * p->a.step),
-        .a_stride = p->a.position, .a_step = p->a.step,
+        .g_stride = p->g.position, .g_step = p->g.step, .a_stride = p->a.position, .a_step = p->a.step,
     };
+    if (p->form == PSG_UNFOLDED) {
+        product.a = psg_row(&p->a, p->dtype, n, 0);
+        product.window = &p->window;
+        product.a_position = t;
+        product.a_column = at->column;
+    } else {
+        product.a = psg_elements(psg_row(&p->a, p->dtype, n, t), p->dtype, at->column * p->a.step);
+    }
+    return product;
 }
 
 void psg_store_rectangle(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, const psg_rectangle *at,
                          double scale, void *out, int64_t out_stride, bool accumulate, bool stream, void *workspace) {
     int64_t t = 0;
     do {
-        psg_product product = product_of(p, n, at, t, smaller(longest, p->positions - t));
+        psg_product product = psg_product_of(p, n, at, t, smaller(longest, p->positions - t));
         product.finish = PSG_FINISH_STORE;
         product.alpha = scale;
         product.c = out;
         product.c_stride = out_stride;
         product.accumulate = accumulate || t > 0;
         product.stream = stream && p->positions <= longest;
-        if (product.k == 1 && p->g.step == 1 && p->a.step == 1) {
+        if (product.k == 1 && !product.window && p->g.step == 1 && p->a.step == 1) {
             kernels->outer(product.m, product.n, scale, product.g, product.a, out, out_stride, product.accumulate,
                            product.stream);
         } else {
@@ -42,7 +49,7 @@ double psg_store_rectangle_square(const psg_kernel_table *kernels, const psg_pie
                                   const psg_rectangle *at, double scale, void *out, int64_t out_stride, bool stream,
                                   void *workspace) {
     double square = 0;
-    psg_product product = product_of(p, n, at, 0, p->positions);
+    psg_product product = psg_product_of(p, n, at, 0, p->positions);
     product.finish = PSG_FINISH_STORE_SQUARE;
     product.alpha = scale;
     product.c = out;
@@ -58,7 +65,7 @@ static psg_rectangle whole(const psg_piece *p) { return (psg_rectangle){ 0, p->g
 double psg_square_tiles(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, void *workspace) {
     double square = 0;
     psg_rectangle all = whole(p);
-    psg_product product = product_of(p, n, &all, 0, p->positions);
+    psg_product product = psg_product_of(p, n, &all, 0, p->positions);
     product.finish = PSG_FINISH_SQUARE;
     product.squares = &square;
     product.workspace_bytes = PSG_WORKSPACE_BYTES;
@@ -71,7 +78,7 @@ double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *p, int64_
     double dot = 0;
     psg_rectangle all = whole(p);
     for (int64_t t = 0; t < p->positions; t += longest) {
-        psg_product product = product_of(p, n, &all, t, smaller(longest, p->positions - t));
+        psg_product product = psg_product_of(p, n, &all, t, smaller(longest, p->positions - t));
         product.finish = PSG_FINISH_DOT;
         product.c = (void *)(uintptr_t)psg_elements(direction, p->dtype, p->offset);
         product.c_stride = p->row_stride;
@@ -82,45 +89,9 @@ double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *p, int64_
     return dot * p->scale;
 }
 
-/* ---- norms and rounding ---- */
+/* ---- rounding ---- */
 
 double psg_tiny_norm(psg_dtype dtype) { return dtype == PSG_F64 ? 0x1p-494 : 0x1p-46; }
-
-/* At least the squared norm of row t of sample n. */
-static double row_bound(const psg_kernel_table *kernels, const psg_operand_view *x, psg_dtype dtype, int64_t n,
-                        int64_t t) {
-    const void *row = psg_row(x, dtype, n, t);
-    if (x->step == 1) return kernels->sum_squares_bound((size_t)x->columns, row);
-    double sum = 0;
-    for (int64_t i = 0; i < x->columns; i++) {
-        sum += kernels->sum_squares_bound(1, psg_elements(row, dtype, i * x->step));
-    }
-    return sum;
-}
-
-static double rows_bound(const psg_kernel_table *kernels, const psg_operand_view *x, const psg_piece *p, int64_t n) {
-    if (x->step == 1 && x->position == x->columns) {
-        return kernels->sum_squares_bound((size_t)(p->positions * x->columns), psg_row(x, p->dtype, n, 0));
-    }
-    double sum = 0;
-    for (int64_t t = 0; t < p->positions; t++) sum += row_bound(kernels, x, p->dtype, n, t);
-    return sum;
-}
-
-double psg_norm_product_bound(const psg_kernel_table *kernels, const psg_piece *p, int64_t n) {
-    double root = sqrt((double)p->positions), tiny = root * psg_tiny_norm(p->dtype);
-    double g = sqrt(rows_bound(kernels, &p->g, p, n)) + tiny;
-    return p->form == PSG_ROWS ? g * root : g * (sqrt(rows_bound(kernels, &p->a, p, n)) + tiny);
-}
-
-double psg_norm_products(const psg_kernel_table *kernels, const psg_piece *p, int64_t n) {
-    double sum = 0, tiny = psg_tiny_norm(p->dtype);
-    for (int64_t t = 0; t < p->positions; t++) {
-        double g = sqrt(row_bound(kernels, &p->g, p->dtype, n, t)) + tiny;
-        sum += p->form == PSG_ROWS ? g : g * (sqrt(row_bound(kernels, &p->a, p->dtype, n, t)) + tiny);
-    }
-    return sum;
-}
 
 double psg_gamma(psg_dtype dtype, double k) {
     double ku = k * (dtype == PSG_F64 ? 0x1p-53 : 0x1p-24);

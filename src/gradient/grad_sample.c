@@ -27,7 +27,7 @@ static const psg_kernel_table *kernels_of(const job *j) { return j->context->ker
 static bool is_single(const psg_gradient *gradient, int64_t numel) {
     if (gradient->block_count != 1) return false;
     psg_piece piece = psg_piece_of(gradient, 0);
-    return piece.form == PSG_FACTORED && piece.positions > 0 && psg_piece_is_whole(&piece, numel);
+    return psg_is_product(&piece) && piece.positions > 0 && psg_piece_is_whole(&piece, numel);
 }
 
 static void store_single(const job *j, int64_t n, int64_t first, int64_t last, void *out, unsigned slot,

@@ -9,6 +9,7 @@
 #include "base/shape.h"
 #include "blas/gemm.h"
 #include "gradient/range.h"
+#include "gradient/sparse_rows.h"
 
 typedef struct job {
     psg_context *context;
@@ -96,9 +97,9 @@ static void run_pairs(void *argument, size_t index, unsigned slot) {
 }
 
 static bool is_identity(const psg_context *context, const psg_gradient *gradient, psg_piece *piece) {
-    if (gradient->block_count != 1 || gradient->blocks[0].form != PSG_FACTORED || context->forced_route) return false;
+    if (gradient->block_count != 1 || context->forced_route) return false;
     *piece = psg_piece_of(gradient, 0);
-    return piece->positions == 1 && piece->g.step == 1 && piece->a.step == 1;
+    return piece->form == PSG_FACTORED && piece->positions == 1 && piece->g.step == 1 && piece->a.step == 1;
 }
 
 /* ---- the question ---- */
@@ -107,20 +108,27 @@ static bool is_empty(const psg_gradient *gradient) {
     return !gradient->block_count || !gradient->batch_size || !psg_gradient_numel(gradient);
 }
 
-/* The largest tile that a gradient of the set needs. */
-static size_t tile_bytes(const psg_context *context, const psg_gradient *const *gradients, size_t count) {
-    int64_t width = 0;
+static bool is_merged(const psg_context *context, const psg_gradient *gradient) {
+    return !context->forced_route && psg_sparse_gram_applies(gradient);
+}
+
+/* The most memory that a gradient of the set needs: a tile, or the rows of a table that the samples touch. */
+static size_t memory_bytes(const psg_context *context, const psg_gradient *const *gradients, size_t count) {
+    size_t most = 0;
     psg_piece piece;
     for (size_t k = 0; k < count; k++) {
         if (is_empty(gradients[k]) || is_identity(context, gradients[k], &piece)) continue;
-        if (tile_width(gradients[k]) > width) width = tile_width(gradients[k]);
+        size_t bytes = (size_t)(gradients[k]->batch_size * tile_width(gradients[k])) * sizeof(double);
+        if (is_merged(context, gradients[k])) bytes = psg_sparse_gram_bytes(gradients[k]);
+        if (bytes > most) most = bytes;
     }
-    return (size_t)(gradients[0]->batch_size * width) * sizeof(double);
+    return most;
 }
 
 static void add_gradient(job *j) {
     if (is_empty(j->gradient)) return;
-    if (!is_identity(j->context, j->gradient, &j->piece)) add_by_tiles(j);
+    if (is_merged(j->context, j->gradient)) psg_add_sparse_gram(j->context, j->gradient, j->tile, j->gram);
+    else if (!is_identity(j->context, j->gradient, &j->piece)) add_by_tiles(j);
     else psg_parallel(j->context, (size_t)((j->batch + j->block - 1) / j->block), run_pairs, j);
 }
 
@@ -139,9 +147,9 @@ psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, 
     if (!psg_size_multiply(batch, batch, &cells) || !psg_size_bytes(cells, sizeof(double), &bytes)) {
         return psg_fail(context, PSG_ERR_OVERFLOW, "psg_gram: B x B does not fit, B = %lld", (long long)batch);
     }
-    size_t tile = tile_bytes(context, gradients, count);
-    double *memory = psg_scratch(context, tile);
-    if (!memory) return psg_fail_memory(context, "psg_gram", tile);
+    size_t bytes_needed = memory_bytes(context, gradients, count);
+    double *memory = psg_scratch(context, bytes_needed);
+    if (!memory) return psg_fail_memory(context, "psg_gram", bytes_needed);
     memset(gram, 0, bytes);
     for (size_t k = 0; k < count; k++) {
         job j = { .context = context, .gradient = gradients[k], .gram = gram, .batch = batch, .tile = memory,

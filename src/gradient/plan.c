@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "gradient/range.h"
+#include "gradient/sparse_rows.h"
 
 /* ---- names ---- */
 
@@ -12,7 +13,8 @@ static const char *const route_names[] = {
     [PSG_ROUTE_NONE] = "none",           [PSG_ROUTE_IDENTITY] = "identity",   [PSG_ROUTE_GRAM] = "gram",
     [PSG_ROUTE_TILES] = "tiles",         [PSG_ROUTE_ROWS] = "rows",           [PSG_ROUTE_STACKED] = "stacked",
     [PSG_ROUTE_PROJECT] = "project",     [PSG_ROUTE_KEEP] = "keep",           [PSG_ROUTE_RECOMPUTE] = "recompute",
-    [PSG_ROUTE_MATERIALISE] = "materialise",
+    [PSG_ROUTE_MATERIALISE] = "materialise", [PSG_ROUTE_SORTED] = "sorted", [PSG_ROUTE_SCATTER] = "scatter",
+    [PSG_ROUTE_GATHER] = "gather",           [PSG_ROUTE_SAMPLES] = "samples",
 };
 
 const char *psg_route_name(psg_route route) { return route_names[route]; }
@@ -67,12 +69,23 @@ static double keep_cost(const psg_piece *p) {
 
 /* ---- what a route needs ---- */
 
+/* Whether the gradient has a single block; its piece. */
+static bool is_single(const psg_gradient *gradient, psg_piece *piece) {
+    if (gradient->block_count == 1) *piece = psg_piece_of(gradient, 0);
+    return gradient->block_count == 1;
+}
+
 static bool is_single_factored(const psg_gradient *gradient) {
-    return gradient->block_count == 1 && gradient->blocks[0].form == PSG_FACTORED;
+    psg_piece piece;
+    return is_single(gradient, &piece) && piece.form == PSG_FACTORED;
 }
 
 static bool is_single_rows(const psg_gradient *gradient) {
     return gradient->block_count == 1 && gradient->blocks[0].form == PSG_ROWS;
+}
+
+static bool is_single_sparse(const psg_gradient *gradient) {
+    return gradient->block_count == 1 && gradient->blocks[0].form == PSG_SPARSE_ROWS;
 }
 
 /* BLAS takes rows with unit steps and a stride of at least their length. */
@@ -96,6 +109,9 @@ psg_route psg_plan_sqnorm(const psg_context *context, const psg_gradient *gradie
         const psg_piece p = psg_piece_of(gradient, 0);
         return p.g.step == 1 && !forced(context, PSG_ROUTE_TILES) ? PSG_ROUTE_ROWS : PSG_ROUTE_TILES;
     }
+    if (is_single_sparse(gradient) && !forced(context, PSG_ROUTE_TILES)) {
+        return psg_sparse_positions(gradient) <= PSG_SORTED_MOST ? PSG_ROUTE_SORTED : PSG_ROUTE_TILES;
+    }
     if (!is_single_factored(gradient) || forced(context, PSG_ROUTE_TILES)) return PSG_ROUTE_TILES;
     psg_piece p = psg_piece_of(gradient, 0);
     if (p.positions == 1) return PSG_ROUTE_IDENTITY;
@@ -105,12 +121,16 @@ psg_route psg_plan_sqnorm(const psg_context *context, const psg_gradient *gradie
 }
 
 psg_route psg_plan_sum(const psg_gradient *gradient) {
+    psg_piece piece;
+    if (is_single(gradient, &piece) && piece.form == PSG_UNFOLDED) return PSG_ROUTE_SAMPLES;
     if (is_single_factored(gradient)) return PSG_ROUTE_STACKED;
+    if (is_single_sparse(gradient)) return PSG_ROUTE_SCATTER;
     return is_single_rows(gradient) ? PSG_ROUTE_ROWS : PSG_ROUTE_TILES;
 }
 
 psg_route psg_plan_dot(const psg_context *context, const psg_gradient *gradient) {
     if (is_single_rows(gradient)) return PSG_ROUTE_ROWS;
+    if (is_single_sparse(gradient)) return PSG_ROUTE_GATHER;
     if (!is_single_factored(gradient) || forced(context, PSG_ROUTE_TILES)) return PSG_ROUTE_TILES;
     psg_piece p = psg_piece_of(gradient, 0);
     bool fits = p.g.batch < INT32_MAX && p.g.columns < INT32_MAX && p.a.columns < INT32_MAX && p.row_stride < INT32_MAX;
@@ -125,13 +145,13 @@ size_t psg_keep_bytes(const psg_gradient *gradient) {
 }
 
 psg_route psg_plan_clip(const psg_context *context, const psg_gradient *gradient, size_t budget_left) {
-    if (!gradient->block_count || is_single_rows(gradient) || forced(context, PSG_ROUTE_RECOMPUTE) ||
-        psg_keep_bytes(gradient) > budget_left) {
+    bool vectors = !gradient->block_count || is_single_rows(gradient) || is_single_sparse(gradient);
+    if (vectors || forced(context, PSG_ROUTE_RECOMPUTE) || psg_keep_bytes(gradient) > budget_left) {
         return PSG_ROUTE_RECOMPUTE;
     }
     if (forced(context, PSG_ROUTE_KEEP)) return PSG_ROUTE_KEEP;
-    if (!is_single_factored(gradient)) return PSG_ROUTE_RECOMPUTE;
-    psg_piece p = psg_piece_of(gradient, 0);
+    psg_piece p;
+    if (!is_single(gradient, &p) || !psg_is_product(&p)) return PSG_ROUTE_RECOMPUTE;
     if (p.positions <= 1 || p.positions > (int64_t)PSG_PRODUCT_MAX_K) return PSG_ROUTE_RECOMPUTE;
     double norm = psg_plan_sqnorm(context, gradient) == PSG_ROUTE_GRAM ? gram_cost(&p) : tiles_cost(&p);
     return keep_cost(&p) < norm + tiles_cost(&p) ? PSG_ROUTE_KEEP : PSG_ROUTE_RECOMPUTE;

@@ -15,7 +15,11 @@ typedef enum psg_route {
     PSG_ROUTE_PROJECT,    /* (G V) . A */
     PSG_ROUTE_KEEP,       /* clipped_sum: B x P gradients kept between norms and sum */
     PSG_ROUTE_RECOMPUTE,  /* clipped_sum: norms first, then a weighted sum from the blocks */
-    PSG_ROUTE_MATERIALISE /* grad_sample */
+    PSG_ROUTE_MATERIALISE, /* grad_sample */
+    PSG_ROUTE_SORTED,     /* sparse rows: a sample's ids sorted, duplicates summed */
+    PSG_ROUTE_SCATTER,    /* sparse rows: added where their ids say */
+    PSG_ROUTE_GATHER,     /* sparse rows: against the rows that their ids name */
+    PSG_ROUTE_SAMPLES     /* unfolded: a product a sample */
 } psg_route;
 
 const char *psg_route_name(psg_route route);

@@ -16,6 +16,19 @@ static void add_rows_range(const psg_kernel_table *kernels, const psg_piece *p, 
     }
 }
 
+/* Duplicates of a row are added in the order of their positions. */
+static void add_sparse_range(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, double scale,
+                             int64_t first, int64_t last, void *out) {
+    for (int64_t t = 0; t < p->positions; t++) {
+        int64_t id = psg_id_at(&p->ids, n, t), start = p->offset + id * p->row_stride;
+        int64_t from = larger(first, start), to = smaller(last, start + p->g.columns);
+        if (id < 0 || from >= to) continue;
+        const void *row = psg_elements(psg_row(&p->g, p->dtype, n, t), p->dtype, (from - start) * p->g.step);
+        kernels->scale_row((size_t)(to - from), scale, row, p->g.step,
+                           psg_elements_mutable(out, p->dtype, from - first), true);
+    }
+}
+
 /* The columns of row i that lie in [first, last). */
 static psg_rectangle part_of_row(const psg_piece *p, int64_t i, int64_t first, int64_t last) {
     int64_t start = p->offset + i * p->row_stride;
@@ -45,8 +58,12 @@ static void add_factored_range(const psg_kernel_table *kernels, const psg_piece 
 
 void psg_add_piece_range(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, double scale,
                          int64_t first, int64_t last, void *out, void *workspace) {
-    if (piece->form == PSG_ROWS) add_rows_range(kernels, piece, n, scale * piece->scale, first, last, out);
-    else add_factored_range(kernels, piece, n, scale * piece->scale, first, last, out, workspace);
+    scale *= piece->scale;
+    switch (piece->form) {
+    case PSG_ROWS: add_rows_range(kernels, piece, n, scale, first, last, out); break;
+    case PSG_SPARSE_ROWS: add_sparse_range(kernels, piece, n, scale, first, last, out); break;
+    default: add_factored_range(kernels, piece, n, scale, first, last, out, workspace);
+    }
 }
 
 void psg_add_range(psg_context *context, const psg_gradient *gradient, int64_t n, double scale, int64_t first,

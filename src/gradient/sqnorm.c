@@ -14,6 +14,7 @@
 #include "gradient/factored.h"
 #include "gradient/plan.h"
 #include "gradient/range.h"
+#include "gradient/sparse_rows.h"
 
 /* Sums of as many doubles as the parameter has elements, and a few operations more. */
 static double double_slack(const psg_gradient *gradient) {
@@ -77,6 +78,12 @@ static estimate rows_estimate(const job *j, int64_t n, void *workspace) {
         square += square_of_sum(j, n, first, count, psg_small_memory(workspace), &lengths);
     }
     return (estimate){ square * scale * scale, psg_gamma(PSG_F64, (double)p->positions) * lengths * scale };
+}
+
+static estimate sparse_estimate(const job *j, int64_t n, void *workspace) {
+    double lengths = 0, scale = fabs(j->piece.scale);
+    double square = psg_sparse_square(j->context, &j->piece, n, &lengths, workspace);
+    return (estimate){ square * scale * scale, psg_gamma(PSG_F64, (double)j->piece.positions) * lengths * scale };
 }
 
 /* ---- T = 1: |g a^T|^2 = |g|^2 |a|^2; with the bias |g|^2 (|a|^2 + 1) ---- */
@@ -145,7 +152,7 @@ static double square_of_ranges(const job *j, int64_t n, void *workspace) {
 }
 
 static estimate tiles_estimate(const job *j, int64_t n, void *workspace) {
-    bool fused = j->gradient->block_count == 1 && j->piece.form == PSG_FACTORED &&
+    bool fused = j->gradient->block_count == 1 && psg_is_product(&j->piece) &&
                  j->piece.positions <= (int64_t)PSG_PRODUCT_MAX_K;
     double square = fused ? psg_square_tiles(j->kernels, &j->piece, n, workspace) : square_of_ranges(j, n, workspace);
     return (estimate){ square, summed_error(j, n, square) };
@@ -228,6 +235,7 @@ static estimate gram_estimate(job *j, int64_t n, void *workspace) {
 static estimate estimate_sample(job *j, int64_t n, void *workspace) {
     switch (j->route) {
     case PSG_ROUTE_ROWS: return rows_estimate(j, n, workspace);
+    case PSG_ROUTE_SORTED: return sparse_estimate(j, n, workspace);
     case PSG_ROUTE_IDENTITY: return identity_estimate(j, n);
     case PSG_ROUTE_GRAM: return gram_estimate(j, n, workspace);
     default: return with_partner(j, n, tiles_estimate(j, n, workspace), workspace);

@@ -3,6 +3,7 @@
 
 #include "base/parallel.h"
 #include "gradient/range.h"
+#include "gradient/sparse_rows.h"
 #include "gradient/weighted_sum.h"
 
 typedef struct job {
@@ -43,7 +44,8 @@ static void square_gradient(psg_context *context, const psg_gradient *gradient, 
     if (!j.numel) return;
     if (gradient->block_count == 1) {
         psg_piece piece = psg_piece_of(gradient, 0);
-        if (piece.positions <= (int64_t)PSG_PRODUCT_MAX_K) {
+        int64_t most = piece.form == PSG_SPARSE_ROWS ? PSG_SORTED_MOST : (int64_t)PSG_PRODUCT_MAX_K;
+        if (piece.positions <= most) {
             psg_sum_squares_of_piece(context, &piece, write, out);
             return;
         }

@@ -9,8 +9,10 @@
 
 #include "base/parallel.h"
 #include "blas/gemm.h"
+#include "gradient/factored.h"
 #include "gradient/plan.h"
 #include "gradient/range.h"
+#include "gradient/sparse_rows.h"
 
 typedef struct job {
     psg_context *context;
@@ -45,14 +47,12 @@ static void close_tile(const job *j, const double *tile, int64_t first, int64_t 
 
 /* ---- factored ---- */
 
-static psg_product product_of(const job *j, int64_t n, int64_t i, int64_t rows, int64_t c, int64_t columns) {
-    const psg_piece *p = &j->piece;
-    return (psg_product){
-        .finish = j->squares ? PSG_FINISH_ADD_SQUARES_F64 : PSG_FINISH_ADD_F64,
-        .m = (size_t)rows, .n = (size_t)columns, .alpha = p->scale,
-        .g = psg_elements(psg_row(&p->g, p->dtype, n, 0), p->dtype, i * p->g.step), .g_step = p->g.step,
-        .a = psg_elements(psg_row(&p->a, p->dtype, n, 0), p->dtype, c * p->a.step), .a_step = p->a.step,
-    };
+/* Of all positions of sample n. */
+static psg_product product_of(const job *j, int64_t n, const psg_rectangle *at) {
+    psg_product product = psg_product_of(&j->piece, n, at, 0, j->piece.positions);
+    product.finish = j->squares ? PSG_FINISH_ADD_SQUARES_F64 : PSG_FINISH_ADD_F64;
+    product.alpha = j->piece.scale;
+    return product;
 }
 
 /* T = 1: weights go into the rows of g.  Squares, and weighted blocks that may cancel against others of their
@@ -79,19 +79,15 @@ static void add_stacked(const job *j, psg_product product, ptrdiff_t g_stride, p
 }
 
 /* Anything else: a call a sample; sums over more positions than a panel holds are flushed within the sample. */
-static void add_by_samples(const job *j, int64_t i, int64_t rows, int64_t c, int64_t columns, double *tile,
-                           void *workspace) {
+static void add_by_samples(const job *j, const psg_rectangle *at, double *tile, void *workspace) {
     for (int64_t n = 0; n < j->piece.batch; n++) {
         double weight = j->weights ? j->weights[n] : 1.0;
         if (weight == 0) continue;
-        psg_product product = product_of(j, n, i, rows, c, columns);
-        product.k = (size_t)j->piece.positions;
-        product.g_stride = j->piece.g.position;
-        product.a_stride = j->piece.a.position;
+        psg_product product = product_of(j, n, at);
         product.flush = PSG_PRODUCT_MAX_K;
         product.alpha *= weight;
         product.c = tile;
-        product.c_stride = columns;
+        product.c_stride = at->columns;
         j->kernels->product(&product, workspace);
     }
 }
@@ -100,20 +96,21 @@ static void run_rectangle(void *argument, size_t index, unsigned slot) {
     const job *j = argument;
     const psg_piece *p = &j->piece;
     int64_t i = (int64_t)index / j->across * j->rows, c = (int64_t)index % j->across * j->columns;
-    int64_t rows = smaller(j->rows, p->g.columns - i), columns = smaller(j->columns, p->a.columns - c);
+    psg_rectangle at = { i, smaller(j->rows, p->g.columns - i), c, smaller(j->columns, p->a.columns - c) };
     void *workspace = j->context->workspace[slot];
-    double *tile = open_tile(rows, columns, workspace);
-    psg_product product = product_of(j, 0, i, rows, c, columns);
+    double *tile = open_tile(at.rows, at.columns, workspace);
+    psg_product product = product_of(j, 0, &at);
     product.c = tile;
-    product.c_stride = columns;
+    product.c_stride = at.columns;
     ptrdiff_t g_stride, a_stride;
     bool stacked = psg_operand_is_stacked(&p->g, p->batch, p->positions, &g_stride) &&
                    psg_operand_is_stacked(&p->a, p->batch, p->positions, &a_stride) &&
                    p->positions <= (int64_t)PSG_PRODUCT_MAX_K;
-    if (p->positions == 1) add_single_positions(j, product, workspace);
+    if (p->form == PSG_UNFOLDED) add_by_samples(j, &at, tile, workspace);
+    else if (p->positions == 1) add_single_positions(j, product, workspace);
     else if (stacked) add_stacked(j, product, g_stride, a_stride, workspace);
-    else add_by_samples(j, i, rows, c, columns, tile, workspace);
-    close_tile(j, tile, p->offset + i * p->row_stride + c, rows, columns, p->row_stride);
+    else add_by_samples(j, &at, tile, workspace);
+    close_tile(j, tile, p->offset + i * p->row_stride + c, at.rows, at.columns, p->row_stride);
 }
 
 /* Rectangles whose doubles (384 KiB) stay in the second cache level and whose packed operands are used often enough to
@@ -131,7 +128,7 @@ static void add_factored(job *j) {
 static bool add_on_blas(const job *j) {
     const psg_piece *p = &j->piece;
     ptrdiff_t g_stride, a_stride;
-    bool fits = !j->weights && !j->squares && j->out.dtype == p->dtype && p->g.step == 1 && p->a.step == 1 &&
+    bool fits = p->form == PSG_FACTORED && !j->weights && !j->squares && j->out.dtype == p->dtype && p->g.step == 1 && p->a.step == 1 &&
                 psg_operand_is_stacked(&p->g, p->batch, p->positions, &g_stride) &&
                 psg_operand_is_stacked(&p->a, p->batch, p->positions, &a_stride) && g_stride >= p->g.columns &&
                 a_stride >= p->a.columns && g_stride < INT32_MAX && a_stride < INT32_MAX && p->row_stride < INT32_MAX;
@@ -220,6 +217,9 @@ static void add_piece(job *j) {
     j->kernels = j->context->kernels[j->piece.dtype];
     if (!j->piece.g.columns || !j->piece.a.columns) return;
     if (j->piece.form == PSG_ROWS) add_rows(j);
+    else if (j->piece.form == PSG_SPARSE_ROWS) {
+        psg_sum_sparse(j->context, &j->piece, j->weights, j->squares, j->accumulate, &j->out);
+    }
     else if (!add_on_blas(j)) add_factored(j);
 }
 

@@ -21,7 +21,7 @@ bool psg_broadcast_shape(const psg_tensor *a, const psg_tensor *b, int *rank, in
 /* All three contiguous; a and b must broadcast to the shape of whole. */
 psg_broadcast psg_broadcast_of(const psg_tensor *whole, const psg_tensor *a, const psg_tensor *b);
 
-/* whole = kernel(a, b), kernel one of broadcast_add, broadcast_mul. */
+/* whole = kernel(a, b), kernel one of broadcast_add, _sub, _mul, _div. */
 typedef void (*psg_pair_kernel)(size_t n, const void *a, size_t a_step, const void *b, size_t b_step, void *y);
 void psg_broadcast_apply(psg_context *context, psg_pair_kernel kernel, const psg_tensor *whole, const psg_tensor *a,
                          const psg_tensor *b);

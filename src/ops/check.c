@@ -85,7 +85,9 @@ static psg_status add_input(psg_op_checker *check, int k, const psg_operand *dec
     tensor.data = psg_op_check_doubles(check, count);
     if (!tensor.data) return PSG_ERR_MEMORY;
     check->input[k] = tensor;
-    draw_tensor(check, &tensor);
+    check->given[k] = value->data && value->dtype == dtype;
+    if (check->given[k]) psg_tensor_copy(value, &tensor);
+    else draw_tensor(check, &tensor);
     if (declared->role == PSG_PARAMETER) {
         return psg_param_create(check->context, psg_op_check_input_name(check, k), &tensor, &check->param[k]);
     }
@@ -211,6 +213,12 @@ static psg_status compare_results(psg_op_checker *check, int64_t changed, const 
     return status;
 }
 
+/* Another value near each, of one sign with it: it stays in the domain of the op. */
+static void scale_tensor(const psg_tensor *tensor) {
+    int64_t count = psg_dtype_is_real(tensor->dtype) ? psg_tensor_count(tensor) : 0;
+    for (int64_t i = 0; i < count; i++) ((double *)tensor->data)[i] *= 0.75;
+}
+
 /* Draws sample n of every batched input anew, or puts back what saved holds. */
 static void change_sample(psg_op_checker *check, int64_t n, void *const saved[PSG_MAX_INPUTS], bool restore) {
     for (int k = 0; k < check->op->input_count; k++) {
@@ -221,7 +229,8 @@ static void change_sample(psg_op_checker *check, int64_t n, void *const saved[PS
             memcpy(sample.data, saved[k], bytes);
         } else {
             memcpy(saved[k], sample.data, bytes);
-            draw_tensor(check, &sample);
+            if (check->given[k]) scale_tensor(&sample);
+            else draw_tensor(check, &sample);
         }
     }
 }

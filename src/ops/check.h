@@ -23,6 +23,7 @@ typedef struct psg_op_checker {
     int64_t batch_size;
     psg_role role[PSG_MAX_INPUTS];
     psg_tensor input[PSG_MAX_INPUTS];    /* own data, f64 or integers */
+    bool given[PSG_MAX_INPUTS];          /* the caller's values, not drawn */
     psg_param *param[PSG_MAX_INPUTS];    /* over input[k].data */
     psg_var var[PSG_MAX_INPUTS];         /* of the pass that ran last */
     psg_var output_var;

@@ -1,166 +1,119 @@
-/* cross_entropy: -sum_c q_c log softmax(logits)_c for integer targets. */
+/* cross_entropy: -sum_c w_c q_c log softmax(logits)_c, q a label or given probabilities. */
 #include <math.h>
 
 #include "base/context.h"
 #include "base/shape.h"
 #include "ops/operand.h"
+#include "ops/positions.h"
 #include "ops/ranges.h"
 #include "psg/ops.h"
 
-enum { LOGITS, TARGET };
+enum { LOGITS, TARGET, WEIGHT };
 
-/* ---- where things lie ----
- * Position p = (n, s): sample n, s-th of the `spatial` further positions.  Its logits start at n * sample_stride + s
- * and are class_stride apart; its target lies at ((s / run) * samples + n) * run + s % run, which is p itself unless
- * the batch is dimension 1 of the target. */
-typedef struct layout {
-    int64_t samples, classes, spatial;
-    int64_t sample_stride, class_stride;
-    int64_t run;
-} layout;
+static bool is_soft(const psg_call *call) { return psg_dtype_is_real(call->input[TARGET].value.dtype); }
 
-static layout layout_of(const psg_call *call) {
-    const psg_tensor *logits = &call->input[LOGITS].value, *target = &call->input[TARGET].value;
-    int batch = psg_call_batch_dim(call, logits), target_batch = psg_call_batch_dim(call, target);
-    layout l = { .samples = logits->shape[batch], .classes = logits->shape[1 - batch] };
-    l.spatial = psg_shape_product(logits->rank - 2, logits->shape + 2);
-    l.sample_stride = batch ? l.spatial : l.classes * l.spatial;
-    l.class_stride = batch ? l.samples * l.spatial : l.spatial;
-    l.run = psg_shape_product(target->rank - target_batch - 1, target->shape + target_batch + 1);
-    return l;
-}
-
-static int64_t logits_at(const layout *l, int64_t p) { return p / l->spatial * l->sample_stride + p % l->spatial; }
-
-static int64_t target_at(const layout *l, int64_t p) {
-    int64_t n = p / l->spatial, s = p % l->spatial;
-    return (s / l->run * l->samples + n) * l->run + s % l->run;
-}
-
-static int64_t label_at(const psg_tensor *target, int64_t k) {
-    if (target->dtype == PSG_I32) return ((const int32_t *)target->data)[k];
-    return ((const int64_t *)target->data)[k];
-}
-
-static int is_ignored(const psg_cross_entropy_options *options, int64_t label) {
-    return options->has_ignore_index && label == options->ignore_index;
+static psg_ignored ignored_of(const psg_call *call) {
+    const psg_cross_entropy_options *options = call->attributes;
+    return (psg_ignored){ options->has_ignore_index, options->ignore_index };
 }
 
 /* ---- shape ---- */
 
 static psg_status check_options(psg_call *call) {
     const psg_cross_entropy_options *options = call->attributes;
-    if (options->reduction != PSG_MEAN && options->reduction != PSG_SUM && options->reduction != PSG_NONE) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "reduction is %d, must be PSG_MEAN, PSG_SUM or PSG_NONE",
-                             (int)options->reduction);
-    }
     if (!(options->label_smoothing >= 0 && options->label_smoothing <= 1)) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "label_smoothing is %g, must be in [0, 1]",
                              options->label_smoothing);
     }
-    if (call->per_sample && options->has_ignore_index && options->reduction == PSG_MEAN) {
-        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "a mean over the targets that are not ignored divides the loss "
-                             "of each sample by a count over all samples, which mixes them; use reduction PSG_SUM or "
-                             "PSG_NONE");
+    if (is_soft(call) && options->has_ignore_index) {
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "ignore_index is %lld, but target is %s: probabilities, none of "
+                             "which can be ignored", (long long)options->ignore_index,
+                             psg_dtype_name(call->input[TARGET].value.dtype));
     }
-    return PSG_OK;
+    bool counts = options->has_ignore_index || (call->input[WEIGHT].role != PSG_ABSENT && !is_soft(call));
+    psg_status status = psg_check_reduction(call, options->reduction);
+    return status ? status : psg_check_counted_mean(call, options->reduction, counts);
 }
 
-static psg_status check_types(psg_call *call) {
-    psg_dtype target = call->input[TARGET].value.dtype;
-    psg_status status = psg_operands_real(call, 1);
-    if (status || target == PSG_I32 || target == PSG_I64) return status;
-    return psg_call_fail(call, PSG_ERR_DTYPE, "target is %s, must be i32 or i64", psg_dtype_name(target));
-}
-
-/* The target's shape is that of the logits, both with the batch in front, without the classes. */
-static psg_status check_shapes(psg_call *call) {
-    psg_tensor logits = call->input[LOGITS].value, target = call->input[TARGET].value;
+static psg_status check_probabilities_shape(psg_call *call) {
+    const psg_tensor *logits = &call->input[LOGITS].value, *target = &call->input[TARGET].value;
     char text[PSG_SHAPE_TEXT], target_text[PSG_SHAPE_TEXT];
-    psg_tensor_text(&logits, text);
-    psg_tensor_text(&target, target_text);
-    if (logits.rank < 2) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s, must be of rank >= 2: (N, C, *)", text);
+    psg_status status = psg_operands_real(call, 1);
+    if (status) return status;
+    if (logits->rank < 2 || !psg_shape_equal(logits->rank, logits->shape, target->rank, target->shape)) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s and target, which is real, %s; must both be "
+                             "(N, C, *)", psg_tensor_text(logits, text), psg_tensor_text(target, target_text));
     }
-    bool fits = target.rank == logits.rank - 1;
-    if (fits) {
-        logits = psg_tensor_swap(&logits, 0, psg_call_batch_dim(call, &logits));
-        target = psg_tensor_swap(&target, 0, psg_call_batch_dim(call, &target));
-        fits = logits.shape[0] == target.shape[0] &&
-               psg_shape_equal(target.rank - 1, target.shape + 1, logits.rank - 2, logits.shape + 2);
+    if (logits->shape[1 - psg_call_batch_dim(call, logits)] == 0) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s, there must be at least one class",
+                             psg_tensor_text(logits, text));
     }
-    if (!fits) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s and target %s, must be (N, C, *) and (N, *)%s",
-                             text, target_text, call->batch_first ? "" : " with N as dimension 1 of rank >= 3");
-    }
-    if (logits.shape[1] > 0) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s, there must be at least one class", text);
+    status = psg_operand_carries_batch(call, LOGITS);
+    return status ? status : psg_operand_carries_batch(call, TARGET);
 }
 
 static psg_status cross_entropy_shape(psg_call *call) {
     const psg_cross_entropy_options *options = call->attributes;
-    const psg_tensor *target = &call->input[TARGET].value;
+    const psg_tensor *logits = &call->input[LOGITS].value;
     psg_status status = check_options(call);
-    if (!status) status = check_types(call);
-    if (!status) status = check_shapes(call);
-    if (!status) status = psg_operand_carries_batch(call, LOGITS);
-    if (!status) status = psg_operand_carries_batch(call, TARGET);
+    if (!status) status = is_soft(call) ? check_probabilities_shape(call) : psg_check_labels_shape(call);
+    if (!status) status = psg_check_class_weight(call, WEIGHT);
     if (status) return status;
-    int rank = options->reduction == PSG_NONE ? target->rank : 0;
-    return psg_call_output(call, call->input[LOGITS].value.dtype, rank, target->shape);
+    if (options->reduction != PSG_NONE) return psg_call_output(call, logits->dtype, 0, NULL);
+    psg_tensor front = psg_tensor_swap(logits, 0, psg_call_batch_dim(call, logits)), output = front;
+    output.rank--;
+    for (int d = 1; d < output.rank; d++) output.shape[d] = front.shape[d + 1];
+    output = psg_tensor_swap(&output, 0, psg_call_batch_dim(call, &output));
+    return psg_call_output(call, logits->dtype, output.rank, output.shape);
 }
 
 /* ---- forward ---- */
 
 typedef struct kept {
-    int64_t counted;                 /* targets that are not ignored */
+    double divisor;                  /* of a mean */
     psg_cross_entropy_row row[];     /* one a position */
 } kept;
 
 typedef struct cross_entropy_job {
     psg_call *call;
     const psg_cross_entropy_options *options;
-    layout at;
+    psg_positions at;
     kept *kept;
     double weight;                   /* backward: of every position; PSG_NONE reads its own */
 } cross_entropy_job;
 
-static psg_status check_labels(psg_call *call, int64_t classes) {
-    const psg_cross_entropy_options *options = call->attributes;
-    const psg_tensor *target = &call->input[TARGET].value;
-    int64_t count = psg_tensor_count(target);
-    for (int64_t k = 0; k < count; k++) {
-        int64_t label = label_at(target, k);
-        if ((label >= 0 && label < classes) || is_ignored(options, label)) continue;
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "target[%lld] (in memory order) is %lld, must be in [0, %lld)",
-                             (long long)k, (long long)label, (long long)classes);
-    }
-    return PSG_OK;
+/* What the rows that are more than one label look at: probabilities, or a smoothed label with weights. */
+static bool is_general(const cross_entropy_job *job) {
+    return is_soft(job->call) || (job->options->label_smoothing > 0 && job->call->input[WEIGHT].role != PSG_ABSENT);
+}
+
+static psg_class_target target_at(const cross_entropy_job *job, int64_t p) {
+    const psg_operand *input = job->call->input;
+    psg_class_target target = { .smoothing = job->options->label_smoothing, .weight = input[WEIGHT].value.data };
+    if (is_soft(job->call)) target.q = psg_tensor_offset(&input[TARGET].value, psg_scores_at(&job->at, p));
+    else target.label = (size_t)psg_integer_at(&input[TARGET].value, psg_label_place(&job->at, p));
+    return target;
 }
 
 static void forward_rows(void *argument, size_t begin, size_t count) {
     const cross_entropy_job *job = argument;
-    const layout *at = &job->at;
-    const psg_operand *input = job->call->input;
+    const psg_positions *at = &job->at;
     const psg_kernel_table *kernels = psg_call_kernels(job->call);
+    size_t classes = (size_t)at->classes;
     for (int64_t p = (int64_t)begin; p < (int64_t)(begin + count); p++) {
         psg_cross_entropy_row *row = &job->kept->row[p];
-        int64_t label = label_at(&input[TARGET].value, target_at(at, p));
+        const void *logits = psg_tensor_offset(&job->call->input[LOGITS].value, psg_scores_at(at, p));
+        psg_class_target target = target_at(job, p);
+        int64_t label = is_soft(job->call) ? 0 : (int64_t)target.label;
         row->loss = 0;
-        if (is_ignored(job->options, label)) continue;
-        kernels->cross_entropy_row((size_t)at->classes, at->class_stride,
-                                   psg_tensor_offset(&input[LOGITS].value, logits_at(at, p)), (size_t)label,
-                                   job->options->label_smoothing, row);
+        if (!is_soft(job->call) && psg_is_ignored(ignored_of(job->call), label)) continue;
+        if (is_general(job)) {
+            kernels->class_target_row(classes, at->class_stride, logits, &target, row);
+            continue;
+        }
+        kernels->cross_entropy_row(classes, at->class_stride, logits, target.label, target.smoothing, row);
+        row->loss *= psg_label_weight(job->call, WEIGHT, ignored_of(job->call), label);
     }
-}
-
-static int64_t count_labels(const psg_call *call) {
-    const psg_tensor *target = &call->input[TARGET].value;
-    int64_t counted = 0;
-    for (int64_t k = 0; k < psg_tensor_count(target); k++) {
-        counted += !is_ignored(call->attributes, label_at(target, k));
-    }
-    return counted;
 }
 
 static void write_losses(const cross_entropy_job *job, int64_t positions) {
@@ -170,27 +123,27 @@ static void write_losses(const cross_entropy_job *job, int64_t positions) {
         psg_tensor one = call->output;
         sum += job->kept->row[p].loss;
         if (job->options->reduction != PSG_NONE) continue;
-        one.data = psg_tensor_offset(&call->output, target_at(&job->at, p));
+        one.data = psg_tensor_offset(&call->output, psg_label_place(&job->at, p));
         psg_scalar_set(call, job->kept->row[p].loss, &one);
     }
     if (job->options->reduction == PSG_SUM) psg_scalar_set(call, sum, &call->output);
     if (job->options->reduction != PSG_MEAN) return;
     bool no_samples = call->per_sample && !job->at.samples;
-    psg_scalar_set(call, no_samples ? 0 : sum / (double)job->kept->counted, &call->output);
+    psg_scalar_set(call, no_samples ? 0 : sum / job->kept->divisor, &call->output);
 }
 
 static psg_status cross_entropy_forward(psg_call *call) {
-    cross_entropy_job job = { .call = call, .options = call->attributes, .at = layout_of(call) };
-    int64_t positions = psg_tensor_count(&call->input[TARGET].value);
+    cross_entropy_job job = { .call = call, .options = call->attributes, .at = psg_positions_of(call) };
+    int64_t positions = psg_position_count(&job.at);
     size_t bytes;
-    psg_status status = check_labels(call, job.at.classes);
+    psg_status status = is_soft(call) ? PSG_OK : psg_check_labels(call, job.at.classes, ignored_of(call));
     if (status) return status;
     if (!psg_size_bytes(positions, sizeof job.kept->row[0], &bytes) || bytes > SIZE_MAX / 2) {
         return psg_call_fail(call, PSG_ERR_OVERFLOW, "target has too many elements: %lld", (long long)positions);
     }
     job.kept = psg_call_keep(call, sizeof *job.kept + bytes);
     if (!job.kept) return PSG_ERR_MEMORY;
-    job.kept->counted = count_labels(call);
+    job.kept->divisor = is_soft(call) ? (double)positions : psg_label_weights(call, WEIGHT, ignored_of(call));
     psg_for_ranges(call->context, (size_t)positions, psg_range_unit(job.at.classes), forward_rows, &job);
     write_losses(&job, positions);
     return PSG_OK;
@@ -201,45 +154,59 @@ static psg_status cross_entropy_forward(psg_call *call) {
 static double position_weight(const cross_entropy_job *job, int64_t p) {
     if (job->options->reduction != PSG_NONE) return job->weight;
     psg_tensor one = job->call->grad_output;
-    one.data = psg_tensor_offset(&one, target_at(&job->at, p));
+    one.data = psg_tensor_offset(&one, psg_label_place(&job->at, p));
     return psg_scalar_value(job->call, &one);
 }
 
-static void backward_rows(void *argument, size_t begin, size_t count) {
-    const cross_entropy_job *job = argument;
-    const layout *at = &job->at;
-    const psg_operand *logits = &job->call->input[LOGITS];
+static void *gradient_at(const psg_operand *operand, int64_t place) {
+    return operand->grad.data ? psg_tensor_offset(&operand->grad, place) : NULL;
+}
+
+static void backward_row(const cross_entropy_job *job, int64_t p) {
+    const psg_positions *at = &job->at;
+    const psg_operand *input = job->call->input;
     const psg_kernel_table *kernels = psg_call_kernels(job->call);
-    for (int64_t p = (int64_t)begin; p < (int64_t)(begin + count); p++) {
-        int64_t label = label_at(&job->call->input[TARGET].value, target_at(at, p)), place = logits_at(at, p);
-        void *grad = psg_tensor_offset(&logits->grad, place);
-        if (is_ignored(job->options, label)) {
-            kernels->fill_zero((size_t)at->classes, at->class_stride, grad);
-            continue;
-        }
-        kernels->cross_entropy_row_backward((size_t)at->classes, at->class_stride,
-                                            psg_tensor_offset(&logits->value, place), (size_t)label,
-                                            job->options->label_smoothing, position_weight(job, p),
+    int64_t place = psg_scores_at(at, p);
+    size_t classes = (size_t)at->classes;
+    const void *logits = psg_tensor_offset(&input[LOGITS].value, place);
+    void *grad = gradient_at(&input[LOGITS], place);
+    psg_class_target target = target_at(job, p);
+    double weight = position_weight(job, p);
+    if (!is_soft(job->call) && psg_is_ignored(ignored_of(job->call), (int64_t)target.label)) {
+        kernels->fill_zero(classes, at->class_stride, grad);
+    } else if (is_general(job)) {
+        void *target_grad = is_soft(job->call) ? gradient_at(&input[TARGET], place) : NULL;
+        kernels->class_target_row_backward(classes, at->class_stride, logits, &target, weight, &job->kept->row[p], grad,
+                                           target_grad);
+    } else {
+        weight *= psg_label_weight(job->call, WEIGHT, ignored_of(job->call), (int64_t)target.label);
+        kernels->cross_entropy_row_backward(classes, at->class_stride, logits, target.label, target.smoothing, weight,
                                             &job->kept->row[p], grad);
     }
 }
 
+static void backward_rows(void *argument, size_t begin, size_t count) {
+    for (size_t p = begin; p < begin + count; p++) backward_row(argument, (int64_t)p);
+}
+
 static psg_status cross_entropy_backward(psg_call *call) {
-    if (!call->input[LOGITS].grad.data) return PSG_OK;
-    cross_entropy_job job = { .call = call, .options = call->attributes, .at = layout_of(call), .kept = call->kept };
-    int64_t positions = psg_tensor_count(&call->input[TARGET].value);
+    if (!call->input[LOGITS].grad.data && !call->input[TARGET].grad.data) return PSG_OK;
+    cross_entropy_job job = { .call = call, .options = call->attributes, .at = psg_positions_of(call),
+                              .kept = call->kept };
+    int64_t positions = psg_position_count(&job.at);
     if (job.options->reduction != PSG_NONE) job.weight = psg_scalar_value(call, &call->grad_output);
-    if (job.options->reduction == PSG_MEAN) job.weight /= (double)job.kept->counted;
+    if (job.options->reduction == PSG_MEAN) job.weight /= job.kept->divisor;
     psg_for_ranges(call->context, (size_t)positions, psg_range_unit(job.at.classes), backward_rows, &job);
     return PSG_OK;
 }
 
-static const char *const input_names[] = { "logits", "target" };
+static const char *const input_names[] = { "logits", "target", "weight" };
 
 const psg_op psg_op_cross_entropy = {
     .name = "cross_entropy",
-    .input_count = 2,
+    .input_count = 3,
     .input_names = input_names,
+    .optional_inputs = 1u << WEIGHT,
     .attributes_size = sizeof(psg_cross_entropy_options),
     .shape = cross_entropy_shape,
     .forward = cross_entropy_forward,
@@ -247,6 +214,12 @@ const psg_op psg_op_cross_entropy = {
 };
 
 psg_var psg_cross_entropy(psg_tape *tape, psg_var logits, psg_var target, const psg_cross_entropy_options *options) {
+    return psg_cross_entropy_weighted(tape, logits, target, psg_none(), options);
+}
+
+psg_var psg_cross_entropy_weighted(psg_tape *tape, psg_var logits, psg_var target, psg_var weight,
+                                   const psg_cross_entropy_options *options) {
     static const psg_cross_entropy_options defaults = PSG_CROSS_ENTROPY_INIT;
-    return psg_record(tape, &psg_op_cross_entropy, (psg_var[]){ logits, target }, 2, options ? options : &defaults);
+    return psg_record(tape, &psg_op_cross_entropy, (psg_var[]){ logits, target, weight }, 3,
+                      options ? options : &defaults);
 }

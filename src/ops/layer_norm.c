@@ -1,4 +1,7 @@
-/* layer_norm: y = (x - mean) / sqrt(var + eps) * weight + bias over the last dimensions. */
+/* layer_norm: y = (x - mean) / sqrt(var + eps) * weight + bias over the last dimensions;
+ * rms_norm: y = x / sqrt(mean(x^2) + eps) * weight. */
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/context.h"
@@ -13,10 +16,24 @@ typedef struct layout {
     int64_t samples, outer, inner, d;
 } layout;
 
+/* ---- attributes: of both ops as one ---- */
+
+extern const psg_op psg_op_rms_norm;
+
+static bool is_rms(const psg_call *call) { return call->op == &psg_op_rms_norm; }
+
+static psg_layer_norm_attributes attributes_of(const psg_call *call) {
+    if (!is_rms(call)) return *(const psg_layer_norm_attributes *)call->attributes;
+    const psg_rms_norm_attributes *own = call->attributes;
+    const double epsilon = call->input[PSG_NORM_INPUT].value.dtype == PSG_F64 ? DBL_EPSILON : FLT_EPSILON;
+    psg_layer_norm_attributes attributes = { .rank = own->rank, .eps = own->has_eps ? own->eps : epsilon };
+    memcpy(attributes.normalized_shape, own->normalized_shape, sizeof attributes.normalized_shape);
+    return attributes;
+}
+
 /* ---- shape ---- */
 
-static psg_status check_normalized_shape(psg_call *call) {
-    const psg_layer_norm_attributes *attributes = call->attributes;
+static psg_status check_normalized_shape(psg_call *call, const psg_layer_norm_attributes *attributes) {
     const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
     const int rank = attributes->rank, leading = x->rank - rank;
     char text[PSG_SHAPE_TEXT], given[PSG_SHAPE_TEXT];
@@ -42,21 +59,21 @@ static psg_status check_normalized_shape(psg_call *call) {
 }
 
 static psg_status layer_norm_shape(psg_call *call) {
-    const psg_layer_norm_attributes *attributes = call->attributes;
+    const psg_layer_norm_attributes attributes = attributes_of(call);
     psg_status status = psg_norm_check_operands(call);
-    if (!status) status = check_normalized_shape(call);
+    if (!status) status = check_normalized_shape(call, &attributes);
     if (!status) {
-        status = psg_norm_check_affine(call, attributes->rank, attributes->normalized_shape, "the normalized_shape");
+        status = psg_norm_check_affine(call, attributes.rank, attributes.normalized_shape, "the normalized_shape");
     }
     return status ? status : psg_output_like_input(call);
 }
 
 /* Normalizing over the batch, which an ordinary pass may, leaves one sample. */
 static layout layout_of(const psg_call *call) {
-    const psg_layer_norm_attributes *attributes = call->attributes;
+    const psg_layer_norm_attributes attributes = attributes_of(call);
     const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
-    const int leading = x->rank - attributes->rank, batch = psg_call_batch_dim(call, x);
-    layout l = { 1, 1, 1, psg_shape_product(attributes->rank, attributes->normalized_shape) };
+    const int leading = x->rank - attributes.rank, batch = psg_call_batch_dim(call, x);
+    layout l = { 1, 1, 1, psg_shape_product(attributes.rank, attributes.normalized_shape) };
     if (batch < leading) {
         l.outer = psg_shape_product(batch, x->shape);
         l.samples = x->shape[batch];
@@ -72,24 +89,23 @@ static layout layout_of(const psg_call *call) {
 typedef struct forward_job {
     const psg_call *call;
     int64_t d;
-    double *stats;
+    double eps, *stats;
     bool stream;
 } forward_job;
 
 static void forward_rows(void *argument, size_t begin, size_t count) {
     const forward_job *j = argument;
-    const psg_operand *input = j->call->input;
-    const double eps = ((const psg_layer_norm_attributes *)j->call->attributes)->eps;
+    const psg_kernel_table *kernels = psg_call_kernels(j->call);
     const int64_t at = (int64_t)begin * j->d;
-    psg_call_kernels(j->call)->layer_norm(count, (size_t)j->d, eps, psg_tensor_offset(&input[PSG_NORM_INPUT].value, at),
-                                          input[PSG_NORM_WEIGHT].value.data, input[PSG_NORM_BIAS].value.data,
-                                          psg_tensor_offset(&j->call->output, at),
-                                          j->stats ? j->stats + 2 * begin : NULL, j->stream);
+    (is_rms(j->call) ? kernels->rms_norm : kernels->layer_norm)(
+        count, (size_t)j->d, j->eps, psg_norm_data(j->call, PSG_NORM_INPUT, at),
+        psg_norm_data(j->call, PSG_NORM_WEIGHT, 0), psg_norm_data(j->call, PSG_NORM_BIAS, 0),
+        psg_tensor_offset(&j->call->output, at), j->stats ? j->stats + 2 * begin : NULL, j->stream);
 }
 
 static psg_status layer_norm_forward(psg_call *call) {
     const layout l = layout_of(call);
-    forward_job job = { .call = call, .d = l.d, .stream = psg_norm_streams(call, l.d) };
+    forward_job job = { .call = call, .d = l.d, .eps = attributes_of(call).eps, .stream = psg_norm_streams(call, l.d) };
     const int64_t rows = psg_tensor_count(&call->output) ? l.samples * l.outer * l.inner : 0;
     psg_status status = psg_norm_keep_stats(call, rows, &job.stats);
     if (!status) psg_for_ranges(call->context, (size_t)rows, psg_range_unit(l.d), forward_rows, &job);
@@ -117,51 +133,69 @@ static int64_t parts_of(const layout *l) {
     return parts < 1 ? 1 : parts;
 }
 
-static void *part_sums(const backward_job *j, void *sums, size_t part) {
-    if (!sums) return NULL;
-    size_t bytes = (size_t)j->layout.d * psg_dtype_size(j->call->output.dtype);
-    void *own = (char *)sums + part * bytes;
-    memset(own, 0, bytes);
-    return own;
+static void *sums_at(const backward_job *j, void *sums, int64_t part) {
+    return sums ? (char *)sums + part * j->layout.d * (int64_t)psg_dtype_size(j->call->output.dtype) : NULL;
 }
 
-static void backward_part(const backward_job *j, size_t part) {
-    const psg_operand *input = j->call->input;
+/* Rows next to each other, whose terms are added to those of a part, or (sum_stride d) are a part each. */
+static void backward_rows(const backward_job *j, int64_t row, int64_t count, int64_t part, int64_t sum_stride) {
+    const psg_call *call = j->call;
+    const psg_kernel_table *kernels = psg_call_kernels(call);
+    const int64_t d = j->layout.d, at = row * d;
+    (is_rms(call) ? kernels->rms_norm_backward : kernels->layer_norm_backward)(
+        (size_t)count, (size_t)d, psg_norm_data(call, PSG_NORM_INPUT, at), psg_tensor_offset(&call->grad_output, at),
+        psg_norm_data(call, PSG_NORM_WEIGHT, 0), (const double *)call->kept + 2 * row,
+        psg_tensor_offset(&call->input[PSG_NORM_INPUT].grad, at), sums_at(j, j->grad_weight, part),
+        sums_at(j, j->grad_bias, part), (size_t)sum_stride, j->stream);
+}
+
+static void clear_sums(const backward_job *j, void *sums, int64_t part) {
+    if (sums) memset(sums_at(j, sums, part), 0, (size_t)j->layout.d * psg_dtype_size(j->call->output.dtype));
+}
+
+static void backward_part(const backward_job *j, int64_t part) {
     const layout *l = &j->layout;
-    const int64_t rows = l->outer * l->inner, n = (int64_t)part / j->parts, p = (int64_t)part % j->parts;
+    const int64_t rows = l->outer * l->inner, n = part / j->parts, p = part % j->parts;
     const int64_t end = rows / j->parts * (p + 1) + (p + 1 == j->parts ? rows % j->parts : 0);
-    void *grad_weight = part_sums(j, j->grad_weight, part), *grad_bias = part_sums(j, j->grad_bias, part);
+    clear_sums(j, j->grad_weight, part);
+    clear_sums(j, j->grad_bias, part);
     for (int64_t r = rows / j->parts * p, count; r < end && l->d; r += count) {
         int64_t left = l->inner - r % l->inner, row = (r / l->inner * l->samples + n) * l->inner + r % l->inner;
         count = left < end - r ? left : end - r;
-        psg_call_kernels(j->call)->layer_norm_backward(
-            (size_t)count, (size_t)l->d, psg_tensor_offset(&input[PSG_NORM_INPUT].value, row * l->d),
-            psg_tensor_offset(&j->call->grad_output, row * l->d), input[PSG_NORM_WEIGHT].value.data,
-            (const double *)j->call->kept + 2 * row, psg_tensor_offset(&input[PSG_NORM_INPUT].grad, row * l->d),
-            grad_weight, grad_bias, j->stream);
+        backward_rows(j, row, count, part, 0);
     }
 }
 
+/* Samples of one row each lie side by side, and so do their parts. */
 static void backward_parts(void *argument, size_t begin, size_t count) {
-    for (size_t part = begin; part < begin + count; part++) backward_part(argument, part);
+    const backward_job *j = argument;
+    const int64_t first = (int64_t)begin, end = first + (int64_t)count;
+    if (j->layout.outer * j->layout.inner == 1) {
+        backward_rows(j, first, end - first, first, j->layout.d);
+    } else {
+        for (int64_t part = first; part < end; part++) backward_part(j, part);
+    }
+}
+
+static psg_status keep_sums(const backward_job *j, psg_call *call, int k, void **sums) {
+    int64_t elements;
+    if (!psg_norm_wants(call, k)) return PSG_OK;
+    if (!psg_size_multiply(j->layout.samples * j->parts, j->layout.d, &elements)) elements = -1;
+    return psg_norm_keep(call, elements, psg_dtype_size(call->output.dtype), sums);
 }
 
 static psg_status run_backward(psg_call *call, backward_job *j) {
     const int64_t units = j->layout.samples * j->parts, rows = j->layout.outer * j->layout.inner;
-    int64_t elements;
-    if (!psg_size_multiply(units, j->layout.d, &elements)) elements = -1;
-    psg_status status = PSG_OK;
-    if (call->input[PSG_NORM_WEIGHT].wants_grad) status = psg_norm_keep_reals(call, elements, &j->grad_weight);
-    if (!status && call->input[PSG_NORM_BIAS].wants_grad && rows != 1) {
-        status = psg_norm_keep_reals(call, elements, &j->grad_bias);
-    }
+    psg_status status = keep_sums(j, call, PSG_NORM_WEIGHT, &j->grad_weight);
+    if (!status && rows != 1) status = keep_sums(j, call, PSG_NORM_BIAS, &j->grad_bias);
     if (status || (!j->grad_weight && !j->grad_bias && !call->input[PSG_NORM_INPUT].grad.data)) return status;
     psg_for_ranges(call->context, (size_t)units, psg_range_unit(rows / j->parts * j->layout.d), backward_parts, j);
     return PSG_OK;
 }
 
 /* With h = g weight and xh = (x - mean) rstd:  grad_input = rstd (h - mean(h) - xh mean(h xh)); per sample, summed over
- * its rows, grad_weight = g xh and grad_bias = g, which for one row is the output gradient itself. */
+ * its rows, grad_weight = g xh and grad_bias = g, which for one row is the output gradient itself.  rms_norm is the
+ * same without mean and mean(h). */
 static psg_status layer_norm_backward(psg_call *call) {
     backward_job j = { .call = call, .layout = layout_of(call) };
     const layout *l = &j.layout;
@@ -171,7 +205,7 @@ static psg_status layer_norm_backward(psg_call *call) {
     if (!status && j.grad_weight) {
         status = psg_norm_add_rows(call, PSG_NORM_WEIGHT, j.grad_weight, l->samples, j.parts, l->d);
     }
-    if (status || !call->input[PSG_NORM_BIAS].wants_grad) return status;
+    if (status || !psg_norm_wants(call, PSG_NORM_BIAS)) return status;
     void *grad_bias = j.grad_bias ? j.grad_bias : call->grad_output.data;
     return psg_norm_add_rows(call, PSG_NORM_BIAS, grad_bias, l->samples, j.parts, l->d);
 }
@@ -188,9 +222,32 @@ const psg_op psg_op_layer_norm = {
     .backward = layer_norm_backward,
 };
 
+const psg_op psg_op_rms_norm = {
+    .name = "rms_norm",
+    .input_count = PSG_NORM_BIAS,
+    .input_names = psg_norm_input_names,
+    .optional_inputs = 1u << PSG_NORM_WEIGHT,
+    .parameter_inputs = 1u << PSG_NORM_WEIGHT,
+    .attributes_size = sizeof(psg_rms_norm_attributes),
+    .shape = layer_norm_shape,
+    .forward = layer_norm_forward,
+    .backward = layer_norm_backward,
+};
+
+static void copy_shape(int rank, const int64_t *from, int64_t to[PSG_MAX_RANK]) {
+    for (int d = 0; d < rank && d < PSG_MAX_RANK; d++) to[d] = from[d];
+}
+
 psg_var psg_layer_norm(psg_tape *tape, psg_var x, int rank, const int64_t *normalized_shape, psg_var weight,
                        psg_var bias, double eps) {
     psg_layer_norm_attributes attributes = { .rank = normalized_shape ? rank : 0, .eps = eps };
-    for (int d = 0; d < attributes.rank && d < PSG_MAX_RANK; d++) attributes.normalized_shape[d] = normalized_shape[d];
+    copy_shape(attributes.rank, normalized_shape, attributes.normalized_shape);
     return psg_record(tape, &psg_op_layer_norm, (psg_var[]){ x, weight, bias }, PSG_NORM_INPUTS, &attributes);
+}
+
+psg_var psg_rms_norm(psg_tape *tape, psg_var x, int rank, const int64_t *normalized_shape, psg_var weight,
+                     double eps) {
+    psg_rms_norm_attributes attributes = { .rank = normalized_shape ? rank : 0, .has_eps = !isnan(eps), .eps = eps };
+    copy_shape(attributes.rank, normalized_shape, attributes.normalized_shape);
+    return psg_record(tape, &psg_op_rms_norm, (psg_var[]){ x, weight }, PSG_NORM_BIAS, &attributes);
 }

@@ -1,6 +1,7 @@
 /* linear: y = x W^T + b.  Weight gradients are factored (grad_output, x), bias gradients are rows (grad_output). */
 #include "base/shape.h"
 #include "blas/gemm.h"
+#include "ops/operand.h"
 #include "psg/ops.h"
 
 enum { INPUT, WEIGHT, BIAS };
@@ -62,27 +63,13 @@ static void input_gradient(psg_call *call) {
 
 /* ---- parameters ---- */
 
-/* (B, T, features): the batch in front, the other leading dimensions as positions. */
-static psg_status by_sample(psg_call *call, const psg_tensor *x, psg_tensor *view) {
-    int batch_dim = call->per_sample ? psg_call_batch_dim(call, x) : 0;
-    *view = psg_tensor_swap(x, 0, batch_dim);
-    if (x->rank == 2 || psg_tensor_merge(view, 1, x->rank - 2)) return PSG_OK;
-    psg_tensor copy = psg_tensor_of(x->dtype, NULL, view->rank, view->shape);
-    copy.data = psg_call_keep(call, (size_t)psg_tensor_count(view) * psg_dtype_size(x->dtype));
-    if (!copy.data) return PSG_ERR_MEMORY;
-    psg_tensor_copy(view, &copy);
-    *view = copy;
-    psg_tensor_merge(view, 1, x->rank - 2);
-    return PSG_OK;
-}
-
 static psg_status backward(psg_call *call) {
     psg_tensor g, x;
     if (call->input[INPUT].grad.data) input_gradient(call);
     if (!call->input[WEIGHT].wants_grad && !call->input[BIAS].wants_grad) return PSG_OK;
-    psg_status status = by_sample(call, &call->grad_output, &g);
+    psg_status status = psg_operand_positions(call, &call->grad_output, &g);
     if (!status && call->input[WEIGHT].wants_grad) {
-        status = by_sample(call, &call->input[INPUT].value, &x);
+        status = psg_operand_positions(call, &call->input[INPUT].value, &x);
         if (!status) status = psg_call_add_factored(call, WEIGHT, &g, &x);
     }
     if (!status && call->input[BIAS].wants_grad) status = psg_call_add_rows(call, BIAS, &g);

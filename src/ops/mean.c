@@ -1,4 +1,4 @@
-/* mean over some dimensions. */
+/* mean, sum over some dimensions. */
 #include "base/context.h"
 #include "base/shape.h"
 #include "ops/broadcast.h"
@@ -6,9 +6,11 @@
 #include "ops/ranges.h"
 #include "psg/ops.h"
 
+extern const psg_op psg_op_sum;
+
 /* ---- shape ---- */
 
-/* reduced[d]: dimension d is averaged. */
+/* reduced[d]: dimension d is summed over. */
 static psg_status find_reduced(psg_call *call, bool reduced[PSG_MAX_RANK]) {
     const psg_mean_attributes *attributes = call->attributes;
     int rank = call->input[0].value.rank, dim;
@@ -26,7 +28,7 @@ static psg_status find_reduced(psg_call *call, bool reduced[PSG_MAX_RANK]) {
     return PSG_OK;
 }
 
-/* The input's shape with 1 for every averaged dimension. */
+/* The input's shape with 1 for every dimension summed over. */
 static psg_tensor kept_view(const psg_call *call, const bool reduced[PSG_MAX_RANK], void *data) {
     psg_tensor kept = call->input[0].value;
     for (int d = 0; d < kept.rank; d++) {
@@ -35,7 +37,7 @@ static psg_tensor kept_view(const psg_call *call, const bool reduced[PSG_MAX_RAN
     return psg_tensor_of(kept.dtype, data, kept.rank, kept.shape);
 }
 
-/* In a per-sample pass the batch stays where it is looked for, or everything is averaged: then the result is a loss. */
+/* In a per-sample pass the batch stays where it is looked for, or everything is summed: then the result is a loss. */
 static psg_status check_batch(psg_call *call, const bool reduced[PSG_MAX_RANK], int64_t result_count) {
     const psg_tensor *x = &call->input[0].value, *output = &call->output;
     if (!psg_operand_per_sample(call, 0)) return PSG_OK;
@@ -44,8 +46,8 @@ static psg_status check_batch(psg_call *call, const bool reduced[PSG_MAX_RANK], 
     int batch = psg_call_batch_dim(call, x), place = 0;
     if (reduced[batch] && result_count == 1) return PSG_OK;
     if (reduced[batch]) {
-        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "dims contain %d, the batch dimension: a mean over it that is "
-                             "not a loss of one element mixes the samples", batch);
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "dims contain %d, the batch dimension: a %s over it that is "
+                             "not a loss of one element mixes the samples", batch, call->op->name);
     }
     for (int d = 0; d < batch; d++) place += output->rank == x->rank || !reduced[d];
     if (place == psg_call_batch_dim(call, output)) return PSG_OK;
@@ -53,7 +55,7 @@ static psg_status check_batch(psg_call *call, const bool reduced[PSG_MAX_RANK], 
                          "per-sample pass do not look for it; set keepdim", place);
 }
 
-static psg_status mean_shape(psg_call *call) {
+static psg_status reduce_shape(psg_call *call) {
     const psg_mean_attributes *attributes = call->attributes;
     const psg_tensor *x = &call->input[0].value;
     bool reduced[PSG_MAX_RANK];
@@ -71,8 +73,10 @@ static psg_status mean_shape(psg_call *call) {
 
 /* ---- forward ---- */
 
-/* 1 / the number of elements behind each mean; infinite when there are none, and 0 for a loss of no samples. */
+/* Of a sum 1.  Of a mean 1 / the number of elements behind it; infinite when there are none, and 0 for a loss of no
+ * samples. */
 static double weight_of(const psg_call *call) {
+    if (call->op == &psg_op_sum) return 1;
     int64_t count = psg_tensor_count(&call->input[0].value), results = psg_tensor_count(&call->output);
     if (!count && psg_operand_per_sample(call, 0) && call->batch_size == 0) return 0;
     return results ? (double)results / (double)count : 0;
@@ -83,7 +87,7 @@ static double sum_range(void *argument, size_t begin, size_t count) {
     return psg_call_kernels(call)->sum(count, psg_tensor_offset(&call->input[0].value, (int64_t)begin));
 }
 
-static psg_status mean_forward(psg_call *call) {
+static psg_status reduce_forward(psg_call *call) {
     const psg_tensor *x = &call->input[0].value;
     double weight = weight_of(call), sum;
     if (psg_tensor_count(&call->output) == 1) {
@@ -100,7 +104,7 @@ static psg_status mean_forward(psg_call *call) {
 
 /* ---- backward ---- */
 
-static psg_status mean_backward(psg_call *call) {
+static psg_status reduce_backward(psg_call *call) {
     const psg_tensor *grad = &call->input[0].grad;
     if (!grad->data) return PSG_OK;
     bool reduced[PSG_MAX_RANK];
@@ -120,14 +124,32 @@ const psg_op psg_op_mean = {
     .input_count = 1,
     .input_names = input_names,
     .attributes_size = sizeof(psg_mean_attributes),
-    .shape = mean_shape,
-    .forward = mean_forward,
-    .backward = mean_backward,
+    .shape = reduce_shape,
+    .forward = reduce_forward,
+    .backward = reduce_backward,
 };
 
-psg_var psg_mean(psg_tape *tape, psg_var x, int count, const int *dims, int keepdim) {
+const psg_op psg_op_sum = {
+    .name = "sum",
+    .input_count = 1,
+    .input_names = input_names,
+    .attributes_size = sizeof(psg_sum_attributes),
+    .shape = reduce_shape,
+    .forward = reduce_forward,
+    .backward = reduce_backward,
+};
+
+static psg_var record(psg_tape *tape, const psg_op *op, psg_var x, int count, const int *dims, int keepdim) {
     bool given = dims && count >= 0 && count <= PSG_MAX_RANK;
     psg_mean_attributes attributes = { .count = given ? count : -1, .keepdim = keepdim };
     for (int k = 0; k < attributes.count; k++) attributes.dims[k] = dims[k];
-    return psg_record(tape, &psg_op_mean, &x, 1, &attributes);
+    return psg_record(tape, op, &x, 1, &attributes);
+}
+
+psg_var psg_mean(psg_tape *tape, psg_var x, int count, const int *dims, int keepdim) {
+    return record(tape, &psg_op_mean, x, count, dims, keepdim);
+}
+
+psg_var psg_sum(psg_tape *tape, psg_var x, int count, const int *dims, int keepdim) {
+    return record(tape, &psg_op_sum, x, count, dims, keepdim);
 }

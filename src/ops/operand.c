@@ -40,6 +40,32 @@ psg_status psg_operand_dim(psg_call *call, const char *name, int dim, int rank, 
                          rank, call->op->input_names[0], rank);
 }
 
+psg_status psg_operand_not_batch(psg_call *call, int k, const char *name, int dim, const char *reason) {
+    psg_status status = psg_operand_carries_batch(call, k);
+    if (status || !psg_operand_per_sample(call, k)) return status;
+    if (dim != psg_call_batch_dim(call, &call->input[k].value)) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_BATCH, "%s is %d, the batch dimension: %s", name, dim, reason);
+}
+
+psg_status psg_output_batch_at(psg_call *call, int place) {
+    if (!psg_operand_per_sample(call, 0) || place == psg_call_batch_dim(call, &call->output)) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_BATCH, "the batch would become dimension %d of the result, where the ops of a "
+                         "per-sample pass do not look for it", place);
+}
+
+psg_status psg_operand_positions(psg_call *call, const psg_tensor *x, psg_tensor *view) {
+    int batch_dim = call->per_sample ? psg_call_batch_dim(call, x) : 0;
+    *view = psg_tensor_swap(x, 0, batch_dim);
+    if (x->rank == 2 || psg_tensor_merge(view, 1, x->rank - 2)) return PSG_OK;
+    psg_tensor copy = psg_tensor_of(x->dtype, NULL, view->rank, view->shape);
+    copy.data = psg_call_keep(call, (size_t)psg_tensor_count(view) * psg_dtype_size(x->dtype));
+    if (!copy.data) return PSG_ERR_MEMORY;
+    psg_tensor_copy(view, &copy);
+    *view = copy;
+    psg_tensor_merge(view, 1, x->rank - 2);
+    return PSG_OK;
+}
+
 const psg_kernel_table *psg_call_kernels(const psg_call *call) {
     return call->context->kernels[call->input[0].value.dtype];
 }

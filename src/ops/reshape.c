@@ -1,4 +1,4 @@
-/* reshape, flatten: the same elements in the same order under another shape. */
+/* reshape, flatten, squeeze, unsqueeze: the same elements in the same order under another shape. */
 #include <string.h>
 
 #include "base/context.h"
@@ -169,4 +169,67 @@ const psg_op psg_op_flatten = {
 psg_var psg_flatten(psg_tape *tape, psg_var x, int start_dim, int end_dim) {
     psg_flatten_attributes attributes = { start_dim, end_dim };
     return psg_record(tape, &psg_op_flatten, &x, 1, &attributes);
+}
+
+/* ---- squeeze ---- */
+
+static psg_status squeeze_shape(psg_call *call) {
+    const psg_squeeze_attributes *attributes = call->attributes;
+    psg_tensor x = call->input[0].value;
+    int dim;
+    psg_status status = psg_operand_dim(call, "dim", attributes->dim, x.rank, &dim);
+    if (!status) status = psg_operand_not_batch(call, 0, "dim", dim, "it must stay, whatever its size");
+    if (status) return status;
+    if (x.shape[dim] != 1) return declare(call, x.rank, x.shape);
+    for (int d = dim + 1; d < x.rank; d++) x.shape[d - 1] = x.shape[d];
+    return declare(call, x.rank - 1, x.shape);
+}
+
+const psg_op psg_op_squeeze = {
+    .name = "squeeze",
+    .input_count = 1,
+    .input_names = input_names,
+    .attributes_size = sizeof(psg_squeeze_attributes),
+    .shape = squeeze_shape,
+    .forward = copy_forward,
+    .backward = copy_backward,
+};
+
+psg_var psg_squeeze(psg_tape *tape, psg_var x, int dim) {
+    psg_squeeze_attributes attributes = { dim };
+    return psg_record(tape, &psg_op_squeeze, &x, 1, &attributes);
+}
+
+/* ---- unsqueeze ---- */
+
+static psg_status unsqueeze_shape(psg_call *call) {
+    const psg_squeeze_attributes *attributes = call->attributes;
+    const psg_tensor *x = &call->input[0].value;
+    int64_t shape[PSG_MAX_RANK];
+    int dim;
+    if (x->rank == PSG_MAX_RANK) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "input has rank %d, the greatest there is", x->rank);
+    }
+    psg_status status = psg_operand_dim(call, "dim", attributes->dim, x->rank + 1, &dim);
+    if (status) return status;
+    for (int d = 0; d <= x->rank; d++) shape[d] = d == dim ? 1 : x->shape[d - (d > dim)];
+    status = psg_operand_carries_batch(call, 0);
+    if (!status) status = declare(call, x->rank + 1, shape);
+    int batch = psg_call_batch_dim(call, x);
+    return status ? status : psg_output_batch_at(call, batch + (dim <= batch));
+}
+
+const psg_op psg_op_unsqueeze = {
+    .name = "unsqueeze",
+    .input_count = 1,
+    .input_names = input_names,
+    .attributes_size = sizeof(psg_squeeze_attributes),
+    .shape = unsqueeze_shape,
+    .forward = copy_forward,
+    .backward = copy_backward,
+};
+
+psg_var psg_unsqueeze(psg_tape *tape, psg_var x, int dim) {
+    psg_squeeze_attributes attributes = { dim };
+    return psg_record(tape, &psg_op_unsqueeze, &x, 1, &attributes);
 }

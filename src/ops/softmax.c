@@ -1,15 +1,21 @@
-/* softmax over one dimension. */
+/* softmax, log_softmax over one dimension. */
 #include "base/context.h"
 #include "base/shape.h"
 #include "ops/operand.h"
 #include "ops/ranges.h"
 #include "psg/ops.h"
 
+extern const psg_op psg_op_log_softmax;
+
 /* Rows of `length` elements, `inner` apart: row r starts at (r / inner) * length * inner + r % inner. */
+typedef void (*row_kernel)(size_t n, ptrdiff_t stride, const void *x, void *y);
+typedef void (*row_backward_kernel)(size_t n, ptrdiff_t stride, const void *y, const void *gy, void *gx);
+
 typedef struct softmax_job {
-    const psg_kernel_table *kernels;
+    row_kernel row;
+    row_backward_kernel row_backward;
     int64_t length, inner;
-    const psg_tensor *x, *gy, *out;   /* backward: x is the softmax */
+    const psg_tensor *x, *gy, *out;   /* backward: x is the output */
 } softmax_job;
 
 /* ---- shape ---- */
@@ -43,16 +49,20 @@ static void softmax_rows(void *argument, size_t begin, size_t count) {
         const void *x = psg_tensor_offset(job->x, at);
         void *out = psg_tensor_offset(job->out, at);
         if (job->gy) {
-            job->kernels->softmax_row_backward((size_t)job->length, job->inner, x, psg_tensor_offset(job->gy, at), out);
+            job->row_backward((size_t)job->length, job->inner, x, psg_tensor_offset(job->gy, at), out);
         } else {
-            job->kernels->softmax_row((size_t)job->length, job->inner, x, out);
+            job->row((size_t)job->length, job->inner, x, out);
         }
     }
 }
 
 static void run(psg_call *call, const psg_tensor *x, const psg_tensor *gy, const psg_tensor *out) {
     int dim = dim_of(call);
-    softmax_job job = { .kernels = psg_call_kernels(call), .x = x, .gy = gy, .out = out };
+    bool logarithm = call->op == &psg_op_log_softmax;
+    const psg_kernel_table *kernels = psg_call_kernels(call);
+    softmax_job job = { .x = x, .gy = gy, .out = out };
+    job.row = logarithm ? kernels->log_softmax_row : kernels->softmax_row;
+    job.row_backward = logarithm ? kernels->log_softmax_row_backward : kernels->softmax_row_backward;
     job.length = x->shape[dim];
     job.inner = psg_shape_product(x->rank - dim - 1, x->shape + dim + 1);
     if (!psg_tensor_count(x)) return;
@@ -82,7 +92,21 @@ const psg_op psg_op_softmax = {
     .backward = softmax_backward,
 };
 
-psg_var psg_softmax(psg_tape *tape, psg_var x, int dim) {
+const psg_op psg_op_log_softmax = {
+    .name = "log_softmax",
+    .input_count = 1,
+    .input_names = input_names,
+    .attributes_size = sizeof(psg_softmax_attributes),
+    .shape = softmax_shape,
+    .forward = softmax_forward,
+    .backward = softmax_backward,
+};
+
+static psg_var record(psg_tape *tape, const psg_op *op, psg_var x, int dim) {
     psg_softmax_attributes attributes = { dim };
-    return psg_record(tape, &psg_op_softmax, &x, 1, &attributes);
+    return psg_record(tape, op, &x, 1, &attributes);
 }
+
+psg_var psg_softmax(psg_tape *tape, psg_var x, int dim) { return record(tape, &psg_op_softmax, x, dim); }
+psg_var psg_log_softmax(psg_tape *tape, psg_var x, int dim) { return record(tape, &psg_op_log_softmax, x, dim); }
+psg_var psg_softmin(psg_tape *tape, psg_var x, int dim) { return psg_softmax(tape, psg_scale(tape, x, -1), dim); }

@@ -159,11 +159,13 @@ static psg_status check_dtypes(psg_tape_node *node) {
     return PSG_OK;
 }
 
-/* Input 0 of an op with trainable parameters carries the batch. */
+/* The first input of an op with trainable parameters that is no parameter itself carries the batch. */
 static psg_status check_batch(psg_tape_node *node) {
     psg_call *call = &node->call;
-    const psg_operand *first = &call->input[0];
-    const char *name = operand_name(call->op, 0);
+    int k = 0;
+    while (k < call->input_count - 1 && call->input[k].role == PSG_PARAMETER) k++;
+    const psg_operand *first = &call->input[k];
+    const char *name = operand_name(call->op, k);
     if (first->role != PSG_BATCHED) {
         return psg_call_fail(call, PSG_ERR_BATCH, "%s carries no batch, but a parameter's per-sample gradient needs "
                              "one", name);
@@ -187,16 +189,18 @@ static psg_status classify(psg_tape_node *node, psg_tape_var *output) {
         trainable |= operand->role == PSG_PARAMETER && operand->wants_grad;
         output->wants_grad |= operand->wants_grad != 0;
     }
-    output->role = batched || trainable ? PSG_BATCHED : PSG_CONSTANT;
+    bool repeats = call->op->repeats_over_batch && call->per_sample;
+    output->role = batched || trainable || repeats ? PSG_BATCHED : PSG_CONSTANT;
     if (!call->per_sample) return PSG_OK;
     if (call->op->couples_batch) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "mixes the samples of a batch, so there are no per-sample "
                              "gradients; only an ordinary pass (psg_pass.ordinary) may use it");
     }
-    if (trainable && !batched && node->tape->batch_size < 0) {
-        return psg_call_fail(call, PSG_ERR_BATCH, "has trainable parameters, but no psg_input of this pass tells the "
-                             "batch size; give psg_pass.batch_size");
+    if ((trainable || repeats) && !batched && node->tape->batch_size < 0) {
+        return psg_call_fail(call, PSG_ERR_BATCH, "%s, but no psg_input of this pass tells the batch size; give "
+                             "psg_pass.batch_size", repeats ? "gives an output a sample" : "has trainable parameters");
     }
+    if (repeats) return PSG_OK;
     if (trainable && !batched) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "has trainable parameters but no batched input, so its output "
                              "belongs to no sample");

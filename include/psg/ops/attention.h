@@ -1,4 +1,6 @@
-/* psg/ops/attention.h: scaled dot-product and multi-head attention. */
+/* psg/ops/attention.h: scaled dot-product and multi-head attention.
+ *
+ * A query whose every key is masked attends to nothing: its output is zero and passes no gradient on. */
 #ifndef PSG_PUBLIC_OPS_ATTENTION_H
 #define PSG_PUBLIC_OPS_ATTENTION_H
 
@@ -8,6 +10,72 @@
 extern "C" {
 #endif
 
+/* y = softmax(scale q k^T + mask) v over the keys.  q (N, *, L, E), k (N, *, S, E), v (N, *, S, Ev), y (N, *, L, Ev); all
+ * of one rank >= 3.  A constant may have size 1 in leading dimensions, or lack the first ones.
+ * attn_mask, or psg_none(): broadcasts to (N, *, L, S); an f32 or f64 one is added to the scores (and has a gradient: rows
+ * for a parameter), of an integer one non-zero elements say who attends to what.  A batched mask has the batch where q
+ * has it; (L, S) must be a constant or a parameter.
+ * In a batch_second pass the batch is dimension 1 of all of them: rank >= 4, (H, N, L, E). */
+typedef struct psg_scaled_dot_product_attention_options {
+    int is_causal;             /* query i attends to keys j <= i, on top of attn_mask */
+    double scale;              /* 0: 1 / sqrt(E) */
+    double dropout_p;          /* of the weights, unless the pass is an evaluation; a sample's mask is its own */
+    int enable_gqa;            /* dimension -3 of q may be a multiple of that of k and v: groups of heads share a key */
+} psg_scaled_dot_product_attention_options;
+#define PSG_SCALED_DOT_PRODUCT_ATTENTION_INIT { 0, 0.0, 0.0, 0 }
+PSG_API psg_var psg_scaled_dot_product_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value,
+                                                 psg_var attn_mask,
+                                                 const psg_scaled_dot_product_attention_options *options);
+
+/* Concatenated heads: of each of num_heads slices of q, k, v, attention with scale 1 / sqrt(E / num_heads), and an output
+ * projection.  query (N, L, E), key (N, S, kdim), value (N, S, vdim), result (N, L, E); (L, N, E) and so on in a
+ * batch_second pass.  One var given as query, key and value is self-attention: with in_proj_weight a single product.
+ *
+ * weights: psg_none() where absent.  Either in_proj_weight or the three others (then kdim and vdim are free).
+ * Gradients: factored for weights, rows for biases. */
+typedef struct psg_multi_head_attention_weights {
+    psg_var in_proj_weight;                                  /* (3 E, E): of q, k, v */
+    psg_var q_proj_weight, k_proj_weight, v_proj_weight;     /* (E, E), (E, kdim), (E, vdim) */
+    psg_var in_proj_bias;                                    /* (3 E), optional */
+    psg_var bias_k, bias_v;                                  /* (1, 1, E), both or none: one more key and value */
+    psg_var out_proj_weight, out_proj_bias;                  /* (E, E); (E), optional */
+} psg_multi_head_attention_weights;
+
+typedef struct psg_multi_head_attention_options {
+    int is_causal;             /* query i attends to keys j <= i, on top of attn_mask */
+    double dropout_p;          /* of the attention weights, unless the pass is an evaluation */
+    int add_zero_attn;         /* one more key and value of zeros, after bias_k and bias_v; no mask reaches these */
+    int per_head_weights;      /* attention_weights: not averaged over the heads */
+    psg_var attn_mask;         /* (L, S), (N num_heads, L, S) or (N or 1, num_heads or 1, L, S), or psg_none(); integers:
+                                  non-zero is masked (unlike above); reals are added.  Batch first in every pass */
+    psg_var key_padding_mask;  /* (N, S) or psg_none(); integers: non-zero keys are ignored; reals are added */
+} psg_multi_head_attention_options;
+#define PSG_MULTI_HEAD_ATTENTION_INIT { 0, 0.0, 0, 0, { 0 }, { 0 } }
+
+/* options NULL: all defaults.  attention_weights: NULL, or receives what multiplies the values, dropout included: (N, L,
+ * S') averaged or (N, num_heads, L, S'), S' the number of all keys; in a batch_second pass (L, N, S') and (L, N,
+ * num_heads, S'). */
+PSG_API psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, int64_t num_heads,
+                                         const psg_multi_head_attention_weights *weights,
+                                         const psg_multi_head_attention_options *options, psg_var *attention_weights);
+
+/* ---- the parts of psg_multi_head_attention, for psg_apply ---- */
+
+/* "in_projection": y = x W^T + b with rows of larger parameters: those from weight_row of weight, from bias_row of bias. */
+typedef struct psg_in_projection_attributes {
+    int64_t weight_row, bias_row, features;
+} psg_in_projection_attributes;
+
+/* "head_attention" (the result before the output projection) and "attention_weights": query (N, L, E), key (N, S, E),
+ * value (N, S, Ev), attn_mask, key_padding_mask, bias_k, bias_v.  Without value, key holds both (N, S, 2 E); without key
+ * too, query holds all three (N, L, 3 E). */
+typedef struct psg_head_attention_attributes {
+    int64_t num_heads;
+    int is_causal;
+    double dropout_p;
+    int add_zero_attn;
+    int follows;               /* attention_weights: dropout is that of the op recorded just before */
+} psg_head_attention_attributes;
 
 #ifdef __cplusplus
 }

@@ -8,14 +8,18 @@
 extern "C" {
 #endif
 
-/* Zero is PyTorch's default.  PSG_NONE keeps one loss an element; start its backward with psg_backward_from. */
-typedef enum psg_reduction { PSG_MEAN = 0, PSG_SUM = 1, PSG_NONE = 2 } psg_reduction;
+/* Zero is PyTorch's default.  PSG_NONE keeps one loss an element; start its backward with psg_backward_from.
+ * PSG_BATCH_MEAN divides the sum by the number of samples: psg_kl_div alone. */
+typedef enum psg_reduction { PSG_MEAN = 0, PSG_SUM = 1, PSG_NONE = 2, PSG_BATCH_MEAN = 3 } psg_reduction;
 
-/* -sum_c q_c log softmax(x)_c, with q the label smoothed: (1 - s) [c = target] + s / C.
- * logits (N, C, *), target integers (N, *) in [0, C).  Mean divides by the number of targets that are not ignored. */
+/* -sum_c w_c q_c log softmax(x)_c.  logits (N, C, *); target either integers (N, *) in [0, C), q the label smoothed:
+ * (1 - s) [c = target] + s / C, or real (N, C, *), probabilities: q = (1 - s) target + s / C.  weight: a constant (C).
+ * Mean divides by the number of targets that are not ignored, with weight by the sum of the weights of those labels;
+ * of real targets always by the number of positions. */
 typedef struct psg_cross_entropy_options {
     psg_reduction reduction;
-    int has_ignore_index;      /* with PSG_MEAN couples the batch: refused in a per-sample pass (use PSG_SUM) */
+    int has_ignore_index;      /* with PSG_MEAN couples the batch: refused in a per-sample pass (use PSG_SUM); so does
+                                  weight with PSG_MEAN and integer targets */
     int64_t ignore_index;
     double label_smoothing;
 } psg_cross_entropy_options;
@@ -23,13 +27,64 @@ typedef struct psg_cross_entropy_options {
 /* options NULL: mean. */
 PSG_API psg_var psg_cross_entropy(psg_tape *tape, psg_var logits, psg_var target,
                                   const psg_cross_entropy_options *options);
+PSG_API psg_var psg_cross_entropy_weighted(psg_tape *tape, psg_var logits, psg_var target, psg_var weight,
+                                           const psg_cross_entropy_options *options);
+/* -w_t x_t of log-probabilities x (N, C, *) and integer targets t (N, *); weight (C) a constant, or psg_none().
+ * Reductions as above. */
+typedef struct psg_nll_options {
+    psg_reduction reduction;
+    int has_ignore_index;
+    int64_t ignore_index;
+} psg_nll_options;
+#define PSG_NLL_INIT { PSG_MEAN, 0, 0 }
+PSG_API psg_var psg_nll(psg_tape *tape, psg_var log_probabilities, psg_var target, psg_var weight,
+                        const psg_nll_options *options);
 
+/* Elementwise, of an input x and a target y of one shape; both may want gradients. */
 typedef struct psg_loss_attributes { psg_reduction reduction; } psg_loss_attributes;
-/* (x - y)^2; x and y of one shape. */
+/* (x - y)^2 */
 PSG_API psg_var psg_mse(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction);
+/* |x - y|, slope 0 at 0. */
+PSG_API psg_var psg_l1(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction);
+/* d = |x - y| < beta: d^2 / (2 beta), else d - beta / 2.  beta >= 0; PyTorch's is 1. */
+typedef struct psg_smooth_l1_attributes {
+    psg_reduction reduction;
+    double beta;
+} psg_smooth_l1_attributes;
+PSG_API psg_var psg_smooth_l1(psg_tape *tape, psg_var x, psg_var target, double beta, psg_reduction reduction);
+/* d = |x - y| <= delta: d^2 / 2, else delta (d - delta / 2).  delta > 0; PyTorch's is 1. */
+typedef struct psg_huber_attributes {
+    psg_reduction reduction;
+    double delta;
+} psg_huber_attributes;
+PSG_API psg_var psg_huber(psg_tape *tape, psg_var x, psg_var target, double delta, psg_reduction reduction);
 /* max(x, 0) - x y + log(1 + exp(-|x|)). */
 PSG_API psg_var psg_binary_cross_entropy_with_logits(psg_tape *tape, psg_var x, psg_var target,
                                                      psg_reduction reduction);
+/* -y log x - (1 - y) log(1 - x), the logarithms at least -100; x in [0, 1], else PSG_ERR_ARGUMENT. */
+PSG_API psg_var psg_binary_cross_entropy(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction);
+/* y (log y - x), x a log-probability; log_target: the target is log y. */
+typedef struct psg_kl_div_attributes {
+    psg_reduction reduction;
+    int log_target;
+} psg_kl_div_attributes;
+PSG_API psg_var psg_kl_div(psg_tape *tape, psg_var x, psg_var target, int log_target, psg_reduction reduction);
+/* exp(x) - y x; input_is_rate: x - y log(x + eps).  full: plus Stirling's y log y - y + log(2 pi y) / 2 where y > 1. */
+typedef struct psg_poisson_nll_options {
+    psg_reduction reduction;
+    int input_is_rate, full;
+    double eps;             /* 0: 1e-8 */
+} psg_poisson_nll_options;
+#define PSG_POISSON_NLL_INIT { PSG_MEAN, 0, 0, 0.0 }
+PSG_API psg_var psg_poisson_nll(psg_tape *tape, psg_var x, psg_var target, const psg_poisson_nll_options *options);
+/* log(1 + exp(-y x)) */
+PSG_API psg_var psg_soft_margin(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction);
+/* x where y is 1, max(0, margin - x) where it is -1; PyTorch's margin is 1.  No gradient of the target. */
+typedef struct psg_hinge_embedding_attributes {
+    psg_reduction reduction;
+    double margin;
+} psg_hinge_embedding_attributes;
+PSG_API psg_var psg_hinge_embedding(psg_tape *tape, psg_var x, psg_var target, double margin, psg_reduction reduction);
 
 #ifdef __cplusplus
 }

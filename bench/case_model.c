@@ -1,0 +1,95 @@
+/* Whole steps of the models of step_models.h.  Their residual is that of the batch's sum against the same in f64. */
+#include <math.h>
+#include <string.h>
+
+#include "case_step.h"
+#include "step_models.h"
+
+/* The sums of the case, computed by a context of its own in f64 with the factors that the case found. */
+static psg_status sums_in_f64(bench_case *c, step_case *s, bench_case *wide, step_case *t) {
+    *wide = (bench_case){ .problem = c->problem, .dtype = PSG_F64, .context = c->context };
+    *t = (step_case){ .kind = s->kind };
+    t->tape.input = s->tape.input;
+    if (s->tape.input.dtype == c->dtype) {
+        t->tape.input = psg_tensor_of(PSG_F64, bench_to_f64(c, &s->tape.input), s->tape.input.rank,
+                                      s->tape.input.shape);
+    }
+    TRY(step_case_start(wide, t, 10));
+    TRY(bench_asks(c, "plain") ? tape_forward_ordinary(wide) : tape_forward(wide));
+    TRY(tape_backward(wide));
+    return psg_weighted_sum(c->context, wide->gradient, wide->gradient_count,
+                            bench_asks(c, "plain") ? NULL : s->tape.factors, PSG_OVERWRITE, t->tape.sum);
+}
+
+static psg_status residual_of(bench_case *c, double *residual) {
+    step_case *s = c->state, *t = bench_memory(c, sizeof *t);
+    bench_case *wide = bench_memory(c, sizeof *wide);
+    step_case_restore(s);
+    TRY(bench_asks(c, "plain") ? tape_forward_ordinary(c) : tape_forward(c));
+    TRY(bench_asks(c, "plain") ? tape_plain_sum(c) : tape_clipped_sum(c));
+    psg_status status = sums_in_f64(c, s, wide, t);
+    for (size_t k = 0; k < c->gradient_count && status == PSG_OK; k++) {
+        int64_t count = psg_tensor_count(&s->tape.sum[k]);
+        *residual = fmax(*residual, bench_error(c, count, s->tape.sum[k].data, t->tape.sum[k].data));
+    }
+    bench_case_close(wide);
+    return status;
+}
+
+/* ---- limits: the products of a sample, each three times (forward, input gradient, weight gradient) ---- */
+
+typedef struct model_cost {
+    double products;        /* multiply-adds of a sample's forward pass, in linear and convolution layers */
+    double first;           /* of the layer that wants no input gradient */
+    double elements;        /* of all activations of a sample */
+} model_cost;
+
+static void add_passes(bench_case *c, const step_case *s, const model_cost *cost) {
+    double B = (double)c->samples, P = 0, size = (double)psg_dtype_size(c->dtype);
+    for (int k = 0; k < s->tape.param_count; k++) P += (double)psg_tensor_count(&s->tape.value[k]);
+    double values = size * B * cost->elements, forward = 2 * B * cost->products, first = 2 * B * cost->first;
+    c->working_set = 2 * values + 4 * size * P;
+    if (!bench_asks(c, "clipped_sum")) bench_add_pass(c, forward, values + size * P, values);
+    bench_add_pass(c, forward - first, values + size * P, values);
+    bench_add_pass(c, forward, 2 * values, size * P);
+    if (!bench_asks(c, "clipped_sum")) bench_add_pass(c, 0, 3 * size * P, 2 * size * P);     /* SGD with momentum */
+}
+
+/* ---- the cases ---- */
+
+static psg_status prepare(bench_case *c, const model_kind *kind, psg_tensor input, const model_cost *cost) {
+    step_case *s = bench_memory(c, sizeof *s);
+    s->kind = kind;
+    s->tape.input = input;
+    TRY(step_case_start(c, s, 10));
+    add_passes(c, s, cost);
+    c->residual = residual_of;
+    return PSG_OK;
+}
+
+static psg_status prepare_cnn_mnist(bench_case *c) {
+    static const model_cost cost = { 16. * 64 * 196 + 32. * 256 * 25 + 32 * 512 + 320, 16. * 64 * 196,
+                                     784 + 2 * 16 * 196 + 16 * 169 + 2 * 32 * 25 + 512 + 2 * 32 + 10 };
+    psg_tensor images = bench_uniform(c, 1.0, 4, (int64_t[]){ c->problem->dim[0], 1, 28, 28 });
+    return prepare(c, &cnn_mnist_model, images, &cost);
+}
+
+static psg_status prepare_cnn_group_norm(bench_case *c) {
+    static const model_cost cost = { 1024. * (32 * 27 + 64 * 288) + 256. * 128 * 576 + 1280, 1024. * 32 * 27,
+                                     1024. * (3 + 3 * 32 + 3 * 64) + 256. * (64 + 3 * 128) + 138 };
+    psg_tensor images = bench_uniform(c, 1.0, 4, (int64_t[]){ c->problem->dim[0], 3, 32, 32 });
+    return prepare(c, &cnn_group_norm_model, images, &cost);
+}
+
+/* A layer: projections 4 d^2, feed-forward 8 d^2, scores and values 2 T d a token. */
+static psg_status prepare_transformer(bench_case *c) {
+    static const model_cost cost = { 2. * TOKENS * (12. * 128 * 128 + 2. * TOKENS * 128) + 1280, 0,
+                                     TOKENS * (128. + 2 * (128. * 8 + 2 * 512)) + 138 };
+    int64_t B = c->problem->dim[0], *token = bench_memory(c, (size_t)(B * TOKENS) * sizeof *token);
+    for (int64_t i = 0; i < B * TOKENS; i++) token[i] = i * 7919 % TOKEN_COUNT;
+    return prepare(c, &transformer_model, psg_tensor_of(PSG_I64, token, 2, (int64_t[]){ B, TOKENS }), &cost);
+}
+
+const bench_op bench_cnn_mnist_step = { "cnn_mnist_step", "B", 1, step_questions, prepare_cnn_mnist };
+const bench_op bench_cnn_group_norm_step = { "cnn_group_norm_step", "B", 1, step_questions, prepare_cnn_group_norm };
+const bench_op bench_transformer_step = { "transformer_step", "B", 1, step_questions, prepare_transformer };

@@ -1,0 +1,306 @@
+/* Attention by tiles of queries and keys (Dao, FlashAttention-2, 2023): the softmax is computed online over the keys,
+ * backward computes its tiles anew. */
+#include "kernels.h"
+#include "attention_tile.h"
+
+/* Packed operands of the tile at hand, and what is summed over tiles.  Of a query tile: q scaled, its transpose, the
+ * output gradient and its transpose; of a key tile: k and v. */
+typedef struct work {
+    rows qt, q, gq, o, go, got, k, gk, v, gv, p, gp;
+    real *max, *sum, *rescale, *mean;
+    size_t all_keys;
+    size_t packed;           /* first key of the tile in k and v; all_keys: none yet */
+} work;
+
+static size_t all_keys(const psg_attention *t) { return t->keys + (t->bias_k != NULL) + t->zero_key; }
+
+static rows take(real **memory, size_t count, size_t columns) {
+    rows taken = { *memory, columns };
+    *memory += count * columns;
+    return taken;
+}
+
+static work divide(const psg_attention *t, void *workspace) {
+    real *memory = workspace;
+    size_t e = padded(t->key_size, LANES), ev = t->gives_weights ? 0 : padded(t->value_size, LANES);
+    work w = { .all_keys = all_keys(t) };
+    w.packed = w.all_keys;
+    w.qt = take(&memory, t->key_size, LB);
+    w.q = take(&memory, LB, e);
+    w.gq = take(&memory, LB, e);
+    w.k = take(&memory, KB, e);
+    w.gk = take(&memory, KB, e);
+    w.o = take(&memory, LB, ev);
+    w.go = take(&memory, LB, ev);
+    w.got = take(&memory, ev, LB);
+    w.v = take(&memory, KB, ev);
+    w.gv = take(&memory, KB, ev);
+    w.p = take(&memory, KB, LB);
+    w.gp = take(&memory, KB, LB);
+    w.max = take(&memory, 1, LB).data;
+    w.sum = take(&memory, 1, LB).data;
+    w.rescale = take(&memory, 1, LB).data;
+    w.mean = take(&memory, 1, LB).data;
+    return w;
+}
+
+/* Columns of a lane array that hold queries, in whole vectors. */
+static size_t lanes_of(const place *at) { return padded(at->queries, LANES); }
+
+/* ---- packing ---- */
+
+static void pack_one(const void *rows_, ptrdiff_t step, const void *bias, size_t size, size_t keys, const place *at,
+                     const rows *to) {
+    size_t given = at->j0 < keys ? smaller(at->keys, keys - at->j0) : 0, j = given;
+    if (given) pack_rows((const real *)rows_ + (ptrdiff_t)at->j0 * step, step, given, size, 1, to);
+    if (bias && j < at->keys && at->j0 + j == keys) pack_row(bias, size, 1, to->data + j++ * to->stride, to->stride);
+    size_t end = padded(at->keys, MR);
+    if (to->stride) memset(to->data + j * to->stride, 0, (end - j) * to->stride * sizeof(real));
+}
+
+static void pack_keys(const psg_attention *t, work *w, const place *at) {
+    if (w->packed == at->j0) return;
+    w->packed = at->j0;
+    pack_one(t->k, t->k_row, t->bias_k, t->key_size, t->keys, at, &w->k);
+    if (!t->gives_weights) pack_one(t->v, t->v_row, t->bias_v, t->value_size, t->keys, at, &w->v);
+}
+
+static void pack_queries(const psg_attention *t, work *w, const place *at) {
+    const real *q = (const real *)t->q + (ptrdiff_t)at->head * t->q_head + (ptrdiff_t)at->i0 * t->q_row;
+    pack_rows(q, t->q_row, at->queries, t->key_size, (real)t->scale, &w->q);
+    transpose_rows(w->q.data, w->q.stride, at->queries, t->key_size, w->qt.data);
+}
+
+static ptrdiff_t out_at(const psg_attention *t, const place *at) {
+    return (ptrdiff_t)at->head * t->out_head + (ptrdiff_t)at->i0 * t->out_row;
+}
+
+static real *stats_of(const psg_attention *t, const place *at) {
+    return (real *)t->stats + 2 * at->head * t->queries + at->i0;
+}
+
+/* ---- tiles ---- */
+
+/* Whether every query of the tile comes before every key of it. */
+static bool is_future(const psg_attention *t, const place *at) {
+    return t->causal && at->j0 + at->keys <= t->keys && at->j0 > at->i0 + at->queries - 1;
+}
+
+static void scores(const psg_attention *t, work *w, const place *at) {
+    product(at->keys, lanes_of(at), t->key_size, &w->k, &w->qt, &w->p, false);
+    mask_tile(t, at, w->p.data);
+}
+
+/* p = exp(p - max) under the maximum so far; sums of earlier tiles are to be multiplied by rescale. */
+static void exponentials(work *w, const place *at) {
+    for (size_t i = 0; i < lanes_of(at); i += LANES) {
+        vec high = vec_load(w->max + i), sum = vec_zero();
+        real *p = w->p.data + i;
+        for (size_t j = 0; j < at->keys; j++) high = vec_max(vec_load(p + j * LB), high);
+        vec base = vec_select(high == vec_set(-(real)INFINITY), vec_zero(), high);
+        vec rescale = exp_below(vec_load(w->max + i) - base);
+        for (size_t j = 0; j < at->keys; j++) {
+            vec e = exp_below(vec_load(p + j * LB) - base);
+            vec_store(p + j * LB, e);
+            sum += e;
+        }
+        vec_store(w->max + i, high);
+        vec_store(w->rescale + i, rescale);
+        vec_store(w->sum + i, vec_load(w->sum + i) * rescale + sum);
+    }
+}
+
+/* p = exp(p - max) / sum from the statistics of its rows. */
+static void probabilities(const psg_attention *t, work *w, const place *at) {
+    const real *stats = stats_of(t, at);
+    for (size_t i = 0; i < lanes_of(at); i += LANES) {
+        size_t part = at->queries - i < LANES ? at->queries - i : LANES;
+        vec base = vec_load_part(stats + i, part), inverse = vec_load_part(stats + t->queries + i, part);
+        real *p = w->p.data + i;
+        for (size_t j = 0; j < at->keys; j++) vec_store(p + j * LB, inverse * exp_below(vec_load(p + j * LB) - base));
+    }
+}
+
+/* ---- forward ---- */
+
+static void add_values(const psg_attention *t, work *w, const place *at) {
+    if (t->gives_weights) return;
+    if (t->kept) drop(t, at, w->all_keys, w->p.data);
+    for (size_t i = 0; at->j0 && i < at->queries; i++) {
+        unpack_row(w->o.data + i * w->o.stride, w->o.stride, w->rescale[i], false, w->o.data + i * w->o.stride);
+    }
+    product_transposed(padded(at->queries, MR), w->o.stride, at->keys, &w->p, &w->v, &w->o, at->j0 > 0);
+}
+
+static void finish_rows(const psg_attention *t, work *w, const place *at) {
+    real *stats = stats_of(t, at), *out = (real *)t->out + out_at(t, at);
+    for (size_t i = 0; i < at->queries; i++) {
+        real inverse = w->sum[i] == 0 ? 0 : 1 / w->sum[i];
+        stats[i] = w->max[i] == -(real)INFINITY ? 0 : w->max[i];
+        stats[t->queries + i] = inverse;
+        if (!t->gives_weights) unpack_row(w->o.data + i * w->o.stride, t->value_size, inverse, false, out + (ptrdiff_t)i * t->out_row);
+    }
+}
+
+/* The rows of w. */
+static void write_weights(const psg_attention *t, work *w, place at) {
+    real *out = (real *)t->out + out_at(t, &at);
+    for (at.j0 = 0; at.j0 < w->all_keys; at.j0 += KB) {
+        at.keys = smaller(KB, w->all_keys - at.j0);
+        pack_keys(t, w, &at);
+        scores(t, w, &at);
+        probabilities(t, w, &at);
+        if (t->kept) drop(t, &at, w->all_keys, w->p.data);
+        for (size_t i = 0; i < at.queries; i++) {
+            real *row = out + (ptrdiff_t)i * t->out_row + at.j0;
+            for (size_t j = 0; j < at.keys; j++) row[j] = w->p.data[j * LB + i];
+        }
+    }
+}
+
+static void forward_queries(const psg_attention *t, work *w, place at) {
+    pack_queries(t, w, &at);
+    memset(w->o.data, 0, LB * w->o.stride * sizeof(real));
+    for (size_t i = 0; i < LB; i++) {
+        w->max[i] = -(real)INFINITY;
+        w->sum[i] = 0;
+    }
+    for (at.j0 = 0; at.j0 < w->all_keys; at.j0 += KB) {
+        at.keys = smaller(KB, w->all_keys - at.j0);
+        if (is_future(t, &at)) continue;
+        pack_keys(t, w, &at);
+        scores(t, w, &at);
+        exponentials(w, &at);
+        add_values(t, w, &at);
+    }
+    finish_rows(t, w, &at);
+    if (t->gives_weights) write_weights(t, w, at);
+}
+
+void PSG_KERNEL(attention)(const psg_attention *t, void *workspace) {
+    work w = divide(t, workspace);
+    for (size_t head = 0; head < t->group; head++) {
+        for (size_t i0 = 0; i0 < t->queries; i0 += LB) {
+            forward_queries(t, &w, (place){ .head = head, .i0 = i0, .queries = smaller(LB, t->queries - i0) });
+        }
+    }
+}
+
+/* ---- backward ----
+ * With gw = dL/dw = <go_i, v_j>:  gp = d gw,  mean_i = sum_j p_ij gp_ij = <go_i, o_i>,  gs = p (gp - mean),
+ *   gv_j = sum_i w_ij go_i,   gq_i = scale sum_j gs_ij k_j,   gk_j = sum_i gs_ij scale q_i,   gmask = gs */
+
+static void pack_output_gradient(const psg_attention *t, work *w, const place *at) {
+    const real *go = (const real *)t->grad_out + out_at(t, at), *out = (const real *)t->out + out_at(t, at);
+    for (size_t i = 0; i < at->queries; i++) {
+        double dot = 0;
+        wide sum = wide_zero();
+        const real *x = go + (ptrdiff_t)i * t->out_row, *y = out + (ptrdiff_t)i * t->out_row;
+        for (size_t j = 0; j < t->value_size; j += LANES) {
+            size_t part = smaller(LANES, t->value_size - j);
+            sum = wide_add_product(sum, vec_load_part(x + j, part), vec_load_part(y + j, part));
+        }
+        dot += wide_sum(sum);
+        w->mean[i] = (real)dot;
+    }
+    for (size_t i = at->queries; i < LB; i++) w->mean[i] = 0;
+    if (t->gives_weights) return;
+    pack_rows(go, t->out_row, at->queries, t->value_size, 1, &w->go);
+    transpose_rows(w->go.data, w->go.stride, at->queries, t->value_size, w->got.data);
+}
+
+/* gp: the gradient of w. */
+static void weight_gradients(const psg_attention *t, work *w, const place *at) {
+    if (!t->gives_weights) {
+        product(at->keys, lanes_of(at), t->value_size, &w->v, &w->got, &w->gp, false);
+        return;
+    }
+    const real *go = (const real *)t->grad_out + out_at(t, at) + at->j0;
+    for (size_t j = 0; j < at->keys; j++) {
+        for (size_t i = 0; i < LB; i++) {
+            w->gp.data[j * LB + i] = i < at->queries ? go[(ptrdiff_t)i * t->out_row + (ptrdiff_t)j] : 0;
+        }
+    }
+}
+
+/* gp becomes the gradient of the scores. */
+static void score_gradients(work *w, const place *at) {
+    for (size_t j = 0; j < at->keys; j++) {
+        for (size_t i = 0; i < lanes_of(at); i += LANES) {
+            real *gp = w->gp.data + j * LB + i;
+            vec_store(gp, vec_load(w->p.data + j * LB + i) * (vec_load(gp) - vec_load(w->mean + i)));
+        }
+    }
+}
+
+static void add_mask_gradient(const psg_attention *t, const work *w, const place *at) {
+    const psg_mask *mask = &t->mask;
+    size_t masked = at->j0 < t->keys ? smaller(at->keys, t->keys - at->j0) : 0;
+    real *grad = (real *)t->grad_mask + mask_start(mask, at);
+    for (size_t i = 0; i < at->queries; i++, grad += mask->row_stride) {
+        for (size_t j = 0; j < masked; j++) grad[(ptrdiff_t)j * mask->column_stride] += w->gp.data[j * LB + i];
+    }
+}
+
+static void backward_tile(const psg_attention *t, work *w, const place *at) {
+    scores(t, w, at);
+    probabilities(t, w, at);
+    weight_gradients(t, w, at);
+    if (t->kept) drop(t, at, w->all_keys, w->gp.data);
+    score_gradients(w, at);
+    if (t->grad_mask) add_mask_gradient(t, w, at);
+    if (t->grad_k || t->grad_bias_k) {
+        product(padded(at->keys, MR), w->gk.stride, at->queries, &w->gp, &w->q, &w->gk, true);
+    }
+    if (t->grad_q) {
+        product_transposed(padded(at->queries, MR), w->gq.stride, at->keys, &w->gp, &w->k, &w->gq, false);
+        real *grad = (real *)t->grad_q + (ptrdiff_t)at->head * t->q_head + (ptrdiff_t)at->i0 * t->q_row;
+        unpack_rows(&w->gq, at->queries, t->key_size, (real)t->scale, at->j0 > 0, grad, t->q_row);
+    }
+    if (!t->grad_v && !t->grad_bias_v) return;
+    if (t->kept) drop(t, at, w->all_keys, w->p.data);
+    product(padded(at->keys, MR), w->gv.stride, at->queries, &w->p, &w->go, &w->gv, true);
+}
+
+/* Rows of a sum over the queries go to the keys they belong to. */
+static void write_sums(const rows *sums, size_t size, size_t keys, const place *at, void *grad, ptrdiff_t step,
+                       void *grad_bias) {
+    size_t given = at->j0 < keys ? smaller(at->keys, keys - at->j0) : 0;
+    if (grad) unpack_rows(sums, given, size, 1, false, (real *)grad + (ptrdiff_t)at->j0 * step, step);
+    bool here = keys >= at->j0 && keys < at->j0 + at->keys;
+    if (grad_bias && here) unpack_row(sums->data + (keys - at->j0) * sums->stride, size, 1, false, grad_bias);
+}
+
+static void backward_keys(const psg_attention *t, work *w, place at) {
+    pack_keys(t, w, &at);
+    memset(w->gk.data, 0, KB * w->gk.stride * sizeof(real));
+    memset(w->gv.data, 0, KB * w->gv.stride * sizeof(real));
+    for (at.head = 0; at.head < t->group; at.head++) {
+        for (at.i0 = 0; at.i0 < t->queries; at.i0 += LB) {
+            at.queries = smaller(LB, t->queries - at.i0);
+            if (is_future(t, &at)) continue;
+            pack_queries(t, w, &at);
+            pack_output_gradient(t, w, &at);
+            backward_tile(t, w, &at);
+        }
+    }
+    write_sums(&w->gk, t->key_size, t->keys, &at, t->grad_k, t->k_row, t->grad_bias_k);
+    if (!t->gives_weights) write_sums(&w->gv, t->value_size, t->keys, &at, t->grad_v, t->v_row, t->grad_bias_v);
+}
+
+static void clear_query_gradient(const psg_attention *t) {
+    for (size_t head = 0; head < t->group; head++) {
+        for (size_t i = 0; i < t->queries; i++) {
+            real *row = (real *)t->grad_q + (ptrdiff_t)head * t->q_head + (ptrdiff_t)i * t->q_row;
+            for (size_t e = 0; e < t->key_size; e++) row[e] = 0;
+        }
+    }
+}
+
+void PSG_KERNEL(attention_backward)(const psg_attention *t, void *workspace) {
+    work w = divide(t, workspace);
+    if (!w.all_keys && t->grad_q) clear_query_gradient(t);
+    for (size_t j0 = 0; j0 < w.all_keys; j0 += KB) {
+        backward_keys(t, &w, (place){ .j0 = j0, .keys = smaller(KB, w.all_keys - j0) });
+    }
+}

@@ -1,0 +1,203 @@
+/* What the attention kernel is made of: packed rows, small products, and the masks of a tile.
+ *
+ * Scores are held transposed, a row a key and a lane a query (LB of them): maxima and sums over the keys are then sums
+ * of whole vectors, and p^T serves every product as it is.  Whatever is multiplied is packed first, with its rows
+ * padded by zeros to whole vectors and register tiles, so that products know of no edges; sums run over true sizes only,
+ * so what the padding holds stays in the padding. */
+#ifndef PSG_KERNELS_ATTENTION_TILE_H
+#define PSG_KERNELS_ATTENTION_TILE_H
+
+#include <math.h>
+
+#include "attention.h"
+#include "vector.h"
+
+#define LB PSG_ATTENTION_QUERIES
+#define KB PSG_ATTENTION_KEYS
+#define NV ((size_t)2) /* vectors across a register tile */
+#if PSG_VECTOR_BYTES == 64
+#define MR ((size_t)8)
+#else
+#define MR ((size_t)4)
+#endif
+
+#define UNROLL _Pragma("GCC unroll 12")
+#define INLINE static inline __attribute__((always_inline))
+
+static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t padded(size_t count, size_t grain) { return (count + grain - 1) / grain * grain; }
+
+/* Rows of a packed operand, `stride` apart. */
+typedef struct rows {
+    real *data;
+    size_t stride;
+} rows;
+
+/* ---- packing ---- */
+
+/* scale * columns reals, then zeros up to the stride. */
+static inline void pack_row(const real *from, size_t columns, real scale, real *to, size_t stride) {
+    size_t j = 0;
+    for (; j + LANES <= columns; j += LANES) vec_store(to + j, scale * vec_load(from + j));
+    if (j < stride) vec_store(to + j, scale * vec_load_part(from + j, columns - j));
+}
+
+static inline void pack_rows(const real *from, ptrdiff_t step, size_t count, size_t columns, real scale,
+                             const rows *to) {
+    for (size_t i = 0; i < count; i++, from += step) pack_row(from, columns, scale, to->data + i * to->stride, to->stride);
+}
+
+/* to[e][i] = from[i][e], a row of LB lanes for each e; lanes past count are 0. */
+static inline void transpose_rows(const real *from, size_t stride, size_t count, size_t columns, real *to) {
+    for (size_t e = 0; e < columns; e++) {
+        for (size_t i = 0; i < count; i++) to[e * LB + i] = from[i * stride + e];
+        for (size_t i = count; i < LB; i++) to[e * LB + i] = 0;
+    }
+}
+
+/* to_i (+)= factor_i * from_i; factors NULL: scale for all. */
+static inline void unpack_row(const real *from, size_t columns, real factor, bool add, real *to) {
+    for (size_t j = 0; j < columns; j += LANES) {
+        size_t part = smaller(LANES, columns - j);
+        vec v = factor * vec_load(from + j);
+        if (add) v += vec_load_part(to + j, part);
+        if (part == LANES) vec_store(to + j, v);
+        else vec_store_part(to + j, v, part);
+    }
+}
+
+static inline void unpack_rows(const rows *from, size_t count, size_t columns, real factor, bool add, real *to,
+                               ptrdiff_t step) {
+    for (size_t i = 0; i < count; i++, to += step) {
+        unpack_row(from->data + i * from->stride, columns, factor, add, to);
+    }
+}
+
+/* ---- products ----
+ * c (m x n) (+)= a b with a (m x k) either rows of its own or, transposed, the columns of a^T; m is done in whole tiles
+ * of MR rows and n in whole vectors. */
+
+/* across is a constant, 1 or NV; so is transposed. */
+INLINE void product_tile(size_t across, bool transposed, size_t k, const real *a, size_t a_stride, const real *b,
+                         size_t b_stride, real *c, size_t c_stride, bool add) {
+    vec sum[MR][NV];
+    UNROLL for (size_t i = 0; i < MR; i++) {
+        UNROLL for (size_t j = 0; j < across; j++) {
+            sum[i][j] = add ? vec_load(c + i * c_stride + j * LANES) : vec_zero();
+        }
+    }
+    for (size_t t = 0; t < k; t++, b += b_stride) {
+        vec row[NV];
+        UNROLL for (size_t j = 0; j < across; j++) row[j] = vec_load(b + j * LANES);
+        UNROLL for (size_t i = 0; i < MR; i++) {
+            real x = transposed ? a[t * a_stride + i] : a[i * a_stride + t];
+            UNROLL for (size_t j = 0; j < across; j++) sum[i][j] += x * row[j];
+        }
+    }
+    UNROLL for (size_t i = 0; i < MR; i++) {
+        UNROLL for (size_t j = 0; j < across; j++) vec_store(c + i * c_stride + j * LANES, sum[i][j]);
+    }
+}
+
+INLINE void product_any(bool transposed, size_t m, size_t n, size_t k, const rows *a, const rows *b, const rows *c,
+                        bool add) {
+    for (size_t j = 0; j < n; j += NV * LANES) {
+        for (size_t i = 0; i < m; i += MR) {
+            const real *from = a->data + (transposed ? i : i * a->stride);
+            real *to = c->data + i * c->stride + j;
+            if (n - j > LANES) product_tile(NV, transposed, k, from, a->stride, b->data + j, b->stride, to, c->stride, add);
+            else product_tile(1, transposed, k, from, a->stride, b->data + j, b->stride, to, c->stride, add);
+        }
+    }
+}
+
+static void product(size_t m, size_t n, size_t k, const rows *a, const rows *b, const rows *c, bool add) {
+    product_any(false, m, n, k, a, b, c, add);
+}
+
+static void product_transposed(size_t m, size_t n, size_t k, const rows *a, const rows *b, const rows *c, bool add) {
+    product_any(true, m, n, k, a, b, c, add);
+}
+
+/* ---- the exponential ---- */
+
+#if PSG_REAL_IS_F64
+static const real underflow = -746;   /* exp is 0 below */
+#else
+static const real underflow = -104;
+#endif
+
+/* exp(x) for x <= 0 without the slow path that the vector library takes for results near 0. */
+INLINE vec exp_below(vec x) {
+    vec_bits vanishes = x < vec_set(underflow);
+    return vec_select(vanishes, vec_zero(), vec_exp(vec_select(vanishes, vec_zero(), x)));
+}
+
+/* ---- masks: p is a tile of scores, row j for key j0 + j, lane i for query i0 + i ---- */
+
+typedef struct place {
+    size_t head;             /* in the group */
+    size_t i0, queries;      /* of the tile */
+    size_t j0, keys;
+} place;
+
+INLINE bool takes_part(const psg_mask *mask, ptrdiff_t at) {
+    bool nonzero = mask->type == PSG_MASK_I32 ? ((const int32_t *)mask->data)[at] != 0
+                                              : ((const int64_t *)mask->data)[at] != 0;
+    return nonzero == mask->keeps;
+}
+
+static inline real mask_value(const psg_mask *mask, ptrdiff_t at) {
+    if (mask->type == PSG_MASK_REAL) return ((const real *)mask->data)[at];
+    return takes_part(mask, at) ? 0 : -(real)INFINITY;
+}
+
+static inline ptrdiff_t mask_start(const psg_mask *mask, const place *at) {
+    return (ptrdiff_t)at->head * mask->head_stride + (ptrdiff_t)at->i0 * mask->row_stride +
+           (ptrdiff_t)at->j0 * mask->column_stride;
+}
+
+static inline void add_to_row(real *row, real value) {
+    for (size_t i = 0; i < LB; i += LANES) vec_store(row + i, vec_load(row + i) + vec_set(value));
+}
+
+/* One value a key. */
+static void mask_keys(const psg_mask *mask, const place *at, size_t keys, real *p) {
+    ptrdiff_t start = mask_start(mask, at);
+    for (size_t j = 0; j < keys; j++) {
+        real value = mask_value(mask, start + (ptrdiff_t)j * mask->column_stride);
+        if (value != 0) add_to_row(p + j * LB, value);
+    }
+}
+
+static void mask_elements(const psg_mask *mask, const place *at, size_t keys, real *p) {
+    ptrdiff_t start = mask_start(mask, at);
+    for (size_t i = 0; i < at->queries; i++, start += mask->row_stride) {
+        for (size_t j = 0; j < keys; j++) p[j * LB + i] += mask_value(mask, start + (ptrdiff_t)j * mask->column_stride);
+    }
+}
+
+static void mask_future(const place *at, size_t keys, real *p) {
+    for (size_t j = at->i0 < at->j0 ? 0 : at->i0 - at->j0; j < keys; j++) {
+        size_t first = smaller(at->j0 + j - at->i0, LB);   /* queries before key j0 + j */
+        for (size_t i = 0; i < first; i++) p[j * LB + i] = -(real)INFINITY;
+    }
+}
+
+static void mask_tile(const psg_attention *t, const place *at, real *p) {
+    size_t masked = at->j0 < t->keys ? smaller(at->keys, t->keys - at->j0) : 0;   /* bias and zero keys are not */
+    if (t->padding.type) mask_keys(&t->padding, at, masked, p);
+    if (t->mask.type && t->mask.row_stride) mask_elements(&t->mask, at, masked, p);
+    else if (t->mask.type) mask_keys(&t->mask, at, masked, p);
+    if (t->causal) mask_future(at, masked, p);
+}
+
+static void drop(const psg_attention *t, const place *at, size_t all_keys, real *p) {
+    real scale = (real)t->kept_scale;
+    for (size_t j = 0; j < at->keys; j++) {
+        const unsigned char *kept = t->kept + (at->head * all_keys + at->j0 + j) * t->queries + at->i0;
+        for (size_t i = 0; i < at->queries; i++) p[j * LB + i] = kept[i] ? p[j * LB + i] * scale : 0;
+    }
+}
+
+#endif

@@ -1,0 +1,108 @@
+/* Rows of a table by integer ids of 4 or 8 bytes. */
+#include <math.h>
+
+#include "kernels.h"
+#include "vector.h"
+
+static inline ptrdiff_t id_at(const void *ids, size_t id_size, ptrdiff_t k) {
+    return id_size == 4 ? (ptrdiff_t)((const int32_t *)ids)[k] : (ptrdiff_t)((const int64_t *)ids)[k];
+}
+
+static inline void copy_row(size_t n, const real *x, real *y, bool stream) {
+    size_t i = 0;
+    if (stream) {
+        for (; i + LANES <= n; i += LANES) vec_stream(y + i, vec_load(x + i));
+    } else {
+        for (; i + LANES <= n; i += LANES) vec_store(y + i, vec_load(x + i));
+    }
+    for (; i < n; i++) y[i] = x[i];
+}
+
+/* Rows lie anywhere: the one a few ids ahead is fetched while this one is copied. */
+void PSG_KERNEL(gather_rows)(size_t rows, size_t n, const void *table_, const void *ids, size_t id_size,
+                             ptrdiff_t id_stride, void *out_, bool stream) {
+    enum { AHEAD = 6 };
+    const real *table = table_;
+    real *out = out_;
+    bool around = stream && n % LANES == 0 && stream_aligned(out);
+    for (size_t r = 0; r < rows; r++) {
+        if (r + AHEAD < rows) {
+            const real *next = table + id_at(ids, id_size, (ptrdiff_t)(r + AHEAD) * id_stride) * (ptrdiff_t)n;
+            for (size_t i = 0; i < n && i < 1024; i += 64 / sizeof(real)) __builtin_prefetch(next + i);
+        }
+        copy_row(n, table + id_at(ids, id_size, (ptrdiff_t)r * id_stride) * (ptrdiff_t)n, out + r * n, around);
+    }
+    if (around) stream_fence();
+}
+
+/* ---- bags: sums and maxima over the rows of several ids ---- */
+
+enum { STRIP = 4 };   /* vectors that stay in registers while the ids are walked */
+
+static inline __attribute__((always_inline)) void sum_strip(size_t vectors, size_t count, size_t n, const real *table,
+                                                            const void *ids, size_t id_size, const real *weights,
+                                                            vec scale, real *out) {
+    vec sum[STRIP] = { vec_zero(), vec_zero(), vec_zero(), vec_zero() };
+    for (size_t t = 0; t < count; t++) {
+        ptrdiff_t id = id_at(ids, id_size, (ptrdiff_t)t);
+        if (id < 0) continue;
+        vec w = weights ? vec_set(weights[t]) : vec_set(1);
+        for (size_t k = 0; k < vectors; k++) sum[k] += w * vec_load(table + id * (ptrdiff_t)n + k * LANES);
+    }
+    for (size_t k = 0; k < vectors; k++) vec_store(out + k * LANES, scale * sum[k]);
+}
+
+static real sum_column(size_t count, size_t n, const real *column, const void *ids, size_t id_size,
+                       const real *weights) {
+    real sum = 0;
+    for (size_t t = 0; t < count; t++) {
+        ptrdiff_t id = id_at(ids, id_size, (ptrdiff_t)t);
+        if (id >= 0) sum += (weights ? weights[t] : 1) * column[id * (ptrdiff_t)n];
+    }
+    return sum;
+}
+
+void PSG_KERNEL(bag_sum)(size_t count, size_t n, const void *table_, const void *ids, size_t id_size,
+                         const void *weights, double scale, void *out_) {
+    const real *table = table_;
+    real *out = out_;
+    vec factor = vec_set((real)scale);
+    size_t i = 0;
+    for (; i + STRIP * LANES <= n; i += STRIP * LANES) {
+        sum_strip(STRIP, count, n, table + i, ids, id_size, weights, factor, out + i);
+    }
+    for (; i + LANES <= n; i += LANES) sum_strip(1, count, n, table + i, ids, id_size, weights, factor, out + i);
+    for (; i < n; i++) out[i] = (real)scale * sum_column(count, n, table + i, ids, id_size, weights);
+}
+
+void PSG_KERNEL(bag_max)(size_t count, size_t n, const void *table_, const void *ids, size_t id_size, void *out_,
+                         void *winner_) {
+    const real *table = table_;
+    real *out = out_;
+    real_bits *winner = winner_;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = 0;
+        winner[i] = -1;
+    }
+    for (size_t t = 0; t < count; t++) {
+        ptrdiff_t id = id_at(ids, id_size, (ptrdiff_t)t);
+        if (id < 0) continue;
+        const real *row = table + id * (ptrdiff_t)n;
+        for (size_t i = 0; i < n; i++) {
+            bool wins = winner[i] < 0 || row[i] > out[i];
+            out[i] = wins ? row[i] : out[i];
+            winner[i] = wins ? (real_bits)t : winner[i];
+        }
+    }
+}
+
+double PSG_KERNEL(p_norm)(size_t n, double p, const void *x_) {
+    const real *x = x_;
+    double sum = 0, largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        double size = fabs((double)x[i]);
+        largest = size > largest ? size : largest;
+        sum += p == 2 ? size * size : p == 1 ? size : isinf(p) ? 0 : pow(size, p);
+    }
+    return isinf(p) ? largest : p == 2 ? sqrt(sum) : pow(sum, 1 / p);
+}

@@ -1,0 +1,101 @@
+/* Windows of an image, written out: lines along the last spatial dimension are copied, with zeros around them. */
+#include "kernels.h"
+#include "unfold_line.h"
+#include "vector.h"
+
+/* One column of the unfolded image. */
+typedef struct tap {
+    ptrdiff_t start;           /* what output (0, 0, 0) reads; it may lie outside */
+    line_range inside[3];      /* the outputs of each dimension that read inside the image */
+} tap;
+
+/* The column and its counters, moved on column by column. */
+typedef struct taps {
+    const psg_unfold *u;
+    int64_t channel, k[3];
+    tap now;
+} taps;
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Output o of dimension d reads coordinate at + o * stride, at = k * dilation - padding. */
+static void set_range(taps *s, int d) {
+    const psg_unfold *u = s->u;
+    s->now.inside[d] = range_inside(s->k[d] * u->dilation[d] - u->padding[d], u->stride[d], u->size[d], u->output[d]);
+}
+
+static void set_start(taps *s) {
+    const psg_unfold *u = s->u;
+    s->now.start = (ptrdiff_t)s->channel * u->channel_step;
+    for (int d = 0; d < 3; d++) s->now.start += (s->k[d] * u->dilation[d] - u->padding[d]) * u->step[d];
+}
+
+static taps taps_at(const psg_unfold *u, int64_t column) {
+    taps s = { .u = u };
+    for (int d = 2; d >= 0; column /= u->kernel[d--]) s.k[d] = column % u->kernel[d];
+    s.channel = column;
+    for (int d = 0; d < 3; d++) set_range(&s, d);
+    set_start(&s);
+    return s;
+}
+
+static void next_tap(taps *s) {
+    int d = 2;
+    while (d >= 0 && ++s->k[d] == s->u->kernel[d]) {
+        s->k[d] = 0;
+        set_range(s, d--);
+    }
+    if (d < 0) s->channel++;
+    else set_range(s, d);
+    set_start(s);
+}
+
+/* ---- lines ---- */
+
+static inline bool is_in(const line_range *r, int64_t o) { return o >= r->low && o < r->high; }
+
+static inline int64_t clamp(int64_t x, int64_t most) { return x < 0 ? 0 : x > most ? most : x; }
+
+/* Where a run of positions begins. */
+typedef struct place {
+    int64_t o[3];
+} place;
+
+static place place_of(const psg_unfold *u, int64_t position) {
+    int64_t lines = position / u->output[2];
+    return (place){ { lines / u->output[1], lines % u->output[1], position % u->output[2] } };
+}
+
+/* to[t] = one column at `positions` positions from `at` on. */
+static void unfold_column(const psg_unfold *u, const real *image, const tap *c, place at, int64_t positions, real *to) {
+    const ptrdiff_t step = u->step[2] * u->stride[2];
+    while (positions > 0) {
+        int64_t n = smaller(u->output[2] - at.o[2], positions);
+        line_range r = { 0, 0 };
+        if (is_in(&c->inside[0], at.o[0]) && is_in(&c->inside[1], at.o[1])) {
+            r.low = clamp(c->inside[2].low - at.o[2], n);
+            r.high = clamp(c->inside[2].high - at.o[2], n);
+        }
+        ptrdiff_t from = c->start + at.o[0] * u->stride[0] * u->step[0] + at.o[1] * u->stride[1] * u->step[1] +
+                         at.o[2] * step;
+        copy_line(r.low < r.high ? image + from : image, step, r, n, to);
+        to += n;
+        positions -= n;
+        at.o[2] = 0;
+        if (++at.o[1] < u->output[1]) continue;
+        at.o[1] = 0;
+        at.o[0]++;
+    }
+}
+
+void PSG_KERNEL(unfold)(const psg_unfold *u, const void *image, const psg_unfold_part *part, void *out_,
+                        ptrdiff_t out_step) {
+    if (!part->columns || !part->positions) return;
+    real *out = out_;
+    taps s = taps_at(u, part->column);
+    place at = place_of(u, part->position);
+    for (int64_t j = 0; j < part->columns; j++, out += out_step) {
+        unfold_column(u, image, &s.now, at, part->positions, out);
+        next_tap(&s);
+    }
+}

@@ -1,0 +1,36 @@
+/* A line of an image with the zeros around it. */
+#ifndef PSG_KERNELS_UNFOLD_LINE_H
+#define PSG_KERNELS_UNFOLD_LINE_H
+
+#include "vector.h"
+
+/* Elements i < n read coordinate at + i * stride; those in [low, high) are inside a line of the given size. */
+typedef struct line_range {
+    int64_t low, high;
+} line_range;
+
+static inline line_range range_inside(int64_t at, int64_t stride, int64_t size, int64_t n) {
+    int64_t low = at >= 0 ? 0 : stride == 1 ? -at : (-at + stride - 1) / stride, inside = size - at;
+    int64_t high = inside <= 0 ? 0 : stride == 1 ? inside : (inside - 1) / stride + 1;
+    if (high > n) high = n;
+    return (line_range){ low < high ? low : high, high };
+}
+
+/* to[i] = from[i * step] for low <= i < high, 0 for the other i < n. */
+static inline void copy_line(const real *from, ptrdiff_t step, line_range r, int64_t n, real *to) {
+    int64_t i = 0;
+    for (; i < r.low; i++) to[i] = 0;
+    if (step == 1) {
+        for (; i + (int64_t)LANES <= r.high; i += (int64_t)LANES) vec_store(to + i, vec_load(from + i));
+        if (i < r.high) {
+            size_t rest = (size_t)(r.high - i);
+            vec_store_part(to + i, vec_load_part(from + i, rest), rest);
+            i = r.high;
+        }
+    } else {
+        for (; i < r.high; i++) to[i] = from[i * step];
+    }
+    for (; i < n; i++) to[i] = 0;
+}
+
+#endif

@@ -1,0 +1,140 @@
+#include "ops/positions.h"
+
+#include "base/shape.h"
+#include "ops/operand.h"
+
+enum { SCORES, LABELS };
+
+/* ---- where things lie ---- */
+
+/* Labels have the scores' rank less one. */
+psg_positions psg_positions_of(const psg_call *call) {
+    const psg_tensor *scores = &call->input[SCORES].value;
+    int batch = psg_call_batch_dim(call, scores);
+    psg_positions at = { .samples = scores->shape[batch], .classes = scores->shape[1 - batch] };
+    at.spatial = psg_shape_product(scores->rank - 2, scores->shape + 2);
+    at.sample_stride = batch ? at.spatial : at.classes * at.spatial;
+    at.class_stride = batch ? at.samples * at.spatial : at.spatial;
+    bool labels_second = batch && scores->rank - 1 >= 3;   /* then the labels are (first spatial, N, further ones) */
+    at.run = labels_second ? psg_shape_product(scores->rank - 3, scores->shape + 3) : at.spatial;
+    return at;
+}
+
+int64_t psg_position_count(const psg_positions *at) { return at->samples * at->spatial; }
+
+int64_t psg_scores_at(const psg_positions *at, int64_t p) {
+    return p / at->spatial * at->sample_stride + p % at->spatial;
+}
+
+int64_t psg_label_place(const psg_positions *at, int64_t p) {
+    int64_t n = p / at->spatial, s = p % at->spatial;
+    return (s / at->run * at->samples + n) * at->run + s % at->run;
+}
+
+int64_t psg_integer_at(const psg_tensor *tensor, int64_t k) {
+    if (tensor->dtype == PSG_I32) return ((const int32_t *)tensor->data)[k];
+    return ((const int64_t *)tensor->data)[k];
+}
+
+/* ---- shape ---- */
+
+psg_status psg_check_reduction(psg_call *call, psg_reduction reduction) {
+    if (reduction == PSG_MEAN || reduction == PSG_SUM || reduction == PSG_NONE) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "reduction is %d, must be PSG_MEAN, PSG_SUM or PSG_NONE",
+                         (int)reduction);
+}
+
+static psg_status check_types(psg_call *call) {
+    psg_dtype labels = call->input[LABELS].value.dtype;
+    psg_status status = psg_operands_real(call, 1);
+    if (status || labels == PSG_I32 || labels == PSG_I64) return status;
+    return psg_call_fail(call, PSG_ERR_DTYPE, "%s is %s, must be i32 or i64", call->op->input_names[LABELS],
+                         psg_dtype_name(labels));
+}
+
+/* The labels' shape is that of the scores, both with the batch in front, without the classes. */
+static bool shapes_fit(const psg_call *call) {
+    psg_tensor scores = call->input[SCORES].value, labels = call->input[LABELS].value;
+    if (labels.rank != scores.rank - 1) return false;
+    scores = psg_tensor_swap(&scores, 0, psg_call_batch_dim(call, &scores));
+    labels = psg_tensor_swap(&labels, 0, psg_call_batch_dim(call, &labels));
+    return scores.shape[0] == labels.shape[0] &&
+           psg_shape_equal(labels.rank - 1, labels.shape + 1, scores.rank - 2, scores.shape + 2);
+}
+
+psg_status psg_check_labels_shape(psg_call *call) {
+    psg_status status = check_types(call);
+    if (status) return status;
+    const psg_tensor *scores = &call->input[SCORES].value, *labels = &call->input[LABELS].value;
+    const char *name = call->op->input_names[SCORES], *labels_name = call->op->input_names[LABELS];
+    char text[PSG_SHAPE_TEXT], labels_text[PSG_SHAPE_TEXT];
+    psg_tensor_text(scores, text);
+    if (scores->rank < 2) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s, must be of rank >= 2: (N, C, *)", name, text);
+    }
+    if (!shapes_fit(call)) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s and %s %s, must be (N, C, *) and (N, *)%s", name,
+                             text, labels_name, psg_tensor_text(labels, labels_text),
+                             call->batch_first ? "" : " with N as dimension 1 of rank >= 3");
+    }
+    if (scores->shape[1 - psg_call_batch_dim(call, scores)] == 0) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s, there must be at least one class", name, text);
+    }
+    status = psg_operand_carries_batch(call, SCORES);
+    return status ? status : psg_operand_carries_batch(call, LABELS);
+}
+
+psg_status psg_check_class_weight(psg_call *call, int k) {
+    const psg_operand *weight = &call->input[k];
+    const psg_tensor *scores = &call->input[SCORES].value;
+    int64_t classes = scores->shape[1 - psg_call_batch_dim(call, scores)];
+    char text[PSG_SHAPE_TEXT];
+    if (weight->role == PSG_ABSENT) return PSG_OK;
+    if (weight->role != PSG_CONSTANT) {
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "weight carries a batch, must be a psg_constant of shape (C)");
+    }
+    if (!psg_dtype_is_real(weight->value.dtype)) {
+        return psg_call_fail(call, PSG_ERR_DTYPE, "weight is %s, must be f32 or f64",
+                             psg_dtype_name(weight->value.dtype));
+    }
+    if (weight->value.rank == 1 && weight->value.shape[0] == classes) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_SHAPE, "weight has shape %s, must be (%lld): one a class",
+                         psg_tensor_text(&weight->value, text), (long long)classes);
+}
+
+psg_status psg_check_counted_mean(psg_call *call, psg_reduction reduction, bool counts) {
+    if (!call->per_sample || !counts || reduction != PSG_MEAN) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "a mean over the targets that are not ignored, or by their weights, "
+                         "divides the loss of each sample by a sum over all samples, which mixes them; use reduction "
+                         "PSG_SUM or PSG_NONE");
+}
+
+/* ---- labels ---- */
+
+psg_status psg_check_labels(psg_call *call, int64_t classes, psg_ignored ignored) {
+    const psg_tensor *labels = &call->input[LABELS].value;
+    int64_t count = psg_tensor_count(labels);
+    for (int64_t k = 0; k < count; k++) {
+        int64_t label = psg_integer_at(labels, k);
+        if ((label >= 0 && label < classes) || psg_is_ignored(ignored, label)) continue;
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "%s[%lld] (in memory order) is %lld, must be in [0, %lld)",
+                             call->op->input_names[LABELS], (long long)k, (long long)label, (long long)classes);
+    }
+    return PSG_OK;
+}
+
+double psg_label_weight(const psg_call *call, int k, psg_ignored ignored, int64_t label) {
+    if (psg_is_ignored(ignored, label)) return 0;
+    if (call->input[k].role == PSG_ABSENT) return 1;
+    psg_tensor one = call->input[k].value;
+    one.data = psg_tensor_offset(&one, label);
+    return psg_scalar_value(call, &one);
+}
+
+double psg_label_weights(const psg_call *call, int k, psg_ignored ignored) {
+    const psg_tensor *labels = &call->input[LABELS].value;
+    int64_t count = psg_tensor_count(labels);
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) sum += psg_label_weight(call, k, ignored, psg_integer_at(labels, i));
+    return sum;
+}

@@ -1,0 +1,52 @@
+/* Losses of scores (N, C, *), input 0, and class labels (N, *), input 1: cross_entropy and nll.
+ *
+ * Position p = (n, s): sample n, s-th of the `spatial` further positions.  Its scores start at n * sample_stride +
+ * s and are class_stride apart; its label lies at ((s / run) * samples + n) * run + s % run, which is p itself unless
+ * the batch is dimension 1 of the labels. */
+#ifndef PSG_OPS_POSITIONS_H
+#define PSG_OPS_POSITIONS_H
+
+#include <stdbool.h>
+
+#include "psg/ops/loss.h"
+
+typedef struct psg_positions {
+    int64_t samples, classes, spatial;
+    int64_t sample_stride, class_stride;
+    int64_t run;
+} psg_positions;
+
+psg_positions psg_positions_of(const psg_call *call);
+int64_t psg_position_count(const psg_positions *at);
+int64_t psg_scores_at(const psg_positions *at, int64_t p);
+int64_t psg_label_place(const psg_positions *at, int64_t p);
+/* Element k of an i32 or i64 tensor. */
+int64_t psg_integer_at(const psg_tensor *tensor, int64_t k);
+
+/* Which labels do not count. */
+typedef struct psg_ignored {
+    int has_index;
+    int64_t index;
+} psg_ignored;
+
+static inline bool psg_is_ignored(psg_ignored ignored, int64_t label) {
+    return ignored.has_index && label == ignored.index;
+}
+
+/* shape: PSG_MEAN, PSG_SUM or PSG_NONE. */
+psg_status psg_check_reduction(psg_call *call, psg_reduction reduction);
+/* shape: real scores of rank >= 2 with at least one class, integer labels that fit them, both carrying the batch. */
+psg_status psg_check_labels_shape(psg_call *call);
+/* shape: input k is absent, or constant class weights (C). */
+psg_status psg_check_class_weight(psg_call *call, int k);
+/* shape: a mean that divides by what is counted over all samples is no sum of losses of samples. */
+psg_status psg_check_counted_mean(psg_call *call, psg_reduction reduction, bool counts);
+/* forward: labels in [0, classes), or ignored. */
+psg_status psg_check_labels(psg_call *call, int64_t classes, psg_ignored ignored);
+
+/* The weight of a label: 0 when it is ignored, 1 without an operand k. */
+double psg_label_weight(const psg_call *call, int k, psg_ignored ignored, int64_t label);
+/* The sum of these over all labels. */
+double psg_label_weights(const psg_call *call, int k, psg_ignored ignored);
+
+#endif

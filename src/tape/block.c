@@ -1,0 +1,217 @@
+/* The blocks that an op's backward adds to its parameters' gradients. */
+#include "base/shape.h"
+#include "tape/tape.h"
+
+/* ---- views ---- */
+
+/* Dimensions [first, last] as one; the view is copied when no strides can say so. */
+static bool merge_dimensions(psg_tape *tape, psg_tensor *view, int first, int last) {
+    if (psg_tensor_merge(view, first, last)) return true;
+    psg_tensor copy = psg_tape_tensor(tape, view->dtype, view->rank, view->shape);
+    if (!copy.data) return false;
+    psg_tensor_copy(view, &copy);
+    *view = copy;
+    return psg_tensor_merge(view, first, last);
+}
+
+static psg_status check_batch(psg_call *call, const psg_tensor *given, const psg_param *param) {
+    if (!call->per_sample || given->shape[0] == call->batch_size) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_BATCH, "a block of parameter \"%s\" has batch size %lld, the pass has %lld",
+                         param->name, (long long)given->shape[0], (long long)call->batch_size);
+}
+
+/* (B, *, features) as (B, T, features), with features the last `kept` dimensions.  In an ordinary pass nobody knows
+ * whether dimension 0 is the batch: all positions of all samples become those of one sample, (1, T, features). */
+static psg_status merge_view(psg_call *call, psg_tensor *view, int kept) {
+    psg_tape_node *node = call->internal;
+    if (!merge_dimensions(node->tape, view, call->per_sample ? 1 : 0, view->rank - 1 - kept)) return node->tape->status;
+    if (!call->per_sample) psg_tensor_merge(view, 0, -1);   /* a new dimension of size 1 */
+    return PSG_OK;
+}
+
+static psg_status block_view(psg_call *call, const psg_tensor *given, const psg_param *param, psg_tensor *view) {
+    *view = *given;
+    if (given->rank < 2 || given->dtype != param->value.dtype) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "a block of parameter \"%s\" has rank %d and type %s, must be of "
+                             "rank >= 2 and %s", param->name, given->rank, psg_dtype_name(given->dtype),
+                             psg_dtype_name(param->value.dtype));
+    }
+    psg_status status = check_batch(call, given, param);
+    return status ? status : merge_view(call, view, 1);
+}
+
+static psg_status ids_view(psg_call *call, const psg_tensor *given, const psg_param *param, psg_tensor *view) {
+    *view = *given;
+    if (given->rank < 1 || (given->dtype != PSG_I32 && given->dtype != PSG_I64)) {
+        return psg_call_fail(call, PSG_ERR_DTYPE, "the ids of a block of parameter \"%s\" have rank %d and type %s, "
+                             "must be of rank >= 1 and i32 or i64", param->name, given->rank,
+                             psg_dtype_name(given->dtype));
+    }
+    psg_status status = check_batch(call, given, param);
+    return status ? status : merge_view(call, view, 0);
+}
+
+static psg_status fail_positions(psg_call *call, const psg_param *param, int64_t have, int64_t other) {
+    return psg_call_fail(call, PSG_ERR_SHAPE, "a block of parameter \"%s\" has %lld and %lld positions", param->name,
+                         (long long)have, (long long)other);
+}
+
+/* ---- the list of a parameter ---- */
+
+/* The use of parameter input k; NULL when it wants no blocks or *status is an error. */
+static psg_tape_use *use_of(psg_call *call, int k, psg_status *status) {
+    psg_tape_node *node = call->internal;
+    *status = PSG_OK;
+    if (k < 0 || k >= call->input_count || !node->in_backward) {
+        *status = psg_call_fail(call, PSG_ERR_ARGUMENT, "a block was added outside backward or for input %d", k);
+        return NULL;
+    }
+    const psg_operand *operand = &call->input[k];
+    if (operand->role != PSG_PARAMETER || !operand->wants_grad) return NULL;
+    return &node->tape->uses[node->tape->vars[node->input[k]].use];
+}
+
+static psg_status append(psg_call *call, psg_tape_use *use, const psg_block *block) {
+    psg_tape_node *node = call->internal;
+    void *table = use->blocks;
+    if (!psg_tape_grow(node->tape, &table, use->block_count, &use->block_capacity, sizeof *block)) {
+        return node->tape->status;
+    }
+    use->blocks = table;
+    use->blocks[use->block_count] = *block;
+    use->blocks[use->block_count++].scale *= call->grad_sample_scale;
+    return PSG_OK;
+}
+
+/* ---- windows of an image ---- */
+
+/* What is computed at once is a p x d array a sample (of one sample in an ordinary pass), which is a rectangle of the
+ * parameter: rows when it is contiguous there, else one sparse row for each of its own rows. */
+static psg_status append_rectangle(psg_call *call, psg_tape_use *use, const psg_block *from, psg_tensor array) {
+    psg_tape_node *node = call->internal;
+    int64_t p = array.shape[1], d = array.shape[2];
+    psg_block block;
+    if (p <= 1 || from->row_stride == d) {
+        psg_tensor_merge(&array, 1, 2);
+        block = psg_rows(&array);
+    } else {
+        psg_tensor ids = psg_tape_tensor(node->tape, PSG_I64, 2, (int64_t[]){ array.shape[0], p });
+        if (!ids.data) return node->tape->status;
+        ids.stride[0] = 0;
+        for (int64_t i = 0; i < p; i++) ((int64_t *)ids.data)[i] = i;
+        block = psg_sparse_rows(&array, &ids);
+        block.row_stride = from->row_stride;
+    }
+    block.scale = from->scale;
+    block.offset = from->offset;
+    return append(call, use, &block);
+}
+
+/* Computes the block for every sample, or (ordinary passes) its sum over them. */
+static psg_status materialise(psg_call *call, psg_tape_use *use, const psg_block *from, int64_t p, int64_t d) {
+    psg_tape_node *node = call->internal;
+    int64_t batch = call->per_sample ? from->backprop.shape[0] : 1;
+    psg_tensor array = psg_tape_tensor(node->tape, from->backprop.dtype, 3, (int64_t[]){ batch, p, d });
+    if (!array.data) return node->tape->status;
+    psg_block block = *from;
+    block.scale = 1;
+    block.offset = 0;
+    block.row_stride = d;
+    psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 2, array.shape + 1);
+    const psg_gradient *set = &gradient;
+    psg_status status;
+    if (call->per_sample) {
+        status = psg_grad_sample(call->context, set, 1.0, PSG_OVERWRITE, &array);
+    } else {
+        psg_tensor sum = psg_tensor_of(array.dtype, array.data, 2, array.shape + 1);
+        status = psg_weighted_sum(call->context, &set, 1, NULL, PSG_OVERWRITE, &sum);
+    }
+    return status ? psg_tape_adopt(node->tape, status) : append_rectangle(call, use, from, array);
+}
+
+/* An unfolded block costs its windows anew at every question.  Its per-sample gradients are computed at once when they
+ * take no more memory than the views that the tape keeps for them anyway; a parameter with an attached grad_sample gets
+ * them written there once, at the end of the pass. */
+static bool is_small(const psg_call *call, const psg_tape_use *use, const psg_block *b, int64_t d) {
+    int64_t views = b->backprop.shape[1] * b->backprop.shape[2], image = 1;
+    for (int k = 1; k < b->activation.rank; k++) image *= b->activation.shape[k];
+    return call->per_sample && !use->param->attached && b->backprop.shape[2] * d <= views + image;
+}
+
+static psg_status add_unfolded(psg_call *call, psg_tape_use *use, const psg_block *given) {
+    psg_block block = *given;
+    const psg_tensor *image = &block.activation;
+    psg_tape_node *node = call->internal;
+    int spatial = block.window.spatial;
+    psg_status status = check_batch(call, image, use->param);
+    if (!status) status = check_batch(call, &block.backprop, use->param);
+    if (status) return status;
+    if (block.backprop.rank < 2 || spatial < 1 || spatial > 3 || image->rank != spatial + 2) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "an unfolded block of parameter \"%s\" has a backprop of rank %d, an "
+                             "image of rank %d and %d spatial dimensions", use->param->name, block.backprop.rank,
+                             image->rank, spatial);
+    }
+    if (!merge_dimensions(node->tape, &block.backprop, 1, block.backprop.rank - 2)) return node->tape->status;
+    int64_t d = image->shape[1];
+    for (int k = 0; k < spatial; k++) d *= block.window.kernel[k];
+    if (!call->per_sample || is_small(call, use, &block, d)) {
+        return materialise(call, use, &block, block.backprop.shape[2], d);
+    }
+    return append(call, use, &block);
+}
+
+/* ---- for backward ---- */
+
+static psg_status add_factored(psg_call *call, psg_tape_use *use, psg_block block) {
+    psg_status status = block_view(call, &block.backprop, use->param, &block.backprop);
+    if (!status) status = block_view(call, &block.activation, use->param, &block.activation);
+    if (status) return status;
+    if (block.backprop.shape[1] != block.activation.shape[1]) {
+        return fail_positions(call, use->param, block.backprop.shape[1], block.activation.shape[1]);
+    }
+    return append(call, use, &block);
+}
+
+static psg_status add_rows(psg_call *call, psg_tape_use *use, psg_block block) {
+    psg_status status = block_view(call, &block.backprop, use->param, &block.backprop);
+    return status ? status : append(call, use, &block);
+}
+
+static psg_status add_sparse_rows(psg_call *call, psg_tape_use *use, psg_block block) {
+    psg_status status = block_view(call, &block.backprop, use->param, &block.backprop);
+    if (!status) status = ids_view(call, &block.ids, use->param, &block.ids);
+    if (status) return status;
+    if (block.backprop.shape[1] != block.ids.shape[1]) {
+        return fail_positions(call, use->param, block.backprop.shape[1], block.ids.shape[1]);
+    }
+    return append(call, use, &block);
+}
+
+psg_status psg_call_add_block(psg_call *call, int k, const psg_block *block) {
+    psg_status status;
+    psg_tape_use *use = use_of(call, k, &status);
+    if (!use) return status;
+    switch (block->form) {
+    case PSG_FACTORED: return add_factored(call, use, *block);
+    case PSG_ROWS: return add_rows(call, use, *block);
+    case PSG_SPARSE_ROWS: return add_sparse_rows(call, use, *block);
+    case PSG_UNFOLDED: return add_unfolded(call, use, block);
+    }
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "a block of parameter \"%s\" has form %d, must be one of psg_form",
+                         use->param->name, (int)block->form);
+}
+
+psg_status psg_call_add_factored(psg_call *call, int k, const psg_tensor *backprop, const psg_tensor *activation) {
+    psg_block block = psg_factored(backprop, activation);
+    return psg_call_add_block(call, k, &block);
+}
+
+psg_status psg_call_add_rows(psg_call *call, int k, const psg_tensor *backprop) {
+    psg_block block = psg_rows(backprop);
+    return psg_call_add_block(call, k, &block);
+}
+
+psg_status psg_call_add_sparse_rows(psg_call *call, int k, const psg_tensor *backprop, const psg_tensor *ids) {
+    psg_block block = psg_sparse_rows(backprop, ids);
+    return psg_call_add_block(call, k, &block);
+}

@@ -1,0 +1,106 @@
+#include "cases.h"
+
+/* ceil_mode is a flag; the other options are PyTorch's, one number or one a dimension. */
+typedef struct pooling {
+    int64_t kernel_size[3];
+    psg_max_pool_options max;
+    psg_avg_pool_options avg;
+} pooling;
+
+static pooling read_pooling(const case_line *line, int spatial) {
+    pooling p = { { 0 }, PSG_MAX_POOL_INIT, PSG_AVG_POOL_INIT };
+    case_each(line, "kernel_size", 0, spatial, p.kernel_size);
+    case_each(line, "stride", 0, spatial, p.max.stride);
+    case_each(line, "padding", 0, spatial, p.max.padding);
+    case_each(line, "dilation", 0, spatial, p.max.dilation);
+    for (int d = 0; d < spatial; d++) {
+        p.avg.stride[d] = p.max.stride[d];
+        p.avg.padding[d] = p.max.padding[d];
+    }
+    p.max.ceil_mode = p.avg.ceil_mode = case_flag(line, "ceil_mode");
+    p.avg.count_exclude_pad = !case_int(line, "count_include_pad", 1);
+    p.avg.divisor_override = case_int(line, "divisor_override", 0);
+    return p;
+}
+
+static psg_var max_pool1d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    const pooling p = read_pooling(line, 1);
+    return psg_max_pool1d(tape, var[0], p.kernel_size[0], &p.max);
+}
+
+static psg_var max_pool2d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    const pooling p = read_pooling(line, 2);
+    return psg_max_pool2d(tape, var[0], p.kernel_size, &p.max);
+}
+
+static psg_var max_pool3d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    const pooling p = read_pooling(line, 3);
+    return psg_max_pool3d(tape, var[0], p.kernel_size, &p.max);
+}
+
+static psg_var avg_pool1d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    const pooling p = read_pooling(line, 1);
+    return psg_avg_pool1d(tape, var[0], p.kernel_size[0], &p.avg);
+}
+
+static psg_var avg_pool2d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    const pooling p = read_pooling(line, 2);
+    return psg_avg_pool2d(tape, var[0], p.kernel_size, &p.avg);
+}
+
+static psg_var avg_pool3d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    const pooling p = read_pooling(line, 3);
+    return psg_avg_pool3d(tape, var[0], p.kernel_size, &p.avg);
+}
+
+/* output_size, -1 for the input's own. */
+static psg_var adaptive_avg_pool1d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    return psg_adaptive_avg_pool1d(tape, var[0], case_int(line, "output_size", -1));
+}
+
+static psg_var adaptive_avg_pool2d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    int64_t size[2];
+    case_each(line, "output_size", -1, 2, size);
+    return psg_adaptive_avg_pool2d(tape, var[0], size);
+}
+
+static psg_var adaptive_avg_pool3d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    int64_t size[3];
+    case_each(line, "output_size", -1, 3, size);
+    return psg_adaptive_avg_pool3d(tape, var[0], size);
+}
+
+static psg_var adaptive_max_pool1d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    return psg_adaptive_max_pool1d(tape, var[0], case_int(line, "output_size", -1));
+}
+
+static psg_var adaptive_max_pool2d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    int64_t size[2];
+    case_each(line, "output_size", -1, 2, size);
+    return psg_adaptive_max_pool2d(tape, var[0], size);
+}
+
+static psg_var adaptive_max_pool3d(psg_tape *tape, const case_line *line, const psg_var *var) {
+    int64_t size[3];
+    case_each(line, "output_size", -1, 3, size);
+    return psg_adaptive_max_pool3d(tape, var[0], size);
+}
+
+const case_op case_op_max_pool1d = { "max_pool1d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, max_pool1d };
+const case_op case_op_max_pool2d = { "max_pool2d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, max_pool2d };
+const case_op case_op_max_pool3d = { "max_pool3d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, max_pool3d };
+const case_op case_op_avg_pool1d = { "avg_pool1d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, avg_pool1d };
+const case_op case_op_avg_pool2d = { "avg_pool2d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, avg_pool2d };
+const case_op case_op_avg_pool3d = { "avg_pool3d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, avg_pool3d };
+const case_op case_op_adaptive_avg_pool1d = { "adaptive_avg_pool1d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+                                              adaptive_avg_pool1d };
+const case_op case_op_adaptive_avg_pool2d = { "adaptive_avg_pool2d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+                                              adaptive_avg_pool2d };
+const case_op case_op_adaptive_avg_pool3d = { "adaptive_avg_pool3d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+                                              adaptive_avg_pool3d };
+const case_op case_op_adaptive_max_pool1d = { "adaptive_max_pool1d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+                                              adaptive_max_pool1d };
+const case_op case_op_adaptive_max_pool2d = { "adaptive_max_pool2d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+                                              adaptive_max_pool2d };
+const case_op case_op_adaptive_max_pool3d = { "adaptive_max_pool3d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+                                              adaptive_max_pool3d };

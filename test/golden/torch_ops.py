@@ -1,0 +1,456 @@
+"""The ops of the case tables in PyTorch: OPS[table](line, operands), operands by name, absent ones None.
+
+Batch in front, whatever the pass: for a line with batch_second, those whose options name dimensions are wrapped in
+`physical`, which hands the operands over as the library receives them.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from torch_sequences import cell, multi_head_attention, recurrent, sdpa
+
+OPS = {"scaled_dot_product_attention": sdpa, "multi_head_attention": multi_head_attention}
+OPS.update({kind: recurrent(kind) for kind in ("rnn", "lstm", "gru")})
+OPS.update({f"{kind}_cell": cell(kind) for kind in ("rnn", "lstm", "gru")})
+
+
+def op(*names):
+    def register(function):
+        for name in names:
+            OPS[name] = function
+        return function
+    return register
+
+
+def physical(function):
+    def swap(value):
+        return value.transpose(0, 1) if torch.is_tensor(value) and value.dim() >= 3 else value
+
+    def wrapped(line, operands):
+        if not line.flag("batch_second"):
+            return function(line, operands)
+        batched = {name for name, operand in line.operands.items() if operand.role == "BATCHED"}
+        return swap(function(line, {name: swap(value) if name in batched else value
+                                    for name, value in operands.items()}))
+    return wrapped
+
+
+@op("linear")
+def linear(line, o):
+    return F.linear(o["x"], o["weight"], o["bias"])
+
+
+# ---- norms ----
+
+@op("layer_norm")
+def layer_norm(line, o):
+    rank, x = line.int("rank", 1), o["x"]
+    shape = line.ints("shape") or x.shape[x.dim() - rank:]
+    return F.layer_norm(x, tuple(shape), o["weight"], o["bias"], line.real("eps", 1e-5))
+
+
+@op("group_norm")
+def group_norm(line, o):
+    """By layer_norm: PyTorch cannot differentiate a bias alone and refuses single values."""
+    x = o["x"]
+    groups = line.int("num_groups", 1)
+    if not x.numel():
+        return affine(x * 0, o)
+    grouped = x.reshape(x.shape[0], groups, -1)
+    return affine(F.layer_norm(grouped, grouped.shape[2:], None, None, line.real("eps", 1e-5)).reshape(x.shape), o)
+
+
+def affine(x, o):
+    shape = (1, -1) + (1,) * (x.dim() - 2)
+    if o["weight"] is not None:
+        x = x * o["weight"].reshape(shape)
+    return x if o["bias"] is None else x + o["bias"].reshape(shape)
+
+
+# ---- activations ----
+
+@op("relu")
+def relu(line, o):
+    return F.relu(o["x"])
+
+
+@op("softmax")
+@physical
+def softmax(line, o):
+    return F.softmax(o["x"], line.int("dim", -1))
+
+
+# ---- losses ----
+
+@op("cross_entropy")
+def cross_entropy(line, o):
+    return F.cross_entropy(o["x"], o["target"].long(), reduction=line.word("reduction", "mean"),
+                           ignore_index=line.int("ignore_index", -100),
+                           label_smoothing=line.real("label_smoothing", 0.0))
+
+
+@op("nll_loss")
+def nll_loss(line, o):
+    return F.nll_loss(o["x"], o["target"].long(), weight=o.get("weight"), reduction=line.word("reduction", "mean"),
+                      ignore_index=line.int("ignore_index", -100))
+
+
+def elementwise_loss(function):
+    return lambda line, o: function(o["x"], o["target"], reduction=line.word("reduction", "mean"))
+
+
+OPS.update(mse=elementwise_loss(F.mse_loss), l1_loss=elementwise_loss(F.l1_loss),
+           binary_cross_entropy_with_logits=elementwise_loss(F.binary_cross_entropy_with_logits))
+
+
+# ---- linear maps ----
+
+@op("bilinear")
+def bilinear(line, o):
+    return F.bilinear(o["x1"], o["x2"], o["weight"], o["bias"])
+
+
+@op("conv1d", "conv2d", "conv3d")
+def conv(line, o):
+    """padding=same or valid, or numbers; padding_after=... those behind; padding_mode=reflect, replicate, circular."""
+    x, weight = o["x"], o["weight"]
+    spatial = weight.dim() - 2
+    stride, dilation = line.each("stride", 1, spatial), line.each("dilation", 1, spatial)
+    before, after = paddings(line, weight.shape[2:], dilation)
+    widths = [width for pair in reversed(list(zip(before, after))) for width in pair]
+    mode = line.word("padding_mode", "zeros")
+    x = F.pad(x, widths) if mode == "zeros" else F.pad(x, widths, mode=mode)
+    function = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1]
+    return function(x, weight, o["bias"], stride, 0, dilation, line.int("groups", 1))
+
+
+def paddings(line, kernel, dilation):
+    word = line.word("padding", "0")
+    if word == "same":
+        total = [d * (k - 1) for k, d in zip(kernel, dilation)]
+        return [t // 2 for t in total], [t - t // 2 for t in total]
+    before = [0] * len(kernel) if word == "valid" else line.each("padding", 0, len(kernel))
+    return before, line.each("padding_after", 0, len(kernel)) if line.flag("padding_after") else before
+
+
+@op("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def conv_transpose(line, o):
+    spatial = o["weight"].dim() - 2
+    each = [line.each(key, otherwise, spatial) for key, otherwise in
+            (("stride", 1), ("padding", 0), ("output_padding", 0), ("dilation", 1))]
+    function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[spatial - 1]
+    return function(o["x"], o["weight"], o["bias"], each[0], each[1], each[2], line.int("groups", 1), each[3])
+
+
+# ---- pools ----
+
+def without_channels(function):
+    """PyTorch refuses an image of no channels."""
+    def wrapped(line, o):
+        x = o["x"]
+        if x.shape[1]:
+            return function(line, o)
+        return function(line, {"x": x.new_ones(x.shape[0], 1, *x.shape[2:])})[:, :0] + x.sum()
+    return wrapped
+
+
+def windows(line, spatial):
+    kernel = line.each("kernel_size", 1, spatial)
+    return kernel, line.each("stride", 0, spatial) if line.flag("stride") else kernel, line.each("padding", 0, spatial)
+
+
+@op("max_pool1d", "max_pool2d", "max_pool3d")
+@without_channels
+def max_pool(line, o):
+    spatial = o["x"].dim() - 2
+    return getattr(F, line.op)(o["x"], *windows(line, spatial), line.each("dilation", 1, spatial),
+                               line.flag("ceil_mode"))
+
+
+@op("avg_pool1d", "avg_pool2d", "avg_pool3d")
+@without_channels
+def avg_pool(line, o):
+    spatial = o["x"].dim() - 2
+    words = [*windows(line, spatial), line.flag("ceil_mode"), bool(line.int("count_include_pad", 1))]
+    if spatial > 1:
+        return getattr(F, line.op)(o["x"], *words, line.int("divisor_override"))
+    if line.int("divisor_override"):   # of one dimension PyTorch has none
+        kernel, stride, padding = ([1, words[0][0]], [1, words[1][0]], [0, words[2][0]])
+        return F.avg_pool2d(o["x"][:, :, None], kernel, stride, padding, *words[3:], line.int("divisor_override"))[:, :, 0]
+    return F.avg_pool1d(o["x"], *words)
+
+
+@op("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d")
+@without_channels
+def adaptive_pool(line, o):
+    spatial = o["x"].dim() - 2
+    sizes = [o["x"].shape[2 + d] if size == -1 else size
+             for d, size in enumerate(line.each("output_size", -1, spatial))]
+    return getattr(F, line.op)(o["x"], sizes if spatial > 1 else sizes[0])
+
+
+# ---- tables ----
+
+@op("embedding")
+def embedding(line, o):
+    """By hand: scale_grad_by_freq counts within what is given, and ids without a batch serve every sample."""
+    ids, weight = o["ids"].long(), o["weight"]
+    rows = weight[ids]
+    if line.flag("padding_idx"):
+        padding = line.int("padding_idx") % weight.shape[0]
+        rows = torch.where((ids == padding)[..., None], rows.detach(), rows)
+    if line.flag("scale_grad_by_freq"):
+        rows = by_frequency(rows, ids)
+    return rows
+
+
+def by_frequency(rows, ids):
+    counts = torch.bincount(ids.reshape(-1), minlength=1)[ids][..., None] if ids.numel() else 1
+    return rows.detach() + (rows - rows.detach()) / counts
+
+
+# ---- more norms ----
+
+@op("rms_norm")
+def rms_norm(line, o):
+    rank, x = line.int("rank", 1), o["x"]
+    shape = tuple(line.ints("shape") or x.shape[x.dim() - rank:])
+    return F.rms_norm(x, shape, o["weight"], line.real("eps"))
+
+
+def by_channel(values, x):
+    return values.reshape((1, -1) + (1,) * (x.dim() - 2))
+
+
+@op("instance_norm")
+def instance_norm(line, o):
+    x, eps = o["x"], line.real("eps", 1e-5)
+    line.real("momentum")
+    if line.int("use_input_stats", 1):
+        flat = x.reshape(*x.shape[:2], -1)
+        return affine(F.layer_norm(flat, flat.shape[2:], None, None, eps).reshape(x.shape), o)
+    return affine((x - by_channel(o["running_mean"], x)) / torch.sqrt(by_channel(o["running_var"], x) + eps), o)
+
+
+@op("batch_norm")
+def batch_norm(line, o):
+    x, eps = o["x"], line.real("eps", 1e-5)
+    line.real("momentum")
+    mean, var = o["running_mean"], o["running_var"]
+    if line.flag("training"):
+        dims = [0, *range(2, x.dim())]
+        mean, var = x.mean(dims), x.var(dims, unbiased=False)
+    return affine((x - by_channel(mean, x)) / torch.sqrt(by_channel(var, x) + eps), o)
+
+
+# ---- arithmetic ----
+
+OPS.update(add=lambda line, o: o["a"] + o["b"], sub=lambda line, o: o["a"] - o["b"],
+           mul=lambda line, o: o["a"] * o["b"], div=lambda line, o: o["a"] / o["b"],
+           neg=lambda line, o: -o["x"], scale=lambda line, o: line.real("factor", 1.0) * o["x"])
+
+
+@op("matmul")
+def matmul(line, o):
+    return o["a"] @ o["b"]
+
+
+# ---- more activations ----
+
+ACTIVATIONS = {name: getattr(F, name) for name in (
+    "tanh", "sigmoid", "silu", "softplus", "relu6", "hardswish", "hardsigmoid", "mish", "selu", "softsign", "tanhshrink",
+    "logsigmoid")}
+OPS.update({name: (lambda line, o, f=function: f(o["x"])) for name, function in ACTIVATIONS.items()})
+OPS.update(exp=lambda line, o: o["x"].exp(), log=lambda line, o: o["x"].log(), sqrt=lambda line, o: o["x"].sqrt(),
+           abs=lambda line, o: o["x"].abs(),
+           gelu=lambda line, o: F.gelu(o["x"], approximate="tanh" if line.flag("approximate_tanh") else "none"),
+           elu=lambda line, o: F.elu(o["x"], line.real("alpha", 1.0)),
+           leaky_relu=lambda line, o: F.leaky_relu(o["x"], line.real("negative_slope", 0.01)),
+           prelu=lambda line, o: F.prelu(o["x"], o["weight"]))
+
+
+@op("log_softmax")
+@physical
+def log_softmax(line, o):
+    return F.log_softmax(o["x"], line.int("dim", -1))
+
+
+# ---- shapes ----
+
+@op("reshape")
+@physical
+def reshape(line, o):
+    return o["x"].reshape(line.ints("shape"))
+
+
+@op("flatten")
+@physical
+def flatten(line, o):
+    return o["x"].flatten(line.int("start_dim", 1), line.int("end_dim", -1))
+
+
+@op("transpose")
+@physical
+def transpose(line, o):
+    return o["x"].transpose(line.int("dim0", 1), line.int("dim1", 2))
+
+
+@op("permute")
+@physical
+def permute(line, o):
+    return o["x"].permute(line.ints("dims"))
+
+
+@op("mean", "sum")
+@physical
+def reduced(line, o):
+    return getattr(torch, line.op)(o["x"], line.ints("dims"), keepdim=line.flag("keepdim"))
+
+
+@op("squeeze", "unsqueeze")
+@physical
+def squeezed(line, o):
+    return getattr(torch, line.op)(o["x"], line.int("dim", 1))
+
+
+@op("expand")
+@physical
+def expand(line, o):
+    return o["x"].expand(line.ints("shape"))
+
+
+@op("flip")
+@physical
+def flip(line, o):
+    return o["x"].flip(line.ints("dims"))
+
+
+@op("slice")
+@physical
+def slice_of(line, o):
+    places = [slice(None)] * o["x"].dim()
+    places[line.int("dim", 1)] = slice(line.int("start", 0), line.int("stop"), line.int("step", 1))
+    return o["x"][tuple(places)]
+
+
+@op("select")
+@physical
+def select(line, o):
+    return o["x"].select(line.int("dim", 1), line.int("index", 0))
+
+
+@op("cat", "stack")
+@physical
+def joined(line, o):
+    return getattr(torch, line.op)([value for value in o.values() if value is not None], line.int("dim", 1))
+
+
+@op("pad")
+def pad(line, o):
+    mode = line.word("mode", "constant")
+    return F.pad(o["x"], line.ints("pad"), mode, line.real("value", 0.0) if mode == "constant" else None)
+
+
+@op("unfold")
+def unfold(line, o):
+    return F.unfold(o["x"], line.each("kernel", 1, 2), line.each("dilation", 1, 2), line.each("padding", 0, 2),
+                    line.each("stride", 1, 2))
+
+
+@op("fold")
+def fold(line, o):
+    return F.fold(o["x"], line.each("output_size", 1, 2), line.each("kernel", 1, 2), line.each("dilation", 1, 2),
+                  line.each("padding", 0, 2), line.each("stride", 1, 2))
+
+
+# ---- recurrent layers ----
+
+RECURRENT = {"rnn": (1, torch._VF.rnn_tanh), "lstm": (4, torch._VF.lstm), "gru": (3, torch._VF.gru)}
+
+
+def weight_sets(line, o):
+    """The flat weights as torch._VF takes them; one bias alone goes with zeros."""
+    suffixes = [f"l{layer}{way}" for layer in range(line.int("num_layers", 1))
+                for way in (("", "_reverse") if line.flag("bidirectional") else ("",))]
+    flat, biases = [], any(o[f"bias_{part}_l0"] is not None for part in ("ih", "hh"))
+    for suffix in suffixes:
+        weights = [o[f"{name}_{suffix}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        zeros = torch.zeros(weights[0].shape[0])
+        flat += weights[:2] + [zeros if bias is None else bias for bias in weights[2:] if biases]
+        flat += [o[f"weight_hr_{suffix}"]] if o.get(f"weight_hr_{suffix}") is not None else []
+    return suffixes, flat, biases
+
+
+def states_of(o, name, batch, rows, width):
+    """(B, rows, width)"""
+    state = o.get(name)
+    if state is None:
+        return torch.zeros(batch, rows, width)
+    return state.expand(batch, rows, width) if state.dim() == 2 else state
+
+
+@op("rnn", "lstm", "gru")
+def recurrent(line, o):
+    """Every sample on its own when there are lengths: its first steps, and zeros after them."""
+    x, lengths = o["x"], o["lengths"]
+    suffixes, flat, biases = weight_sets(line, o)
+    gates, function = RECURRENT[line.op]
+    if line.word("nonlinearity") == "relu":
+        function = torch._VF.rnn_relu
+    line.word("layout"), line.real("dropout")
+    batch, steps, rows = x.shape[0], x.shape[1], len(suffixes)
+    hidden, output = o["weight_hh_l0"].shape[0] // gates, o["weight_hh_l0"].shape[1]
+    h0, c0 = states_of(o, "h0", batch, rows, output), states_of(o, "c0", batch, rows, hidden)
+    ways = 2 if line.flag("bidirectional") else 1
+
+    def run(first, last, length):
+        h, c = (state[first:last].transpose(0, 1).contiguous() for state in (h0, c0))
+        if length == 0:
+            return x.new_zeros(last - first, steps, ways * output), h.transpose(0, 1), c.transpose(0, 1)
+        state = (h, c) if line.op == "lstm" else h
+        y, *final = function(x[first:last, :length].contiguous(), state, flat, biases, rows // ways, 0.0, False,
+                             ways == 2, True)
+        return (F.pad(y, (0, 0, 0, steps - length)), *(value.transpose(0, 1) for value in final))
+
+    if lengths is None:
+        results = run(0, batch, steps)
+    else:
+        each = [run(n, n + 1, int(lengths[n])) for n in range(batch)]
+        results = [torch.cat(values) for values in zip(*each)]
+    return results[("y", "h_n", "c_n").index(line.word("output", "y"))]
+
+
+@op("rnn_cell", "lstm_cell", "gru_cell")
+def recurrent_cell(line, o):
+    x, weights = o["x"], (o["weight_ih"], o["weight_hh"])
+    biases = [torch.zeros(weights[0].shape[0]) if bias is None else bias for bias in (o["bias_ih"], o["bias_hh"])]
+    given = [torch.zeros(weights[1].shape[1]) if o.get(name) is None else o[name] for name in ("hx", "cx")]
+    hx, cx = (state.expand(x.shape[0], -1) for state in given)
+    if line.op == "lstm_cell":
+        h, c = torch._VF.lstm_cell(x, (hx, cx), *weights, *biases)
+        return c if line.word("output") == "c_n" else h
+    function = {"gru_cell": torch._VF.gru_cell, "relu": torch._VF.rnn_relu_cell}.get(
+        line.word("nonlinearity", line.op), torch._VF.rnn_tanh_cell)
+    return function(x, hx, *weights, *biases)
+
+
+@op("embedding_bag")
+def embedding_bag(line, o):
+    """By hand, for ids (N, T): PyTorch's own counts frequencies over the batch."""
+    ids, weight = o["ids"].long(), o["weight"]
+    mode, (batch, _) = line.word("mode", "mean"), ids.shape
+    counted = torch.ones_like(ids, dtype=torch.bool)
+    if line.flag("padding_idx"):
+        counted = ids != line.int("padding_idx") % weight.shape[0]
+    if mode == "max":
+        return torch.stack([weight[row[kept]].max(0).values if kept.any() else weight.new_zeros(weight.shape[1])
+                            for row, kept in zip(ids, counted)]) if batch else weight.new_zeros(0, weight.shape[1])
+    rows = weight[ids]
+    if line.flag("scale_grad_by_freq"):
+        same = (ids[:, :, None] == ids[:, None, :]).sum(2)
+        rows = rows.detach() + (rows - rows.detach()) / same[..., None]
+    if o["per_sample_weights"] is not None:
+        rows = rows * o["per_sample_weights"][..., None]
+    total = (rows * counted[..., None]).sum(1)
+    return total / counted.sum(1).clamp(min=1)[:, None] if mode == "mean" else total

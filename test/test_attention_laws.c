@@ -1,0 +1,406 @@
+/* What attention refuses, and what holds whatever the sizes: bits, dropout, masked rows, isolation, ordinary passes. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support.h"
+
+/* Zeros for any operand. */
+static double zeros[4096];
+static int64_t ones[4096];
+
+static psg_tensor view(int rank, const int64_t *shape) { return psg_tensor_of(PSG_F64, zeros, rank, shape); }
+#define SHAPE(...) (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]){ __VA_ARGS__ }
+
+typedef struct desk {
+    psg_context *context;
+    psg_tape *tape;
+    psg_param *param[12];
+    int params;
+} desk;
+
+static desk open_desk(void) {
+    desk d = { .context = test_context(1, NULL) };
+    TEST_OK(d.context, psg_tape_create(d.context, &d.tape));
+    return d;
+}
+
+static void close_desk(desk *d) {
+    psg_tape_destroy(d->tape);
+    for (int k = 0; k < d->params; k++) psg_param_destroy(d->param[k]);
+    test_context_free(d->context);
+}
+
+static void begin(desk *d) { TEST_OK(d->context, psg_tape_begin(d->tape, NULL)); }
+
+static psg_var input(desk *d, int rank, const int64_t *shape) {
+    psg_tensor t = view(rank, shape);
+    return psg_input_with_grad(d->tape, &t);
+}
+
+static psg_var constant(desk *d, int rank, const int64_t *shape) {
+    psg_tensor t = view(rank, shape);
+    return psg_constant(d->tape, &t);
+}
+
+static psg_var use(desk *d, int rank, const int64_t *shape) {
+    psg_tensor t = view(rank, shape);
+    assert_true(d->params < 12);
+    TEST_OK(d->context, psg_param_create(d->context, "p", &t, &d->param[d->params]));
+    return psg_use(d->tape, d->param[d->params++]);
+}
+
+static void refused(desk *d, psg_status status, const char *text) {
+    if (psg_tape_status(d->tape) != status || !strstr(psg_tape_message(d->tape), text)) {
+        print_error("%s: \"%s\", expected %s: \"%s\"\n", psg_status_name(psg_tape_status(d->tape)),
+                    psg_tape_message(d->tape), psg_status_name(status), text);
+        fail();
+    }
+}
+
+/* ---- scaled_dot_product_attention ---- */
+
+typedef struct product_error {
+    int64_t q[4], k[4], v[4], mask[4];    /* up to the first -1; mask[0] = -1: none */
+    psg_role mask_role;
+    psg_scaled_dot_product_attention_options options;
+    psg_status status;
+    const char *text;
+} product_error;
+
+static int rank_of(const int64_t *shape) {
+    int rank = 0;
+    while (rank < 4 && shape[rank] >= 0) rank++;
+    return rank;
+}
+
+#define NONE { -1 }
+static const product_error product_errors[] = {
+    { { 2, 3, -1 }, { 2, 3, -1 }, { 2, 3, -1 }, NONE, 0, { 0 }, PSG_ERR_SHAPE, "query has rank 2" },
+    { { 2, 3, 4, 5 }, { 2, 3, 4, 6 }, { 2, 3, 4, 5 }, NONE, 0, { 0 }, PSG_ERR_SHAPE, "last dimensions must agree" },
+    { { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 2, 3, 6, 5 }, NONE, 0, { 0 }, PSG_ERR_SHAPE, "as many positions" },
+    { { 2, 3, 4, 5 }, { 2, 2, 4, 5 }, { 2, 2, 4, 5 }, NONE, 0, { 0 }, PSG_ERR_SHAPE, "leading dimensions must agree" },
+    { { 2, 3, 4, 5 }, { 2, 2, 4, 5 }, { 2, 2, 4, 5 }, NONE, 0, { 0, 0, 0, 1 }, PSG_ERR_SHAPE, "enable_gqa" },
+    { { 2, 4, 5, -1 }, { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, NONE, 0, { 0 }, PSG_ERR_SHAPE, "of one rank" },
+    { { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 4, 3, -1 }, PSG_CONSTANT, { 0 }, PSG_ERR_SHAPE,
+      "attn_mask has shape (4, 3), must broadcast to (2, 3, 4, 4)" },
+    { { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 2, 4, 4, -1 }, PSG_CONSTANT, { 0 }, PSG_ERR_SHAPE, "attn_mask" },
+    { { 2, 2, 4, 5 }, { 2, 2, 4, 5 }, { 2, 2, 4, 5 }, { 2, 4, 4, -1 }, PSG_BATCHED, { 0 }, PSG_ERR_BATCH,
+      "with the batch in the same dimension" },
+    { { 2, 2, 4, 5 }, { 2, 2, 4, 5 }, { 2, 2, 4, 5 }, { 2, 2, 4, 4 }, PSG_PARAMETER, { 0 }, PSG_ERR_BATCH, "attn_mask" },
+    { { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, NONE, 0, { 0, 0, 1.5, 0 }, PSG_ERR_ARGUMENT, "dropout_p is 1.5" },
+    { { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, NONE, 0, { 0, 0, NAN, 0 }, PSG_ERR_ARGUMENT, "dropout_p is" },
+};
+
+static void products_are_refused(void **state) {
+    (void)state;
+    for (size_t k = 0; k < sizeof product_errors / sizeof product_errors[0]; k++) {
+        const product_error *e = &product_errors[k];
+        desk d = open_desk();
+        begin(&d);
+        psg_var q = input(&d, rank_of(e->q), e->q), key = input(&d, rank_of(e->k), e->k);
+        psg_var v = input(&d, rank_of(e->v), e->v), mask = psg_none();
+        if (e->mask_role == PSG_CONSTANT) mask = constant(&d, rank_of(e->mask), e->mask);
+        if (e->mask_role == PSG_BATCHED) mask = input(&d, rank_of(e->mask), e->mask);
+        if (e->mask_role == PSG_PARAMETER) mask = use(&d, rank_of(e->mask), e->mask);
+        psg_scaled_dot_product_attention(d.tape, q, key, v, mask, &e->options);
+        refused(&d, e->status, e->text);
+        close_desk(&d);
+    }
+}
+
+/* (L, N, E) has no leading dimension for the batch. */
+static void batch_second_needs_heads(void **state) {
+    (void)state;
+    desk d = open_desk();
+    psg_pass pass = PSG_PASS_INIT;
+    pass.batch_second = 1;
+    TEST_OK(d.context, psg_tape_begin(d.tape, &pass));
+    psg_var x = input(&d, SHAPE(4, 2, 5));
+    psg_scaled_dot_product_attention(d.tape, x, x, x, psg_none(), NULL);
+    refused(&d, PSG_ERR_UNSUPPORTED, "batch_second");
+    close_desk(&d);
+}
+
+/* ---- multi_head_attention ---- */
+
+typedef enum mistake {
+    NO_MISTAKE, RANK_2, HEADS_0, HEADS_3, NO_WEIGHTS, BOTH_WEIGHTS, HALF_SEPARATE, IN_SHAPE, BIAS_SHAPE, OUT_ABSENT,
+    OUT_SHAPE, BIAS_K_ALONE, BIAS_K_SHAPE, MASK_SHAPE, MASK_RANK_3, MASK_BATCHED, PADDING_SHAPE, PADDING_GRADIENT,
+    DROPOUT, KEY_BATCH, KEY_SIZE, KDIM, VALUE_LENGTH, MISTAKES
+} mistake;
+
+static const struct { psg_status status; const char *text; } answers[MISTAKES] = {
+    [NO_MISTAKE] = { PSG_OK, "" },
+    [RANK_2] = { PSG_ERR_SHAPE, "without a batch there are no per-sample gradients" },
+    [HEADS_0] = { PSG_ERR_ARGUMENT, "num_heads is 0" },
+    [HEADS_3] = { PSG_ERR_ARGUMENT, "num_heads is 3, must be positive and divide query's size 4" },
+    [NO_WEIGHTS] = { PSG_ERR_ARGUMENT, "weights is NULL" },
+    [BOTH_WEIGHTS] = { PSG_ERR_ARGUMENT, "must be one of both" },
+    [HALF_SEPARATE] = { PSG_ERR_ARGUMENT, "are all required" },
+    [IN_SHAPE] = { PSG_ERR_SHAPE, "in_proj_weight has shape (4, 4), must be (12, 4)" },
+    [BIAS_SHAPE] = { PSG_ERR_SHAPE, "in_proj_bias has shape (4), must be (12)" },
+    [OUT_ABSENT] = { PSG_ERR_ARGUMENT, "out_proj_weight is absent" },
+    [OUT_SHAPE] = { PSG_ERR_SHAPE, "out_proj_weight has shape" },
+    [BIAS_K_ALONE] = { PSG_ERR_ARGUMENT, "bias_k and bias_v must both" },
+    [BIAS_K_SHAPE] = { PSG_ERR_SHAPE, "bias_k has shape (4), must be (1, 1, 4)" },
+    [MASK_SHAPE] = { PSG_ERR_SHAPE, "attn_mask has shape (5, 3)" },
+    [MASK_RANK_3] = { PSG_ERR_SHAPE, "attn_mask has shape (3, 3, 5)" },
+    [MASK_BATCHED] = { PSG_ERR_BATCH, "make it a constant" },
+    [PADDING_SHAPE] = { PSG_ERR_SHAPE, "key_padding_mask has shape (2, 3), must be (2, 5)" },
+    [PADDING_GRADIENT] = { PSG_ERR_UNSUPPORTED, "key_padding_mask has no gradient" },
+    [DROPOUT] = { PSG_ERR_ARGUMENT, "dropout_p is -0.1" },
+    [KEY_BATCH] = { PSG_ERR_BATCH, "batch size" },
+    [KEY_SIZE] = { PSG_ERR_SHAPE, "input has 5 features" },
+    [KDIM] = { PSG_ERR_SHAPE, "k_proj_weight has shape (4, 4), must be (4, 5)" },
+    [VALUE_LENGTH] = { PSG_ERR_SHAPE, "length" },
+};
+
+static psg_multi_head_attention_weights weights_with(desk *d, mistake m) {
+    psg_multi_head_attention_weights w = { .in_proj_weight = psg_none() };
+    bool separate = m == KDIM || m == HALF_SEPARATE;
+    if (!separate) w.in_proj_weight = m == IN_SHAPE ? use(d, SHAPE(4, 4)) : use(d, SHAPE(12, 4));
+    if (separate || m == BOTH_WEIGHTS) w.q_proj_weight = use(d, SHAPE(4, 4));
+    if (separate) w.k_proj_weight = use(d, SHAPE(4, 4));
+    if (m == KDIM) w.v_proj_weight = use(d, SHAPE(4, 4));
+    w.in_proj_bias = m == BIAS_SHAPE ? use(d, SHAPE(4)) : use(d, SHAPE(12));
+    if (m == BIAS_K_ALONE) w.bias_k = use(d, SHAPE(1, 1, 4));
+    if (m == BIAS_K_SHAPE) w.bias_k = w.bias_v = use(d, SHAPE(4));
+    if (m != OUT_ABSENT) w.out_proj_weight = m == OUT_SHAPE ? use(d, SHAPE(4, 5)) : use(d, SHAPE(4, 4));
+    return w;
+}
+
+static psg_multi_head_attention_options options_with(desk *d, mistake m) {
+    psg_multi_head_attention_options o = PSG_MULTI_HEAD_ATTENTION_INIT;
+    psg_tensor pad = psg_tensor_of(PSG_I64, ones, 2, (int64_t[]){ 2, 3 });
+    if (m == MASK_SHAPE) o.attn_mask = constant(d, SHAPE(5, 3));
+    if (m == MASK_RANK_3) o.attn_mask = constant(d, SHAPE(3, 3, 5));
+    if (m == MASK_BATCHED) o.attn_mask = input(d, SHAPE(1, 2, 3, 5));
+    if (m == PADDING_SHAPE) o.key_padding_mask = psg_input(d->tape, &pad);
+    if (m == PADDING_GRADIENT) o.key_padding_mask = input(d, SHAPE(2, 5));
+    if (m == DROPOUT) o.dropout_p = -0.1;
+    return o;
+}
+
+static void play(mistake m) {
+    desk d = open_desk();
+    psg_pass pass = PSG_PASS_INIT;
+    pass.batch_size = 2;
+    TEST_OK(d.context, psg_tape_begin(d.tape, &pass));
+    psg_var q = m == RANK_2 ? input(&d, SHAPE(3, 4)) : input(&d, SHAPE(2, 3, 4));
+    psg_var k = m == KEY_BATCH ? input(&d, SHAPE(3, 5, 4)) : m == KEY_SIZE || m == KDIM ? input(&d, SHAPE(2, 5, 5))
+                : input(&d, SHAPE(2, 5, 4));
+    psg_var v = m == VALUE_LENGTH ? input(&d, SHAPE(2, 6, 4)) : k;
+    psg_multi_head_attention_weights w = weights_with(&d, m);
+    psg_multi_head_attention_options o = options_with(&d, m);
+    psg_multi_head_attention(d.tape, q, k, v, m == HEADS_0 ? 0 : m == HEADS_3 ? 3 : 2, m == NO_WEIGHTS ? NULL : &w, &o,
+                             NULL);
+    refused(&d, answers[m].status, answers[m].text);
+    close_desk(&d);
+}
+
+static void layers_are_refused(void **state) {
+    (void)state;
+    for (int m = NO_MISTAKE; m < MISTAKES; m++) play((mistake)m);
+}
+
+/* ---- laws ---- */
+
+typedef struct results {
+    double y[2 * 3 * 70 * 6], gx[2 * 3 * 70 * 6], gw[3 * 18 * 6];
+} results;
+
+typedef struct setting {
+    unsigned threads;
+    const char *isa;
+    int64_t first, samples;        /* of the three */
+    bool ordinary, evaluation;
+    double dropout_p;
+    psg_dtype dtype;
+    bool poison;                   /* sample 1 holds NaN */
+} setting;
+
+enum { T = 70, D = 6, ALL = 3 };
+
+static psg_tensor filled(psg_dtype dtype, uint64_t seed, int rank, const int64_t *shape) {
+    psg_tensor t = psg_tensor_of(dtype, NULL, rank, shape);
+    test_random random = { seed };
+    t.data = calloc((size_t)psg_tensor_count(&t) + 1, 8);
+    test_fill_normal(&random, &t, 1);
+    return t;
+}
+
+static void read_all(const psg_tensor *t, double *to) {
+    for (int64_t i = 0; i < psg_tensor_count(t); i++) to[i] = test_get_at(t, i);
+}
+
+/* Self-attention of 2 heads over samples [first, first + samples) of three. */
+static void run(const setting *s, results *out) {
+    psg_context *context = test_context(s->threads, s->isa);
+    psg_tape *tape;
+    psg_param *param[2];
+    psg_pass pass = PSG_PASS_INIT;
+    static const int64_t ids[] = { 0, 1, 2 };
+    pass.ordinary = s->ordinary;
+    pass.evaluation = s->evaluation;
+    pass.dropout_seed = 11;
+    if (!s->ordinary) pass.sample_ids = ids + s->first;
+    TEST_OK(context, psg_tape_create(context, &tape));
+    TEST_OK(context, psg_tape_begin(tape, &pass));
+    psg_tensor x = filled(s->dtype, 1, 3, (int64_t[]){ ALL, T, D }), w[2] = {
+        filled(s->dtype, 2, 2, (int64_t[]){ 3 * D, D }), filled(s->dtype, 3, 2, (int64_t[]){ D, D }) };
+    if (s->poison) test_set(&x, (int64_t[]){ 1, 5, 2 }, NAN);
+    psg_tensor part = x, value, grad;
+    part.shape[0] = s->samples;
+    part.data = (char *)x.data + (size_t)(s->first * T * D) * psg_dtype_size(s->dtype);
+    for (int k = 0; k < 2; k++) TEST_OK(context, psg_param_create(context, "w", &w[k], &param[k]));
+    psg_multi_head_attention_weights weights = { .in_proj_weight = psg_use(tape, param[0]),
+                                                 .out_proj_weight = psg_use(tape, param[1]) };
+    psg_multi_head_attention_options options = PSG_MULTI_HEAD_ATTENTION_INIT;
+    options.dropout_p = s->dropout_p;
+    psg_var in = psg_input_with_grad(tape, &part);
+    psg_var y = psg_multi_head_attention(tape, in, in, in, 2, &weights, &options, NULL);
+    TEST_OK(context, psg_backward_from(tape, y, NULL));
+    TEST_OK(context, psg_value(tape, y, &value));
+    TEST_OK(context, psg_input_grad(tape, in, &grad));
+    memset(out, 0, sizeof *out);
+    read_all(&value, out->y);
+    read_all(&grad, out->gx);
+    psg_gradient gradient;
+    const psg_gradient *list = &gradient;
+    TEST_OK(context, psg_gradient_of(tape, param[0], &gradient));
+    int64_t shape[3] = { s->ordinary ? 1 : s->samples, 3 * D, D };
+    psg_tensor gw = psg_tensor_of(s->dtype, NULL, s->ordinary ? 2 : 3, shape + s->ordinary);
+    gw.data = calloc(ALL * 3 * D * D, 8);
+    if (s->ordinary) TEST_OK(context, psg_weighted_sum(context, &list, 1, NULL, PSG_OVERWRITE, &gw));
+    else TEST_OK(context, psg_grad_sample(context, &gradient, 1, PSG_OVERWRITE, &gw));
+    read_all(&gw, out->gw);
+    psg_tape_destroy(tape);
+    for (int k = 0; k < 2; k++) psg_param_destroy(param[k]);
+    test_context_free(context);
+    free(gw.data);
+    free(x.data);
+    free(w[0].data);
+    free(w[1].data);
+}
+
+static void any_number_of_threads(void **state) {
+    (void)state;
+    const char *isas[3];
+    size_t count = test_isas(isas);
+    static results one, many;
+    for (size_t k = 0; k < count; k++) {
+        for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
+            setting s = { .threads = 1, .isa = isas[k], .samples = 3, .dropout_p = 0.3, .dtype = (psg_dtype)dtype };
+            run(&s, &one);
+            for (unsigned threads = 2; threads <= 5; threads += 3) {
+                s.threads = threads;
+                run(&s, &many);
+                assert_memory_equal(&one, &many, sizeof one);
+            }
+        }
+    }
+}
+
+/* grad_sample[n] of a batch is that of sample n alone, its dropout mask included. */
+static void samples_alone(void **state) {
+    (void)state;
+    static results all, alone;
+    setting s = { .threads = 2, .samples = 3, .dropout_p = 0.5, .dtype = PSG_F64 };
+    run(&s, &all);
+    s.samples = 1;
+    for (s.first = 0; s.first < 3; s.first++) {
+        run(&s, &alone);
+        for (int i = 0; i < T * D; i++) test_near(alone.y[i], all.y[s.first * T * D + i], 1e-11, "y", i);
+        for (int i = 0; i < T * D; i++) test_near(alone.gx[i], all.gx[s.first * T * D + i], 1e-10, "gx", i);
+        for (int i = 0; i < 3 * D * D; i++) test_near(alone.gw[i], all.gw[s.first * 3 * D * D + i], 1e-10, "gw", i);
+    }
+}
+
+static void evaluation_drops_nothing(void **state) {
+    (void)state;
+    static results plain, dropped, evaluated;
+    setting s = { .threads = 1, .samples = 3, .dtype = PSG_F64 };
+    run(&s, &plain);
+    s.dropout_p = 0.5;
+    run(&s, &dropped);
+    s.evaluation = true;
+    run(&s, &evaluated);
+    assert_memory_equal(&plain, &evaluated, sizeof plain);
+    assert_memory_not_equal(&plain, &dropped, sizeof plain);
+}
+
+static void everything_dropped(void **state) {
+    (void)state;
+    static results r;
+    setting s = { .threads = 1, .samples = 3, .dropout_p = 1, .dtype = PSG_F64 };
+    run(&s, &r);
+    for (int i = 0; i < ALL * T * D; i++) assert_true(r.y[i] == 0 && r.gx[i] == 0);
+}
+
+static void ordinary_passes(void **state) {
+    (void)state;
+    static results each, sum;
+    setting s = { .threads = 2, .samples = 3, .dtype = PSG_F64 };
+    run(&s, &each);
+    s.ordinary = true;
+    run(&s, &sum);
+    assert_memory_equal(each.gx, sum.gx, sizeof each.gx);
+    for (int i = 0; i < 3 * D * D; i++) {
+        double expected = each.gw[i] + each.gw[3 * D * D + i] + each.gw[6 * D * D + i];
+        test_near(sum.gw[i], expected, 1e-10, "gw", i);
+    }
+}
+
+static void nan_stays_in_its_sample(void **state) {
+    (void)state;
+    static results clean, poisoned;
+    setting s = { .threads = 2, .samples = 3, .dtype = PSG_F32 };
+    run(&s, &clean);
+    s.poison = true;
+    run(&s, &poisoned);
+    int row = T * D, block = 3 * D * D;
+    for (int n = 0; n < 3; n += 2) {
+        assert_memory_equal(clean.y + n * row, poisoned.y + n * row, (size_t)row * sizeof(double));
+        assert_memory_equal(clean.gx + n * row, poisoned.gx + n * row, (size_t)row * sizeof(double));
+        assert_memory_equal(clean.gw + n * block, poisoned.gw + n * block, (size_t)block * sizeof(double));
+    }
+    assert_true(isnan(poisoned.y[row]) && isnan(poisoned.gx[row]));
+}
+
+/* Every key masked: nothing is attended to, and nothing flows back. */
+static void masked_rows_are_zero(void **state) {
+    (void)state;
+    for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
+        desk d = open_desk();
+        begin(&d);
+        psg_tensor q = filled((psg_dtype)dtype, 1, 3, (int64_t[]){ 2, 3, 4 }), y, grad;
+        psg_var x = psg_input_with_grad(d.tape, &q);
+        int64_t takes_part[] = { 0, 0, 0, 0, 1, 0, 0, 0, 0 };   /* query 1 to key 1 alone */
+        psg_tensor mask = psg_tensor_of(PSG_I64, takes_part, 2, (int64_t[]){ 3, 3 });
+        psg_var out = psg_scaled_dot_product_attention(d.tape, x, x, x, psg_constant(d.tape, &mask), NULL);
+        TEST_OK(d.context, psg_backward_from(d.tape, out, NULL));
+        TEST_OK(d.context, psg_value(d.tape, out, &y));
+        TEST_OK(d.context, psg_input_grad(d.tape, x, &grad));
+        for (int64_t i = 0; i < 24; i++) {
+            assert_true(isfinite(test_get_at(&grad, i)));
+            bool attends = i / 4 % 3 == 1;
+            assert_true(test_get_at(&y, i) == (attends ? test_get_at(&q, i) : 0));
+            assert_true(test_get_at(&grad, i) == attends);
+        }
+        free(q.data);
+        close_desk(&d);
+    }
+}
+
+int main(void) {
+    for (size_t k = 0; k < sizeof ones / sizeof ones[0]; k++) ones[k] = 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_are_refused),     cmocka_unit_test(batch_second_needs_heads),
+        cmocka_unit_test(layers_are_refused),       cmocka_unit_test(any_number_of_threads),
+        cmocka_unit_test(samples_alone),            cmocka_unit_test(evaluation_drops_nothing),
+        cmocka_unit_test(everything_dropped),       cmocka_unit_test(ordinary_passes),
+        cmocka_unit_test(nan_stays_in_its_sample),  cmocka_unit_test(masked_rows_are_zero),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

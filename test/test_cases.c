@@ -1,0 +1,118 @@
+/* Every table of test/cases, case by case: one test for each op and kind of check. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "case_checks.h"
+
+static psg_status status_named(const char *name) {
+    char text[64];
+    snprintf(text, sizeof text, "PSG_ERR_%s", name);
+    for (int status = 1; status <= PSG_ERR_SYSTEM; status++) {
+        if (!strcmp(psg_status_name((psg_status)status), text)) return (psg_status)status;
+    }
+    fail_msg("no status is called %s", text);
+    return PSG_OK;
+}
+
+/* error=SHAPE: the forward pass is refused with that status, and the message names the op. */
+static void check_refusal(psg_context *context, const case_line *line) {
+    case_run run;
+    TEST_OK(context, case_run_open(&run, context, line, PSG_F64, 0, -1));
+    psg_pass pass = case_run_pass(&run);
+    psg_status status = case_run_forward(&run, &pass), expected = status_named(case_word(line, "error", ""));
+    const char *message = psg_tape_message(run.tape), *name = case_word(line, "error_name", line->op->name);
+    if (status != expected || strncmp(message, name, strlen(name))) {
+        fail_msg("%s: %s, \"%s\"", case_label_of(line, "refusal").text, psg_status_name(status), message);
+    }
+    case_run_close(&run);
+}
+
+static const struct kind {
+    const char *name;
+    void (*check)(psg_context *context, const case_line *line);
+    int refused; /* for the lines with error=, else for the others */
+} kinds[] = {
+    { "samples alone", case_check_samples, 0 },
+    { "golden", case_check_golden, 0 },
+    { "differences", case_check_differences, 0 },
+    { "questions", case_check_questions, 0 },
+    { "linearity", case_check_linearity, 0 },
+    { "isolation", case_check_isolation, 0 },
+    { "threads", case_check_threads, 0 },
+    { "variants", case_check_variants, 0 },
+    { "repetition", case_check_repetition, 0 },
+    { "f32", case_check_f32, 0 },
+    { "refusals", check_refusal, 1 },
+};
+
+enum { KINDS = sizeof kinds / sizeof kinds[0], OPS = 200 };
+
+typedef struct row_test {
+    char name[CASE_NAME + 32];
+    const case_op *op;
+    const struct kind *kind;
+} row_test;
+
+static void run_table(void **state) {
+    const row_test *test = *state;
+    char message[512];
+    case_table table;
+    if (case_table_read(test->op, PSG_CASES_DIR, &table, message, sizeof message)) fail_msg("%s", message);
+    psg_context *context = test_context(2, NULL);
+    assert_true(table.count > 0);
+    for (int k = 0; k < table.count; k++) {
+        const case_line *line = &table.line[k];
+        if (case_flag(line, "bench") || case_flag(line, "error") != test->kind->refused) continue;
+        test->kind->check(context, line);
+    }
+    test_context_free(context);
+    case_table_free(&table);
+}
+
+static void names_are_unique(void **state) {
+    (void)state;
+    char message[512];
+    const case_op *op;
+    for (int k = 0; (op = case_op_at(k)); k++) {
+        case_table table;
+        if (case_table_read(op, PSG_CASES_DIR, &table, message, sizeof message)) fail_msg("%s", message);
+        assert_ptr_equal(case_op_find(op->name), op);
+        for (int i = 0; i < table.count; i++) {
+            for (int j = 0; j < i; j++) {
+                if (!strcmp(table.line[i].name, table.line[j].name)) {
+                    fail_msg("%s", case_label_of(&table.line[i], "twice").text);
+                }
+            }
+        }
+        case_table_free(&table);
+    }
+}
+
+/* PSG_CASES="conv2d lstm": these tables alone. */
+static int selected(const case_op *op) {
+    const char *list = getenv("PSG_CASES");
+    size_t length = strlen(op->name);
+    if (!list) return 1;
+    for (const char *at = list; (at = strstr(at, op->name)); at += length) {
+        if ((at == list || at[-1] == ' ') && (at[length] == ' ' || !at[length])) return 1;
+    }
+    return 0;
+}
+
+int main(void) {
+    static row_test rows[OPS * KINDS];
+    static struct CMUnitTest tests[OPS * KINDS + 1];
+    size_t count = 0;
+    const case_op *op;
+    for (int k = 0; k < OPS && (op = case_op_at(k)); k++) {
+        for (int i = 0; i < KINDS && selected(op); i++, count++) {
+            snprintf(rows[count].name, sizeof rows[count].name, "%s: %s", op->name, kinds[i].name);
+            rows[count].op = op;
+            rows[count].kind = &kinds[i];
+            tests[count] = (struct CMUnitTest){ rows[count].name, run_table, NULL, NULL, &rows[count] };
+        }
+    }
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(names_are_unique);
+    return _cmocka_run_group_tests("cases", tests, count, NULL, NULL);
+}
