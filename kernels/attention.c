@@ -25,7 +25,7 @@ static work divide(const psg_attention *t, void *workspace) {
     size_t e = padded(t->key_size, LANES), ev = t->gives_weights ? 0 : padded(t->value_size, LANES);
     work w = { .all_keys = all_keys(t) };
     w.packed = w.all_keys;
-    w.qt = take(&memory, t->key_size, LB);
+    w.qt = take(&memory, e, LB);
     w.q = take(&memory, LB, e);
     w.gq = take(&memory, LB, e);
     w.k = take(&memory, KB, e);
@@ -68,7 +68,7 @@ static void pack_keys(const psg_attention *t, work *w, const place *at) {
 static void pack_queries(const psg_attention *t, work *w, const place *at) {
     const real *q = (const real *)t->q + (ptrdiff_t)at->head * t->q_head + (ptrdiff_t)at->i0 * t->q_row;
     pack_rows(q, t->q_row, at->queries, t->key_size, (real)t->scale, &w->q);
-    transpose_rows(w->q.data, w->q.stride, at->queries, t->key_size, w->qt.data);
+    transpose_rows(&w->q, at->queries, w->qt.data);
 }
 
 static ptrdiff_t out_at(const psg_attention *t, const place *at) {
@@ -138,7 +138,8 @@ static void finish_rows(const psg_attention *t, work *w, const place *at) {
         real inverse = w->sum[i] == 0 ? 0 : 1 / w->sum[i];
         stats[i] = w->max[i] == -(real)INFINITY ? 0 : w->max[i];
         stats[t->queries + i] = inverse;
-        if (!t->gives_weights) unpack_row(w->o.data + i * w->o.stride, t->value_size, inverse, false, out + (ptrdiff_t)i * t->out_row);
+        if (t->gives_weights) continue;
+        unpack_row(w->o.data + i * w->o.stride, t->value_size, inverse, false, out + (ptrdiff_t)i * t->out_row);
     }
 }
 
@@ -193,20 +194,18 @@ void PSG_KERNEL(attention)(const psg_attention *t, void *workspace) {
 static void pack_output_gradient(const psg_attention *t, work *w, const place *at) {
     const real *go = (const real *)t->grad_out + out_at(t, at), *out = (const real *)t->out + out_at(t, at);
     for (size_t i = 0; i < at->queries; i++) {
-        double dot = 0;
         wide sum = wide_zero();
         const real *x = go + (ptrdiff_t)i * t->out_row, *y = out + (ptrdiff_t)i * t->out_row;
         for (size_t j = 0; j < t->value_size; j += LANES) {
             size_t part = smaller(LANES, t->value_size - j);
             sum = wide_add_product(sum, vec_load_part(x + j, part), vec_load_part(y + j, part));
         }
-        dot += wide_sum(sum);
-        w->mean[i] = (real)dot;
+        w->mean[i] = (real)wide_sum(sum);
     }
     for (size_t i = at->queries; i < LB; i++) w->mean[i] = 0;
     if (t->gives_weights) return;
     pack_rows(go, t->out_row, at->queries, t->value_size, 1, &w->go);
-    transpose_rows(w->go.data, w->go.stride, at->queries, t->value_size, w->got.data);
+    transpose_rows(&w->go, at->queries, w->got.data);
 }
 
 /* gp: the gradient of w. */

@@ -2,8 +2,8 @@
  *
  *   out_i = sum_j w_ij v_j,   w_ij = d_ij p_ij,   p_i = softmax_j(scale <q_i, k_j> + mask_ij)
  *
- * with d_ij what dropout multiplies.  No L x S matrix is kept: backward computes p anew from the maximum and the inverse
- * sum of its row.  A row whose every key is masked has p_i = 0, so it is zero and passes no gradient.
+ * with d_ij what dropout multiplies.  No L x S matrix is kept: backward computes p anew from the maximum and the
+ * inverse sum of its row.  A row whose every key is masked has p_i = 0, so it is zero and passes no gradient.
  *
  * With gives_weights there is no v and the output is w itself, (group, L, all keys).
  *

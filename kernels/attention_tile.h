@@ -2,8 +2,8 @@
  *
  * Scores are held transposed, a row a key and a lane a query (LB of them): maxima and sums over the keys are then sums
  * of whole vectors, and p^T serves every product as it is.  Whatever is multiplied is packed first, with its rows
- * padded by zeros to whole vectors and register tiles, so that products know of no edges; sums run over true sizes only,
- * so what the padding holds stays in the padding. */
+ * padded by zeros to whole vectors and register tiles, so that products know of no edges; sums run over true sizes
+ * only, so what the padding holds stays in the padding. */
 #ifndef PSG_KERNELS_ATTENTION_TILE_H
 #define PSG_KERNELS_ATTENTION_TILE_H
 
@@ -22,6 +22,7 @@
 #endif
 
 #define UNROLL _Pragma("GCC unroll 12")
+#define UNROLL_LANES _Pragma("GCC unroll 16")
 #define INLINE static inline __attribute__((always_inline))
 
 static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
@@ -44,18 +45,57 @@ static inline void pack_row(const real *from, size_t columns, real scale, real *
 
 static inline void pack_rows(const real *from, ptrdiff_t step, size_t count, size_t columns, real scale,
                              const rows *to) {
-    for (size_t i = 0; i < count; i++, from += step) pack_row(from, columns, scale, to->data + i * to->stride, to->stride);
-}
-
-/* to[e][i] = from[i][e], a row of LB lanes for each e; lanes past count are 0. */
-static inline void transpose_rows(const real *from, size_t stride, size_t count, size_t columns, real *to) {
-    for (size_t e = 0; e < columns; e++) {
-        for (size_t i = 0; i < count; i++) to[e * LB + i] = from[i * stride + e];
-        for (size_t i = count; i < LB; i++) to[e * LB + i] = 0;
+    for (size_t i = 0; i < count; i++, from += step) {
+        pack_row(from, columns, scale, to->data + i * to->stride, to->stride);
     }
 }
 
-/* to_i (+)= factor_i * from_i; factors NULL: scale for all. */
+/* The first halves of two vectors, element by element; the second halves. */
+#if PSG_VECTOR_BYTES == 16 && PSG_REAL_IS_F64
+INLINE vec mix_low(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 2); }
+INLINE vec mix_high(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 3); }
+#elif PSG_VECTOR_BYTES == 16 || (PSG_VECTOR_BYTES == 32 && PSG_REAL_IS_F64)
+INLINE vec mix_low(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+INLINE vec mix_high(vec a, vec b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#elif PSG_VECTOR_BYTES == 32 || PSG_REAL_IS_F64
+INLINE vec mix_low(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+INLINE vec mix_high(vec a, vec b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#else
+INLINE vec mix_low(vec a, vec b) {
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+INLINE vec mix_high(vec a, vec b) {
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#endif
+
+/* A square of LANES rows: mixing row k with row k + LANES / 2, log2 LANES times, transposes it. */
+INLINE void transpose_square(const real *from, size_t stride, real *to) {
+    vec row[LANES], mixed[LANES];
+    UNROLL_LANES for (size_t i = 0; i < LANES; i++) row[i] = vec_load(from + i * stride);
+    UNROLL_LANES for (size_t step = 1; step < LANES; step *= 2) {
+        UNROLL_LANES for (size_t i = 0; i < LANES / 2; i++) {
+            mixed[2 * i] = mix_low(row[i], row[i + LANES / 2]);
+            mixed[2 * i + 1] = mix_high(row[i], row[i + LANES / 2]);
+        }
+        UNROLL_LANES for (size_t i = 0; i < LANES; i++) row[i] = mixed[i];
+    }
+    UNROLL_LANES for (size_t i = 0; i < LANES; i++) vec_store(to + i * LB, row[i]);
+}
+
+/* to[e][i] = from[i][e], a row of LB lanes for each e of a packed operand; lanes past count are 0.  Whole squares: rows
+ * of from beyond count are cleared, and to has a row for every padded column. */
+static inline void transpose_rows(const rows *from, size_t count, real *to) {
+    size_t lanes = padded(count, LANES);
+    for (size_t i = count; i < lanes; i++) memset(from->data + i * from->stride, 0, from->stride * sizeof(real));
+    for (size_t e = 0; e < from->stride; e += LANES) {
+        for (size_t i = 0; i < lanes; i += LANES) {
+            transpose_square(from->data + i * from->stride + e, from->stride, to + e * LB + i);
+        }
+    }
+}
+
+/* to (+)= factor * from, a packed row. */
 static inline void unpack_row(const real *from, size_t columns, real factor, bool add, real *to) {
     for (size_t j = 0; j < columns; j += LANES) {
         size_t part = smaller(LANES, columns - j);
@@ -103,10 +143,10 @@ INLINE void product_any(bool transposed, size_t m, size_t n, size_t k, const row
                         bool add) {
     for (size_t j = 0; j < n; j += NV * LANES) {
         for (size_t i = 0; i < m; i += MR) {
-            const real *from = a->data + (transposed ? i : i * a->stride);
+            const real *x = a->data + (transposed ? i : i * a->stride), *y = b->data + j;
             real *to = c->data + i * c->stride + j;
-            if (n - j > LANES) product_tile(NV, transposed, k, from, a->stride, b->data + j, b->stride, to, c->stride, add);
-            else product_tile(1, transposed, k, from, a->stride, b->data + j, b->stride, to, c->stride, add);
+            if (n - j > LANES) product_tile(NV, transposed, k, x, a->stride, y, b->stride, to, c->stride, add);
+            else product_tile(1, transposed, k, x, a->stride, y, b->stride, to, c->stride, add);
         }
     }
 }

@@ -5,8 +5,7 @@
  * positions of one tap are one (unaligned) vector load.  Where rows of positions fill vectors well, the register tile
  * reads the stage itself; where rows are short, the windows of NR positions, which may lie in several rows and samples,
  * are packed into a panel first. */
-#include "kernels.h"
-#include "vector.h"
+#include "conv_stage.h"
 
 #define NV 2 /* vectors across a tile */
 #if PSG_VECTOR_BYTES == 64
@@ -16,72 +15,20 @@
 #endif
 #define NR (NV * LANES)
 #define STEP (MR / 3) /* tiles have STEP, 2 STEP or MR rows */
-#define AXES PSG_CONV_AXES
-
-#define UNROLL _Pragma("GCC unroll 12")
-#define INLINE static inline __attribute__((always_inline))
-
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
-/* ---- weights ---- */
-
-/* Panels of MR rows of one phase: [channel block][panel][channel][tap][MR]; zeros past the last row. */
-static void pack_panel(const psg_conv *c, const psg_conv_phase *const phase[AXES], const real *from, size_t rows,
-                       size_t channels, real *to) {
-    for (size_t channel = 0; channel < channels; channel++, from += c->weight_channel) {
-        for (size_t i = 0; i < phase[0]->taps; i++) {
-            ptrdiff_t plane = (ptrdiff_t)(phase[0]->kernel_first + i * phase[0]->kernel_step) * c->weight_tap[0];
-            for (size_t j = 0; j < phase[1]->taps; j++) {
-                ptrdiff_t row = plane + (ptrdiff_t)(phase[1]->kernel_first + j * phase[1]->kernel_step) *
-                                            c->weight_tap[1];
-                for (size_t k = 0; k < phase[2]->taps; k++, to += MR) {
-                    const real *w = from + row + (ptrdiff_t)(phase[2]->kernel_first + k * phase[2]->kernel_step) *
-                                                     c->weight_tap[2];
-                    for (size_t r = 0; r < MR; r++) to[r] = r < rows ? w[(ptrdiff_t)r * c->weight_row] : 0;
-                }
-            }
-        }
-    }
-}
 
 static size_t panels_of(const psg_conv *c) { return (c->rows + MR - 1) / MR; }
 
-/* Walks the phases in the order of the packed weights. */
-typedef struct phase_walk {
-    const psg_conv *conv;
-    size_t index[AXES];
-    const psg_conv_phase *phase[AXES];
-    size_t taps, packed;   /* taps of the phase; where its weights begin, within a group */
-} phase_walk;
+/* ---- weights ---- */
 
-static bool phase_load(phase_walk *w) {
-    w->taps = 1;
-    for (int a = 0; a < AXES; a++) {
-        w->phase[a] = &w->conv->axis[a].phases[w->index[a]];
-        w->taps *= w->phase[a]->taps;
-    }
-    return true;
-}
+/* Elements of the packed weights before a phase, within a group. */
+static size_t packed_before(const phase_walk *w) { return panels_of(w->conv) * MR * w->conv->channels * w->taps_before; }
 
-static bool phase_first(phase_walk *w, const psg_conv *conv) {
-    *w = (phase_walk){ .conv = conv };
-    return phase_load(w);
-}
-
-static bool phase_next(phase_walk *w) {
-    w->packed += panels_of(w->conv) * MR * w->conv->channels * w->taps;
-    for (int a = AXES - 1; a >= 0; a--) {
-        if (++w->index[a] < w->conv->axis[a].phase_count) return phase_load(w);
-        w->index[a] = 0;
-    }
-    return false;
-}
-
+/* Panels of MR rows: [phase][channel block][panel][channel][tap][MR]. */
 static size_t group_packed(const psg_conv *c) {
     phase_walk w;
     bool more = phase_first(&w, c);
     while (more) more = phase_next(&w);
-    return w.packed;
+    return packed_before(&w);
 }
 
 void PSG_KERNEL(conv_pack)(const psg_conv *c, size_t task) {
@@ -93,111 +40,13 @@ void PSG_KERNEL(conv_pack)(const psg_conv *c, size_t task) {
     for (bool more = phase_first(&w, c); more; more = phase_next(&w)) {
         for (size_t first = 0; first < c->channels; first += c->task_channels) {
             size_t channels = smaller(c->task_channels, c->channels - first);
-            real *to = packed + w.packed + panels_of(c) * MR * first * w.taps + panel * MR * channels * w.taps;
-            pack_panel(c, w.phase, weight + (ptrdiff_t)first * c->weight_channel, rows, channels, to);
+            real *to = packed + packed_before(&w) + panels_of(c) * MR * first * w.taps + panel * MR * channels * w.taps;
+            pack_taps(c, w.phase, weight + (ptrdiff_t)first * c->weight_channel, rows, MR, channels, to);
         }
     }
 }
 
 size_t PSG_KERNEL(conv_pack_tasks)(const psg_conv *c) { return c->groups * panels_of(c); }
-
-/* ---- the stage ---- */
-
-/* One task: a box of positions of some samples of a group. */
-typedef struct box {
-    const psg_conv *conv;
-    size_t sample, samples, group;
-    size_t first[AXES], count[AXES];
-    size_t channel, channels;          /* those being summed */
-    psg_conv_stage stage;
-    real *staged, *panel;
-    int32_t *offsets;                  /* of the taps of a phase from a position's first element */
-} box;
-
-INLINE void fill_zero(real *to, size_t n) {
-    for (size_t i = 0; i < n; i += LANES) vec_store_part(to + i, vec_zero(), smaller(LANES, n - i));
-}
-
-INLINE void copy_run(const real *from, real *to, size_t n) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vec_store(to + i, vec_load(from + i));
-    if (i < n) vec_store_part(to + i, vec_load_part(from + i, n - i), n - i);
-}
-
-/* Elements [begin, end) of a row of count elements whose others are zeros; from is element begin. */
-INLINE void stage_row(const real *from, size_t begin, size_t end, size_t count, real *to) {
-    fill_zero(to, begin);
-    copy_run(from, to + begin, end - begin);
-    fill_zero(to + end, count - end);
-}
-
-static void stage_split_row(const real *from, size_t begin, size_t end, const psg_conv_stage *s, size_t step,
-                            real *to) {
-    for (size_t phase = 0; phase < s->split; phase++, to += s->width) {
-        for (size_t i = 0, r = phase; i < s->width; i++, r += step) {
-            to[i] = r >= begin && r < end ? from[r - begin] : 0;
-        }
-    }
-}
-
-/* Where elements [low, low + extent) of an axis lie inside an array of the given size: [begin, end) of them. */
-INLINE void inside(ptrdiff_t low, size_t extent, size_t size, size_t *begin, size_t *end) {
-    *begin = low < 0 ? smaller((size_t)-low, extent) : 0;
-    ptrdiff_t rest = (ptrdiff_t)size - low;
-    *end = rest < (ptrdiff_t)*begin ? *begin : smaller(extent, (size_t)rest);
-}
-
-static void stage_channel(const box *b, const real *in, real *to) {
-    const psg_conv_axis *axis = b->conv->axis;
-    const psg_conv_stage *s = &b->stage;
-    ptrdiff_t low[AXES];
-    size_t begin[AXES], end[AXES];
-    for (int a = 0; a < AXES; a++) {
-        low[a] = (ptrdiff_t)(b->first[a] * axis[a].in_step) + axis[a].low;
-        inside(low[a], s->extent[a], axis[a].in_size, &begin[a], &end[a]);
-    }
-    for (size_t i = 0; i < s->extent[0]; i++) {
-        for (size_t j = 0; j < s->extent[1]; j++, to += s->row) {
-            if (i < begin[0] || i >= end[0] || j < begin[1] || j >= end[1]) {
-                fill_zero(to, s->row);
-                continue;
-            }
-            ptrdiff_t line = (low[0] + (ptrdiff_t)i) * (ptrdiff_t)axis[1].in_size + low[1] + (ptrdiff_t)j;
-            const real *from = in + line * (ptrdiff_t)axis[2].in_size + low[2] + (ptrdiff_t)begin[2];
-            if (axis[2].in_step == 1) stage_row(from, begin[2], end[2], s->row, to);
-            else stage_split_row(from, begin[2], end[2], s, axis[2].in_step, to);
-        }
-    }
-}
-
-static void stage(const box *b) {
-    const psg_conv *c = b->conv;
-    const real *group = (const real *)c->in +
-                        (ptrdiff_t)(b->group * c->channels + b->channel) * c->in_channel;
-    for (size_t n = 0; n < b->samples; n++) {
-        const real *in = group + (ptrdiff_t)(b->sample + n) * c->in_sample;
-        real *to = b->staged + n * b->stage.sample;
-        for (size_t k = 0; k < b->channels; k++, in += c->in_channel, to += b->stage.channel) stage_channel(b, in, to);
-    }
-}
-
-/* The offset, in the stage, of each tap from the element that a position itself has there. */
-static void find_offsets(const box *b, const psg_conv_phase *const phase[AXES]) {
-    const psg_conv_axis *axis = b->conv->axis;
-    size_t step = axis[2].in_step;
-    int32_t *to = b->offsets;
-    for (size_t i = 0; i < phase[0]->taps; i++) {
-        size_t at0 = (size_t)(phase[0]->offset + (ptrdiff_t)i * phase[0]->offset_step - axis[0].low) * b->stage.plane;
-        for (size_t j = 0; j < phase[1]->taps; j++) {
-            size_t at1 = (size_t)(phase[1]->offset + (ptrdiff_t)j * phase[1]->offset_step - axis[1].low) *
-                         b->stage.row;
-            for (size_t k = 0; k < phase[2]->taps; k++) {
-                size_t at2 = (size_t)(phase[2]->offset + (ptrdiff_t)k * phase[2]->offset_step - axis[2].low);
-                *to++ = (int32_t)(at0 + at1 + at2 % step * b->stage.width + at2 / step);
-            }
-        }
-    }
-}
 
 /* ---- runs of positions ---- */
 
@@ -219,50 +68,62 @@ typedef struct panel_runs {
     size_t count;
     run run[NR];
     size_t width;                      /* columns in use, up to the last */
+    size_t tap, taps;                  /* the first tap that meets more than zeros of the padding, and how many */
 } panel_runs;
 
-static const real *position_in_stage(const box *b, size_t n, size_t i, size_t j, size_t k) {
-    const psg_conv_axis *axis = b->conv->axis;
-    return b->staged + n * b->stage.sample + i * axis[0].in_step * b->stage.plane +
-           j * axis[1].in_step * b->stage.row + k;
-}
+/* Taps of one axis of a window that some position of the panel reads inside the array. */
+typedef struct tap_range {
+    size_t first, end;
+} tap_range;
 
-static real *position_in_out(const box *b, const grid *g, size_t n, const size_t at[AXES]) {
-    const psg_conv *c = b->conv;
-    size_t to = 0;
-    for (int a = 0; a < AXES; a++) {
-        to = to * c->axis[a].out_size + g->phase[a]->first + (b->first[a] + at[a]) * c->axis[a].out_step;
+INLINE void widen_range(const box *b, const psg_conv_phase *phase, int axis, size_t position, tap_range *range) {
+    const psg_conv_axis *x = &b->conv->axis[axis];
+    const ptrdiff_t from = (ptrdiff_t)((b->first[axis] + position) * x->in_step) + phase->offset;
+    const ptrdiff_t size = (ptrdiff_t)x->in_size;
+    for (size_t j = 0; j < range->first; j++) {
+        ptrdiff_t at = from + (ptrdiff_t)j * phase->offset_step;
+        if (at >= 0 && at < size) range->first = j;
     }
-    return (real *)c->out + (ptrdiff_t)(b->sample + n) * c->out_sample +
-           (ptrdiff_t)(b->group * c->rows) * c->out_channel + (ptrdiff_t)to;
+    for (size_t j = phase->taps; j > range->end; j--) {
+        ptrdiff_t at = from + (ptrdiff_t)(j - 1) * phase->offset_step;
+        if (at >= 0 && at < size) range->end = j;
+    }
 }
 
+/* Columns are ordered by position along the first axes, then by sample, so that a panel meets few rows: at the border
+ * whole rows of taps are left out. */
 static void find_runs(const box *b, const grid *g, size_t column, panel_runs *runs) {
+    const int axis = g->phase[0]->taps == 1 ? 1 : 0;
+    const size_t inner = g->phase[2]->taps * (axis == 0 ? g->phase[1]->taps : 1);
     size_t end = smaller(g->columns, column + NR), start = column;
+    tap_range range = { g->phase[axis]->taps, 0 };
     runs->count = 0;
     while (column < end) {
         size_t row = column / g->pitch, at[AXES] = { 0, 0, column % g->pitch };
-        at[1] = row % g->count[1];
-        at[0] = row / g->count[1] % g->count[0];
-        size_t n = row / g->count[1] / g->count[0], room = smaller(end - column, g->pitch - at[2]);
+        size_t n = row % b->samples, room = smaller(end - column, g->pitch - at[2]);
+        at[1] = row / b->samples % g->count[1];
+        at[0] = row / b->samples / g->count[1];
+        widen_range(b, g->phase[axis], axis, at[axis], &range);
         if (at[2] < g->count[2]) {
             run *r = &runs->run[runs->count++];
             r->column = column - start;
             r->count = smaller(room, g->count[2] - at[2]);
             r->from = position_in_stage(b, n, at[0], at[1], at[2]);
-            r->to = position_in_out(b, g, n, at);
+            r->to = position_in_out(b, g->phase, n, at);
         }
         column += room;
     }
     runs->width = end - start;
+    runs->tap = range.first * inner;
+    runs->taps = range.end > range.first ? (range.end - range.first) * inner : 0;
 }
 
 /* The windows of the panel's positions, [channel][tap][NR].  Whole vectors are copied; what a run writes past its end
  * the next run, or the next row, overwrites. */
-static void pack_windows(const box *b, const panel_runs *runs, size_t taps) {
-    real *to = b->panel;
+static void pack_windows(const box *b, const panel_runs *runs) {
+    real *to = panel_of(b);
     for (size_t channel = 0; channel < b->channels; channel++) {
-        for (size_t t = 0; t < taps; t++, to += NR) {
+        for (size_t t = runs->tap; t < runs->tap + runs->taps; t++, to += NR) {
             ptrdiff_t offset = (ptrdiff_t)(channel * b->stage.channel) + b->offsets[t];
             for (size_t k = 0; k < runs->count; k++) {
                 const run *r = &runs->run[k];
@@ -294,29 +155,41 @@ INLINE void add_terms(size_t rows, tile *c, const real *weight, const vec row[NV
     }
 }
 
+/* What a tile sums: taps [channel][tap], `skip` reals between the weights of channels. */
+typedef struct terms {
+    size_t channels, taps, skip;
+    const real *weight;
+    const real *panel;             /* [channel][tap][NR], or NULL: the stage */
+    const real *from[NV];          /* the stage: where vectors begin */
+    const int32_t *offsets;
+    size_t channel_stride;
+} terms;
+
 /* rows is a constant: MR, 2 STEP or STEP. */
-INLINE tile sum_panel(size_t rows, size_t terms, const real *weight, const real *panel) {
+INLINE tile sum_panel(size_t rows, const terms *s) {
     tile c = zero_tile(rows);
-    for (size_t t = 0; t < terms; t++, weight += MR, panel += NR) {
-        vec row[NV];
-        UNROLL for (size_t j = 0; j < NV; j++) row[j] = *(const vec *)(const void *)(panel + j * LANES);
-        add_terms(rows, &c, weight, row);
+    const real *weight = s->weight, *panel = s->panel;
+    for (size_t channel = 0; channel < s->channels; channel++, weight += s->skip) {
+        for (size_t t = 0; t < s->taps; t++, weight += MR, panel += NR) {
+            vec row[NV];
+            UNROLL for (size_t j = 0; j < NV; j++) row[j] = *(const vec *)(const void *)(panel + j * LANES);
+            add_terms(rows, &c, weight, row);
+        }
     }
     return c;
 }
 
-INLINE tile sum_stage(size_t rows, size_t channels, size_t channel_stride, size_t taps, const int32_t *offsets,
-                      const real *weight, const real *const from[NV]) {
+INLINE tile sum_stage(size_t rows, const terms *s) {
     tile c = zero_tile(rows);
-    const real *base[NV];
-    UNROLL for (size_t j = 0; j < NV; j++) base[j] = from[j];
-    for (size_t channel = 0; channel < channels; channel++) {
-        for (size_t t = 0; t < taps; t++, weight += MR) {
+    const real *weight = s->weight, *base[NV];
+    UNROLL for (size_t j = 0; j < NV; j++) base[j] = s->from[j];
+    for (size_t channel = 0; channel < s->channels; channel++, weight += s->skip) {
+        for (size_t t = 0; t < s->taps; t++, weight += MR) {
             vec row[NV];
-            UNROLL for (size_t j = 0; j < NV; j++) row[j] = vec_load(base[j] + offsets[t]);
+            UNROLL for (size_t j = 0; j < NV; j++) row[j] = vec_load(base[j] + s->offsets[t]);
             add_terms(rows, &c, weight, row);
         }
-        UNROLL for (size_t j = 0; j < NV; j++) base[j] += channel_stride;
+        UNROLL for (size_t j = 0; j < NV; j++) base[j] += s->channel_stride;
     }
     return c;
 }
@@ -341,18 +214,6 @@ INLINE void store_whole(size_t rows, const tile *c, const target *t) {
             real *at = to + j * LANES;
             vec_store(at, t->add ? vec_load(at) + c->v[i][j] : c->v[i][j]);
         }
-    }
-}
-
-INLINE void store_run(const real *from, real *to, size_t count, ptrdiff_t step, bool add) {
-    if (step != 1) {
-        for (size_t i = 0; i < count; i++, to += step) *to = add ? *to + from[i] : from[i];
-        return;
-    }
-    for (size_t i = 0; i < count; i += LANES) {
-        size_t part = smaller(LANES, count - i);
-        vec v = vec_load_part(from + i, part);
-        vec_store_part(to + i, add ? vec_load_part(to + i, part) + v : v, part);
     }
 }
 
@@ -403,27 +264,41 @@ static real *whole_panel(const panel_runs *runs, size_t step) {
     return last->column + last->count == NR ? runs->run[0].to : NULL;
 }
 
-INLINE void sum_rows(const box *b, const grid *g, size_t rows, size_t taps, const real *weight,
-                     const real *const from[NV], const target *t) {
-    tile c = g->direct ? sum_stage(rows, b->channels, b->stage.channel, taps, b->offsets, weight, from)
-                       : sum_panel(rows, b->channels * taps, weight, b->panel);
+INLINE void sum_rows(size_t rows, const terms *s, const target *t) {
+    tile c = s->panel ? sum_panel(rows, s) : sum_stage(rows, s);
     write_tile(rows, &c, t);
+}
+
+static terms terms_of(const box *b, const grid *g, const panel_runs *runs, size_t taps, const real *weight) {
+    terms s = { .channels = b->channels, .taps = runs->taps, .skip = (taps - runs->taps) * MR,
+                .weight = weight + runs->tap * MR };
+    if (g->direct) {
+        vector_starts(runs, s.from);
+        s.offsets = b->offsets + runs->tap;
+        s.channel_stride = b->stage.channel;
+        return s;
+    }
+    pack_windows(b, runs);
+    s.panel = panel_of(b);
+    if (!s.skip) {
+        s.taps *= s.channels;
+        s.channels = 1;
+    }
+    return s;
 }
 
 static void sum_columns(const box *b, const grid *g, const panel_runs *runs, size_t taps, const real *weight) {
     const psg_conv *c = b->conv;
-    const real *from[NV];
+    terms s = terms_of(b, g, runs, taps, weight);
     target t = { .runs = runs, .stride = c->out_channel, .step = (ptrdiff_t)c->axis[2].out_step,
                  .add = c->accumulate || b->channel > 0, .whole = whole_panel(runs, c->axis[2].out_step) };
     if (c->bias && !t.add) t.bias = (const real *)c->bias + b->group * c->rows;
-    if (g->direct) vector_starts(runs, from);
-    else pack_windows(b, runs, taps);
-    for (size_t row = 0; row < c->rows; row += MR, weight += MR * b->channels * taps) {
+    for (size_t row = 0; row < c->rows; row += MR, s.weight += MR * b->channels * taps) {
         t.row = (ptrdiff_t)row;
         t.rows = smaller(MR, c->rows - row);
-        if (t.rows <= STEP) sum_rows(b, g, STEP, taps, weight, from, &t);
-        else if (t.rows <= 2 * STEP) sum_rows(b, g, 2 * STEP, taps, weight, from, &t);
-        else sum_rows(b, g, MR, taps, weight, from, &t);
+        if (t.rows <= STEP) sum_rows(STEP, &s, &t);
+        else if (t.rows <= 2 * STEP) sum_rows(2 * STEP, &s, &t);
+        else sum_rows(MR, &s, &t);
     }
 }
 
@@ -431,11 +306,8 @@ static void sum_columns(const box *b, const grid *g, const panel_runs *runs, siz
 static grid grid_of(const box *b, const psg_conv_phase *const phase[AXES]) {
     grid g = { .phase = phase };
     size_t lines = b->samples;
-    for (int a = 0; a < AXES; a++) {
-        size_t end = smaller(b->first[a] + b->count[a], phase[a]->positions);
-        g.count[a] = end > b->first[a] ? end - b->first[a] : 0;
-        if (a < AXES - 1) lines *= g.count[a];
-    }
+    count_positions(b, phase, g.count);
+    for (int a = 0; a < AXES - 1; a++) lines *= g.count[a];
     size_t row = g.count[2], vectors = (row + LANES - 1) / LANES, rows = b->conv->rows;
     g.direct = vectors * LANES * rows <= row * rows + vectors * NR;
     g.pitch = g.direct ? vectors * LANES : row;
@@ -450,24 +322,8 @@ static void sum_phase(const box *b, const phase_walk *w, const real *packed) {
     find_offsets(b, w->phase);
     for (size_t column = 0; column < g.columns; column += NR) {
         find_runs(b, &g, column, &runs);
-        sum_columns(b, &g, &runs, w->taps, packed + w->packed + panels_of(c) * MR * b->channel * w->taps);
+        sum_columns(b, &g, &runs, w->taps, packed + packed_before(w) + panels_of(c) * MR * b->channel * w->taps);
     }
-}
-
-static box box_of(const psg_conv *c, size_t task, void *workspace) {
-    box b = { .conv = c, .staged = workspace };
-    for (int a = AXES - 1; a >= 0; a--) {
-        const psg_conv_axis *x = &c->axis[a];
-        b.first[a] = task % x->boxes * x->box;
-        b.count[a] = smaller(x->box, x->positions - b.first[a]);
-        task /= x->boxes;
-    }
-    b.group = task % c->groups;
-    b.sample = task / c->groups * c->task_samples;
-    b.samples = smaller(c->task_samples, c->samples - b.sample);
-    b.panel = (real *)(void *)((char *)workspace + PSG_CONV_STAGE_BYTES);
-    b.offsets = (int32_t *)(void *)((char *)workspace + PSG_CONV_STAGE_BYTES + PSG_CONV_PANEL_BYTES);
-    return b;
 }
 
 void PSG_KERNEL(conv)(const psg_conv *c, size_t task, void *workspace) {

@@ -6,6 +6,9 @@ KERNEL(void, product, (const psg_product *product, void *workspace))
 KERNEL(void, outer, (size_t m, size_t n, double alpha, const void *g, const void *a, void *c, ptrdiff_t row_stride,
                      bool accumulate, bool stream))
 
+/* x = 0, around the cache. */
+KERNEL(void, clear, (size_t n, void *x))
+
 /* ---- unfold.c, unfold_panel.c: see unfold.h ---- */
 /* out[j * out_step + t] = A[position + t][column + j]. */
 KERNEL(void, unfold, (const psg_unfold *window, const void *image, const psg_unfold_part *part, void *out,
@@ -103,8 +106,9 @@ KERNEL(void, masked_scale, (size_t n, double scale, const unsigned char *mask, c
 KERNEL(void, add_spread, (size_t n, const void *x, void *y, ptrdiff_t stride))
 /* sum_i x[i] in double. */
 KERNEL(double, sum, (size_t n, const void *x))
-/* sum[i] += x[i] * y[i], in double. */
-KERNEL(void, add_product_to_f64, (size_t n, const void *x, const void *y, double *sum))
+/* sum[i] += sum over r < rows of x[r * x_stride + i] * y[r * y_stride + i], in double; y NULL: ones. */
+KERNEL(void, add_products_to_f64, (size_t rows, size_t n, const void *x, ptrdiff_t x_stride, const void *y,
+                                   ptrdiff_t y_stride, double *sum))
 
 /* ---- softmax.c: rows of n elements, stride apart ---- */
 KERNEL(void, fill_zero, (size_t n, ptrdiff_t stride, void *x))
@@ -179,6 +183,12 @@ KERNEL(size_t, conv_pack_tasks, (const psg_conv *conv))
 KERNEL(void, conv_pack, (const psg_conv *conv, size_t task))
 /* One task, after all weights are packed; workspace as conv.h says. */
 KERNEL(void, conv, (const psg_conv *conv, size_t task, void *workspace))
+
+/* ---- conv_direct.c: see conv.h; nothing is packed ---- */
+KERNEL(void, conv_direct, (const psg_conv *conv, size_t task, void *workspace))
+/* The weight gradients of conv->task_samples samples and a group (task = samples' index * groups + group), conv->out
+ * being the output's gradient; out holds weights as conv's, a sample after the other.  One phase an axis. */
+KERNEL(void, conv_weight_gradient, (const psg_conv *conv, size_t task, void *out, void *workspace))
 
 /* ---- pooling.c: planes of windows, see pooling.h ---- */
 /* argmax, or NULL: the place in its plane of each maximum, the first of equal ones (of NaN the last); -1 for a window

@@ -2,9 +2,9 @@
  *
  * A tile is MR x NR; MR rows come from a panel of g (k x MR), NR columns from a panel of a (k x NR).  Rows are copied
  * in short runs; operands that are contiguous along k (an image's positions) are transposed, and windows of an image
- * unfolded, on the way.  Packing turns strided rows, which meet in few cache sets, into two streams.  The whole sum over k stays in registers, so the finish sees
- * final values: squares and inner products never touch memory.  Panels are padded with zeros; only finishes know about
- * edges. */
+ * unfolded, on the way.  Packing turns strided rows, which meet in few cache sets, into two streams.  The whole sum over
+ * k stays in registers, so the finish sees final values: squares and inner products never touch memory.  Panels are
+ * padded with zeros; only finishes know about edges. */
 #include "kernels.h"
 #include "product_pack.h"
 #include "vector.h"
@@ -276,21 +276,25 @@ INLINE void add_tile(const psg_product *p, size_t rows, size_t k, const real *g,
     }
 }
 
-/* Rows [row, row + k): one partial sum of every tile. */
+/* Rows [row, row + k): one partial sum of every tile.  g is packed as it is used, or kept where several packed parts of
+ * a need it. */
 static void add_block(const psg_product *p, const panels *w, size_t row, size_t k, double weight) {
+    bool kept = p->n > w->a_columns && p->m <= w->g_columns;
+    if (kept) pack_g(p, row, k, 0, p->m, w->g);
     for (size_t j = 0; j < p->n; j += w->a_columns) {
         size_t count = smaller(w->a_columns, p->n - j);
         pack_a(p, row, k, j, count, w->a);
         for (size_t i = 0; i < p->m; i += MR) {
             size_t m = smaller(MR, p->m - i);
-            pack_g(p, row, k, i, m, w->g);
+            const real *g = kept ? w->g + i * k : w->g;
+            if (!kept) pack_g(p, row, k, i, m, w->g);
             for (size_t jj = 0; jj < count; jj += NR) {
                 size_t n = smaller(NR, count - jj);
                 const real *a = w->a + jj * k;
                 double *out = (double *)p->c + (ptrdiff_t)i * p->c_stride + (ptrdiff_t)(j + jj);
-                if (m <= STEP) add_tile(p, STEP, k, w->g, a, weight, m, n, out);
-                else if (m <= 2 * STEP) add_tile(p, 2 * STEP, k, w->g, a, weight, m, n, out);
-                else add_tile(p, MR, k, w->g, a, weight, m, n, out);
+                if (m <= STEP) add_tile(p, STEP, k, g, a, weight, m, n, out);
+                else if (m <= 2 * STEP) add_tile(p, 2 * STEP, k, g, a, weight, m, n, out);
+                else add_tile(p, MR, k, g, a, weight, m, n, out);
             }
         }
     }
@@ -336,4 +340,15 @@ void PSG_KERNEL(outer)(size_t m, size_t n, double alpha, const void *g_, const v
         }
     }
     if (around) stream_fence();
+}
+
+/* ---- nothing ---- */
+
+void PSG_KERNEL(clear)(size_t n, void *x_) {
+    real *x = x_;
+    size_t i = 0;
+    for (; i < n && !stream_aligned(x + i); i++) x[i] = 0;
+    for (; i + LANES <= n; i += LANES) vec_stream(x + i, vec_zero());
+    for (; i < n; i++) x[i] = 0;
+    stream_fence();
 }

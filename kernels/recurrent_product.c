@@ -45,7 +45,7 @@ INLINE void multiply_tile(const psg_panel_product *p, size_t rows, size_t i, siz
     const real *a = (const real *)p->a + i * p->a_stride, *panel = (const real *)p->panels + j * p->k;
     const real *bias = p->bias;
     void *const *c = p->c + i;
-    vec sum[8][NV];
+    vec sum[MR][NV];
     UNROLL for (size_t r = 0; r < rows; r++) {
         UNROLL for (size_t v = 0; v < NV; v++) {
             size_t at = j + v * LANES, n = columns_left(p->n, at);

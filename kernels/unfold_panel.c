@@ -120,7 +120,8 @@ static void fill_planes(const planes *p, const psg_unfold *u, const block *b, co
 /* ---- transposing ---- */
 
 /* QUAD positions of LANES columns, one column a 128-bit lane; only `valid` columns are kept, `rows` positions. */
-static inline void transpose_gathered(const real *from, const int64_t *offset, size_t valid, int64_t rows, real *panel) {
+static inline void transpose_gathered(const real *from, const int64_t *offset, size_t valid, int64_t rows,
+                                      real *panel) {
     vec v[QUAD];
     for (size_t r = 0; r < QUAD; r++) v[r] = load_lanes_at(from, offset + r);
     transpose_lanes(v);

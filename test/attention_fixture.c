@@ -171,7 +171,8 @@ static void read_dropout(attention_scene *s, const run *r) {
     }
 }
 
-static void compare_param(const attention_scene *s, const run *r, int *k, const double *const *parts, int count, int64_t size) {
+static void compare_param(const attention_scene *s, const run *r, int *k, const double *const *parts, int count,
+                          int64_t size) {
     psg_gradient gradient;
     int64_t n = s->c->samples, all = size * count, shape[2] = { n, all };
     psg_status status = psg_gradient_of(r->tape, r->param[*k], &gradient);
@@ -193,7 +194,8 @@ static void compare_param(const attention_scene *s, const run *r, int *k, const 
 static void compare_params(const attention_scene *s, const run *r) {
     int k = 0;
     const attention_case *c = s->c;
-    const double *const weights[3] = { s->gw[Q], s->gw[K], s->gw[V] }, *const biases[3] = { s->gb[Q], s->gb[K], s->gb[V] };
+    const double *const weights[3] = { s->gw[Q], s->gw[K], s->gw[V] };
+    const double *const biases[3] = { s->gb[Q], s->gb[K], s->gb[V] };
     const double *const others[4] = { s->gbias[0], s->gbias[1], s->gwo, s->gbo };
     for (int j = Q; j <= V && c->separate; j++) compare_param(s, r, &k, weights + j, 1, s->e * s->dim[j]);
     if (!c->separate) compare_param(s, r, &k, weights, 3, s->e * s->e);

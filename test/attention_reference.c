@@ -134,8 +134,8 @@ static void refer_forward(attention_scene *s) {
 }
 
 /* Gradients of y = x w^T + b at one row, from that of y. */
-static void linear_row(int64_t out, int64_t in, const double *g, const double *x, const double *w, double *gx, double *gw,
-                       double *gb) {
+static void linear_row(int64_t out, int64_t in, const double *g, const double *x, const double *w, double *gx,
+                       double *gw, double *gb) {
     for (int64_t f = 0; f < out; f++) {
         gb[f] += g[f];
         for (int64_t j = 0; j < in; j++) {

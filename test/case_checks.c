@@ -22,7 +22,7 @@ static case_tensor row_of(const case_tensor *tensor, int64_t n) {
  * loss_reduction = mean multiplies a parameter's by B. */
 static double input_factor(const case_line *line, const case_results *all) {
     int reduced = all->output.rows == 1 && all->output.row == 1;
-    int mean = !strcmp(case_word(line, "reduction", "mean"), "mean");
+    int mean = strcmp(case_word(line, "reduction", "mean"), "sum") != 0;
     return reduced && mean ? 1.0 / (double)line->batch_size : 1.0;
 }
 
@@ -120,11 +120,14 @@ void case_check_threads(psg_context *context, const case_line *line) {
 
 /* ---- variants ---- */
 
-/* The line with an option dropped. */
+/* The line without an option, whether it is a flag or somebody's value. */
 static case_line without(const case_line *line, const char *option) {
     case_line other = *line;
     for (int k = 0; k < other.option_count; k++) {
-        if (!strcmp(other.options + other.option[k], option)) other.option[k] = other.option[--other.option_count];
+        const char *text = other.options + other.option[k], *value = strchr(text, '=');
+        if (!strcmp(text, option) || (value && !strcmp(value + 1, option))) {
+            other.option[k--] = other.option[--other.option_count];
+        }
     }
     return other;
 }
@@ -151,7 +154,7 @@ static void check_views(psg_context *context, const case_line *line, const case_
 }
 
 static void check_batch_first(psg_context *context, const case_line *line, const case_results *plain) {
-    if (!case_flag(line, "batch_second")) return;
+    if (!case_flag(line, "batch_second") || case_flag(line, "physical")) return;
     case_results first;
     case_line other = without(line, "batch_second");
     case_take(context, &other, &in_f64, &first);

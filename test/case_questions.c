@@ -145,7 +145,8 @@ static void collect(questions *q, const case_run *run) {
     for (int k = 0; k < CASE_OPERANDS && q->count < PARAMETERS; k++) {
         if (!run->param[k] || !q->results.grad[k].wanted) continue;
         const psg_tensor *value = psg_param_value(run->param[k]);
-        check(q, psg_gradient_of(run->tape, run->param[k], &q->gradient[q->count]), "psg_gradient_of");
+        psg_status reached = psg_gradient_of(run->tape, run->param[k], &q->gradient[q->count]);
+        if (reached != PSG_ERR_STATE) check(q, reached, "psg_gradient_of");
         q->operand[q->count] = k;
         q->set[q->count] = &q->gradient[q->count];
         q->out[q->count] = psg_tensor_of(PSG_F64, memory((size_t)psg_tensor_count(value)), value->rank, value->shape);

@@ -111,3 +111,508 @@ def cross_entropy(rng):
     return finish(rng, [f"x {text(n, classes, *rest)}", f"target {text(n, *rest)} <{classes}{kind}"],
                   {"reduction": rng.choice((None, "mean", "sum", "none")),
                    "label_smoothing": rng.choice((None, 0.1, 0.5))})
+
+
+# ---- linear maps and tables ----
+
+@draws("bilinear")
+def bilinear(rng):
+    n, mid, outputs, left, right = batch(rng), middle(rng), size(rng, 5), size(rng, 5), size(rng, 5)
+    operands = [f"x1 {text(n, *mid, left)}", f"x2 {text(n, *mid, right)}", f"weight {outputs},{left},{right}"]
+    parameters = ["weight"]
+    optional(rng, operands, parameters, "bias", outputs)
+    return finish(rng, operands, {}, parameters)
+
+
+def each(rng, spatial, *choices):
+    """One number for all dimensions, or one a dimension."""
+    values = [rng.choice(choices) for _ in range(spatial)]
+    return text(*values) if chance(rng, 0.7) else values[0]
+
+
+def conv(spatial):
+    def draw(rng):
+        groups = rng.choice((1, 1, 1, 2, 3))
+        inputs, outputs = groups * rng.randint(1, 3), groups * rng.randint(1, 3)
+        kernel = [rng.randint(1, 4 if spatial < 3 else 3) for _ in range(spatial)]
+        image = [rng.randint(1, (14, 9, 6)[spatial - 1]) for _ in range(spatial)]
+        operands = [f"x {text(batch(rng), inputs, *image)}", f"weight {text(outputs, inputs // groups, *kernel)}"]
+        parameters = ["weight"]
+        optional(rng, operands, parameters, "bias", outputs)
+        options = {"groups": groups, "stride": each(rng, spatial, 1, 1, 2, 3), "dilation": each(rng, spatial, 1, 1, 2, 3),
+                   "padding": rng.choice(("same", "valid", each(rng, spatial, 0, 1, 2, 3), each(rng, spatial, 0, 1)))}
+        if options["padding"] not in ("same", "valid"):
+            if chance(rng, 0.2):
+                options["padding_after"] = each(rng, spatial, 0, 1, 2)
+        if chance(rng, 0.2):
+            options["padding_mode"] = rng.choice(("reflect", "replicate", "circular"))
+        return finish(rng, operands, options, parameters)
+    return draw
+
+
+def conv_transpose(spatial):
+    def draw(rng):
+        groups = rng.choice((1, 1, 2, 3))
+        inputs, outputs = groups * rng.randint(1, 3), rng.randint(1, 3)
+        kernel = [rng.randint(1, 4 if spatial < 3 else 3) for _ in range(spatial)]
+        image = [rng.randint(1, (12, 6, 4)[spatial - 1]) for _ in range(spatial)]
+        operands = [f"x {text(batch(rng), inputs, *image)}", f"weight {text(inputs, outputs, *kernel)}"]
+        parameters = ["weight"]
+        optional(rng, operands, parameters, "bias", outputs * groups)
+        return finish(rng, operands, {"groups": groups, "stride": each(rng, spatial, 1, 2, 3),
+                                      "dilation": each(rng, spatial, 1, 1, 2), "padding": each(rng, spatial, 0, 1, 2),
+                                      "output_padding": each(rng, spatial, 0, 0, 1)}, parameters)
+    return draw
+
+
+for _spatial in (1, 2, 3):
+    DRAW[f"conv{_spatial}d"] = conv(_spatial)
+    DRAW[f"conv_transpose{_spatial}d"] = conv_transpose(_spatial)
+
+
+def ids_words(rng, rows):
+    return f"<{rows}" + rng.choice(("", " i32"))
+
+
+@draws("embedding")
+def embedding(rng):
+    rows, shape = rng.randint(1, 8), [size(rng, 5) for _ in range(rng.randint(0, 2))]
+    ids = f"ids {text(batch(rng), *shape)} {ids_words(rng, rows)}"
+    options = {"padding_idx": rng.choice((None, None, rng.randrange(rows), -rng.randint(1, rows)))}
+    if chance(rng, 0.3):
+        options["scale_grad_by_freq"] = 1
+    return finish(rng, [ids, f"weight {rows},{size(rng, 5)}"], options, ["weight"])
+
+
+@draws("embedding_bag")
+def embedding_bag(rng):
+    rows, n, length, mode = rng.randint(1, 8), max(batch(rng), 1), size(rng, 6), rng.choice(("mean", "sum", "max"))
+    operands = [f"ids {n},{length} {ids_words(rng, rows)}", f"weight {rows},{size(rng, 5)}"]
+    options = {"mode": mode, "padding_idx": rng.choice((None, rng.randrange(rows)))}
+    if mode == "sum" and chance(rng, 0.5):
+        operands.append(f"per_sample_weights {n},{length}")
+    elif mode != "max" and chance(rng, 0.3):
+        options["scale_grad_by_freq"] = 1
+    return finish(rng, operands, options, ["weight"], ordinary="scale_grad_by_freq" not in options)
+
+
+# ---- norms ----
+
+@draws("rms_norm")
+def rms_norm(rng):
+    rank, positions = rng.randint(1, 3), middle(rng)
+    shape = [size(rng, 5) for _ in range(rank)]
+    operands, parameters = [f"x {text(batch(rng), *positions, *shape)}"], []
+    optional(rng, operands, parameters, "weight", *shape)
+    return finish(rng, operands, {"rank": rank, "eps": eps_of(rng)}, parameters, second=bool(positions))
+
+
+def by_channel(rng, spatial, statistics):
+    channels = rng.randint(1, 6)
+    operands, parameters = [f"x {text(batch(rng), channels, *spatial)}"], []
+    if statistics:
+        operands += [f"running_mean {channels}", f"running_var {channels}"]
+    optional(rng, operands, parameters, "weight", channels)
+    optional(rng, operands, parameters, "bias", channels)
+    return operands, parameters
+
+
+@draws("instance_norm")
+def instance_norm(rng):
+    statistics = chance(rng, 0.4)
+    spatial = [rng.randint(2, 5) for _ in range(rng.randint(1, 3))]
+    operands, parameters = by_channel(rng, spatial, statistics)
+    options = {"eps": eps_of(rng), "use_input_stats": 0 if statistics else None}
+    return finish(rng, operands, options, parameters)
+
+
+@draws("batch_norm")
+def batch_norm(rng):
+    if chance(rng, 0.3):
+        operands, parameters = by_channel(rng, [rng.randint(2, 5) for _ in range(rng.randint(1, 3))], False)
+        return finish(rng, operands, {"eps": eps_of(rng)}, parameters, ordinary=False) \
+            .replace(" mean", "").replace("| mean", "| ") + " training ordinary"
+    operands, parameters = by_channel(rng, middle(rng, 3), True)
+    return finish(rng, operands, {"eps": eps_of(rng)}, parameters)
+
+
+# ---- arithmetic ----
+
+def broadcast(rng):
+    """Two operands: both of the batch, or one a parameter or a constant."""
+    n, shape = batch(rng), [size(rng, 4) for _ in range(rng.randint(0, 3))]
+    one = [1 if chance(rng, 0.3) else length for length in shape]
+    other = [1 if chance(rng, 0.3) else length for length in shape]
+    kind = rng.choice(("batched", "batched", "parameter", "parameter", "constant"))
+    if kind == "batched":
+        return [f"a {text(n, *one)}", f"b {text(n, *other)}"], [], bool(shape)
+    other = other[rng.randint(0, len(other)):]
+    if chance(rng, 0.2) and other and len(other) == len(shape):
+        other = [1, *other]
+    names = ("a", "b") if chance(rng, 0.7) else ("b", "a")
+    operands = sorted([f"{names[0]} {text(n, *one)}", f"{names[1]} {text(*other)} {kind}"])
+    return operands, [names[1]] if kind == "parameter" else [], bool(shape)
+
+
+def arithmetic(positive):
+    def draw(rng):
+        operands, parameters, second = broadcast(rng)
+        if positive:
+            operands = [operands[0], operands[1] + " positive"]
+        batched = all("parameter" not in operand and "constant" not in operand for operand in operands)
+        return finish(rng, operands, {}, parameters, second=second and batched)
+    return draw
+
+
+for _name in ("add", "sub", "mul", "div"):
+    DRAW[_name] = arithmetic(_name == "div")
+DRAW["neg"] = elementwise
+
+
+@draws("scale")
+def scale(rng):
+    return finish(rng, [f"x {text(batch(rng), *middle(rng, 3))}"], {"factor": rng.choice((0, 1, -2.5, 3))})
+
+
+@draws("matmul")
+def matmul(rng):
+    n, rows, inner, columns = batch(rng), size(rng, 4), size(rng, 5), size(rng, 4)
+    heads = [rng.randint(1, 3) for _ in range(rng.randint(0, 2))]
+    other = [1 if chance(rng, 0.3) else length for length in heads]
+    kind = rng.choice(("batched", "batched", "parameter", "constant"))
+    if kind == "batched":
+        return finish(rng, [f"a {text(n, *heads, rows, inner)}", f"b {text(n, *other, inner, columns)}"],
+                      second=bool(heads))
+    other = other[rng.randint(0, len(other)):]
+    parameters = ["a" if chance(rng, 0.4) else "b"] if kind == "parameter" else []
+    if parameters == ["a"]:
+        operands = [f"a {text(*other, rows, inner)} {kind}", f"b {text(n, *heads, inner, columns)}"]
+    else:
+        operands = [f"a {text(n, *heads, rows, inner)}", f"b {text(*other, inner, columns)} {kind}"]
+    return finish(rng, operands, {}, parameters, second=False)
+
+
+# ---- pools ----
+
+def pool(kind, spatial):
+    def draw(rng):
+        image = [rng.randint(1, (16, 9, 6)[spatial - 1]) for _ in range(spatial)]
+        options = {"kernel_size": each(rng, spatial, 1, 2, 2, 3, 4)}
+        if chance(rng, 0.7):
+            options["stride"] = each(rng, spatial, 1, 2, 3)
+        if chance(rng, 0.5):
+            options["padding"] = each(rng, spatial, 0, 1)
+        if chance(rng, 0.4):
+            options["ceil_mode"] = 1
+        # a window wholly in the padding makes PyTorch's backward pass write outside its memory
+        if kind == "max" and "padding" not in options and chance(rng, 0.6):
+            options["dilation"] = each(rng, spatial, 1, 2, 3)
+        if kind == "avg" and chance(rng, 0.4):
+            options["count_include_pad"] = 0
+        if kind == "avg" and chance(rng, 0.2):
+            options["divisor_override"] = rng.randint(1, 7)
+        return finish(rng, [f"x {text(batch(rng), rng.randint(1, 3), *image)}"], options)
+    return draw
+
+
+def adaptive_pool(spatial):
+    def draw(rng):
+        image = [rng.randint(1, (16, 9, 6)[spatial - 1]) for _ in range(spatial)]
+        return finish(rng, [f"x {text(batch(rng), rng.randint(1, 3), *image)}"],
+                      {"output_size": each(rng, spatial, 1, 2, 3, 4, 5, 7, -1)})
+    return draw
+
+
+for _spatial in (1, 2, 3):
+    for _kind in ("max", "avg"):
+        DRAW[f"{_kind}_pool{_spatial}d"] = pool(_kind, _spatial)
+        DRAW[f"adaptive_{_kind}_pool{_spatial}d"] = adaptive_pool(_spatial)
+
+
+# ---- recurrent layers ----
+
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+
+
+def layer_weights(rng, kind, suffix, inputs, hidden, projected, biases, parameters):
+    gates = GATES[kind] * hidden
+    shapes = [("weight_ih", (gates, inputs)), ("weight_hh", (gates, projected or hidden))]
+    shapes += [(name, (gates,)) for name, given in zip(("bias_ih", "bias_hh"), biases) if given]
+    if projected:
+        shapes.append(("weight_hr", (projected, hidden)))
+    parameters += [name + suffix for name, _ in shapes]
+    return [f"{name}{suffix} {text(*shape)}" for name, shape in shapes]
+
+
+def initial_states(rng, kind, n, rows, hidden, projected, parameters):
+    operands, form = [], rng.choice(("none", "batched", "parameter", "constant"))
+    for name, width in (("h0", projected or hidden), ("c0", hidden))[:1 + (kind == "lstm")]:
+        if form != "none":
+            operands.append(f"{name} {text(n, rows, width) if form == 'batched' else text(rows, width)} {form}")
+            parameters += [name] if form == "parameter" else []
+    return operands
+
+
+def recurrent(kind):
+    def draw(rng):
+        n, steps, inputs, hidden = max(batch(rng) % 9, 1), rng.randint(1, 6), rng.randint(1, 4), rng.randint(2, 4)
+        layers, directions = rng.randint(1, 3), rng.randint(1, 2)
+        projected = rng.randint(1, hidden - 1) if kind == "lstm" and chance(rng, 0.3) else 0
+        biases, parameters = rng.choice(((1, 1), (1, 1), (0, 0), (1, 0), (0, 1))), []
+        operands = [f"x {n},{steps},{inputs}"]
+        if chance(rng, 0.5):
+            operands.append(f"lengths {n} <{steps + 1}" + rng.choice(("", " i32")))
+        operands += initial_states(rng, kind, n, layers * directions, hidden, projected, parameters)
+        for layer in range(layers):
+            for suffix in (f"_l{layer}", f"_l{layer}_reverse")[:directions]:
+                width = inputs if layer == 0 else directions * (projected or hidden)
+                operands += layer_weights(rng, kind, suffix, width, hidden, projected, biases, parameters)
+        outputs = ("y", "h_n", "c_n") if kind == "lstm" else ("y", "h_n")
+        options = {"num_layers": layers, "output": rng.choice((None, *outputs))}
+        if directions == 2:
+            options["bidirectional"] = 1
+        if kind == "rnn":
+            options["nonlinearity"] = rng.choice((None, "tanh", "relu"))
+        return finish(rng, operands, options, parameters)
+    return draw
+
+
+def cell(kind):
+    def draw(rng):
+        n, inputs, hidden, parameters = max(batch(rng), 1), rng.randint(1, 5), rng.randint(1, 5), []
+        operands, form = [f"x {n},{inputs}"], rng.choice(("none", "batched", "parameter"))
+        for name in ("hx", "cx")[:1 + (kind == "lstm")]:
+            if form != "none":
+                operands.append(f"{name} {text(n, hidden) if form == 'batched' else hidden} {form}")
+                parameters += [name] if form == "parameter" else []
+        biases = rng.choice(((1, 1), (0, 0), (1, 0), (0, 1)))
+        operands += layer_weights(rng, kind, "", inputs, hidden, 0, biases, parameters)
+        options = {"output": rng.choice((None, "h_n", "c_n"))} if kind == "lstm" else {}
+        if kind == "rnn":
+            options["nonlinearity"] = rng.choice((None, "tanh", "relu"))
+        return finish(rng, operands, options, parameters)
+    return draw
+
+
+for _kind in GATES:
+    DRAW[_kind] = recurrent(_kind)
+    DRAW[f"{_kind}_cell"] = cell(_kind)
+
+
+# ---- attention ----
+
+@draws("scaled_dot_product_attention")
+def sdpa(rng):
+    n, queries, keys = max(batch(rng) % 9, 1), rng.randint(1, 6), rng.randint(1, 6)
+    width, value_width = rng.randint(1, 5), rng.randint(1, 5)
+    heads = [rng.randint(1, 3) for _ in range(rng.randint(0, 2))]
+    q_heads, options, parameters = list(heads), {"scale": rng.choice((None, None, 0.3))}, []
+    if heads and chance(rng, 0.3):
+        q_heads[-1] *= rng.randint(1, 3)
+        options["enable_gqa"] = 1
+    operands = [f"query {text(n, *q_heads, queries, width)}", f"key {text(n, *heads, keys, width)}",
+                f"value {text(n, *heads, keys, value_width)}"]
+    if chance(rng, 0.3):
+        options["is_causal"] = 1
+    if chance(rng, 0.6):
+        kind = rng.choice(("constant", "parameter", "batched"))
+        mask = [1 if chance(rng, 0.3) else length for length in (*q_heads, queries, keys)]
+        mask = [n, *mask] if kind == "batched" else mask[rng.randint(0, len(q_heads)):]
+        number = "" if kind == "parameter" or chance(rng, 0.6) else "<2"
+        operands.append(f"attn_mask {text(*mask)} {kind} {number}")
+        parameters += ["attn_mask"] if kind == "parameter" else []
+    second = len(heads) > (1 if "enable_gqa" in options else 0)   # else dimension -3 would be the batch
+    return finish(rng, operands, options, parameters, second=second)
+
+
+@draws("multi_head_attention")
+def multi_head_attention(rng):
+    n, queries, keys, heads = max(batch(rng) % 9, 1), rng.randint(1, 5), rng.randint(1, 5), rng.randint(1, 3)
+    width, parameters = heads * rng.randint(1, 3), []
+    form = rng.choice(("self", "pair", "cross", "separate"))
+    operands = [f"query {n},{queries},{width}"]
+    key_width = rng.randint(1, 5) if form == "separate" else width
+    value_width = rng.randint(1, 5) if form == "separate" else width
+    if form == "self":
+        keys = queries
+    else:
+        operands.append(f"key {n},{keys},{key_width}")
+    if form in ("cross", "separate"):
+        operands.append(f"value {n},{keys},{value_width}")
+    if form == "separate":
+        shapes = [("q_proj_weight", (width, width)), ("k_proj_weight", (width, key_width)),
+                  ("v_proj_weight", (width, value_width))]
+    else:
+        shapes = [("in_proj_weight", (3 * width, width))]
+    if chance(rng, 0.6):
+        shapes.append(("in_proj_bias", (3 * width,)))
+    if chance(rng, 0.3):
+        shapes += [("bias_k", (1, 1, width)), ("bias_v", (1, 1, width))]
+    shapes.append(("out_proj_weight", (width, width)))
+    if chance(rng, 0.6):
+        shapes.append(("out_proj_bias", (width,)))
+    parameters += [name for name, _ in shapes]
+    operands += [f"{name} {text(*shape)}" for name, shape in shapes]
+    if chance(rng, 0.4):
+        shape = rng.choice(([queries, keys], [1, 1, queries, keys], [1, heads, queries, keys]))
+        operands.append(f"attn_mask {text(*shape)} {rng.choice(('', '<2'))}")
+    if chance(rng, 0.4):
+        operands.append(f"key_padding_mask {n},{keys} <2")
+    options = {"num_heads": heads}
+    options.update({flag: 1 for flag, odds in (("is_causal", 0.3), ("add_zero_attn", 0.2), ("weights", 0.2),
+                                               ("per_head", 0.3)) if chance(rng, odds)})
+    return finish(rng, operands, options, parameters)
+
+
+# ---- activations and losses ----
+
+for _name in ("tanh", "sigmoid", "gelu", "relu6", "logsigmoid", "silu", "mish", "hardsigmoid", "hardswish", "softsign",
+              "tanhshrink", "exp", "square", "abs", "sin", "cos", "selu"):
+    DRAW[_name] = elementwise
+for _name in ("log", "sqrt"):
+    DRAW[_name] = lambda rng: finish(rng, [f"x {text(batch(rng), *middle(rng, 3))} positive"])
+for _name in ("log_softmax", "softmin"):
+    DRAW[_name] = softmax
+
+
+def numbered(**choices):
+    def draw(rng):
+        options = {key: rng.choice((None, *values)) for key, values in choices.items()}
+        return finish(rng, [f"x {text(batch(rng), *middle(rng, 3))}"], options)
+    return draw
+
+
+DRAW.update(elu=numbered(alpha=(0.3, -0.7)), celu=numbered(alpha=(0.3, -0.7)),
+            leaky_relu=numbered(negative_slope=(0.3, -2)), softplus=numbered(beta=(3, 0.5), threshold=(0.5, 0.2)),
+            hardtanh=numbered(min_val=(-0.3, -0.1), max_val=(0.5, 0.2)), softshrink=numbered(**{"lambda": (0.2, 0)}),
+            hardshrink=numbered(**{"lambda": (0.2, 0)}), threshold=numbered(threshold=(0.2, -0.3), value=(3, -1)))
+
+
+@draws("glu")
+def glu(rng):
+    rest, at = middle(rng, 3) or [size(rng)], rng.randrange(1, 3)
+    at = min(at, len(rest))
+    rest[-at] = 2 * max(rest[-at], 1)
+    return finish(rng, [f"x {text(batch(rng), *rest)}"], {"dim": -at}, second=at < len(rest))
+
+
+@draws("prelu")
+def prelu(rng):
+    channels = size(rng, 5)
+    x = f"x {text(batch(rng), channels, *middle(rng))}"
+    return finish(rng, [x, f"weight {rng.choice((1, channels))}"], {}, ["weight"])
+
+
+def loss(x="", target="", **flags):
+    def draw(rng):
+        shape = text(max(batch(rng), 1), *middle(rng, 2))
+        options = {"reduction": rng.choice((None, "sum", "none"))}
+        options.update({key: rng.choice((None, *values)) for key, values in flags.items()})
+        return finish(rng, [f"x {shape} {x}", f"target {shape} {target}"], options)
+    return draw
+
+
+DRAW.update(mse=loss(), l1=loss(), smooth_l1=loss(beta=(0.3, 0)), huber=loss(delta=(0.3,)), soft_margin=loss(),
+            binary_cross_entropy_with_logits=loss(), binary_cross_entropy=loss(), kl_div=loss(log_target=(1,)),
+            poisson_nll=loss(full=(1,)))
+
+
+@draws("nll")
+def nll(rng):
+    n, classes, rest = max(batch(rng), 1), rng.randint(1, 7), middle(rng)
+    operands, reduction = [f"x {text(n, classes, *rest)}", f"target {text(n, *rest)} <{classes}"], rng.choice(
+        (None, "sum", "none"))
+    if reduction and chance(rng, 0.5):
+        operands.append(f"weight {classes}")
+    return finish(rng, operands, {"reduction": reduction})
+
+
+# ---- shapes; dimensions are those of a pass with the batch in front ----
+
+def shaped(rng, x, options):
+    return finish(rng, [f"x {text(*x)}"], options, second=False)
+
+
+def other_dim(rng, rank):
+    """Not the batch."""
+    dim = rng.randint(1, rank - 1)
+    return dim if chance(rng, 0.7) else dim - rank
+
+
+@draws("flatten")
+def flatten(rng):
+    x = [batch(rng), *middle(rng, 3), size(rng, 4)]
+    start = rng.randint(1, len(x) - 1)
+    return shaped(rng, x, {"start_dim": start, "end_dim": rng.randint(start, len(x) - 1)})
+
+
+@draws("transpose")
+def transpose(rng):
+    x = [batch(rng), size(rng, 6), *middle(rng, 2), size(rng, 6)]
+    return shaped(rng, x, {"dim0": other_dim(rng, len(x)), "dim1": other_dim(rng, len(x))})
+
+
+@draws("permute")
+def permute(rng):
+    x = [batch(rng), *middle(rng, 3), size(rng, 4)]
+    return shaped(rng, x, {"dims": text(0, *rng.sample(range(1, len(x)), len(x) - 1))})
+
+
+@draws("flip")
+def flip(rng):
+    x = [batch(rng), *middle(rng, 3), size(rng, 4)]
+    return shaped(rng, x, {"dims": text(*rng.sample(range(1, len(x)), rng.randint(1, len(x) - 1)))})
+
+
+@draws("mean", "sum")
+def reduced(rng):
+    x = [batch(rng), *(max(length, 1) for length in middle(rng, 3)), rng.randint(1, 40)]
+    dims = rng.sample(range(1, len(x)), rng.randint(1, len(x) - 1))
+    return shaped(rng, x, {"dims": text(*dims), "keepdim": None}) + rng.choice(("", " keepdim"))
+
+
+@draws("slice")
+def slice_of(rng):
+    x = [batch(rng), *middle(rng, 2), size(rng, 9)]
+    return shaped(rng, x, {"dim": other_dim(rng, len(x)), "start": rng.randint(-9, 9),
+                           "stop": rng.choice((None, rng.randint(-9, 9))), "step": rng.choice((None, 1, 2, 3))})
+
+
+@draws("select")
+def select(rng):
+    x = [batch(rng), *(max(length, 1) for length in middle(rng, 2)), rng.randint(1, 5)]
+    dim = other_dim(rng, len(x))
+    return shaped(rng, x, {"dim": dim, "index": rng.randint(-x[dim], x[dim] - 1)})
+
+
+@draws("pad")
+def pad(rng):
+    mode, spatial = rng.choice((None, "reflect", "replicate", "circular")), rng.randint(1, 3)
+    x = [batch(rng), rng.randint(1, 3), *(rng.randint(3, 5) for _ in range(spatial))]
+    widths = [rng.randint(0 if mode else -2, 2) for _ in range(2 * spatial)]
+    return finish(rng, [f"x {text(*x)}"], {"pad": text(*widths), "mode": mode, "value": rng.choice((None, 0.5))}
+                  if not mode else {"pad": text(*widths), "mode": mode})
+
+
+@draws("unfold2d")
+def unfold2d(rng):
+    x = [batch(rng), rng.randint(1, 3), rng.randint(2, 7), rng.randint(2, 7)]
+    return finish(rng, [f"x {text(*x)}"], {"kernel": each(rng, 2, 1, 2, 3), "stride": each(rng, 2, 1, 2),
+                                           "padding": each(rng, 2, 0, 1), "dilation": each(rng, 2, 1, 1, 2)})
+
+
+@draws("cat")
+def cat(rng):
+    x, count = [batch(rng), *middle(rng, 2), size(rng, 5)], rng.randint(1, 5)
+    dim, operands = other_dim(rng, len(x)), []
+    for k in range(count):
+        part = list(x)
+        part[dim] = size(rng, 5)
+        operands.append(f"x{k} {text(*part)}")
+    return finish(rng, operands, {"dim": dim}, second=False)
+
+
+@draws("stack")
+def stack(rng):
+    x = text(batch(rng), *middle(rng, 2))
+    return finish(rng, [f"x{k} {x}" for k in range(rng.randint(1, 5))], {"dim": rng.choice((1, -1))}, second=False)

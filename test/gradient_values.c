@@ -62,8 +62,9 @@ static double norm_of(const double *row, int64_t count) {
 
 /* value[start + i * stride + j] += scale g_i a_j. */
 void block_add_values(const psg_block *block, int64_t n, long double *value, double *terms, double *mass) {
-    int64_t p = last_of(&block->backprop), d = columns_of(block), stride = block_is_product(block) ? block->row_stride : 1;
-    double *g = malloc((size_t)(p + d) * sizeof *g), *a = g + p;
+    int64_t p = last_of(&block->backprop), d = columns_of(block);
+    int64_t stride = block_is_product(block) ? block->row_stride : 1;
+    double *g = malloc((size_t)(p + d + 1) * sizeof *g), *a = g + p;
     for (int64_t t = 0; t < block_positions(block); t++) {
         int64_t start = block->offset;
         if (block->form == PSG_SPARSE_ROWS) {

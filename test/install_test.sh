@@ -40,6 +40,7 @@ check "psg.pc names PREFIX" grep -qx "prefix=$prefix" "$prefix/lib/pkgconfig/psg
 check "psg.pc does not name DESTDIR" grep -qx "prefix=/opt/psg" "$stage/opt/psg/lib/pkgconfig/psg.pc"
 same_files() { (cd "$prefix" && find . | sort) >"$log.a" && (cd "$stage/opt/psg" && find . | sort) | diff "$log.a" -; }
 check "PREFIX and DESTDIR install the same files" same_files
+check "the page of the ops is installed" grep -q '^| `linear` |' "$prefix/share/doc/psg/ops.md"
 check "make uninstall" make_quietly uninstall PREFIX=/opt/psg DESTDIR="$stage"
 check "nothing is left after make uninstall" empty find "$stage" ! -type d
 

@@ -138,7 +138,8 @@ static void expect_sample(const model *m, const model_data *data, int64_t n, mod
     }
     scalar *x0 = leaves(&s.g, m->steps * m->input, data->x + n * m->steps * m->input);
     scalar *x = new_scalars(m->steps * m->input), *h = initial(&s, data->h0, n, output);
-    scalar *c = initial(&s, data->c0, n, m->hidden), *h0 = new_scalars(rows * output), *c0 = new_scalars(rows * m->hidden);
+    scalar *c = initial(&s, data->c0, n, m->hidden);
+    scalar *h0 = new_scalars(rows * output), *c0 = new_scalars(rows * m->hidden);
     memcpy(x, x0, (size_t)(m->steps * m->input) * sizeof *x);
     memcpy(h0, h, (size_t)(rows * output) * sizeof *h);
     memcpy(c0, c, (size_t)(rows * m->hidden) * sizeof *c);

@@ -169,7 +169,8 @@ static void check_product(psg_context *context, const product_case *c, test_rand
     }
     int64_t l = c->queries, s = c->keys, shapes[5][4] = { { 1 }, { l, s }, { c->samples, 1, l, s },
                                                           { c->samples, c->heads, 1, s }, { c->heads, 1, s } };
-    psg_tensor mask = array(c->mask == 3 ? PSG_I32 : c->dtype, (int[]){ 1, 2, 4, 4, 3 }[c->mask], shapes[c->mask], random);
+    static const int ranks[5] = { 1, 2, 4, 4, 3 };
+    psg_tensor mask = array(c->mask == 3 ? PSG_I32 : c->dtype, ranks[c->mask], shapes[c->mask], random);
     if (c->mask == 4) {
         TEST_OK(context, psg_param_create(context, "table", &mask, &param));
         mask_var = psg_use(tape, param);

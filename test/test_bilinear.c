@@ -63,7 +63,7 @@ static const bilinear_case bilinears[] = {
     { 3, { 3, 5 }, 3, 2, 0, 0, 0, 0 },       { 2, { 3 }, 0, 4, 2, 1, 0, 0 },
     { 2, { 1 }, 1, 1, 1, 1, 0, 0 },          { 2, { 70 }, 2, 3, 4, 1, 0, 0 },
     { 2, { 3 }, 2, 3, 7000, 1, 0, 0 },       { 2, { 2 }, 2, 90, 90, 0, 0, 0 },      /* several chunks of either input */
-    { 2, { 2 }, 40, 200, 3, 1, 0, 0 },       { 3, { 2, 6000 }, 2, 9, 3, 0, 0, 0 },
+    { 2, { 2 }, 40, 200, 3, 1, 0, 0 },       { 3, { 2, 1500 }, 3, 100, 2, 0, 0, 0 },
 };
 
 typedef struct bilinear_run {
@@ -132,7 +132,8 @@ static void check_bilinear(fixture *f, const bilinear_case *c, psg_dtype dtype) 
             double y = c->with_bias ? test_get_at(&r.b.view, o) : 0, g = test_get_at(&r.g.view, row * c->out + o);
             for (int64_t i = 0; i < c->in1; i++) {
                 for (int64_t j = 0; j < c->in2; j++) {
-                    double x1 = test_get_at(&r.x1.view, row * c->in1 + i), x2 = test_get_at(&r.x2.view, row * c->in2 + j);
+                    double x1 = test_get_at(&r.x1.view, row * c->in1 + i),
+                           x2 = test_get_at(&r.x2.view, row * c->in2 + j);
                     double w = test_get_at(&r.w.view, (o * c->in1 + i) * c->in2 + j);
                     y += x1 * w * x2;
                     gx1[row * c->in1 + i] += g * w * x2;
@@ -165,6 +166,40 @@ static void test_bilinear_loops(void **state) {
     for (size_t k = 0; k < sizeof bilinears / sizeof bilinears[0]; k++) {
         check_bilinear(&f, &bilinears[k], PSG_F64);
         check_bilinear(&f, &bilinears[k], PSG_F32);
+    }
+    close_fixture(&f);
+}
+
+/* Of the outer products only the smaller is kept: (g (x) x1) of 32 elements a sample, (x1 (x) x2) of 3200; with more
+ * positions than outputs and inputs, the gradients themselves. */
+static void test_bilinear_memory(void **state) {
+    (void)state;
+    static const int64_t sizes[][4] = { { 1, 2, 16, 200 }, { 1, 200, 16, 2 }, { 500, 4, 4, 4 } };   /* T, O, I1, I2 */
+    fixture f = open_fixture(1);
+    for (int k = 0; k < 3; k++) {
+        int64_t positions = sizes[k][0], out = sizes[k][1], in1 = sizes[k][2], in2 = sizes[k][3];
+        test_array x1 = reals(&f, PSG_F64, 3, (int64_t[]){ 64, positions, in1 });
+        test_array x2 = reals(&f, PSG_F64, 3, (int64_t[]){ 64, positions, in2 });
+        test_array w = reals(&f, PSG_F64, 3, (int64_t[]){ out, in1, in2 });
+        psg_param *param;
+        TEST_OK(f.context, psg_param_create(f.context, "weight", &w.view, &param));
+        size_t bytes[2];
+        for (int trainable = 0; trainable < 2; trainable++) {
+            psg_tape *tape;
+            TEST_OK(f.context, psg_tape_create(f.context, &tape));
+            psg_param_set_trainable(param, trainable);
+            TEST_OK(f.context, psg_tape_begin(tape, NULL));
+            psg_var y = psg_bilinear(tape, psg_input_with_grad(tape, &x1.view), psg_input(tape, &x2.view),
+                                     psg_use(tape, param), psg_none());
+            TEST_OK(f.context, psg_backward_from(tape, y, NULL));
+            bytes[trainable] = psg_tape_bytes(tape);
+            psg_tape_destroy(tape);
+        }
+        assert_true(bytes[1] < bytes[0] + 2 * 64 * 64 * sizeof(double));
+        psg_param_destroy(param);
+        test_array_free(&x1);
+        test_array_free(&x2);
+        test_array_free(&w);
     }
     close_fixture(&f);
 }
@@ -296,8 +331,9 @@ static void test_prelu_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bilinear_loops), cmocka_unit_test(test_bilinear_errors),
-        cmocka_unit_test(test_prelu_loops),    cmocka_unit_test(test_prelu_errors),
+        cmocka_unit_test(test_bilinear_loops), cmocka_unit_test(test_bilinear_memory),
+        cmocka_unit_test(test_bilinear_errors), cmocka_unit_test(test_prelu_loops),
+        cmocka_unit_test(test_prelu_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -172,9 +172,405 @@ static void random_geometries_agree_with_loops(void **state) {
     }
 }
 
+/* ---- shapes at which the library cuts its work ---- */
+
+static conv_case plain_case(int spatial, int64_t batch, int64_t in_channels, int64_t out_channels) {
+    conv_case c = { .spatial = spatial, .with_bias = true, .batch = batch, .groups = 1, .in_channels = in_channels,
+                    .out_channels = out_channels };
+    for (int d = 0; d < CONV_AXES; d++) c.in[d] = c.kernel[d] = c.stride[d] = c.dilation[d] = 1;
+    return c;
+}
+
+static void check_both_directions(test_random *random, conv_case *c, psg_dtype dtype) {
+    conv_find_output(c);
+    check_case(random, c, dtype, false, NULL);
+    conv_case adjoint = *c;
+    adjoint.transposed = true;
+    adjoint.in_channels = c->out_channels;
+    adjoint.out_channels = c->in_channels;
+    for (int d = 0; d < CONV_AXES; d++) {
+        adjoint.in[d] = c->out[d];
+        adjoint.after[d] = 0;
+    }
+    conv_find_output(&adjoint);
+    check_case(random, &adjoint, dtype, false, NULL);
+}
+
+/* More taps than a task takes: the kernel is summed in parts. */
+static void kernels_of_many_taps(void **state) {
+    (void)state;
+    test_random random = { 21 };
+    conv_case line = plain_case(1, 2, 1, 2), plane = plain_case(2, 1, 2, 1);
+    line.in[0] = 6007;
+    line.kernel[0] = 5000;
+    line.padding[0] = line.after[0] = 3;
+    check_both_directions(&random, &line, PSG_F64);
+    plane.in[0] = plane.in[1] = 90;
+    plane.kernel[0] = 70;
+    plane.kernel[1] = 80;
+    plane.stride[1] = 3;
+    check_both_directions(&random, &plane, PSG_F32);
+}
+
+/* Windows that reach over more than a task holds; strides beyond the image. */
+static void far_windows(void **state) {
+    (void)state;
+    test_random random = { 22 };
+    conv_case dilated = plain_case(2, 1, 2, 3), strided = plain_case(1, 2, 2, 3);
+    dilated.in[0] = dilated.in[1] = 420;
+    dilated.kernel[0] = dilated.kernel[1] = 3;
+    dilated.dilation[0] = dilated.dilation[1] = 208;
+    dilated.padding[0] = 1;
+    check_both_directions(&random, &dilated, PSG_F64);
+    strided.in[0] = 100000;
+    strided.kernel[0] = 3;
+    strided.stride[0] = 99991;
+    strided.padding[0] = 1;
+    check_both_directions(&random, &strided, PSG_F64);
+}
+
+/* Images and channels that are cut into boxes and blocks. */
+static void large_images_and_many_channels(void **state) {
+    (void)state;
+    test_random random = { 23 };
+    conv_case wide = plain_case(2, 1, 3, 5), deep = plain_case(2, 2, 800, 5), row = plain_case(1, 2, 2, 3);
+    wide.in[0] = 83;
+    wide.in[1] = 301;
+    wide.kernel[0] = wide.kernel[1] = 3;
+    wide.padding[0] = wide.padding[1] = wide.after[0] = wide.after[1] = 1;
+    check_both_directions(&random, &wide, PSG_F64);
+    deep.in[0] = deep.in[1] = 4;
+    deep.kernel[0] = deep.kernel[1] = 3;
+    deep.padding[0] = deep.after[0] = 1;
+    check_both_directions(&random, &deep, PSG_F32);
+    row.in[0] = 70001;
+    row.kernel[0] = 4;
+    row.stride[0] = 3;
+    row.dilation[0] = 2;
+    check_both_directions(&random, &row, PSG_F64);
+}
+
+static void depthwise_images_in_boxes(void **state) {
+    (void)state;
+    test_random random = { 24 };
+    conv_case c = plain_case(2, 3, 4, 8);
+    c.groups = 4;
+    c.in[0] = 203;
+    c.in[1] = 407;
+    c.kernel[0] = 3;
+    c.kernel[1] = 4;
+    c.stride[1] = 2;
+    c.padding[0] = c.after[0] = 1;
+    check_both_directions(&random, &c, PSG_F64);
+}
+
+/* Small samples share panels: with many of them, several a task. */
+static void many_small_samples(void **state) {
+    (void)state;
+    test_random random = { 25 };
+    for (int groups = 1; groups <= 6; groups += 5) {
+        conv_case c = plain_case(2, 67, 6, 12);
+        c.groups = groups;
+        c.in[0] = c.in[1] = 5;
+        c.kernel[0] = c.kernel[1] = 3;
+        c.padding[0] = c.padding[1] = c.after[0] = c.after[1] = 1;
+        check_both_directions(&random, &c, PSG_F32);
+    }
+}
+
+/* The weight's gradients are larger than what they are made of (kept as windows), or smaller (kept as rows). */
+static void large_and_small_parameters(void **state) {
+    (void)state;
+    test_random random = { 26 };
+    conv_case large = plain_case(1, 3, 40, 50), small = plain_case(1, 3, 3, 4);
+    large.in[0] = 5;
+    small.in[0] = 90;
+    large.kernel[0] = small.kernel[0] = 3;
+    check_both_directions(&random, &large, PSG_F64);
+    check_both_directions(&random, &small, PSG_F64);
+}
+
+/* ---- laws ---- */
+
+static void same_bits(const psg_tensor *a, const psg_tensor *b) { assert_true(test_same_bits(a, b)); }
+
+static psg_tensor grad_sample_of(const world *w, const psg_param *param, int64_t batch, test_array *out) {
+    const psg_tensor *value = psg_param_value(param);
+    int64_t shape[PSG_MAX_RANK] = { batch };
+    psg_gradient gradient;
+    test_random random = { 5 };
+    for (int d = 0; d < value->rank; d++) shape[d + 1] = value->shape[d];
+    *out = test_array_new(&random, value->dtype, value->rank + 1, shape, TEST_CONTIGUOUS);
+    TEST_OK(w->context, psg_gradient_of(w->tape, param, &gradient));
+    TEST_OK(w->context, psg_grad_sample(w->context, &gradient, 1.0, PSG_OVERWRITE, &out->view));
+    return out->view;
+}
+
+static void compare_threads(const conv_case *c, uint64_t seed) {
+    const unsigned threads[] = { 1, 2, 5 };
+    psg_pass pass = PSG_PASS_INIT;
+    world w[3];
+    test_array weight[3];
+    psg_tensor grad[3];
+    for (int k = 0; k < 3; k++) {
+        test_random random = { seed };
+        make_world(&w[k], &random, c, PSG_F32, false, threads[k], NULL);
+        run_pass(&w[k], c, &pass);
+        grad[k] = grad_sample_of(&w[k], w[k].weight, c->batch, &weight[k]);
+        same_bits(&w[k].y, &w[0].y);
+        same_bits(&w[k].grad_x, &w[0].grad_x);
+        same_bits(&grad[k], &grad[0]);
+    }
+    for (int k = 0; k < 3; k++) {
+        test_array_free(&weight[k]);
+        free_world(&w[k]);
+    }
+}
+
+static void any_number_of_threads_gives_the_same_bits(void **state) {
+    (void)state;
+    conv_case c = plain_case(2, 9, 12, 20), few = plain_case(1, 1, 5, 6);
+    c.in[0] = c.in[1] = 13;
+    c.kernel[0] = c.kernel[1] = 3;
+    conv_find_output(&c);
+    compare_threads(&c, 31);
+    c.groups = 4;
+    compare_threads(&c, 32);
+    c.out_channels = c.groups = c.in_channels;
+    compare_threads(&c, 33);
+    few.in[0] = 4000;
+    few.kernel[0] = 5;
+    conv_find_output(&few);
+    compare_threads(&few, 34);
+}
+
+/* An ordinary pass: the sum over the samples. */
+static void ordinary_passes_sum_the_samples(void **state) {
+    (void)state;
+    test_random random = { 41 };
+    psg_pass pass = PSG_PASS_INIT;
+    pass.ordinary = 1;
+    for (int k = 0; k < 40; k++) {
+        conv_case c = conv_random_case(&random);
+        world w;
+        make_world(&w, &random, &c, PSG_F64, false, 2, NULL);
+        run_pass(&w, &c, &pass);
+        conv_answer a = reference_of(&w, &c);
+        compare_values(&w, &c, &a);
+        psg_gradient gradient;
+        TEST_OK(w.context, psg_gradient_of(w.tape, w.weight, &gradient));
+        const psg_gradient *set = &gradient;
+        test_array sum = test_array_new(&random, PSG_F64, w.weight_values.view.rank, w.weight_values.view.shape,
+                                        TEST_CONTIGUOUS);
+        TEST_OK(w.context, psg_weighted_sum(w.context, &set, 1, NULL, PSG_OVERWRITE, &sum.view));
+        for (int64_t i = 0; i < a.weight_count; i++) {
+            double expected = 0, terms = 0;
+            for (int64_t n = 0; n < c.batch; n++) {
+                expected += a.grad_weight[n * a.weight_count + i];
+                terms += a.terms_grad_weight[n * a.weight_count + i];
+            }
+            test_near(test_get_at(&sum.view, i), expected, test_bound(PSG_F64, 1, terms), "ordinary weight", i);
+        }
+        test_array_free(&sum);
+        conv_answer_free(&a);
+        free_world(&w);
+    }
+}
+
+/* One weight used twice: conv(conv(x)), whose gradient is that of both uses; against differences of the loss. */
+static void a_weight_used_twice(void **state) {
+    (void)state;
+    test_random random = { 51 };
+    psg_context *context = test_context(2, NULL);
+    psg_tape *tape;
+    psg_param *weight;
+    TEST_OK(context, psg_tape_create(context, &tape));
+    test_array x = test_array_normal(&random, PSG_F64, 4, (int64_t[]){ 3, 4, 6, 5 }, TEST_CONTIGUOUS);
+    test_array w = test_array_normal(&random, PSG_F64, 4, (int64_t[]){ 4, 4, 3, 3 }, TEST_CONTIGUOUS);
+    TEST_OK(context, psg_param_create(context, "weight", &w.view, &weight));
+    const psg_conv_options same = { .padding_rule = PSG_CONV_SAME };
+    double losses[2][3];
+    test_array out = test_array_new(&random, PSG_F64, 5, (int64_t[]){ 3, 4, 4, 3, 3 }, TEST_CONTIGUOUS);
+    const double h = 1e-5;
+    for (int64_t i = 0; i < 144; i += 7) {
+        for (int side = 0; side < 3; side++) {
+            double kept = test_get_at(&w.view, i);
+            if (side < 2) test_set_at(&w.view, i, kept + (side ? h : -h));
+            TEST_OK(context, psg_tape_begin(tape, NULL));
+            psg_var y = psg_conv2d(tape, psg_input(tape, &x.view), psg_use(tape, weight), psg_none(), &same);
+            y = psg_conv2d(tape, y, psg_use(tape, weight), psg_none(), &same);
+            psg_tensor value;
+            TEST_OK(context, psg_value(tape, y, &value));
+            for (int64_t n = 0; n < 3 && side < 2; n++) {
+                losses[side][n] = 0;
+                for (int64_t k = 0; k < 120; k++) losses[side][n] += test_get_at(&value, n * 120 + k);
+            }
+            test_set_at(&w.view, i, kept);
+            if (side < 2) continue;
+            TEST_OK(context, psg_backward_from(tape, y, NULL));
+            psg_gradient gradient;
+            TEST_OK(context, psg_gradient_of(tape, weight, &gradient));
+            TEST_OK(context, psg_grad_sample(context, &gradient, 1.0, PSG_OVERWRITE, &out.view));
+            for (int64_t n = 0; n < 3; n++) {
+                double slope = (losses[1][n] - losses[0][n]) / (2 * h);
+                test_near(test_get_at(&out.view, n * 144 + i), slope, 1e-5 * (1 + fabs(slope)), "tied weight", i);
+            }
+        }
+    }
+    psg_param_destroy(weight);
+    psg_tape_destroy(tape);
+    test_array_free(&x);
+    test_array_free(&w);
+    test_array_free(&out);
+    test_context_free(context);
+}
+
+/* A passed infinity stays in its sample. */
+static void samples_do_not_meet(void **state) {
+    (void)state;
+    test_random random = { 52 };
+    psg_pass pass = PSG_PASS_INIT;
+    for (int groups = 1; groups <= 6; groups += 5) {
+        conv_case c = plain_case(2, 40, 6, 6);
+        c.groups = groups;
+        c.in[0] = c.in[1] = 4;
+        c.kernel[0] = c.kernel[1] = 3;
+        conv_find_output(&c);
+        world w;
+        make_world(&w, &random, &c, PSG_F32, false, 2, NULL);
+        test_set_at(&w.x.view, 17 * 6 * 16 + 5, INFINITY);
+        test_set_at(&w.grad_y.view, 23 * 6 * 4 + 2, NAN);
+        run_pass(&w, &c, &pass);
+        test_array out;
+        psg_tensor weight = grad_sample_of(&w, w.weight, c.batch, &out);
+        const int64_t size = psg_tensor_count(&weight) / c.batch;
+        for (int64_t n = 0; n < c.batch; n++) {
+            for (int64_t k = 0; k < 6 * 4; k++) assert_true(n == 17 || isfinite(test_get_at(&w.y, n * 24 + k)));
+            for (int64_t k = 0; k < 6 * 16; k++) assert_true(n == 23 || isfinite(test_get_at(&w.grad_x, n * 96 + k)));
+            for (int64_t k = 0; k < size; k++) {
+                assert_true(n == 17 || n == 23 || isfinite(test_get_at(&weight, n * size + k)));
+            }
+        }
+        test_array_free(&out);
+        free_world(&w);
+    }
+}
+
+/* ---- memory ---- */
+
+static void later_passes_allocate_nothing(void **state) {
+    (void)state;
+    test_random random = { 61 };
+    psg_pass pass = PSG_PASS_INIT;
+    for (int groups = 1; groups <= 8; groups += 7) {
+        conv_case c = plain_case(2, 6, 8, 16);
+        c.groups = groups;
+        c.in[0] = c.in[1] = 9;
+        c.kernel[0] = c.kernel[1] = 3;
+        c.stride[0] = c.stride[1] = 2;
+        conv_find_output(&c);
+        world w;
+        make_world(&w, &random, &c, PSG_F32, false, 2, NULL);
+        for (int k = 0; k < 2; k++) run_pass(&w, &c, &pass);
+        uint64_t before = psg_context_allocations(w.context);
+        run_pass(&w, &c, &pass);
+        assert_int_equal(psg_context_allocations(w.context), before);
+        free_world(&w);
+    }
+}
+
+/* ---- refusals that the tables cannot write ---- */
+
+typedef struct refusal {
+    psg_status status;
+    const char *text;
+    psg_conv_options options;
+} refusal;
+
+static void expect_refusal(psg_context *context, psg_tape *tape, psg_status status, const char *text) {
+    (void)context;
+    assert_int_equal(psg_tape_status(tape), status);
+    if (!strstr(psg_tape_message(tape), text)) {
+        fail_msg("\"%s\" does not hold \"%s\"", psg_tape_message(tape), text);
+    }
+}
+
+static void options_out_of_range(void **state) {
+    (void)state;
+    const refusal refusals[] = {
+        { PSG_ERR_ARGUMENT, "conv2d: padding_rule is 3", { .padding_rule = (psg_conv_padding)3 } },
+        { PSG_ERR_ARGUMENT, "conv2d: padding_mode is 9", { .padding_mode = (psg_pad_mode)9 } },
+        { PSG_ERR_ARGUMENT, "padding[1] is 2, must be 0", { .padding = { 0, 2 }, .padding_rule = PSG_CONV_VALID } },
+        { PSG_ERR_OVERFLOW, "stride[0] is 4294967296, must be below 2^31", { .stride = { INT64_C(1) << 32 } } },
+        { PSG_ERR_OVERFLOW, "padding[1] is 4294967296", { .padding = { 0, INT64_C(1) << 32 } } },
+        { PSG_ERR_OVERFLOW, "dilation[1] is", { .dilation = { 1, INT64_MAX } } },
+        { PSG_ERR_SHAPE, "kernel reaches over 4294967293 elements", { .dilation = { INT32_MAX - 1, 1 } } },
+        { PSG_ERR_ARGUMENT, "dilation[0] is -1", { .dilation = { -1 }, .padding_mode = PSG_PAD_REFLECT,
+                                                   .padding = { 1 } } },
+        { PSG_ERR_ARGUMENT, "padding[0] is -1", { .padding = { -1 }, .padding_mode = PSG_PAD_CIRCULAR } },
+        { PSG_ERR_SHAPE, "groups is 5", { .groups = 5 } },
+    };
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    TEST_OK(context, psg_tape_create(context, &tape));
+    float values[4 * 2 * 5 * 5] = { 0 };
+    const psg_tensor x = psg_f32_4d(values, 2, 4, 5, 5), w = psg_f32_4d(values, 3, 4, 3, 3);
+    for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
+        TEST_OK(context, psg_tape_begin(tape, NULL));
+        psg_conv2d(tape, psg_input(tape, &x), psg_constant(tape, &w), psg_none(), &refusals[k].options);
+        expect_refusal(context, tape, refusals[k].status, refusals[k].text);
+    }
+    psg_tape_destroy(tape);
+    test_context_free(context);
+}
+
+static void operands_of_another_kind(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    TEST_OK(context, psg_tape_create(context, &tape));
+    float values[200] = { 0 };
+    double doubles[200] = { 0 };
+    int64_t integers[200] = { 0 };
+    const psg_tensor x = psg_f32_3d(values, 2, 4, 5), w = psg_f32_3d(values, 2, 4, 3);
+    const psg_tensor w_f64 = psg_tensor_of(PSG_F64, doubles, 3, w.shape);
+    const psg_tensor x_i64 = psg_tensor_of(PSG_I64, integers, 3, x.shape);
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    psg_conv1d(tape, psg_input(tape, &x), psg_constant(tape, &w_f64), psg_none(), NULL);
+    expect_refusal(context, tape, PSG_ERR_DTYPE, "conv1d: weight is f64");
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    psg_conv1d(tape, psg_input(tape, &x_i64), psg_constant(tape, &w), psg_none(), NULL);
+    expect_refusal(context, tape, PSG_ERR_DTYPE, "conv1d: input is i64");
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    psg_conv1d(tape, psg_input(tape, &x), psg_input(tape, &w), psg_none(), NULL);
+    expect_refusal(context, tape, PSG_ERR_UNSUPPORTED, "conv1d: weight is computed from an input");
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    psg_conv_transpose1d(tape, psg_input(tape, &x), psg_none(), psg_none(), NULL);
+    expect_refusal(context, tape, PSG_ERR_ARGUMENT, "conv_transpose1d: weight is absent");
+    const psg_conv_options reflect = { .padding = { 1 }, .padding_mode = PSG_PAD_REFLECT };
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    psg_apply(tape, "conv1d", (psg_var[]){ psg_input(tape, &x), psg_constant(tape, &w) }, 2, &reflect);
+    expect_refusal(context, tape, PSG_ERR_ARGUMENT, "conv1d: padding_mode is 1");
+    psg_tape_destroy(tape);
+    test_context_free(context);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_geometries_agree_with_loops),
+        cmocka_unit_test(kernels_of_many_taps),
+        cmocka_unit_test(far_windows),
+        cmocka_unit_test(large_images_and_many_channels),
+        cmocka_unit_test(depthwise_images_in_boxes),
+        cmocka_unit_test(many_small_samples),
+        cmocka_unit_test(large_and_small_parameters),
+        cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
+        cmocka_unit_test(ordinary_passes_sum_the_samples),
+        cmocka_unit_test(a_weight_used_twice),
+        cmocka_unit_test(samples_do_not_meet),
+        cmocka_unit_test(later_passes_allocate_nothing),
+        cmocka_unit_test(options_out_of_range),
+        cmocka_unit_test(operands_of_another_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -139,7 +139,8 @@ static void a_sample_alone_has_the_same_bits(void **state) {
         draw(&all, &random, q, (psg_dtype)(k % 2), TEST_ANY);
         int64_t n = q->batch - 1;
         fixture_select(&alone, &all, &n, 1);
-        answers a = answers_of(context, &all, PSG_ASK_GRAD_SAMPLE), b = answers_of(context, &alone, PSG_ASK_GRAD_SAMPLE);
+        answers a = answers_of(context, &all, PSG_ASK_GRAD_SAMPLE);
+        answers b = answers_of(context, &alone, PSG_ASK_GRAD_SAMPLE);
         for (int64_t e = 0; e < all.total; e++) {
             assert_true(test_get_at(&a.out[0].view, n * all.total + e) == test_get_at(&b.out[0].view, e));
         }

@@ -123,6 +123,7 @@ static void shapes_of_pytorch(void **state) {
         { .rank = 3, .shape = { 1, 2, 3 }, .groups = 2, .eps = 1e-5, .instance = true },
         { .rank = 3, .shape = { 0, 2, 3 }, .groups = 2, .eps = 1e-5, .instance = true },
         { .rank = 3, .shape = { 3, 2, 0 }, .groups = 2, .eps = 1e-5, .instance = true },
+        { .rank = 3, .shape = { 2, 0, 3 }, .groups = 1, .eps = 1e-5, .instance = true },
     };
     psg_context *context = test_context(2, NULL);
     test_random random = { 9 };

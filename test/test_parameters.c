@@ -1,4 +1,4 @@
-/* Parameters in elementwise ops, prelu and bilinear: values and per-sample gradients against plain loops over indices,
+/* Parameters in elementwise ops: values and per-sample gradients against plain loops over indices,
  * in both types, and every error. */
 #include <stdlib.h>
 #include <string.h>
@@ -212,8 +212,9 @@ static void test_pair_errors(void **state) {
     for (int op = 0; op < PAIR_OPS; op++) {
         psg_tape_begin(f.tape, NULL);
         pair_ops[op](f.tape, psg_input(f.tape, &x.view), psg_use(f.tape, by_row));
-        expect(&f, PSG_ERR_BATCH, "b is a parameter of shape (4, 3), whose dimension 0 would run along the batch of the "
-                                  "output (4, 3); its size there must be 1");
+        expect(&f, PSG_ERR_BATCH,
+               "b is a parameter of shape (4, 3), whose dimension 0 would run along the batch of the "
+               "output (4, 3); its size there must be 1");
         psg_tape_begin(f.tape, NULL);
         pair_ops[op](f.tape, psg_input(f.tape, &x.view), psg_use(f.tape, misfit));
         expect(&f, PSG_ERR_SHAPE, "a has shape (4, 3) and b (5), which do not broadcast");

@@ -44,6 +44,7 @@ static const model models[] = {
     { "lstm, no steps, no states", MODEL_LSTM, SIZES(3, 0, 3, 4), STACK(1, 1) },
     { "lstm, no samples", MODEL_LSTM, SIZES(0, 4, 3, 4), STACK(2, 2), .states = BATCHED_STATES },
     { "lstm, no features", MODEL_LSTM, SIZES(3, 4, 0, 4), STACK(1, 2) },
+    { "lstm, no units", MODEL_LSTM, SIZES(3, 4, 2, 0), STACK(2, 2), .final_states = true },
     { "lstm, lengths 0", MODEL_LSTM, SIZES(3, 4, 3, 4), STACK(2, 2), .lengths = all_zero, .states = BATCHED_STATES,
       .final_states = true },
     { "gru", MODEL_GRU, SIZES(3, 4, 2, 3), STACK(1, 1) },

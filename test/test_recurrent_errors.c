@@ -352,7 +352,8 @@ static void gradients_are_there(void **state) {
         weights(&f, kind, I);
         for (int k = 0; k < 4; k++) {
             const psg_tensor *value = psg_param_value(f.params[k]);
-            psg_tensor *out = tensor(&f, value->rank + 1, (int64_t[]){ B, value->shape[0], k < 2 ? value->shape[1] : 0 });
+            int64_t shape[3] = { B, value->shape[0], k < 2 ? value->shape[1] : 0 };
+            psg_tensor *out = tensor(&f, value->rank + 1, shape);
             test_fill_value(out, -77);
             TEST_OK(f.context, psg_param_attach_grad_sample(f.params[k], out));
         }

@@ -3,7 +3,7 @@
 
 #include "support.h"
 
-enum { MOST_INPUTS = 7 };
+enum { MOST_INPUTS = 14 };
 
 typedef struct shape {
     psg_role role;
@@ -35,10 +35,12 @@ static const psg_instance_norm_attributes by_input = { NULL, NULL, 1, 0.1, 1e-5 
                                           by_running = { &running_mean, &running_var, 0, 0.1, 1e-5 };
 static const psg_batch_norm_attributes evaluation = { &running_mean, &running_var, 0, 0.1, 1e-5 };
 static const psg_max_pool_attributes max_pairs = { { 2, 2, 2 }, PSG_MAX_POOL_INIT },
-                                     max_padded = { { 3, 2, 2 }, { { 2, 1, 1 }, { 1, 1, 0 }, { 1, 2, 1 }, 1 } };
+                                     max_padded = { { 5, 2, 2 }, { { 2, 1, 1 }, { 1, 1, 0 }, { 1, 2, 1 }, 1 } };
 static const psg_avg_pool_attributes avg_pairs = { { 2, 2, 2 }, PSG_AVG_POOL_INIT },
                                      avg_padded = { { 3, 2, 2 }, { { 2, 1, 1 }, { 1, 1, 0 }, 1, 1, 0 } };
-static const psg_adaptive_pool_attributes to_one = { { 1, 1, 1 } }, to_few = { { 2, 3, -1 } };
+static const psg_adaptive_pool_attributes to_one = { { 1, 1, 1 } }, to_few = { { 2, 2, -1 } };
+static const psg_embedding_bag_options mean_bag = PSG_EMBEDDING_BAG_INIT, sum_bag = { .mode = PSG_BAG_SUM },
+                                       max_bag = { .mode = PSG_BAG_MAX };
 static const psg_gelu_attributes exact_gelu = { 0 }, tanh_gelu = { 1 };
 static const psg_dropout_attributes some = { 0.4 };
 static const psg_scale_attributes by = { -1.5 };
@@ -85,9 +87,44 @@ static const psg_poisson_nll_options poisson_log = { PSG_SUM, 0, 0, 0.0 }, poiss
 static const psg_hinge_embedding_attributes margin_06 = { PSG_MEAN, 0.6 };
 static const psg_nll_options mean_nll = PSG_NLL_INIT, ignoring_nll = { PSG_NONE, 1, 0 };
 
+static const psg_recurrent_attributes plain_rnn = { .states = 0 }, with_states = { .states = 1 },
+                                      relu_rnn = { .nonlinearity = PSG_RNN_RELU },
+                                      second_of_three = { .states = 1, .state_row = 1, .state_rows = 3 };
+static const psg_rnn_part_attributes middle = { 1, 2, 4, 2, 0 }, one_row = { 2, 1, 3, 1, 1 };
+
+static const psg_conv_options strided_conv = { .stride = { 2, 3 }, .padding = { 1, 2 }, .dilation = { 1, 2 } },
+                              same_conv = { .stride = { 2 }, .groups = 2, .padding_rule = PSG_CONV_SAME },
+                              depthwise_conv = { .padding = PSG_ALL(1), .groups = 4 },
+                              sided_conv = { .stride = { 1, 2, 1 }, .padding = { 1, 0, 2 }, .has_padding_after = 1,
+                                             .padding_after = { 0, 2, 1 } };
+static const psg_conv_transpose_options strided_transpose = { .stride = { 2, 3 }, .padding = { 1 },
+                                                              .output_padding = { 1, 2 } },
+                                        grouped_transpose = { .stride = { 2 }, .padding = { 1 }, .dilation = { 3 },
+                                                              .groups = 2 },
+                                        cubic_transpose = { .stride = { 2, 1, 2 }, .padding = { 0, 1, 1 } };
+
 static const op_case cases[] = {
     { "linear", { BATCHED(2, { 4, 3 }), PARAMETER(2, { 5, 3 }), PARAMETER(1, { 5 }) }, NULL },
     { "linear", { BATCHED(4, { 3, 2, 2, 4 }), PARAMETER(2, { 3, 4 }) }, NULL },
+    { "bilinear", { BATCHED(2, { 4, 3 }), BATCHED(2, { 4, 2 }), PARAMETER(3, { 4, 3, 2 }), PARAMETER(1, { 4 }) }, NULL },
+    { "bilinear", { BATCHED(3, { 3, 2, 2 }), BATCHED(3, { 3, 2, 4 }), PARAMETER(3, { 3, 2, 4 }) }, NULL },
+    { "bilinear", { BATCHED(3, { 2, 5, 2 }), BATCHED(3, { 2, 5, 3 }), PARAMETER(3, { 2, 2, 3 }) }, NULL },
+    { "embedding", { LABELS(2, { 3, 4 }), PARAMETER(2, { 3, 2 }) }, NULL },
+    { "embedding", { LABELS(3, { 3, 2, 2 }), PARAMETER(2, { 2, 3 }) }, NULL },
+    { "embedding", { LABELS(1, { 3 }), PARAMETER(2, { 2, 3 }) }, NULL },
+    { "embedding_bag", { LABELS(2, { 3, 4 }), PARAMETER(2, { 3, 2 }) }, &mean_bag },
+    { "embedding_bag", { LABELS(2, { 3, 4 }), PARAMETER(2, { 3, 2 }), { 0 }, BATCHED(2, { 3, 4 }) }, &sum_bag },
+    { "embedding_bag", { LABELS(2, { 3, 4 }), PARAMETER(2, { 2, 5 }) }, &max_bag },
+    { "prelu", { BATCHED(3, { 3, 4, 2 }), PARAMETER(1, { 4 }) }, NULL },
+    { "prelu", { BATCHED(2, { 3, 4 }), PARAMETER(1, { 4 }) }, NULL },
+    { "prelu", { BATCHED(3, { 3, 4, 2 }), PARAMETER(1, { 1 }) }, NULL },
+    { "add", { BATCHED(3, { 3, 2, 4 }), PARAMETER(2, { 2, 4 }) }, NULL },
+    { "sub", { BATCHED(3, { 3, 2, 4 }), BATCHED(3, { 3, 1, 4 }) }, NULL },
+    { "sub", { PARAMETER(2, { 2, 1 }), BATCHED(3, { 3, 2, 4 }) }, NULL },
+    { "mul", { BATCHED(4, { 3, 2, 4, 2 }), PARAMETER(3, { 2, 1, 1 }) }, NULL },
+    { "div", { BATCHED(3, { 3, 2, 4 }), BATCHED(3, { 3, 2, 1 }) }, NULL },
+    { "div", { PARAMETER(1, { 4 }), BATCHED(3, { 3, 2, 4 }) }, NULL },
+    { "div", { BATCHED(3, { 3, 2, 4 }), PARAMETER(1, { 4 }) }, NULL },
     { "layer_norm", { BATCHED(3, { 3, 2, 5 }), PARAMETER(1, { 5 }), PARAMETER(1, { 5 }) }, &over_last },
     { "layer_norm", { BATCHED(3, { 2, 3, 4 }), PARAMETER(2, { 3, 4 }) }, &over_two },
     { "group_norm", { BATCHED(3, { 3, 4, 3 }), PARAMETER(1, { 4 }), PARAMETER(1, { 4 }) }, &two_groups },
@@ -222,6 +259,43 @@ static const op_case cases[] = {
     { "mse", { BATCHED(2, { 3, 4 }), BATCHED(2, { 3, 4 }) }, &mean_loss },
     { "mse", { BATCHED(2, { 3, 4 }), BATCHED(2, { 3, 4 }) }, &no_reduction },
     { "binary_cross_entropy_with_logits", { BATCHED(2, { 3, 4 }), BATCHED(2, { 3, 4 }) }, &sum_loss },
+    { "rnn", { BATCHED(3, { 3, 4, 2 }), BATCHED(3, { 3, 1, 3 }), { 0 }, PARAMETER(2, { 3, 2 }), PARAMETER(2, { 3, 3 }),
+               PARAMETER(1, { 3 }), PARAMETER(1, { 3 }) }, &plain_rnn },
+    { "rnn", { BATCHED(3, { 2, 3, 2 }), PARAMETER(2, { 2, 3 }), { 0 }, PARAMETER(2, { 3, 2 }), PARAMETER(2, { 3, 3 }),
+               PARAMETER(1, { 3 }), { 0 }, { 0 }, PARAMETER(2, { 3, 2 }), PARAMETER(2, { 3, 3 }), { 0 },
+               PARAMETER(1, { 3 }), { 0 }, LABELS(1, { 2 }) }, &relu_rnn },
+    { "lstm", { BATCHED(3, { 3, 4, 2 }), BATCHED(3, { 3, 1, 3 }), BATCHED(3, { 3, 1, 3 }), PARAMETER(2, { 12, 2 }),
+                PARAMETER(2, { 12, 3 }), PARAMETER(1, { 12 }), PARAMETER(1, { 12 }) }, &with_states },
+    { "lstm", { BATCHED(3, { 3, 2, 4 }), BATCHED(3, { 3, 3, 2 }), PARAMETER(2, { 3, 3 }), PARAMETER(2, { 12, 4 }),
+                PARAMETER(2, { 12, 2 }), PARAMETER(1, { 12 }), PARAMETER(1, { 12 }), PARAMETER(2, { 2, 3 }),
+                PARAMETER(2, { 12, 4 }), PARAMETER(2, { 12, 2 }), PARAMETER(1, { 12 }), PARAMETER(1, { 12 }),
+                PARAMETER(2, { 2, 3 }), LABELS(1, { 3 }) }, &second_of_three },
+    { "gru", { BATCHED(3, { 3, 4, 2 }), BATCHED(3, { 3, 1, 3 }), { 0 }, PARAMETER(2, { 9, 2 }), PARAMETER(2, { 9, 3 }),
+               PARAMETER(1, { 9 }), PARAMETER(1, { 9 }) }, &plain_rnn },
+    { "gru", { BATCHED(3, { 2, 3, 2 }), { 0 }, { 0 }, PARAMETER(2, { 9, 2 }), PARAMETER(2, { 9, 3 }), { 0 },
+               PARAMETER(1, { 9 }), { 0 }, PARAMETER(2, { 9, 2 }), PARAMETER(2, { 9, 3 }), PARAMETER(1, { 9 }), { 0 },
+               { 0 }, LABELS(1, { 2 }) }, &with_states },
+    { "rnn_cell", { BATCHED(2, { 3, 2 }), BATCHED(2, { 3, 3 }), { 0 }, PARAMETER(2, { 3, 2 }), PARAMETER(2, { 3, 3 }),
+                    PARAMETER(1, { 3 }), PARAMETER(1, { 3 }) }, &plain_rnn },
+    { "lstm_cell", { BATCHED(2, { 3, 2 }), BATCHED(2, { 3, 3 }), PARAMETER(1, { 3 }), PARAMETER(2, { 12, 2 }),
+                     PARAMETER(2, { 12, 3 }), PARAMETER(1, { 12 }), PARAMETER(1, { 12 }) }, &with_states },
+    { "lstm_cell", { BATCHED(2, { 3, 2 }), { 0 }, BATCHED(2, { 3, 3 }), PARAMETER(2, { 12, 2 }),
+                     PARAMETER(2, { 12, 3 }) }, &plain_rnn },
+    { "gru_cell", { BATCHED(2, { 3, 2 }), BATCHED(2, { 3, 3 }), { 0 }, PARAMETER(2, { 9, 2 }), PARAMETER(2, { 9, 3 }),
+                    PARAMETER(1, { 9 }), PARAMETER(1, { 9 }) }, &plain_rnn },
+    { "rnn_part", { BATCHED(3, { 3, 4, 5 }), BATCHED(3, { 3, 1, 2 }) }, &middle },
+    { "rnn_part", { BATCHED(3, { 2, 4, 5 }) }, &one_row },
+    { "conv1d", { BATCHED(3, { 3, 4, 7 }), PARAMETER(3, { 6, 2, 3 }), PARAMETER(1, { 6 }) }, &same_conv },
+    { "conv1d", { BATCHED(3, { 3, 8, 5 }), PARAMETER(3, { 24, 8, 3 }) }, NULL },
+    { "conv2d", { BATCHED(4, { 2, 3, 6, 7 }), PARAMETER(4, { 7, 3, 3, 2 }), PARAMETER(1, { 7 }) }, &strided_conv },
+    { "conv2d", { BATCHED(4, { 2, 4, 4, 5 }), PARAMETER(4, { 8, 1, 3, 3 }), PARAMETER(1, { 8 }) }, &depthwise_conv },
+    { "conv3d", { BATCHED(5, { 2, 2, 3, 4, 3 }), PARAMETER(5, { 9, 2, 2, 2, 3 }), PARAMETER(1, { 9 }) }, &sided_conv },
+    { "conv_transpose1d", { BATCHED(3, { 3, 4, 5 }), PARAMETER(3, { 4, 3, 3 }), PARAMETER(1, { 6 }) },
+      &grouped_transpose },
+    { "conv_transpose2d", { BATCHED(4, { 2, 5, 3, 2 }), PARAMETER(4, { 5, 4, 3, 3 }), PARAMETER(1, { 4 }) },
+      &strided_transpose },
+    { "conv_transpose3d", { BATCHED(5, { 2, 3, 2, 3, 2 }), PARAMETER(5, { 3, 6, 2, 3, 2 }), PARAMETER(1, { 6 }) },
+      &cubic_transpose },
 };
 
 enum { CASES = sizeof cases / sizeof cases[0] };

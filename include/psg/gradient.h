@@ -87,7 +87,9 @@ typedef enum psg_write { PSG_OVERWRITE = 0, PSG_ACCUMULATE = 1 } psg_write;
 
 /* out (B, *shape), of the gradient's real type, any strides without overlap:
  *   out[n] = scale * grad[n]             PSG_OVERWRITE
- *   out[n] = out[n] + scale * grad[n]    PSG_ACCUMULATE */
+ *   out[n] = out[n] + scale * grad[n]    PSG_ACCUMULATE
+ * Sparse rows that share a row are added in the real type, in the order of their positions; PSG_ACCUMULATE reads and
+ * writes the named rows alone. */
 PSG_API psg_status psg_grad_sample(psg_context *context, const psg_gradient *gradient, double scale, psg_write write,
                                    const psg_tensor *out);
 
@@ -95,6 +97,7 @@ PSG_API psg_status psg_grad_sample(psg_context *context, const psg_gradient *gra
  *   ids    (B, T) PSG_I64, T = all positions of the blocks: the rows of sample n in ascending order, each once; then -1
  *   rows   (B, T, D), the gradient's real type: rows[n, k] = scale * grad[n][ids[n, k]]; those of id -1 are not written
  *   counts B numbers of rows
+ * What shares a row is summed in double, blocks and positions in their order, and rounded once.
  * All outputs contiguous.  PSG_ERR_UNSUPPORTED when a block has another form. */
 PSG_API psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *gradient, double scale,
                                           const psg_tensor *ids, const psg_tensor *rows, int64_t *counts);
@@ -146,8 +149,8 @@ PSG_API psg_status psg_clipped_sum(psg_context *context, const psg_gradient *con
 PSG_API psg_status psg_dot(psg_context *context, const psg_gradient *const *gradients, size_t count,
                            const psg_tensor *direction, double *dots);
 
-/* gram (B x B doubles, row-major, symmetric) = inner products between samples.  Beyond 16,384 samples its shared tile is
- * larger than 2 MiB: 128 B bytes. */
+/* gram (B x B doubles, row-major, symmetric) = inner products between samples.  Beyond 16,384 samples its shared tile
+ * is larger than 2 MiB: 128 B bytes.  A gradient of sparse rows alone needs no tile but a copy of its rows. */
 PSG_API psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, size_t count, double *gram);
 
 /* outs[k] = sum_n grad_k[n]^2, elementwise; outs as in psg_weighted_sum. */

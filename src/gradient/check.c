@@ -129,8 +129,8 @@ static psg_status check_image(const check *c, const psg_gradient *gradient, cons
                         "2 or 3", c->function, c->gradient, c->block, b->window.spatial);
     }
     if (!psg_tensor_is_valid(x) || x->rank != 2 + b->window.spatial) {
-        return psg_fail(c->context, PSG_ERR_SHAPE, "%s: gradients[%zu], block %zu: the image must be a valid (B, C, *X) "
-                        "view of %d spatial dimensions, has rank %d", c->function, c->gradient, c->block,
+        return psg_fail(c->context, PSG_ERR_SHAPE, "%s: gradients[%zu], block %zu: the image must be a valid "
+                        "(B, C, *X) view of %d spatial dimensions, has rank %d", c->function, c->gradient, c->block,
                         b->window.spatial, x->rank);
     }
     if (x->dtype != gradient->dtype) {

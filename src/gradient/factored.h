@@ -1,4 +1,5 @@
-/* One sample's factored or unfolded gradient: rectangles of G_n^T A_n in every finish, and the norms that certificates need. */
+/* One sample's factored or unfolded gradient: rectangles of G_n^T A_n in every finish, and the norms that certificates
+ * need. */
 #ifndef PSG_GRADIENT_FACTORED_H
 #define PSG_GRADIENT_FACTORED_H
 
@@ -9,7 +10,8 @@ typedef struct psg_rectangle {
     int64_t row, rows, column, columns;
 } psg_rectangle;
 
-/* The product kernel's arguments for a rectangle over positions [t, t + count): the finish is the caller's to choose. */
+/* The product kernel's arguments for a rectangle over positions [t, t + count): the caller chooses the finish.  They
+ * point into the piece. */
 psg_product psg_product_of(const psg_piece *piece, int64_t n, const psg_rectangle *at, int64_t t, int64_t count);
 
 /* out (row stride out_stride) = or += scale * the rectangle of sample n. */

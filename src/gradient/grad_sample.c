@@ -4,6 +4,7 @@
 #include "gradient/factored.h"
 #include "gradient/grad_sample.h"
 #include "gradient/range.h"
+#include "gradient/sparse_rows.h"
 
 #include <string.h>
 
@@ -48,7 +49,8 @@ static void store_single(const job *j, int64_t n, int64_t first, int64_t last, v
 static void store_any(const job *j, int64_t n, int64_t first, int64_t last, void *out, unsigned slot,
                       double *square) {
     size_t count = (size_t)(last - first);
-    if (!j->accumulate) memset(out, 0, count * psg_dtype_size(j->gradient->dtype));
+    if (!j->accumulate && j->stream && psg_is_row_sparse(j->gradient)) kernels_of(j)->clear(count, out);
+    else if (!j->accumulate) memset(out, 0, count * psg_dtype_size(j->gradient->dtype));
     psg_add_range(j->context, j->gradient, n, j->scale, first, last, out, j->context->workspace[slot]);
     if (square) *square = kernels_of(j)->dot(count, out, out);
 }
@@ -90,7 +92,7 @@ static void run_scattered(void *argument, size_t index, unsigned slot) {
     int64_t last = first + j->part < j->numel ? first + j->part : j->numel;
     void *tile = psg_tile_memory(j->context->workspace[slot]);
     job overwrite = *j;
-    overwrite.accumulate = false;
+    overwrite.accumulate = overwrite.stream = false;
     store_any(&overwrite, n, first, last, tile, slot, NULL);
     psg_tensor sample = psg_tensor_at(&j->out, n);
     for (int64_t f = first; f < last; f++) {

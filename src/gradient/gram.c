@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "base/shape.h"
 #include "blas/gemm.h"
+#include "gradient/plan.h"
 #include "gradient/range.h"
 #include "gradient/sparse_rows.h"
 
@@ -96,30 +97,20 @@ static void run_pairs(void *argument, size_t index, unsigned slot) {
     }
 }
 
-static bool is_identity(const psg_context *context, const psg_gradient *gradient, psg_piece *piece) {
-    if (gradient->block_count != 1 || context->forced_route) return false;
-    *piece = psg_piece_of(gradient, 0);
-    return piece->form == PSG_FACTORED && piece->positions == 1 && piece->g.step == 1 && piece->a.step == 1;
-}
-
 /* ---- the question ---- */
 
 static bool is_empty(const psg_gradient *gradient) {
     return !gradient->block_count || !gradient->batch_size || !psg_gradient_numel(gradient);
 }
 
-static bool is_merged(const psg_context *context, const psg_gradient *gradient) {
-    return !context->forced_route && psg_sparse_gram_applies(gradient);
-}
-
 /* The most memory that a gradient of the set needs: a tile, or the rows of a table that the samples touch. */
 static size_t memory_bytes(const psg_context *context, const psg_gradient *const *gradients, size_t count) {
     size_t most = 0;
-    psg_piece piece;
     for (size_t k = 0; k < count; k++) {
-        if (is_empty(gradients[k]) || is_identity(context, gradients[k], &piece)) continue;
-        size_t bytes = (size_t)(gradients[k]->batch_size * tile_width(gradients[k])) * sizeof(double);
-        if (is_merged(context, gradients[k])) bytes = psg_sparse_gram_bytes(gradients[k]);
+        if (is_empty(gradients[k])) continue;
+        psg_route route = psg_plan_gram(context, gradients[k]);
+        size_t bytes = route == PSG_ROUTE_IDENTITY ? 0 : route == PSG_ROUTE_MERGE ? psg_sparse_gram_bytes(gradients[k])
+                       : (size_t)(gradients[k]->batch_size * tile_width(gradients[k])) * sizeof(double);
         if (bytes > most) most = bytes;
     }
     return most;
@@ -127,9 +118,14 @@ static size_t memory_bytes(const psg_context *context, const psg_gradient *const
 
 static void add_gradient(job *j) {
     if (is_empty(j->gradient)) return;
-    if (is_merged(j->context, j->gradient)) psg_add_sparse_gram(j->context, j->gradient, j->tile, j->gram);
-    else if (!is_identity(j->context, j->gradient, &j->piece)) add_by_tiles(j);
-    else psg_parallel(j->context, (size_t)((j->batch + j->block - 1) / j->block), run_pairs, j);
+    switch (psg_plan_gram(j->context, j->gradient)) {
+    case PSG_ROUTE_MERGE: psg_add_sparse_gram(j->context, j->gradient, j->tile, j->gram); break;
+    case PSG_ROUTE_IDENTITY:
+        j->piece = psg_piece_of(j->gradient, 0);
+        psg_parallel(j->context, (size_t)((j->batch + j->block - 1) / j->block), run_pairs, j);
+        break;
+    default: add_by_tiles(j);
+    }
 }
 
 static void mirror(double *gram, int64_t batch) {

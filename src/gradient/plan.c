@@ -15,6 +15,7 @@ static const char *const route_names[] = {
     [PSG_ROUTE_PROJECT] = "project",     [PSG_ROUTE_KEEP] = "keep",           [PSG_ROUTE_RECOMPUTE] = "recompute",
     [PSG_ROUTE_MATERIALISE] = "materialise", [PSG_ROUTE_SORTED] = "sorted", [PSG_ROUTE_SCATTER] = "scatter",
     [PSG_ROUTE_GATHER] = "gather",           [PSG_ROUTE_SAMPLES] = "samples",
+    [PSG_ROUTE_MERGE] = "merge",
 };
 
 const char *psg_route_name(psg_route route) { return route_names[route]; }
@@ -136,6 +137,14 @@ psg_route psg_plan_dot(const psg_context *context, const psg_gradient *gradient)
     bool fits = p.g.batch < INT32_MAX && p.g.columns < INT32_MAX && p.a.columns < INT32_MAX && p.row_stride < INT32_MAX;
     bool one = p.positions == 1 && p.g.step == 1 && p.a.step == 1 && p.g.batch >= p.g.columns;
     return one && fits ? PSG_ROUTE_PROJECT : PSG_ROUTE_TILES;
+}
+
+psg_route psg_plan_gram(const psg_context *context, const psg_gradient *gradient) {
+    psg_piece p;
+    if (context->forced_route) return PSG_ROUTE_TILES;
+    if (gradient->block_count && psg_sparse_gram_applies(gradient)) return PSG_ROUTE_MERGE;
+    bool one = is_single(gradient, &p) && p.form == PSG_FACTORED && p.positions == 1 && p.g.step == 1 && p.a.step == 1;
+    return one ? PSG_ROUTE_IDENTITY : PSG_ROUTE_TILES;
 }
 
 size_t psg_keep_bytes(const psg_gradient *gradient) {

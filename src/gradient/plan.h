@@ -19,6 +19,7 @@ typedef enum psg_route {
     PSG_ROUTE_SORTED,     /* sparse rows: a sample's ids sorted, duplicates summed */
     PSG_ROUTE_SCATTER,    /* sparse rows: added where their ids say */
     PSG_ROUTE_GATHER,     /* sparse rows: against the rows that their ids name */
+    PSG_ROUTE_MERGE,      /* sparse rows: a merge of two samples' rows a pair */
     PSG_ROUTE_SAMPLES     /* unfolded: a product a sample */
 } psg_route;
 
@@ -30,6 +31,8 @@ psg_route psg_plan_sqnorm(const psg_context *context, const psg_gradient *gradie
 psg_route psg_plan_sum(const psg_gradient *gradient);
 /* identity and project need one factored block; else rows or tiles. */
 psg_route psg_plan_dot(const psg_context *context, const psg_gradient *gradient);
+/* identity (one position), merge (sparse rows alone) or tiles. */
+psg_route psg_plan_gram(const psg_context *context, const psg_gradient *gradient);
 /* keep or recompute, given what is left of the budget. */
 psg_route psg_plan_clip(const psg_context *context, const psg_gradient *gradient, size_t budget_left);
 /* Bytes of the budget that keep holds, whole cache lines. */

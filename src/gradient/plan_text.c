@@ -25,7 +25,7 @@ static psg_route route_for(const psg_context *context, psg_question question, co
     case PSG_ASK_SQNORM: return norm;
     case PSG_ASK_CLIPPED_SUM: return psg_plan_clip(context, gradient, budget_left);
     case PSG_ASK_DOT: return psg_plan_dot(context, gradient);
-    case PSG_ASK_GRAM: return norm == PSG_ROUTE_IDENTITY && !context->forced_route ? norm : PSG_ROUTE_TILES;
+    case PSG_ASK_GRAM: return psg_plan_gram(context, gradient);
     default: return psg_plan_sum(gradient);
     }
 }

@@ -119,7 +119,9 @@ static void add_factored(job *j) {
     const int64_t p = j->piece.g.columns, d = j->piece.a.columns;
     j->rows = psg_even_part(p, 192, 12);
     j->columns = psg_even_part(d, 256, 32);
-    if (parts_of(p, j->rows) * parts_of(d, j->columns) < 4) j->columns = psg_even_part(d, 128, 32);
+    /* windows cost little to unfold, long sums pack few columns at once */
+    if (j->piece.form == PSG_UNFOLDED) j->columns = psg_even_part(d, 96, 32);
+    else if (parts_of(p, j->rows) * parts_of(d, j->columns) < 4) j->columns = psg_even_part(d, 128, 32);
     j->across = parts_of(d, j->columns);
     psg_parallel(j->context, (size_t)(parts_of(p, j->rows) * j->across), run_rectangle, j);
 }
@@ -128,7 +130,8 @@ static void add_factored(job *j) {
 static bool add_on_blas(const job *j) {
     const psg_piece *p = &j->piece;
     ptrdiff_t g_stride, a_stride;
-    bool fits = p->form == PSG_FACTORED && !j->weights && !j->squares && j->out.dtype == p->dtype && p->g.step == 1 && p->a.step == 1 &&
+    bool fits = p->form == PSG_FACTORED && !j->weights && !j->squares && j->out.dtype == p->dtype &&
+                p->g.step == 1 && p->a.step == 1 &&
                 psg_operand_is_stacked(&p->g, p->batch, p->positions, &g_stride) &&
                 psg_operand_is_stacked(&p->a, p->batch, p->positions, &a_stride) && g_stride >= p->g.columns &&
                 a_stride >= p->a.columns && g_stride < INT32_MAX && a_stride < INT32_MAX && p->row_stride < INT32_MAX;

@@ -191,20 +191,26 @@ static const psg_tensor *factor_of(const psg_call *call, int factor) {
     return factor == NOTHING ? NULL : factor == OUTPUT ? &call->output : &call->input[factor].value;
 }
 
+/* The output gradient over b: in the place of a's gradient when it is that. */
+static psg_status divide(psg_call *call, psg_tensor *whole) {
+    const psg_tensor *grad = &call->input[A].grad;
+    *whole = call->grad_output;
+    if (grad->data && fills(grad, whole)) whole->data = grad->data;
+    else if (keep_like(call, whole)) return PSG_ERR_MEMORY;
+    psg_broadcast_apply(call->context, psg_call_kernels(call)->broadcast_div, whole, &call->grad_output,
+                        &call->input[B].value);
+    return PSG_OK;
+}
+
 static psg_status pair_backward(psg_call *call, const pair_rule *rule) {
     psg_tensor whole = call->grad_output;
-    if (rule->divided) {
-        psg_status status = keep_like(call, &whole);
-        if (status) return status;
-        psg_broadcast_apply(call->context, psg_call_kernels(call)->broadcast_div, &whole, &call->grad_output,
-                            &call->input[B].value);
-    }
-    psg_status status = PSG_OK;
+    psg_status status = rule->divided ? divide(call, &whole) : PSG_OK;
     for (int k = 0; k < 2 && !status; k++) {
         const psg_operand *operand = &call->input[k];
         const psg_tensor *factor = factor_of(call, rule->factor[k]);
-        if (operand->grad.data) reduce(call, &whole, factor, rule->sign[k], &operand->grad);
-        else if (operand->role == PSG_PARAMETER && operand->wants_grad) {
+        if (operand->grad.data && operand->grad.data != whole.data) {
+            reduce(call, &whole, factor, rule->sign[k], &operand->grad);
+        } else if (operand->role == PSG_PARAMETER && operand->wants_grad) {
             status = parameter_gradient(call, k, &whole, factor, rule->sign[k]);
         }
     }

@@ -1,10 +1,12 @@
 /* bilinear: y_o = x1^T W_o x2 + b_o.
  *
- * Everything is a product with rows that are outer products of rows: of x1 and x2 for the output (times W as O x I1 I2),
- * of g and x1 for the gradient of x2 (times W as O I1 x I2), of g and x2 for that of x1 (times W_o^T, o by o).  These
- * rows are made a chunk at a time in the workers' workspace.  The weight's per-sample gradient is factored,
- * (g, x1 (x) x2) or (g (x) x1, x2), whichever is smaller, or rows when positions are so many that the gradient itself is
- * smaller than both. */
+ * Everything is a product with rows that are outer products of rows:
+ *   x1 (x) x2   for the output (times W as O x (I1 I2), transposed)
+ *   g (x) x1    for the gradient of x2 (times W as (O I1) x I2)
+ *   g (x) x2    for the gradient of x1 (times W_o^T, o by o)
+ * These rows are made a chunk at a time in the workers' workspace.  The weight's per-sample gradient is factored,
+ * g by x1 (x) x2 or g (x) x1 by x2, whichever is smaller; or rows, when positions are so many that the gradient itself
+ * is smaller than both. */
 #include "base/context.h"
 #include "base/parallel.h"
 #include "base/shape.h"
@@ -24,7 +26,8 @@ static psg_status check_sizes(psg_call *call) {
     const psg_tensor *w = &call->input[WEIGHT].value, *b = &call->input[BIAS].value;
     char text[PSG_SHAPE_TEXT], other[PSG_SHAPE_TEXT];
     if (x1->rank < 2 || !psg_shape_equal(x1->rank - 1, x1->shape, x2->rank - 1, x2->shape)) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "input1 has shape %s and input2 %s, must be (N, *, in1) and (N, *, in2)",
+        return psg_call_fail(call, PSG_ERR_SHAPE,
+                             "input1 has shape %s and input2 %s, must be (N, *, in1) and (N, *, in2)",
                              psg_tensor_text(x1, text), psg_tensor_text(x2, other));
     }
     int64_t in1 = x1->shape[x1->rank - 1], in2 = x2->shape[x2->rank - 1];
@@ -49,7 +52,8 @@ static psg_status shape(psg_call *call) {
     if (!status) status = psg_operand_carries_batch(call, SECOND);
     if (status) return status;
     if (call->input[WEIGHT].role == PSG_BATCHED || call->input[BIAS].role == PSG_BATCHED) {
-        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "%s is computed in this pass, must be a parameter or a constant",
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED,
+                             "%s is computed in this pass, must be a parameter or a constant",
                              call->input[WEIGHT].role == PSG_BATCHED ? "weight" : "bias");
     }
     const psg_tensor *x = &call->input[FIRST].value;
@@ -244,8 +248,8 @@ static psg_status add_factored(psg_call *call, weight_job *j) {
                   : psg_call_add_factored(call, WEIGHT, &j->made, &j->x2);
 }
 
-/* made[n, o, i, j] = sum_t g[n, t, o] x1[n, t, i] x2[n, t, j] for a block of outputs: as many positions' g (x) x1 a time
- * as the workspace holds, times x2. */
+/* made[n, o, i, j] = sum_t g[n, t, o] x1[n, t, i] x2[n, t, j] for a block of outputs: as many positions' g (x) x1 a
+ * time as the workspace holds, times x2. */
 static void sum_block(void *argument, size_t index, unsigned slot) {
     const weight_job *j = argument;
     const psg_kernel_table *kernels = psg_call_kernels(j->call);

@@ -1,5 +1,7 @@
 #include "ops/broadcast.h"
 
+#include <string.h>
+
 #include "base/context.h"
 #include "base/shape.h"
 #include "ops/ranges.h"
@@ -111,7 +113,7 @@ void psg_broadcast_apply(psg_context *context, psg_pair_kernel kernel, const psg
 
 /* ---- sums ---- */
 
-enum { SUM_PIECE = 256 };
+enum { SUM_PIECE = 1024 };
 
 typedef struct sum_job {
     psg_broadcast plan;
@@ -119,6 +121,8 @@ typedef struct sum_job {
     const psg_tensor *whole, *a, *b;   /* b NULL: ones */
     double scale;
     int64_t repeats;                   /* combinations of the repeated outer dimensions */
+    int64_t run;                       /* how many of them, the innermost's, lie evenly spaced: these strides apart */
+    int64_t whole_step, b_step;
     int64_t length;                    /* of a row of a: 1 when a is repeated along the last dimension */
     int64_t pieces;                    /* of such a row */
 } sum_job;
@@ -127,29 +131,40 @@ typedef struct sum_job {
 static void add_row(const sum_job *job, size_t n, place at, double *sum) {
     const psg_kernel_table *kernels = job->kernels;
     int last = job->plan.rank - 1;
-    bool along = job->plan.a_stride[last] != 0, b_varies = job->b && job->plan.b_stride[last];
     const void *whole = psg_tensor_offset(job->whole, at.whole);
     const void *b = job->b ? psg_tensor_offset(job->b, at.b) : NULL;
+    bool b_varies = b && job->plan.b_stride[last];
     double factor = b && !b_varies ? kernels->sum(1, b) : 1;
-    if (along && b_varies) kernels->add_product_to_f64(n, whole, b, sum);
-    else if (along) kernels->add_to_f64(n, factor, whole, sum);
+    if (job->plan.a_stride[last]) kernels->add_to_f64(n, factor, whole, sum);
     else if (b_varies) *sum += kernels->dot(n, whole, b);
     else *sum += factor * kernels->sum(n, whole);
+}
+
+/* The same for a run of rows. */
+static void add_run(const sum_job *job, size_t n, place at, double *sum) {
+    int last = job->plan.rank - 1;
+    if (job->plan.a_stride[last] && (!job->b || job->plan.b_stride[last])) {
+        job->kernels->add_products_to_f64((size_t)job->run, n, psg_tensor_offset(job->whole, at.whole), job->whole_step,
+                                          job->b ? psg_tensor_offset(job->b, at.b) : NULL, job->b_step, sum);
+        return;
+    }
+    for (int64_t r = 0; r < job->run; r++, at.whole += job->whole_step, at.b += job->b_step) add_row(job, n, at, sum);
 }
 
 static void sum_piece(const sum_job *job, int64_t k) {
     const psg_broadcast *plan = &job->plan;
     int last = plan->rank - 1;
-    double sum[SUM_PIECE] = { 0 };
+    double sum[SUM_PIECE];
     int64_t start = k % job->pieces * SUM_PIECE, rest = job->length - start;
     size_t n = (size_t)(rest < SUM_PIECE ? rest : SUM_PIECE);
     size_t row = job->plan.a_stride[last] ? n : (size_t)plan->shape[last];
     place kept = place_at(plan, last, 1, k / job->pieces);
-    for (int64_t r = 0; r < job->repeats; r++) {
+    memset(sum, 0, n * sizeof *sum);
+    for (int64_t r = 0; r < job->repeats; r += job->run) {
         place at = place_at(plan, last, 0, r);
         at.whole += kept.whole + start;
         at.b += kept.b + start * plan->b_stride[last];
-        add_row(job, row, at, sum);
+        add_run(job, row, at, sum);
     }
     job->kernels->from_f64(n, job->scale, sum, psg_tensor_offset(job->a, kept.a + start), false);
 }
@@ -175,8 +190,14 @@ void psg_broadcast_sum(psg_context *context, const psg_tensor *whole, const psg_
     job.plan = psg_broadcast_of(whole, a, b ? b : a);
     int last = job.plan.rank - 1;
     int64_t rows = 1;
-    job.repeats = 1;
-    for (int d = 0; d < last; d++) *(job.plan.a_stride[d] ? &rows : &job.repeats) *= job.plan.shape[d];
+    job.repeats = job.run = 1;
+    for (int d = 0; d < last; d++) {
+        *(job.plan.a_stride[d] ? &rows : &job.repeats) *= job.plan.shape[d];
+        if (job.plan.a_stride[d]) continue;
+        job.run = job.plan.shape[d];
+        job.whole_step = job.plan.whole_stride[d];
+        job.b_step = job.plan.b_stride[d];
+    }
     job.length = job.plan.a_stride[last] ? job.plan.shape[last] : 1;
     job.pieces = pieces_of(job.length, SUM_PIECE);
     int64_t work = psg_tensor_count(whole) / (rows * job.pieces);

@@ -39,6 +39,10 @@ psg_status psg_conv_gather(psg_call *call, const psg_conv_geometry *geometry, co
 psg_status psg_conv_scatter(psg_call *call, const psg_conv_geometry *geometry, const void *output, const void *bias,
                             void *image);
 
+/* rows (samples, *weight): the weight's gradient of each sample, for groups of few channels. */
+psg_status psg_conv_weight_rows(psg_call *call, const psg_conv_geometry *geometry, const void *image,
+                                const void *output, void *rows);
+
 /* Adds the weight's gradient, given the data of an image and of the gradient at its output, and the bias's, rows of
  * grad_output. */
 psg_status psg_conv_add_weight(psg_call *call, const psg_conv_geometry *geometry, const void *image,

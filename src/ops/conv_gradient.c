@@ -42,9 +42,7 @@ static psg_tensor backprop_of(const psg_conv_geometry *g, const void *data, int6
     return view;
 }
 
-/* sum_t g[o, t] x[c, t stride + k dilation - padding]: a block of output_channels rows a group. */
-psg_status psg_conv_add_weight(psg_call *call, const psg_conv_geometry *g, const void *image, const void *output) {
-    if (!call->input[PSG_CONV_WEIGHT].wants_grad) return PSG_OK;
+static psg_status add_unfolded(psg_call *call, const psg_conv_geometry *g, const void *image, const void *output) {
     const psg_window window = window_of(g);
     const int64_t d = g->image_channels * psg_shape_product(3, g->kernel);
     psg_status status = PSG_OK;
@@ -56,6 +54,30 @@ psg_status psg_conv_add_weight(psg_call *call, const psg_conv_geometry *g, const
         status = psg_call_add_block(call, PSG_CONV_WEIGHT, &block);
     }
     return status;
+}
+
+static psg_status add_rows(psg_call *call, const psg_conv_geometry *g, const void *image, const void *output) {
+    const int64_t weight = psg_tensor_count(&call->input[PSG_CONV_WEIGHT].value);
+    const int64_t shape[] = { g->samples, weight };
+    int64_t count;
+    size_t bytes;
+    if (!psg_size_multiply(g->samples, weight, &count) || !psg_size_bytes(count, psg_dtype_size(g->dtype), &bytes)) {
+        return psg_call_fail(call, PSG_ERR_OVERFLOW, "%lld gradients of %lld elements do not fit the memory",
+                             (long long)g->samples, (long long)weight);
+    }
+    psg_tensor rows = psg_tensor_of(g->dtype, psg_call_keep(call, bytes), 2, shape);
+    if (!rows.data) return PSG_ERR_MEMORY;
+    psg_status status = psg_conv_weight_rows(call, g, image, output, rows.data);
+    return status ? status : psg_call_add_rows(call, PSG_CONV_WEIGHT, &rows);
+}
+
+/* sum_t g[o, t] x[c, t stride + k dilation - padding]: a block a group.  Groups of few channels are too many to be
+ * blocks and too small for products of matrices. */
+psg_status psg_conv_add_weight(psg_call *call, const psg_conv_geometry *g, const void *image, const void *output) {
+    const int64_t few = g->groups > 1 ? 16 : 2;
+    if (!call->input[PSG_CONV_WEIGHT].wants_grad) return PSG_OK;
+    if (g->image_channels * g->output_channels <= few) return add_rows(call, g, image, output);
+    return add_unfolded(call, g, image, output);
 }
 
 /* ---- bias: the sum of each channel of each sample's output gradient ---- */

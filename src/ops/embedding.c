@@ -38,9 +38,10 @@ static psg_status check_batch(psg_call *call, const psg_tensor *ids) {
     if (ids->shape[batch] == 1 && ids->rank > 1) return PSG_OK;
     if (!constant && ids->shape[batch] == call->batch_size) return PSG_OK;
     char text[PSG_SHAPE_TEXT];
-    return psg_call_fail(call, PSG_ERR_BATCH, "input of shape %s has batch size %lld, must have %s", psg_tensor_text(ids,
-                         text), (long long)ids->shape[batch], constant ? "1, being a constant, or be a psg_input" :
-                         "the pass's, or 1 for the same ids in every sample");
+    return psg_call_fail(call, PSG_ERR_BATCH, "input of shape %s has batch size %lld, must have %s",
+                         psg_tensor_text(ids, text), (long long)ids->shape[batch],
+                         constant ? "1, being a constant, or be a psg_input"
+                                  : "the pass's, or 1 for the same ids in every sample");
 }
 
 static psg_status shape(psg_call *call) {

@@ -7,19 +7,10 @@
 
 #include "base/context.h"
 #include "base/shape.h"
-#include "ops/lookup.h"
+#include "ops/bags.h"
 #include "ops/operand.h"
 #include "ops/ranges.h"
 #include "psg/ops.h"
-
-enum { OFFSETS = PSG_LOOKUP_TABLE + 1, WEIGHTS, INPUTS };
-
-/* What forward leaves for backward. */
-typedef struct bags {
-    psg_tensor ids;          /* (N, T); -1: no row */
-    const int64_t *start;    /* ragged: N + 1 places in the flat ids; NULL: n * T */
-    psg_tensor winner;       /* maximum: (N, D) positions of the bag; -1: none */
-} bags;
 
 static const psg_embedding_bag_options *attributes_of(const psg_call *call) { return call->attributes; }
 
@@ -43,7 +34,7 @@ static psg_status check_mode(psg_call *call) {
 }
 
 static psg_status check_weights(psg_call *call) {
-    const psg_operand *weights = &call->input[WEIGHTS];
+    const psg_operand *weights = &call->input[PSG_BAG_WEIGHTS];
     const psg_tensor *ids = &call->input[PSG_LOOKUP_IDS].value, *w = &weights->value;
     char text[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
     if (weights->role == PSG_ABSENT) return PSG_OK;
@@ -61,8 +52,8 @@ static psg_status check_weights(psg_call *call) {
 
 /* The number of bags. */
 static psg_status count_bags(psg_call *call, int64_t *count) {
-    const psg_tensor *ids = &call->input[PSG_LOOKUP_IDS].value, *offsets = &call->input[OFFSETS].value;
-    bool ragged = call->input[OFFSETS].role != PSG_ABSENT;
+    const psg_tensor *ids = &call->input[PSG_LOOKUP_IDS].value, *offsets = &call->input[PSG_BAG_OFFSETS].value;
+    bool ragged = call->input[PSG_BAG_OFFSETS].role != PSG_ABSENT;
     const int last = attributes_of(call)->include_last_offset != 0;
     char text[PSG_SHAPE_TEXT];
     if (ids->rank > 2 || (ids->rank == 1) != ragged) {
@@ -72,7 +63,7 @@ static psg_status count_bags(psg_call *call, int64_t *count) {
     if (last && !ragged) return psg_call_fail(call, PSG_ERR_ARGUMENT, "include_last_offset is set without offsets");
     *count = ids->shape[0];
     if (!ragged) return PSG_OK;
-    psg_status status = psg_lookup_check_integers(call, OFFSETS);
+    psg_status status = psg_lookup_check_integers(call, PSG_BAG_OFFSETS);
     if (status) return status;
     *count = offsets->rank == 1 ? offsets->shape[0] - last : -1;
     if (offsets->rank != 1 || *count < 0) {
@@ -86,7 +77,7 @@ static psg_status count_bags(psg_call *call, int64_t *count) {
 
 /* One bag a sample: without offsets the ids carry the batch themselves. */
 static psg_status check_batch(psg_call *call, int64_t count) {
-    bool ragged = call->input[OFFSETS].role != PSG_ABSENT;
+    bool ragged = call->input[PSG_BAG_OFFSETS].role != PSG_ABSENT;
     if (!call->per_sample) return PSG_OK;
     if (!ragged && call->input[PSG_LOOKUP_IDS].role != PSG_BATCHED) {
         return psg_call_fail(call, PSG_ERR_BATCH, "input is a constant of rank 2, must be a psg_input");
@@ -109,92 +100,12 @@ static psg_status shape(psg_call *call) {
     return psg_call_output(call, table->dtype, 2, (int64_t[]){ count, table->shape[1] });
 }
 
-/* ---- ids by bag ---- */
-
-/* Where the bags of flat ids start, with the end of the last. */
-static psg_status read_offsets(psg_call *call, int64_t *start) {
-    const psg_tensor *offsets = &call->input[OFFSETS].value;
-    int64_t count = call->output.shape[0], ids = call->input[PSG_LOOKUP_IDS].value.shape[0];
-    start[count] = ids;
-    for (int64_t n = 0; n < offsets->shape[0]; n++) {
-        int64_t low = n == count ? ids : n ? start[n - 1] : 0, high = n ? ids : 0;
-        int64_t offset = psg_lookup_id(offsets, n);
-        start[n] = offset;
-        if (offset >= low && offset <= high) continue;
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "offsets[%lld] is %lld, must be in [%lld, %lld]: they start at 0 "
-                             "and ascend to at most the number of ids, which include_last_offset adds", (long long)n, (long long)offset,
-                             (long long)low, (long long)high);
-    }
-    return PSG_OK;
-}
-
-/* The bags as rows of (N, T), T the longest one's length. */
-static psg_status pad_bags(psg_call *call, const psg_tensor *flat, bags *b) {
-    int64_t count = call->output.shape[0], longest = 0, elements;
-    int64_t *start = psg_call_keep(call, (size_t)(count + 1) * sizeof *start);
-    psg_status status = start ? read_offsets(call, start) : PSG_ERR_MEMORY;
-    if (status) return status;
-    b->start = start;
-    for (int64_t n = 0; n < count; n++) {
-        if (start[n + 1] - start[n] > longest) longest = start[n + 1] - start[n];
-    }
-    b->ids = psg_tensor_of(flat->dtype, NULL, 2, (int64_t[]){ count, longest });
-    size_t bytes, size = psg_dtype_size(flat->dtype);
-    if (!psg_size_multiply(count, longest, &elements) || !psg_size_bytes(elements, size, &bytes)) {
-        return psg_call_fail(call, PSG_ERR_OVERFLOW, "%lld bags of up to %lld ids are too many", (long long)count,
-                             (long long)longest);
-    }
-    b->ids.data = psg_call_keep(call, bytes);
-    if (!b->ids.data) return PSG_ERR_MEMORY;
-    memset(b->ids.data, 0xff, bytes);
-    for (int64_t n = 0; n < count; n++) {
-        if (start[n + 1] > start[n]) {
-            memcpy(psg_tensor_offset(&b->ids, n * longest), psg_tensor_offset(flat, start[n]),
-                   (size_t)(start[n + 1] - start[n]) * size);
-        }
-    }
-    return PSG_OK;
-}
-
-static psg_status collect_bags(psg_call *call, bags *b) {
-    psg_lookup_options options = options_of(call);
-    psg_tensor found;
-    psg_status status = psg_lookup_without_padding(call, &options, &call->input[PSG_LOOKUP_IDS].value, &found);
-    if (status) return status;
-    *b = (bags){ .ids = found };
-    if (call->input[OFFSETS].role != PSG_ABSENT) status = pad_bags(call, &found, b);
-    if (status || attributes_of(call)->mode != PSG_BAG_MAX) return status;
-    if (b->ids.shape[1] > INT32_MAX) {
-        return psg_call_fail(call, PSG_ERR_OVERFLOW, "a bag of %lld ids is too long for PSG_BAG_MAX",
-                             (long long)b->ids.shape[1]);
-    }
-    psg_dtype wide = call->output.dtype == PSG_F64 ? PSG_I64 : PSG_I32;
-    b->winner = psg_tensor_of(wide, NULL, 2, call->output.shape);
-    b->winner.data = psg_call_keep(call, (size_t)psg_tensor_count(&b->winner) * psg_dtype_size(wide));
-    return b->winner.data ? PSG_OK : PSG_ERR_MEMORY;
-}
-
-/* The place of bag n's first id in the ids and weights as given. */
-static int64_t start_of(const bags *b, int64_t n) { return b->start ? b->start[n] : n * b->ids.shape[1]; }
-
-/* Ids that are rows. */
-static int64_t length_of(const bags *b, int64_t n) {
-    int64_t length = 0, most = b->ids.shape[1];
-    for (int64_t t = 0; t < most; t++) length += psg_lookup_id(&b->ids, n * most + t) >= 0;
-    return length;
-}
-
-static double mean_factor(const bags *b, int64_t n) {
-    int64_t length = length_of(b, n);
-    return length ? 1 / (double)length : 0;
-}
-
 /* ---- forward ---- */
 
 typedef struct bag_job {
     const psg_call *call;
     const psg_kernel_table *kernels;
-    const bags *bags;
+    const psg_bags *bags;
     const double *factor;     /* backward: a position, or NULL */
     psg_tensor rows, ids;     /* backward: what it writes */
     int32_t *slot;            /* backward of the maximum: a position's place in rows */
@@ -203,8 +114,8 @@ typedef struct bag_job {
 static void forward_bags(void *argument, size_t begin, size_t count) {
     const bag_job *j = argument;
     const psg_call *call = j->call;
-    const bags *b = j->bags;
-    const psg_tensor *table = &call->input[PSG_LOOKUP_TABLE].value, *weights = &call->input[WEIGHTS].value;
+    const psg_bags *b = j->bags;
+    const psg_tensor *table = &call->input[PSG_LOOKUP_TABLE].value, *weights = &call->input[PSG_BAG_WEIGHTS].value;
     const psg_bag_mode mode = attributes_of(call)->mode;
     size_t positions = (size_t)b->ids.shape[1], features = (size_t)table->shape[1];
     for (int64_t n = (int64_t)begin; n < (int64_t)(begin + count); n++) {
@@ -216,13 +127,13 @@ static void forward_bags(void *argument, size_t begin, size_t count) {
                                 psg_tensor_offset(&b->winner, n * table->shape[1]));
         } else {
             j->kernels->bag_sum(positions, features, table->data, ids, id_size,
-                                psg_tensor_offset(weights, start_of(b, n)),
-                                mode == PSG_BAG_MEAN ? mean_factor(b, n) : 1, out);
+                                psg_tensor_offset(weights, psg_bag_start(b, n)),
+                                mode == PSG_BAG_MEAN ? psg_bag_mean_factor(b, n) : 1, out);
         }
     }
 }
 
-static void for_bags(psg_call *call, const bags *b, psg_range_task task, bag_job *job) {
+static void for_bags(psg_call *call, const psg_bags *b, psg_range_task task, bag_job *job) {
     int64_t work = (b->ids.shape[1] + 1) * (call->output.shape[1] + 1);
     psg_for_ranges(call->context, (size_t)call->output.shape[0], psg_range_unit(work), task, job);
 }
@@ -230,9 +141,9 @@ static void for_bags(psg_call *call, const bags *b, psg_range_task task, bag_job
 static psg_status forward(psg_call *call) {
     psg_lookup_options options = options_of(call);
     psg_status status = psg_lookup_prepare(call, &options);
-    bags collected;
-    if (!status) status = collect_bags(call, &collected);
-    bags *b = status ? NULL : psg_call_keep(call, sizeof *b);
+    psg_bags collected;
+    if (!status) status = psg_bags_collect(call, &options, attributes_of(call)->mode == PSG_BAG_MAX, &collected);
+    psg_bags *b = status ? NULL : psg_call_keep(call, sizeof *b);
     if (!b) return status ? status : PSG_ERR_MEMORY;
     *b = collected;
     bag_job j = { .call = call, .kernels = call->context->kernels[call->output.dtype], .bags = b };
@@ -242,10 +153,10 @@ static psg_status forward(psg_call *call) {
 
 /* ---- gradients ---- */
 
-/* Each position's factor of its bag's output gradient where they differ within a bag: weight, share of its id, 1 / bag's
- * length.  *factor is NULL where they do not. */
-static psg_status position_factors(psg_call *call, const bags *b, double **factor) {
-    const psg_tensor *weights = &call->input[WEIGHTS].value;
+/* Each position's factor of its bag's output gradient where they differ within a bag: weight, share of its id, 1 /
+ * bag's length.  *factor is NULL where they do not. */
+static psg_status position_factors(psg_call *call, const psg_bags *b, double **factor) {
+    const psg_tensor *weights = &call->input[PSG_BAG_WEIGHTS].value;
     const psg_embedding_bag_options *o = call->attributes;
     int64_t count = b->ids.shape[0], positions = b->ids.shape[1];
     *factor = NULL;
@@ -254,12 +165,17 @@ static psg_status position_factors(psg_call *call, const bags *b, double **facto
     if (!f) return PSG_ERR_MEMORY;
     *factor = f;
     for (int64_t k = 0; k < count * positions; k++) f[k] = 1;
-    psg_status status = o->scale_grad_by_freq ? psg_lookup_shares(call, &b->ids, f) : PSG_OK;
-    for (int64_t k = 0; k < count * positions && o->mode == PSG_BAG_MEAN; k++) f[k] *= mean_factor(b, k / positions);
+    psg_tensor counted = b->ids;
+    if (!call->per_sample) counted = psg_tensor_of(b->ids.dtype, b->ids.data, 2, (int64_t[]){ 1, count * positions });
+    psg_status status = o->scale_grad_by_freq ? psg_lookup_shares(call, &counted, f) : PSG_OK;
+    for (int64_t n = 0; n < count && o->mode == PSG_BAG_MEAN; n++) {
+        const double mean = psg_bag_mean_factor(b, n);
+        for (int64_t t = 0; t < positions; t++) f[n * positions + t] *= mean;
+    }
     for (int64_t k = 0; k < count * positions && weights->data; k++) {
         if (psg_lookup_id(&b->ids, k) < 0) continue;
         psg_tensor weight = *weights;
-        weight.data = psg_tensor_offset(weights, start_of(b, k / positions) + k % positions);
+        weight.data = psg_tensor_offset(weights, psg_bag_start(b, k / positions) + k % positions);
         f[k] *= psg_scalar_value(call, &weight);
     }
     return status;
@@ -272,7 +188,7 @@ static void scale_bags(void *argument, size_t begin, size_t count) {
     for (int64_t k = (int64_t)begin * positions; k < (int64_t)(begin + count) * positions; k++) {
         int64_t n = k / positions;
         bool row = !j->factor || psg_lookup_id(&j->bags->ids, k) >= 0;
-        j->kernels->scale_row((size_t)features, j->factor ? j->factor[k] : mean_factor(j->bags, n),
+        j->kernels->scale_row((size_t)features, j->factor ? j->factor[k] : psg_bag_mean_factor(j->bags, n),
                               psg_tensor_offset(&j->call->grad_output, n * features), 1,
                               psg_tensor_offset(&j->rows, k * features), false);
         if (!row) memset(psg_tensor_offset(&j->rows, k * features), 0,
@@ -289,7 +205,7 @@ static psg_status keep_like(psg_call *call, psg_tensor *tensor) {
     return tensor->data ? PSG_OK : PSG_ERR_MEMORY;
 }
 
-static psg_status add_sums(psg_call *call, const bags *b) {
+static psg_status add_sums(psg_call *call, const psg_bags *b) {
     const psg_tensor *g = &call->grad_output;
     int64_t count = g->shape[0], positions = b->ids.shape[1], features = g->shape[1];
     double *factor;
@@ -308,7 +224,7 @@ static psg_status add_sums(psg_call *call, const bags *b) {
 
 /* Positions that have won a column, in the order of their first column, each with its columns of grad_output. */
 static void share_out_columns(const bag_job *j, int64_t n) {
-    const bags *b = j->bags;
+    const psg_bags *b = j->bags;
     int64_t features = j->rows.shape[2], places = j->rows.shape[1], positions = b->ids.shape[1];
     size_t size = psg_dtype_size(j->rows.dtype);
     int32_t *slot = j->slot + n * positions, used = 0;
@@ -336,7 +252,7 @@ static void share_out_bags(void *argument, size_t begin, size_t count) {
     }
 }
 
-static psg_status add_maxima(psg_call *call, const bags *b) {
+static psg_status add_maxima(psg_call *call, const psg_bags *b) {
     const psg_tensor *g = &call->grad_output;
     int64_t count = g->shape[0], positions = b->ids.shape[1], features = g->shape[1];
     int64_t places = positions < features ? positions : features;
@@ -355,8 +271,8 @@ static psg_status add_maxima(psg_call *call, const bags *b) {
 /* d loss / d weight[n, t] = <grad_output[n], table[ids[n, t]]>. */
 static void weigh_bags(void *argument, size_t begin, size_t count) {
     const bag_job *j = argument;
-    const bags *b = j->bags;
-    const psg_tensor *table = &j->call->input[PSG_LOOKUP_TABLE].value, *grad = &j->call->input[WEIGHTS].grad;
+    const psg_bags *b = j->bags;
+    const psg_tensor *table = &j->call->input[PSG_LOOKUP_TABLE].value, *grad = &j->call->input[PSG_BAG_WEIGHTS].grad;
     int64_t features = table->shape[1], positions = b->ids.shape[1];
     for (int64_t n = (int64_t)begin; n < (int64_t)(begin + count); n++) {
         int64_t length = b->start ? b->start[n + 1] - b->start[n] : positions;
@@ -365,14 +281,14 @@ static void weigh_bags(void *argument, size_t begin, size_t count) {
             int64_t id = psg_lookup_id(&b->ids, n * positions + t);
             const void *row = psg_tensor_offset(table, (id < 0 ? 0 : id) * features);
             double slope = id < 0 ? 0 : j->kernels->dot((size_t)features, g, row);
-            j->kernels->from_f64(1, 1, &slope, psg_tensor_offset(grad, start_of(b, n) + t), false);
+            j->kernels->from_f64(1, 1, &slope, psg_tensor_offset(grad, psg_bag_start(b, n) + t), false);
         }
     }
 }
 
 static psg_status backward(psg_call *call) {
-    const bags *b = call->kept;
-    if (call->input[WEIGHTS].grad.data) {
+    const psg_bags *b = call->kept;
+    if (call->input[PSG_BAG_WEIGHTS].grad.data) {
         bag_job j = { .call = call, .kernels = call->context->kernels[call->output.dtype], .bags = b };
         for_bags(call, b, weigh_bags, &j);
     }
@@ -384,9 +300,9 @@ static const char *const names[] = { "input", "weight", "offsets", "per_sample_w
 
 const psg_op psg_op_embedding_bag = {
     .name = "embedding_bag",
-    .input_count = INPUTS,
+    .input_count = PSG_BAG_INPUTS,
     .input_names = names,
-    .optional_inputs = 1u << OFFSETS | 1u << WEIGHTS,
+    .optional_inputs = 1u << PSG_BAG_OFFSETS | 1u << PSG_BAG_WEIGHTS,
     .parameter_inputs = 1u << PSG_LOOKUP_TABLE,
     .attributes_size = sizeof(psg_embedding_bag_options),
     .repeats_over_batch = 1,
@@ -397,6 +313,6 @@ const psg_op psg_op_embedding_bag = {
 
 psg_var psg_embedding_bag(psg_tape *tape, psg_var ids, psg_var weight, psg_var offsets, psg_var per_sample_weights,
                           const psg_embedding_bag_options *options) {
-    return psg_record(tape, &psg_op_embedding_bag, (psg_var[]){ ids, weight, offsets, per_sample_weights }, INPUTS,
-                      options);
+    return psg_record(tape, &psg_op_embedding_bag, (psg_var[]){ ids, weight, offsets, per_sample_weights },
+                      PSG_BAG_INPUTS, options);
 }

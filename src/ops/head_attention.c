@@ -22,7 +22,9 @@ typedef struct sizes {
 static bool gives_weights(const psg_call *call) { return call->op == &psg_op_attention_weights; }
 static bool present(const psg_call *call, int k) { return call->input[k].role != PSG_ABSENT; }
 
-static int64_t length_of(const psg_call *call, const psg_tensor *x) { return x->shape[1 - psg_call_batch_dim(call, x)]; }
+static int64_t length_of(const psg_call *call, const psg_tensor *x) {
+    return x->shape[1 - psg_call_batch_dim(call, x)];
+}
 
 /* ---- shape ---- */
 
@@ -87,8 +89,8 @@ static psg_status check_heads(psg_call *call, sizes *s) {
     const options *o = call->attributes;
     s->heads = o->num_heads;
     if (s->heads >= 1 && s->embed > 0 && s->embed % s->heads == 0 && s->value_embed % s->heads == 0) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_ARGUMENT, "num_heads is %lld, must be positive and divide the sizes %lld (> 0) of "
-                         "query and %lld of value", (long long)s->heads, (long long)s->embed,
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "num_heads is %lld, must be positive and divide the sizes %lld (> 0) "
+                         "of query and %lld of value", (long long)s->heads, (long long)s->embed,
                          (long long)s->value_embed);
 }
 
@@ -111,8 +113,8 @@ static psg_status check_mask(psg_call *call, const sizes *s) {
     }
     bool lost = psg_operand_per_sample(call, MASK) && (m->rank == 2 || (m->rank == 4 && m->shape[0] != s->samples));
     if (!lost) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_BATCH, "attn_mask of shape %s carries the batch, but has no dimension for it; make "
-                         "it a constant", psg_tensor_text(m, text));
+    return psg_call_fail(call, PSG_ERR_BATCH, "attn_mask of shape %s carries the batch, but has no dimension for it; "
+                         "make it a constant", psg_tensor_text(m, text));
 }
 
 static psg_status check_padding(psg_call *call, const sizes *s) {
@@ -300,8 +302,10 @@ static psg_status backward(psg_call *call) {
     sizes s;
     psg_status status = describe(call, &s, &job);
     if (!status) status = take_rows(call, BIAS_K, s.samples, s.embed, &rows[0]);
-    if (!status) status = take_rows(call, BIAS_V, s.samples, s.embed, &rows[1]);
+    rows[1].data = NULL;   /* bias_v has no part in the weights */
+    if (!status && !gives_weights(call)) status = take_rows(call, BIAS_V, s.samples, s.embed, &rows[1]);
     if (status) return status;
+    if (gives_weights(call)) clear(&rows[1]);   /* nor bias_v */
     set_gradients(call, &s, &job);
     job.first.grad_bias_k = rows[0].data;
     job.first.grad_bias_v = rows[1].data;

@@ -2,6 +2,8 @@
 #ifndef PSG_OPS_LOOKUP_H
 #define PSG_OPS_LOOKUP_H
 
+#include <stdbool.h>
+
 #include "psg/op.h"
 
 enum { PSG_LOOKUP_IDS, PSG_LOOKUP_TABLE };

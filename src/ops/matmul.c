@@ -51,7 +51,7 @@ static psg_status check_batch(psg_call *call, int k) {
     if (operand->role == PSG_BATCHED) {
         bool carries = own >= 0 && own == psg_call_batch_dim(call, x) && x->shape[own] == call->batch_size;
         if (carries && free) return PSG_OK;
-        return fail_pair(call, PSG_ERR_BATCH, "the batch must be the same leading dimension of both, and of the result");
+        return fail_pair(call, PSG_ERR_BATCH, "the batch must be one leading dimension of both and of the result");
     }
     bool has = own >= 0 && batch < out->rank - 2 && x->shape[own] != 1;
     if (!has || operand->role == PSG_CONSTANT || !operand->wants_grad) return PSG_OK;

@@ -1,7 +1,7 @@
 /* multi_head_attention: projections, attention of every head, output projection; recorded as several ops.
  *
- * q, k and v that are one var and share a fused weight come from one product and stay in its output, side by side; so do
- * k and v alone in cross-attention. */
+ * q, k and v that are one var and share a fused weight come from one product and stay in its output, side by side; so
+ * do k and v alone in cross-attention. */
 #include "base/shape.h"
 #include "psg/ops.h"
 #include "tape/tape.h"
@@ -60,7 +60,8 @@ static bool check_weights(const layer *l) {
     return has_shape(l, w->in_proj_weight, "in_proj_weight", 2, fused) &&
            has_shape(l, w->q_proj_weight, "q_proj_weight", 2, square) &&
            has_shape(l, w->in_proj_bias, "in_proj_bias", 1, three) && has_shape(l, w->bias_k, "bias_k", 3, one) &&
-           has_shape(l, w->bias_v, "bias_v", 3, one) && has_shape(l, w->out_proj_weight, "out_proj_weight", 2, square) &&
+           has_shape(l, w->bias_v, "bias_v", 3, one) &&
+           has_shape(l, w->out_proj_weight, "out_proj_weight", 2, square) &&
            has_shape(l, w->out_proj_bias, "out_proj_bias", 1, one + 2);
 }
 

@@ -8,8 +8,8 @@
 
 enum { INPUT, WEIGHT };
 
-/* Channel c of sample n is a run of elements from n * sample_stride + c * channel_stride; in a row the channels lie side
- * by side and a run holds them all.  With one weight everything in a run is one channel. */
+/* Channel c of sample n is a run of elements from n * sample_stride + c * channel_stride; in a row the channels lie
+ * side by side and a run holds them all.  With one weight everything in a run is one channel. */
 typedef struct layout {
     int64_t samples, channels, run, sample_stride, channel_stride;
     bool row;

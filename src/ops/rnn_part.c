@@ -31,21 +31,23 @@ static part_sizes sizes_of(const psg_call *call) {
 
 static psg_status check_range(psg_call *call) {
     const psg_rnn_part_attributes *a = call->attributes;
-    part_sizes s = sizes_of(call);
-    bool rows = a->row >= 0 && a->rows >= 0 && a->row <= s.rows - a->rows;
-    if (rows && a->columns >= 0 && a->columns <= s.width && a->columns % a->split == 0) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_ARGUMENT, "rows [%lld, %lld) and %lld columns in %lld parts do not lie in "
-                         "%lld rows of %lld elements", (long long)a->row, (long long)(a->row + a->rows),
-                         (long long)a->columns, (long long)a->split, (long long)s.rows, (long long)s.width);
+    const psg_tensor *x = &call->input[OUTPUT].value;
+    int64_t rows = x->shape[1 - psg_call_batch_dim(call, x)], width = x->shape[2], parts;
+    bool fits = a->row >= 0 && a->rows >= 0 && a->rows <= rows && a->row <= rows - a->rows;
+    bool columns = a->columns >= 0 && a->columns <= width && a->split >= 1 && a->columns % a->split == 0;
+    if (fits && columns && psg_size_multiply(a->rows, a->split, &parts)) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "row %lld, rows %lld, columns %lld and split %lld do not fit %lld "
+                         "rows of %lld elements", (long long)a->row, (long long)a->rows, (long long)a->columns,
+                         (long long)a->split, (long long)rows, (long long)width);
 }
 
 static psg_status part_shape(psg_call *call) {
     const psg_rnn_part_attributes *a = call->attributes;
     const psg_tensor *x = &call->input[OUTPUT].value, *before = &call->input[BEFORE].value;
     bool cat = call->input[BEFORE].role != PSG_ABSENT;
-    if (x->rank != 3 || (cat && before->rank != 3) || a->split < 1) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "operands must be of rank 3, are of rank %d and %d, and split at "
-                             "least 1, is %lld", x->rank, cat ? before->rank : 3, (long long)a->split);
+    if (x->rank != 3 || (cat && before->rank != 3)) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "operands must be of rank 3, are of rank %d and %d", x->rank,
+                             cat ? before->rank : 3);
     }
     psg_status status = psg_operands_real(call, 2);
     if (!status) status = check_range(call);

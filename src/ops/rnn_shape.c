@@ -122,11 +122,15 @@ static psg_status check_first(psg_call *call, const psg_rnn_kind *kind) {
     const psg_tensor *w = &psg_rnn_weight(call, 0, PSG_WEIGHT_IH)->value;
     const psg_operand *hr = psg_rnn_weight(call, 0, PSG_WEIGHT_HR);
     char text[PSG_SHAPE_TEXT];
-    if (w->rank != 2 || w->shape[0] % kind->gates || w->shape[0] > INT32_MAX || w->shape[1] > INT32_MAX) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "weight_ih must have shape (%d hidden_size, input_size), both below "
-                             "2^31, has %s", kind->gates, psg_tensor_text(w, text));
+    if (w->rank != 2 || w->shape[0] % kind->gates) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "weight_ih must have shape (%d hidden_size, input_size), has %s",
+                             kind->gates, psg_tensor_text(w, text));
     }
-    if (hr->role == PSG_ABSENT || (hr->value.rank == 2 && hr->value.shape[0] <= INT32_MAX)) return PSG_OK;
+    if (w->shape[0] > INT32_MAX) {
+        return psg_call_fail(call, PSG_ERR_OVERFLOW, "weight_ih has %lld rows, must have fewer than 2^31",
+                             (long long)w->shape[0]);
+    }
+    if (hr->role == PSG_ABSENT || hr->value.rank == 2) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_SHAPE, "weight_hr must have shape (proj_size, hidden_size), has %s",
                          psg_tensor_text(&hr->value, text));
 }
@@ -171,7 +175,7 @@ static psg_status check_state(psg_call *call, const psg_rnn_kind *kind, const ps
         return psg_call_fail(call, PSG_ERR_SHAPE, "%s must have shape %s, has %s", call->op->input_names[k],
                              psg_shape_text(rank, want, text), psg_tensor_text(&state->value, have));
     }
-    if (attributes->state_row < 0 || attributes->state_row + s->directions > rows) {
+    if (attributes->state_row < 0 || attributes->state_row > rows - s->directions) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "state_row is %lld, must be in [0, %lld]",
                              (long long)attributes->state_row, (long long)(rows - s->directions));
     }
@@ -194,6 +198,17 @@ static psg_status check_lengths(psg_call *call, const psg_rnn_sizes *s) {
     return psg_call_fail(call, PSG_ERR_BATCH, "lengths carries no batch, must be an input of the pass (psg_input)");
 }
 
+/* Products of two sizes then fit 63 bits. */
+static psg_status check_sizes(psg_call *call, const psg_rnn_sizes *s) {
+    int64_t sizes[] = { s->batch, s->steps, s->input, s->output };
+    const char *const names[] = { "the batch size", "T", "input_size", "proj_size" };
+    for (int k = 0; k < 4; k++) {
+        if (sizes[k] <= INT32_MAX) continue;
+        return psg_call_fail(call, PSG_ERR_OVERFLOW, "%s is %lld, must be below 2^31", names[k], (long long)sizes[k]);
+    }
+    return PSG_OK;
+}
+
 psg_status psg_rnn_shape(psg_call *call, const psg_rnn_kind *kind) {
     psg_rnn_nonlinearity nonlinearity = attributes_of(call)->nonlinearity;
     if (nonlinearity != PSG_RNN_TANH && nonlinearity != PSG_RNN_RELU) {
@@ -205,6 +220,7 @@ psg_status psg_rnn_shape(psg_call *call, const psg_rnn_kind *kind) {
     if (!status) status = check_first(call, kind);
     if (status) return status;
     psg_rnn_sizes s = sizes_of(call, kind);
+    status = check_sizes(call, &s);
     for (int d = 0; d < s.directions && !status; d++) status = check_weights(call, kind, &s, d);
     if (!status) status = check_state(call, kind, &s, PSG_RNN_HX, s.output);
     if (!status) status = check_state(call, kind, &s, PSG_RNN_CX, s.hidden);

@@ -48,8 +48,8 @@ static psg_status check_ranks(psg_call *call, extents *x) {
     if (x->rank < 1) return psg_call_fail(call, PSG_ERR_SHAPE, "query, key and value have no batch dimension");
     x->batch = !call->batch_first && x->rank + 2 >= 3 ? 1 : 0;
     if (x->batch < x->rank) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "in a batch_second pass query, key and value need rank >= 4, (H, N, "
-                         "L, E); multi_head_attention takes (L, N, E)");
+    return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "in a batch_second pass query, key and value need rank >= 4, (H, "
+                         "N, L, E); multi_head_attention takes (L, N, E)");
 }
 
 /* Constants may repeat; what carries the batch has every dimension of the output. */
@@ -81,8 +81,8 @@ static psg_status check_heads(psg_call *call, extents *x) {
     x->group = 1;
     if (!o->enable_gqa || x->queries[last] == x->keys[last]) return PSG_OK;
     if (x->rank < 2 || last == x->batch) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "enable_gqa: there is no dimension of heads, dimension %d is the batch",
-                             x->batch);
+        return psg_call_fail(call, PSG_ERR_SHAPE, "enable_gqa: there is no dimension of heads, dimension %d is the "
+                             "batch", x->batch);
     }
     if (!x->keys[last] || x->queries[last] % x->keys[last]) {
         return fail_pair(call, QUERY, KEY, "with enable_gqa the heads (dimension -3) of query must be a multiple of "
@@ -274,5 +274,6 @@ const psg_op psg_op_scaled_dot_product_attention = {
 
 psg_var psg_scaled_dot_product_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, psg_var attn_mask,
                                          const psg_scaled_dot_product_attention_options *given) {
-    return psg_record(tape, &psg_op_scaled_dot_product_attention, (psg_var[]){ query, key, value, attn_mask }, 4, given);
+    const psg_var inputs[] = { query, key, value, attn_mask };
+    return psg_record(tape, &psg_op_scaled_dot_product_attention, inputs, 4, given);
 }

@@ -152,8 +152,7 @@ static psg_status add_unfolded(psg_call *call, psg_tape_use *use, const psg_bloc
                              image->rank, spatial);
     }
     if (!merge_dimensions(node->tape, &block.backprop, 1, block.backprop.rank - 2)) return node->tape->status;
-    int64_t d = image->shape[1];
-    for (int k = 0; k < spatial; k++) d *= block.window.kernel[k];
+    int64_t d = psg_unfolded(&block.backprop, image, &block.window).row_stride;
     if (!call->per_sample || is_small(call, use, &block, d)) {
         return materialise(call, use, &block, block.backprop.shape[2], d);
     }

@@ -18,11 +18,12 @@
  * Without words: reals in (-1, 1), or what the row says.  Options any op knows:
  *
  *     batch_second        the pass has its batch in dimension 1 of every operand of rank >= 3
+ *     physical            beside batch_second: options name dimensions as the pass has them
  *     mean                loss_reduction = mean
  *     frozen=weight,bias  parameters that are not trainable        no_input_grad   nobody wants input gradients
  *     ordinary            only an ordinary pass: the op couples the batch
  *     evaluation, allow_updates   the pass's flags
- *     reduction=mean      of an op whose output is one value of the batch: mean (also absent) or sum
+ *     reduction=mean      of an op whose output is one value of the batch: mean (also absent), batchmean or sum
  *     error=SHAPE         refused with PSG_ERR_SHAPE and a message that begins with the op's name (error_name=... if
  *                         it begins with another name)
  *     smooth=no           no central differences, for a reason in a comment
@@ -82,7 +83,7 @@ struct case_line {
     char name[CASE_NAME];
     case_operand operand[CASE_OPERANDS];
     int64_t batch_size;       /* of the batched operands; -1: none is batched */
-    char options[256];        /* the text, cut in pieces */
+    char options[1024];       /* the text, cut in pieces */
     int option[CASE_OPTIONS]; /* where each begins in it */
     int option_count;
 };

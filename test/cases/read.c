@@ -140,7 +140,7 @@ static int read_options(const reader *r, const char *text) {
 
 /* frozen=weight,bias */
 static int read_frozen(const reader *r) {
-    char names[128] = "";
+    char names[sizeof r->line->options] = "";
     strncpy(names, case_word(r->line, "frozen", ""), sizeof names - 1);
     for (char *name = names, *next; name && *name; name = next) {
         next = cut(name, ',');

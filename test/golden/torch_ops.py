@@ -89,18 +89,47 @@ def cross_entropy(line, o):
                            label_smoothing=line.real("label_smoothing", 0.0))
 
 
-@op("nll_loss")
-def nll_loss(line, o):
-    return F.nll_loss(o["x"], o["target"].long(), weight=o.get("weight"), reduction=line.word("reduction", "mean"),
+@op("nll")
+def nll(line, o):
+    return F.nll_loss(o["x"], o["target"].long(), weight=o["weight"], reduction=line.word("reduction", "mean"),
                       ignore_index=line.int("ignore_index", -100))
 
 
-def elementwise_loss(function):
-    return lambda line, o: function(o["x"], o["target"], reduction=line.word("reduction", "mean"))
+def elementwise_loss(function, **numbers):
+    """numbers: keyword of PyTorch = (option of the line, default)."""
+    def loss(line, o):
+        words = {keyword: line.real(key, otherwise) for keyword, (key, otherwise) in numbers.items()}
+        return function(o["x"], o["target"], reduction=line.word("reduction", "mean"), **words)
+    return loss
 
 
-OPS.update(mse=elementwise_loss(F.mse_loss), l1_loss=elementwise_loss(F.l1_loss),
-           binary_cross_entropy_with_logits=elementwise_loss(F.binary_cross_entropy_with_logits))
+OPS.update(mse=elementwise_loss(F.mse_loss), l1=elementwise_loss(F.l1_loss),
+           smooth_l1=elementwise_loss(F.smooth_l1_loss, beta=("beta", 1.0)),
+           huber=elementwise_loss(F.huber_loss, delta=("delta", 1.0)),
+           binary_cross_entropy_with_logits=elementwise_loss(F.binary_cross_entropy_with_logits),
+           binary_cross_entropy=elementwise_loss(F.binary_cross_entropy),
+           hinge_embedding=elementwise_loss(F.hinge_embedding_loss, margin=("margin", 1.0)))
+
+
+def reduce(line, value):
+    return {"mean": value.mean, "sum": value.sum, "none": lambda: value}[line.word("reduction", "mean")]()
+
+
+@op("soft_margin")
+def soft_margin(line, o):
+    """PyTorch's has no gradient of the target."""
+    return reduce(line, F.softplus(-o["target"] * o["x"]))
+
+
+@op("kl_div")
+def kl_div(line, o):
+    return F.kl_div(o["x"], o["target"], reduction=line.word("reduction", "mean"), log_target=line.flag("log_target"))
+
+
+@op("poisson_nll")
+def poisson_nll(line, o):
+    return F.poisson_nll_loss(o["x"], o["target"], log_input=not line.flag("input_is_rate"), full=line.flag("full"),
+                              eps=line.real("eps", 1e-8), reduction=line.word("reduction", "mean"))
 
 
 # ---- linear maps ----
@@ -144,10 +173,14 @@ def conv_transpose(line, o):
 
 # ---- pools ----
 
-def without_channels(function):
-    """PyTorch refuses an image of no channels."""
+def without_elements(function):
+    """PyTorch refuses an image of no channels, and to differentiate an output of no elements."""
     def wrapped(line, o):
         x = o["x"]
+        sizes = line.each("output_size", 1, x.dim() - 2)
+        if 0 in sizes:
+            sizes = [x.shape[2 + d] if size == -1 else size for d, size in enumerate(sizes)]
+            return x.new_zeros(*x.shape[:2], *sizes) + 0 * x.sum()
         if x.shape[1]:
             return function(line, o)
         return function(line, {"x": x.new_ones(x.shape[0], 1, *x.shape[2:])})[:, :0] + x.sum()
@@ -160,7 +193,7 @@ def windows(line, spatial):
 
 
 @op("max_pool1d", "max_pool2d", "max_pool3d")
-@without_channels
+@without_elements
 def max_pool(line, o):
     spatial = o["x"].dim() - 2
     return getattr(F, line.op)(o["x"], *windows(line, spatial), line.each("dilation", 1, spatial),
@@ -168,7 +201,7 @@ def max_pool(line, o):
 
 
 @op("avg_pool1d", "avg_pool2d", "avg_pool3d")
-@without_channels
+@without_elements
 def avg_pool(line, o):
     spatial = o["x"].dim() - 2
     words = [*windows(line, spatial), line.flag("ceil_mode"), bool(line.int("count_include_pad", 1))]
@@ -182,7 +215,7 @@ def avg_pool(line, o):
 
 @op("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool2d", "adaptive_max_pool3d")
-@without_channels
+@without_elements
 def adaptive_pool(line, o):
     spatial = o["x"].dim() - 2
     sizes = [o["x"].shape[2 + d] if size == -1 else size
@@ -228,6 +261,8 @@ def instance_norm(line, o):
     x, eps = o["x"], line.real("eps", 1e-5)
     line.real("momentum")
     if line.int("use_input_stats", 1):
+        if not x.numel():
+            return affine(x * 0, o)
         flat = x.reshape(*x.shape[:2], -1)
         return affine(F.layer_norm(flat, flat.shape[2:], None, None, eps).reshape(x.shape), o)
     return affine((x - by_channel(o["running_mean"], x)) / torch.sqrt(by_channel(o["running_var"], x) + eps), o)
@@ -258,16 +293,50 @@ def matmul(line, o):
 
 # ---- more activations ----
 
-ACTIVATIONS = {name: getattr(F, name) for name in (
-    "tanh", "sigmoid", "silu", "softplus", "relu6", "hardswish", "hardsigmoid", "mish", "selu", "softsign", "tanhshrink",
-    "logsigmoid")}
-OPS.update({name: (lambda line, o, f=function: f(o["x"])) for name, function in ACTIVATIONS.items()})
-OPS.update(exp=lambda line, o: o["x"].exp(), log=lambda line, o: o["x"].log(), sqrt=lambda line, o: o["x"].sqrt(),
-           abs=lambda line, o: o["x"].abs(),
-           gelu=lambda line, o: F.gelu(o["x"], approximate="tanh" if line.flag("approximate_tanh") else "none"),
-           elu=lambda line, o: F.elu(o["x"], line.real("alpha", 1.0)),
-           leaky_relu=lambda line, o: F.leaky_relu(o["x"], line.real("negative_slope", 0.01)),
+for _name in ("tanh", "sigmoid", "silu", "relu6", "mish", "selu", "softsign", "tanhshrink",
+              "logsigmoid"):
+    OPS[_name] = lambda line, o, f=getattr(F, _name): f(o["x"])
+for _name in ("exp", "log", "sqrt", "abs", "sin", "cos", "square"):
+    OPS[_name] = lambda line, o, f=getattr(torch, _name): f(o["x"])
+
+
+def hard(x):
+    """PyTorch's own derivatives of hardsigmoid, hardswish and celu round 1/6 and 1/alpha to f32."""
+    return (x + 3).clamp(0, 6) / 6
+
+
+def celu(line, o):
+    x, alpha = o["x"], line.real("alpha", 1.0)
+    return torch.where(x > 0, x, alpha * torch.expm1(x / alpha))
+
+
+def with_numbers(function, **numbers):
+    """numbers: option = default, in the order of PyTorch's arguments after x."""
+    return lambda line, o: function(o["x"], *(line.real(key, otherwise) for key, otherwise in numbers.items()))
+
+
+OPS.update(gelu=lambda line, o: F.gelu(o["x"], approximate="tanh" if line.flag("approximate_tanh") else "none"),
+           elu=with_numbers(F.elu, alpha=1.0), celu=celu,
+           hardsigmoid=lambda line, o: hard(o["x"]), hardswish=lambda line, o: o["x"] * hard(o["x"]),
+           leaky_relu=with_numbers(F.leaky_relu, negative_slope=0.01),
+           softplus=with_numbers(F.softplus, beta=1.0, threshold=20.0),
+           hardtanh=with_numbers(F.hardtanh, min_val=-1.0, max_val=1.0),
+           softshrink=with_numbers(F.softshrink, **{"lambda": 0.5}),
+           hardshrink=with_numbers(F.hardshrink, **{"lambda": 0.5}),
+           threshold=with_numbers(F.threshold, threshold=0.0, value=0.0),
            prelu=lambda line, o: F.prelu(o["x"], o["weight"]))
+
+
+@op("softmin")
+@physical
+def softmin(line, o):
+    return F.softmin(o["x"], line.int("dim", -1))
+
+
+@op("glu")
+@physical
+def glu(line, o):
+    return F.glu(o["x"], line.int("dim", -1))
 
 
 @op("log_softmax")
@@ -352,13 +421,13 @@ def pad(line, o):
     return F.pad(o["x"], line.ints("pad"), mode, line.real("value", 0.0) if mode == "constant" else None)
 
 
-@op("unfold")
+@op("unfold2d")
 def unfold(line, o):
     return F.unfold(o["x"], line.each("kernel", 1, 2), line.each("dilation", 1, 2), line.each("padding", 0, 2),
                     line.each("stride", 1, 2))
 
 
-@op("fold")
+@op("fold2d")
 def fold(line, o):
     return F.fold(o["x"], line.each("output_size", 1, 2), line.each("kernel", 1, 2), line.each("dilation", 1, 2),
                   line.each("padding", 0, 2), line.each("stride", 1, 2))

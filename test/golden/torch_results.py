@@ -3,6 +3,8 @@
 grad_sample of a parameter is that of each sample alone, a batch of one; an ordinary case has one sum instead.
 """
 
+import dataclasses
+
 import torch
 
 from torch_ops import OPS
@@ -42,8 +44,20 @@ def is_one_value(line, output):
     return output.dim() == 0
 
 
+def line_of_one(line):
+    """The line with a batch of one."""
+    def one(operand):
+        return dataclasses.replace(operand, shape=(1, *operand.shape[1:])) if operand.role == "BATCHED" else operand
+    return dataclasses.replace(line, operands={name: one(operand) for name, operand in line.operands.items()})
+
+
 def empty_batch(line, rules, operands):
-    """B = 0: shapes alone; the output's elements have no rows."""
+    """B = 0: shapes alone, after one sample of any values was computed; the output's elements have no rows."""
+    def any_sample(value):
+        return (torch.ones if value.is_floating_point() else torch.zeros)((1, *value.shape[1:]), dtype=value.dtype)
+    sample_of_any = {name: any_sample(value) if line.operands[name].role == "BATCHED" else value
+                     for name, value in operands.items()}
+    OPS[line.op](line_of_one(line), with_absent(rules, sample_of_any))
     parameters, inputs = parameters_and_inputs(line)
     results = {"output": torch.zeros(0), **{name: torch.zeros(0) for name in inputs}}
     results.update({name: torch.zeros((0, *operands[name].shape)) for name in parameters})
@@ -56,9 +70,6 @@ def results_of(line, rules, operands, grad_output_of):
     parameters, inputs = parameters_and_inputs(line)
     ordinary = line.flag("ordinary")
     if line.batch_size == 0 and not ordinary:
-        function(line, with_absent(rules, {name: torch.ones((1, *value.shape[1:]), dtype=value.dtype)
-                                           if line.operands[name].role == "BATCHED" else value
-                                           for name, value in operands.items()}))
         return empty_batch(line, rules, operands)
     leaves = as_leaves(line, operands)
     output = function(line, with_absent(rules, leaves))
@@ -75,7 +86,7 @@ def results_of(line, rules, operands, grad_output_of):
 
 def grad_samples(line, rules, operands, output, grad_output, parameters):
     rows = {name: [] for name in parameters}
-    one_value, mean = is_one_value(line, output), line.word("reduction", "mean") == "mean"
+    one_value, mean = is_one_value(line, output), line.word("reduction", "mean") != "sum"
     factor = float(line.batch_size) if line.flag("mean") else 1.0
     if one_value and mean:
         factor /= line.batch_size

@@ -10,11 +10,11 @@
 extern "C" {
 #endif
 
-/* y = softmax(scale q k^T + mask) v over the keys.  q (N, *, L, E), k (N, *, S, E), v (N, *, S, Ev), y (N, *, L, Ev); all
- * of one rank >= 3.  A constant may have size 1 in leading dimensions, or lack the first ones.
- * attn_mask, or psg_none(): broadcasts to (N, *, L, S); an f32 or f64 one is added to the scores (and has a gradient: rows
- * for a parameter), of an integer one non-zero elements say who attends to what.  A batched mask has the batch where q
- * has it; (L, S) must be a constant or a parameter.
+/* y = softmax(scale q k^T + mask) v over the keys.  q (N, *, L, E), k (N, *, S, E), v (N, *, S, Ev), y (N, *, L, Ev);
+ * all of one rank >= 3.  A constant may have size 1 in leading dimensions, or lack the first ones.
+ * attn_mask, or psg_none(): broadcasts to (N, *, L, S); an f32 or f64 one is added to the scores (and has a gradient:
+ * rows for a parameter), of an integer one non-zero elements say who attends to what.  A batched mask has the batch
+ * where q has it; (L, S) must be a constant or a parameter.
  * In a batch_second pass the batch is dimension 1 of all of them: rank >= 4, (H, N, L, E). */
 typedef struct psg_scaled_dot_product_attention_options {
     int is_causal;             /* query i attends to keys j <= i, on top of attn_mask */
@@ -27,8 +27,8 @@ PSG_API psg_var psg_scaled_dot_product_attention(psg_tape *tape, psg_var query, 
                                                  psg_var attn_mask,
                                                  const psg_scaled_dot_product_attention_options *options);
 
-/* Concatenated heads: of each of num_heads slices of q, k, v, attention with scale 1 / sqrt(E / num_heads), and an output
- * projection.  query (N, L, E), key (N, S, kdim), value (N, S, vdim), result (N, L, E); (L, N, E) and so on in a
+/* Concatenated heads: of each of num_heads slices of q, k, v, attention with scale 1 / sqrt(E / num_heads), and an
+ * output projection.  query (N, L, E), key (N, S, kdim), value (N, S, vdim), result (N, L, E); (L, N, E) and so on in a
  * batch_second pass.  One var given as query, key and value is self-attention: with in_proj_weight a single product.
  *
  * weights: psg_none() where absent.  Either in_proj_weight or the three others (then kdim and vdim are free).
@@ -46,29 +46,30 @@ typedef struct psg_multi_head_attention_options {
     double dropout_p;          /* of the attention weights, unless the pass is an evaluation */
     int add_zero_attn;         /* one more key and value of zeros, after bias_k and bias_v; no mask reaches these */
     int per_head_weights;      /* attention_weights: not averaged over the heads */
-    psg_var attn_mask;         /* (L, S), (N num_heads, L, S) or (N or 1, num_heads or 1, L, S), or psg_none(); integers:
-                                  non-zero is masked (unlike above); reals are added.  Batch first in every pass */
+    psg_var attn_mask;         /* (L, S), (N num_heads, L, S) or (N or 1, num_heads or 1, L, S), or psg_none();
+                                  integers: non-zero is masked (unlike above); reals are added.  Batch first in every
+                                  pass */
     psg_var key_padding_mask;  /* (N, S) or psg_none(); integers: non-zero keys are ignored; reals are added */
 } psg_multi_head_attention_options;
 #define PSG_MULTI_HEAD_ATTENTION_INIT { 0, 0.0, 0, 0, { 0 }, { 0 } }
 
-/* options NULL: all defaults.  attention_weights: NULL, or receives what multiplies the values, dropout included: (N, L,
- * S') averaged or (N, num_heads, L, S'), S' the number of all keys; in a batch_second pass (L, N, S') and (L, N,
- * num_heads, S'). */
+/* options NULL: all defaults.  attention_weights: NULL, or receives what multiplies the values, dropout included:
+ * (N, L, S') averaged or (N, num_heads, L, S'), S' the number of all keys; in a batch_second pass (L, N, S') and
+ * (L, N, num_heads, S'). */
 PSG_API psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, int64_t num_heads,
                                          const psg_multi_head_attention_weights *weights,
                                          const psg_multi_head_attention_options *options, psg_var *attention_weights);
 
 /* ---- the parts of psg_multi_head_attention, for psg_apply ---- */
 
-/* "in_projection": y = x W^T + b with rows of larger parameters: those from weight_row of weight, from bias_row of bias. */
+/* "in_projection": y = x W^T + b with rows of larger parameters: from weight_row of weight, from bias_row of bias. */
 typedef struct psg_in_projection_attributes {
     int64_t weight_row, bias_row, features;
 } psg_in_projection_attributes;
 
 /* "head_attention" (the result before the output projection) and "attention_weights": query (N, L, E), key (N, S, E),
- * value (N, S, Ev), attn_mask, key_padding_mask, bias_k, bias_v.  Without value, key holds both (N, S, 2 E); without key
- * too, query holds all three (N, L, 3 E). */
+ * value (N, S, Ev), attn_mask, key_padding_mask, bias_k, bias_v.  Without value, key holds both (N, S, 2 E); without
+ * key too, query holds all three (N, L, 3 E). */
 typedef struct psg_head_attention_attributes {
     int64_t num_heads;
     int is_causal;

@@ -26,9 +26,9 @@ typedef struct psg_embedding_options {
 #define PSG_EMBEDDING_INIT { 0, 0, 0.0, 2.0, 0 }
 
 /* Rows of weight (V, D) by ids (N, *): (N, *, D).  options NULL: defaults.
- * In a per-sample pass ids that are the same for all samples are a psg_constant of shape (T) or (1, *), or an input with
- * batch size 1: they are looked up for every sample, and the output is (B, *, D).  The batch of the output is where the
- * pass has it: batch_second makes (T, N, D) of ids (N, T). */
+ * In a per-sample pass ids that are the same for all samples are a psg_constant of shape (T) or (1, *), or an input
+ * with batch size 1: they are looked up for every sample, and the output is (B, *, D).  The batch of the output is
+ * where the pass has it: batch_second makes (T, N, D) of ids (N, T). */
 PSG_API psg_var psg_embedding(psg_tape *tape, psg_var ids, psg_var weight, const psg_embedding_options *options);
 
 typedef enum psg_bag_mode { PSG_BAG_MEAN = 0, PSG_BAG_SUM = 1, PSG_BAG_MAX = 2 } psg_bag_mode;
@@ -44,8 +44,8 @@ typedef struct psg_embedding_bag_options {
 
 #define PSG_EMBEDDING_BAG_INIT { PSG_BAG_MEAN, 0, 0, 0.0, 2.0, 0, 0 }
 
-/* The mean, sum or maximum of a bag's rows: (N, D); zeros for an empty bag.  Of equal maxima the first id's row gets the
- * gradient.  A sample has one bag, either
+/* The mean, sum or maximum of a bag's rows: (N, D); zeros for an empty bag.  Of equal maxima the first id's row gets
+ * the gradient.  A sample has one bag, either
  *   ids (N, T), offsets psg_none(), or
  *   ids (M), a psg_constant since it has no batch dimension, offsets (N) from 0 ascending to at most M: bag n is
  *   ids[offsets[n]] up to the next bag's first or the end.  With include_last_offset offsets is a psg_constant too.

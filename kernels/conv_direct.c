@@ -1,0 +1,211 @@
+/* Convolution of groups of few channels, where a register tile of channels would be mostly empty: LANES positions of
+ * several rows at a time, a weight a tap in all lanes; and the weight gradients of single samples, which are sums over
+ * positions. */
+#include "conv_stage.h"
+
+#define LINES 8 /* rows of positions at a time */
+
+/* ---- values ---- */
+
+/* What one output channel of a phase is made of. */
+typedef struct lines {
+    const box *box;
+    const psg_conv_phase *const *phase;
+    size_t taps;
+    const real *weight;    /* [channel][tap] */
+    real bias;
+    bool add;
+    ptrdiff_t row;         /* the channel, from the group's first */
+} lines;
+
+/* LANES positions of count rows, `line` elements apart in the stage from `from` on.  Every third row has a base of its
+ * own: an address a row would be more than there are registers. */
+INLINE void sum_lines(const lines *l, size_t count, const real *from, size_t line, vec sum[LINES]) {
+    const real *weight = l->weight;
+    const size_t step[] = { 0, line, 2 * line }, third[] = { 0, 3 * line, 6 * line };
+    UNROLL for (size_t r = 0; r < count; r++) sum[r] = vec_set(l->bias);
+    for (size_t channel = 0; channel < l->box->channels; channel++, from += l->box->stage.channel) {
+        for (size_t t = 0; t < l->taps; t++) {
+            const real *at = from + l->box->offsets[t], *base[3];
+            UNROLL for (size_t r = 0; r < 3; r++) base[r] = at + third[r];
+            vec w = vec_set(*weight++);
+            UNROLL for (size_t r = 0; r < count; r++) sum[r] += w * vec_load(base[r / 3] + step[r % 3]);
+        }
+    }
+}
+
+/* count rows (a constant) from at on, all their columns. */
+INLINE void write_lines(const lines *l, size_t count, size_t n, const size_t at[AXES], size_t columns) {
+    const psg_conv *c = l->box->conv;
+    const ptrdiff_t step = (ptrdiff_t)c->axis[2].out_step;
+    const size_t out_line = c->axis[1].out_step * c->axis[2].out_size;
+    const size_t line = c->axis[1].in_step * l->box->stage.row;
+    const real *from = position_in_stage(l->box, n, at[0], at[1], 0);
+    real *to = position_in_out(l->box, l->phase, n, at) + l->row * c->out_channel;
+    for (size_t k = 0; k < columns; k += LANES) {
+        vec sum[LINES];
+        size_t part = smaller(LANES, columns - k);
+        sum_lines(l, count, from + k, line, sum);
+        UNROLL for (size_t r = 0; r < count; r++) {
+            real *out = to + r * out_line + (ptrdiff_t)k * step;
+            if (step == 1) {
+                vec_store_part(out, l->add ? vec_load_part(out, part) + sum[r] : sum[r], part);
+            } else {
+                real buffer[LANES];
+                vec_store(buffer, sum[r]);
+                store_run(buffer, out, part, step, l->add);
+            }
+        }
+    }
+}
+
+static void write_planes(const lines *l, const size_t count[AXES]) {
+    for (size_t n = 0; n < l->box->samples; n++) {
+        for (size_t i = 0; i < count[0]; i++) {
+            for (size_t j = 0; j < count[1];) {
+                const size_t at[AXES] = { i, j, 0 }, rest = count[1] - j;
+                if (rest >= LINES) write_lines(l, LINES, n, at, count[2]);
+                else if (rest >= LINES / 2) write_lines(l, LINES / 2, n, at, count[2]);
+                else if (rest >= LINES / 4) write_lines(l, LINES / 4, n, at, count[2]);
+                else write_lines(l, 1, n, at, count[2]);
+                j += rest >= LINES ? LINES : rest >= LINES / 2 ? LINES / 2 : rest >= LINES / 4 ? LINES / 4 : 1;
+            }
+        }
+    }
+}
+
+static void write_phase(const box *b, const phase_walk *w) {
+    const psg_conv *c = b->conv;
+    size_t count[AXES];
+    count_positions(b, w->phase, count);
+    find_offsets(b, w->phase);
+    lines l = { .box = b, .phase = w->phase, .taps = w->taps, .weight = panel_of(b),
+                .add = c->accumulate || b->channel > 0 };
+    const real *weight = (const real *)c->weight + (ptrdiff_t)b->group * c->weight_group +
+                         (ptrdiff_t)b->channel * c->weight_channel;
+    for (size_t row = 0; row < c->rows; row++, weight += c->weight_row) {
+        pack_taps(c, w->phase, weight, 1, 1, b->channels, panel_of(b));
+        l.bias = c->bias && !l.add ? ((const real *)c->bias)[b->group * c->rows + row] : 0;
+        l.row = (ptrdiff_t)row;
+        write_planes(&l, count);
+    }
+}
+
+void PSG_KERNEL(conv_direct)(const psg_conv *c, size_t task, void *workspace) {
+    box b = box_of(c, task, workspace);
+    do {
+        b.channels = smaller(c->task_channels, c->channels - b.channel);
+        b.stage = psg_conv_stage_of(c, b.count, b.channels);
+        stage(&b);
+        phase_walk w;
+        for (bool more = phase_first(&w, c); more; more = phase_next(&w)) write_phase(&b, &w);
+        b.channel += b.channels;
+    } while (b.channel < c->channels);
+}
+
+/* ---- weight gradients ---- */
+
+/* A sample's output channel and input channel, from the group's first. */
+typedef struct pair {
+    const box *box;
+    const psg_conv_phase *const *phase;
+    const size_t *size;     /* positions of the box */
+    size_t sample, row, channel;
+} pair;
+
+/* One pair of channels: out[t] += sum over positions of grad * what tap t reads there, `count` (a constant) taps. */
+INLINE void correlate(const pair *p, const int32_t *offsets, size_t count, real *out) {
+    const box *b = p->box;
+    const psg_conv *c = b->conv;
+    const size_t *size = p->size;
+    vec sum[9];
+    UNROLL for (size_t t = 0; t < count; t++) sum[t] = vec_zero();
+    for (size_t i = 0; i < size[0]; i++) {
+        for (size_t j = 0; j < size[1]; j++) {
+            const size_t at[AXES] = { i, j, 0 };
+            const real *grad = position_in_out(b, p->phase, p->sample, at) + (ptrdiff_t)p->row * c->out_channel;
+            const real *x = position_in_stage(b, p->sample, i, j, 0) + p->channel * b->stage.channel;
+            size_t k = 0;
+            for (; k + LANES <= size[2]; k += LANES) {
+                vec g = vec_load(grad + k);
+                UNROLL for (size_t t = 0; t < count; t++) sum[t] += g * vec_load(x + k + offsets[t]);
+            }
+            if (k == size[2]) continue;
+            vec g = vec_load_part(grad + k, size[2] - k);
+            UNROLL for (size_t t = 0; t < count; t++) {
+                sum[t] += g * vec_first(vec_load(x + k + offsets[t]), size[2] - k);
+            }
+        }
+    }
+    UNROLL for (size_t t = 0; t < count; t++) out[t] += (real)dvec_sum(dvec_add((dvec){ 0 }, sum[t]));
+}
+
+static void correlate_taps(const pair *p, size_t taps, real *out) {
+    for (size_t t = 0; t < taps;) {
+        const size_t rest = taps - t;
+        const int32_t *offsets = p->box->offsets + t;
+        if (rest >= 9) correlate(p, offsets, 9, out + t);
+        else if (rest >= 4) correlate(p, offsets, 4, out + t);
+        else correlate(p, offsets, 1, out + t);
+        t += rest >= 9 ? 9 : rest >= 4 ? 4 : 1;
+    }
+}
+
+/* Sums in the order of taps go to their places in the weight. */
+static void place_taps(const psg_conv *c, const psg_conv_phase *const phase[AXES], const real *sums, real *out) {
+    for (size_t i = 0; i < phase[0]->taps; i++) {
+        for (size_t j = 0; j < phase[1]->taps; j++) {
+            ptrdiff_t at = (ptrdiff_t)(phase[0]->kernel_first + i) * c->weight_tap[0] +
+                           (ptrdiff_t)(phase[1]->kernel_first + j) * c->weight_tap[1] +
+                           (ptrdiff_t)phase[2]->kernel_first;
+            for (size_t k = 0; k < phase[2]->taps; k++) out[at + (ptrdiff_t)k] = *sums++;
+        }
+    }
+}
+
+/* Adds a staged box to sums [sample][row][channel][tap], which begin from zero. */
+static void correlate_box(const box *b, const phase_walk *w, bool first, real *sums) {
+    size_t size[AXES];
+    pair p = { .box = b, .phase = w->phase, .size = size };
+    count_positions(b, w->phase, size);
+    find_offsets(b, w->phase);
+    if (first) memset(sums, 0, b->samples * b->conv->rows * b->channels * w->taps * sizeof(real));
+    for (p.sample = 0; p.sample < b->samples; p.sample++) {
+        for (p.row = 0; p.row < b->conv->rows; p.row++) {
+            for (p.channel = 0; p.channel < b->channels; p.channel++, sums += w->taps) {
+                correlate_taps(&p, w->taps, sums);
+            }
+        }
+    }
+}
+
+static void place_sums(const box *b, const phase_walk *w, const real *sums, real *out) {
+    const psg_conv *c = b->conv;
+    for (size_t n = b->sample; n < b->sample + b->samples; n++) {
+        real *weight = out + (ptrdiff_t)(n * c->groups + b->group) * c->weight_group;
+        for (size_t row = 0; row < c->rows; row++) {
+            real *to = weight + (ptrdiff_t)row * c->weight_row + (ptrdiff_t)b->channel * c->weight_channel;
+            for (size_t k = 0; k < b->channels; k++, sums += w->taps, to += c->weight_channel) {
+                place_taps(c, w->phase, sums, to);
+            }
+        }
+    }
+}
+
+/* All boxes of some samples of a group, one after the other. */
+void PSG_KERNEL(conv_weight_gradient)(const psg_conv *c, size_t task, void *out, void *workspace) {
+    const size_t boxes = c->axis[0].boxes * c->axis[1].boxes * c->axis[2].boxes;
+    phase_walk w;
+    phase_first(&w, c);
+    for (size_t first = 0; first < c->channels; first += c->task_channels) {
+        for (size_t k = 0; k < boxes; k++) {
+            box b = box_of(c, task * boxes + k, workspace);
+            b.channel = first;
+            b.channels = smaller(c->task_channels, c->channels - first);
+            b.stage = psg_conv_stage_of(c, b.count, b.channels);
+            stage(&b);
+            correlate_box(&b, &w, k == 0, panel_of(&b));
+            if (k + 1 == boxes) place_sums(&b, &w, panel_of(&b), out);
+        }
+    }
+}

@@ -1,0 +1,362 @@
+/* The elementwise functions, glu, log_softmax and softmin: op_cases.h says what is checked of each; then their kinks,
+ * their limits in both types, NaN, dropout of whole channels, and every refusal. */
+#include <math.h>
+#include <string.h>
+
+#include "op_cases.h"
+
+/* ---- references ---- */
+
+static double sigmoid_of(double x) { return 1 / (1 + exp(-x)); }
+static double clamp(double x, double low, double high) { return fmin(fmax(x, low), high); }
+
+#define FUNCTION(name, build, formula)                                                                        \
+    static psg_var name(psg_tape *t, const psg_var *in) { return build; }                                     \
+    static double name##_ref(const psg_tensor *in, const int64_t *i) { double x = test_get(in, i); return formula; }
+
+FUNCTION(relu6, psg_relu6(t, in[0]), clamp(x, 0, 6))
+FUNCTION(logsigmoid, psg_logsigmoid(t, in[0]), log(sigmoid_of(x)))
+FUNCTION(silu, psg_silu(t, in[0]), x * sigmoid_of(x))
+FUNCTION(mish, psg_mish(t, in[0]), x * tanh(log(1 + exp(x))))
+FUNCTION(hardsigmoid, psg_hardsigmoid(t, in[0]), clamp(x + 3, 0, 6) / 6)
+FUNCTION(hardswish, psg_hardswish(t, in[0]), x * clamp(x + 3, 0, 6) / 6)
+FUNCTION(softsign, psg_softsign(t, in[0]), x / (1 + fabs(x)))
+FUNCTION(tanhshrink, psg_tanhshrink(t, in[0]), x - tanh(x))
+FUNCTION(exponential, psg_exp(t, in[0]), exp(x))
+FUNCTION(square, psg_square(t, in[0]), x * x)
+FUNCTION(absolute, psg_abs(t, in[0]), fabs(x))
+FUNCTION(sine, psg_sin(t, in[0]), sin(x))
+FUNCTION(cosine, psg_cos(t, in[0]), cos(x))
+FUNCTION(logarithm, psg_log(t, in[0]), log(x))
+FUNCTION(root, psg_sqrt(t, in[0]), sqrt(x))
+FUNCTION(elu, psg_elu(t, in[0], 0.7), x > 0 ? x : 0.7 * (exp(x) - 1))
+FUNCTION(celu, psg_celu(t, in[0], 2), x > 0 ? x : 2 * (exp(x / 2) - 1))
+FUNCTION(celu_negative, psg_celu(t, in[0], -2), x > 0 ? x : -2 * (exp(x / -2) - 1))
+FUNCTION(selu, psg_selu(t, in[0]), 1.0507009873554804934 * (x > 0 ? x : 1.6732632423543772848 * (exp(x) - 1)))
+FUNCTION(leaky_relu, psg_leaky_relu(t, in[0], 0.1), x > 0 ? x : 0.1 * x)
+FUNCTION(softplus, psg_softplus(t, in[0], 2, 3), 2 * x > 3 ? x : log(1 + exp(2 * x)) / 2)
+FUNCTION(hardtanh, psg_hardtanh(t, in[0], -0.4, 1.6), clamp(x, -0.4, 1.6))
+FUNCTION(softshrink, psg_softshrink(t, in[0], 0.5), x > 0.5 ? x - 0.5 : x < -0.5 ? x + 0.5 : 0)
+FUNCTION(hardshrink, psg_hardshrink(t, in[0], 0.5), fabs(x) > 0.5 ? x : 0)
+FUNCTION(threshold, psg_threshold(t, in[0], 0.3, -2), x > 0.3 ? x : -2)
+
+static psg_var glu_1(psg_tape *t, const psg_var *in) { return psg_glu(t, in[0], 1); }
+static psg_var glu_last(psg_tape *t, const psg_var *in) { return psg_glu(t, in[0], -1); }
+static double glu_at(const psg_tensor *in, const int64_t *i, int dim) {
+    int64_t at[PSG_MAX_RANK];
+    memcpy(at, i, sizeof at);
+    at[dim] += in->shape[dim] / 2;
+    return test_get(in, i) * sigmoid_of(test_get(in, at));
+}
+static double glu_1_ref(const psg_tensor *in, const int64_t *i) { return glu_at(in, i, 1); }
+static double glu_last_ref(const psg_tensor *in, const int64_t *i) { return glu_at(in, i, in->rank - 1); }
+
+static psg_var log_softmax_1(psg_tape *t, const psg_var *in) { return psg_log_softmax(t, in[0], 1); }
+static psg_var log_softmax_last(psg_tape *t, const psg_var *in) { return psg_log_softmax(t, in[0], -1); }
+static psg_var softmin_1(psg_tape *t, const psg_var *in) { return psg_softmin(t, in[0], 1); }
+static double log_softmax_at(const psg_tensor *in, const int64_t *i, int dim, double sign) {
+    int64_t at[PSG_MAX_RANK];
+    double sum = 0, x = sign * test_get(in, i);
+    memcpy(at, i, sizeof at);
+    for (at[dim] = 0; at[dim] < in->shape[dim]; at[dim]++) sum += exp(sign * test_get(in, at));
+    return x - log(sum);
+}
+static double log_softmax_1_ref(const psg_tensor *in, const int64_t *i) { return log_softmax_at(in, i, 1, 1); }
+static double log_softmax_last_ref(const psg_tensor *in, const int64_t *i) {
+    return log_softmax_at(in, i, in->rank - 1, 1);
+}
+static double softmin_1_ref(const psg_tensor *in, const int64_t *i) { return exp(log_softmax_at(in, i, 1, -1)); }
+
+/* ---- cases ---- */
+
+#define ONE(op, from, ...) { #op, op, op##_ref, 1, { from }, __VA_ARGS__, 0, 0, 0 }
+#define X33 { 2 }, { { 3, 33 } }
+
+static const op_case cases[] = {
+    ONE(relu6, GRAD, X33), ONE(logsigmoid, GRAD, X33), ONE(silu, GRAD, X33), ONE(mish, GRAD, X33),
+    ONE(hardsigmoid, GRAD, X33), ONE(hardswish, GRAD, X33), ONE(softsign, GRAD, X33), ONE(tanhshrink, GRAD, X33),
+    ONE(exponential, GRAD, X33), ONE(square, GRAD, X33), ONE(absolute, GRAD, X33), ONE(sine, GRAD, X33),
+    ONE(cosine, GRAD, X33), ONE(logarithm, UNIT, X33), ONE(root, UNIT, X33), ONE(elu, GRAD, X33), ONE(celu, GRAD, X33),
+    ONE(celu_negative, GRAD, X33), ONE(selu, GRAD, X33), ONE(leaky_relu, GRAD, X33), ONE(softplus, GRAD, X33),
+    ONE(hardtanh, GRAD, X33), ONE(softshrink, GRAD, X33), ONE(hardshrink, GRAD, X33), ONE(threshold, GRAD, X33),
+    ONE(silu, GRAD, { 2 }, { { 5, 9001 } }), ONE(elu, GRAD, { 3 }, { { 0, 4, 2 } }), ONE(mish, GRAD, { 1 }, { { 1 } }),
+    { "silu second", silu, silu_ref, 1, { GRAD }, { 3 }, { { 5, 2, 3 } }, 0, 1, 0 },
+    { "elu scalar", elu, elu_ref, 1, { GRAD }, { 0 }, { { 0 } }, 0, 0, 1 },
+    ONE(glu_1, GRAD, { 3 }, { { 3, 6, 5 } }), ONE(glu_last, GRAD, { 2 }, { { 3, 34 } }),
+    ONE(glu_last, GRAD, { 3 }, { { 2, 2, 40000 } }), ONE(glu_1, GRAD, { 3 }, { { 300, 4, 101 } }),
+    ONE(glu_1, GRAD, { 2 }, { { 3, 0 } }),
+    { "glu second", glu_last, glu_last_ref, 1, { GRAD }, { 3 }, { { 3, 2, 4 } }, 0, 1, 0 },
+    ONE(log_softmax_1, GRAD, { 3 }, { { 3, 7, 5 } }), ONE(log_softmax_last, GRAD, X33),
+    ONE(log_softmax_last, GRAD, { 2 }, { { 300, 101 } }), ONE(log_softmax_1, GRAD, { 2 }, { { 4, 1 } }),
+    ONE(log_softmax_last, GRAD, { 2 }, { { 0, 3 } }), ONE(softmin_1, GRAD, { 3 }, { { 3, 7, 5 } }),
+    { "log_softmax second", log_softmax_last, log_softmax_last_ref, 1, { GRAD }, { 3 }, { { 3, 2, 4 } }, 0, 1, 0 },
+};
+enum { CASES = sizeof cases / sizeof cases[0] };
+
+static void test_values(void **state) { (void)state, op_cases_values(cases, CASES); }
+static void test_types(void **state) { (void)state, op_cases_types(cases, CASES); }
+static void test_threads(void **state) { (void)state, op_cases_threads(cases, CASES); }
+static void test_isolation(void **state) { (void)state, op_cases_isolation(cases, CASES); }
+
+/* ---- single values ---- */
+
+typedef struct run {
+    psg_context *context;
+    psg_tape *tape;
+} run;
+
+static run run_open(unsigned threads, const char *isa) {
+    run r = { .context = test_context(threads, isa) };
+    TEST_OK(r.context, psg_tape_create(r.context, &r.tape));
+    return r;
+}
+
+static void run_close(run *r) {
+    psg_tape_destroy(r->tape);
+    test_context_free(r->context);
+}
+
+/* y = f(x) and f'(x) on a (1, n) row that holds x in its last place and 0.5 elsewhere. */
+static void at_value(run *r, psg_dtype dtype, psg_var (*f)(psg_tape *, const psg_var *), int64_t n, double x, double *y,
+                     double *slope) {
+    double memory[64];
+    psg_tensor in = psg_tensor_of(dtype, memory, 2, (int64_t[]){ 1, n }), value, grad;
+    for (int64_t i = 0; i < n; i++) test_set_at(&in, i, i == n - 1 ? x : 0.5);
+    TEST_OK(r->context, psg_tape_begin(r->tape, NULL));
+    psg_var var = psg_input_with_grad(r->tape, &in), out = f(r->tape, &var);
+    TEST_OK(r->context, psg_backward_from(r->tape, out, NULL));
+    TEST_OK(r->context, psg_value(r->tape, out, &value));
+    TEST_OK(r->context, psg_input_grad(r->tape, var, &grad));
+    *y = test_get_at(&value, n - 1);
+    *slope = test_get_at(&grad, n - 1);
+}
+
+typedef struct point {
+    psg_var (*f)(psg_tape *, const psg_var *);
+    const char *name;
+    double x, y, slope;
+} point;
+
+#define AT(f, ...) { f, #f, __VA_ARGS__ }
+
+/* Exact: kinks, where PyTorch's subgradient is taken, and what lies beyond the range of an exponential. */
+static const point exact[] = {
+    AT(relu6, 0, 0, 0), AT(relu6, 6, 6, 0), AT(hardtanh, -1e4, -0.4, 0), AT(leaky_relu, 0, 0, 0.1),
+    AT(elu, 0, 0, 0.7), AT(celu, 0, 0, 1), AT(hardsigmoid, -3, 0, 0), AT(hardsigmoid, 3, 1, 0),
+    AT(hardswish, -3, 0, 0), AT(hardswish, 3, 3, 1), AT(hardswish, -1e4, 0, 0), AT(hardswish, 1e4, 1e4, 1),
+    AT(softshrink, 0.5, 0, 0), AT(softshrink, -0.5, 0, 0), AT(hardshrink, 0.5, 0, 0), AT(hardshrink, -0.5, 0, 0),
+    AT(absolute, 0, 0, 0), AT(absolute, -2, 2, -1), AT(root, 0, 0, INFINITY), AT(logarithm, 0, -INFINITY, INFINITY),
+    AT(silu, -1e4, 0, 0), AT(silu, 1e4, 1e4, 1), AT(mish, -1e4, 0, 0), AT(mish, 1e4, 1e4, 1),
+    AT(softplus, 1e4, 1e4, 1), AT(softplus, -1e4, 0, 0), AT(logsigmoid, -1e4, -1e4, 1), AT(logsigmoid, 1e4, 0, 0),
+    AT(elu, 1e4, 1e4, 1), AT(softsign, 1e30, 1, 0), AT(tanhshrink, 1e4, 9999, 1), AT(exponential, -1e4, 0, 0),
+    AT(exponential, 1e4, INFINITY, INFINITY), AT(square, -3, 9, -6), AT(elu, INFINITY, INFINITY, 1),
+    AT(softplus, INFINITY, INFINITY, 1), AT(logsigmoid, -INFINITY, -INFINITY, 1), AT(relu6, INFINITY, 6, 0),
+    AT(threshold, -INFINITY, -2, 0),
+};
+
+static void test_kinks(void **state) {
+    (void)state;
+    const char *isas[3];
+    for (size_t s = 0; s < 2 * test_isas(isas); s++) {
+        run r = run_open(1, isas[s / 2]);
+        for (size_t k = 0; k < sizeof exact / sizeof exact[0]; k++) {
+            const point *p = &exact[k];
+            for (int64_t n = 1; n < 40; n += 31) {
+                double y, slope, unit = s % 2 ? 0 : 1e-7;
+                at_value(&r, s % 2 ? PSG_F64 : PSG_F32, p->f, n, p->x, &y, &slope);
+                test_near(y, p->y, isinf(p->y) ? 0 : unit * fabs(p->y), p->name, (int64_t)k);
+                test_near(slope, p->slope, isinf(p->slope) ? 0 : fmax(unit, 1e-30), p->name, (int64_t)k);
+            }
+        }
+        run_close(&r);
+    }
+}
+
+/* Relative accuracy where a function or its slope is small; expected by formulas that do not cancel there. */
+static void test_small(void **state) {
+    (void)state;
+    double e = exp(-20), tiny = 1e-6;
+    const point points[] = {
+        AT(logsigmoid, 20, -log1p(e), e / (1 + e)), AT(logsigmoid, -20, -20 - log1p(e), 1 / (1 + e)),
+        AT(softplus, -10, log1p(e) / 2, e / (1 + e)), AT(silu, -20, -20 * e / (1 + e), e * (1 + e - 20) / pow(1 + e, 2)),
+        AT(mish, -20, -20 * tanh(log1p(e)), tanh(log1p(e)) - 20 * (1 - pow(tanh(log1p(e)), 2)) * e / (1 + e)),
+        AT(elu, -tiny, 0.7 * expm1(-tiny), 0.7 * exp(-tiny)), AT(celu, -20, 2 * expm1(-10), exp(-10)),
+        AT(selu, -20, 1.7580993408473768 * expm1(-20), 1.7580993408473768 * e), AT(exponential, -20, e, e),
+        AT(tanhshrink, -20, -20 + 1, 1),
+    };
+    run r = run_open(1, NULL);
+    for (size_t k = 0; k < sizeof points / sizeof points[0]; k++) {
+        for (int dtype = 0; dtype < 2; dtype++) {
+            double y, slope, unit = dtype ? 1e-14 : 3e-6;
+            at_value(&r, dtype, points[k].f, 1, points[k].x, &y, &slope);
+            test_near(y, points[k].y, unit * fabs(points[k].y), points[k].name, dtype);
+            test_near(slope, points[k].slope, unit * fabs(points[k].slope), points[k].name, dtype);
+        }
+    }
+    run_close(&r);
+}
+
+static void test_nan(void **state) {
+    (void)state;
+    const char *isas[3];
+    for (size_t s = 0; s < test_isas(isas); s++) {
+        run r = run_open(1, isas[s]);
+        for (int k = 0; k < CASES; k++) {
+            double y, slope;
+            if (cases[k].build == glu_last || cases[k].build == glu_1) continue;
+            at_value(&r, PSG_F32, cases[k].build, 19, NAN, &y, &slope);
+            if (!isnan(y)) print_error("%s of NaN is %g\n", cases[k].name, y);
+            assert_true(isnan(y));
+        }
+        run_close(&r);
+    }
+}
+
+/* log_softmax of large scores, of -inf, of rows that underflow in softmax. */
+static void test_log_softmax(void **state) {
+    (void)state;
+    run r = run_open(1, NULL);
+    for (int dtype = 0; dtype < 2; dtype++) {
+        double memory[4], unit = dtype ? 1e-15 : 3e-7;
+        psg_tensor x = psg_tensor_of(dtype, memory, 2, (int64_t[]){ 1, 4 }), value, grad;
+        const double scores[4] = { 1e4, -1e4, 1e4 - 1, -INFINITY };
+        for (int64_t i = 0; i < 4; i++) test_set_at(&x, i, scores[i]);
+        TEST_OK(r.context, psg_tape_begin(r.tape, NULL));
+        psg_var in = psg_input_with_grad(r.tape, &x), out = psg_log_softmax(r.tape, in, 1);
+        TEST_OK(r.context, psg_value(r.tape, out, &value));
+        double small = log1p(exp(-1));
+        test_near(test_get_at(&value, 0), -small, unit, "log_softmax", 0);
+        test_near(test_get_at(&value, 1), -2e4 - small, 2e4 * unit, "log_softmax", 1);
+        test_near(test_get_at(&value, 2), -1 - small, 2 * unit, "log_softmax", 2);
+        test_near(test_get_at(&value, 3), -INFINITY, 0, "log_softmax", 3);
+        TEST_OK(r.context, psg_backward_from(r.tape, out, NULL));
+        TEST_OK(r.context, psg_input_grad(r.tape, in, &grad));
+        test_near(test_get_at(&grad, 0), 1 - 4 * exp(-small), 4 * unit, "log_softmax", 4);
+        test_near(test_get_at(&grad, 1), 1, 0, "log_softmax", 5);
+    }
+    run_close(&r);
+}
+
+/* ---- whole channels ---- */
+
+/* Runs dropout of (n, c, s) ones with one spatial dimension; y holds the output, gx the gradient of ones. */
+static void drop(run *r, psg_pass pass, int64_t a, int64_t b, int64_t s, double p, double *y, double *gx) {
+    double ones[4096];
+    psg_tensor x = psg_tensor_of(PSG_F64, ones, 3, (int64_t[]){ a, b, s }), value, grad;
+    test_fill_value(&x, 1);
+    TEST_OK(r->context, psg_tape_begin(r->tape, &pass));
+    psg_var in = psg_input_with_grad(r->tape, &x), out = psg_dropout1d(r->tape, in, p);
+    TEST_OK(r->context, psg_backward_from(r->tape, out, NULL));
+    TEST_OK(r->context, psg_value(r->tape, out, &value));
+    TEST_OK(r->context, psg_input_grad(r->tape, in, &grad));
+    for (int64_t i = 0; i < a * b * s; i++) {
+        y[i] = test_get_at(&value, i);
+        gx[i] = test_get_at(&grad, i);
+    }
+}
+
+static void test_channels(void **state) {
+    (void)state;
+    run r = run_open(3, NULL);
+    enum { N = 16, C = 32, S = 7 };
+    double y[N * C * S], gx[N * C * S], again[N * C * S], other[N * C * S];
+    psg_pass pass = PSG_PASS_INIT;
+    int dropped = 0;
+    pass.dropout_seed = 5;
+    drop(&r, pass, N, C, S, 0.25, y, gx);
+    for (int k = 0; k < N * C; k++) {
+        for (int i = 0; i < S; i++) {
+            assert_true(y[k * S + i] == (y[k * S] != 0 ? 1 / 0.75 : 0));
+            assert_true(gx[k * S + i] == y[k * S + i]);
+        }
+        dropped += y[k * S] == 0;
+    }
+    test_near(dropped, 0.25 * N * C, 5 * sqrt(N * C * 0.25 * 0.75), "dropped channels", 0);
+    /* sample 3 alone, and with the batch second, drops the same channels */
+    int64_t three = 3;
+    pass.sample_ids = &three;
+    drop(&r, pass, 1, C, S, 0.25, again, gx);
+    for (int i = 0; i < C * S; i++) assert_true(again[i] == y[3 * C * S + i]);
+    pass.sample_ids = NULL;
+    pass.batch_second = 1;
+    drop(&r, pass, C, N, S, 0.25, other, gx);
+    for (int n = 0; n < N; n++) {
+        for (int c = 0; c < C; c++) assert_true(other[(c * N + n) * S] == y[(n * C + c) * S]);
+    }
+    pass.evaluation = 1;
+    drop(&r, pass, C, N, S, 0.25, other, gx);
+    for (int i = 0; i < N * C * S; i++) assert_true(other[i] == 1 && gx[i] == 1);
+    pass.evaluation = 0;
+    drop(&r, pass, C, N, S, 1, other, gx);
+    for (int i = 0; i < N * C * S; i++) assert_true(other[i] == 0 && gx[i] == 0);
+    run_close(&r);
+}
+
+/* ---- refusals ---- */
+
+typedef struct refusal {
+    const char *words;
+    psg_status status;
+    psg_var (*build)(psg_tape *tape, psg_var x, psg_var ids);
+} refusal;
+
+#define REFUSE(name, call) static psg_var name(psg_tape *t, psg_var x, psg_var ids) { return (void)x, (void)ids, call; }
+
+REFUSE(elu_nan, psg_elu(t, x, NAN))
+REFUSE(celu_zero, psg_celu(t, x, 0))
+REFUSE(softplus_zero, psg_softplus(t, x, 0, 20))
+REFUSE(softplus_nan, psg_softplus(t, x, 1, NAN))
+REFUSE(hardtanh_order, psg_hardtanh(t, x, 1, 0))
+REFUSE(softshrink_negative, psg_softshrink(t, x, -0.5))
+REFUSE(silu_ids, psg_silu(t, ids))
+REFUSE(glu_odd, psg_glu(t, x, 1))
+REFUSE(glu_batch, psg_glu(t, x, 0))
+REFUSE(glu_dim, psg_glu(t, x, 3))
+REFUSE(log_softmax_batch, psg_log_softmax(t, x, 0))
+REFUSE(softmin_dim, psg_softmin(t, x, -4))
+REFUSE(dropout2d_rank, psg_dropout2d(t, x, 0.5))
+REFUSE(dropout1d_p, psg_dropout1d(t, x, 1.5))
+
+static const refusal refusals[] = {
+    { "elu: alpha is nan", PSG_ERR_ARGUMENT, elu_nan },
+    { "celu: alpha is 0, must be not 0", PSG_ERR_ARGUMENT, celu_zero },
+    { "softplus: beta is 0", PSG_ERR_ARGUMENT, softplus_zero },
+    { "softplus: threshold is nan", PSG_ERR_ARGUMENT, softplus_nan },
+    { "hardtanh: min_val is 1, must be at most max_val", PSG_ERR_ARGUMENT, hardtanh_order },
+    { "softshrink: lambda is -0.5, must be >= 0", PSG_ERR_ARGUMENT, softshrink_negative },
+    { "silu: input is i64", PSG_ERR_DTYPE, silu_ids },
+    { "glu: input has size 3 along dim 1, must be even", PSG_ERR_SHAPE, glu_odd },
+    { "glu: dim is 0, the batch dimension", PSG_ERR_BATCH, glu_batch },
+    { "glu: dim is 3", PSG_ERR_ARGUMENT, glu_dim },
+    { "log_softmax: dim is 0, the batch dimension", PSG_ERR_UNSUPPORTED, log_softmax_batch },
+    { "softmax: dim is -4", PSG_ERR_ARGUMENT, softmin_dim },
+    { "feature_dropout: input has shape (2, 3, 4), must be (N, C) and 2 spatial", PSG_ERR_SHAPE, dropout2d_rank },
+    { "feature_dropout: p is 1.5", PSG_ERR_ARGUMENT, dropout1d_p },
+};
+
+static void test_refusals(void **state) {
+    (void)state;
+    run r = run_open(1, NULL);
+    float data[24] = { 0 };
+    int64_t ids[2] = { 0 };
+    psg_tensor x = psg_f32_3d(data, 2, 3, 4), integers = psg_i64_1d(ids, 2);
+    for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
+        TEST_OK(r.context, psg_tape_begin(r.tape, NULL));
+        refusals[k].build(r.tape, psg_input(r.tape, &x), psg_input(r.tape, &integers));
+        bool good = psg_tape_status(r.tape) == refusals[k].status &&
+                    strstr(psg_tape_message(r.tape), refusals[k].words);
+        if (!good) print_error("expected \"%s\", got \"%s\"\n", refusals[k].words, psg_tape_message(r.tape));
+        assert_true(good);
+    }
+    run_close(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values),      cmocka_unit_test(test_types), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_isolation),   cmocka_unit_test(test_kinks), cmocka_unit_test(test_small),
+        cmocka_unit_test(test_nan),         cmocka_unit_test(test_log_softmax),
+        cmocka_unit_test(test_channels),    cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,620 @@
+/* embedding and embedding_bag against plain loops over ids, in both types and both kinds of ids, every option present
+ * and absent; shared ids; ties with a linear head; max_norm; every error. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support.h"
+
+enum { V = 11, D = 5 };
+
+typedef struct fixture {
+    psg_context *context;
+    psg_tape *tape;
+    test_random random;
+} fixture;
+
+static fixture open_fixture(unsigned threads) {
+    fixture f = { .context = test_context(threads, NULL), .random = { 5 } };
+    TEST_OK(f.context, psg_tape_create(f.context, &f.tape));
+    return f;
+}
+
+static void close_fixture(fixture *f) {
+    psg_tape_destroy(f->tape);
+    test_context_free(f->context);
+}
+
+static test_array reals(fixture *f, psg_dtype dtype, int rank, const int64_t *shape) {
+    return test_array_normal(&f->random, dtype, rank, shape, TEST_CONTIGUOUS);
+}
+
+static test_array integers(fixture *f, psg_dtype dtype, int rank, const int64_t *shape, int64_t high) {
+    test_array made = test_array_new(&f->random, dtype, rank, shape, TEST_CONTIGUOUS);
+    test_fill_integers(&f->random, &made.view, 0, high - 1);
+    return made;
+}
+
+static psg_param *param_of(fixture *f, const char *name, const test_array *array) {
+    psg_param *param;
+    TEST_OK(f->context, psg_param_create(f->context, name, &array->view, &param));
+    return param;
+}
+
+static void expect(fixture *f, psg_status status, const char *text) {
+    if (psg_tape_status(f->tape) != status || !strstr(psg_tape_message(f->tape), text)) {
+        fail_msg("status %s, message \"%s\", expected %s \"%s\"", psg_status_name(psg_tape_status(f->tape)),
+                 psg_tape_message(f->tape), psg_status_name(status), text);
+    }
+}
+
+static psg_gradient gradient_of(fixture *f, const psg_param *param) {
+    psg_gradient gradient;
+    TEST_OK(f->context, psg_gradient_of(f->tape, param, &gradient));
+    return gradient;
+}
+
+/* (B, V, D), of an ordinary pass (1, V, D). */
+static test_array dense_of(fixture *f, const psg_param *param) {
+    psg_gradient gradient = gradient_of(f, param);
+    const psg_gradient *set = &gradient;
+    test_array dense = reals(f, gradient.dtype, 3, (int64_t[]){ gradient.batch_size, gradient.shape[0],
+                                                                gradient.shape[1] });
+    psg_tensor sum = psg_tensor_of(gradient.dtype, dense.view.data, 2, gradient.shape);
+    if (gradient.batch_coupled) TEST_OK(f->context, psg_weighted_sum(f->context, &set, 1, NULL, PSG_OVERWRITE, &sum));
+    else TEST_OK(f->context, psg_grad_sample(f->context, &gradient, 1, PSG_OVERWRITE, &dense.view));
+    return dense;
+}
+
+static double *zeros(int64_t count) {
+    double *made = calloc((size_t)count + 1, sizeof *made);
+    assert_non_null(made);
+    return made;
+}
+
+static void check_all(const psg_tensor *got, const double *expected, double terms, const char *what) {
+    for (int64_t k = 0; k < psg_tensor_count(got); k++) {
+        test_near(test_get_at(got, k), expected[k], test_bound(got->dtype, terms + 8, terms + 8), what, k);
+    }
+}
+
+/* ---- embedding ---- */
+
+typedef enum ids_from { FROM_INPUT, FROM_CONSTANT } ids_from;
+
+typedef struct ids_case {
+    ids_from from;
+    int rank;
+    int64_t shape[3];
+    int64_t batch;
+    int batch_second;
+} ids_case;
+
+static const ids_case ids_cases[] = {
+    { FROM_INPUT, 2, { 4, 7 }, 4, 0 },    { FROM_INPUT, 1, { 4 }, 4, 0 },        { FROM_INPUT, 3, { 3, 2, 4 }, 3, 0 },
+    { FROM_CONSTANT, 1, { 7 }, 3, 0 },    { FROM_CONSTANT, 2, { 1, 7 }, 3, 0 },  { FROM_INPUT, 2, { 1, 7 }, 3, 0 },
+    { FROM_INPUT, 3, { 1, 2, 3 }, 4, 0 }, { FROM_INPUT, 2, { 4, 7 }, 4, 1 },     { FROM_INPUT, 3, { 2, 4, 3 }, 4, 1 },
+    { FROM_INPUT, 3, { 2, 1, 3 }, 4, 1 }, { FROM_CONSTANT, 1, { 7 }, 3, 1 },     { FROM_CONSTANT, 2, { 1, 7 }, 3, 1 },
+    { FROM_INPUT, 1, { 4 }, 4, 1 },       { FROM_INPUT, 2, { 0, 3 }, 0, 0 },     { FROM_INPUT, 2, { 3, 0 }, 3, 0 },
+    { FROM_INPUT, 2, { 1, 1 }, 1, 0 },    { FROM_CONSTANT, 2, { 1, 5 }, 0, 0 },
+};
+
+/* The place of the id of sample n at position (a, b), and that of its row in the output; positions are counted over the
+ * dimensions of the ids but the batch's, the last one as b. */
+static int64_t id_place(const ids_case *c, int64_t n, int64_t a, int64_t b) {
+    if (c->rank == 1) return c->from == FROM_CONSTANT ? b : n;
+    if (c->rank == 2) return (c->shape[0] == 1 ? 0 : n) * c->shape[1] + b;
+    if (c->batch_second) return (a * c->shape[1] + (c->shape[1] == 1 ? 0 : n)) * c->shape[2] + b;
+    return ((c->shape[0] == 1 ? 0 : n) * c->shape[1] + a) * c->shape[2] + b;
+}
+
+static int64_t row_place(const ids_case *c, int64_t n, int64_t a, int64_t b, int64_t as, int64_t bs) {
+    if (c->rank == 1 && c->from == FROM_INPUT) return n;
+    if (!c->batch_second) return (n * as + a) * bs + b;
+    if (c->rank == 3) return (a * c->batch + n) * bs + b;
+    return b * c->batch + n;
+}
+
+static void position_counts(const ids_case *c, int64_t *as, int64_t *bs) {
+    *as = c->rank == 3 ? c->shape[c->batch_second ? 0 : 1] : 1;
+    *bs = c->rank == 1 && c->from == FROM_INPUT ? 1 : c->shape[c->rank - 1];
+}
+
+/* How often the id at a place occurs among the positions of sample n. */
+static double occurrences(const ids_case *c, const psg_tensor *ids, int64_t n, double id, int64_t as, int64_t bs) {
+    double count = 0;
+    for (int64_t k = 0; k < as * bs; k++) count += test_get_at(ids, id_place(c, n, k / bs, k % bs)) == id;
+    return count;
+}
+
+static void expected_lookup(const ids_case *c, const psg_embedding_options *o, const psg_tensor *ids,
+                            const psg_tensor *table, const psg_tensor *g, double *y, double *grad) {
+    int64_t as, bs;
+    position_counts(c, &as, &bs);
+    for (int64_t k = 0; k < c->batch * as * bs; k++) {
+        int64_t n = k / (as * bs), a = k / bs % as, b = k % bs, row = row_place(c, n, a, b, as, bs);
+        int64_t id = (int64_t)test_get_at(ids, id_place(c, n, a, b)), padding = o->padding_idx;
+        double share = o->scale_grad_by_freq ? 1 / occurrences(c, ids, n, (double)id, as, bs) : 1;
+        if (padding < 0) padding += V;
+        for (int64_t d = 0; d < D; d++) {
+            y[row * D + d] = test_get_at(table, id * D + d);
+            if (o->has_padding_idx && id == padding) continue;
+            grad[(n * V + id) * D + d] += share * test_get_at(g, row * D + d);
+        }
+    }
+}
+
+static void check_lookup(fixture *f, const ids_case *c, const psg_embedding_options *o, psg_dtype real,
+                         psg_dtype integer, int mean) {
+    test_array ids = integers(f, integer, c->rank, c->shape, V), table = reals(f, real, 2, (int64_t[]){ V, D });
+    psg_param *param = param_of(f, "table", &table);
+    psg_pass pass = { .batch_size = c->batch, .has_batch_size = 1, .batch_second = c->batch_second,
+                      .loss_reduction = mean ? PSG_LOSS_MEAN : PSG_LOSS_SUM };
+    TEST_OK(f->context, psg_tape_begin(f->tape, &pass));
+    psg_var in = c->from == FROM_INPUT ? psg_input(f->tape, &ids.view) : psg_constant(f->tape, &ids.view);
+    psg_var out = psg_embedding(f->tape, in, psg_use(f->tape, param), o);
+    psg_tensor y;
+    TEST_OK(f->context, psg_value(f->tape, out, &y));
+    test_array g = reals(f, real, y.rank, y.shape);
+    TEST_OK(f->context, psg_backward_from(f->tape, out, &g.view));
+    test_array dense = dense_of(f, param);
+    double *expected = zeros(psg_tensor_count(&y)), *grad = zeros(psg_tensor_count(&dense.view));
+    psg_embedding_options defaults = PSG_EMBEDDING_INIT;
+    expected_lookup(c, o ? o : &defaults, &ids.view, &table.view, &g.view, expected, grad);
+    for (int64_t k = 0; k < psg_tensor_count(&dense.view); k++) grad[k] *= mean ? (double)c->batch : 1;
+    for (int64_t k = 0; k < psg_tensor_count(&y); k++) test_near(test_get_at(&y, k), expected[k], 0, "rows", k);
+    check_all(&dense.view, grad, 40, "gradient of the table");
+    psg_param_destroy(param);
+    free(expected);
+    free(grad);
+    test_array_free(&ids);
+    test_array_free(&table);
+    test_array_free(&g);
+    test_array_free(&dense);
+}
+
+static const psg_embedding_options lookup_options[] = {
+    PSG_EMBEDDING_INIT, { 1, 3, 0, 0, 0 }, { 1, -V, 0, 2, 0 }, { 0, 0, 0, 2, 1 }, { 1, -2, 0, 2, 1 },
+};
+
+static void test_lookups(void **state) {
+    (void)state;
+    fixture f = open_fixture(2);
+    for (size_t k = 0; k < sizeof ids_cases / sizeof ids_cases[0]; k++) {
+        for (int which = 0; which < 40; which++) {
+            check_lookup(&f, &ids_cases[k], &lookup_options[which / 8], which & 1 ? PSG_F32 : PSG_F64,
+                         which & 2 ? PSG_I32 : PSG_I64, which >> 2 & 1);
+        }
+        check_lookup(&f, &ids_cases[k], NULL, PSG_F32, PSG_I64, 0);
+    }
+    close_fixture(&f);
+}
+
+/* Large enough for several tasks: the same bits for any number of threads. */
+static void test_threads(void **state) {
+    (void)state;
+    float *first = NULL;
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        fixture f = open_fixture(threads);
+        test_array ids = integers(&f, PSG_I64, 2, (int64_t[]){ 16, 300 }, 97);
+        test_array table = reals(&f, PSG_F32, 2, (int64_t[]){ 97, 33 });
+        psg_param *param = param_of(&f, "table", &table);
+        TEST_OK(f.context, psg_tape_begin(f.tape, NULL));
+        psg_embedding_options o = { 1, 5, 0, 0, 1 };
+        psg_var out = psg_embedding(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), &o);
+        psg_tensor y;
+        TEST_OK(f.context, psg_value(f.tape, out, &y));
+        for (int64_t k = 0; k < psg_tensor_count(&y); k++) {
+            int64_t id = (int64_t)test_get_at(&ids.view, k / 33);
+            assert_true(test_get_at(&y, k) == test_get_at(&table.view, id * 33 + k % 33));
+        }
+        TEST_OK(f.context, psg_backward_from(f.tape, out, &y));
+        test_array dense = dense_of(&f, param);
+        size_t bytes = (size_t)psg_tensor_count(&dense.view) * sizeof *first;
+        if (!first) {
+            first = malloc(bytes);
+            memcpy(first, dense.view.data, bytes);
+        }
+        assert_memory_equal(first, dense.view.data, bytes);
+        psg_param_destroy(param);
+        test_array_free(&ids);
+        test_array_free(&table);
+        test_array_free(&dense);
+        close_fixture(&f);
+    }
+    free(first);
+}
+
+/* An ordinary pass keeps the shape of the ids, and its gradient is that of all positions together. */
+static void test_ordinary(void **state) {
+    (void)state;
+    static const struct {
+        ids_from from;
+        int rank;
+        int64_t shape[3];
+        int second;
+        int out_rank;
+        int64_t out[4];
+    } cases[] = {
+        { FROM_INPUT, 2, { 4, 3 }, 0, 3, { 4, 3, D } },       { FROM_CONSTANT, 2, { 1, 3 }, 0, 3, { 1, 3, D } },
+        { FROM_CONSTANT, 1, { 3 }, 0, 3, { 1, 3, D } },       { FROM_INPUT, 2, { 4, 3 }, 1, 3, { 3, 4, D } },
+        { FROM_INPUT, 3, { 2, 4, 3 }, 1, 4, { 2, 4, 3, D } },
+    };
+    fixture f = open_fixture(1);
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        for (int by_freq = 0; by_freq < 2; by_freq++) {
+            test_array ids = integers(&f, PSG_I32, cases[k].rank, cases[k].shape, 3);
+            test_array table = reals(&f, PSG_F64, 2, (int64_t[]){ V, D });
+            psg_param *param = param_of(&f, "table", &table);
+            psg_pass pass = { .ordinary = 1, .batch_second = cases[k].second };
+            TEST_OK(f.context, psg_tape_begin(f.tape, &pass));
+            psg_var in = cases[k].from ? psg_constant(f.tape, &ids.view) : psg_input(f.tape, &ids.view);
+            psg_embedding_options o = { .scale_grad_by_freq = by_freq };
+            psg_var out = psg_embedding(f.tape, in, psg_use(f.tape, param), &o);
+            psg_tensor y;
+            TEST_OK(f.context, psg_value(f.tape, out, &y));
+            assert_int_equal(y.rank, cases[k].out_rank);
+            for (int d = 0; d < y.rank; d++) assert_int_equal(y.shape[d], cases[k].out[d]);
+            TEST_OK(f.context, psg_backward_from(f.tape, out, NULL));
+            test_array dense = dense_of(&f, param);
+            double *grad = zeros(V * D);
+            for (int64_t i = 0; i < psg_tensor_count(&ids.view); i++) {
+                int64_t id = (int64_t)test_get_at(&ids.view, i);
+                for (int64_t d = 0; d < D; d++) grad[id * D + d] = by_freq ? 1 : grad[id * D + d] + 1;
+            }
+            check_all(&dense.view, grad, 12, "ordinary gradient");
+            free(grad);
+            psg_param_destroy(param);
+            test_array_free(&ids);
+            test_array_free(&table);
+            test_array_free(&dense);
+        }
+    }
+    close_fixture(&f);
+}
+
+/* The sparse answer: rows in ascending order, each once, the padding row never. */
+static void test_sparse_answer(void **state) {
+    (void)state;
+    fixture f = open_fixture(1);
+    int64_t values[8] = { 7, 2, 7, 0, 2, 2, 2, 2 }, rows[8], counts[2];
+    double g[8 * 2], out[8 * 2];
+    test_array table = reals(&f, PSG_F64, 2, (int64_t[]){ 9, 2 });
+    psg_param *param = param_of(&f, "table", &table);
+    psg_tensor ids = psg_tensor_of(PSG_I64, values, 2, (int64_t[]){ 2, 4 });
+    psg_tensor grad = psg_tensor_of(PSG_F64, g, 3, (int64_t[]){ 2, 4, 2 });
+    psg_tensor id_out = psg_tensor_of(PSG_I64, rows, 2, (int64_t[]){ 2, 4 });
+    psg_tensor row_out = psg_tensor_of(PSG_F64, out, 3, (int64_t[]){ 2, 4, 2 });
+    for (int k = 0; k < 16; k++) g[k] = k + 1;
+    psg_embedding_options o = { .has_padding_idx = 1, .padding_idx = 0 };
+    TEST_OK(f.context, psg_tape_begin(f.tape, NULL));
+    psg_var y = psg_embedding(f.tape, psg_input(f.tape, &ids), psg_use(f.tape, param), &o);
+    TEST_OK(f.context, psg_backward_from(f.tape, y, &grad));
+    psg_gradient gradient = gradient_of(&f, param);
+    TEST_OK(f.context, psg_grad_sample_sparse(f.context, &gradient, 1, &id_out, &row_out, counts));
+    int64_t expected_ids[8] = { 2, 7, -1, -1, 2, -1, -1, -1 };
+    for (int k = 0; k < 8; k++) assert_int_equal(rows[k], expected_ids[k]);
+    assert_int_equal(counts[0], 2);
+    assert_int_equal(counts[1], 1);
+    double expected[6] = { 3, 4, 1 + 5, 2 + 6, 9 + 11 + 13 + 15, 10 + 12 + 14 + 16 };
+    for (int k = 0; k < 4; k++) test_near(out[k], expected[k], 0, "rows of sample 0", k);
+    for (int k = 0; k < 2; k++) test_near(out[8 + k], expected[4 + k], 0, "rows of sample 1", k);
+    psg_param_destroy(param);
+    test_array_free(&table);
+    close_fixture(&f);
+}
+
+/* ---- a table tied to the output head, used for shared positions too: every question ---- */
+
+enum { B = 3, T = 4 };
+
+/* x = table[ids] + table[0 .. T), logits = x table^T; three parameters of equal values, or one tied. */
+static psg_var tied_network(fixture *f, const psg_tensor *ids, psg_param *const param[3]) {
+    static const int64_t positions[T] = { 0, 1, 2, 1 };
+    psg_tensor places = psg_tensor_of(PSG_I64, (void *)(uintptr_t)positions, 2, (int64_t[]){ 1, T });
+    psg_embedding_options o = { .has_padding_idx = 1, .padding_idx = 4 };
+    psg_var x = psg_embedding(f->tape, psg_input(f->tape, ids), psg_use(f->tape, param[0]), &o);
+    psg_var p = psg_embedding(f->tape, psg_constant(f->tape, &places), psg_use(f->tape, param[1]), NULL);
+    return psg_linear(f->tape, psg_tanh(f->tape, psg_add(f->tape, x, p)), psg_use(f->tape, param[2]), psg_none());
+}
+
+static double inner(const double *a, const double *b, int64_t count) {
+    double sum = 0;
+    for (int64_t k = 0; k < count; k++) sum += a[k] * b[k];
+    return sum;
+}
+
+/* Every question about one gradient against grad (B, V D). */
+static void check_questions(fixture *f, const psg_gradient *gradient, const double *grad) {
+    enum { P = V * D };
+    double norms[B], upper[B], dots[B], gram[B * B], sum[P], direction[P], factors[B], weights[B] = { 0.5, -2, 3 };
+    psg_tensor out = psg_tensor_of(PSG_F64, sum, 2, (int64_t[]){ V, D }), along = out;
+    along.data = direction;
+    test_fill_normal(&f->random, &along, 1);
+    TEST_OK(f->context, psg_sqnorm(f->context, &gradient, 1, norms, upper, NULL));
+    TEST_OK(f->context, psg_dot(f->context, &gradient, 1, &along, dots));
+    TEST_OK(f->context, psg_gram(f->context, &gradient, 1, gram));
+    for (int n = 0; n < B; n++) {
+        double square = inner(grad + n * P, grad + n * P, P);
+        test_near(norms[n], square, 1e-10 * square, "sqnorm", n);
+        assert_true(upper[n] >= square * (1 - 1e-12) && upper[n] <= 1.05 * square);
+        test_near(dots[n], inner(grad + n * P, direction, P), 1e-10 * (1 + square), "dot", n);
+        for (int m = 0; m < B; m++) {
+            test_near(gram[n * B + m], inner(grad + n * P, grad + m * P, P), 1e-9, "gram", n * B + m);
+        }
+    }
+    TEST_OK(f->context, psg_weighted_sum(f->context, &gradient, 1, weights, PSG_OVERWRITE, &out));
+    for (int i = 0; i < P; i++) {
+        double expected = 0;
+        for (int n = 0; n < B; n++) expected += weights[n] * grad[n * P + i];
+        test_near(sum[i], expected, 1e-10, "weighted_sum", i);
+    }
+    TEST_OK(f->context, psg_sum_of_squares(f->context, &gradient, 1, PSG_OVERWRITE, &out));
+    for (int i = 0; i < P; i++) {
+        double expected = 0;
+        for (int n = 0; n < B; n++) expected += grad[n * P + i] * grad[n * P + i];
+        test_near(sum[i], expected, 1e-10, "sum_of_squares", i);
+    }
+    psg_clip clip = { 0.9 * sqrt(norms[0]), 0 };
+    TEST_OK(f->context, psg_clipped_sum(f->context, &gradient, 1, &clip, PSG_OVERWRITE, &out, NULL, factors, NULL));
+    for (int i = 0; i < P; i++) {
+        double expected = 0;
+        for (int n = 0; n < B; n++) expected += factors[n] * grad[n * P + i];
+        test_near(sum[i], expected, 1e-10, "clipped_sum", i);
+    }
+    for (int n = 0; n < B; n++) assert_true(factors[n] * sqrt(norms[n]) <= clip.max_grad_norm * (1 + 1e-12));
+}
+
+static void test_tied_head(void **state) {
+    (void)state;
+    fixture f = open_fixture(2);
+    test_array table[3], ids = integers(&f, PSG_I32, 2, (int64_t[]){ B, T }, V);
+    test_set_at(&ids.view, 1, 4);                            /* the padding row */
+    test_set_at(&ids.view, 2, test_get_at(&ids.view, 0));    /* one id twice in a sample */
+    table[0] = reals(&f, PSG_F64, 2, (int64_t[]){ V, D });
+    psg_param *param[3] = { param_of(&f, "table", &table[0]) };
+    for (int k = 1; k < 3; k++) {
+        table[k] = reals(&f, PSG_F64, 2, (int64_t[]){ V, D });
+        for (int64_t i = 0; i < V * D; i++) test_set_at(&table[k].view, i, test_get_at(&table[0].view, i));
+        param[k] = param_of(&f, "copy", &table[k]);
+    }
+    double *expected = zeros(B * V * D);
+    TEST_OK(f.context, psg_tape_begin(f.tape, NULL));
+    psg_var logits = tied_network(&f, &ids.view, param);
+    test_array g = reals(&f, PSG_F64, 3, (int64_t[]){ B, T, V });
+    TEST_OK(f.context, psg_backward_from(f.tape, logits, &g.view));
+    for (int k = 0; k < 3; k++) {
+        test_array dense = dense_of(&f, param[k]);
+        for (int64_t i = 0; i < B * V * D; i++) expected[i] += test_get_at(&dense.view, i);
+        test_array_free(&dense);
+    }
+    TEST_OK(f.context, psg_tape_begin(f.tape, NULL));
+    logits = tied_network(&f, &ids.view, (psg_param *[3]){ param[0], param[0], param[0] });
+    TEST_OK(f.context, psg_backward_from(f.tape, logits, &g.view));
+    test_array dense = dense_of(&f, param[0]);
+    check_all(&dense.view, expected, 20, "tied grad_sample");
+    psg_gradient gradient = gradient_of(&f, param[0]);
+    check_questions(&f, &gradient, expected);
+    int64_t counts[B];
+    psg_tensor no_ids = psg_tensor_of(PSG_I64, counts, 2, (int64_t[]){ B, 1 });
+    assert_int_equal(psg_grad_sample_sparse(f.context, &gradient, 1, &no_ids, &dense.view, counts),
+                     PSG_ERR_UNSUPPORTED);
+    free(expected);
+    for (int k = 0; k < 3; k++) {
+        psg_param_destroy(param[k]);
+        test_array_free(&table[k]);
+    }
+    test_array_free(&ids);
+    test_array_free(&g);
+    test_array_free(&dense);
+    close_fixture(&f);
+}
+
+/* ---- max_norm ---- */
+
+static double row_norm(const psg_tensor *table, int64_t row, double p) {
+    double sum = 0, most = 0;
+    for (int64_t d = 0; d < table->shape[1]; d++) {
+        double size = fabs(test_get_at(table, row * table->shape[1] + d));
+        most = fmax(most, size);
+        sum += pow(size, p);
+    }
+    return isinf(p) ? most : pow(sum, 1 / p);
+}
+
+/* Used rows that are too long are scaled once, though their ids occur twice; the others stay bit for bit. */
+static void check_max_norm(fixture *f, psg_dtype dtype, double p, int ordinary, int bag) {
+    test_array table = reals(f, dtype, 2, (int64_t[]){ 5, 3 });
+    int64_t values[4] = { 2, 0, 2, 1 };
+    for (int64_t k = 0; k < 15; k++) test_set_at(&table.view, k, (k / 3 == 1 ? 0.01 : 2) * test_get_at(&table.view, k));
+    double before[15];
+    for (int64_t k = 0; k < 15; k++) before[k] = test_get_at(&table.view, k);
+    psg_tensor ids = psg_tensor_of(PSG_I64, values, 2, (int64_t[]){ 2, 2 });
+    psg_param *param = param_of(f, "table", &table);
+    psg_pass pass = { .ordinary = ordinary, .allow_updates = !ordinary };
+    TEST_OK(f->context, psg_tape_begin(f->tape, &pass));
+    psg_var in = psg_input(f->tape, &ids), weight = psg_use(f->tape, param);
+    psg_embedding_options o = { .max_norm = 0.25, .norm_type = p };
+    psg_embedding_bag_options bag_options = { .max_norm = 0.25, .norm_type = p };
+    psg_var out = bag ? psg_embedding_bag(f->tape, in, weight, psg_none(), psg_none(), &bag_options)
+                      : psg_embedding(f->tape, in, weight, &o);
+    psg_tensor y, old = psg_tensor_of(PSG_F64, before, 2, (int64_t[]){ 5, 3 });
+    TEST_OK(f->context, psg_value(f->tape, out, &y));
+    for (int64_t k = 0; k < 15; k++) {
+        double norm = row_norm(&old, k / 3, p ? p : 2), scale = k / 3 < 3 && norm > 0.25 ? 0.25 / (norm + 1e-7) : 1;
+        double bound = scale == 1 ? 0 : dtype ? 1e-14 : 2e-7;
+        test_near(test_get_at(&table.view, k), scale * before[k], bound, "table", k);
+        if (!bag && k < 12) {
+            test_near(test_get_at(&y, k), test_get_at(&table.view, values[k / 3] * 3 + k % 3), 0, "rows", k);
+        }
+    }
+    psg_param_destroy(param);
+    test_array_free(&table);
+}
+
+static void test_max_norm(void **state) {
+    (void)state;
+    fixture f = open_fixture(1);
+    static const double norms[] = { 0, 1, 2, 3, INFINITY };
+    for (int which = 0; which < 40; which++) {
+        check_max_norm(&f, which & 1 ? PSG_F32 : PSG_F64, norms[which / 8], which >> 1 & 1, which >> 2 & 1);
+    }
+    close_fixture(&f);
+}
+
+/* Rounding leaves many f32 rows a little longer than max_norm: an id that occurs twice must not scale them again. */
+static void test_max_norm_once(void **state) {
+    (void)state;
+    enum { ROWS = 64 };
+    fixture f = open_fixture(1);
+    test_array table[2];
+    int64_t twice[2 * ROWS];
+    for (int64_t k = 0; k < 2 * ROWS; k++) twice[k] = k % ROWS;
+    table[0] = reals(&f, PSG_F32, 2, (int64_t[]){ ROWS, 9 });
+    table[1] = reals(&f, PSG_F32, 2, (int64_t[]){ ROWS, 9 });
+    for (int64_t k = 0; k < ROWS * 9; k++) {
+        double value = 1e6 * (1 + fabs(test_get_at(&table[0].view, k)));
+        test_set_at(&table[0].view, k, value);
+        test_set_at(&table[1].view, k, value);
+    }
+    for (int64_t times = 1; times <= 2; times++) {
+        psg_tensor ids = psg_tensor_of(PSG_I64, twice, 2, (int64_t[]){ times, ROWS });
+        psg_param *param = param_of(&f, "table", &table[times - 1]);
+        psg_embedding_options o = { .max_norm = 1 };
+        TEST_OK(f.context, psg_tape_begin(f.tape, &(psg_pass){ .ordinary = 1 }));
+        psg_embedding(f.tape, psg_input(f.tape, &ids), psg_use(f.tape, param), &o);
+        TEST_OK(f.context, psg_tape_status(f.tape));
+        psg_param_destroy(param);
+    }
+    assert_true(test_same_bits(&table[0].view, &table[1].view));
+    test_array_free(&table[0]);
+    test_array_free(&table[1]);
+    close_fixture(&f);
+}
+
+/* ---- errors of embedding ---- */
+
+typedef struct lookup_error {
+    psg_dtype dtype;
+    int rank;
+    int64_t ids[2], table[2];
+    psg_embedding_options options;
+    psg_status status;
+    const char *text;
+} lookup_error;
+
+static const lookup_error lookup_errors[] = {
+    { PSG_F64, 2, { 4, 3 }, { V, D }, PSG_EMBEDDING_INIT, PSG_ERR_DTYPE,
+      "embedding: input is f64, must be i32 or i64" },
+    { PSG_I64, 0, { 0 }, { V, D }, PSG_EMBEDDING_INIT, PSG_ERR_SHAPE,
+      "input is a scalar, must have at least rank 1" },
+    { PSG_I64, 1, { 3 }, { V, D }, PSG_EMBEDDING_INIT, PSG_ERR_BATCH,
+      "input of shape (3) has batch size 3, must have the pass's" },
+    { PSG_I64, 2, { 3, 4 }, { V, D }, PSG_EMBEDDING_INIT, PSG_ERR_BATCH,
+      "input of shape (3, 4) has batch size 3" },
+    { PSG_I64, 2, { 4, 3 }, { V, 0 }, PSG_EMBEDDING_INIT, PSG_ERR_SHAPE,
+      "weight must have shape (rows, features), has (11)" },
+    { PSG_I64, 2, { 4, 3 }, { V, D }, { 1, V, 0, 0, 0 }, PSG_ERR_ARGUMENT,
+      "padding_idx is 11, must be in [-11, 11)" },
+    { PSG_I64, 2, { 4, 3 }, { V, D }, { 1, -12, 0, 0, 0 }, PSG_ERR_ARGUMENT,
+      "padding_idx is -12, must be in" },
+    { PSG_I64, 2, { 4, 3 }, { V, D }, { 0, 0, -1, 0, 0 }, PSG_ERR_ARGUMENT,
+      "max_norm is -1, must be >= 0" },
+    { PSG_I64, 2, { 4, 3 }, { V, D }, { 0, 0, NAN, 0, 0 }, PSG_ERR_ARGUMENT,
+      "max_norm is" },
+    { PSG_I64, 2, { 4, 3 }, { V, D }, { 0, 0, 1, -2, 0 }, PSG_ERR_ARGUMENT,
+      "norm_type is -2, must be > 0" },
+    { PSG_I64, 2, { 4, 3 }, { V, D }, { 0, 0, 1, 2, 0 }, PSG_ERR_UNSUPPORTED,
+      "must say psg_pass.allow_updates" },
+};
+
+static void test_lookup_errors(void **state) {
+    (void)state;
+    fixture f = open_fixture(1);
+    for (size_t k = 0; k < sizeof lookup_errors / sizeof lookup_errors[0]; k++) {
+        const lookup_error *e = &lookup_errors[k];
+        test_array table = reals(&f, PSG_F64, e->table[1] ? 2 : 1, e->table);
+        test_array ids = test_array_new(&f.random, e->dtype, e->rank, e->ids, TEST_CONTIGUOUS);
+        test_fill_value(&ids.view, 1);
+        psg_param *param = param_of(&f, "table", &table);
+        psg_pass pass = { .batch_size = 4 };
+        psg_tape_begin(f.tape, &pass);
+        psg_embedding(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), &e->options);
+        expect(&f, e->status, e->text);
+        psg_param_destroy(param);
+        test_array_free(&table);
+        test_array_free(&ids);
+    }
+    close_fixture(&f);
+}
+
+static void test_id_range(void **state) {
+    (void)state;
+    fixture f = open_fixture(1);
+    test_array table = reals(&f, PSG_F64, 2, (int64_t[]){ V, D });
+    psg_param *param = param_of(&f, "table", &table);
+    for (int which = 0; which < 4; which++) {
+        test_array ids = integers(&f, which & 1 ? PSG_I32 : PSG_I64, 2, (int64_t[]){ 4, 3 }, V);
+        test_set_at(&ids.view, 7, which & 2 ? -1 : V);
+        test_set_at(&ids.view, 9, 100);
+        psg_tape_begin(f.tape, NULL);
+        psg_embedding(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), NULL);
+        expect(&f, PSG_ERR_ARGUMENT,
+               which & 2 ? "embedding: input at (2, 1) is -1, must be in [0, 11), the rows of weight"
+                         : "embedding: input at (2, 1) is 11, must be in [0, 11)");
+        psg_tape_begin(f.tape, NULL);
+        psg_embedding_bag(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), psg_none(), psg_none(), NULL);
+        expect(&f, PSG_ERR_ARGUMENT, "embedding_bag: input at (2, 1) is ");
+        test_array_free(&ids);
+    }
+    psg_param_destroy(param);
+    test_array_free(&table);
+    close_fixture(&f);
+}
+
+/* Ids without a batch need a pass that knows its own; constants have none, tables no batch. */
+static void test_batch_errors(void **state) {
+    (void)state;
+    fixture f = open_fixture(1);
+    test_array table = reals(&f, PSG_F64, 2, (int64_t[]){ V, D }),
+               ids = integers(&f, PSG_I64, 2, (int64_t[]){ 4, 3 }, V);
+    test_array one = integers(&f, PSG_I64, 2, (int64_t[]){ 1, 3 }, V);
+    psg_param *param = param_of(&f, "table", &table);
+    psg_tape_begin(f.tape, NULL);
+    psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_use(f.tape, param), NULL);
+    expect(&f, PSG_ERR_BATCH,
+           "embedding: gives an output a sample, but no psg_input of this pass tells the batch size");
+    psg_tape_begin(f.tape, NULL);
+    psg_input(f.tape, &ids.view);
+    psg_embedding(f.tape, psg_constant(f.tape, &ids.view), psg_use(f.tape, param), NULL);
+    expect(&f, PSG_ERR_BATCH,
+           "input of shape (4, 3) has batch size 4, must have 1, being a constant, or be a psg_input");
+    psg_tape_begin(f.tape, NULL);
+    psg_var in = psg_input(f.tape, &ids.view);
+    psg_embedding(f.tape, in, psg_embedding(f.tape, in, psg_use(f.tape, param), NULL), NULL);
+    expect(&f, PSG_ERR_SHAPE, "weight must have shape (rows, features), has (4, 3, 5)");
+    psg_pass pass = { .batch_size = V };
+    psg_tape_begin(f.tape, &pass);
+    psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_input(f.tape, &table.view), NULL);
+    expect(&f, PSG_ERR_UNSUPPORTED, "weight is computed in this pass, must be a parameter or a constant");
+    psg_embedding_options o = { .max_norm = 1 };
+    pass.ordinary = 1;
+    psg_tape_begin(f.tape, &pass);
+    psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_constant(f.tape, &table.view), &o);
+    expect(&f, PSG_ERR_ARGUMENT, "max_norm changes rows of weight, which must be a parameter");
+    psg_param_destroy(param);
+    test_array_free(&table);
+    test_array_free(&ids);
+    test_array_free(&one);
+    close_fixture(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lookups),      cmocka_unit_test(test_threads),       cmocka_unit_test(test_ordinary),
+        cmocka_unit_test(test_sparse_answer), cmocka_unit_test(test_tied_head),    cmocka_unit_test(test_max_norm),
+        cmocka_unit_test(test_max_norm_once),
+        cmocka_unit_test(test_lookup_errors), cmocka_unit_test(test_id_range),     cmocka_unit_test(test_batch_errors),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

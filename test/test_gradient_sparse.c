@@ -1,0 +1,421 @@
+/* Sparse rows: tables of which each sample names a few rows, in every question and as rows. */
+#include "gradient_fixture.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- questions ---- */
+
+typedef struct problem { int64_t batch, positions, rows, width; } problem;
+
+static const problem problems[] = {
+    { 3, 5, 7, 4 },   { 2, 1, 1, 1 },    { 5, 17, 3, 33 },   { 4, 130, 1000, 8 }, { 1, 64, 5, 130 }, { 0, 5, 7, 4 },
+    { 3, 0, 7, 4 },   { 2, 300, 2, 70 }, { 33, 3, 400, 2 },   { 2, 9, 100000, 1 }, { 2, 5, 3500, 64 },
+};
+enum { PROBLEMS = sizeof problems / sizeof problems[0] };
+
+static void draw(fixture *f, test_random *random, const problem *q, psg_dtype dtype, int layout) {
+    fixture_single(f, random, dtype, FIXTURE_SPARSE, q->batch, q->positions, q->width, q->rows, layout);
+}
+
+static void tables_agree_with_plain_loops(void **state) {
+    (void)state;
+    const char *isas[3];
+    size_t count = test_isas(isas);
+    test_random random = { 1 };
+    for (int k = 0; k < (int)count * PROBLEMS * 4; k++) {
+        const problem *q = &problems[k / (int)count / 4];
+        if (q->rows * q->width > 50000 && k / (int)count % 4 > 1) continue;
+        psg_context *context = test_context(2, isas[k % (int)count]);
+        fixture f;
+        draw(&f, &random, q, (psg_dtype)(k % 2), k % 3 ? TEST_ANY : TEST_CONTIGUOUS);
+        check_all_questions(context, &f, &random);
+        fixture_free(&f);
+        psg_context_destroy(context);
+    }
+}
+
+/* More positions than a worker sorts. */
+static void long_samples_agree(void **state) {
+    (void)state;
+    test_random random = { 2 };
+    psg_context *context = test_context(2, NULL);
+    for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
+        fixture f;
+        draw(&f, &random, &(problem){ 2, 40000, 50, 3 }, (psg_dtype)dtype, TEST_CONTIGUOUS);
+        check_all_questions(context, &f, &random);
+        fixture_free(&f);
+    }
+    psg_context_destroy(context);
+}
+
+static void forced_routes_agree(void **state) {
+    (void)state;
+    static const char *const routes[] = { "identity", "gram", "tiles", "keep", "recompute" };
+    test_random random = { 3 };
+    for (int k = 0; k < 5 * 8; k++) {
+        psg_context *context = test_context_with(NULL, 2, NULL, (size_t)64 << 20);
+        TEST_OK(context, psg_context_force_route(context, routes[k % 5]));
+        fixture f;
+        draw(&f, &random, &problems[k / 5], (psg_dtype)(k % 2), TEST_ANY);
+        check_all_questions(context, &f, &random);
+        fixture_free(&f);
+        psg_context_destroy(context);
+    }
+}
+
+static void any_number_of_threads_gives_the_same_bits(void **state) {
+    (void)state;
+    test_random random = { 4 };
+    for (int k = 0; k < PROBLEMS - 1; k++) {
+        fixture f;
+        draw(&f, &random, &problems[k], (psg_dtype)(k % 2), TEST_ANY);
+        for (int question = 0; question < PSG_QUESTION_COUNT; question++) {
+            uint64_t hash[3];
+            for (int run = 0; run < 3; run++) {
+                psg_context *context = test_context((unsigned[]){ 1, 2, 7 }[run], NULL);
+                answers a = answers_of(context, &f, (psg_question)question);
+                hash[run] = answers_hash(&a);
+                answers_free(&a);
+                psg_context_destroy(context);
+            }
+            assert_true(hash[0] == hash[1] && hash[0] == hash[2]);
+        }
+        fixture_free(&f);
+    }
+}
+
+/* An output that leaves the cache: cleared around it, then added to. */
+static void a_large_output_is_cleared(void **state) {
+    (void)state;
+    enum { ROWS = 40000, WIDTH = 64, SAMPLES = 3 };
+    test_random random = { 13 };
+    psg_context *context = test_context(2, NULL);
+    test_array g = test_array_normal(&random, PSG_F32, 3, (int64_t[]){ SAMPLES, 9, WIDTH }, TEST_CONTIGUOUS);
+    test_array ids = test_array_new(&random, PSG_I32, 2, (int64_t[]){ SAMPLES, 9 }, TEST_CONTIGUOUS);
+    test_fill_integers(&random, &ids.view, ROWS - 5, ROWS - 1);
+    psg_block one = psg_sparse_rows(&g.view, &ids.view);
+    psg_gradient gradient = psg_gradient_of_blocks(&one, 1, 2, (int64_t[]){ ROWS, WIDTH });
+    size_t count = (size_t)SAMPLES * ROWS * WIDTH;
+    float *have = malloc((count + 1) * sizeof *have), *want = calloc(count + 1, sizeof *want);
+    memset(have, 255, (count + 1) * sizeof *have);
+    memset(want + count, 255, sizeof *want);
+    psg_tensor out = psg_tensor_of(PSG_F32, have, 3, (int64_t[]){ SAMPLES, ROWS, WIDTH });
+    TEST_OK(context, psg_grad_sample(context, &gradient, 1.0, PSG_OVERWRITE, &out));
+    for (int64_t n = 0; n < SAMPLES * 9 * WIDTH; n++) {
+        int64_t row = (int64_t)test_get_at(&ids.view, n / WIDTH);
+        want[(n / (9 * WIDTH) * ROWS + row) * WIDTH + n % WIDTH] += (float)test_get_at(&g.view, n);
+    }
+    assert_memory_equal(have, want, (count + 1) * sizeof *have);
+    free(have);
+    free(want);
+    test_array_free(&g);
+    test_array_free(&ids);
+    psg_context_destroy(context);
+}
+
+/* What no row receives may be anything. */
+static void rows_of_negative_ids_are_not_read(void **state) {
+    (void)state;
+    test_random random = { 5 };
+    psg_context *context = test_context(2, NULL);
+    fixture f;
+    draw(&f, &random, &problems[0], PSG_F32, TEST_CONTIGUOUS);
+    for (int64_t n = 0; n < 3; n++) {
+        test_set(&f.block[0][0].ids, (int64_t[]){ n, n }, -1 - (double)n);
+        for (int64_t j = 0; j < 4; j++) test_set(&f.array[0].view, (int64_t[]){ n, n, j }, NAN);
+    }
+    fixture_refresh(&f);
+    check_all_questions(context, &f, &random);
+    for (int64_t k = 0; k < 15; k++) test_set_at(&f.block[0][0].ids, k, -1);
+    fixture_refresh(&f);
+    check_all_questions(context, &f, &random);
+    fixture_free(&f);
+    psg_context_destroy(context);
+}
+
+/* ---- as rows ---- */
+
+typedef struct rows_out {
+    test_array ids, rows;
+    int64_t *counts, positions, width;
+} rows_out;
+
+static rows_out new_rows(const fixture *f, test_random *random) {
+    const psg_gradient *gradient = &f->gradient[0];
+    rows_out out = { .positions = 0, .width = gradient->shape[1] };
+    for (size_t b = 0; b < gradient->block_count; b++) out.positions += gradient->blocks[b].ids.shape[1];
+    int64_t shape[3] = { f->batch_size, out.positions, out.width };
+    out.ids = test_array_new(random, PSG_I64, 2, shape, TEST_CONTIGUOUS);
+    out.rows = test_array_new(random, f->dtype, 3, shape, TEST_CONTIGUOUS);
+    out.counts = calloc((size_t)f->batch_size + 1, sizeof *out.counts);
+    return out;
+}
+
+static void free_rows(rows_out *out) {
+    test_array_free(&out->ids);
+    test_array_free(&out->rows);
+    free(out->counts);
+}
+
+/* Ascending rows, each once; all others of the gradient are zero; rows of id -1 untouched. */
+static void check_sample(const fixture *f, const rows_out *out, int64_t n, double scale) {
+    int64_t k = 0, last = -1;
+    for (; k < out->counts[n]; k++) {
+        int64_t id = (int64_t)test_get(&out->ids.view, (int64_t[]){ n, k });
+        assert_true(id > last && id < f->gradient[0].shape[0]);
+        for (int64_t v = last + 1; v < id; v++) {
+            for (int64_t j = 0; j < out->width; j++) {
+                assert_true(f->dense[n * f->total + v * out->width + j] == 0);
+            }
+        }
+        for (int64_t j = 0; j < out->width; j++) {
+            int64_t at = n * f->total + id * out->width + j;
+            double terms = fabs(scale) * f->terms[at];
+            test_near(test_get3(&out->rows.view, n, k, j), (double)(scale * f->dense[at]),
+                      test_bound(f->dtype, 4, terms), "row", at);
+        }
+        last = id;
+    }
+    for (; k < out->positions; k++) {
+        assert_true(test_get(&out->ids.view, (int64_t[]){ n, k }) == -1);
+        for (int64_t j = 0; j < out->width; j++) assert_true(isnan(test_get3(&out->rows.view, n, k, j)));
+    }
+    for (int64_t e = (last + 1) * out->width; e < f->total; e++) assert_true(f->dense[n * f->total + e] == 0);
+}
+
+static void check_rows(psg_context *context, const fixture *f, test_random *random, double scale) {
+    rows_out out = new_rows(f, random);
+    TEST_OK(context, psg_grad_sample_sparse(context, &f->gradient[0], scale, &out.ids.view, &out.rows.view,
+                                            out.counts));
+    for (int64_t n = 0; n < f->batch_size; n++) check_sample(f, &out, n, scale);
+    free_rows(&out);
+}
+
+static void rows_are_those_of_the_dense_gradient(void **state) {
+    (void)state;
+    test_random random = { 6 };
+    psg_context *context = test_context(2, NULL);
+    for (int k = 0; k < PROBLEMS * 4; k++) {
+        fixture f;
+        draw(&f, &random, &problems[k / 4], (psg_dtype)(k % 2), TEST_ANY);
+        check_rows(context, &f, &random, k % 3 ? 1.0 : -7.0);
+        fixture_free(&f);
+    }
+    fixture f;
+    draw(&f, &random, &(problem){ 2, 40000, 50, 3 }, PSG_F32, TEST_CONTIGUOUS);
+    check_rows(context, &f, &random, 1.0);
+    fixture_free(&f);
+    psg_context_destroy(context);
+}
+
+/* Several uses of a table, one of them through a slice of its columns and rows. */
+static void several_blocks_share_rows(void **state) {
+    (void)state;
+    test_random random = { 7 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < 8; round++) {
+        fixture f, other;
+        draw(&f, &random, &(problem){ 3, 9, 6, 8 }, (psg_dtype)(round % 2), TEST_ANY);
+        draw(&other, &random, &(problem){ 3, 4, 3, 5 }, (psg_dtype)(round % 2), TEST_ANY);
+        f.block[0][1] = other.block[0][0];
+        f.block[0][1].offset = 2 * 8 + 3;
+        f.block[0][1].row_stride = 8;
+        f.block[0][2] = f.block[0][0];
+        f.block[0][2].scale = -0.5;
+        f.gradient[0].block_count = 3;
+        fixture_refresh(&f);
+        check_rows(context, &f, &random, 2.0);
+        check_all_questions(context, &f, &random);
+        f.gradient[0].block_count = 0;
+        f.gradient[0].blocks = NULL;
+        rows_out none = new_rows(&f, &random);
+        none.counts[1] = 5;
+        TEST_OK(context, psg_grad_sample_sparse(context, &f.gradient[0], 1.0, &none.ids.view, &none.rows.view,
+                                                none.counts));
+        assert_true(none.counts[0] == 0 && none.counts[1] == 0);
+        free_rows(&none);
+        fixture_free(&f);
+        fixture_free(&other);
+    }
+    psg_context_destroy(context);
+}
+
+/* A head that is tied to the embedding: its logits' rows and the embedding's meet in every question. */
+static void a_tied_head_agrees(void **state) {
+    (void)state;
+    test_random random = { 8 };
+    psg_context *context = test_context(2, NULL);
+    for (int round = 0; round < 6; round++) {
+        fixture f, head;
+        draw(&f, &random, &(problem){ 4, 12, 40, 16 }, (psg_dtype)(round % 2), TEST_ANY);
+        fixture_single(&head, &random, (psg_dtype)(round % 2), FIXTURE_WHOLE, 4, 12, 40, 16, TEST_ANY);
+        f.block[0][1] = head.block[0][0];
+        f.gradient[0].block_count = 2;
+        fixture_refresh(&f);
+        check_all_questions(context, &f, &random);
+        fixture_free(&f);
+        fixture_free(&head);
+    }
+    psg_context_destroy(context);
+}
+
+/* ---- privacy ---- */
+
+static void one_sample_moves_the_sum_by_at_most_c(void **state) {
+    (void)state;
+    static const double sizes[] = { 1, 1e-30, 1e18, 1e38, 0 };
+    test_random random = { 9 };
+    psg_context *context = test_context(2, NULL);
+    for (int k = 0; k < 5 * 20; k++) {
+        fixture with;
+        draw(&with, &random, &(problem){ 5, 30, 6, 9 }, PSG_F32, TEST_CONTIGUOUS);
+        double size = sizes[k % 5], square = 0, weights[5] = { 0, 1, 1, 1, 1 };
+        for (int64_t e = 0; e < 30 * 9; e++) test_set_at(&with.array[0].view, e, size * test_uniform(&random));
+        fixture_refresh(&with);
+        double *sums = calloc((size_t)with.total * 2, sizeof *sums), factors[5];
+        psg_tensor outs[2] = { psg_tensor_of(PSG_F64, sums, 2, with.gradient[0].shape),
+                               psg_tensor_of(PSG_F64, sums + with.total, 2, with.gradient[0].shape) };
+        psg_clip clip = { 0.3, 5 };
+        TEST_OK(context, psg_clipped_sum(context, with.pointer, 1, &clip, PSG_OVERWRITE, outs, NULL, factors, NULL));
+        for (int n = 1; n < 5; n++) weights[n] = factors[n];
+        TEST_OK(context, psg_weighted_sum(context, with.pointer, 1, weights, PSG_OVERWRITE, outs + 1));
+        for (int64_t e = 0; e < with.total; e++) square += pow(sums[e] - sums[with.total + e], 2);
+        assert_true(sqrt(square) <= 0.3);
+        if (size == 1) assert_true(sqrt(square) > 0.299);
+        free(sums);
+        fixture_free(&with);
+    }
+    psg_context_destroy(context);
+}
+
+/* ---- refusals ---- */
+
+typedef struct refusal {
+    void (*plant)(fixture *f);
+    psg_status status;
+    const char *word;
+} refusal;
+
+static psg_block *block(fixture *f) { return &f->block[0][0]; }
+static void id_past_end(fixture *f) { test_set_at(&block(f)->ids, 14, 7); }
+static void huge_id(fixture *f) { test_set_at(&block(f)->ids, 3, 2147483647); }
+static void real_ids(fixture *f) { block(f)->ids.dtype = PSG_F32; }
+static void low_rank_ids(fixture *f) { block(f)->ids.rank = 1; }
+static void other_positions(fixture *f) { block(f)->ids.shape[1] = 4; }
+static void other_batch(fixture *f) { block(f)->ids.shape[0] = 2; }
+static void null_ids(fixture *f) { block(f)->ids.data = NULL; }
+static void negative_offset(fixture *f) { block(f)->offset = -1; }
+static void overlapping_rows(fixture *f) { block(f)->row_stride = 3; }
+static void late_offset(fixture *f) { block(f)->offset = 4; test_fill_value(&block(f)->ids, 6); }
+static void wide_rows(fixture *f) { f->gradient[0].shape[0] = 1; f->gradient[0].shape[1] = 3; }
+
+static void ids_are_checked(void **state) {
+    (void)state;
+    static const refusal refusals[] = {
+        { id_past_end, PSG_ERR_ARGUMENT, "ids[2, 4] is 7, the parameter has 7 rows" },
+        { huge_id, PSG_ERR_ARGUMENT, "ids[0, 3] is 2147483647" }, { real_ids, PSG_ERR_DTYPE, "ids is f32" },
+        { low_rank_ids, PSG_ERR_SHAPE, "ids must" },        { other_positions, PSG_ERR_SHAPE, "(3, 5), has (3, 4)" },
+        { other_batch, PSG_ERR_SHAPE, "ids must" },         { null_ids, PSG_ERR_SHAPE, "ids must" },
+        { negative_offset, PSG_ERR_SHAPE, "offset" },       { overlapping_rows, PSG_ERR_SHAPE, "row_stride" },
+        { late_offset, PSG_ERR_ARGUMENT, "has 6 rows" },    { wide_rows, PSG_ERR_ARGUMENT, "has 0 rows" },
+    };
+    test_random random = { 10 };
+    psg_context *context = test_context(1, NULL);
+    for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
+        for (int question = 0; question < PSG_QUESTION_COUNT; question++) {
+            fixture f;
+            draw(&f, &random, &problems[0], PSG_F32, TEST_CONTIGUOUS);
+            test_fill_value(&f.block[0][0].ids, 1);
+            refusals[k].plant(&f);
+            answers a;
+            answers_new(&a, &f, &random, PSG_F64, PSG_OVERWRITE);
+            uint64_t before = answers_hash(&a);
+            psg_status status = answers_ask(&a, context, &f, (psg_question)question, PSG_OVERWRITE);
+            test_status(context, status, refusals[k].status, refusals[k].word);
+            if (!strstr(psg_context_message(context), refusals[k].word)) fail_msg("%s", psg_context_message(context));
+            assert_true(before == answers_hash(&a));
+            answers_free(&a);
+            fixture_free(&f);
+        }
+    }
+    psg_context_destroy(context);
+}
+
+static void outputs_of_rows_are_checked(void **state) {
+    (void)state;
+    test_random random = { 11 };
+    psg_context *context = test_context(1, NULL);
+    fixture f, dense;
+    draw(&f, &random, &problems[0], PSG_F32, TEST_CONTIGUOUS);
+    fixture_single(&dense, &random, PSG_F32, FIXTURE_WHOLE, 3, 5, 7, 4, TEST_CONTIGUOUS);
+    rows_out out = new_rows(&f, &random);
+    psg_tensor ids = out.ids.view, rows = out.rows.view;
+    const psg_gradient *g = &f.gradient[0];
+    test_status(context, psg_grad_sample_sparse(context, &dense.gradient[0], 1, &ids, &rows, out.counts),
+                PSG_ERR_UNSUPPORTED, "factored");
+    test_status(context, psg_grad_sample_sparse(context, g, 1, &ids, &rows, NULL), PSG_ERR_ARGUMENT, "counts");
+    test_status(context, psg_grad_sample_sparse(context, g, 1, NULL, &rows, out.counts), PSG_ERR_SHAPE, "ids NULL");
+    test_status(context, psg_grad_sample_sparse(context, NULL, 1, &ids, &rows, out.counts), PSG_ERR_ARGUMENT, "NULL");
+    ids.dtype = PSG_F64;
+    test_status(context, psg_grad_sample_sparse(context, g, 1, &ids, &rows, out.counts), PSG_ERR_DTYPE, "ids f64");
+    ids = out.ids.view;
+    ids.shape[1]--;
+    test_status(context, psg_grad_sample_sparse(context, g, 1, &ids, &rows, out.counts), PSG_ERR_SHAPE, "ids short");
+    ids = out.ids.view;
+    rows.dtype = PSG_F64;
+    test_status(context, psg_grad_sample_sparse(context, g, 1, &ids, &rows, out.counts), PSG_ERR_DTYPE, "rows f64");
+    rows = out.rows.view;
+    rows.stride[1] = 5;
+    test_status(context, psg_grad_sample_sparse(context, g, 1, &ids, &rows, out.counts), PSG_ERR_SHAPE, "rows gaps");
+    assert_true(out.counts[0] == 0 && isnan(test_get_at(&out.rows.view, 0)));
+    f.block[0][0].row_stride = 5;
+    f.gradient[0].shape[0] = 20;
+    test_status(context, psg_grad_sample_sparse(context, g, 1, &ids, &out.rows.view, out.counts), PSG_ERR_UNSUPPORTED,
+                "rows across rows");
+    free_rows(&out);
+    fixture_free(&f);
+    fixture_free(&dense);
+    psg_context_destroy(context);
+}
+
+static void plans_name_their_tables(void **state) {
+    (void)state;
+    static const char *const lines[PSG_QUESTION_COUNT] = { "materialise", "sorted", "scatter",
+                                                           "recompute (norms by sorted)", "gather", "merge",
+                                                           "scatter" };
+    test_random random = { 12 };
+    psg_context *context = test_context(1, NULL);
+    fixture f;
+    draw(&f, &random, &problems[0], PSG_F32, TEST_CONTIGUOUS);
+    for (int question = 0; question < PSG_QUESTION_COUNT; question++) {
+        char text[512], expected[128];
+        TEST_OK(context, psg_plan_text(context, (psg_question)question, f.pointer, 1, text, sizeof text, NULL));
+        snprintf(expected, sizeof expected, "%s: gradient 0: %s, sparse rows T=5 p=4",
+                 psg_question_name((psg_question)question), lines[question]);
+        if (strncmp(text, expected, strlen(expected))) fail_msg("%s", text);
+    }
+    fixture_free(&f);
+    psg_context_destroy(context);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tables_agree_with_plain_loops),
+        cmocka_unit_test(long_samples_agree),
+        cmocka_unit_test(forced_routes_agree),
+        cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
+        cmocka_unit_test(a_large_output_is_cleared),
+        cmocka_unit_test(rows_of_negative_ids_are_not_read),
+        cmocka_unit_test(rows_are_those_of_the_dense_gradient),
+        cmocka_unit_test(several_blocks_share_rows),
+        cmocka_unit_test(a_tied_head_agrees),
+        cmocka_unit_test(one_sample_moves_the_sum_by_at_most_c),
+        cmocka_unit_test(ids_are_checked),
+        cmocka_unit_test(outputs_of_rows_are_checked),
+        cmocka_unit_test(plans_name_their_tables),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

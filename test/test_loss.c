@@ -1,0 +1,429 @@
+/* The losses beside those of test_ops.c: op_cases.h says what is checked of each; then kinks, limits, NaN, empty and
+ * ignored targets, and every refusal. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "op_cases.h"
+
+/* ---- elementwise: references ---- */
+
+typedef double (*pair)(double x, double y);
+
+static double l1(double x, double y) { return fabs(x - y); }
+static double smooth_l1(double x, double y) {
+    double d = fabs(x - y);
+    return d < 0.5 ? d * d : d - 0.25;
+}
+static double huber(double x, double y) {
+    double d = fabs(x - y);
+    return d <= 1.5 ? d * d / 2 : 1.5 * (d - 0.75);
+}
+static double binary(double x, double y) { return -y * log(x) - (1 - y) * log(1 - x); }
+static double kl(double x, double y) { return y * (log(y) - x); }
+static double kl_log(double x, double y) { return exp(y) * (y - x); }
+static double poisson_log(double x, double y) { return exp(x) - y * x; }
+static double poisson_full(double x, double y) {
+    double stirling = y > 1 ? y * log(y) - y + 0.5 * log(8 * atan(1) * y) : 0;
+    return x - y * log(x + 0.01) + stirling;
+}
+static double soft_margin(double x, double y) { return log(1 + exp(-x * y)); }
+static double hinge(double x, double y) { return (y == -1 ? 0 : x) + (y == 1 ? 0 : fmax(0, 0.6 - x)); }
+
+static double pair_at(const psg_tensor *in, const int64_t *i, pair f) { return f(test_get(in, i), test_get(in + 1, i)); }
+static double pair_sum(const psg_tensor *in, pair f) {
+    double sum = 0;
+    for (int64_t k = 0; k < psg_tensor_count(in); k++) sum += f(test_get_at(in, k), test_get_at(in + 1, k));
+    return sum;
+}
+
+/* Three ops a loss: <name>_none, <name>_sum, <name>_mean. */
+#define REDUCTIONS(name, call)                                                                                        \
+    static psg_var name##_none(psg_tape *t, const psg_var *in) { psg_reduction r = PSG_NONE; return call; }           \
+    static psg_var name##_sum(psg_tape *t, const psg_var *in) { psg_reduction r = PSG_SUM; return call; }             \
+    static psg_var name##_mean(psg_tape *t, const psg_var *in) { psg_reduction r = PSG_MEAN; return call; }           \
+    static double name##_none_ref(const psg_tensor *in, const int64_t *i) { return pair_at(in, i, name); }            \
+    static double name##_sum_ref(const psg_tensor *in, const int64_t *i) { return (void)i, pair_sum(in, name); }      \
+    static double name##_mean_ref(const psg_tensor *in, const int64_t *i) {                                           \
+        return name##_sum_ref(in, i) / (double)psg_tensor_count(in);                                                  \
+    }
+
+#define POISSON(...) &(psg_poisson_nll_options){ __VA_ARGS__ }
+REDUCTIONS(l1, psg_l1(t, in[0], in[1], r))
+REDUCTIONS(smooth_l1, psg_smooth_l1(t, in[0], in[1], 0.5, r))
+REDUCTIONS(huber, psg_huber(t, in[0], in[1], 1.5, r))
+REDUCTIONS(binary, psg_binary_cross_entropy(t, in[0], in[1], r))
+REDUCTIONS(kl, psg_kl_div(t, in[0], in[1], 0, r))
+REDUCTIONS(kl_log, psg_kl_div(t, in[0], in[1], 1, r))
+REDUCTIONS(poisson_log, psg_poisson_nll(t, in[0], in[1], POISSON(r, 0, 0, 0.0)))
+REDUCTIONS(poisson_full, psg_poisson_nll(t, in[0], in[1], POISSON(r, 1, 1, 0.01)))
+REDUCTIONS(soft_margin, psg_soft_margin(t, in[0], in[1], r))
+REDUCTIONS(hinge, psg_hinge_embedding(t, in[0], in[1], 0.6, r))
+
+static psg_var kl_batch(psg_tape *t, const psg_var *in) { return psg_kl_div(t, in[0], in[1], 0, PSG_BATCH_MEAN); }
+static double kl_batch_ref(const psg_tensor *in, const int64_t *i) {
+    return kl_sum_ref(in, i) / (double)in->shape[in->rank == 3];
+}
+
+/* ---- classes: references ---- */
+
+typedef struct class_loss {
+    bool nll, second, weighted, soft;
+    double smoothing;
+    int64_t ignored;                       /* -1: none */
+    psg_reduction reduction;
+} class_loss;
+
+/* The loss at position `at` of the scores (its class is ignored), and what a mean divides it by. */
+static double loss_at(const class_loss *l, const psg_tensor *in, int64_t *at, int64_t label, double *divisor) {
+    int dim = l->second ? 0 : 1;
+    int64_t classes = in[0].shape[dim];
+    double sum = 0, loss = 0;
+    for (at[dim] = 0; at[dim] < classes; at[dim]++) sum += exp(test_get(in, at));
+    for (at[dim] = 0; at[dim] < classes; at[dim]++) {
+        int64_t c = at[dim];
+        double weight = l->weighted ? test_get_at(&in[2], c) : 1;
+        double given = l->soft ? test_get(&in[1], at) : c == label;
+        double q = (1 - l->smoothing) * given + l->smoothing / (double)classes;
+        loss -= weight * q * (l->nll ? test_get(in, at) : test_get(in, at) - log(sum));
+    }
+    *divisor = l->soft || !l->weighted ? 1 : test_get_at(&in[2], label);
+    return loss;
+}
+
+/* Where position i of the output is in the scores. */
+static void scores_index(const class_loss *l, int rank, const int64_t *i, int64_t *at) {
+    int output_rank = rank - 1, n = l->second && output_rank >= 3;
+    int64_t front[PSG_MAX_RANK];
+    memcpy(front, i, sizeof front);
+    front[0] = i[n];
+    if (n) front[n] = i[0];
+    memset(at, 0, PSG_MAX_RANK * sizeof *at);
+    at[l->second ? 1 : 0] = front[0];
+    for (int d = 1; d < output_rank; d++) at[d + 1] = front[d];
+}
+
+static double class_ref(const class_loss *l, const psg_tensor *in, const int64_t *i) {
+    int64_t shape[PSG_MAX_RANK] = { 0 }, at[PSG_MAX_RANK];
+    double sum = 0, total = 0, divisor;
+    int rank = in[0].rank - 1, n = l->second && rank >= 3;
+    shape[n] = in[0].shape[l->second ? 1 : 0];
+    for (int d = 1; d < rank; d++) shape[n && d == 1 ? 0 : d] = in[0].shape[d + 1];
+    psg_tensor positions = psg_tensor_of(PSG_F64, NULL, rank, shape);
+    for (int64_t k = 0; k < psg_tensor_count(&positions); k++) {
+        int64_t index[PSG_MAX_RANK] = { 0 };
+        op_case_index(&positions, k, index);
+        if (l->reduction == PSG_NONE && memcmp(index, i, (size_t)rank * sizeof *i) != 0) continue;
+        int64_t label = l->soft ? 0 : (int64_t)test_get(&in[1], index);
+        if (label == l->ignored) continue;
+        scores_index(l, in[0].rank, index, at);
+        sum += loss_at(l, in, at, label, &divisor);
+        total += divisor;
+    }
+    return l->reduction == PSG_MEAN ? sum / total : sum;
+}
+
+static psg_var class_build(const class_loss *l, psg_tape *t, const psg_var *in) {
+    psg_var weight = l->weighted ? in[2] : psg_none();
+    psg_nll_options nll = { l->reduction, l->ignored >= 0, l->ignored };
+    psg_cross_entropy_options options = { l->reduction, l->ignored >= 0, l->ignored, l->smoothing };
+    if (l->nll) return psg_nll(t, in[0], in[1], weight, &nll);
+    return psg_cross_entropy_weighted(t, in[0], in[1], weight, &options);
+}
+
+#define CLASSES(name, ...)                                                                                       \
+    static const class_loss name##_loss = { __VA_ARGS__ };                                                       \
+    static psg_var name(psg_tape *t, const psg_var *in) { return class_build(&name##_loss, t, in); }             \
+    static double name##_ref(const psg_tensor *in, const int64_t *i) { return class_ref(&name##_loss, in, i); }
+
+/* nll, second, weighted, soft, smoothing, ignored, reduction */
+CLASSES(nll_none, true, false, false, false, 0, -1, PSG_NONE)
+CLASSES(nll_mean, true, false, false, false, 0, -1, PSG_MEAN)
+CLASSES(nll_sum, true, false, true, false, 0, 1, PSG_SUM)
+CLASSES(nll_weighted_mean, true, false, true, false, 0, 1, PSG_MEAN)
+CLASSES(nll_second, true, true, true, false, 0, -1, PSG_NONE)
+CLASSES(hard_weighted, false, false, true, false, 0, 1, PSG_SUM)
+CLASSES(hard_weighted_mean, false, false, true, false, 0, 1, PSG_MEAN)
+CLASSES(hard_weighted_smooth, false, false, true, false, 0.2, 1, PSG_NONE)
+CLASSES(hard_weighted_smooth_mean, false, false, true, false, 0.2, -1, PSG_MEAN)
+CLASSES(hard_second, false, true, true, false, 0.2, -1, PSG_NONE)
+CLASSES(soft_none, false, false, false, true, 0, -1, PSG_NONE)
+CLASSES(soft_mean, false, false, false, true, 0.2, -1, PSG_MEAN)
+CLASSES(soft_weighted, false, false, true, true, 0.2, -1, PSG_SUM)
+CLASSES(soft_weighted_mean, false, false, true, true, 0, -1, PSG_MEAN)
+CLASSES(soft_second, false, true, true, true, 0.2, -1, PSG_NONE)
+
+/* ---- cases ---- */
+
+#define PAIR(op, x, y, ...) { #op, op, op##_ref, 2, { x, y }, __VA_ARGS__, 0, 0, 0 }
+#define TWO { 2, 2 }, { { 3, 19 }, { 3, 19 } }
+#define EACH(name, x, y) PAIR(name##_none, x, y, TWO), PAIR(name##_sum, x, y, TWO), PAIR(name##_mean, x, y, TWO)
+#define CLASS(op, y, count, ...) { #op, op, op##_ref, count, { GRAD, y, WEIGHTS }, __VA_ARGS__ }
+
+static const op_case cases[] = {
+    EACH(l1, GRAD, GRAD), EACH(smooth_l1, GRAD, GRAD), EACH(huber, GRAD, GRAD), EACH(binary, UNIT, GRAD),
+    EACH(kl, GRAD, UNIT), EACH(kl_log, GRAD, GRAD), EACH(poisson_log, GRAD, GRAD), EACH(poisson_full, UNIT, UNIT),
+    EACH(soft_margin, GRAD, GRAD), EACH(hinge, GRAD, CONSTANT),
+    PAIR(kl_batch, GRAD, UNIT, TWO), PAIR(huber_sum, GRAD, GRAD, { 2, 2 }, { { 3, 9001 }, { 3, 9001 } }),
+    PAIR(l1_sum, GRAD, GRAD, { 2, 2 }, { { 0, 4 }, { 0, 4 } }), PAIR(smooth_l1_mean, GRAD, GRAD, { 1, 1 }, { { 1 }, { 1 } }),
+    { "kl second", kl_batch, kl_batch_ref, 2, { GRAD, UNIT }, { 3, 3 }, { { 4, 3, 2 }, { 4, 3, 2 } }, 0, 1, 0 },
+    CLASS(nll_none, LABELS, 2, { 2, 1 }, { { 4, 5 }, { 4 } }, 5, 0, 0),
+    CLASS(nll_mean, LABELS, 2, { 4, 3 }, { { 2, 5, 2, 3 }, { 2, 2, 3 } }, 5, 0, 0),
+    CLASS(nll_sum, LABELS, 3, { 3, 2, 1 }, { { 4, 5, 2 }, { 4, 2 }, { 5 } }, 5, 0, 0),
+    CLASS(nll_sum, LABELS, 3, { 2, 1, 1 }, { { 20000, 3 }, { 20000 }, { 3 } }, 3, 0, 0),
+    CLASS(nll_weighted_mean, LABELS, 3, { 2, 1, 1 }, { { 9, 3 }, { 9 }, { 3 } }, 3, 0, 1),
+    CLASS(nll_second, LABELS, 3, { 3, 2, 1 }, { { 5, 3, 2 }, { 3, 2 }, { 5 } }, 5, 1, 0),
+    CLASS(nll_second, LABELS, 3, { 4, 3, 1 }, { { 5, 3, 2, 4 }, { 2, 3, 4 }, { 5 } }, 5, 1, 0),
+    CLASS(hard_weighted, LABELS, 3, { 3, 2, 1 }, { { 4, 5, 2 }, { 4, 2 }, { 5 } }, 5, 0, 0),
+    CLASS(hard_weighted_mean, LABELS, 3, { 2, 1, 1 }, { { 9, 3 }, { 9 }, { 3 } }, 3, 0, 1),
+    CLASS(hard_weighted_smooth, LABELS, 3, { 3, 2, 1 }, { { 4, 33, 2 }, { 4, 2 }, { 33 } }, 33, 0, 0),
+    CLASS(hard_weighted_smooth_mean, LABELS, 3, { 2, 1, 1 }, { { 9, 19 }, { 9 }, { 19 } }, 19, 0, 1),
+    CLASS(hard_second, LABELS, 3, { 4, 3, 1 }, { { 5, 3, 2, 4 }, { 2, 3, 4 }, { 5 } }, 5, 1, 0),
+    CLASS(soft_none, GRAD, 2, { 2, 2 }, { { 4, 33 }, { 4, 33 } }, 0, 0, 0),
+    CLASS(soft_none, UNIT, 2, { 4, 4 }, { { 2, 5, 2, 3 }, { 2, 5, 2, 3 } }, 0, 0, 0),
+    CLASS(soft_mean, UNIT, 2, { 3, 3 }, { { 4, 5, 2 }, { 4, 5, 2 } }, 0, 0, 0),
+    CLASS(soft_mean, INPUT_ONLY, 2, { 2, 2 }, { { 4, 1 }, { 4, 1 } }, 0, 0, 0),
+    CLASS(soft_weighted, UNIT, 3, { 3, 3, 1 }, { { 4, 5, 2 }, { 4, 5, 2 }, { 5 } }, 0, 0, 0),
+    CLASS(soft_weighted_mean, GRAD, 3, { 2, 2, 1 }, { { 400, 101 }, { 400, 101 }, { 101 } }, 0, 0, 0),
+    CLASS(soft_second, UNIT, 3, { 4, 4, 1 }, { { 5, 3, 2, 4 }, { 5, 3, 2, 4 }, { 5 } }, 0, 1, 0),
+};
+enum { CASES = sizeof cases / sizeof cases[0] };
+
+static void test_values(void **state) { (void)state, op_cases_values(cases, CASES); }
+static void test_types(void **state) { (void)state, op_cases_types(cases, CASES); }
+static void test_threads(void **state) { (void)state, op_cases_threads(cases, CASES); }
+static void test_isolation(void **state) { (void)state, op_cases_isolation(cases, CASES); }
+
+/* ---- single values ---- */
+
+typedef struct run {
+    psg_context *context;
+    psg_tape *tape;
+} run;
+
+static run run_open(void) {
+    run r = { .context = test_context(1, NULL) };
+    TEST_OK(r.context, psg_tape_create(r.context, &r.tape));
+    return r;
+}
+
+static void run_close(run *r) {
+    psg_tape_destroy(r->tape);
+    test_context_free(r->context);
+}
+
+static psg_var l1_smooth(psg_tape *t, const psg_var *in) { return psg_smooth_l1(t, in[0], in[1], 0, PSG_NONE); }
+
+typedef struct point {
+    psg_var (*f)(psg_tape *, const psg_var *);
+    const char *name;
+    double x, target, y, dx, dtarget;
+} point;
+
+#define AT(f, ...) { f, #f, __VA_ARGS__ }
+
+/* Kinks as PyTorch has them, targets and inputs at the ends of their domains, values beyond an exponential's range. */
+static const point points[] = {
+    AT(l1_none, 2, 2, 0, 0, 0), AT(l1_smooth, 2, 2, 0, 0, 0), AT(l1_smooth, 3, 2, 1, 1, -1),
+    AT(smooth_l1_none, 0.5, 0, 0.25, 1, -1), AT(huber_none, 1.5, 0, 1.125, 1.5, -1.5),
+    AT(huber_none, 1e4, 0, 1.5 * (1e4 - 0.75), 1.5, -1.5),
+    AT(binary_none, 0, 1, 100, -1e12, 100), AT(binary_none, 1, 0, 100, 1e12, -100), AT(binary_none, 1, 1, 0, 0, -100),
+    AT(binary_none, 0, 0, 0, 0, 100), AT(kl_none, -3, 0, 0, 0, -INFINITY), AT(kl_none, -INFINITY, 1, INFINITY, -1, INFINITY),
+    AT(soft_margin_none, 1e4, 1, 0, 0, 0), AT(soft_margin_none, -1e4, 1, 1e4, -1, 1e4),
+    AT(hinge_none, 2, 1, 2, 1, 0), AT(hinge_none, 2, -1, 0, 0, 0), AT(hinge_none, 0.25, -1, 0.35, -1, 0),
+};
+
+static void at_point(run *r, psg_dtype dtype, const point *p, double *y, double *dx, double *dtarget) {
+    double memory[2];
+    psg_tensor x = psg_tensor_of(dtype, memory, 1, (int64_t[]){ 1 }), target = x, value, grad;
+    target.data = memory + 1;
+    test_set_at(&x, 0, p->x);
+    test_set_at(&target, 0, p->target);
+    TEST_OK(r->context, psg_tape_begin(r->tape, NULL));
+    psg_var in[2] = { psg_input_with_grad(r->tape, &x), psg_input_with_grad(r->tape, &target) };
+    psg_var out = p->f(r->tape, in);
+    TEST_OK(r->context, psg_backward_from(r->tape, out, NULL));
+    TEST_OK(r->context, psg_value(r->tape, out, &value));
+    *y = test_get_at(&value, 0);
+    TEST_OK(r->context, psg_input_grad(r->tape, in[0], &grad));
+    *dx = test_get_at(&grad, 0);
+    TEST_OK(r->context, psg_input_grad(r->tape, in[1], &grad));
+    *dtarget = test_get_at(&grad, 0);
+}
+
+static void test_points(void **state) {
+    (void)state;
+    run r = run_open();
+    for (size_t k = 0; k < sizeof points / sizeof points[0]; k++) {
+        const point *p = &points[k];
+        for (int dtype = 0; dtype < 2; dtype++) {
+            double y, dx, dtarget, unit = dtype ? 1e-15 : 3e-7;
+            at_point(&r, dtype, p, &y, &dx, &dtarget);
+            test_near(y, p->y, isinf(p->y) ? 0 : unit * fabs(p->y), p->name, (int64_t)k);
+            test_near(dx, p->dx, isinf(p->dx) ? 0 : unit * fabs(p->dx), p->name, (int64_t)k);
+            test_near(dtarget, p->dtarget, isinf(p->dtarget) ? 0 : unit * fabs(p->dtarget), p->name, (int64_t)k);
+        }
+    }
+    run_close(&r);
+}
+
+static void test_nan(void **state) {
+    (void)state;
+    run r = run_open();
+    for (int k = 0; k < CASES; k++) {
+        point p = { cases[k].build, cases[k].name, NAN, 0.5, 0, 0, 0 };
+        double y, dx, dtarget;
+        if (cases[k].out == kl_batch_ref || cases[k].inputs != 2 || cases[k].rank[1] != cases[k].rank[0]) continue;
+        if (cases[k].build == soft_none || cases[k].build == soft_mean) continue;
+        at_point(&r, PSG_F32, &p, &y, &dx, &dtarget);
+        if (!isnan(y)) print_error("%s of NaN is %g\n", p.name, y);
+        assert_true(isnan(y));
+    }
+    run_close(&r);
+}
+
+/* Probabilities of a class whose logit is -inf: no loss where the probability is 0. */
+static void test_masked(void **state) {
+    (void)state;
+    run r = run_open();
+    double x[3] = { 0, -INFINITY, 0 }, q[3] = { 0.5, 0, 0.5 };
+    psg_tensor logits = psg_tensor_of(PSG_F64, x, 2, (int64_t[]){ 1, 3 }), target = logits, value, grad;
+    target.data = q;
+    TEST_OK(r.context, psg_tape_begin(r.tape, NULL));
+    psg_var in = psg_input_with_grad(r.tape, &logits);
+    psg_var out = psg_cross_entropy(r.tape, in, psg_input(r.tape, &target), NULL);
+    TEST_OK(r.context, psg_backward(r.tape, out));
+    TEST_OK(r.context, psg_value(r.tape, out, &value));
+    test_near(test_get_at(&value, 0), log(2), 1e-15, "masked", 0);
+    TEST_OK(r.context, psg_input_grad(r.tape, in, &grad));
+    for (int64_t c = 0; c < 3; c++) test_near(test_get_at(&grad, c), 0, 1e-16, "masked", c);
+    run_close(&r);
+}
+
+/* No samples: 0 in a per-sample pass; all ignored: 0 / 0 in an ordinary one. */
+static void test_nothing(void **state) {
+    (void)state;
+    run r = run_open();
+    float x[6] = { 0 };
+    int64_t labels[2] = { 1, 1 };
+    psg_tensor none = psg_f32_2d(x, 0, 3), no_labels = psg_i64_1d(labels, 0), value, grad;
+    psg_tensor some = psg_f32_2d(x, 2, 3), ignored = psg_i64_1d(labels, 2);
+    psg_pass pass = PSG_PASS_INIT;
+    TEST_OK(r.context, psg_tape_begin(r.tape, &pass));
+    psg_var out = psg_nll(r.tape, psg_input(r.tape, &none), psg_input(r.tape, &no_labels), psg_none(), NULL);
+    TEST_OK(r.context, psg_value(r.tape, out, &value));
+    test_near(test_get_at(&value, 0), 0, 0, "nll of nothing", 0);
+    TEST_OK(r.context, psg_tape_begin(r.tape, &pass));
+    out = psg_cross_entropy(r.tape, psg_input(r.tape, &none), psg_input(r.tape, &none), NULL);
+    TEST_OK(r.context, psg_value(r.tape, out, &value));
+    test_near(test_get_at(&value, 0), 0, 0, "cross entropy of nothing", 0);
+    TEST_OK(r.context, psg_tape_begin(r.tape, &pass));
+    out = psg_kl_div(r.tape, psg_input(r.tape, &none), psg_input(r.tape, &none), 0, PSG_BATCH_MEAN);
+    TEST_OK(r.context, psg_value(r.tape, out, &value));
+    test_near(test_get_at(&value, 0), 0, 0, "kl of nothing", 0);
+    pass.ordinary = 1;
+    TEST_OK(r.context, psg_tape_begin(r.tape, &pass));
+    psg_var in = psg_input_with_grad(r.tape, &some);
+    out = psg_nll(r.tape, in, psg_input(r.tape, &ignored), psg_none(), &(psg_nll_options){ PSG_MEAN, 1, 1 });
+    TEST_OK(r.context, psg_backward(r.tape, out));
+    TEST_OK(r.context, psg_value(r.tape, out, &value));
+    assert_true(isnan(test_get_at(&value, 0)));
+    TEST_OK(r.context, psg_input_grad(r.tape, in, &grad));
+    for (int64_t i = 0; i < 6; i++) test_near(test_get_at(&grad, i), 0, 0, "nll, all ignored", i);
+    run_close(&r);
+}
+
+/* ---- refusals ---- */
+
+typedef struct operands {
+    psg_var x, tall, labels, bad, weight, batched;   /* (2, 3), (2, 4), (2), (2), (3), (2) */
+} operands;
+
+typedef struct refusal {
+    const char *words;
+    psg_status status;
+    psg_var (*build)(psg_tape *tape, const operands *in);
+} refusal;
+
+#define REFUSE(name, call) static psg_var name(psg_tape *t, const operands *in) { return call; }
+#define NLL(...) &(psg_nll_options){ __VA_ARGS__ }
+#define CE(...) &(psg_cross_entropy_options){ __VA_ARGS__ }
+
+REFUSE(l1_shape, psg_l1(t, in->x, in->tall, PSG_MEAN))
+REFUSE(l1_batch_mean, psg_l1(t, in->x, in->x, PSG_BATCH_MEAN))
+REFUSE(kl_reduction, psg_kl_div(t, in->x, in->x, 0, (psg_reduction)4))
+REFUSE(smooth_l1_beta, psg_smooth_l1(t, in->x, in->x, -1, PSG_MEAN))
+REFUSE(huber_delta, psg_huber(t, in->x, in->x, 0, PSG_MEAN))
+REFUSE(huber_nan, psg_huber(t, in->x, in->x, NAN, PSG_MEAN))
+REFUSE(poisson_eps, psg_poisson_nll(t, in->x, in->x, POISSON(.eps = -1)))
+REFUSE(hinge_nan, psg_hinge_embedding(t, in->x, in->x, NAN, PSG_MEAN))
+REFUSE(binary_range, psg_binary_cross_entropy(t, psg_scale(t, in->x, 4), in->x, PSG_MEAN))
+REFUSE(binary_negative, psg_binary_cross_entropy(t, psg_scale(t, in->x, -4), in->x, PSG_MEAN))
+REFUSE(nll_type, psg_nll(t, in->x, in->x, psg_none(), NULL))
+REFUSE(nll_shape, psg_nll(t, psg_unsqueeze(t, in->x, -1), in->labels, psg_none(), NULL))
+REFUSE(nll_label, psg_nll(t, in->x, in->bad, psg_none(), NULL))
+REFUSE(nll_reduction, psg_nll(t, in->x, in->labels, psg_none(), NLL(.reduction = PSG_BATCH_MEAN)))
+REFUSE(nll_ignore, psg_nll(t, in->x, in->labels, psg_none(), NLL(.has_ignore_index = 1)))
+REFUSE(nll_counted, psg_nll(t, in->x, in->labels, in->weight, NULL))
+REFUSE(nll_weight_shape, psg_nll(t, in->tall, in->labels, in->weight, NLL(.reduction = PSG_SUM)))
+REFUSE(nll_weight_batched, psg_nll(t, in->x, in->labels, in->batched, NLL(.reduction = PSG_SUM)))
+REFUSE(ce_counted, psg_cross_entropy_weighted(t, in->x, in->labels, in->weight, NULL))
+REFUSE(ce_weight, psg_cross_entropy_weighted(t, in->tall, in->tall, in->weight, NULL))
+REFUSE(ce_soft_ignore, psg_cross_entropy(t, in->x, in->x, CE(.reduction = PSG_SUM, .has_ignore_index = 1)))
+REFUSE(ce_soft_shape, psg_cross_entropy(t, in->x, in->tall, NULL))
+REFUSE(ce_ids, psg_cross_entropy(t, in->labels, in->x, NULL))
+
+static const refusal refusals[] = {
+    { "l1: input has shape (2, 3) and target (2, 4)", PSG_ERR_SHAPE, l1_shape },
+    { "l1: reduction is 3, must be PSG_MEAN, PSG_SUM or PSG_NONE", PSG_ERR_ARGUMENT, l1_batch_mean },
+    { "kl_div: reduction is 4", PSG_ERR_ARGUMENT, kl_reduction },
+    { "smooth_l1: beta is -1, must be >= 0", PSG_ERR_ARGUMENT, smooth_l1_beta },
+    { "huber: delta is 0, must be positive", PSG_ERR_ARGUMENT, huber_delta },
+    { "huber: delta is nan", PSG_ERR_ARGUMENT, huber_nan },
+    { "poisson_nll: eps is -1", PSG_ERR_ARGUMENT, poisson_eps },
+    { "hinge_embedding: margin is nan", PSG_ERR_ARGUMENT, hinge_nan },
+    { "binary_cross_entropy: input[5] (in memory order) is 2, must be in [0, 1]", PSG_ERR_ARGUMENT, binary_range },
+    { "binary_cross_entropy: input[5] (in memory order) is -2", PSG_ERR_ARGUMENT, binary_negative },
+    { "nll: target is f32, must be i32 or i64", PSG_ERR_DTYPE, nll_type },
+    { "nll: input has shape (2, 3, 1) and target (2)", PSG_ERR_SHAPE, nll_shape },
+    { "nll: target[1] (in memory order) is 3, must be in [0, 3)", PSG_ERR_ARGUMENT, nll_label },
+    { "nll: reduction is 3", PSG_ERR_ARGUMENT, nll_reduction },
+    { "nll: a mean over the targets that are not ignored", PSG_ERR_UNSUPPORTED, nll_ignore },
+    { "nll: a mean over the targets that are not ignored, or by their weights", PSG_ERR_UNSUPPORTED, nll_counted },
+    { "nll: weight has shape (3), must be (4)", PSG_ERR_SHAPE, nll_weight_shape },
+    { "nll: weight carries a batch", PSG_ERR_ARGUMENT, nll_weight_batched },
+    { "cross_entropy: a mean over the targets", PSG_ERR_UNSUPPORTED, ce_counted },
+    { "cross_entropy: weight has shape (3), must be (4)", PSG_ERR_SHAPE, ce_weight },
+    { "cross_entropy: ignore_index is 0, but target is f32", PSG_ERR_UNSUPPORTED, ce_soft_ignore },
+    { "cross_entropy: logits has shape (2, 3) and target, which is real, (2, 4)", PSG_ERR_SHAPE, ce_soft_shape },
+    { "cross_entropy: logits is i64", PSG_ERR_DTYPE, ce_ids },
+};
+
+static void test_refusals(void **state) {
+    (void)state;
+    run r = run_open();
+    float data[8] = { 0, 0, 0, 0, 0, 0.5f, 0, 0 };
+    int64_t good[2] = { 0, 2 }, wrong[2] = { 0, 3 };
+    psg_tensor x = psg_f32_2d(data, 2, 3), tall = psg_f32_2d(data, 2, 4), labels = psg_i64_1d(good, 2);
+    psg_tensor bad = psg_i64_1d(wrong, 2), weight = psg_f32_1d(data, 3), batched = psg_f32_1d(data, 2);
+    for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
+        TEST_OK(r.context, psg_tape_begin(r.tape, NULL));
+        operands in = { psg_input(r.tape, &x), psg_input(r.tape, &tall), psg_input(r.tape, &labels),
+                        psg_input(r.tape, &bad), psg_constant(r.tape, &weight), psg_input(r.tape, &batched) };
+        refusals[k].build(r.tape, &in);
+        bool matches = psg_tape_status(r.tape) == refusals[k].status &&
+                       strstr(psg_tape_message(r.tape), refusals[k].words);
+        if (!matches) print_error("expected \"%s\", got \"%s\"\n", refusals[k].words, psg_tape_message(r.tape));
+        assert_true(matches);
+    }
+    run_close(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values), cmocka_unit_test(test_types),   cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_isolation), cmocka_unit_test(test_points), cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_masked), cmocka_unit_test(test_nothing), cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

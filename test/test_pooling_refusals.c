@@ -1,0 +1,112 @@
+/* What the poolings refuse, and the messages. */
+#include "support.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct refusal {
+    bool avg, adaptive;
+    int64_t rank, shape[5];
+    int spatial;
+    int64_t kernel[3];            /* adaptive: the output size */
+    psg_max_pool_options options;
+    psg_status status;
+    const char *part;             /* of the message */
+} refusal;
+
+static const refusal refusals[] = {
+    { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 2, .kernel = { 2, 2 }, .status = PSG_ERR_SHAPE,
+      .part = "max_pool2d: input has shape (2, 3, 9), must have rank 4: batch, channels and 2 spatial dimensions" },
+    { .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 1, .kernel = { 2 }, .status = PSG_ERR_SHAPE,
+      .part = "max_pool1d: input has shape (2, 3, 9, 9), must have rank 3: batch, channels and 1 spatial dimension" },
+    { .rank = 4, .shape = { 2, 3, 0, 9 }, .spatial = 2, .kernel = { 1, 1 }, .status = PSG_ERR_SHAPE,
+      .part = "input has shape (2, 3, 0, 9), its spatial dimensions must not be 0" },
+    { .adaptive = true, .rank = 3, .shape = { 2, 3, 0 }, .spatial = 1, .kernel = { 1 }, .status = PSG_ERR_SHAPE,
+      .part = "adaptive_max_pool1d: input has shape (2, 3, 0), its spatial dimensions must not be 0" },
+    { .rank = 5, .shape = { 0, 0, 1 << 11, 1 << 10, 1 << 10 }, .spatial = 3, .kernel = { 1, 1, 1 },
+      .status = PSG_ERR_OVERFLOW, .part = "max_pool3d: input has shape (0, 0, 2048, 1024, 1024), its spatial dimensions "
+                                          "must have fewer than 2^31 elements" },
+    { .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 2, 0 }, .status = PSG_ERR_ARGUMENT,
+      .part = "max_pool2d: kernel_size[1] is 0, must be in [1, 2147483647]" },
+    { .avg = true, .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 2, 10 }, .status = PSG_ERR_SHAPE,
+      .part = "avg_pool2d: kernel_size[1] is 10, too large for input of shape (2, 3, 9, 9): no window fits" },
+    { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { 4 }, .options = { .dilation = { 3 } },
+      .status = PSG_ERR_SHAPE, .part = "kernel_size[0] is 4, too large" },
+    { .avg = true, .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { 2 }, .options = { .stride = { -1 } },
+      .status = PSG_ERR_ARGUMENT, .part = "avg_pool1d: stride[0] is -1, must be in [1, 2147483647]" },
+    { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { 2 }, .options = { .dilation = { -2 } },
+      .status = PSG_ERR_ARGUMENT, .part = "dilation[0] is -2, must be in [1, 2147483647]" },
+    { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { 3 }, .options = { .padding = { -1 } },
+      .status = PSG_ERR_ARGUMENT, .part = "padding[0] is -1, must be in [0, 2147483647]" },
+    { .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 3, 3 }, .options = { .padding = { 1, 2 } },
+      .status = PSG_ERR_ARGUMENT, .part = "padding[1] is 2, must be at most half of kernel_size[1], 3" },
+    { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { INT64_MAX }, .status = PSG_ERR_ARGUMENT,
+      .part = "kernel_size[0] is 9223372036854775807, must be in [1, 2147483647]" },
+    { .adaptive = true, .avg = true, .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 2, -2 },
+      .status = PSG_ERR_ARGUMENT, .part = "adaptive_avg_pool2d: output_size[1] is -2, must be in [-1, 2147483647]" },
+};
+
+static psg_var record(psg_tape *tape, psg_var x, const refusal *e) {
+    const char *kind = e->avg ? "avg" : "max";
+    char name[32];
+    psg_max_pool_attributes max = { { e->kernel[0], e->kernel[1], e->kernel[2] }, e->options };
+    psg_avg_pool_attributes avg = { { e->kernel[0], e->kernel[1], e->kernel[2] }, PSG_AVG_POOL_INIT };
+    psg_adaptive_pool_attributes adaptive = { { e->kernel[0], e->kernel[1], e->kernel[2] } };
+    memcpy(avg.options.stride, e->options.stride, sizeof avg.options.stride);
+    snprintf(name, sizeof name, "%s%s_pool%dd", e->adaptive ? "adaptive_" : "", kind, e->spatial);
+    const void *attributes = e->adaptive ? (const void *)&adaptive : e->avg ? (const void *)&avg : (const void *)&max;
+    return psg_apply(tape, name, &x, 1, attributes);
+}
+
+static void expect(psg_tape *tape, psg_status status, const char *part) {
+    if (psg_tape_status(tape) == status && strstr(psg_tape_message(tape), part)) return;
+    fail_msg("%s: \"%s\", expected %s: \"%s\"", psg_status_name(psg_tape_status(tape)), psg_tape_message(tape),
+             psg_status_name(status), part);
+}
+
+static void wrong_arguments_are_refused(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    float zero[600] = { 0 };
+    TEST_OK(context, psg_tape_create(context, &tape));
+    for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
+        const refusal *e = &refusals[k];
+        TEST_OK(context, psg_tape_begin(tape, NULL));
+        psg_tensor x = psg_tensor_of(PSG_F32, zero, (int)e->rank, e->shape);
+        record(tape, psg_input(tape, &x), e);
+        expect(tape, e->status, e->part);
+    }
+    psg_tape_destroy(tape);
+    test_context_free(context);
+}
+
+static void missing_arguments_are_refused(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    float zero[16] = { 0 };
+    int32_t integers[16] = { 0 };
+    psg_tensor x = psg_f32_4d(zero, 1, 1, 4, 4);
+    psg_tensor whole = psg_tensor_of(PSG_I32, integers, 4, (int64_t[]){ 1, 1, 4, 4 });
+    TEST_OK(context, psg_tape_create(context, &tape));
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    psg_max_pool2d(tape, psg_input(tape, &x), NULL, NULL);
+    expect(tape, PSG_ERR_ARGUMENT, "max_pool2d: kernel_size[0] is 0");
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    psg_adaptive_avg_pool2d(tape, psg_input(tape, &x), NULL);
+    expect(tape, PSG_ERR_ARGUMENT, "adaptive_avg_pool2d: output_size[0] is -2");
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    psg_max_pool2d(tape, psg_input(tape, &whole), (int64_t[]){ 2, 2 }, NULL);
+    expect(tape, PSG_ERR_DTYPE, "max_pool2d: input is i32, must be f32 or f64");
+    psg_tape_destroy(tape);
+    test_context_free(context);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(missing_arguments_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
