@@ -182,7 +182,7 @@ static inline void stage_channel(const box *b, const real *in, real *to) {
     }
     for (size_t i = 0; i < s->extent[0]; i++) {
         for (size_t j = 0; j < s->extent[1]; j++, to += s->row) {
-            if (i < begin[0] || i >= end[0] || j < begin[1] || j >= end[1]) {
+            if (i < begin[0] || i >= end[0] || j < begin[1] || j >= end[1] || begin[2] == end[2]) {
                 fill_zero(to, s->row);
                 continue;
             }

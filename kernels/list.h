@@ -190,7 +190,7 @@ KERNEL(void, conv_direct, (const psg_conv *conv, size_t task, void *workspace))
  * being the output's gradient; out holds weights as conv's, a sample after the other.  One phase an axis. */
 KERNEL(void, conv_weight_gradient, (const psg_conv *conv, size_t task, void *out, void *workspace))
 
-/* ---- pooling.c: planes of windows, see pooling.h ---- */
+/* ---- max_pool.c, avg_pool.c: planes of windows, see pooling.h ---- */
 /* argmax, or NULL: the place in its plane of each maximum, the first of equal ones (of NaN the last); -1 for a window
  * without elements, whose maximum is -Inf. */
 KERNEL(void, max_pool, (const psg_pooling *pooling, size_t planes, const void *x, void *y, int32_t *argmax))

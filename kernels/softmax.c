@@ -152,6 +152,15 @@ static inline vec surprise(const real *x, ptrdiff_t stride, size_t i, size_t n, 
     return vec_set((real)-log(row->inverse_sum)) - (load_row(x, stride, i, n) - vec_set((real)row->max));
 }
 
+/* sum + q (-log softmax), in double: signed terms may cancel.  Where q is 0 the score, maybe -inf, does not count. */
+static inline wide add_loss(wide sum, vec q, vec x, const psg_cross_entropy_row *row) {
+    double log_sum = -log(row->inverse_sum);
+    wide factor = widen(q), score = widen(vec_select(q == vec_zero(), vec_set((real)row->max), x));
+    sum.low += factor.low * (log_sum - (score.low - row->max));
+    sum.high += factor.high * (log_sum - (score.high - row->max));
+    return sum;
+}
+
 void PSG_KERNEL(class_target_row)(size_t n, ptrdiff_t stride, const void *x_, const psg_class_target *target,
                                   psg_cross_entropy_row *row) {
     const real *x = x_, max = row_max(n, stride, x);
@@ -162,7 +171,7 @@ void PSG_KERNEL(class_target_row)(size_t n, ptrdiff_t stride, const void *x_, co
     for (size_t i = 0; i < n; i += LANES) {
         vec weight, q = target_part(target, stride, i, n, &weight);
         total = wide_add(total, q);
-        loss = wide_add(loss, vec_select(q == vec_zero(), vec_zero(), q * surprise(x, stride, i, n, row)));
+        loss = add_loss(loss, q, load_row(x, stride, i, n), row);
     }
     row->target_slope = wide_sum(total);
     row->loss = wide_sum(loss);

@@ -105,7 +105,8 @@ void case_check_isolation(psg_context *context, const case_line *line) {
 }
 
 void case_check_threads(psg_context *context, const case_line *line) {
-    psg_context *one = test_context(1, NULL);
+    test_allocator allocator = { .live_bytes = 0 };
+    psg_context *one = test_context_with(&allocator, 1, NULL, 0);
     for (int real = 0; real < 2; real++) {
         case_way way = { .real = (psg_dtype)real };
         case_results with_one, with_two;

@@ -44,7 +44,7 @@ static void compare_attached(repetition *r) {
         psg_gradient gradient;
         psg_tensor answer = r->attached[k];
         answer.data = malloc((size_t)psg_tensor_count(&answer) * 8 + 8);
-        if (psg_gradient_of(r->run.tape, r->run.param[k], &gradient) == PSG_ERR_STATE) {   /* not reached */
+        if (psg_gradient_of(r->run.tape, r->run.param[k], &gradient) == PSG_ERR_STATE) { /* not reached */
             free(answer.data);
             continue;
         }

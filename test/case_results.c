@@ -74,7 +74,7 @@ static test_array as_operand(const case_run *run, const case_way *way, test_rand
 static void take_parameter(case_run *run, const case_way *way, int k, case_tensor *grad) {
     psg_gradient gradient;
     psg_status reached = psg_gradient_of(run->tape, run->param[k], &gradient);
-    if (reached != PSG_ERR_STATE) check_status(run, reached, "psg_gradient_of");   /* else zero: not reached */
+    if (reached != PSG_ERR_STATE) check_status(run, reached, "psg_gradient_of"); /* else zero: not reached */
     const psg_tensor *value = psg_param_value(run->param[k]);
     int64_t shape[PSG_MAX_RANK] = { gradient.batch_size }, row = psg_tensor_count(value);
     for (int d = 0; d < value->rank && d < PSG_MAX_RANK - 1; d++) shape[d + 1] = value->shape[d];

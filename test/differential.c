@@ -99,7 +99,7 @@ static psg_status answer_parameter(case_run *run, answer *a, int k, int ordinary
     sum.data = out.data;
     a->grad[k] = out;
     a->set[a->count++] = &a->gradient[k];
-    if (status && status != PSG_ERR_STATE) return status;   /* not reached: zero */
+    if (status && status != PSG_ERR_STATE) return status; /* not reached: zero */
     return ordinary ? psg_weighted_sum(run->context, &a->set[a->count - 1], 1, NULL, PSG_OVERWRITE, &sum)
                     : psg_grad_sample(run->context, &a->gradient[k], 1.0, PSG_OVERWRITE, &out);
 }

@@ -71,9 +71,9 @@ def expected_of(line, rules):
     for name, value in results.items():
         parameter = name != "output" and line.operands[name].role == "PARAMETER"
         rows = 1 if value.dim() == 0 or (ordinary and parameter) else value.shape[0]
-        expected[-1 if name == "output" else names.index(name)] = value.reshape(rows, value.numel() // max(rows, 1)).numpy()
+        flat = value.reshape(rows, value.numel() // max(rows, 1)).numpy()
+        expected[-1 if name == "output" else names.index(name)] = flat
         if parameter and not ordinary:
-            flat = value.reshape(rows, -1).numpy() if rows else np.zeros((0, 1))
             norms = (0 if norms is None else norms) + (flat**2).sum(1)
     if norms is not None:
         expected[-2] = norms.reshape(-1, 1)

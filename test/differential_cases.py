@@ -54,7 +54,8 @@ def optional(rng, operands, parameters, name, *shape, probability=0.7):
 @draws("linear")
 def linear(rng):
     features, outputs = size(rng, 9), size(rng, 9)
-    operands, parameters = [f"x {text(batch(rng), *middle(rng, 3), features)}", f"weight {outputs},{features}"], ["weight"]
+    operands = [f"x {text(batch(rng), *middle(rng, 3), features)}", f"weight {outputs},{features}"]
+    parameters = ["weight"]
     optional(rng, operands, parameters, "bias", outputs)
     return finish(rng, operands, {}, parameters)
 
@@ -139,7 +140,8 @@ def conv(spatial):
         operands = [f"x {text(batch(rng), inputs, *image)}", f"weight {text(outputs, inputs // groups, *kernel)}"]
         parameters = ["weight"]
         optional(rng, operands, parameters, "bias", outputs)
-        options = {"groups": groups, "stride": each(rng, spatial, 1, 1, 2, 3), "dilation": each(rng, spatial, 1, 1, 2, 3),
+        options = {"groups": groups, "stride": each(rng, spatial, 1, 1, 2, 3),
+                   "dilation": each(rng, spatial, 1, 1, 2, 3),
                    "padding": rng.choice(("same", "valid", each(rng, spatial, 0, 1, 2, 3), each(rng, spatial, 0, 1)))}
         if options["padding"] not in ("same", "valid"):
             if chance(rng, 0.2):
@@ -421,7 +423,9 @@ def sdpa(rng):
         number = "" if kind == "parameter" or chance(rng, 0.6) else "<2"
         operands.append(f"attn_mask {text(*mask)} {kind} {number}")
         parameters += ["attn_mask"] if kind == "parameter" else []
-    second = len(heads) > (1 if "enable_gqa" in options else 0)   # else dimension -3 would be the batch
+    # With the batch second dimension -3 may be the batch, and a mask without a batch aligns with other dimensions.
+    aligned = all("batched" in mask for mask in operands[3:])
+    second = aligned and len(heads) > (1 if "enable_gqa" in options else 0)
     return finish(rng, operands, options, parameters, second=second)
 
 

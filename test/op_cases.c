@@ -234,7 +234,8 @@ void op_cases_isolation(const op_case *cases, int count) {
             before[k] = malloc((size_t)psg_tensor_count(&in[k]) * sizeof(double) + 1);
             if (wants_grad(c, k)) copy_elements(&grad[k], before[k]);
             for (int64_t i = 0; wants_grad(c, k) && i < psg_tensor_count(&in[k]); i++) {
-                if (sample_of(c, &in[k], i) == 0) test_set_at(&in[k], i, 3 - test_get_at(&in[k], i));
+                double other = (c->from[k] == UNIT ? 1 : 3) - test_get_at(&in[k], i);
+                if (sample_of(c, &in[k], i) == 0) test_set_at(&in[k], i, other);
             }
         }
         run_forward(&r, c, in, &value);

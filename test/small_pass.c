@@ -5,7 +5,8 @@
 #include <string.h>
 
 void small_open(small_pass *f) {
-    *f = (small_pass){ .context = test_context(2, NULL), .random = { 3 } };
+    *f = (small_pass){ .random = { 3 } };
+    f->context = test_context_with(&f->allocator, 2, NULL, 0);
     TEST_OK(f->context, psg_tape_create(f->context, &f->tape));
 }
 

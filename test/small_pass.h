@@ -5,6 +5,7 @@
 #include "support.h"
 
 typedef struct small_pass {
+    test_allocator allocator; /* fresh memory is NaN */
     psg_context *context;
     psg_tape *tape;
     test_random random;

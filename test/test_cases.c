@@ -59,7 +59,8 @@ static void run_table(void **state) {
     char message[512];
     case_table table;
     if (case_table_read(test->op, PSG_CASES_DIR, &table, message, sizeof message)) fail_msg("%s", message);
-    psg_context *context = test_context(2, NULL);
+    test_allocator allocator = { .live_bytes = 0 }; /* fresh memory is NaN */
+    psg_context *context = test_context_with(&allocator, 2, NULL, 0);
     assert_true(table.count > 0);
     for (int k = 0; k < table.count; k++) {
         const case_line *line = &table.line[k];
@@ -68,6 +69,7 @@ static void run_table(void **state) {
     }
     test_context_free(context);
     case_table_free(&table);
+    assert_true(allocator.live_blocks == 0 && allocator.mistakes == 0);
 }
 
 static void names_are_unique(void **state) {

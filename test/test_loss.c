@@ -27,6 +27,7 @@ static double poisson_full(double x, double y) {
     double stirling = y > 1 ? y * log(y) - y + 0.5 * log(8 * atan(1) * y) : 0;
     return x - y * log(x + 0.01) + stirling;
 }
+static double poisson_large(double x, double y) { return poisson_full(x, 5 * y); }
 static double soft_margin(double x, double y) { return log(1 + exp(-x * y)); }
 static double hinge(double x, double y) { return (y == -1 ? 0 : x) + (y == 1 ? 0 : fmax(0, 0.6 - x)); }
 
@@ -57,6 +58,7 @@ REDUCTIONS(kl, psg_kl_div(t, in[0], in[1], 0, r))
 REDUCTIONS(kl_log, psg_kl_div(t, in[0], in[1], 1, r))
 REDUCTIONS(poisson_log, psg_poisson_nll(t, in[0], in[1], POISSON(r, 0, 0, 0.0)))
 REDUCTIONS(poisson_full, psg_poisson_nll(t, in[0], in[1], POISSON(r, 1, 1, 0.01)))
+REDUCTIONS(poisson_large, psg_poisson_nll(t, in[0], psg_scale(t, in[1], 5), POISSON(r, 1, 1, 0.01)))
 REDUCTIONS(soft_margin, psg_soft_margin(t, in[0], in[1], r))
 REDUCTIONS(hinge, psg_hinge_embedding(t, in[0], in[1], 0.6, r))
 
@@ -163,6 +165,7 @@ CLASSES(soft_second, false, true, true, true, 0.2, -1, PSG_NONE)
 static const op_case cases[] = {
     EACH(l1, GRAD, GRAD), EACH(smooth_l1, GRAD, GRAD), EACH(huber, GRAD, GRAD), EACH(binary, UNIT, GRAD),
     EACH(kl, GRAD, UNIT), EACH(kl_log, GRAD, GRAD), EACH(poisson_log, GRAD, GRAD), EACH(poisson_full, UNIT, UNIT),
+    EACH(poisson_large, UNIT, UNIT),
     EACH(soft_margin, GRAD, GRAD), EACH(hinge, GRAD, CONSTANT),
     PAIR(kl_batch, GRAD, UNIT, TWO), PAIR(huber_sum, GRAD, GRAD, { 2, 2 }, { { 3, 9001 }, { 3, 9001 } }),
     PAIR(l1_sum, GRAD, GRAD, { 2, 2 }, { { 0, 4 }, { 0, 4 } }), PAIR(smooth_l1_mean, GRAD, GRAD, { 1, 1 }, { { 1 }, { 1 } }),

@@ -160,7 +160,8 @@ static void check_fixed(psg_context *context, const running_case *c, test_random
 static void by_running_statistics(void **state) {
     (void)state;
     static const int64_t shapes[][5] = { { 3, 3, 5, 40 }, { 2, 4, 67 }, { 4, 2, 3, 2, 2 }, { 3, 2, 3, 1 }, { 2, 1, 1 },
-                                         { 3, 2, 0, 3 }, { 3, 0, 4, 3 }, { 3, 2, 3, 0 }, { 2, 9, 200 }, { 3, 4, 2, 300 } };
+                                         { 3, 2, 0, 3 }, { 3, 0, 4, 3 }, { 3, 2, 3, 0 }, { 2, 9, 200 },
+                                         { 3, 4, 2, 300 } };
     const char *isas[3];
     size_t count = test_isas(isas);
     test_random random = { 3 };

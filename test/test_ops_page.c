@@ -6,7 +6,10 @@
 
 enum { NAME = 64, MOST = 400 };
 
-typedef struct page { char name[MOST][NAME]; int rows; } page;
+typedef struct page {
+    char name[MOST][NAME];
+    int rows;
+} page;
 
 /* The names of the rows "| `name` | ...". */
 static void read_page(page *p) {

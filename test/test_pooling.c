@@ -59,7 +59,6 @@ static bool position(const pooling_case *c, int d, int64_t o, int64_t k, int64_t
 
 typedef struct reference {
     double *y, *terms, *gx, *gx_terms;
-    int64_t shape[5];
 } reference;
 
 typedef struct place {
@@ -128,7 +127,7 @@ static reference refer(const pooling_case *c, const psg_tensor *x, const psg_ten
         sizes[d] = outputs(c, d);
         in *= c->shape[2 + d];
     }
-    reference r = { zeros(outs), zeros(outs), zeros(total), zeros(total), { 0 } };
+    reference r = { zeros(outs), zeros(outs), zeros(total), zeros(total) };
     int64_t *list = calloc((size_t)in + 1, sizeof *list);
     place p = { .out = 0 };
     for (int64_t plane = 0; plane < total / in; plane++) {

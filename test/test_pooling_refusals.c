@@ -24,8 +24,8 @@ static const refusal refusals[] = {
     { .adaptive = true, .rank = 3, .shape = { 2, 3, 0 }, .spatial = 1, .kernel = { 1 }, .status = PSG_ERR_SHAPE,
       .part = "adaptive_max_pool1d: input has shape (2, 3, 0), its spatial dimensions must not be 0" },
     { .rank = 5, .shape = { 0, 0, 1 << 11, 1 << 10, 1 << 10 }, .spatial = 3, .kernel = { 1, 1, 1 },
-      .status = PSG_ERR_OVERFLOW, .part = "max_pool3d: input has shape (0, 0, 2048, 1024, 1024), its spatial dimensions "
-                                          "must have fewer than 2^31 elements" },
+      .status = PSG_ERR_OVERFLOW,
+      .part = "max_pool3d: input has shape (0, 0, 2048, 1024, 1024), its spatial dimensions must have fewer than" },
     { .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 2, 0 }, .status = PSG_ERR_ARGUMENT,
       .part = "max_pool2d: kernel_size[1] is 0, must be in [1, 2147483647]" },
     { .avg = true, .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 2, 10 }, .status = PSG_ERR_SHAPE,

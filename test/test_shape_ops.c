@@ -347,12 +347,18 @@ enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* ---- checking one ---- */
 
-static instance draw_instance(test_random *random, const kind *k, bool large) {
+typedef enum size { SMALL, LARGE, LONG_ROWS } size;
+
+static instance draw_instance(test_random *random, const kind *k, size size) {
     static const int64_t sizes[] = { 0, 1, 1, 2, 3, 4, 5, 7 }, large_sizes[] = { 17, 33, 40 };
     instance c = { .inputs = 1, .pass = PSG_PASS_INIT };
     int64_t shape[PSG_MAX_RANK];
-    int rank = large ? 3 : (int)test_range(random, 2, 5), where = (int)test_range(random, 0, 2);
-    for (int d = 0; d < rank; d++) shape[d] = large ? TEST_PICK(random, large_sizes) : TEST_PICK(random, sizes);
+    int rank = size == LARGE ? 3 : size == LONG_ROWS ? 2 : (int)test_range(random, 2, 5);
+    int where = (int)test_range(random, 0, 2);
+    for (int d = 0; d < rank; d++) {
+        shape[d] = size == SMALL ? TEST_PICK(random, sizes) : TEST_PICK(random, large_sizes);
+    }
+    if (size == LONG_ROWS) memcpy(shape, (int64_t[]){ 2, 36001 }, 2 * sizeof *shape);   /* two tasks a row */
     if (where == 1 && rank < 3) where = 0;
     c.pass.ordinary = where == 2;
     c.pass.batch_second = where == 1;
@@ -360,8 +366,8 @@ static instance draw_instance(test_random *random, const kind *k, bool large) {
     c.in[0] = psg_tensor_of((psg_dtype)test_range(random, 0, 3), NULL, rank, shape);
     if (!strcmp(k->name, "select")) {
         for (int d = 0; d < rank; d++) shape[d] += !shape[d];
-        if (where == 1 && !large) rank = (int)test_range(random, 3, 5);
-        for (int d = 0; d < rank; d++) shape[d] = shape[d] > 0 && shape[d] < 50 ? shape[d] : 2;
+        if (where == 1 && size == SMALL) rank = (int)test_range(random, 3, 5);
+        for (int d = 0; d < rank; d++) shape[d] = shape[d] > 0 && shape[d] < 40000 ? shape[d] : 2;
         c.in[0] = psg_tensor_of(c.in[0].dtype, NULL, rank, shape);
     }
     return c;
@@ -435,7 +441,7 @@ static void test_copies(void **state) {
     for (int t = 0; t < 2; t++) TEST_OK(context[t], psg_tape_create(context[t], &tape[t]));
     for (int n = 0; n < 150 * KINDS; n++) {
         const kind *k = &kinds[n % KINDS];
-        instance c = draw_instance(&random, k, n % 25 == 0);
+        instance c = draw_instance(&random, k, n / KINDS == 9 ? LONG_ROWS : n % 25 == 0 ? LARGE : SMALL);
         k->draw(&random, &c);
         fill_inputs(&random, &c);
         for (int t = 0; t < 2; t++) {
@@ -460,7 +466,7 @@ static void test_fold(void **state) {
     psg_tape *tape;
     TEST_OK(context, psg_tape_create(context, &tape));
     for (int n = 0; n < 200; n++) {
-        instance c = draw_instance(&random, &kinds[KINDS - 1], false);
+        instance c = draw_instance(&random, &kinds[KINDS - 1], SMALL);
         c.in[0].dtype = PSG_F64;
         draw_unfold(&random, &c);
         fill_inputs(&random, &c);

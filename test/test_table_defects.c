@@ -63,7 +63,7 @@ static void a_table_tied_to_a_linear_layer_is_summed(void **state) {
     psg_param *table = small_parameter(&f, "table", SHAPE(V, D)), *copy = small_parameter(&f, "copy", SHAPE(V, D));
     memcpy(psg_param_value(copy)->data, psg_param_value(table)->data, V * D * sizeof(double));
     psg_tensor grad_output = small_normal(&f, SHAPE(N, T, V));
-    const double *grad[3];
+    const double *grad[3] = { NULL };
     for (int tied = 1; tied >= 0; tied--) {
         small_begin(&f, (psg_pass)PSG_PASS_INIT);
         psg_var h = psg_tanh(f.tape, look_up(&f, table, NULL));

@@ -288,7 +288,8 @@ static psg_status add_sums(psg_call *call, weight_job *j) {
 static bool sums_are_smaller(const weight_job *j) {
     int64_t positions = j->g.shape[1], out = j->g.shape[2], in1 = j->x1.shape[2], in2 = j->x2.shape[2];
     int64_t widest = CHUNK_BYTES / (int64_t)psg_dtype_size(j->g.dtype);
-    return positions > out && positions > in2 && in1 > 0 && in1 <= widest && in2 > 0 && j->x2.stride[1] <= INT32_MAX;
+    return positions > out && out > 0 && positions > in2 && in1 > 0 && in1 <= widest && in2 > 0 &&
+           j->x2.stride[1] <= INT32_MAX;
 }
 
 static psg_status backward(psg_call *call) {

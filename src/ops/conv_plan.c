@@ -85,12 +85,16 @@ static size_t taps_of(const psg_conv_part kernel[PSG_CONV_AXES]) {
     return (size_t)(kernel[0].count * kernel[1].count * kernel[2].count);
 }
 
+/* The channels of one of equal blocks: a panel of their windows stays in the cache next to the weights. */
+static size_t even_channels(size_t channels, size_t taps) {
+    const size_t terms = 2048, most = taps < terms ? terms / taps : 1, blocks = (channels + most - 1) / most;
+    return blocks ? (channels + blocks - 1) / blocks : 1;
+}
+
 /* Boxes become flat before they become short: a row of positions is what vectors are made of.  A plane or a row more
  * than twice what its windows reach repeats little of the input; below that, fewer channels at a time cost less. */
 static void choose_box(psg_conv *c, size_t taps, size_t size) {
-    size_t box[PSG_CONV_AXES], channels = PSG_CONV_MAX_TERMS / taps, reach[PSG_CONV_AXES];
-    if (channels > c->channels) channels = c->channels;
-    if (!channels) channels = 1;
+    size_t box[PSG_CONV_AXES], channels = even_channels(c->channels, taps), reach[PSG_CONV_AXES];
     for (int a = 0; a < PSG_CONV_AXES; a++) {
         box[a] = c->axis[a].positions;
         reach[a] = 2 * ((size_t)(c->axis[a].high - c->axis[a].low) / c->axis[a].in_step + 1);

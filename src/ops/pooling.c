@@ -18,7 +18,8 @@ psg_status psg_pooling_input(psg_call *call, int spatial, psg_pooling_windows *w
     if (status) return status;
     if (x->rank != spatial + 2) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, must have rank %d: batch, channels and %d "
-                             "spatial dimension%s", psg_tensor_text(x, text), spatial + 2, spatial, spatial > 1 ? "s" : "");
+                             "spatial dimension%s", psg_tensor_text(x, text), spatial + 2, spatial,
+                             spatial > 1 ? "s" : "");
     }
     int64_t plane = psg_shape_product(spatial, x->shape + 2);
     if (!plane) {

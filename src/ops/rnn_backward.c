@@ -101,7 +101,11 @@ static void clear_beyond(const backward_job *j, int64_t d, int64_t n) {
     int64_t length = j->layer.kept->lengths[n];
     size_t element = j->layer.element, beyond = (size_t)(s->steps - length);
     memset(psg_rnn_row(sums, n, length), 0, beyond * (size_t)sums->step);
-    if (s->projects) memset(psg_rnn_row(projected, n, length), 0, beyond * (size_t)projected->step);
+    if (s->projects) {   /* both factors: 0 times what memory happens to hold may be NaN */
+        const psg_rnn_rows *unprojected = &j->layer.kept->states[d].unprojected;
+        memset(psg_rnn_row(projected, n, length), 0, beyond * (size_t)projected->step);
+        memset(psg_rnn_row(unprojected, n, length), 0, beyond * (size_t)unprojected->step);
+    }
     if (!j->grad_x.data || d) return;
     for (int64_t t = length; t < s->steps; t++) memset(psg_rnn_row(&j->grad_x, n, t), 0, (size_t)s->input * element);
 }

@@ -1,6 +1,9 @@
 #include "cases.h"
 
-#define A_AND_B { { "a", PSG_BATCHED, 0, CASE_REAL }, { "b", PSG_BATCHED, 0, CASE_REAL } }
+#define A_AND_B                                                                                                        \
+    {                                                                                                                  \
+        { "a", PSG_BATCHED, 0, CASE_REAL }, { "b", PSG_BATCHED, 0, CASE_REAL }                                         \
+    }
 
 static psg_var add(psg_tape *tape, const case_line *line, const psg_var *var) {
     (void)line;
@@ -34,8 +37,8 @@ static psg_var neg(psg_tape *tape, const case_line *line, const psg_var *var) {
 const case_op case_op_add = { "add", A_AND_B, add };
 const case_op case_op_sub = { "sub", A_AND_B, sub };
 const case_op case_op_mul = { "mul", A_AND_B, mul };
-const case_op case_op_div = {
-    "div", { { "a", PSG_BATCHED, 0, CASE_REAL }, { "b", PSG_BATCHED, 0, CASE_POSITIVE } }, divided
-};
+const case_op case_op_div = { "div",
+                              { { "a", PSG_BATCHED, 0, CASE_REAL }, { "b", PSG_BATCHED, 0, CASE_POSITIVE } },
+                              divided };
 const case_op case_op_scale = { "scale", { { "x", PSG_BATCHED, 0, CASE_REAL } }, scale };
 const case_op case_op_neg = { "neg", { { "x", PSG_BATCHED, 0, CASE_REAL } }, neg };

@@ -23,8 +23,14 @@ enum { QUERY, KEY, VALUE, IN, Q_IN, K_IN, V_IN, IN_BIAS, BIAS_K, BIAS_V, OUT, OU
  * averaged). */
 static psg_var layer(psg_tape *tape, const case_line *line, const psg_var *var) {
     psg_multi_head_attention_weights w = {
-        .in_proj_weight = var[IN], .q_proj_weight = var[Q_IN], .k_proj_weight = var[K_IN], .v_proj_weight = var[V_IN],
-        .in_proj_bias = var[IN_BIAS], .bias_k = var[BIAS_K], .bias_v = var[BIAS_V], .out_proj_weight = var[OUT],
+        .in_proj_weight = var[IN],
+        .q_proj_weight = var[Q_IN],
+        .k_proj_weight = var[K_IN],
+        .v_proj_weight = var[V_IN],
+        .in_proj_bias = var[IN_BIAS],
+        .bias_k = var[BIAS_K],
+        .bias_v = var[BIAS_V],
+        .out_proj_weight = var[OUT],
         .out_proj_bias = var[OUT_BIAS],
     };
     psg_multi_head_attention_options options = PSG_MULTI_HEAD_ATTENTION_INIT;

@@ -2,10 +2,11 @@
 
 #include "cases.h"
 
-#define CONV_OPERANDS                                                                         \
-    {                                                                                         \
-        { "x", PSG_BATCHED, 0, CASE_REAL }, { "weight", PSG_PARAMETER, 0, CASE_REAL },        \
-        { "bias", PSG_PARAMETER, 1, CASE_REAL }                                               \
+#define CONV_OPERANDS                                                                                                  \
+    {                                                                                                                  \
+        { "x", PSG_BATCHED, 0, CASE_REAL }, { "weight", PSG_PARAMETER, 0, CASE_REAL }, {                               \
+            "bias", PSG_PARAMETER, 1, CASE_REAL                                                                        \
+        }                                                                                                              \
     }
 
 static psg_pad_mode mode_of(const char *word) {

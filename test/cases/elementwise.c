@@ -8,12 +8,24 @@ static const struct {
     const char *name;
     psg_var (*function)(psg_tape *tape, psg_var x);
 } functions[] = {
-    { "tanh", psg_tanh },         { "sigmoid", psg_sigmoid },         { "relu6", psg_relu6 },
-    { "silu", psg_silu },         { "logsigmoid", psg_logsigmoid },   { "mish", psg_mish },
-    { "selu", psg_selu },         { "hardsigmoid", psg_hardsigmoid }, { "hardswish", psg_hardswish },
-    { "softsign", psg_softsign }, { "tanhshrink", psg_tanhshrink },   { "exp", psg_exp },
-    { "log", psg_log },           { "sqrt", psg_sqrt },               { "square", psg_square },
-    { "abs", psg_abs },           { "sin", psg_sin },                 { "cos", psg_cos },
+    { "tanh", psg_tanh },
+    { "sigmoid", psg_sigmoid },
+    { "relu6", psg_relu6 },
+    { "silu", psg_silu },
+    { "logsigmoid", psg_logsigmoid },
+    { "mish", psg_mish },
+    { "selu", psg_selu },
+    { "hardsigmoid", psg_hardsigmoid },
+    { "hardswish", psg_hardswish },
+    { "softsign", psg_softsign },
+    { "tanhshrink", psg_tanhshrink },
+    { "exp", psg_exp },
+    { "log", psg_log },
+    { "sqrt", psg_sqrt },
+    { "square", psg_square },
+    { "abs", psg_abs },
+    { "sin", psg_sin },
+    { "cos", psg_cos },
 };
 
 static psg_var unary(psg_tape *tape, const case_line *line, const psg_var *var) {
@@ -24,7 +36,7 @@ static psg_var unary(psg_tape *tape, const case_line *line, const psg_var *var) 
 }
 
 #define UNARY(name) const case_op case_op_##name = { #name, { { "x", PSG_BATCHED, 0, CASE_REAL } }, unary };
-#define UNARY_OF_POSITIVES(name) \
+#define UNARY_OF_POSITIVES(name)                                                                                       \
     const case_op case_op_##name = { #name, { { "x", PSG_BATCHED, 0, CASE_POSITIVE } }, unary };
 UNARY(tanh)
 UNARY(sigmoid)
@@ -114,6 +126,6 @@ static psg_var prelu(psg_tape *tape, const case_line *line, const psg_var *var) 
     return psg_prelu(tape, var[0], var[1]);
 }
 
-const case_op case_op_prelu = {
-    "prelu", { { "x", PSG_BATCHED, 0, CASE_REAL }, { "weight", PSG_PARAMETER, 0, CASE_REAL } }, prelu
-};
+const case_op case_op_prelu = { "prelu",
+                                { { "x", PSG_BATCHED, 0, CASE_REAL }, { "weight", PSG_PARAMETER, 0, CASE_REAL } },
+                                prelu };

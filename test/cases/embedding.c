@@ -13,9 +13,7 @@ static psg_var embedding(psg_tape *tape, const case_line *line, const psg_var *v
 }
 
 const case_op case_op_embedding = {
-    "embedding",
-    { { "ids", PSG_BATCHED, 0, CASE_INTEGER }, { "weight", PSG_PARAMETER, 0, CASE_REAL } },
-    embedding
+    "embedding", { { "ids", PSG_BATCHED, 0, CASE_INTEGER }, { "weight", PSG_PARAMETER, 0, CASE_REAL } }, embedding
 };
 
 /* mode=mean (also absent), sum or max; the options of embedding; include_last_offset. */
@@ -31,11 +29,9 @@ static psg_var embedding_bag(psg_tape *tape, const case_line *line, const psg_va
     return psg_embedding_bag(tape, var[0], var[1], var[2], var[3], &options);
 }
 
-const case_op case_op_embedding_bag = {
-    "embedding_bag",
-    { { "ids", PSG_BATCHED, 0, CASE_INTEGER },
-      { "weight", PSG_PARAMETER, 0, CASE_REAL },
-      { "offsets", PSG_BATCHED, 1, CASE_INTEGER },
-      { "per_sample_weights", PSG_BATCHED, 1, CASE_REAL } },
-    embedding_bag
-};
+const case_op case_op_embedding_bag = { "embedding_bag",
+                                        { { "ids", PSG_BATCHED, 0, CASE_INTEGER },
+                                          { "weight", PSG_PARAMETER, 0, CASE_REAL },
+                                          { "offsets", PSG_BATCHED, 1, CASE_INTEGER },
+                                          { "per_sample_weights", PSG_BATCHED, 1, CASE_REAL } },
+                                        embedding_bag };

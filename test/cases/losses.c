@@ -51,16 +51,19 @@ static psg_var hinge_embedding(psg_tape *tape, const case_line *line, const psg_
     return psg_hinge_embedding(tape, var[0], var[1], case_real(line, "margin", 1.0), reduction_of(line));
 }
 
-#define X { "x", PSG_BATCHED, 0, CASE_REAL }
-#define UNIT_X { "x", PSG_BATCHED, 0, CASE_UNIT }
-#define TARGET(kind) { "target", PSG_BATCHED, 0, kind }
+#define X                                                                                                              \
+    { "x", PSG_BATCHED, 0, CASE_REAL }
+#define UNIT_X                                                                                                         \
+    { "x", PSG_BATCHED, 0, CASE_UNIT }
+#define TARGET(kind)                                                                                                   \
+    { "target", PSG_BATCHED, 0, kind }
 const case_op case_op_mse = { "mse", { X, TARGET(CASE_REAL) }, mse };
 const case_op case_op_l1 = { "l1", { X, TARGET(CASE_REAL) }, l1 };
 const case_op case_op_smooth_l1 = { "smooth_l1", { X, TARGET(CASE_REAL) }, smooth_l1 };
 const case_op case_op_huber = { "huber", { X, TARGET(CASE_REAL) }, huber };
-const case_op case_op_binary_cross_entropy_with_logits = {
-    "binary_cross_entropy_with_logits", { X, TARGET(CASE_UNIT) }, logits
-};
+const case_op case_op_binary_cross_entropy_with_logits = { "binary_cross_entropy_with_logits",
+                                                           { X, TARGET(CASE_UNIT) },
+                                                           logits };
 const case_op case_op_binary_cross_entropy = { "binary_cross_entropy", { UNIT_X, TARGET(CASE_UNIT) }, probabilities };
 const case_op case_op_kl_div = { "kl_div", { X, TARGET(CASE_UNIT) }, kl_div };
 const case_op case_op_poisson_nll = { "poisson_nll", { X, TARGET(CASE_POSITIVE) }, poisson_nll };
@@ -73,6 +76,4 @@ static psg_var nll(psg_tape *tape, const case_line *line, const psg_var *var) {
     return psg_nll(tape, var[0], var[1], var[2], &options);
 }
 
-const case_op case_op_nll = {
-    "nll", { X, TARGET(CASE_INTEGER), { "weight", PSG_CONSTANT, 1, CASE_POSITIVE } }, nll
-};
+const case_op case_op_nll = { "nll", { X, TARGET(CASE_INTEGER), { "weight", PSG_CONSTANT, 1, CASE_POSITIVE } }, nll };

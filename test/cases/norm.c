@@ -68,8 +68,7 @@ static psg_var batch_norm(psg_tape *tape, const case_line *line, const psg_var *
     psg_tensor mean, variance;
     return psg_batch_norm(tape, var[0], var[1].id ? array_of(tape, var[1], &mean) : NULL,
                           var[2].id ? array_of(tape, var[2], &variance) : NULL, var[3], var[4],
-                          case_flag(line, "training"), case_real(line, "momentum", 0.1),
-                          case_real(line, "eps", 1e-5));
+                          case_flag(line, "training"), case_real(line, "momentum", 0.1), case_real(line, "eps", 1e-5));
 }
 
 const case_op case_op_batch_norm = { "batch_norm",

@@ -92,15 +92,21 @@ const case_op case_op_max_pool3d = { "max_pool3d", { { "x", PSG_BATCHED, 0, CASE
 const case_op case_op_avg_pool1d = { "avg_pool1d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, avg_pool1d };
 const case_op case_op_avg_pool2d = { "avg_pool2d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, avg_pool2d };
 const case_op case_op_avg_pool3d = { "avg_pool3d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, avg_pool3d };
-const case_op case_op_adaptive_avg_pool1d = { "adaptive_avg_pool1d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+const case_op case_op_adaptive_avg_pool1d = { "adaptive_avg_pool1d",
+                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
                                               adaptive_avg_pool1d };
-const case_op case_op_adaptive_avg_pool2d = { "adaptive_avg_pool2d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+const case_op case_op_adaptive_avg_pool2d = { "adaptive_avg_pool2d",
+                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
                                               adaptive_avg_pool2d };
-const case_op case_op_adaptive_avg_pool3d = { "adaptive_avg_pool3d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+const case_op case_op_adaptive_avg_pool3d = { "adaptive_avg_pool3d",
+                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
                                               adaptive_avg_pool3d };
-const case_op case_op_adaptive_max_pool1d = { "adaptive_max_pool1d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+const case_op case_op_adaptive_max_pool1d = { "adaptive_max_pool1d",
+                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
                                               adaptive_max_pool1d };
-const case_op case_op_adaptive_max_pool2d = { "adaptive_max_pool2d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+const case_op case_op_adaptive_max_pool2d = { "adaptive_max_pool2d",
+                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
                                               adaptive_max_pool2d };
-const case_op case_op_adaptive_max_pool3d = { "adaptive_max_pool3d", { { "x", PSG_BATCHED, 0, CASE_REAL } },
+const case_op case_op_adaptive_max_pool3d = { "adaptive_max_pool3d",
+                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
                                               adaptive_max_pool3d };

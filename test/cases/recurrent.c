@@ -6,18 +6,18 @@
  *     num_layers=1 bidirectional dropout=0.0 nonlinearity=tanh|relu layout=pass|batch_first|batch_second
  *     output=y|h_n|c_n      which of the outputs the case is about */
 
-#define RULE(name, role, optional, kind) { #name, role, optional, kind }
+#define RULE(name, role, optional, kind)                                                                               \
+    { #name, role, optional, kind }
 #define STATE(name) RULE(name, PSG_BATCHED, 1, CASE_REAL)
 #define REQUIRED(name) RULE(name, PSG_PARAMETER, 0, CASE_REAL)
 #define OPTIONAL(name) RULE(name, PSG_PARAMETER, 1, CASE_REAL)
 #define SEQUENCE RULE(x, PSG_BATCHED, 0, CASE_REAL), RULE(lengths, PSG_BATCHED, 1, CASE_INTEGER)
 #define FIRST REQUIRED(weight_ih_l0), REQUIRED(weight_hh_l0), OPTIONAL(bias_ih_l0), OPTIONAL(bias_hh_l0)
-#define LAYER(at)                                                                                     \
-    OPTIONAL(weight_ih_##at), OPTIONAL(weight_hh_##at), OPTIONAL(bias_ih_##at), OPTIONAL(bias_hh_##at)
+#define LAYER(at) OPTIONAL(weight_ih_##at), OPTIONAL(weight_hh_##at), OPTIONAL(bias_ih_##at), OPTIONAL(bias_hh_##at)
 #define LAYERS FIRST, LAYER(l0_reverse), LAYER(l1), LAYER(l1_reverse), LAYER(l2), LAYER(l2_reverse)
 #define PROJECTED(at) LAYER(at), OPTIONAL(weight_hr_##at)
-#define PROJECTED_LAYERS                                                                                \
-    FIRST, OPTIONAL(weight_hr_l0), PROJECTED(l0_reverse), PROJECTED(l1), PROJECTED(l1_reverse), PROJECTED(l2), \
+#define PROJECTED_LAYERS                                                                                               \
+    FIRST, OPTIONAL(weight_hr_l0), PROJECTED(l0_reverse), PROJECTED(l1), PROJECTED(l1_reverse), PROJECTED(l2),         \
         PROJECTED(l2_reverse)
 #define CELL REQUIRED(weight_ih), REQUIRED(weight_hh), OPTIONAL(bias_ih), OPTIONAL(bias_hh)
 
@@ -77,8 +77,8 @@ static psg_var lstm(psg_tape *tape, const case_line *line, const psg_var *var) {
     psg_var h_n, c_n;
     int states = case_flag(line, "output");
     take_weights(line, var + 4, 5, weights);
-    psg_var y = psg_lstm(tape, var[0], var[1], var[2], var[3], weights, &options, states ? &h_n : NULL,
-                         states ? &c_n : NULL);
+    psg_var y =
+        psg_lstm(tape, var[0], var[1], var[2], var[3], weights, &options, states ? &h_n : NULL, states ? &c_n : NULL);
     return states ? chosen(line, y, h_n, c_n) : y;
 }
 
@@ -105,5 +105,6 @@ static psg_var lstm_cell(psg_tape *tape, const case_line *line, const psg_var *v
 
 const case_op case_op_rnn_cell = { "rnn_cell", { RULE(x, PSG_BATCHED, 0, CASE_REAL), STATE(hx), CELL }, rnn_cell };
 const case_op case_op_gru_cell = { "gru_cell", { RULE(x, PSG_BATCHED, 0, CASE_REAL), STATE(hx), CELL }, gru_cell };
-const case_op case_op_lstm_cell = { "lstm_cell", { RULE(x, PSG_BATCHED, 0, CASE_REAL), STATE(hx), STATE(cx), CELL },
+const case_op case_op_lstm_cell = { "lstm_cell",
+                                    { RULE(x, PSG_BATCHED, 0, CASE_REAL), STATE(hx), STATE(cx), CELL },
                                     lstm_cell };

@@ -96,7 +96,7 @@ static psg_var fold(psg_tape *tape, const case_line *line, const psg_var *var) {
     return psg_fold2d(tape, var[0], size, &options);
 }
 
-#define SHAPED(name, function) \
+#define SHAPED(name, function)                                                                                         \
     const case_op case_op_##name = { #name, { { "x", PSG_BATCHED, 0, CASE_REAL } }, function };
 SHAPED(reshape, reshape)
 SHAPED(expand, expand)
@@ -138,10 +138,12 @@ static psg_var stack(psg_tape *tape, const case_line *line, const psg_var *var) 
     return psg_stack(tape, inputs, count, (int)case_int(line, "dim", 1));
 }
 
-#define SEVERAL                                                                                                   \
-    {                                                                                                             \
+#define SEVERAL                                                                                                        \
+    {                                                                                                                  \
         { "x0", PSG_BATCHED, 0, CASE_REAL }, { "x1", PSG_BATCHED, 1, CASE_REAL }, { "x2", PSG_BATCHED, 1, CASE_REAL }, \
-        { "x3", PSG_BATCHED, 1, CASE_REAL }, { "x4", PSG_BATCHED, 1, CASE_REAL }, { "x5", PSG_BATCHED, 1, CASE_REAL }  \
+            { "x3", PSG_BATCHED, 1, CASE_REAL }, { "x4", PSG_BATCHED, 1, CASE_REAL }, {                                \
+            "x5", PSG_BATCHED, 1, CASE_REAL                                                                            \
+        }                                                                                                              \
     }
 const case_op case_op_cat = { "cat", SEVERAL, cat };
 const case_op case_op_stack = { "stack", SEVERAL, stack };

@@ -13,8 +13,8 @@ import numpy as np
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 CASES = os.path.join(ROOT, "test", "cases")
-UNIVERSAL = {"batch_second", "physical", "mean", "frozen", "no_input_grad", "ordinary", "evaluation", "allow_updates", "error",
-             "error_name", "smooth", "f32", "bench", "reduction"}
+UNIVERSAL = {"batch_second", "physical", "mean", "frozen", "no_input_grad", "ordinary", "evaluation", "allow_updates",
+             "error", "error_name", "smooth", "f32", "bench", "reduction"}
 
 
 @dataclass

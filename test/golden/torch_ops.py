@@ -208,8 +208,8 @@ def avg_pool(line, o):
     if spatial > 1:
         return getattr(F, line.op)(o["x"], *words, line.int("divisor_override"))
     if line.int("divisor_override"):   # of one dimension PyTorch has none
-        kernel, stride, padding = ([1, words[0][0]], [1, words[1][0]], [0, words[2][0]])
-        return F.avg_pool2d(o["x"][:, :, None], kernel, stride, padding, *words[3:], line.int("divisor_override"))[:, :, 0]
+        flat = [[1, words[0][0]], [1, words[1][0]], [0, words[2][0]], *words[3:], line.int("divisor_override")]
+        return F.avg_pool2d(o["x"][:, :, None], *flat)[:, :, 0]
     return F.avg_pool1d(o["x"], *words)
 
 
@@ -275,7 +275,8 @@ def batch_norm(line, o):
     mean, var = o["running_mean"], o["running_var"]
     if line.flag("training"):
         dims = [0, *range(2, x.dim())]
-        mean, var = x.mean(dims), x.var(dims, unbiased=False)
+        mean = x.mean(dims)
+        var = (x - by_channel(mean, x)).square().mean(dims)
     return affine((x - by_channel(mean, x)) / torch.sqrt(by_channel(var, x) + eps), o)
 
 
