@@ -80,6 +80,7 @@ static psg_status train(trainer *t, const training_plan *plan, double delta, con
         step_report report = { 0 };
         TRY(psg_poisson_sample(t->generator, (uint64_t)step, all, plan->sample_rate, records, all, &count));
         TRY(train_step(t, data, records, count, &report));
+        trainer_average(t, step);
         TRY(show(&bar, step + 1, t, delta, &report));
     }
     return PSG_OK;

@@ -81,7 +81,7 @@ def embedding_module(line):
 
 def lstm_module(line):
     import torch
-    weight = line.shapes["weight_ih_0"]
+    weight = line.shapes["weight_ih_l0"]
     return torch.nn.LSTM(weight[1], weight[0] // 4, batch_first=True)
 
 

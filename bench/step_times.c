@@ -9,7 +9,7 @@
 
 /* ---- the step without privacy: the gradient of the whole batch, no norm, no clipping, no noise ---- */
 
-static psg_status ordinary_gradient(trainer *t, const micro_batch *batch, const psg_tensor *sums) {
+static psg_status ordinary_gradient(trainer *t, const micro_batch *batch, psg_write write, const psg_tensor *sums) {
     static const psg_cross_entropy_options sum = { PSG_SUM, 0, 0, 0.0 };
     psg_pass pass = PSG_PASS_INIT;
     model_gradients gradients;
@@ -19,7 +19,7 @@ static psg_status ordinary_gradient(trainer *t, const micro_batch *batch, const 
     psg_var loss = psg_cross_entropy(t->tape, scores, psg_input(t->tape, &batch->labels), &sum);
     TRY(psg_backward(t->tape, loss));
     TRY(model_gradients_of(&t->model, t->tape, &gradients));
-    return psg_weighted_sum(t->context, gradients.list, (size_t)t->model.count, NULL, PSG_OVERWRITE, sums);
+    return psg_weighted_sum(t->context, gradients.list, (size_t)t->model.count, NULL, write, sums);
 }
 
 /* sum += factor * (the sum of count gradients); all parameters lie in one piece. */
@@ -35,10 +35,12 @@ static void scale(psg_tensor *sum, double factor, int64_t size) {
 }
 
 static psg_status plain_step(trainer *t, const dataset *data, const int64_t *records, size_t count) {
-    micro_batch batch = trainer_gather(t, data, records, count);
-    if (batch.count == 0) return PSG_OK;
-    TRY(ordinary_gradient(t, &batch, t->update));
-    scale(t->update, 1.0 / (double)batch.count, t->model.size);
+    if (count == 0) return PSG_OK;
+    for (size_t first = 0; first < count; first += t->capacity) {
+        micro_batch batch = trainer_gather(t, data, records + first, count - first);
+        TRY(ordinary_gradient(t, &batch, first ? PSG_ACCUMULATE : PSG_OVERWRITE, t->update));
+    }
+    scale(t->update, 1.0 / (double)count, t->model.size);
     return psg_optimizer_step(t->sgd, t->update, (size_t)t->model.count);
 }
 
@@ -66,7 +68,7 @@ static psg_status loop_step(trainer *t, const training_options *options, double 
     scale(t->update, 0.0, t->model.size);
     for (size_t n = 0; n < count; n++) {
         micro_batch sample = trainer_gather(t, data, records + n, 1);
-        TRY(ordinary_gradient(t, &sample, gradient));
+        TRY(ordinary_gradient(t, &sample, PSG_OVERWRITE, gradient));
         double factor = fmin(1.0, options->recipe.max_grad_norm / norm(gradient, t->model.size));
         add(t->update, factor, gradient, t->model.size);
     }

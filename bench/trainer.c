@@ -4,6 +4,10 @@
 #include <stdlib.h>
 
 #define INITIAL_WEIGHTS_SEED 1
+#define MICRO_BATCH 256
+
+/* Of the moving average of the weights, in late steps. */
+#define AVERAGE_DECAY 0.98
 
 /* Public constants that are commonly given for this data set; nothing is computed from the records. */
 #define PIXEL_MEAN 0.286f
@@ -41,12 +45,15 @@ static psg_status create_sgd(const training_options *options, trainer *t) {
     return psg_sgd_create(t->context, &sgd, t->model.value, (size_t)t->model.count, &t->sgd);
 }
 
-/* A draw exceeds a buffer of 5/4 of the expected batch hardly ever. */
+/* A batch goes in micro-batches whose activations stay in the cache. */
 static psg_status create_buffers(const training_options *options, trainer *t) {
-    t->capacity = (size_t)(1.25 * options->recipe.batch) + 1;
+    t->capacity = MICRO_BATCH;
     t->images = malloc(t->capacity * IMAGE_PIXELS * sizeof *t->images);
     t->labels = malloc(t->capacity * sizeof *t->labels);
-    return t->images && t->labels ? model_tensors(options->model, PSG_F32, t->update) : PSG_ERR_MEMORY;
+    if (!t->images || !t->labels) return PSG_ERR_MEMORY;
+    TRY(model_tensors(options->model, PSG_F32, t->average));
+    trainer_average(t, 0);
+    return model_tensors(options->model, PSG_F32, t->update);
 }
 
 psg_status trainer_create(const training_options *options, const training_plan *plan, trainer *t) {
@@ -66,6 +73,7 @@ void trainer_destroy(trainer *t) {
     free(t->labels);
     free(t->images);
     model_tensors_free(t->update);
+    model_tensors_free(t->average);
     psg_optimizer_destroy(t->sgd);
     psg_dp_destroy(t->dp);
     psg_tape_destroy(t->tape);
@@ -108,6 +116,23 @@ long trainer_correct(const psg_tensor *scores, const micro_batch *batch) {
     return correct;
 }
 
+/* Exchanges the weights and their average. */
+static void swap_average(trainer *t) {
+    float *weight = t->model.value[0].data, *average = t->average[0].data;
+    for (int64_t i = 0; i < t->model.size; i++) {
+        float w = weight[i];
+        weight[i] = average[i];
+        average[i] = w;
+    }
+}
+
+void trainer_average(trainer *t, long step) {
+    const float *weight = t->model.value[0].data;
+    float *average = t->average[0].data;
+    double decay = fmin(AVERAGE_DECAY, (double)step / (double)(step + 10));
+    for (int64_t i = 0; i < t->model.size; i++) average[i] += (float)(1 - decay) * (weight[i] - average[i]);
+}
+
 static psg_status correct_of(trainer *t, const micro_batch *batch, long *correct) {
     psg_pass pass = PSG_PASS_INIT;
     psg_tensor scores;
@@ -124,10 +149,12 @@ psg_status trainer_accuracy(trainer *t, const dataset *data, double *accuracy) {
     psg_status status = record ? PSG_OK : PSG_ERR_MEMORY;
     long correct = 0;
     for (int64_t i = 0; record && i < records; i++) record[i] = i;
+    swap_average(t);
     for (int64_t first = 0; first < records && status == PSG_OK; first += (int64_t)t->capacity) {
         micro_batch batch = trainer_gather(t, data, record + first, (size_t)(records - first));
         status = correct_of(t, &batch, &correct);
     }
+    swap_average(t);
     free(record);
     *accuracy = (double)correct / (double)records;
     return status;

@@ -30,6 +30,7 @@ typedef struct trainer {
     psg_dp *dp;
     psg_optimizer *sgd;
     model model;
+    psg_tensor average[MODEL_MAX_PARAMS];   /* of the weights over the last steps: what is evaluated */
     psg_tensor update[MODEL_MAX_PARAMS];   /* what a step hands to the optimizer */
     size_t capacity;                        /* samples the two buffers hold; a larger draw goes in micro-batches */
     float *images;
@@ -58,7 +59,11 @@ micro_batch trainer_gather(trainer *t, const dataset *data, const int64_t *recor
 /* How many of the batch the scores (N, 10) classify as the labels say. */
 long trainer_correct(const psg_tensor *scores, const micro_batch *batch);
 
-/* The share of the data that the model classifies correctly. */
+/* Moves the average after a step (0, 1, ...): w_avg += (1 - d) (w - w_avg), d = min(0.98, step / (step + 10)).  It is
+ * computed from released weights alone, so it costs no privacy. */
+void trainer_average(trainer *t, long step);
+
+/* The share of the data that the averaged model classifies correctly. */
 psg_status trainer_accuracy(trainer *t, const dataset *data, double *accuracy);
 
 #endif

@@ -136,7 +136,8 @@ def poisson_nll(line, o):
 
 @op("bilinear")
 def bilinear(line, o):
-    return F.bilinear(o["x1"], o["x2"], o["weight"], o["bias"])
+    y = torch.einsum("...i,oij,...j->...o", o["x1"], o["weight"], o["x2"])
+    return y if o["bias"] is None else y + o["bias"]
 
 
 @op("conv1d", "conv2d", "conv3d")
