@@ -5,6 +5,7 @@
 
 #define INITIAL_WEIGHTS_SEED 1
 #define MICRO_BATCH 256
+#define KEPT_GRADIENTS ((size_t)64 << 20)     /* bytes that clipping may keep between norms and sum */
 
 /* Of the moving average of the weights, in late steps. */
 #define AVERAGE_DECAY 0.98
@@ -60,6 +61,7 @@ psg_status trainer_create(const training_options *options, const training_plan *
     psg_context_options context = PSG_CONTEXT_OPTIONS_INIT;
     *t = (trainer){ 0 };
     context.threads = options->threads;
+    context.memory_budget = KEPT_GRADIENTS;
     TRY(psg_context_create(&context, &t->context));
     TRY(create_generator(options, t));
     TRY(psg_tape_create(t->context, &t->tape));

@@ -108,7 +108,7 @@ static void find_runs(const box *b, const grid *g, size_t column, panel_runs *ru
             run *r = &runs->run[runs->count++];
             r->column = column - start;
             r->count = smaller(room, g->count[2] - at[2]);
-            r->from = position_in_stage(b, n, at[0], at[1], at[2]);
+            r->from = b->staged + position_in_stage(b, n, at[0], at[1], at[2]);
             r->to = position_in_out(b, g->phase, n, at);
         }
         column += room;

@@ -45,6 +45,7 @@ typedef struct psg_conv {
     ptrdiff_t weight_group, weight_row, weight_channel, weight_tap[PSG_CONV_AXES];
     void *packed;                         /* psg_conv_packed_count reals, 64-byte aligned */
     size_t task_samples, task_channels;   /* samples a task; channels summed at a time */
+    size_t task_groups;                   /* groups a task: more than 1 only for the kernels of few channels */
 } psg_conv;
 
 /* What a task's workspace holds: its part of in with zeros around it, then a panel of windows, then offsets of taps. */

@@ -15,7 +15,8 @@ typedef struct lines {
     const real *weight;    /* [channel][tap] */
     real bias;
     bool add;
-    ptrdiff_t row;         /* the channel, from the group's first */
+    const real *staged;    /* the group's first channel */
+    ptrdiff_t row;         /* the output channel, from that of the box's first group on */
 } lines;
 
 /* LANES positions of count rows, `line` elements apart in the stage from `from` on.  Every third row has a base of its
@@ -35,13 +36,13 @@ INLINE void sum_lines(const lines *l, size_t count, const real *from, size_t lin
 }
 
 /* count rows (a constant) from at on, all their columns. */
-INLINE void write_lines(const lines *l, size_t count, size_t n, const size_t at[AXES], size_t columns) {
+INLINE void write_lines(const lines *l, size_t count, const size_t at[AXES], size_t columns) {
     const psg_conv *c = l->box->conv;
     const ptrdiff_t step = (ptrdiff_t)c->axis[2].out_step;
     const size_t out_line = c->axis[1].out_step * c->axis[2].out_size;
     const size_t line = c->axis[1].in_step * l->box->stage.row;
-    const real *from = position_in_stage(l->box, n, at[0], at[1], 0);
-    real *to = position_in_out(l->box, l->phase, n, at) + l->row * c->out_channel;
+    const real *from = l->staged + position_in_stage(l->box, 0, at[0], at[1], 0);
+    real *to = position_in_out(l->box, l->phase, 0, at) + l->row * c->out_channel;
     for (size_t k = 0; k < columns; k += LANES) {
         vec sum[LINES];
         size_t part = smaller(LANES, columns - k);
@@ -60,16 +61,14 @@ INLINE void write_lines(const lines *l, size_t count, size_t n, const size_t at[
 }
 
 static void write_planes(const lines *l, const size_t count[AXES]) {
-    for (size_t n = 0; n < l->box->samples; n++) {
-        for (size_t i = 0; i < count[0]; i++) {
-            for (size_t j = 0; j < count[1];) {
-                const size_t at[AXES] = { i, j, 0 }, rest = count[1] - j;
-                if (rest >= LINES) write_lines(l, LINES, n, at, count[2]);
-                else if (rest >= LINES / 2) write_lines(l, LINES / 2, n, at, count[2]);
-                else if (rest >= LINES / 4) write_lines(l, LINES / 4, n, at, count[2]);
-                else write_lines(l, 1, n, at, count[2]);
-                j += rest >= LINES ? LINES : rest >= LINES / 2 ? LINES / 2 : rest >= LINES / 4 ? LINES / 4 : 1;
-            }
+    for (size_t i = 0; i < count[0]; i++) {
+        for (size_t j = 0; j < count[1];) {
+            const size_t at[AXES] = { i, j, 0 }, rest = count[1] - j;
+            if (rest >= LINES) write_lines(l, LINES, at, count[2]);
+            else if (rest >= LINES / 2) write_lines(l, LINES / 2, at, count[2]);
+            else if (rest >= LINES / 4) write_lines(l, LINES / 4, at, count[2]);
+            else write_lines(l, 1, at, count[2]);
+            j += rest >= LINES ? LINES : rest >= LINES / 2 ? LINES / 2 : rest >= LINES / 4 ? LINES / 4 : 1;
         }
     }
 }
@@ -81,13 +80,16 @@ static void write_phase(const box *b, const phase_walk *w) {
     find_offsets(b, w->phase);
     lines l = { .box = b, .phase = w->phase, .taps = w->taps, .weight = panel_of(b),
                 .add = c->accumulate || b->channel > 0 };
-    const real *weight = (const real *)c->weight + (ptrdiff_t)b->group * c->weight_group +
-                         (ptrdiff_t)b->channel * c->weight_channel;
-    for (size_t row = 0; row < c->rows; row++, weight += c->weight_row) {
-        pack_taps(c, w->phase, weight, 1, 1, b->channels, panel_of(b));
-        l.bias = c->bias && !l.add ? ((const real *)c->bias)[b->group * c->rows + row] : 0;
-        l.row = (ptrdiff_t)row;
-        write_planes(&l, count);
+    for (size_t k = 0; k < b->groups; k++) {
+        const real *weight = (const real *)c->weight + (ptrdiff_t)(b->group + k) * c->weight_group +
+                             (ptrdiff_t)b->channel * c->weight_channel;
+        l.staged = b->staged + k * b->channels * b->stage.channel;
+        for (size_t row = k * c->rows; row < (k + 1) * c->rows; row++, weight += c->weight_row) {
+            pack_taps(c, w->phase, weight, 1, 1, b->channels, panel_of(b));
+            l.bias = c->bias && !l.add ? ((const real *)c->bias)[b->group * c->rows + row] : 0;
+            l.row = (ptrdiff_t)row;
+            write_planes(&l, count);
+        }
     }
 }
 
@@ -105,12 +107,12 @@ void PSG_KERNEL(conv_direct)(const psg_conv *c, size_t task, void *workspace) {
 
 /* ---- weight gradients ---- */
 
-/* A sample's output channel and input channel, from the group's first. */
+/* An output channel and a staged input channel, from the first of the box. */
 typedef struct pair {
     const box *box;
     const psg_conv_phase *const *phase;
     const size_t *size;     /* positions of the box */
-    size_t sample, row, channel;
+    size_t row, channel;
 } pair;
 
 /* One pair of channels: out[t] += sum over positions of grad * what tap t reads there, `count` (a constant) taps. */
@@ -123,8 +125,8 @@ INLINE void correlate(const pair *p, const int32_t *offsets, size_t count, real 
     for (size_t i = 0; i < size[0]; i++) {
         for (size_t j = 0; j < size[1]; j++) {
             const size_t at[AXES] = { i, j, 0 };
-            const real *grad = position_in_out(b, p->phase, p->sample, at) + (ptrdiff_t)p->row * c->out_channel;
-            const real *x = position_in_stage(b, p->sample, i, j, 0) + p->channel * b->stage.channel;
+            const real *grad = position_in_out(b, p->phase, 0, at) + (ptrdiff_t)p->row * c->out_channel;
+            const real *x = b->staged + position_in_stage(b, 0, i, j, 0) + p->channel * b->stage.channel;
             size_t k = 0;
             for (; k + LANES <= size[2]; k += LANES) {
                 vec g = vec_load(grad + k);
@@ -163,36 +165,35 @@ static void place_taps(const psg_conv *c, const psg_conv_phase *const phase[AXES
     }
 }
 
-/* Adds a staged box to sums [sample][row][channel][tap], which begin from zero. */
+/* Adds a staged box to sums [group][row][channel][tap], which begin from zero. */
 static void correlate_box(const box *b, const phase_walk *w, bool first, real *sums) {
     size_t size[AXES];
     pair p = { .box = b, .phase = w->phase, .size = size };
     count_positions(b, w->phase, size);
     find_offsets(b, w->phase);
-    if (first) memset(sums, 0, b->samples * b->conv->rows * b->channels * w->taps * sizeof(real));
-    for (p.sample = 0; p.sample < b->samples; p.sample++) {
-        for (p.row = 0; p.row < b->conv->rows; p.row++) {
-            for (p.channel = 0; p.channel < b->channels; p.channel++, sums += w->taps) {
-                correlate_taps(&p, w->taps, sums);
-            }
+    if (first) memset(sums, 0, b->groups * b->conv->rows * b->channels * w->taps * sizeof(real));
+    for (p.row = 0; p.row < b->groups * b->conv->rows; p.row++) {
+        const size_t channel = p.row / b->conv->rows * b->channels;
+        for (p.channel = channel; p.channel < channel + b->channels; p.channel++, sums += w->taps) {
+            correlate_taps(&p, w->taps, sums);
         }
     }
 }
 
 static void place_sums(const box *b, const phase_walk *w, const real *sums, real *out) {
     const psg_conv *c = b->conv;
-    for (size_t n = b->sample; n < b->sample + b->samples; n++) {
-        real *weight = out + (ptrdiff_t)(n * c->groups + b->group) * c->weight_group;
+    real *weight = out + (ptrdiff_t)(b->sample * c->groups + b->group) * c->weight_group;
+    for (size_t k = 0; k < b->groups; k++, weight += c->weight_group) {
         for (size_t row = 0; row < c->rows; row++) {
             real *to = weight + (ptrdiff_t)row * c->weight_row + (ptrdiff_t)b->channel * c->weight_channel;
-            for (size_t k = 0; k < b->channels; k++, sums += w->taps, to += c->weight_channel) {
+            for (size_t i = 0; i < b->channels; i++, sums += w->taps, to += c->weight_channel) {
                 place_taps(c, w->phase, sums, to);
             }
         }
     }
 }
 
-/* All boxes of some samples of a group, one after the other. */
+/* All boxes of some groups of a sample, one after the other. */
 void PSG_KERNEL(conv_weight_gradient)(const psg_conv *c, size_t task, void *out, void *workspace) {
     const size_t boxes = c->axis[0].boxes * c->axis[1].boxes * c->axis[2].boxes;
     phase_walk w;

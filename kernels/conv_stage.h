@@ -69,10 +69,10 @@ INLINE void pack_taps(const psg_conv *c, const psg_conv_phase *const phase[AXES]
 
 /* ---- the stage ---- */
 
-/* One task: a box of positions of some samples of a group. */
+/* One task: a box of positions of some samples and groups. */
 typedef struct box {
     const psg_conv *conv;
-    size_t sample, samples, group;
+    size_t sample, samples, group, groups;
     size_t first[AXES], count[AXES];
     size_t channel, channels;          /* those being summed */
     psg_conv_stage stage;
@@ -202,7 +202,9 @@ static inline void stage(const box *b) {
     for (size_t n = 0; n < b->samples; n++) {
         const real *in = group + (ptrdiff_t)(b->sample + n) * c->in_sample;
         real *to = b->staged + n * b->stage.sample;
-        for (size_t k = 0; k < b->channels; k++, in += c->in_channel, to += b->stage.channel) stage_channel(b, in, to);
+        for (size_t k = 0; k < b->channels * b->groups; k++, in += c->in_channel, to += b->stage.channel) {
+            stage_channel(b, in, to);
+        }
     }
 }
 
@@ -237,8 +239,10 @@ static inline box box_of(const psg_conv *c, size_t task, void *workspace) {
         b.count[a] = smaller(x->box, x->positions - b.first[a]);
         task /= x->boxes;
     }
-    b.group = task % c->groups;
-    b.sample = task / c->groups * c->task_samples;
+    const size_t blocks = (c->groups + c->task_groups - 1) / c->task_groups;
+    b.group = task % blocks * c->task_groups;
+    b.groups = smaller(c->task_groups, c->groups - b.group);
+    b.sample = task / blocks * c->task_samples;
     b.samples = smaller(c->task_samples, c->samples - b.sample);
     b.offsets = (int32_t *)(void *)((char *)workspace + PSG_CONV_STAGE_BYTES + PSG_CONV_PANEL_BYTES);
     return b;
@@ -254,9 +258,10 @@ static inline void count_positions(const box *b, const psg_conv_phase *const pha
     }
 }
 
-static inline const real *position_in_stage(const box *b, size_t n, size_t i, size_t j, size_t k) {
+/* Where a position's first channel begins in the stage, from its beginning. */
+static inline size_t position_in_stage(const box *b, size_t n, size_t i, size_t j, size_t k) {
     const psg_conv_axis *axis = b->conv->axis;
-    return b->staged + n * b->stage.sample + i * axis[0].in_step * b->stage.plane +
+    return n * b->stage.sample + i * axis[0].in_step * b->stage.plane +
            j * axis[1].in_step * b->stage.row + k;
 }
 

@@ -186,8 +186,8 @@ KERNEL(void, conv, (const psg_conv *conv, size_t task, void *workspace))
 
 /* ---- conv_direct.c: see conv.h; nothing is packed ---- */
 KERNEL(void, conv_direct, (const psg_conv *conv, size_t task, void *workspace))
-/* The weight gradients of conv->task_samples samples and a group (task = samples' index * groups + group), conv->out
- * being the output's gradient; out holds weights as conv's, a sample after the other.  One phase an axis. */
+/* The weight gradients of one sample and conv->task_groups groups, conv->out being the output's gradient; out holds
+ * weights as conv's, a sample after the other.  Tasks as conv's with one box, one sample a task, one phase an axis. */
 KERNEL(void, conv_weight_gradient, (const psg_conv *conv, size_t task, void *out, void *workspace))
 
 /* ---- max_pool.c, avg_pool.c: planes of windows, see pooling.h ---- */

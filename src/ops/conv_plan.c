@@ -155,29 +155,31 @@ static size_t share_panels(const psg_conv *c, size_t most, size_t size) {
     return best;
 }
 
-/* The most samples a task may have: all are staged at once. */
-static size_t most_samples(const psg_conv *c, size_t size) {
+/* How many times the channels of a task can be staged at once: for several samples or groups. */
+static size_t most_staged(const psg_conv *c, size_t size) {
     const size_t box[] = { c->axis[0].box, c->axis[1].box, c->axis[2].box };
     size_t n = 1;
     while (n < 16 && stage_fits(c, box, c->task_channels * (n + 1), size)) n++;
     return n;
 }
 
+static size_t parts_of(size_t count, size_t part) { return (count + part - 1) / part; }
+
 size_t psg_conv_cut(psg_conv_plan *p, bool direct) {
     psg_conv *c = &p->conv;
     const size_t size = psg_dtype_size(p->geometry->dtype), taps = taps_of(p->kernel), tasks = 16;
     choose_box(c, taps, size);
     cut_boxes(c);
-    size_t boxes = count_boxes(c), most = most_samples(c, size);
-    if (direct) {
-        const size_t results = c->rows * c->task_channels * taps * size;
-        most = least(most, least(c->samples * c->groups / (2 * tasks), PSG_CONV_PANEL_BYTES / results));
-        c->task_samples = most ? least(most, 8) : 1;
-    } else {
-        most = least(most, 2 * c->samples / tasks);
-        c->task_samples = most ? share_panels(c, most, size) : 1;
+    const size_t boxes = count_boxes(c), most = most_staged(c, size);
+    c->task_samples = c->task_groups = 1;
+    if (!direct) {
+        c->task_samples = share_panels(c, least(most, 2 * c->samples / tasks), size);
+    } else if (c->task_channels == c->channels) {
+        const size_t results = PSG_CONV_PANEL_BYTES / (c->rows * (c->channels + 1) * taps * size);
+        const size_t groups = least(least(most, results), c->samples * c->groups / (2 * tasks));
+        c->task_groups = least(groups ? groups : 1, c->groups);
     }
-    return boxes * c->groups * ((c->samples + c->task_samples - 1) / c->task_samples);
+    return boxes * parts_of(c->groups, c->task_groups) * parts_of(c->samples, c->task_samples);
 }
 
 /* ---- parts of the kernel ---- */

@@ -213,6 +213,7 @@ static psg_status pad_forward(psg_call *call) {
 
 /* How many places of the output element i went to, some of them outside it; the 0th is its own. */
 static int64_t target_count(const pad_job *job, int d, int64_t i) {
+    if (!job->pad[d].left && !job->pad[d].right) return 1;
     switch (job->mode) {
     case PSG_PAD_REPLICATE:
         return 1 + (i == 0 ? job->pad[d].left : 0) + (i == job->size[d] - 1 ? job->pad[d].right : 0);
@@ -290,7 +291,7 @@ static void gather_rows(void *argument, size_t begin, size_t count) {
     for (int64_t row = (int64_t)begin; row < (int64_t)(begin + count); row++) {
         char *to = job->to + row * to_row;
         bool written = false;
-        for (int64_t k = 0; k < target_rows(job, row); k++) {
+        for (int64_t k = 0, targets = target_rows(job, row); k < targets; k++) {
             int64_t target = target_row(job, row, k);
             if (target == NOWHERE) continue;
             gather_row(job, job->from + target * from_row, to, written);

@@ -75,14 +75,25 @@ static void advance(const copy_plan *plan, cursor *at) {
     }
 }
 
+static void copy_whole_runs(const copy_plan *plan, int64_t begin, int64_t end) {
+    cursor at = cursor_at(plan, begin);
+    for (int64_t k = begin; k < end; k++) {
+        memcpy(at.to, at.from, (size_t)plan->bytes);
+        advance(plan, &at);
+    }
+}
+
 static void copy_runs(void *argument, size_t begin, size_t count) {
     const copy_plan *plan = argument;
-    int64_t k = (int64_t)begin, end = (int64_t)(begin + count);
-    cursor at = cursor_at(plan, k / plan->pieces);
-    for (; k < end; k++) {
+    int64_t end = (int64_t)(begin + count);
+    if (plan->pieces == 1) {
+        copy_whole_runs(plan, (int64_t)begin, end);
+        return;
+    }
+    for (int64_t k = (int64_t)begin; k < end; k++) {
+        cursor at = cursor_at(plan, k / plan->pieces);
         int64_t start = k % plan->pieces * PIECE, rest = plan->bytes - start;
         memcpy(at.to + start, at.from + start, (size_t)(rest < PIECE ? rest : PIECE));
-        if ((k + 1) % plan->pieces == 0) advance(plan, &at);
     }
 }
 
@@ -99,10 +110,10 @@ enum { TILE = 16, STRETCH = 256 };
 
 /* A copy of a size known to the compiler is one move. */
 static inline __attribute__((always_inline)) void copy_tile(const char *from, char *to, const axis *row,
-                                                            const axis *column, size_t size) {
+                                                            const axis *column, int64_t column_to, size_t size) {
     for (int64_t i = 0; i < row->size; i++) {
         for (int64_t j = 0; j < column->size; j++) {
-            memcpy(to + i * row->to + j * column->to, from + i * row->from + j * column->from, size);
+            memcpy(to + i * row->to + j * column_to, from + i * row->from + j * column->from, size);
         }
     }
 }
@@ -124,13 +135,15 @@ static void copy_one_tile(const copy_plan *plan, int64_t k) {
     char *to = plan->to;
     axis row = { 1, 0, 0 }, column, single;
     int last = plan->rank - 1;
-    k = cut(&plan->axis[last], plan->tile_columns, k, &column, &from, &to);
     if (plan->row >= 0) k = cut(&plan->axis[plan->row], plan->tile_rows, k, &row, &from, &to);
+    k = cut(&plan->axis[last], plan->tile_columns, k, &column, &from, &to);
     for (int d = last - 1; d >= 0; d--) {
         if (d != plan->row) k = cut(&plan->axis[d], 1, k, &single, &from, &to);
     }
-    if (plan->bytes == 4) copy_tile(from, to, &row, &column, 4);
-    else copy_tile(from, to, &row, &column, 8);
+    if (plan->bytes == 4 && column.to == 4) copy_tile(from, to, &row, &column, 4, 4);
+    else if (plan->bytes == 8 && column.to == 8) copy_tile(from, to, &row, &column, 8, 8);
+    else if (plan->bytes == 4) copy_tile(from, to, &row, &column, column.to, 4);
+    else copy_tile(from, to, &row, &column, column.to, 8);
 }
 
 static void copy_tiles(void *argument, size_t begin, size_t count) {
