@@ -3,7 +3,7 @@
  *
  * value(x) and slope(x, g) = g f'(x) are vector functions, made into loops by map and map_slope. */
 #include "kernels.h"
-#include "vector.h"
+#include "logistic.h"
 
 typedef vec (*value_function)(vec x, const real *p);
 typedef vec (*slope_function)(vec x, vec g, const real *p);
@@ -21,9 +21,6 @@ static inline __attribute__((always_inline)) void map_slope(size_t n, const real
     for (; i + LANES <= n; i += LANES) vec_store(gx + i, f(vec_load(x + i), vec_load(g + i), p));
     if (i < n) vec_store_part(gx + i, f(vec_load_part(x + i, n - i), vec_load_part(g + i, n - i), p), n - i);
 }
-
-/* exp(-|x|) */
-static inline vec decay(vec x) { return vec_exp_below(-vec_abs(x)); }
 
 static inline vec positive_part(vec x) { return vec_select(x <= vec_zero(), vec_zero(), x); }
 
@@ -124,17 +121,7 @@ static inline vec tanhshrink_slope(vec x, vec g, const real *p) {
     return g * (t * t);
 }
 
-/* ---- the logistic family: with t = exp(-|x|), sigmoid(x) = 1 / (1 + t) or t / (1 + t), slope t / (1 + t)^2 ---- */
-
-static inline vec logistic(vec x) {
-    vec t = decay(x);
-    return vec_select(x < vec_zero(), t, vec_set(1)) / (1 + t);
-}
-
-static inline vec logistic_derivative(vec x) {
-    vec t = decay(x), d = 1 + t;
-    return t / (d * d);
-}
+/* ---- the logistic family: see logistic.h ---- */
 
 static inline vec sigmoid(vec x, const real *p) {
     (void)p;
@@ -381,31 +368,5 @@ void PSG_KERNEL(function_backward)(psg_function f, size_t n, const double *param
     case PSG_ABS: map_slope(n, x, g, gx, p, absolute_slope); break;
     case PSG_SIN: map_slope(n, x, g, gx, p, sine_slope); break;
     case PSG_COS: map_slope(n, x, g, gx, p, cosine_slope); break;
-    }
-}
-
-/* ---- glu: a sigmoid(b) ---- */
-
-void PSG_KERNEL(glu)(size_t n, const void *a_, const void *b_, void *y_) {
-    const real *a = a_, *b = b_;
-    real *y = y_;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vec_store(y + i, vec_load(a + i) * logistic(vec_load(b + i)));
-    if (i < n) vec_store_part(y + i, vec_load_part(a + i, n - i) * logistic(vec_load_part(b + i, n - i)), n - i);
-}
-
-void PSG_KERNEL(glu_backward)(size_t n, const void *a_, const void *b_, const void *g_, void *ga_, void *gb_) {
-    const real *a = a_, *b = b_, *g = g_;
-    real *ga = ga_, *gb = gb_;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        vec gate = vec_load(b + i), gy = vec_load(g + i);
-        vec_store(ga + i, gy * logistic(gate));
-        vec_store(gb + i, gy * vec_load(a + i) * logistic_derivative(gate));
-    }
-    if (i < n) {
-        vec gate = vec_load_part(b + i, n - i), gy = vec_load_part(g + i, n - i);
-        vec_store_part(ga + i, gy * logistic(gate), n - i);
-        vec_store_part(gb + i, gy * vec_load_part(a + i, n - i) * logistic_derivative(gate), n - i);
     }
 }

@@ -1,7 +1,7 @@
 /* Convolution of groups of few channels, where a register tile of channels would be mostly empty: LANES positions of
  * several rows at a time, a weight a tap in all lanes; and the weight gradients of single samples, which are sums over
  * positions. */
-#include "conv_stage.h"
+#include "conv_planes.h"
 
 #define LINES 8 /* rows of positions at a time */
 
@@ -60,15 +60,26 @@ INLINE void write_lines(const lines *l, size_t count, const size_t at[AXES], siz
     }
 }
 
+/* count <= LINES as a constant. */
+INLINE void write_some(const lines *l, size_t count, const size_t at[AXES], size_t columns) {
+    switch (count) {
+    case 8: write_lines(l, 8, at, columns); break;
+    case 7: write_lines(l, 7, at, columns); break;
+    case 6: write_lines(l, 6, at, columns); break;
+    case 5: write_lines(l, 5, at, columns); break;
+    case 4: write_lines(l, 4, at, columns); break;
+    case 3: write_lines(l, 3, at, columns); break;
+    case 2: write_lines(l, 2, at, columns); break;
+    default: write_lines(l, 1, at, columns);
+    }
+}
+
+/* Rows in equal parts: one row alone waits for each of its sums. */
 static void write_planes(const lines *l, const size_t count[AXES]) {
+    const size_t parts = (count[1] + LINES - 1) / LINES, part = parts ? (count[1] + parts - 1) / parts : 0;
     for (size_t i = 0; i < count[0]; i++) {
-        for (size_t j = 0; j < count[1];) {
-            const size_t at[AXES] = { i, j, 0 }, rest = count[1] - j;
-            if (rest >= LINES) write_lines(l, LINES, at, count[2]);
-            else if (rest >= LINES / 2) write_lines(l, LINES / 2, at, count[2]);
-            else if (rest >= LINES / 4) write_lines(l, LINES / 4, at, count[2]);
-            else write_lines(l, 1, at, count[2]);
-            j += rest >= LINES ? LINES : rest >= LINES / 2 ? LINES / 2 : rest >= LINES / 4 ? LINES / 4 : 1;
+        for (size_t j = 0; j < count[1]; j += part) {
+            write_some(l, smaller(part, count[1] - j), (const size_t[AXES]){ i, j, 0 }, count[2]);
         }
     }
 }
@@ -93,8 +104,51 @@ static void write_phase(const box *b, const phase_walk *w) {
     }
 }
 
+/* ---- values of planes ---- */
+
+static plane plane_of(const box *b, size_t channel) {
+    const psg_conv_axis *rows = &b->conv->axis[1], *columns = &b->conv->axis[2];
+    return (plane){ .in = (const real *)b->conv->in + (ptrdiff_t)b->sample * b->conv->in_sample +
+                          (ptrdiff_t)channel * b->conv->in_channel,
+                    .in_rows = rows->in_size, .in_columns = columns->in_size, .out_rows = rows->out_size,
+                    .out_columns = columns->out_size, .row = rows->low, .column = columns->low };
+}
+
+static real *out_plane(const box *b, size_t row) {
+    const psg_conv *c = b->conv;
+    return (real *)c->out + (ptrdiff_t)b->sample * c->out_sample + (ptrdiff_t)row * c->out_channel;
+}
+
+/* Nine taps in the order of the input; a scatter goes through them backwards. */
+static void plane_weights(const psg_conv *c, const real *from, real to[9]) {
+    const bool back[2] = { c->axis[1].phases[0].offset_step < 0, c->axis[2].phases[0].offset_step < 0 };
+    for (ptrdiff_t i = 0; i < 3; i++) {
+        for (ptrdiff_t j = 0; j < 3; j++) {
+            to[3 * i + j] = from[(back[0] ? 2 - i : i) * c->weight_tap[1] + (back[1] ? 2 - j : j)];
+        }
+    }
+}
+
+static void write_group_planes(const box *b, size_t group) {
+    const psg_conv *c = b->conv;
+    for (size_t row = 0; row < c->rows; row++) {
+        const real bias = c->bias ? ((const real *)c->bias)[group * c->rows + row] : 0;
+        for (size_t channel = 0; channel < c->channels; channel++) {
+            real weight[9];
+            const plane p = plane_of(b, group * c->channels + channel);
+            plane_weights(c, (const real *)c->weight + (ptrdiff_t)group * c->weight_group +
+                                 (ptrdiff_t)row * c->weight_row + (ptrdiff_t)channel * c->weight_channel, weight);
+            write_plane(&p, weight, channel ? 0 : bias, channel > 0, out_plane(b, group * c->rows + row));
+        }
+    }
+}
+
 void PSG_KERNEL(conv_direct)(const psg_conv *c, size_t task, void *workspace) {
     box b = box_of(c, task, workspace);
+    if (planes_fit(c) && c->channels > 0) {
+        for (size_t k = 0; k < b.groups; k++) write_group_planes(&b, b.group + k);
+        return;
+    }
     do {
         b.channels = smaller(c->task_channels, c->channels - b.channel);
         b.stage = psg_conv_stage_of(c, b.count, b.channels);
@@ -115,28 +169,37 @@ typedef struct pair {
     size_t row, channel;
 } pair;
 
+/* One row of positions: sum[t] += grad * what tap t reads there.  Lanes past the end are cleared on both sides, since
+ * what lies there may be infinite. */
+INLINE void correlate_row(const real *grad, const real *x, size_t columns, vec_bits last, const int32_t *offsets,
+                          size_t count, vec *sum) {
+    size_t k = 0;
+    for (; k + LANES <= columns; k += LANES) {
+        vec g = vec_load(grad + k);
+        UNROLL for (size_t t = 0; t < count; t++) sum[t] += g * vec_load(x + k + offsets[t]);
+    }
+    if (k == columns) return;
+    vec g = vec_load_part(grad + k, columns - k);
+    UNROLL for (size_t t = 0; t < count; t++) {
+        sum[t] += g * (vec)(last & (vec_bits)vec_load(x + k + offsets[t]));
+    }
+}
+
 /* One pair of channels: out[t] += sum over positions of grad * what tap t reads there, `count` (a constant) taps. */
 INLINE void correlate(const pair *p, const int32_t *offsets, size_t count, real *out) {
     const box *b = p->box;
     const psg_conv *c = b->conv;
-    const size_t *size = p->size;
+    const size_t rest = p->size[2] % LANES, x_row = c->axis[1].in_step * b->stage.row, grad_row = c->axis[2].out_size;
+    vec_bits last;
     vec sum[9];
+    for (size_t k = 0; k < LANES; k++) last[k] = k < rest ? -1 : 0;
     UNROLL for (size_t t = 0; t < count; t++) sum[t] = vec_zero();
-    for (size_t i = 0; i < size[0]; i++) {
-        for (size_t j = 0; j < size[1]; j++) {
-            const size_t at[AXES] = { i, j, 0 };
-            const real *grad = position_in_out(b, p->phase, 0, at) + (ptrdiff_t)p->row * c->out_channel;
-            const real *x = b->staged + position_in_stage(b, 0, i, j, 0) + p->channel * b->stage.channel;
-            size_t k = 0;
-            for (; k + LANES <= size[2]; k += LANES) {
-                vec g = vec_load(grad + k);
-                UNROLL for (size_t t = 0; t < count; t++) sum[t] += g * vec_load(x + k + offsets[t]);
-            }
-            if (k == size[2]) continue;
-            vec g = vec_load_part(grad + k, size[2] - k);
-            UNROLL for (size_t t = 0; t < count; t++) {
-                sum[t] += g * vec_first(vec_load(x + k + offsets[t]), size[2] - k);
-            }
+    for (size_t i = 0; i < p->size[0]; i++) {
+        const real *grad = position_in_out(b, p->phase, 0, (const size_t[AXES]){ i, 0, 0 }) +
+                           (ptrdiff_t)p->row * c->out_channel;
+        const real *x = b->staged + position_in_stage(b, 0, i, 0, 0) + p->channel * b->stage.channel;
+        for (size_t j = 0; j < p->size[1]; j++, grad += grad_row, x += x_row) {
+            correlate_row(grad, x, p->size[2], last, offsets, count, sum);
         }
     }
     UNROLL for (size_t t = 0; t < count; t++) out[t] += (real)dvec_sum(dvec_add((dvec){ 0 }, sum[t]));
@@ -193,8 +256,26 @@ static void place_sums(const box *b, const phase_walk *w, const real *sums, real
     }
 }
 
+static void correlate_group_planes(const box *b, size_t group, real *out) {
+    const psg_conv *c = b->conv;
+    for (size_t row = 0; row < c->rows; row++) {
+        for (size_t channel = 0; channel < c->channels; channel++) {
+            const plane p = plane_of(b, group * c->channels + channel);
+            correlate_plane(&p, out_plane(b, group * c->rows + row),
+                            out + (ptrdiff_t)row * c->weight_row + (ptrdiff_t)channel * c->weight_channel);
+        }
+    }
+}
+
 /* All boxes of some groups of a sample, one after the other. */
 void PSG_KERNEL(conv_weight_gradient)(const psg_conv *c, size_t task, void *out, void *workspace) {
+    const box all = box_of(c, task, workspace);
+    if (planes_fit(c)) {
+        for (size_t k = all.group; k < all.group + all.groups; k++) {
+            correlate_group_planes(&all, k, (real *)out + (ptrdiff_t)(all.sample * c->groups + k) * c->weight_group);
+        }
+        return;
+    }
     const size_t boxes = c->axis[0].boxes * c->axis[1].boxes * c->axis[2].boxes;
     phase_walk w;
     phase_first(&w, c);

@@ -81,129 +81,150 @@ typedef struct box {
     int32_t *offsets;                  /* of the taps of a phase from a position's first element */
 } box;
 
-INLINE void fill_zero(real *to, size_t n) {
-    for (size_t i = 0; i < n; i += LANES) vec_store_part(to + i, vec_zero(), smaller(LANES, n - i));
-}
-
-INLINE void copy_run(const real *from, real *to, size_t n) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vec_store(to + i, vec_load(from + i));
-    if (i < n) vec_store_part(to + i, vec_load_part(from + i, n - i), n - i);
-}
-
-#if PSG_VECTOR_BYTES == 64
 /* Lanes [begin, end) of what lies at p, which need not exist outside them; the others are 0. */
 INLINE vec load_between(const real *p, size_t begin, size_t end) {
-    const uint32_t lanes = (1u << end) - (1u << begin);
-#if PSG_REAL_IS_F64
-    return (vec)_mm512_maskz_loadu_pd((__mmask8)lanes, p);
+#if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
+    return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << end) - (1u << begin)), p);
+#elif PSG_VECTOR_BYTES == 64
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << end) - (1u << begin)), p);
 #else
-    return (vec)_mm512_maskz_loadu_ps((__mmask16)lanes, p);
+    vec v = { 0 };
+    for (size_t k = 0; k < LANES; k++) {
+        if (k >= begin && k < end) v[k] = p[k];
+    }
+    return v;
 #endif
 }
 
 /* The elements of two vectors at even and at odd places. */
 INLINE void split_pair(vec a, vec b, vec *even, vec *odd) {
-#if PSG_REAL_IS_F64
+#if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
     const __m512i at = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0), one = _mm512_set1_epi64(1);
     *even = (vec)_mm512_permutex2var_pd((__m512d)a, at, (__m512d)b);
     *odd = (vec)_mm512_permutex2var_pd((__m512d)a, _mm512_add_epi64(at, one), (__m512d)b);
-#else
+#elif PSG_VECTOR_BYTES == 64
     const __m512i at = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     *even = (vec)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
     *odd = (vec)_mm512_permutex2var_ps((__m512)a, _mm512_add_epi32(at, _mm512_set1_epi32(1)), (__m512)b);
-#endif
-}
-
-/* Elements [begin, end) of a row of count elements whose others are zeros; from is element begin.  Whole vectors: what
- * is written past the row the next one, or nobody, overwrites. */
-INLINE void stage_row(const real *from, size_t begin, size_t end, size_t count, real *to) {
-    const real *row = (const real *)((uintptr_t)from - begin * sizeof(real));
-    for (size_t i = 0; i < count; i += LANES) {
-        size_t low = begin < i ? 0 : smaller(begin - i, LANES), high = end < i ? 0 : smaller(end - i, LANES);
-        vec_store(to + i, load_between((const real *)((uintptr_t)row + i * sizeof(real)), low, high < low ? low : high));
-    }
-}
 #else
-INLINE void stage_row(const real *from, size_t begin, size_t end, size_t count, real *to) {
-    fill_zero(to, begin);
-    copy_run(from, to + begin, end - begin);
-    fill_zero(to + end, count - end);
-}
-#endif
-
-static inline void stage_split_row(const real *from, size_t begin, size_t end, const psg_conv_stage *s, size_t step,
-                                   real *to) {
-    for (size_t phase = 0; phase < s->split; phase++, to += s->width) {
-        for (size_t i = 0, r = phase; i < s->width; i++, r += step) {
-            to[i] = r >= begin && r < end ? from[r - begin] : 0;
-        }
+    for (size_t k = 0; k < LANES; k++) {
+        (*even)[k] = 2 * k < LANES ? a[2 * k] : b[2 * k - LANES];
+        (*odd)[k] = 2 * k < LANES ? a[2 * k + 1] : b[2 * k + 1 - LANES];
     }
+#endif
 }
 
-#if PSG_VECTOR_BYTES == 64
-/* step = 2, by vectors.  The odd elements of a row go behind its even ones. */
-static inline void stage_halves(const real *from, size_t begin, size_t end, const psg_conv_stage *s, real *to) {
-    const real *row = (const real *)((uintptr_t)from - begin * sizeof(real));
-    for (size_t i = 0; i < s->width; i += LANES) {
-        vec pair[2], even, odd;
-        for (size_t k = 0; k < 2; k++) {
-            const size_t at = 2 * i + k * LANES;
-            const size_t low = begin < at ? 0 : smaller(begin - at, LANES), high = end < at ? 0 : smaller(end - at, LANES);
-            pair[k] = load_between((const real *)((uintptr_t)row + at * sizeof(real)), low, high < low ? low : high);
-        }
-        split_pair(pair[0], pair[1], &even, &odd);
-        const size_t part = smaller(LANES, s->width - i);
+/* What a box reads along one axis: elements low, low + 1, ..., of which [begin, end) lie inside the array. */
+typedef struct span {
+    ptrdiff_t low;
+    size_t begin, end;
+} span;
+
+static inline span span_of(const box *b, int axis) {
+    const psg_conv_axis *x = &b->conv->axis[axis];
+    const size_t extent = b->stage.extent[axis];
+    span s = { .low = (ptrdiff_t)(b->first[axis] * x->in_step) + x->low };
+    const ptrdiff_t rest = (ptrdiff_t)x->in_size - s.low;
+    s.begin = s.low < 0 ? smaller((size_t)-s.low, extent) : 0;
+    s.end = rest < (ptrdiff_t)s.begin ? s.begin : smaller(extent, (size_t)rest);
+    return s;
+}
+
+/* Elements at, ..., at + LANES - 1 of a row, zeros outside the span; from is the row's element begin. */
+INLINE vec load_span(const real *from, const span *s, size_t at) {
+    const size_t low = s->begin < at ? 0 : smaller(s->begin - at, LANES);
+    const size_t high = s->end < at ? 0 : smaller(s->end - at, LANES);
+    if (low == 0 && high == LANES) return vec_load(from + (at - s->begin));
+    return load_between((const real *)((uintptr_t)from + (at - s->begin) * sizeof(real)), low, high < low ? low : high);
+}
+
+/* Rows are written by whole vectors: what goes past the end the next row, or nobody, overwrites. */
+INLINE void zero_row(size_t count, real *to) {
+    for (size_t i = 0; i < count; i += LANES) vec_store(to + i, vec_zero());
+}
+
+INLINE void stage_row(const real *from, const span *s, size_t count, real *to) {
+    for (size_t i = 0; i < count; i += LANES) vec_store(to + i, load_span(from, s, i));
+}
+
+/* The even elements, then the odd ones. */
+INLINE void stage_halves(const real *from, const span *s, const psg_conv_stage *stage, real *to) {
+    for (size_t i = 0; i < stage->width; i += LANES) {
+        vec even, odd;
+        split_pair(load_span(from, s, 2 * i), load_span(from, s, 2 * i + LANES), &even, &odd);
+        const size_t part = smaller(LANES, stage->width - i);
         vec_store_part(to + i, even, part);
-        if (s->split == 2) vec_store_part(to + s->width + i, odd, part);
+        if (stage->split == 2) vec_store_part(to + stage->width + i, odd, part);
     }
 }
-#else
-static inline void stage_halves(const real *from, size_t begin, size_t end, const psg_conv_stage *s, real *to) {
-    stage_split_row(from, begin, end, s, 2, to);
-}
-#endif
 
-/* Where elements [low, low + extent) of an axis lie inside an array of the given size: [begin, end) of them. */
-INLINE void inside(ptrdiff_t low, size_t extent, size_t size, size_t *begin, size_t *end) {
-    *begin = low < 0 ? smaller((size_t)-low, extent) : 0;
-    ptrdiff_t rest = (ptrdiff_t)size - low;
-    *end = rest < (ptrdiff_t)*begin ? *begin : smaller(extent, (size_t)rest);
-}
-
-static inline void stage_channel(const box *b, const real *in, real *to) {
-    const psg_conv_axis *axis = b->conv->axis;
-    const psg_conv_stage *s = &b->stage;
-    ptrdiff_t low[AXES];
-    size_t begin[AXES], end[AXES];
-    for (int a = 0; a < AXES; a++) {
-        low[a] = (ptrdiff_t)(b->first[a] * axis[a].in_step) + axis[a].low;
-        inside(low[a], s->extent[a], axis[a].in_size, &begin[a], &end[a]);
-    }
-    for (size_t i = 0; i < s->extent[0]; i++) {
-        for (size_t j = 0; j < s->extent[1]; j++, to += s->row) {
-            if (i < begin[0] || i >= end[0] || j < begin[1] || j >= end[1] || begin[2] == end[2]) {
-                fill_zero(to, s->row);
-                continue;
-            }
-            ptrdiff_t line = (low[0] + (ptrdiff_t)i) * (ptrdiff_t)axis[1].in_size + low[1] + (ptrdiff_t)j;
-            const real *from = in + line * (ptrdiff_t)axis[2].in_size + low[2] + (ptrdiff_t)begin[2];
-            if (axis[2].in_step == 1) stage_row(from, begin[2], end[2], s->row, to);
-            else if (axis[2].in_step == 2) stage_halves(from, begin[2], end[2], s, to);
-            else stage_split_row(from, begin[2], end[2], s, axis[2].in_step, to);
+static inline void stage_parts(const real *from, const span *s, const psg_conv_stage *stage, size_t step, real *to) {
+    for (size_t phase = 0; phase < stage->split; phase++, to += stage->width) {
+        for (size_t i = 0, r = phase; i < stage->width; i++, r += step) {
+            to[i] = r >= s->begin && r < s->end ? from[r - s->begin] : 0;
         }
+    }
+}
+
+/* Rows of one vector, all with the same lanes. */
+INLINE void stage_narrow_plane(const real *from, size_t line, const span s[AXES], size_t rows, size_t row, real *to) {
+    const span *columns = &s[2];
+    const real *at = (const real *)((uintptr_t)from - columns->begin * sizeof(real));
+    size_t j = 0;
+    for (; j < s[1].begin; j++, to += row) vec_store(to, vec_zero());
+    for (; j < s[1].end; j++, to += row) {
+        vec_store(to, load_between(at, columns->begin, columns->end));
+        at = (const real *)((uintptr_t)at + line * sizeof(real));
+    }
+    for (; j < rows; j++, to += row) vec_store(to, vec_zero());
+}
+
+INLINE void stage_plane(const real *from, size_t line, const span s[AXES], const psg_conv_stage *stage, size_t step,
+                        real *to) {
+    size_t j = 0;
+    for (; j < s[1].begin; j++, to += stage->row) zero_row(stage->row, to);
+    for (; j < s[1].end; j++, from += line, to += stage->row) {
+        if (step == 1) stage_row(from, &s[2], stage->row, to);
+        else if (step == 2) stage_halves(from, &s[2], stage, to);
+        else stage_parts(from, &s[2], stage, step, to);
+    }
+    for (; j < stage->extent[1]; j++, to += stage->row) zero_row(stage->row, to);
+}
+
+/* in is where element (low + begin) of each axis lies. */
+static inline void stage_channel(const box *b, const span s[AXES], const real *in, real *to) {
+    const psg_conv_axis *axis = b->conv->axis;
+    const psg_conv_stage *stage = &b->stage;
+    const size_t line = axis[2].in_size, plane = axis[1].in_size * line;
+    const bool empty = s[1].begin == s[1].end || s[2].begin == s[2].end;
+    for (size_t i = 0; i < stage->extent[0]; i++, to += stage->plane) {
+        if (i < s[0].begin || i >= s[0].end || empty) {
+            zero_row(stage->plane, to);
+            continue;
+        }
+        if (axis[2].in_step == 1 && stage->row <= LANES) {
+            stage_narrow_plane(in, line, s, stage->extent[1], stage->row, to);
+        } else {
+            stage_plane(in, line, s, stage, axis[2].in_step, to);
+        }
+        in += plane;
     }
 }
 
 static inline void stage(const box *b) {
     const psg_conv *c = b->conv;
-    const real *group = (const real *)c->in +
-                        (ptrdiff_t)(b->group * c->channels + b->channel) * c->in_channel;
+    span s[AXES];
+    ptrdiff_t inside = 0;
+    for (int a = 0; a < AXES; a++) {
+        s[a] = span_of(b, a);
+        inside = inside * (ptrdiff_t)c->axis[a].in_size + s[a].low + (ptrdiff_t)s[a].begin;
+    }
+    const real *first = (const real *)c->in + inside + (ptrdiff_t)(b->group * c->channels + b->channel) * c->in_channel;
     for (size_t n = 0; n < b->samples; n++) {
-        const real *in = group + (ptrdiff_t)(b->sample + n) * c->in_sample;
+        const real *in = first + (ptrdiff_t)(b->sample + n) * c->in_sample;
         real *to = b->staged + n * b->stage.sample;
         for (size_t k = 0; k < b->channels * b->groups; k++, in += c->in_channel, to += b->stage.channel) {
-            stage_channel(b, in, to);
+            stage_channel(b, s, in, to);
         }
     }
 }

@@ -90,6 +90,8 @@ KERNEL(void, fixed_norm_backward, (size_t n, size_t step, const void *x, const v
 KERNEL(void, function, (psg_function f, size_t n, const double *parameters, const void *x, void *y))
 KERNEL(void, function_backward, (psg_function f, size_t n, const double *parameters, const void *x, const void *g,
                                  void *gx))
+
+/* ---- glu.c ---- */
 /* y = a sigmoid(b). */
 KERNEL(void, glu, (size_t n, const void *a, const void *b, void *y))
 KERNEL(void, glu_backward, (size_t n, const void *a, const void *b, const void *g, void *ga, void *gb))

@@ -50,7 +50,8 @@ static void run_backward(run *r, const psg_tensor *grad_output, const op_case *c
 }
 
 /* Operands with values that f32 holds; targets of bce in any range will do. */
-static void draw_inputs(const op_case *c, uint64_t seed, psg_dtype dtype, test_array array[MAX_IN], psg_tensor in[MAX_IN]) {
+static void draw_inputs(const op_case *c, uint64_t seed, psg_dtype dtype, test_array array[MAX_IN],
+                        psg_tensor in[MAX_IN]) {
     test_random random = { 20240u + seed };
     for (int k = 0; k < c->inputs; k++) {
         psg_dtype type = c->from[k] == LABELS ? seed % 2 ? PSG_I32 : PSG_I64 : dtype;
@@ -161,7 +162,8 @@ void op_cases_types(const op_case *cases, int count) {
                 double expected = test_get_at(&value64, k);
                 test_near(test_get_at(&value, k), expected, unit * (fabs(expected) + 1), c->name, k);
             }
-            test_array go = draw_grad_output((uint64_t)(c - cases), &value), go64 = draw_grad_output((uint64_t)(c - cases), &value64);
+            test_array go = draw_grad_output((uint64_t)(c - cases), &value);
+            test_array go64 = draw_grad_output((uint64_t)(c - cases), &value64);
             run_backward(&r, &go.view, c, grad);
             run_backward(&exact, &go64.view, c, grad64);
             for (int k = 0; k < c->inputs; k++) {

@@ -1,7 +1,7 @@
 /* Ops as cases: an op applied to operands, and what each element of its output must be.
  *
- * Values against the plain reference in f64, gradients against central differences, f32 and f64 on every instruction set
- * against that, the same bits for any number of threads, and isolation of the samples. */
+ * Values against the plain reference in f64, gradients against central differences, f32 and f64 on every instruction
+ * set against that, the same bits for any number of threads, and isolation of the samples. */
 #ifndef PSG_TEST_OP_CASES_H
 #define PSG_TEST_OP_CASES_H
 

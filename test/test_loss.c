@@ -31,7 +31,9 @@ static double poisson_large(double x, double y) { return poisson_full(x, 5 * y);
 static double soft_margin(double x, double y) { return log(1 + exp(-x * y)); }
 static double hinge(double x, double y) { return (y == -1 ? 0 : x) + (y == 1 ? 0 : fmax(0, 0.6 - x)); }
 
-static double pair_at(const psg_tensor *in, const int64_t *i, pair f) { return f(test_get(in, i), test_get(in + 1, i)); }
+static double pair_at(const psg_tensor *in, const int64_t *i, pair f) {
+    return f(test_get(in, i), test_get(in + 1, i));
+}
 static double pair_sum(const psg_tensor *in, pair f) {
     double sum = 0;
     for (int64_t k = 0; k < psg_tensor_count(in); k++) sum += f(test_get_at(in, k), test_get_at(in + 1, k));
@@ -168,7 +170,8 @@ static const op_case cases[] = {
     EACH(poisson_large, UNIT, UNIT),
     EACH(soft_margin, GRAD, GRAD), EACH(hinge, GRAD, CONSTANT),
     PAIR(kl_batch, GRAD, UNIT, TWO), PAIR(huber_sum, GRAD, GRAD, { 2, 2 }, { { 3, 9001 }, { 3, 9001 } }),
-    PAIR(l1_sum, GRAD, GRAD, { 2, 2 }, { { 0, 4 }, { 0, 4 } }), PAIR(smooth_l1_mean, GRAD, GRAD, { 1, 1 }, { { 1 }, { 1 } }),
+    PAIR(l1_sum, GRAD, GRAD, { 2, 2 }, { { 0, 4 }, { 0, 4 } }),
+    PAIR(smooth_l1_mean, GRAD, GRAD, { 1, 1 }, { { 1 }, { 1 } }),
     { "kl second", kl_batch, kl_batch_ref, 2, { GRAD, UNIT }, { 3, 3 }, { { 4, 3, 2 }, { 4, 3, 2 } }, 0, 1, 0 },
     CLASS(nll_none, LABELS, 2, { 2, 1 }, { { 4, 5 }, { 4 } }, 5, 0, 0),
     CLASS(nll_mean, LABELS, 2, { 4, 3 }, { { 2, 5, 2, 3 }, { 2, 2, 3 } }, 5, 0, 0),
@@ -231,7 +234,8 @@ static const point points[] = {
     AT(smooth_l1_none, 0.5, 0, 0.25, 1, -1), AT(huber_none, 1.5, 0, 1.125, 1.5, -1.5),
     AT(huber_none, 1e4, 0, 1.5 * (1e4 - 0.75), 1.5, -1.5),
     AT(binary_none, 0, 1, 100, -1e12, 100), AT(binary_none, 1, 0, 100, 1e12, -100), AT(binary_none, 1, 1, 0, 0, -100),
-    AT(binary_none, 0, 0, 0, 0, 100), AT(kl_none, -3, 0, 0, 0, -INFINITY), AT(kl_none, -INFINITY, 1, INFINITY, -1, INFINITY),
+    AT(binary_none, 0, 0, 0, 0, 100), AT(kl_none, -3, 0, 0, 0, -INFINITY),
+    AT(kl_none, -INFINITY, 1, INFINITY, -1, INFINITY),
     AT(soft_margin_none, 1e4, 1, 0, 0, 0), AT(soft_margin_none, -1e4, 1, 1e4, -1, 1e4),
     AT(hinge_none, 2, 1, 2, 1, 0), AT(hinge_none, 2, -1, 0, 0, 0), AT(hinge_none, 0.25, -1, 0.35, -1, 0),
 };

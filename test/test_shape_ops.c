@@ -1,6 +1,7 @@
 /* The shape ops at random arguments.  All but fold copy: element i of the output is element source(i) of an input, or a
  * constant.  That map, written anew here, says what the output is and, read backwards, what the gradients are: both
- * must be exact, for every type, wherever the batch is, and for any number of threads.  fold is unfold read backwards. */
+ * must be exact, for every type, wherever the batch is, and for any number of threads.  fold is unfold read
+ * backwards. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -405,7 +406,9 @@ static void run_instance(psg_tape *tape, psg_context *context, const kind *k, co
     if (!real) return;
     r->grad_output = psg_tensor_of(r->value.dtype, malloc((size_t)psg_tensor_count(&r->value) * 8 + 8), r->value.rank,
                                    r->value.shape);
-    for (int64_t i = 0; i < psg_tensor_count(&r->value); i++) test_set_at(&r->grad_output, i, (double)(i * 7 % 61 - 30));
+    for (int64_t i = 0; i < psg_tensor_count(&r->value); i++) {
+        test_set_at(&r->grad_output, i, (double)(i * 7 % 61 - 30));
+    }
     TEST_OK(context, psg_backward_from(tape, out, &r->grad_output));
     for (int i = 0; i < c->inputs; i++) TEST_OK(context, psg_input_grad(tape, in[i], &r->grad[i]));
 }
@@ -421,7 +424,8 @@ static void check_result(const kind *k, const instance *c, const result *r) {
         index_of(&r->value, i, index);
         int64_t from = k->source(c, index, &input);
         double constant = k->build == build_unfold ? 0 : c->value;
-        test_near(test_get_at(&r->value, i), from == NOWHERE ? constant : test_get_at(&c->in[input], from), 0, k->name, i);
+        double wanted = from == NOWHERE ? constant : test_get_at(&c->in[input], from);
+        test_near(test_get_at(&r->value, i), wanted, 0, k->name, i);
         if (real && from != NOWHERE) expected[input][from] += test_get_at(&r->grad_output, i);
     }
     for (int n = 0; n < c->inputs; n++) {
@@ -486,7 +490,9 @@ static void test_fold(void **state) {
         for (int64_t i = 0; i < count; i++) test_near(test_get_at(&folded, i), sums[i], 0, "fold", i);
         TEST_OK(context, psg_backward_from(tape, out, &image));
         TEST_OK(context, psg_input_grad(tape, in, &grad));
-        for (int64_t i = 0; i < psg_tensor_count(&grad); i++) test_near(test_get_at(&grad, i), unfolded[i], 0, "fold", i);
+        for (int64_t i = 0; i < psg_tensor_count(&grad); i++) {
+            test_near(test_get_at(&grad, i), unfolded[i], 0, "fold", i);
+        }
         free(sums);
         free(unfolded);
         free(columns.data);

@@ -11,7 +11,9 @@ typedef struct refusal {
 } refusal;
 
 #define REFUSE(name, call) \
-    static psg_var name(psg_tape *t, psg_var x, psg_var y, psg_var image) { return (void)x, (void)y, (void)image, call; }
+    static psg_var name(psg_tape *t, psg_var x, psg_var y, psg_var image) {  \
+        return (void)x, (void)y, (void)image, call;                          \
+    }
 #define INTS(...) (int[]){ __VA_ARGS__ }
 #define LONGS(...) (int64_t[]){ __VA_ARGS__ }
 #define WINDOWS(...) &(psg_unfold_options){ __VA_ARGS__ }
@@ -102,7 +104,8 @@ static const refusal refusals[] = {
     { "pad: a padded dimension is 0, the batch dimension", PSG_ERR_BATCH, pad_batch, 0 },
     { "pad: pad of dimension 1 is -3 and -3, which leaves -1", PSG_ERR_ARGUMENT, pad_below, 0 },
     { "pad: pad of dimension 1 is 5, in reflect mode must be less than the size", PSG_ERR_ARGUMENT, pad_reflect, 0 },
-    { "pad: pad of dimension 1 is -1, in reflect mode must be not negative", PSG_ERR_ARGUMENT, pad_reflect_negative, 0 },
+    { "pad: pad of dimension 1 is -1, in reflect mode must be not negative", PSG_ERR_ARGUMENT,
+      pad_reflect_negative, 0 },
     { "pad: pad of dimension 1 is 6, in circular mode must be at most the size", PSG_ERR_ARGUMENT, pad_circular, 0 },
     { "pad: pad of dimension 1 is too large", PSG_ERR_OVERFLOW, pad_large, 0 },
     { "unfold: input has shape (2, 3, 4)", PSG_ERR_SHAPE, unfold_rank, 0 },

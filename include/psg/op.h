@@ -66,8 +66,8 @@ struct psg_op {
     size_t attributes_size;         /* bytes the tape copies at psg_record; 0: none */
     int couples_batch;              /* its backward mixes samples, whatever the arguments: refused in a per-sample
                                        pass */
-    int repeats_over_batch;         /* gives a per-sample pass an output that carries the batch even where no input does,
-                                       and checks the batch of its inputs itself: a look-up of positions */
+    int repeats_over_batch;         /* gives a per-sample pass an output that carries the batch even where no input
+                                       does, and checks the batch of its inputs itself: a look-up of positions */
     psg_status (*shape)(psg_call *call);
     psg_status (*forward)(psg_call *call);
     psg_status (*backward)(psg_call *call);
@@ -121,11 +121,11 @@ PSG_API const psg_op *psg_op_find(const psg_context *context, const char *name);
 PSG_API const psg_op *psg_op_at(const psg_context *context, size_t k);
 
 /* Checks an op in f64 at given input shapes (parameters marked by role PSG_PARAMETER; values as given, f64 or integers,
- * or with data NULL drawn from a fixed stream of both signs, integers from 0 and 1; dimension 0 of batched inputs is the
- * batch): central differences of every input and
- * parameter gradient, agreement of every question with materialised gradients, and isolation: changing sample j changes
- * no other sample's output or gradient.  Of an operand, role and value are read.  f32 and batch second are
- * not tried.  PSG_ERR_NUMERIC names the input and the error that was found. */
+ * or with data NULL drawn from a fixed stream of both signs, integers from 0 and 1; dimension 0 of batched inputs is
+ * the batch): central differences of every input and parameter gradient, agreement of every question with materialised
+ * gradients, and isolation: changing sample j changes no other sample's output or gradient.  Of an operand, role and
+ * value are read.  f32 and batch second are not tried.  PSG_ERR_NUMERIC names the input and the error that was found.
+ */
 PSG_API psg_status psg_op_check(psg_context *context, const psg_op *op, const psg_operand *inputs,
                                 const void *attributes);
 

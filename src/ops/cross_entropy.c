@@ -26,8 +26,8 @@ static psg_status check_options(psg_call *call) {
                              options->label_smoothing);
     }
     if (is_soft(call) && options->has_ignore_index) {
-        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "ignore_index is %lld, but target is %s: probabilities, none of "
-                             "which can be ignored", (long long)options->ignore_index,
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "ignore_index is %lld, but target is %s: probabilities, none "
+                             "of which can be ignored", (long long)options->ignore_index,
                              psg_dtype_name(call->input[TARGET].value.dtype));
     }
     bool counts = options->has_ignore_index || (call->input[WEIGHT].role != PSG_ABSENT && !is_soft(call));

@@ -12,7 +12,8 @@ static psg_status expand_shape(psg_call *call) {
     int64_t shape[PSG_MAX_RANK];
     int rank = attributes->rank, new = rank - x->rank;
     if (new < 0) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "rank must be in [%d, %d] for input of rank %d, and shape not NULL",
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "rank must be in [%d, %d] for input of rank %d, and shape not "
+                             "NULL",
                              x->rank, PSG_MAX_RANK, x->rank);
     }
     for (int d = 0; d < rank; d++) {

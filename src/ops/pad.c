@@ -50,8 +50,8 @@ static psg_status pad_dimension(psg_call *call, int dim, int64_t *size) {
         return psg_call_fail(call, PSG_ERR_OVERFLOW, "pad of dimension %d is too large", dim);
     }
     if (*size >= 0) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_ARGUMENT, "pad of dimension %d is %lld and %lld, which leaves %lld elements", dim,
-                         (long long)pad.left, (long long)pad.right, (long long)*size);
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "pad of dimension %d is %lld and %lld, which leaves %lld "
+                         "elements", dim, (long long)pad.left, (long long)pad.right, (long long)*size);
 }
 
 static psg_status check_attributes(psg_call *call) {

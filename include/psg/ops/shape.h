@@ -1,5 +1,5 @@
-/* psg/ops/shape.h: the same elements in another shape or order, some of them, several arrays as one; sums and means over
- * dimensions.
+/* psg/ops/shape.h: the same elements in another shape or order, some of them, several arrays as one; sums and means
+ * over dimensions.
  *
  * Dimensions may be negative: counted from the end.  In a per-sample pass the batch stays a dimension of its own, where
  * it was, and no op here takes it apart: PSG_ERR_BATCH. */
