@@ -43,10 +43,10 @@ static void print_help(const char *program) {
         for (const char *const *q = bench_ops[k]->questions; *q; q++) printf(" %s", *q);
         putchar('\n');
     }
-    puts("\nB samples, T positions, D features, C channels of HW elements in G groups, N numbers; a line: --case names\n"
-         "one of the op's table in test/cases. Steps of models: private is a whole step of DP-SGD, plain the library's own\n"
-         "step without privacy, clipped_sum the backward and clipped sum beside the plain backward. mlp is\n"
-         "784-512-256-10; sparse answers a look-up table by sparse rows.");
+    puts("\nB samples, T positions, D features, C channels of HW elements in G groups, N numbers; a line: --case\n"
+         "names one of the op's table in test/cases. Steps of models: private is a whole step of DP-SGD, plain the\n"
+         "library's own step without privacy, clipped_sum the backward and clipped sum beside the plain backward. mlp\n"
+         "is 784-512-256-10; sparse answers a look-up table by sparse rows.");
 }
 
 /* Whole numbers >= 1 separated by commas. */

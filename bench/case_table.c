@@ -211,7 +211,8 @@ static psg_status open(bench_case *c, table_case *s) {
     char message[300];
     case_table table;
     const case_op *op = case_op_find(c->problem->op);
-    if (!op || case_table_read(op, c->cases, &table, message, sizeof message)) bench_die("%s", op ? message : "no table");
+    if (!op) bench_die("%s has no table", c->problem->op);
+    if (case_table_read(op, c->cases, &table, message, sizeof message)) bench_die("%s", message);
     int k = 0;
     while (k < table.count && strcmp(table.line[k].name, c->problem->line) != 0) k++;
     if (k == table.count) bench_die("%s/%s.txt has no line %s", c->cases, op->name, c->problem->line);

@@ -159,7 +159,8 @@ static int plan_and_run(const training_options *options, const dataset *training
     psg_status status = batch ? trainer_plan(options, records, &plan) : PSG_ERR_MEMORY;
     if (status != PSG_OK) {
         fprintf(stderr, "%s: no noise keeps --epochs %g of --batch %g (at most %lld) within --epsilon %g\n",
-                psg_status_name(status), options->recipe.epochs, options->recipe.batch, (long long)records, options->epsilon);
+                psg_status_name(status), options->recipe.epochs, options->recipe.batch, (long long)records,
+                options->epsilon);
     } else if ((status = run(options, &plan, &t, training, test, batch)) != PSG_OK) {
         fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&t));
     }

@@ -21,7 +21,9 @@ static size_t panels_of(const psg_conv *c) { return (c->rows + MR - 1) / MR; }
 /* ---- weights ---- */
 
 /* Elements of the packed weights before a phase, within a group. */
-static size_t packed_before(const phase_walk *w) { return panels_of(w->conv) * MR * w->conv->channels * w->taps_before; }
+static size_t packed_before(const phase_walk *w) {
+    return panels_of(w->conv) * MR * w->conv->channels * w->taps_before;
+}
 
 /* Panels of MR rows: [phase][channel block][panel][channel][tap][MR]. */
 static size_t group_packed(const psg_conv *c) {

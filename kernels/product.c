@@ -2,9 +2,9 @@
  *
  * A tile is MR x NR; MR rows come from a panel of g (k x MR), NR columns from a panel of a (k x NR).  Rows are copied
  * in short runs; operands that are contiguous along k (an image's positions) are transposed, and windows of an image
- * unfolded, on the way.  Packing turns strided rows, which meet in few cache sets, into two streams.  The whole sum over
- * k stays in registers, so the finish sees final values: squares and inner products never touch memory.  Panels are
- * padded with zeros; only finishes know about edges. */
+ * unfolded, on the way.  Packing turns strided rows, which meet in few cache sets, into two streams.  The whole sum
+ * over k stays in registers, so the finish sees final values: squares and inner products never touch memory.  Panels
+ * are padded with zeros; only finishes know about edges. */
 #include "kernels.h"
 #include "product_pack.h"
 #include "vector.h"

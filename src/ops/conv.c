@@ -39,8 +39,8 @@ static psg_status check_padding(psg_call *call, int spatial) {
                              "PSG_CONV_SAME", (int)o->padding_rule);
     }
     if (o->padding_mode != PSG_PAD_CONSTANT) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "padding_mode is %d, the op itself adds zeros alone; psg_conv1d to "
-                             "psg_conv3d record a pad before it", (int)o->padding_mode);
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "padding_mode is %d, the op itself adds zeros alone; psg_conv1d "
+                             "to psg_conv3d record a pad before it", (int)o->padding_mode);
     }
     psg_status status = psg_conv_check_option(call, "padding", spatial, o->padding, 0, 0, found);
     if (!status && o->has_padding_after) {
@@ -73,8 +73,8 @@ static psg_status output_size(psg_call *call, int d, int64_t stride, int64_t dil
                              (long long)x->shape[d + 2]);
     }
     if (padded < reach) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "kernel reaches over %lld elements of spatial dimension %d, must be at "
-                             "most the padded input's %lld", (long long)reach, d, (long long)padded);
+        return psg_call_fail(call, PSG_ERR_SHAPE, "kernel reaches over %lld elements of spatial dimension %d, must be "
+                             "at most the padded input's %lld", (long long)reach, d, (long long)padded);
     }
     *size = (padded - reach) / stride + 1;
     return PSG_OK;

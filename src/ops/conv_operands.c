@@ -22,8 +22,8 @@ psg_status psg_conv_check_operands(psg_call *call, int spatial) {
     if (status) return status;
     if (x->rank != spatial + 2) {
         const char *hint = x->rank == spatial + 1 ? ": it has no batch dimension" : "";
-        return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, must have rank %d (batch, channels, %d spatial)%s",
-                             psg_tensor_text(x, text), spatial + 2, spatial, hint);
+        return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, must have rank %d (batch, channels, %d "
+                             "spatial)%s", psg_tensor_text(x, text), spatial + 2, spatial, hint);
     }
     if (w->rank != spatial + 2) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "weight has shape %s, must have rank %d (two dimensions of channels, "

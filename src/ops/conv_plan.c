@@ -16,7 +16,8 @@ static int64_t common_divisor(int64_t a, int64_t b) {
 /* ---- axes ---- */
 
 /* Position t reads t stride + k dilation - padding. */
-static void gather_axis(const psg_conv_geometry *g, int a, psg_conv_part kernel, psg_conv_phase *phases, psg_conv_axis *axis) {
+static void gather_axis(const psg_conv_geometry *g, int a, psg_conv_part kernel, psg_conv_phase *phases,
+                        psg_conv_axis *axis) {
     phases[0] = (psg_conv_phase){ .positions = (size_t)g->output[a], .taps = (size_t)kernel.count,
                                   .offset = kernel.first * g->dilation[a] - g->padding[a],
                                   .offset_step = g->dilation[a], .kernel_first = (size_t)kernel.first,
@@ -41,7 +42,8 @@ static psg_conv_phase scatter_phase(const psg_conv_geometry *g, int a, psg_conv_
     return phase;
 }
 
-static void scatter_axis(const psg_conv_geometry *g, int a, psg_conv_part kernel, psg_conv_phase *phases, psg_conv_axis *axis) {
+static void scatter_axis(const psg_conv_geometry *g, int a, psg_conv_part kernel, psg_conv_phase *phases,
+                         psg_conv_axis *axis) {
     int64_t count = smaller(g->stride[a], g->image[a]);
     for (int64_t first = 0; first < count; first++) phases[first] = scatter_phase(g, a, kernel, first);
     *axis = (psg_conv_axis){ .in_size = (size_t)g->output[a], .out_size = (size_t)g->image[a], .in_step = 1,
@@ -235,7 +237,7 @@ bool psg_conv_next_part(psg_conv_plan *p) {
     for (int a = PSG_CONV_AXES - 1; a >= 0 && !more; a--) {
         int64_t first = p->kernel[a].first + p->length[a], rest = p->geometry->kernel[a] - first;
         more = rest > 0;
-        p->kernel[a] = more ? (psg_conv_part){ first, smaller(p->length[a], rest) } : (psg_conv_part){ 0, p->length[a] };
+        p->kernel[a] = (psg_conv_part){ more ? first : 0, more ? smaller(p->length[a], rest) : p->length[a] };
     }
     if (more) set_axes(p);
     return more;

@@ -27,8 +27,8 @@ size_t psg_conv_phase_count(const psg_conv_plan *plan);
 void psg_conv_first_part(psg_conv_plan *plan);
 bool psg_conv_next_part(psg_conv_plan *plan);
 
-/* Cuts the positions into boxes and the samples and groups into tasks, and returns how many tasks there are.  direct: for
- * the kernels of few channels. */
+/* Cuts the positions into boxes and the samples and groups into tasks, and returns how many tasks there are.  direct:
+ * for the kernels of few channels. */
 size_t psg_conv_cut(psg_conv_plan *plan, bool direct);
 
 #endif

@@ -1,5 +1,5 @@
-/* conv_transpose1d, 2d, 3d: the adjoint of a convolution, plus bias.  Its own input gradient is that convolution, and its
- * weight gradient the convolution's with the roles of input and output gradient exchanged. */
+/* conv_transpose1d, 2d, 3d: the adjoint of a convolution, plus bias.  Its own input gradient is that convolution, and
+ * its weight gradient the convolution's with the roles of input and output gradient exchanged. */
 #include "base/shape.h"
 #include "ops/conv.h"
 #include "psg/ops.h"

@@ -20,8 +20,8 @@ psg_status psg_output_like_input(psg_call *call);
 /* The dimension that dim names, negative ones counted from the end: PSG_ERR_ARGUMENT when rank has none such. */
 psg_status psg_operand_dim(psg_call *call, const char *name, int dim, int rank, int *found);
 
-/* Refuses dimension dim of operand k, given as argument `name`, when it is the batch of a per-sample pass: PSG_ERR_BATCH
- * "<name> is ..., the batch dimension: <reason>".  Checks psg_operand_carries_batch too. */
+/* Refuses dimension dim of operand k, given as argument `name`, when it is the batch of a per-sample pass:
+ * PSG_ERR_BATCH "<name> is ..., the batch dimension: <reason>".  Checks psg_operand_carries_batch too. */
 psg_status psg_operand_not_batch(psg_call *call, int k, const char *name, int dim, const char *reason);
 
 /* In a per-sample pass with a batched input 0: dimension `place` of the declared output, which is the batch, must be
@@ -31,8 +31,9 @@ psg_status psg_output_batch_at(psg_call *call, int place);
 /* Whether input k carries the batch and the pass tells samples apart. */
 bool psg_operand_per_sample(const psg_call *call, int k);
 
-/* A value (.., features) as (B, T, features): the batch in front, the other leading dimensions as positions; (B, features)
- * for rank 2.  A view, or a kept copy when no strides can say so.  In an ordinary pass dimension 0 counts as the batch. */
+/* A value (.., features) as (B, T, features): the batch in front, the other leading dimensions as positions; (B,
+ * features) for rank 2.  A view, or a kept copy when no strides can say so.  In an ordinary pass dimension 0 counts as
+ * the batch. */
 psg_status psg_operand_positions(psg_call *call, const psg_tensor *x, psg_tensor *view);
 
 /* The kernels of input 0's type. */

@@ -105,8 +105,8 @@ psg_status psg_check_class_weight(psg_call *call, int k) {
 psg_status psg_check_counted_mean(psg_call *call, psg_reduction reduction, bool counts) {
     if (!call->per_sample || !counts || reduction != PSG_MEAN) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "a mean over the targets that are not ignored, or by their "
-                         "weights, divides the loss of each sample by a sum over all samples, which mixes them; use reduction "
-                         "PSG_SUM or PSG_NONE");
+                         "weights, divides the loss of each sample by a sum over all samples, which mixes them; use "
+                         "reduction PSG_SUM or PSG_NONE");
 }
 
 /* ---- labels ---- */
