@@ -40,8 +40,8 @@ static job job_of(psg_context *context, const psg_conv_plan *p) {
 
 /* ---- values ---- */
 
-/* A register tile holds at least four output channels, and reads the weights of many terms. */
-static bool is_direct(const psg_conv *c) { return c->rows == 1 || c->rows * c->channels <= 4; }
+/* A register tile holds at least four output channels, and costs as much as many terms. */
+static bool is_direct(const psg_conv *c) { return c->rows == 1 || (c->rows <= 4 && c->channels <= 4); }
 
 /* The sum over parts of the kernel; nearly always there is one. */
 static void run_parts(psg_context *context, psg_conv_plan *p) {
