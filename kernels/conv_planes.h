@@ -1,5 +1,6 @@
 /* Planes of a convolution with 3 x 3 neighbouring taps and steps of 1, without a copy of the input: a strip of
- * LANES - 2 columns is one masked load a row, and its neighbours are that vector moved by one and two lanes.  Only where
+ * LANES - 2 columns is one masked load a row, and its neighbours are that vector moved by one and two lanes.  Only
+ * where
  * such loads and moves are single instructions. */
 #ifndef PSG_KERNELS_CONV_PLANES_H
 #define PSG_KERNELS_CONV_PLANES_H

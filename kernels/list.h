@@ -11,10 +11,10 @@ KERNEL(void, clear, (size_t n, void *x))
 
 /* ---- unfold.c, unfold_panel.c: see unfold.h ---- */
 /* out[j * out_step + t] = A[position + t][column + j]. */
-KERNEL(void, unfold, (const psg_unfold *window, const void *image, const psg_unfold_part *part, void *out,
+KERNEL(void, unfold, (const psg_unfolding *window, const void *image, const psg_unfold_part *part, void *out,
                       ptrdiff_t out_step))
 /* panel[t * width + j] = A[position + t][column + j], 0 for columns <= j < width = two vectors. */
-KERNEL(void, unfold_panel, (const psg_unfold *window, const void *image, const psg_unfold_part *part, void *panel))
+KERNEL(void, unfold_panel, (const psg_unfolding *window, const void *image, const psg_unfold_part *part, void *panel))
 
 /* ---- reduce.c ---- */
 /* sum_i x[i] y[i] in double. */

@@ -10,7 +10,7 @@
 #include "vector.h"
 
 /* unfold_panel.c */
-void PSG_KERNEL(unfold_panel)(const psg_unfold *window, const void *image, const psg_unfold_part *part, void *panel);
+void PSG_KERNEL(unfold_panel)(const psg_unfolding *window, const void *image, const psg_unfold_part *part, void *panel);
 
 #define NV 2 /* vectors across a tile */
 #if PSG_VECTOR_BYTES == 64

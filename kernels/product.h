@@ -37,7 +37,7 @@ typedef struct psg_product {
     ptrdiff_t g_stride, g_step;   /* between rows, between elements of a row */
     const void *a;
     ptrdiff_t a_stride, a_step;
-    const psg_unfold *window; /* or NULL.  a is an image, whose windows are the rows: row k is the one at position
+    const psg_unfolding *window; /* or NULL.  a is an image, whose windows are the rows: row k is the one at position
                                  a_position + k, from column a_column on.  Without row_weight. */
     int64_t a_position, a_column;
     void *c;                  /* reals, or doubles for the F64 finishes */

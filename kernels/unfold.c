@@ -11,7 +11,7 @@ typedef struct tap {
 
 /* The column and its counters, moved on column by column. */
 typedef struct taps {
-    const psg_unfold *u;
+    const psg_unfolding *u;
     int64_t channel, k[3];
     tap now;
 } taps;
@@ -20,17 +20,17 @@ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Output o of dimension d reads coordinate at + o * stride, at = k * dilation - padding. */
 static void set_range(taps *s, int d) {
-    const psg_unfold *u = s->u;
+    const psg_unfolding *u = s->u;
     s->now.inside[d] = range_inside(s->k[d] * u->dilation[d] - u->padding[d], u->stride[d], u->size[d], u->output[d]);
 }
 
 static void set_start(taps *s) {
-    const psg_unfold *u = s->u;
+    const psg_unfolding *u = s->u;
     s->now.start = (ptrdiff_t)s->channel * u->channel_step;
     for (int d = 0; d < 3; d++) s->now.start += (s->k[d] * u->dilation[d] - u->padding[d]) * u->step[d];
 }
 
-static taps taps_at(const psg_unfold *u, int64_t column) {
+static taps taps_at(const psg_unfolding *u, int64_t column) {
     taps s = { .u = u };
     for (int d = 2; d >= 0; column /= u->kernel[d--]) s.k[d] = column % u->kernel[d];
     s.channel = column;
@@ -61,13 +61,14 @@ typedef struct place {
     int64_t o[3];
 } place;
 
-static place place_of(const psg_unfold *u, int64_t position) {
+static place place_of(const psg_unfolding *u, int64_t position) {
     int64_t lines = position / u->output[2];
     return (place){ { lines / u->output[1], lines % u->output[1], position % u->output[2] } };
 }
 
 /* to[t] = one column at `positions` positions from `at` on. */
-static void unfold_column(const psg_unfold *u, const real *image, const tap *c, place at, int64_t positions, real *to) {
+static void unfold_column(const psg_unfolding *u, const real *image, const tap *c, place at, int64_t positions,
+                          real *to) {
     const ptrdiff_t step = u->step[2] * u->stride[2];
     while (positions > 0) {
         int64_t n = smaller(u->output[2] - at.o[2], positions);
@@ -88,7 +89,7 @@ static void unfold_column(const psg_unfold *u, const real *image, const tap *c, 
     }
 }
 
-void PSG_KERNEL(unfold)(const psg_unfold *u, const void *image, const psg_unfold_part *part, void *out_,
+void PSG_KERNEL(unfold)(const psg_unfolding *u, const void *image, const psg_unfold_part *part, void *out_,
                         ptrdiff_t out_step) {
     if (!part->columns || !part->positions) return;
     real *out = out_;

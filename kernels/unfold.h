@@ -9,14 +9,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct psg_unfold {
+typedef struct psg_unfolding {
     int64_t channels;
     ptrdiff_t channel_step;     /* in elements, like step */
     int64_t size[3];            /* of the image */
     ptrdiff_t step[3];
     int64_t kernel[3], stride[3], dilation[3], padding[3];
     int64_t output[3];          /* positions */
-} psg_unfold;
+} psg_unfolding;
 
 /* A rectangle of A: rows (positions) [position, position + positions), columns [column, column + columns). */
 typedef struct psg_unfold_part {

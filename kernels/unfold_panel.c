@@ -9,7 +9,7 @@
 #include "vector.h"
 
 /* unfold.c */
-void PSG_KERNEL(unfold)(const psg_unfold *window, const void *image, const psg_unfold_part *part, void *out,
+void PSG_KERNEL(unfold)(const psg_unfolding *window, const void *image, const psg_unfold_part *part, void *out,
                         ptrdiff_t out_step);
 
 #define WIDTH ((int64_t)(2 * LANES))
@@ -34,11 +34,11 @@ typedef struct planes {
 
 /* ---- sizes ---- */
 
-static int64_t reach(const psg_unfold *u, int d) { return (u->kernel[d] - 1) * u->dilation[d]; }
+static int64_t reach(const psg_unfolding *u, int d) { return (u->kernel[d] - 1) * u->dilation[d]; }
 
 static int64_t whole_quads(int64_t count) { return (count + (int64_t)QUAD - 1) / (int64_t)QUAD * (int64_t)QUAD; }
 
-static void set_channels(planes *p, const psg_unfold *u, const psg_unfold_part *part) {
+static void set_channels(planes *p, const psg_unfolding *u, const psg_unfold_part *part) {
     int64_t taps = u->kernel[0] * u->kernel[1] * u->kernel[2];
     p->channel = part->column / taps;
     p->channels = (part->column + part->columns - 1) / taps - p->channel + 1;
@@ -48,7 +48,7 @@ static void set_channels(planes *p, const psg_unfold *u, const psg_unfold_part *
 
 /* The most positions at o that planes have room for: lines as many as possible, else a part of one.  In double: a large
  * kernel must not overflow. */
-static bool choose_block(const planes *p, const psg_unfold *u, int64_t positions, block *b) {
+static bool choose_block(const planes *p, const psg_unfolding *u, int64_t positions, block *b) {
     double apart = (double)p->channels * (double)u->kernel[0] * (double)p->copies;
     double shift = p->shared ? (double)reach(u, 2) : 0;
     double line = apart * ((double)whole_quads(u->output[2]) + shift);
@@ -67,7 +67,7 @@ static bool choose_block(const planes *p, const psg_unfold *u, int64_t positions
     return true;
 }
 
-static void set_steps(planes *p, const psg_unfold *u, const block *b) {
+static void set_steps(planes *p, const psg_unfolding *u, const block *b) {
     p->length = whole_quads(b->width) + (p->shared ? reach(u, 2) : 0);
     p->lines = (b->lines - 1) * u->stride[1] + reach(u, 1) + 1;
     p->line_step = p->copies * p->length;
@@ -75,7 +75,7 @@ static void set_steps(planes *p, const psg_unfold *u, const block *b) {
     p->channel_step = u->kernel[0] * p->slice_step;
 }
 
-static void set_offsets(planes *p, const psg_unfold *u, const psg_unfold_part *part) {
+static void set_offsets(planes *p, const psg_unfolding *u, const psg_unfold_part *part) {
     int64_t taps = u->kernel[1] * u->kernel[2], first = part->column - p->channel * u->kernel[0] * taps;
     int64_t k2 = first % u->kernel[2], k1 = first / u->kernel[2] % u->kernel[1], slice = first / taps;
     for (int64_t j = 0; j < part->columns; j++) {
@@ -92,7 +92,7 @@ static void set_offsets(planes *p, const psg_unfold *u, const psg_unfold_part *p
 
 /* ---- copying ---- */
 
-static void fill_slice(const planes *p, const psg_unfold *u, const block *b, const real *slice, bool inside,
+static void fill_slice(const planes *p, const psg_unfolding *u, const block *b, const real *slice, bool inside,
                        real *to) {
     for (int64_t copy = 0; copy < p->copies; copy++, to += p->length) {
         int64_t x = b->o[2] * u->stride[2] - u->padding[2] + copy * u->dilation[2];
@@ -106,7 +106,7 @@ static void fill_slice(const planes *p, const psg_unfold *u, const block *b, con
     }
 }
 
-static void fill_planes(const planes *p, const psg_unfold *u, const block *b, const real *image, real *to) {
+static void fill_planes(const planes *p, const psg_unfolding *u, const block *b, const real *image, real *to) {
     for (int64_t c = 0; c < p->channels; c++) {
         for (int64_t k = 0; k < u->kernel[0]; k++, to += p->slice_step) {
             int64_t z = b->o[0] * u->stride[0] + k * u->dilation[0] - u->padding[0];
@@ -135,7 +135,7 @@ static inline void transpose_gathered(const real *from, const int64_t *offset, s
     }
 }
 
-static void transpose_block(const planes *p, const psg_unfold *u, const block *b, int64_t columns, const real *from,
+static void transpose_block(const planes *p, const psg_unfolding *u, const block *b, int64_t columns, const real *from,
                             real *panel) {
     size_t left = (size_t)smaller(columns, (int64_t)LANES), right = (size_t)columns - left;
     for (int64_t line = 0; line < b->lines; line++, from += u->stride[1] * p->line_step, panel += b->width * WIDTH) {
@@ -149,7 +149,7 @@ static void transpose_block(const planes *p, const psg_unfold *u, const block *b
 /* ---- panels ---- */
 
 /* Kernels that reach too far for planes: lines of single columns. */
-static void transpose_lines(const psg_unfold *u, const void *image, const psg_unfold_part *part, real *panel) {
+static void transpose_lines(const psg_unfolding *u, const void *image, const psg_unfold_part *part, real *panel) {
     enum { POSITIONS = 64 };
     real lines[2 * LANES * POSITIONS];
     psg_unfold_part at = *part;
@@ -161,12 +161,12 @@ static void transpose_lines(const psg_unfold *u, const void *image, const psg_un
     }
 }
 
-static block block_at(const psg_unfold *u, int64_t position) {
+static block block_at(const psg_unfolding *u, int64_t position) {
     int64_t line = position / u->output[2];
     return (block){ { line / u->output[1], line % u->output[1], position % u->output[2] }, 0, 0 };
 }
 
-void PSG_KERNEL(unfold_panel)(const psg_unfold *u, const void *image, const psg_unfold_part *part, void *panel_) {
+void PSG_KERNEL(unfold_panel)(const psg_unfolding *u, const void *image, const psg_unfold_part *part, void *panel_) {
     real memory[MOST], *panel = panel_;
     planes p;
     set_channels(&p, u, part);

@@ -102,7 +102,7 @@ static void record(run *r, const attention_scene *s) {
         r->x[k] = copy ? r->x[k - 1] : psg_input_with_grad(r->tape, &x);
     }
     psg_multi_head_attention_weights w = use_all(r, s);
-    psg_multi_head_attention_options o = PSG_MULTI_HEAD_ATTENTION_INIT;
+    psg_multi_head_attention_options o = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
     o.is_causal = c->causal;
     o.dropout_p = c->dropout_p;
     o.add_zero_attn = c->zero_attn;

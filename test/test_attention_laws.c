@@ -171,7 +171,7 @@ static psg_multi_head_attention_weights weights_with(desk *d, mistake m) {
 }
 
 static psg_multi_head_attention_options options_with(desk *d, mistake m) {
-    psg_multi_head_attention_options o = PSG_MULTI_HEAD_ATTENTION_INIT;
+    psg_multi_head_attention_options o = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
     psg_tensor pad = psg_tensor_of(PSG_I64, ones, 2, (int64_t[]){ 2, 3 });
     if (m == MASK_SHAPE) o.attn_mask = constant(d, SHAPE(5, 3));
     if (m == MASK_RANK_3) o.attn_mask = constant(d, SHAPE(3, 3, 5));
@@ -256,7 +256,7 @@ static void run(const setting *s, results *out) {
     for (int k = 0; k < 2; k++) TEST_OK(context, psg_param_create(context, "w", &w[k], &param[k]));
     psg_multi_head_attention_weights weights = { .in_proj_weight = psg_use(tape, param[0]),
                                                  .out_proj_weight = psg_use(tape, param[1]) };
-    psg_multi_head_attention_options options = PSG_MULTI_HEAD_ATTENTION_INIT;
+    psg_multi_head_attention_options options = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
     options.dropout_p = s->dropout_p;
     psg_var in = psg_input_with_grad(tape, &part);
     psg_var y = psg_multi_head_attention(tape, in, in, in, 2, &weights, &options, NULL);

@@ -159,7 +159,7 @@ static void check_lookup(fixture *f, const ids_case *c, const psg_embedding_opti
     TEST_OK(f->context, psg_backward_from(f->tape, out, &g.view));
     test_array dense = dense_of(f, param);
     double *expected = zeros(psg_tensor_count(&y)), *grad = zeros(psg_tensor_count(&dense.view));
-    psg_embedding_options defaults = PSG_EMBEDDING_INIT;
+    psg_embedding_options defaults = PSG_EMBEDDING_OPTIONS_INIT;
     expected_lookup(c, o ? o : &defaults, &ids.view, &table.view, &g.view, expected, grad);
     for (int64_t k = 0; k < psg_tensor_count(&dense.view); k++) grad[k] *= mean ? (double)c->batch : 1;
     for (int64_t k = 0; k < psg_tensor_count(&y); k++) test_near(test_get_at(&y, k), expected[k], 0, "rows", k);
@@ -174,7 +174,7 @@ static void check_lookup(fixture *f, const ids_case *c, const psg_embedding_opti
 }
 
 static const psg_embedding_options lookup_options[] = {
-    PSG_EMBEDDING_INIT, { 1, 3, 0, 0, 0 }, { 1, -V, 0, 2, 0 }, { 0, 0, 0, 2, 1 }, { 1, -2, 0, 2, 1 },
+    PSG_EMBEDDING_OPTIONS_INIT, { 1, 3, 0, 0, 0 }, { 1, -V, 0, 2, 0 }, { 0, 0, 0, 2, 1 }, { 1, -2, 0, 2, 1 },
 };
 
 static void test_lookups(void **state) {
@@ -504,15 +504,15 @@ typedef struct lookup_error {
 } lookup_error;
 
 static const lookup_error lookup_errors[] = {
-    { PSG_F64, 2, { 4, 3 }, { V, D }, PSG_EMBEDDING_INIT, PSG_ERR_DTYPE,
+    { PSG_F64, 2, { 4, 3 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_DTYPE,
       "embedding: input is f64, must be i32 or i64" },
-    { PSG_I64, 0, { 0 }, { V, D }, PSG_EMBEDDING_INIT, PSG_ERR_SHAPE,
+    { PSG_I64, 0, { 0 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_SHAPE,
       "input is a scalar, must have at least rank 1" },
-    { PSG_I64, 1, { 3 }, { V, D }, PSG_EMBEDDING_INIT, PSG_ERR_BATCH,
+    { PSG_I64, 1, { 3 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_BATCH,
       "input of shape (3) has batch size 3, must have the pass's" },
-    { PSG_I64, 2, { 3, 4 }, { V, D }, PSG_EMBEDDING_INIT, PSG_ERR_BATCH,
+    { PSG_I64, 2, { 3, 4 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_BATCH,
       "input of shape (3, 4) has batch size 3" },
-    { PSG_I64, 2, { 4, 3 }, { V, 0 }, PSG_EMBEDDING_INIT, PSG_ERR_SHAPE,
+    { PSG_I64, 2, { 4, 3 }, { V, 0 }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_SHAPE,
       "weight must have shape (rows, features), has (11)" },
     { PSG_I64, 2, { 4, 3 }, { V, D }, { 1, V, 0, 0, 0 }, PSG_ERR_ARGUMENT,
       "padding_idx is 11, must be in [-11, 11)" },

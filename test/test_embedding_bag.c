@@ -192,7 +192,7 @@ static void test_bags(void **state) {
     fixture f = open_fixture(2);
     for (size_t k = 0; k < sizeof bag_cases / sizeof bag_cases[0]; k++) {
         for (int which = 0; which < 3 * 3 * 2 * 2 * 4; which++) {
-            psg_embedding_bag_options o = PSG_EMBEDDING_BAG_INIT;
+            psg_embedding_bag_options o = PSG_EMBEDDING_BAG_OPTIONS_INIT;
             o.mode = (psg_bag_mode)(which % 3);
             o.has_padding_idx = which / 3 % 3 > 0;
             o.padding_idx = which / 3 % 3 == 1 ? 1 : -2;
@@ -211,7 +211,7 @@ static void test_many_bags(void **state) {
     (void)state;
     fixture f = open_fixture(2);
     bag_case c = { .bags = 50, .length = 40, .features = 70 };
-    psg_embedding_bag_options o = PSG_EMBEDDING_BAG_INIT;
+    psg_embedding_bag_options o = PSG_EMBEDDING_BAG_OPTIONS_INIT;
     bag_run r;
     for (o.mode = PSG_BAG_MEAN; o.mode <= PSG_BAG_MAX; o.mode++) {
         make_operands(&f, &c, &o, PSG_F64, PSG_I64, &r);
@@ -287,31 +287,31 @@ typedef struct bag_error {
 
 #define OPTIONS(...) { __VA_ARGS__ }
 static const bag_error bag_errors[] = {
-    { 1, 0, 0, { 4 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_INIT, PSG_ERR_SHAPE,
+    { 1, 0, 0, { 4 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_SHAPE,
       "input has shape (4), must be (N, T) without offsets or (M) with them" },
-    { 2, 1, 0, { 4, 2 }, { 4 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_INIT, PSG_ERR_SHAPE,
+    { 2, 1, 0, { 4, 2 }, { 4 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_SHAPE,
       "input has shape (4, 2), must be" },
-    { 3, 0, 0, { 4, 2, 2 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_INIT, PSG_ERR_SHAPE,
+    { 3, 0, 0, { 4, 2, 2 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_SHAPE,
       "input has shape (4, 2, 2)" },
-    { 1, 2, 0, { 6 }, { 4, 2 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_INIT, PSG_ERR_SHAPE,
+    { 1, 2, 0, { 6 }, { 4, 2 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_SHAPE,
       "offsets has shape (4, 2), must be (N)" },
-    { 1, 1, 0, { 6 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_INIT, PSG_ERR_SHAPE,
+    { 1, 1, 0, { 6 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_SHAPE,
       "offsets gives no bag, but input has 6" },
-    { 1, 1, 0, { 6 }, { 3 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_INIT, PSG_ERR_BATCH,
+    { 1, 1, 0, { 6 }, { 3 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_BATCH,
       "offsets gives 3 bags, the pass has batch size 4" },
-    { 2, 0, 0, { 3, 2 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_INIT, PSG_ERR_BATCH,
+    { 2, 0, 0, { 3, 2 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_BATCH,
       "input gives 3 bags" },
-    { 1, 1, 0, { 6 }, { 4 }, { 0 }, 1, 2, PSG_EMBEDDING_BAG_INIT, PSG_ERR_ARGUMENT,
+    { 1, 1, 0, { 6 }, { 4 }, { 0 }, 1, 2, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_ARGUMENT,
       "offsets[0] is 1, must be in [0, 0]" },
-    { 1, 1, 0, { 6 }, { 4 }, { 0 }, 0, 7, PSG_EMBEDDING_BAG_INIT, PSG_ERR_ARGUMENT,
+    { 1, 1, 0, { 6 }, { 4 }, { 0 }, 0, 7, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_ARGUMENT,
       "offsets[1] is 7, must be in [0, 6]" },
-    { 1, 1, 0, { 6 }, { 4 }, { 0 }, 0, -1, PSG_EMBEDDING_BAG_INIT, PSG_ERR_ARGUMENT,
+    { 1, 1, 0, { 6 }, { 4 }, { 0 }, 0, -1, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_ARGUMENT,
       "offsets[1] is -1, must be in" },
     { 1, 1, 0, { 6 }, { 5 }, { 0 }, 0, 2, OPTIONS(.include_last_offset = 1), PSG_ERR_ARGUMENT,
       "offsets[4] is 2, must be in [6, 6]" },
     { 2, 0, 0, { 4, 2 }, { 0 }, { 0 }, 0, 0, OPTIONS(.include_last_offset = 1), PSG_ERR_ARGUMENT,
       "include_last_offset is set without offsets" },
-    { 2, 0, 2, { 4, 2 }, { 0 }, { 4, 2 }, 0, 0, PSG_EMBEDDING_BAG_INIT, PSG_ERR_UNSUPPORTED,
+    { 2, 0, 2, { 4, 2 }, { 0 }, { 4, 2 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_UNSUPPORTED,
       "per_sample_weights are only for PSG_BAG_SUM" },
     { 2, 0, 2, { 4, 2 }, { 0 }, { 4, 3 }, 0, 0, OPTIONS(.mode = PSG_BAG_SUM), PSG_ERR_SHAPE,
       "per_sample_weights has shape (4, 3), must have that of input, (4, 2)" },

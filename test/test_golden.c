@@ -240,7 +240,7 @@ static psg_var apply_loss(replay *r, psg_var x) {
     psg_var target = constant_input(r, "target");
     if (!strcmp(g->op, "mse")) return psg_mse(r->tape, x, target, reduction);
     if (!strcmp(g->op, "bce")) return psg_binary_cross_entropy_with_logits(r->tape, x, target, reduction);
-    psg_cross_entropy_options options = PSG_CROSS_ENTROPY_INIT;
+    psg_cross_entropy_options options = PSG_CROSS_ENTROPY_OPTIONS_INIT;
     options.reduction = reduction;
     options.label_smoothing = number(g, "label_smoothing");
     options.has_ignore_index = has_number(g, "ignore_index");
@@ -398,7 +398,7 @@ static void replay_model(const golden *g, psg_dtype dtype, psg_loss_reduction re
     open_replay(&r, g, dtype, reduction);
     r.x = input(&r, "x");
     psg_var logits = !strcmp(g->op, "mlp") ? mlp(&r, r.x) : tied(&r, r.x);
-    psg_cross_entropy_options options = PSG_CROSS_ENTROPY_INIT;
+    psg_cross_entropy_options options = PSG_CROSS_ENTROPY_OPTIONS_INIT;
     options.reduction = (psg_reduction)integer(g, "reduction");
     psg_var loss = psg_cross_entropy(r.tape, logits, input(&r, "target"), &options);
     if (psg_backward(r.tape, loss)) fail_msg("%s: %s", g->name, psg_tape_message(r.tape));

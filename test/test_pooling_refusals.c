@@ -50,7 +50,7 @@ static psg_var record(psg_tape *tape, psg_var x, const refusal *e) {
     const char *kind = e->avg ? "avg" : "max";
     char name[32];
     psg_max_pool_attributes max = { { e->kernel[0], e->kernel[1], e->kernel[2] }, e->options };
-    psg_avg_pool_attributes avg = { { e->kernel[0], e->kernel[1], e->kernel[2] }, PSG_AVG_POOL_INIT };
+    psg_avg_pool_attributes avg = { { e->kernel[0], e->kernel[1], e->kernel[2] }, PSG_AVG_POOL_OPTIONS_INIT };
     psg_adaptive_pool_attributes adaptive = { { e->kernel[0], e->kernel[1], e->kernel[2] } };
     memcpy(avg.options.stride, e->options.stride, sizeof avg.options.stride);
     snprintf(name, sizeof name, "%s%s_pool%dd", e->adaptive ? "adaptive_" : "", kind, e->spatial);

@@ -34,12 +34,12 @@ static const psg_tensor running_mean = { means, PSG_F64, 1, { 4 }, { 1 } },
 static const psg_instance_norm_attributes by_input = { NULL, NULL, 1, 0.1, 1e-5 },
                                           by_running = { &running_mean, &running_var, 0, 0.1, 1e-5 };
 static const psg_batch_norm_attributes evaluation = { &running_mean, &running_var, 0, 0.1, 1e-5 };
-static const psg_max_pool_attributes max_pairs = { { 2, 2, 2 }, PSG_MAX_POOL_INIT },
+static const psg_max_pool_attributes max_pairs = { { 2, 2, 2 }, PSG_MAX_POOL_OPTIONS_INIT },
                                      max_padded = { { 5, 2, 2 }, { { 2, 1, 1 }, { 1, 1, 0 }, { 1, 2, 1 }, 1 } };
-static const psg_avg_pool_attributes avg_pairs = { { 2, 2, 2 }, PSG_AVG_POOL_INIT },
+static const psg_avg_pool_attributes avg_pairs = { { 2, 2, 2 }, PSG_AVG_POOL_OPTIONS_INIT },
                                      avg_padded = { { 3, 2, 2 }, { { 2, 1, 1 }, { 1, 1, 0 }, 1, 1, 0 } };
 static const psg_adaptive_pool_attributes to_one = { { 1, 1, 1 } }, to_few = { { 2, 2, -1 } };
-static const psg_embedding_bag_options mean_bag = PSG_EMBEDDING_BAG_INIT, sum_bag = { .mode = PSG_BAG_SUM },
+static const psg_embedding_bag_options mean_bag = PSG_EMBEDDING_BAG_OPTIONS_INIT, sum_bag = { .mode = PSG_BAG_SUM },
                                        max_bag = { .mode = PSG_BAG_MAX };
 static const psg_gelu_attributes exact_gelu = { 0 }, tanh_gelu = { 1 };
 static const psg_dropout_attributes some = { 0.4 };
@@ -49,7 +49,7 @@ static const psg_reshape_attributes as_12 = { 2, { 3, 12 } };
 static const psg_flatten_attributes from_1 = { 1, -1 };
 static const psg_transpose_attributes swap_12 = { 1, 2 };
 static const psg_mean_attributes over_1 = { 1, { 1 }, 0 };
-static const psg_cross_entropy_options mean_ce = PSG_CROSS_ENTROPY_INIT, smooth_ce = { PSG_NONE, 0, 0, 0.2 },
+static const psg_cross_entropy_options mean_ce = PSG_CROSS_ENTROPY_OPTIONS_INIT, smooth_ce = { PSG_NONE, 0, 0, 0.2 },
                                        ignoring_ce = { PSG_SUM, 1, 0, 0.0 };
 static const psg_loss_attributes mean_loss = { PSG_MEAN }, sum_loss = { PSG_SUM }, no_reduction = { PSG_NONE };
 static const psg_squeeze_attributes dim_2 = { 2 }, dim_0 = { -1 };
@@ -76,7 +76,7 @@ static const psg_hardshrink_attributes harden_05 = { 0.5 };
 static const psg_threshold_attributes above_03 = { 0.3, -2.0 };
 static const psg_glu_attributes glu_1 = { 1 };
 static const psg_feature_dropout_attributes some_channels = { 0.4, 1 };
-static const psg_scaled_dot_product_attention_options plain_attention = PSG_SCALED_DOT_PRODUCT_ATTENTION_INIT,
+static const psg_scaled_dot_product_attention_options plain_attention = PSG_SCALED_DOT_PRODUCT_ATTENTION_OPTIONS_INIT,
                                                       grouped_attention = { 1, 0.7, 0.3, 1 };
 static const psg_head_attention_attributes two_heads = { 2, 0, 0, 0, 0 }, two_causal_heads = { 2, 1, 0.4, 1, 0 };
 static const psg_in_projection_attributes rows_1_to_4 = { 2, 1, 3 };
@@ -85,7 +85,7 @@ static const psg_huber_attributes delta_half = { PSG_NONE, 0.5 };
 static const psg_kl_div_attributes kl_batch_mean = { PSG_BATCH_MEAN, 0 }, kl_log = { PSG_NONE, 1 };
 static const psg_poisson_nll_options poisson_log = { PSG_SUM, 0, 0, 0.0 }, poisson_rate = { PSG_NONE, 1, 1, 0.0 };
 static const psg_hinge_embedding_attributes margin_06 = { PSG_MEAN, 0.6 };
-static const psg_nll_options mean_nll = PSG_NLL_INIT, ignoring_nll = { PSG_NONE, 1, 0 };
+static const psg_nll_options mean_nll = PSG_NLL_OPTIONS_INIT, ignoring_nll = { PSG_NONE, 1, 0 };
 
 static const psg_recurrent_attributes plain_rnn = { .states = 0 }, with_states = { .states = 1 },
                                       relu_rnn = { .nonlinearity = PSG_RNN_RELU },

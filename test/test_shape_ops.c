@@ -306,7 +306,7 @@ static void draw_unfold(test_random *random, instance *c) {
     draw_windows(random, &c->in[0], &c->windows);
 }
 static psg_var build_unfold(psg_tape *t, const instance *c, const psg_var *in) {
-    return psg_unfold2d(t, in[0], &c->windows);
+    return psg_unfold(t, in[0], &c->windows);
 }
 static int64_t places(const psg_tensor *x, const psg_unfold_options *o, int d) {
     int64_t span = (o->dilation[d] ? o->dilation[d] : 1) * (o->kernel[d] - 1) + 1;
@@ -482,7 +482,7 @@ static void test_fold(void **state) {
         memcpy(sums, r.grad[0].data, (size_t)count * sizeof *sums);
         memcpy(unfolded, r.value.data, (size_t)psg_tensor_count(&columns) * 8);
         TEST_OK(context, psg_tape_begin(tape, &c.pass));
-        psg_var in = psg_input_with_grad(tape, &columns), out = psg_fold2d(tape, in, image.shape + 2, &c.windows);
+        psg_var in = psg_input_with_grad(tape, &columns), out = psg_fold(tape, in, image.shape + 2, &c.windows);
         TEST_OK(context, psg_tape_status(tape));
         TEST_OK(context, psg_value(tape, out, &folded));
         assert_int_equal(psg_tensor_count(&folded), count);

@@ -9,18 +9,18 @@
 enum { GUARD = 8 };
 
 typedef struct scene {
-    psg_unfold u;
+    psg_unfolding u;
     double *image;             /* as drawn; steps index it */
     float *narrow;
     size_t count;
 } scene;
 
-static int64_t positions_of(const psg_unfold *u) { return u->output[0] * u->output[1] * u->output[2]; }
-static int64_t columns_of(const psg_unfold *u) { return u->channels * u->kernel[0] * u->kernel[1] * u->kernel[2]; }
+static int64_t positions_of(const psg_unfolding *u) { return u->output[0] * u->output[1] * u->output[2]; }
+static int64_t columns_of(const psg_unfolding *u) { return u->channels * u->kernel[0] * u->kernel[1] * u->kernel[2]; }
 
 static void draw(scene *s, test_random *random) {
     static const int64_t lengths[] = { 1, 2, 3, 4, 7, 8, 15, 17, 33, 70 };
-    psg_unfold *u = &s->u;
+    psg_unfolding *u = &s->u;
     *s = (scene){ .u.channels = test_range(random, 1, 6) };
     ptrdiff_t step = test_range(random, 1, 2);
     for (int d = 2; d >= 0; d--) {
@@ -46,7 +46,7 @@ static void free_scene(scene *s) {
 }
 
 static double element(const scene *s, int64_t t, int64_t column) {
-    const psg_unfold *u = &s->u;
+    const psg_unfolding *u = &s->u;
     ptrdiff_t at = 0;
     for (int d = 2; d >= 0; d--) {
         int64_t x = t % u->output[d] * u->stride[d] + column % u->kernel[d] * u->dilation[d] - u->padding[d];
@@ -68,7 +68,7 @@ static void *room(int real, int64_t count) {
     return memset(malloc(bytes), 255, bytes);
 }
 
-static psg_unfold_part draw_part(const psg_unfold *u, test_random *random, int64_t most_columns) {
+static psg_unfold_part draw_part(const psg_unfolding *u, test_random *random, int64_t most_columns) {
     psg_unfold_part part = { .position = test_range(random, 0, positions_of(u) - 1),
                              .column = test_range(random, 0, columns_of(u) - 1) };
     int64_t columns = columns_of(u) - part.column;

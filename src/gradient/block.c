@@ -65,8 +65,8 @@ static psg_operand_view view_of(const psg_tensor *x) {
 /* ---- windows ---- */
 
 /* The image's sizes and strides, its spatial dimensions put last of three. */
-static psg_unfold unfold_of(const psg_tensor *image, const psg_window *window) {
-    psg_unfold u = { .channels = image->shape[1], .channel_step = image->stride[1] };
+static psg_unfolding unfold_of(const psg_tensor *image, const psg_window *window) {
+    psg_unfolding u = { .channels = image->shape[1], .channel_step = image->stride[1] };
     for (int d = 0, from = window->spatial - 3; d < 3; d++, from++) {
         bool there = from >= 0;
         u.size[d] = there ? image->shape[2 + from] : 1;
@@ -82,7 +82,7 @@ static psg_unfold unfold_of(const psg_tensor *image, const psg_window *window) {
 
 /* Kernels of one element without padding: the windows are the pixels, which are rows of a view when their spatial
  * dimensions are one evenly spaced sequence. */
-static bool is_pixels(const psg_unfold *u, ptrdiff_t *position) {
+static bool is_pixels(const psg_unfolding *u, ptrdiff_t *position) {
     int64_t count = 1;
     *position = 1;
     for (int d = 2; d >= 0; d--) {
@@ -98,7 +98,7 @@ static bool is_pixels(const psg_unfold *u, ptrdiff_t *position) {
 }
 
 /* One window that is the image: one row. */
-static bool is_image(const psg_unfold *u) {
+static bool is_image(const psg_unfolding *u) {
     ptrdiff_t step = 1;
     for (int d = 2; d >= 0; step *= u->size[d--]) {
         bool all = u->kernel[d] == u->size[d] && u->padding[d] == 0 && u->output[d] == 1 &&

@@ -28,7 +28,7 @@ typedef struct psg_piece {
     int64_t batch, positions;     /* B, T */
     psg_operand_view g, a;        /* a.columns is 1 for rows and sparse rows, which have no second operand; unfolded:
                                      data and batch are the image's, the window's elements are the columns */
-    psg_unfold window;            /* unfolded */
+    psg_unfolding window;            /* unfolded */
     psg_ids ids;                  /* sparse rows; */
     int64_t rows;                 /* how many an id may name */
     double scale;

@@ -37,7 +37,7 @@ static int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(
 
 /* The most windows that hold one pixel: of the kernel's elements, those whose places differ by multiples of the
  * stride. */
-static double most_windows(const psg_unfold *u) {
+static double most_windows(const psg_unfolding *u) {
     double windows = 1;
     for (int d = 0; d < 3; d++) {
         int64_t apart = u->stride[d] / common_divisor(u->stride[d], u->dilation[d]);
@@ -47,7 +47,7 @@ static double most_windows(const psg_unfold *u) {
 }
 
 static double image_bound(const psg_kernel_table *kernels, const psg_piece *p, int64_t n) {
-    const psg_unfold *u = &p->window;
+    const psg_unfolding *u = &p->window;
     const void *image = psg_row(&p->a, p->dtype, n, 0);
     double sum = 0;
     for (int64_t c = 0; c < u->channels; c++) {

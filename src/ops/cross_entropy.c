@@ -219,7 +219,7 @@ psg_var psg_cross_entropy(psg_tape *tape, psg_var logits, psg_var target, const 
 
 psg_var psg_cross_entropy_weighted(psg_tape *tape, psg_var logits, psg_var target, psg_var weight,
                                    const psg_cross_entropy_options *options) {
-    static const psg_cross_entropy_options defaults = PSG_CROSS_ENTROPY_INIT;
+    static const psg_cross_entropy_options defaults = PSG_CROSS_ENTROPY_OPTIONS_INIT;
     return psg_record(tape, &psg_op_cross_entropy, (psg_var[]){ logits, target, weight }, 3,
                       options ? options : &defaults);
 }

@@ -136,7 +136,7 @@ static psg_var average(const layer *l, psg_var weights) {
 psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, int64_t num_heads,
                                  const psg_multi_head_attention_weights *weights,
                                  const psg_multi_head_attention_options *options, psg_var *attention_weights) {
-    static const options_of defaults = PSG_MULTI_HEAD_ATTENTION_INIT;
+    static const options_of defaults = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
     layer l = { .tape = tape, .w = weights, .o = options ? options : &defaults, .heads = num_heads,
                 .source = { query, key, value } };
     if (attention_weights) *attention_weights = psg_tape_no_var();

@@ -216,7 +216,7 @@ const psg_op psg_op_unfold = {
     .backward = unfold_backward,
 };
 
-psg_var psg_unfold2d(psg_tape *tape, psg_var x, const psg_unfold_options *options) {
+psg_var psg_unfold(psg_tape *tape, psg_var x, const psg_unfold_options *options) {
     return psg_record(tape, &psg_op_unfold, &x, 1, options);
 }
 
@@ -291,7 +291,7 @@ const psg_op psg_op_fold = {
     .backward = fold_backward,
 };
 
-psg_var psg_fold2d(psg_tape *tape, psg_var x, const int64_t output_size[2], const psg_unfold_options *options) {
+psg_var psg_fold(psg_tape *tape, psg_var x, const int64_t output_size[2], const psg_unfold_options *options) {
     psg_fold_attributes attributes = { .output_size = { 0, 0 } };
     if (output_size) memcpy(attributes.output_size, output_size, sizeof attributes.output_size);
     if (options) attributes.windows = *options;

@@ -1,7 +1,7 @@
 #include "cases.h"
 
 static psg_var product(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_scaled_dot_product_attention_options options = PSG_SCALED_DOT_PRODUCT_ATTENTION_INIT;
+    psg_scaled_dot_product_attention_options options = PSG_SCALED_DOT_PRODUCT_ATTENTION_OPTIONS_INIT;
     options.is_causal = case_flag(line, "is_causal");
     options.scale = case_real(line, "scale", 0);
     options.dropout_p = case_real(line, "dropout_p", 0);
@@ -33,7 +33,7 @@ static psg_var layer(psg_tape *tape, const case_line *line, const psg_var *var) 
         .out_proj_weight = var[OUT],
         .out_proj_bias = var[OUT_BIAS],
     };
-    psg_multi_head_attention_options options = PSG_MULTI_HEAD_ATTENTION_INIT;
+    psg_multi_head_attention_options options = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
     options.is_causal = case_flag(line, "is_causal");
     options.dropout_p = case_real(line, "dropout_p", 0);
     options.add_zero_attn = case_flag(line, "add_zero_attn");

@@ -9,7 +9,7 @@ static psg_reduction reduction_of(const case_line *line) {
 }
 
 static psg_var cross_entropy(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_cross_entropy_options options = PSG_CROSS_ENTROPY_INIT;
+    psg_cross_entropy_options options = PSG_CROSS_ENTROPY_OPTIONS_INIT;
     options.reduction = reduction_of(line);
     options.has_ignore_index = case_flag(line, "ignore_index");
     options.ignore_index = case_int(line, "ignore_index", -100);

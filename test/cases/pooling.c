@@ -8,7 +8,7 @@ typedef struct pooling {
 } pooling;
 
 static pooling read_pooling(const case_line *line, int spatial) {
-    pooling p = { { 0 }, PSG_MAX_POOL_INIT, PSG_AVG_POOL_INIT };
+    pooling p = { { 0 }, PSG_MAX_POOL_OPTIONS_INIT, PSG_AVG_POOL_OPTIONS_INIT };
     case_each(line, "kernel_size", 0, spatial, p.kernel_size);
     case_each(line, "stride", 0, spatial, p.max.stride);
     case_each(line, "padding", 0, spatial, p.max.padding);

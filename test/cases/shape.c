@@ -86,14 +86,14 @@ static psg_unfold_options windows_of(const case_line *line) {
 
 static psg_var unfold(psg_tape *tape, const case_line *line, const psg_var *var) {
     psg_unfold_options options = windows_of(line);
-    return psg_unfold2d(tape, var[0], &options);
+    return psg_unfold(tape, var[0], &options);
 }
 
 static psg_var fold(psg_tape *tape, const case_line *line, const psg_var *var) {
     psg_unfold_options options = windows_of(line);
     int64_t size[2];
     case_each(line, "output_size", 1, 2, size);
-    return psg_fold2d(tape, var[0], size, &options);
+    return psg_fold(tape, var[0], size, &options);
 }
 
 #define SHAPED(name, function)                                                                                         \

@@ -77,7 +77,7 @@ int main() try {
     psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
     psg_sgd_options sgd = PSG_SGD_OPTIONS_INIT;
     psg_adam_options adam = PSG_ADAM_OPTIONS_INIT;
-    psg_cross_entropy_options loss = PSG_CROSS_ENTROPY_INIT;
+    psg_cross_entropy_options loss = PSG_CROSS_ENTROPY_OPTIONS_INIT;
     if (sgd.lr != adam.lr || loss.reduction != PSG_MEAN) return 1;
     options.threads = 2;
     psg_context *made = nullptr;

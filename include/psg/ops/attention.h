@@ -22,7 +22,7 @@ typedef struct psg_scaled_dot_product_attention_options {
     double dropout_p;          /* of the weights, unless the pass is an evaluation; a sample's mask is its own */
     int enable_gqa;            /* dimension -3 of q may be a multiple of that of k and v: groups of heads share a key */
 } psg_scaled_dot_product_attention_options;
-#define PSG_SCALED_DOT_PRODUCT_ATTENTION_INIT { 0, 0.0, 0.0, 0 }
+#define PSG_SCALED_DOT_PRODUCT_ATTENTION_OPTIONS_INIT { 0, 0.0, 0.0, 0 }
 PSG_API psg_var psg_scaled_dot_product_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value,
                                                  psg_var attn_mask,
                                                  const psg_scaled_dot_product_attention_options *options);
@@ -51,7 +51,7 @@ typedef struct psg_multi_head_attention_options {
                                   pass */
     psg_var key_padding_mask;  /* (N, S) or psg_none(); integers: non-zero keys are ignored; reals are added */
 } psg_multi_head_attention_options;
-#define PSG_MULTI_HEAD_ATTENTION_INIT { 0, 0.0, 0, 0, { 0 }, { 0 } }
+#define PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT { 0, 0.0, 0, 0, { 0 }, { 0 } }
 
 /* options NULL: all defaults.  attention_weights: NULL, or receives what multiplies the values, dropout included:
  * (N, L, S') averaged or (N, num_heads, L, S'), S' the number of all keys; in a batch_second pass (L, N, S') and

@@ -23,7 +23,7 @@ typedef struct psg_embedding_options {
                                   ordinary pass: in all ids) */
 } psg_embedding_options;
 
-#define PSG_EMBEDDING_INIT { 0, 0, 0.0, 2.0, 0 }
+#define PSG_EMBEDDING_OPTIONS_INIT { 0, 0, 0.0, 2.0, 0 }
 
 /* Rows of weight (V, D) by ids (N, *): (N, *, D).  options NULL: defaults.
  * In a per-sample pass ids that are the same for all samples are a psg_constant of shape (T) or (1, *), or an input
@@ -42,7 +42,7 @@ typedef struct psg_embedding_bag_options {
     int include_last_offset;   /* offsets has N + 1 elements, the last being M */
 } psg_embedding_bag_options;
 
-#define PSG_EMBEDDING_BAG_INIT { PSG_BAG_MEAN, 0, 0, 0.0, 2.0, 0, 0 }
+#define PSG_EMBEDDING_BAG_OPTIONS_INIT { PSG_BAG_MEAN, 0, 0, 0.0, 2.0, 0, 0 }
 
 /* The mean, sum or maximum of a bag's rows: (N, D); zeros for an empty bag.  Of equal maxima the first id's row gets
  * the gradient.  A sample has one bag, either

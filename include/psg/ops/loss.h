@@ -23,7 +23,7 @@ typedef struct psg_cross_entropy_options {
     int64_t ignore_index;
     double label_smoothing;
 } psg_cross_entropy_options;
-#define PSG_CROSS_ENTROPY_INIT { PSG_MEAN, 0, 0, 0.0 }
+#define PSG_CROSS_ENTROPY_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0 }
 /* options NULL: mean. */
 PSG_API psg_var psg_cross_entropy(psg_tape *tape, psg_var logits, psg_var target,
                                   const psg_cross_entropy_options *options);
@@ -36,7 +36,7 @@ typedef struct psg_nll_options {
     int has_ignore_index;
     int64_t ignore_index;
 } psg_nll_options;
-#define PSG_NLL_INIT { PSG_MEAN, 0, 0 }
+#define PSG_NLL_OPTIONS_INIT { PSG_MEAN, 0, 0 }
 PSG_API psg_var psg_nll(psg_tape *tape, psg_var log_probabilities, psg_var target, psg_var weight,
                         const psg_nll_options *options);
 
@@ -75,7 +75,7 @@ typedef struct psg_poisson_nll_options {
     int input_is_rate, full;
     double eps;             /* 0: 1e-8 */
 } psg_poisson_nll_options;
-#define PSG_POISSON_NLL_INIT { PSG_MEAN, 0, 0, 0.0 }
+#define PSG_POISSON_NLL_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0 }
 PSG_API psg_var psg_poisson_nll(psg_tape *tape, psg_var x, psg_var target, const psg_poisson_nll_options *options);
 /* log(1 + exp(-y x)) */
 PSG_API psg_var psg_soft_margin(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction);

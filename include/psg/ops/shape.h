@@ -92,12 +92,12 @@ typedef struct psg_unfold_options {
     int64_t padding[2];        /* zeros on either side */
     int64_t stride[2];         /* 0: 1 */
 } psg_unfold_options;
-PSG_API psg_var psg_unfold2d(psg_tape *tape, psg_var x, const psg_unfold_options *options);
+PSG_API psg_var psg_unfold(psg_tape *tape, psg_var x, const psg_unfold_options *options);
 typedef struct psg_fold_attributes {
     int64_t output_size[2];
     psg_unfold_options windows;
 } psg_fold_attributes;
-PSG_API psg_var psg_fold2d(psg_tape *tape, psg_var x, const int64_t output_size[2], const psg_unfold_options *options);
+PSG_API psg_var psg_fold(psg_tape *tape, psg_var x, const int64_t output_size[2], const psg_unfold_options *options);
 
 /* Mean and sum over count dimensions.  Over the batch dimension only in an ordinary pass, or down to one element: then
  * it is a loss whose loss_reduction is PSG_LOSS_MEAN, or PSG_LOSS_SUM. */
