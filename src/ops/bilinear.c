@@ -50,12 +50,9 @@ static psg_status shape(psg_call *call) {
     if (!status) status = check_sizes(call);
     if (!status) status = psg_operand_carries_batch(call, FIRST);
     if (!status) status = psg_operand_carries_batch(call, SECOND);
+    if (!status) status = psg_operand_not_computed(call, WEIGHT);
+    if (!status) status = psg_operand_not_computed(call, BIAS);
     if (status) return status;
-    if (call->input[WEIGHT].role == PSG_BATCHED || call->input[BIAS].role == PSG_BATCHED) {
-        return psg_call_fail(call, PSG_ERR_UNSUPPORTED,
-                             "%s is computed in this pass, must be a parameter or a constant",
-                             call->input[WEIGHT].role == PSG_BATCHED ? "weight" : "bias");
-    }
     const psg_tensor *x = &call->input[FIRST].value;
     int64_t out[PSG_MAX_RANK];
     for (int d = 0; d < x->rank; d++) out[d] = x->shape[d];

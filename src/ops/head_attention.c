@@ -133,6 +133,8 @@ static psg_status check_padding(psg_call *call, const sizes *s) {
 static psg_status check_bias(psg_call *call, int k, int64_t embed) {
     const psg_tensor *b = &call->input[k].value;
     char text[PSG_SHAPE_TEXT];
+    psg_status status = psg_operand_not_computed(call, k);
+    if (status) return status;
     if (!present(call, k) || (psg_tensor_count(b) == embed && b->rank && b->shape[b->rank - 1] == embed)) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s, must be (1, 1, %lld)", call->op->input_names[k],
                          psg_tensor_text(b, text), (long long)embed);

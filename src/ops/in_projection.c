@@ -41,6 +41,8 @@ static psg_status shape(psg_call *call) {
     const options *o = call->attributes;
     const psg_tensor *x = &call->input[INPUT].value;
     psg_status status = psg_operands_real(call, 3);
+    if (!status) status = psg_operand_not_computed(call, WEIGHT);
+    if (!status) status = psg_operand_not_computed(call, BIAS);
     if (!status) status = check_operands(call);
     if (!status) status = check_rows(call, WEIGHT, o->weight_row);
     if (!status && call->input[BIAS].role != PSG_ABSENT) status = check_rows(call, BIAS, o->bias_row);

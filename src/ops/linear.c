@@ -11,6 +11,10 @@ enum { INPUT, WEIGHT, BIAS };
 static psg_status shape(psg_call *call) {
     const psg_tensor *x = &call->input[INPUT].value, *w = &call->input[WEIGHT].value, *b = &call->input[BIAS].value;
     char text[PSG_SHAPE_TEXT];
+    psg_status status = psg_operands_real(call, 3);
+    if (!status) status = psg_operand_not_computed(call, WEIGHT);
+    if (!status) status = psg_operand_not_computed(call, BIAS);
+    if (status) return status;
     if (x->rank < 2) {
         return psg_call_fail(call, PSG_ERR_SHAPE,
                              "input has no batch dimension: expected an input of at least rank 2, got rank %d",

@@ -22,12 +22,9 @@ static psg_status shape(psg_call *call) {
     char text[PSG_SHAPE_TEXT];
     psg_status status = psg_operands_real(call, 2);
     if (!status) status = psg_operand_carries_batch(call, INPUT);
+    if (!status) status = psg_operand_not_computed(call, WEIGHT);
     if (status) return status;
     if (!x->rank) return psg_call_fail(call, PSG_ERR_SHAPE, "input is a scalar, must have a batch dimension");
-    if (call->input[WEIGHT].role == PSG_BATCHED) {
-        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "weight is computed in this pass, must be a parameter or a "
-                             "constant");
-    }
     int64_t channels = x->rank > 1 ? x->shape[1 - psg_call_batch_dim(call, x)] : 1;
     if (w->rank != 1 || (w->shape[0] != 1 && w->shape[0] != channels)) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "weight must have shape (1) or (%lld), one element a channel, has %s",

@@ -87,7 +87,7 @@ typedef struct unfold_job {
 static void inside(const geometry *g, int d, int64_t k, int64_t *begin, int64_t *end) {
     int64_t offset = k * g->o.dilation[d] - g->o.padding[d], stride = g->o.stride[d];
     int64_t last = g->size[d] - 1 - offset;
-    *begin = offset >= 0 ? 0 : (-offset + stride - 1) / stride;
+    *begin = offset >= 0 ? 0 : (-offset - 1) / stride + 1;
     *end = last < 0 ? 0 : last / stride + 1;
     if (*end > g->places[d]) *end = g->places[d];
     if (*begin > *end) *begin = *end;
