@@ -107,7 +107,10 @@ void model_result_new(const model *m, model_result *r) {
 }
 
 void model_result_free(model_result *result) {
-    for (int k = 0; k < FIELDS; k++) free(result->field[k]);
+    for (int k = 0; k < FIELDS; k++) {
+        free(result->field[k]);
+        free(result->norms[k]);
+    }
     *result = (model_result){ 0 };
 }
 

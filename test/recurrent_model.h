@@ -40,6 +40,7 @@ enum { Y, H_N, C_N, GRAD_X, GRAD_H0, GRAD_C0, GRAD_WEIGHTS, FIELDS = GRAD_WEIGHT
 typedef struct model_result {
     double *field[FIELDS];        /* NULL: there is none */
     int64_t of_sample[FIELDS];    /* elements of one sample */
+    double *norms[FIELDS];        /* of a parameter's per-sample gradient: B sqnorm, then B upper; else NULL */
     int64_t batch;
     size_t most_blocks;           /* of any weight's gradient */
 } model_result;

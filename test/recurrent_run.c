@@ -200,6 +200,14 @@ static void take_grad(const run *r, psg_var var, int64_t rows, int64_t width, do
 }
 
 /* Gradients of every sample; in an ordinary pass their sum, in the place of sample 0's. */
+static double *norms_of(run *r, const psg_gradient *gradient) {
+    int64_t batch = r->m->batch;
+    double *norms = calloc((size_t)(2 * batch) + 1, sizeof *norms);
+    assert_non_null(norms);
+    TEST_OK(r->context, psg_sqnorm(r->context, &gradient, 1, norms, norms + batch, NULL));
+    return norms;
+}
+
 static void take_param(run *r, const psg_param *param, model_result *result, int k) {
     psg_gradient gradient;
     if (!result->field[k]) {
@@ -217,6 +225,7 @@ static void take_param(run *r, const psg_param *param, model_result *result, int
         TEST_OK(r->context, psg_weighted_sum(r->context, &list, 1, NULL, PSG_OVERWRITE, &sum));
     } else {
         TEST_OK(r->context, psg_grad_sample(r->context, &gradient, 1.0, PSG_OVERWRITE, &out));
+        result->norms[k] = norms_of(r, &gradient);
     }
     for (int64_t i = 0; i < psg_tensor_count(&out); i++) result->field[k][i] = test_get_at(&out, i);
 }

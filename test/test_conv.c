@@ -530,6 +530,8 @@ static void options_out_of_range(void **state) {
         { PSG_ERR_ARGUMENT, "dilation[0] is -1", { .dilation = { -1 }, .padding_mode = PSG_PAD_REFLECT,
                                                    .padding = { 1 } } },
         { PSG_ERR_ARGUMENT, "padding[0] is -1", { .padding = { -1 }, .padding_mode = PSG_PAD_CIRCULAR } },
+        { PSG_ERR_ARGUMENT, "conv2d: stride[1] is 0: give all 2 entries or none (PSG_ALL(2))", { .stride = { 2 } } },
+        { PSG_ERR_ARGUMENT, "dilation[0] is 0: give all 2 entries or none (PSG_ALL(3))", { .dilation = { 0, 3 } } },
         { PSG_ERR_SHAPE, "groups is 5", { .groups = 5 } },
     };
     psg_context *context = test_context(1, NULL);

@@ -505,13 +505,13 @@ typedef struct lookup_error {
 
 static const lookup_error lookup_errors[] = {
     { PSG_F64, 2, { 4, 3 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_DTYPE,
-      "embedding: input is f64, must be i32 or i64" },
+      "embedding: ids is f64, must be i32 or i64" },
     { PSG_I64, 0, { 0 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_SHAPE,
-      "input is a scalar, must have at least rank 1" },
+      "ids is a scalar, must have at least rank 1" },
     { PSG_I64, 1, { 3 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_BATCH,
-      "input of shape (3) has batch size 3, must have the pass's" },
+      "ids of shape (3) has batch size 3, must have the pass's" },
     { PSG_I64, 2, { 3, 4 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_BATCH,
-      "input of shape (3, 4) has batch size 3" },
+      "ids of shape (3, 4) has batch size 3" },
     { PSG_I64, 2, { 4, 3 }, { V, 0 }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_SHAPE,
       "weight must have shape (rows, features), has (11)" },
     { PSG_I64, 2, { 4, 3 }, { V, D }, { 1, V, 0, 0, 0 }, PSG_ERR_ARGUMENT,
@@ -560,11 +560,11 @@ static void test_id_range(void **state) {
         psg_tape_begin(f.tape, NULL);
         psg_embedding(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), NULL);
         expect(&f, PSG_ERR_ARGUMENT,
-               which & 2 ? "embedding: input at (2, 1) is -1, must be in [0, 11), the rows of weight"
-                         : "embedding: input at (2, 1) is 11, must be in [0, 11)");
+               which & 2 ? "embedding: ids at (2, 1) is -1, must be in [0, 11), the rows of weight"
+                         : "embedding: ids at (2, 1) is 11, must be in [0, 11)");
         psg_tape_begin(f.tape, NULL);
         psg_embedding_bag(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), psg_none(), psg_none(), NULL);
-        expect(&f, PSG_ERR_ARGUMENT, "embedding_bag: input at (2, 1) is ");
+        expect(&f, PSG_ERR_ARGUMENT, "embedding_bag: ids at (2, 1) is ");
         test_array_free(&ids);
     }
     psg_param_destroy(param);
@@ -588,7 +588,7 @@ static void test_batch_errors(void **state) {
     psg_input(f.tape, &ids.view);
     psg_embedding(f.tape, psg_constant(f.tape, &ids.view), psg_use(f.tape, param), NULL);
     expect(&f, PSG_ERR_BATCH,
-           "input of shape (4, 3) has batch size 4, must have 1, being a constant, or be a psg_input");
+           "ids of shape (4, 3) has batch size 4, must have 1, being a constant, or be a psg_input");
     psg_tape_begin(f.tape, NULL);
     psg_var in = psg_input(f.tape, &ids.view);
     psg_embedding(f.tape, in, psg_embedding(f.tape, in, psg_use(f.tape, param), NULL), NULL);

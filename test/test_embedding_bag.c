@@ -288,19 +288,19 @@ typedef struct bag_error {
 #define OPTIONS(...) { __VA_ARGS__ }
 static const bag_error bag_errors[] = {
     { 1, 0, 0, { 4 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_SHAPE,
-      "input has shape (4), must be (N, T) without offsets or (M) with them" },
+      "ids has shape (4), must be (N, T) without offsets or (M) with them" },
     { 2, 1, 0, { 4, 2 }, { 4 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_SHAPE,
-      "input has shape (4, 2), must be" },
+      "ids has shape (4, 2), must be" },
     { 3, 0, 0, { 4, 2, 2 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_SHAPE,
-      "input has shape (4, 2, 2)" },
+      "ids has shape (4, 2, 2)" },
     { 1, 2, 0, { 6 }, { 4, 2 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_SHAPE,
       "offsets has shape (4, 2), must be (N)" },
     { 1, 1, 0, { 6 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_SHAPE,
-      "offsets gives no bag, but input has 6" },
+      "offsets gives no bag, but ids has 6" },
     { 1, 1, 0, { 6 }, { 3 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_BATCH,
       "offsets gives 3 bags, the pass has batch size 4" },
     { 2, 0, 0, { 3, 2 }, { 0 }, { 0 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_BATCH,
-      "input gives 3 bags" },
+      "ids gives 3 bags" },
     { 1, 1, 0, { 6 }, { 4 }, { 0 }, 1, 2, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_ARGUMENT,
       "offsets[0] is 1, must be in [0, 0]" },
     { 1, 1, 0, { 6 }, { 4 }, { 0 }, 0, 7, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_ARGUMENT,
@@ -314,7 +314,7 @@ static const bag_error bag_errors[] = {
     { 2, 0, 2, { 4, 2 }, { 0 }, { 4, 2 }, 0, 0, PSG_EMBEDDING_BAG_OPTIONS_INIT, PSG_ERR_UNSUPPORTED,
       "per_sample_weights are only for PSG_BAG_SUM" },
     { 2, 0, 2, { 4, 2 }, { 0 }, { 4, 3 }, 0, 0, OPTIONS(.mode = PSG_BAG_SUM), PSG_ERR_SHAPE,
-      "per_sample_weights has shape (4, 3), must have that of input, (4, 2)" },
+      "per_sample_weights has shape (4, 3), must have that of ids, (4, 2)" },
     { 2, 0, 0, { 4, 2 }, { 0 }, { 0 }, 0, 0, OPTIONS(.mode = PSG_BAG_MAX, .scale_grad_by_freq = 1), PSG_ERR_UNSUPPORTED,
       "scale_grad_by_freq has no meaning with PSG_BAG_MAX" },
     { 2, 0, 0, { 4, 2 }, { 0 }, { 0 }, 0, 0, OPTIONS(.mode = (psg_bag_mode)3), PSG_ERR_ARGUMENT,
@@ -351,7 +351,7 @@ static void test_bag_errors(void **state) {
     psg_tape_begin(f.tape, &(psg_pass){ .batch_size = 4 });
     psg_embedding_bag(f.tape, psg_constant(f.tape, &ids), psg_constant(f.tape, &table.view), psg_none(), psg_none(),
                       NULL);
-    expect(&f, PSG_ERR_BATCH, "input is a constant of rank 2, must be a psg_input");
+    expect(&f, PSG_ERR_BATCH, "ids is a constant of rank 2, must be a psg_input");
     test_array_free(&table);
     close_fixture(&f);
 }

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct problem { int64_t batch, positions, rows, width; } problem;
 
@@ -25,6 +26,7 @@ static rows_out new_rows(const fixture *f, test_random *random) {
     const psg_gradient *gradient = &f->gradient[0];
     rows_out out = { .positions = 0, .width = gradient->shape[1] };
     for (size_t b = 0; b < gradient->block_count; b++) out.positions += gradient->blocks[b].ids.shape[1];
+    assert_int_equal(psg_gradient_positions(gradient), out.positions);
     int64_t shape[3] = { f->batch_size, out.positions, out.width };
     out.ids = test_array_new(random, PSG_I64, 2, shape, TEST_CONTIGUOUS);
     out.rows = test_array_new(random, f->dtype, 3, shape, TEST_CONTIGUOUS);
@@ -135,6 +137,7 @@ static void outputs_of_rows_are_checked(void **state) {
     const psg_gradient *g = &f.gradient[0];
     test_status(context, psg_grad_sample_sparse(context, &dense.gradient[0], 1, &ids, &rows, out.counts),
                 PSG_ERR_UNSUPPORTED, "factored");
+    assert_non_null(strstr(psg_context_message(context), "block 0 is factored, must be sparse rows"));
     test_status(context, psg_grad_sample_sparse(context, g, 1, &ids, &rows, NULL), PSG_ERR_ARGUMENT, "counts");
     test_status(context, psg_grad_sample_sparse(context, g, 1, NULL, &rows, out.counts), PSG_ERR_SHAPE, "ids NULL");
     test_status(context, psg_grad_sample_sparse(context, NULL, 1, &ids, &rows, out.counts), PSG_ERR_ARGUMENT, "NULL");

@@ -237,14 +237,15 @@ static pooling_case draw(test_random *random, kind kind) {
     pooling_case c = { .kind = kind, .spatial = (int)test_range(random, 1, 3) };
     c.shape[0] = test_range(random, 0, 9) ? test_range(random, 1, 3) : 0;
     c.shape[1] = test_range(random, 0, 15) ? test_range(random, 1, 3) : 0;
+    const bool dilated = test_range(random, 0, 3), strided = test_range(random, 0, 4);
     for (int d = 0; d < c.spatial; d++) {
         c.shape[2 + d] = d + 1 == c.spatial ? TEST_PICK(random, widths) : test_range(random, 1, 9);
         c.output[d] = test_range(random, -1, 10);
-        c.max.dilation[d] = test_range(random, 0, 3);
+        c.max.dilation[d] = dilated ? test_range(random, 1, 3) : 0;
         c.kernel[d] = test_range(random, 1, c.shape[2 + d] < 6 ? c.shape[2 + d] : 6);
         if (!test_range(random, 0, 5)) c.kernel[d] = c.shape[2 + d];
         c.max.padding[d] = test_range(random, 0, c.kernel[d] / 2);
-        c.max.stride[d] = test_range(random, 0, 4);
+        c.max.stride[d] = strided ? test_range(random, 1, 4) : 0;
     }
     c.max.ceil_mode = (int)test_range(random, 0, 1);
     c.exclude_padding = (int)test_range(random, 0, 1);

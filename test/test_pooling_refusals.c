@@ -42,6 +42,10 @@ static const refusal refusals[] = {
       .status = PSG_ERR_ARGUMENT, .part = "padding[1] is 2, must be at most half of kernel_size[1], 3" },
     { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { INT64_MAX }, .status = PSG_ERR_ARGUMENT,
       .part = "kernel_size[0] is 9223372036854775807, must be in [1, 2147483647]" },
+    { .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 3, 3 }, .options = { .dilation = { 0, 2 } },
+      .status = PSG_ERR_ARGUMENT, .part = "dilation[0] is 0: give all 2 entries or none (PSG_ALL(2))" },
+    { .avg = true, .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 3, 3 }, .options = { .stride = { 2 } },
+      .status = PSG_ERR_ARGUMENT, .part = "avg_pool2d: stride[1] is 0: give all 2 entries or none (PSG_ALL(2))" },
     { .adaptive = true, .avg = true, .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 2, -2 },
       .status = PSG_ERR_ARGUMENT, .part = "adaptive_avg_pool2d: output_size[1] is -2, must be in [-1, 2147483647]" },
 };

@@ -1,5 +1,6 @@
 /* RNN, LSTM and GRU against plain formulas, in every combination that PyTorch offers, and the laws: a sample alone, any
  * order of lengths, any number of threads, dropout between the layers. */
+#include <math.h>
 #include <string.h>
 
 #include "recurrent_model.h"
@@ -228,6 +229,64 @@ static void nothing_beyond_the_length(void **state) {
     test_context_free(context);
 }
 
+static void pad(const model *m, model_data *data, double value) {
+    for (int64_t n = 0; n < m->batch; n++) {
+        double *x = data->x + n * m->steps * m->input;
+        for (int64_t i = data->lengths[n] * m->input; i < m->steps * m->input; i++) x[i] = value;
+    }
+}
+
+static void no_gradient_beyond(const model *m, const model_data *data, const model_result *result) {
+    for (int64_t n = 0; n < m->batch; n++) {
+        const double *grad = result->field[GRAD_X] + n * m->steps * m->input;
+        for (int64_t i = data->lengths[n] * m->input; i < m->steps * m->input; i++) assert_true(grad[i] == 0);
+    }
+}
+
+static void compare_padding(psg_context *context, psg_dtype dtype, const model *m) {
+    static const double paddings[] = { NAN, INFINITY, -INFINITY, 1e20 };
+    test_random random = { 14 };
+    model_data data;
+    model_result zeros, padded;
+    model_data_new(&random, m, &data);
+    pad(m, &data, 0);
+    model_run(context, dtype, m, &data, &zeros);
+    for (size_t p = 0; p < sizeof paddings / sizeof paddings[0]; p++) {
+        pad(m, &data, paddings[p]);
+        model_run(context, dtype, m, &data, &padded);
+        for (int64_t n = 0; n < m->batch; n++) model_same_sample(m, &padded, n, &zeros, n);
+        for (int k = GRAD_WEIGHTS; k < FIELDS; k++) {
+            if (!zeros.norms[k]) continue;
+            assert_memory_equal(padded.norms[k], zeros.norms[k], (size_t)(2 * m->batch) * sizeof(double));
+        }
+        no_gradient_beyond(m, &data, &padded);
+        model_result_free(&padded);
+    }
+    model_result_free(&zeros);
+    model_data_free(&data);
+}
+
+/* Padding of any value gives the bits of padding with zeros: gradients, their norms and the norms' bounds too. */
+static void any_padding_will_do(void **state) {
+    (void)state;
+    static const model padded[] = {
+        { "padding", 0, SIZES(5, 5, 3, 4), STACK(1, 1), .lengths = any_order },
+        { "padding, all of it", 0, SIZES(5, 5, 3, 4), STACK(2, 2), .lengths = any_order, .final_states = true,
+          .states = BATCHED_STATES },
+        { "padding, odd sizes", 0, SIZES(21, 20, 19, 17), STACK(2, 2), .lengths = long_ones },
+    };
+    psg_context *context = test_context(2, NULL);
+    for (int k = 0; k < 2 * 3 * 4; k++) {
+        model m = padded[k % 3];
+        m.kind = k / 3 % 4 == 3 ? MODEL_LSTM : k / 3 % 4;
+        m.projection = k / 3 % 4 == 3 ? 2 : 0;
+        m.batch_second = k / 12;
+        compare_padding(context, PSG_F32, &m);
+        compare_padding(context, PSG_F64, &m);
+    }
+    test_context_free(context);
+}
+
 /* One block a weight, layer and direction, however many steps there are; a tied weight has one a use. */
 static void one_block_over_all_steps(void **state) {
     (void)state;
@@ -257,6 +316,7 @@ int main(void) {
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(lengths_keep_the_order),
         cmocka_unit_test(nothing_beyond_the_length),
+        cmocka_unit_test(any_padding_will_do),
         cmocka_unit_test(one_block_over_all_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,9 +88,9 @@ static void short_forms_are_contiguous(void **state) {
     float f[24] = { 0 };
     int64_t i[3] = { 0 };
     psg_tensor all[] = { psg_f32_1d(f, 24), psg_f32_2d(f, 4, 6), psg_f32_3d(f, 2, 3, 4), psg_f32_4d(f, 2, 3, 2, 2),
-                         psg_i64_1d(i, 3) };
-    for (int k = 0; k < 5; k++) {
-        assert_int_equal(all[k].rank, k < 4 ? k + 1 : 1);
+                         psg_i64_1d(i, 3), psg_i64_2d(i, 1, 3) };
+    for (int k = 0; k < 6; k++) {
+        assert_int_equal(all[k].rank, k < 4 ? k + 1 : k - 3);
         assert_int_equal(psg_tensor_count(&all[k]), k < 4 ? 24 : 3);
         assert_int_equal(all[k].dtype, k < 4 ? PSG_F32 : PSG_I64);
         assert_true(psg_tensor_is_contiguous(&all[k]));

@@ -163,6 +163,10 @@ static void null_is_refused(void **state) {
     assert_int_equal(psg_value(NULL, psg_none(), &tensor), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_input_grad(NULL, psg_none(), &tensor), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_gradient_of(NULL, NULL, &gradient), PSG_ERR_ARGUMENT);
+    TEST_OK(context, psg_tape_create(context, &tape));
+    assert_int_equal(psg_gradient_of(tape, NULL, &gradient), PSG_ERR_ARGUMENT);
+    assert_string_equal(psg_context_message(context), "psg_gradient_of: param is NULL");
+    psg_tape_destroy(tape);
     psg_tape_destroy(NULL);
     psg_param_destroy(NULL);
     test_context_free(context);

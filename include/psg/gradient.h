@@ -78,6 +78,9 @@ PSG_API psg_block psg_unfolded(const psg_tensor *backprop, const psg_tensor *ima
 PSG_API psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count, int rank,
                                             const int64_t *shape);
 
+/* T of all blocks together: the sum over k of blocks[k].backprop.shape[1], 1 for one of rank 2.  Checks nothing. */
+PSG_API int64_t psg_gradient_positions(const psg_gradient *gradient);
+
 /* ---- questions ----
  *
  * gradients is an array of count pointers, all with the same B and real type (else PSG_ERR_BATCH, PSG_ERR_DTYPE).
@@ -94,7 +97,7 @@ PSG_API psg_status psg_grad_sample(psg_context *context, const psg_gradient *gra
                                    const psg_tensor *out);
 
 /* The gradient as sparse rows, for parameters (V, *D) whose blocks are all sparse rows, or (counts 0) have none:
- *   ids    (B, T) PSG_I64, T = all positions of the blocks: the rows of sample n in ascending order, each once; then -1
+ *   ids    (B, T) PSG_I64, T = psg_gradient_positions: the rows of sample n in ascending order, each once; then -1
  *   rows   (B, T, D), the gradient's real type: rows[n, k] = scale * grad[n][ids[n, k]]; those of id -1 are not written
  *   counts B numbers of rows
  * What shares a row is summed in double, blocks and positions in their order, and rounded once.

@@ -5,9 +5,8 @@
  *
  *   shape     checks every argument and declares the output (psg_call_output); no data is read
  *   forward   writes output.data; may keep scratch for the backward pass (psg_call_keep)
- *   backward  reads grad_output, writes every input gradient that is wanted (input[k].grad.data not NULL: overwrite),
- * and
- *             adds the gradient of every trainable parameter as blocks (psg_call_add_factored, psg_call_add_rows)
+ *   backward  reads grad_output, writes every input gradient that is wanted (input[k].grad.data not NULL: overwrite)
+ *             and adds the gradient of every trainable parameter as blocks (psg_call_add_factored, psg_call_add_rows)
  *
  * An op that adds blocks is answered every question of psg/gradient.h, tied parameters included.
  * Values are contiguous and row-major; all real operands of one call have one real type. */

@@ -49,7 +49,7 @@ PSG_API int psg_param_has_grad_sample(const psg_param *param);
 
 typedef struct psg_tape psg_tape;
 
-/* A value on a tape.  id 0: absent (psg_none). */
+/* A value on a tape.  id 0: absent (psg_none), which is what zeroed memory holds. */
 typedef struct psg_var { int32_t id; } psg_var;
 
 static inline psg_var psg_none(void) { psg_var v = { 0 }; return v; }
@@ -112,7 +112,8 @@ PSG_API psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inpu
 /* The value of a var: a view into the tape or of the caller's input. */
 PSG_API psg_status psg_value(const psg_tape *tape, psg_var var, psg_tensor *value);
 
-/* Walks the tape back once from a one-element loss.  A second walk of one pass is PSG_ERR_STATE. */
+/* Walks the tape back once from a one-element loss.  A second walk of one pass is PSG_ERR_STATE,
+ * sticky like every error: psg_gradient_of gives no gradient after it, but those taken before stay usable. */
 PSG_API psg_status psg_backward(psg_tape *tape, psg_var loss);
 
 /* The same from any var and the caller's own output gradient: var's shape, any strides; NULL: all ones.  A contiguous
@@ -124,7 +125,9 @@ PSG_API psg_status psg_backward_from(psg_tape *tape, psg_var var, const psg_tens
 PSG_API psg_status psg_input_grad(const psg_tape *tape, psg_var var, psg_tensor *grad);
 
 /* After backward: the per-sample gradient of a parameter, for the questions of psg/gradient.h.  A parameter that was
- * not used, not reached or frozen is PSG_ERR_STATE; *gradient is then usable as the zero gradient that it is. */
+ * not used, not reached or frozen is PSG_ERR_STATE; *gradient is then usable as the zero gradient that it is.
+ * After a sticky error the status is that error, and *gradient is the zero gradient.  Its own message is the context's
+ * (psg_context_message). */
 PSG_API psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gradient *gradient);
 
 /* The batch size of the pass, given or inferred; -1 before the first batched input. */

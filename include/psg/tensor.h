@@ -12,6 +12,9 @@ extern "C" {
 
 #define PSG_MAX_RANK 8
 
+/* One number for every spatial dimension of an option: psg_conv_options options = { .padding = PSG_ALL(1) }; */
+#define PSG_ALL(n) { (n), (n), (n) }
+
 typedef struct psg_tensor {
     void *data;
     psg_dtype dtype;
@@ -34,13 +37,14 @@ PSG_API int64_t psg_tensor_count(const psg_tensor *tensor);
 /* Whether the elements lie in row-major order without gaps. */
 PSG_API int psg_tensor_is_contiguous(const psg_tensor *tensor);
 
-/* Short forms for what a program writes most: contiguous f32 views of rank 1 to 4.  data is const for the sake of
- * inputs; a view given as an output is written to. */
+/* Short forms for what a program writes most: contiguous f32 views of rank 1 to 4, i64 ones of rank 1 and 2.  data is
+ * const for the sake of inputs; a view given as an output is written to. */
 PSG_API psg_tensor psg_f32_1d(const float *data, int64_t d0);
 PSG_API psg_tensor psg_f32_2d(const float *data, int64_t d0, int64_t d1);
 PSG_API psg_tensor psg_f32_3d(const float *data, int64_t d0, int64_t d1, int64_t d2);
 PSG_API psg_tensor psg_f32_4d(const float *data, int64_t d0, int64_t d1, int64_t d2, int64_t d3);
 PSG_API psg_tensor psg_i64_1d(const int64_t *data, int64_t d0);
+PSG_API psg_tensor psg_i64_2d(const int64_t *data, int64_t d0, int64_t d1);
 
 #ifdef __cplusplus
 }

@@ -182,3 +182,7 @@ psg_tensor psg_f32_4d(const float *data, int64_t d0, int64_t d1, int64_t d2, int
 psg_tensor psg_i64_1d(const int64_t *data, int64_t d0) {
     return psg_tensor_of(PSG_I64, (void *)(uintptr_t)data, 1, (int64_t[]){ d0 });
 }
+
+psg_tensor psg_i64_2d(const int64_t *data, int64_t d0, int64_t d1) {
+    return psg_tensor_of(PSG_I64, (void *)(uintptr_t)data, 2, (int64_t[]){ d0, d1 });
+}

@@ -50,11 +50,23 @@ psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count,
     return gradient;
 }
 
+const char *psg_form_name(psg_form form) {
+    static const char *const names[] = { [PSG_FACTORED] = "factored", [PSG_ROWS] = "rows",
+                                         [PSG_SPARSE_ROWS] = "sparse rows", [PSG_UNFOLDED] = "unfolded" };
+    return names[form];
+}
+
 /* ---- views ---- */
 
 int64_t psg_gradient_numel(const psg_gradient *gradient) { return psg_shape_product(gradient->rank, gradient->shape); }
 
 static int64_t positions_of(const psg_tensor *x) { return x->rank == 3 ? x->shape[1] : 1; }
+
+int64_t psg_gradient_positions(const psg_gradient *gradient) {
+    int64_t positions = 0;
+    for (size_t k = 0; k < gradient->block_count; k++) positions += positions_of(&gradient->blocks[k].backprop);
+    return positions;
+}
 
 static psg_operand_view view_of(const psg_tensor *x) {
     int last = x->rank - 1;

@@ -63,6 +63,8 @@ static inline bool psg_is_product(const psg_piece *piece) {
     return piece->form == PSG_FACTORED || piece->form == PSG_UNFOLDED;
 }
 
+/* "factored", "rows", ...; of a form that the questions accept. */
+const char *psg_form_name(psg_form form);
 int64_t psg_gradient_numel(const psg_gradient *gradient);
 /* Whether the piece alone fills every element of its parameter. */
 bool psg_piece_is_whole(const psg_piece *piece, int64_t numel);

@@ -50,14 +50,23 @@ static psg_status check_outputs(const job *j, const psg_tensor *ids, const psg_t
     return status;
 }
 
+static psg_status check_blocks(psg_context *context, const psg_gradient *gradient) {
+    for (size_t k = 0; k < gradient->block_count; k++) {
+        psg_form form = gradient->blocks[k].form;
+        if (form == PSG_SPARSE_ROWS) continue;
+        return psg_fail(context, PSG_ERR_UNSUPPORTED, "%s: block %zu is %s, must be sparse rows like every block; "
+                        "psg_grad_sample takes all forms", function, k, psg_form_name(form));
+    }
+    if (psg_is_row_sparse(gradient)) return PSG_OK;
+    return psg_fail(context, PSG_ERR_UNSUPPORTED, "%s: every block must be sparse rows inside the rows of a parameter "
+                    "of shape (V, *D)", function);
+}
+
 psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *gradient, double scale,
                                   const psg_tensor *ids, const psg_tensor *rows, int64_t *counts) {
     psg_status status = psg_check_questions(context, function, &gradient, 1);
+    if (!status) status = check_blocks(context, gradient);
     if (status) return status;
-    if (!psg_is_row_sparse(gradient)) {
-        return psg_fail(context, PSG_ERR_UNSUPPORTED, "%s: every block must be sparse rows inside the rows of a "
-                        "parameter of shape (V, *D)", function);
-    }
     job j = { .context = context, .gradient = gradient, .scale = scale, .positions = psg_sparse_positions(gradient),
               .width = psg_sparse_width(gradient), .counts = counts };
     status = check_outputs(&j, ids, rows);

@@ -30,13 +30,10 @@ static psg_route route_for(const psg_context *context, psg_question question, co
     }
 }
 
-static const char *const form_names[] = { [PSG_FACTORED] = "factored", [PSG_ROWS] = "rows",
-                                          [PSG_SPARSE_ROWS] = "sparse rows", [PSG_UNFOLDED] = "unfolded" };
-
 static void put_blocks(writer *w, const psg_gradient *gradient) {
     for (size_t b = 0; b < gradient->block_count; b++) {
         psg_piece p = psg_piece_of(gradient, b);
-        put(w, ", %s T=%lld p=%lld", form_names[p.form], (long long)p.positions, (long long)p.g.columns);
+        put(w, ", %s T=%lld p=%lld", psg_form_name(p.form), (long long)p.positions, (long long)p.g.columns);
         if (psg_is_product(&p)) put(w, " d=%lld", (long long)p.a.columns);
     }
 }

@@ -45,7 +45,7 @@ psg_status psg_conv_check_option(psg_call *call, const char *name, int spatial, 
                                  (long long)given[d]);
         }
     }
-    return PSG_OK;
+    return otherwise ? psg_operand_option_is_whole(call, name, spatial, given) : PSG_OK;
 }
 
 psg_status psg_conv_check_weight(psg_call *call, int64_t groups) {

@@ -38,7 +38,7 @@ static psg_status check_batch(psg_call *call, const psg_tensor *ids) {
     if (ids->shape[batch] == 1 && ids->rank > 1) return PSG_OK;
     if (!constant && ids->shape[batch] == call->batch_size) return PSG_OK;
     char text[PSG_SHAPE_TEXT];
-    return psg_call_fail(call, PSG_ERR_BATCH, "input of shape %s has batch size %lld, must have %s",
+    return psg_call_fail(call, PSG_ERR_BATCH, "ids of shape %s has batch size %lld, must have %s",
                          psg_tensor_text(ids, text), (long long)ids->shape[batch],
                          constant ? "1, being a constant, or be a psg_input"
                                   : "the pass's, or 1 for the same ids in every sample");
@@ -190,7 +190,7 @@ static psg_status backward(psg_call *call) {
     return status ? status : psg_call_add_sparse_rows(call, PSG_LOOKUP_TABLE, &g, &ids);
 }
 
-static const char *const names[] = { "input", "weight" };
+static const char *const names[] = { "ids", "weight" };
 
 const psg_op psg_op_embedding = {
     .name = "embedding",

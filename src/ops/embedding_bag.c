@@ -46,7 +46,7 @@ static psg_status check_weights(psg_call *call) {
                              psg_dtype_name(w->dtype));
     }
     if (psg_shape_equal(w->rank, w->shape, ids->rank, ids->shape)) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_SHAPE, "per_sample_weights has shape %s, must have that of input, %s",
+    return psg_call_fail(call, PSG_ERR_SHAPE, "per_sample_weights has shape %s, must have that of ids, %s",
                          psg_tensor_text(w, text), psg_tensor_text(ids, want));
 }
 
@@ -57,7 +57,7 @@ static psg_status count_bags(psg_call *call, int64_t *count) {
     const int last = attributes_of(call)->include_last_offset != 0;
     char text[PSG_SHAPE_TEXT];
     if (ids->rank > 2 || (ids->rank == 1) != ragged) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, must be (N, T) without offsets or (M) with them",
+        return psg_call_fail(call, PSG_ERR_SHAPE, "ids has shape %s, must be (N, T) without offsets or (M) with them",
                              psg_tensor_text(ids, text));
     }
     if (last && !ragged) return psg_call_fail(call, PSG_ERR_ARGUMENT, "include_last_offset is set without offsets");
@@ -71,7 +71,7 @@ static psg_status count_bags(psg_call *call, int64_t *count) {
                              last ? "(N + 1)" : "(N)");
     }
     if (*count || !ids->shape[0]) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_SHAPE, "offsets gives no bag, but input has %lld ids",
+    return psg_call_fail(call, PSG_ERR_SHAPE, "offsets gives no bag, but ids has %lld",
                          (long long)ids->shape[0]);
 }
 
@@ -80,11 +80,11 @@ static psg_status check_batch(psg_call *call, int64_t count) {
     bool ragged = call->input[PSG_BAG_OFFSETS].role != PSG_ABSENT;
     if (!call->per_sample) return PSG_OK;
     if (!ragged && call->input[PSG_LOOKUP_IDS].role != PSG_BATCHED) {
-        return psg_call_fail(call, PSG_ERR_BATCH, "input is a constant of rank 2, must be a psg_input");
+        return psg_call_fail(call, PSG_ERR_BATCH, "ids is a constant of rank 2, must be a psg_input");
     }
     if (count == call->batch_size) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_BATCH, "%s gives %lld bags, the pass has batch size %lld",
-                         ragged ? "offsets" : "input", (long long)count, (long long)call->batch_size);
+                         ragged ? "offsets" : "ids", (long long)count, (long long)call->batch_size);
 }
 
 static psg_status shape(psg_call *call) {
@@ -296,7 +296,7 @@ static psg_status backward(psg_call *call) {
     return attributes_of(call)->mode == PSG_BAG_MAX ? add_maxima(call, b) : add_sums(call, b);
 }
 
-static const char *const names[] = { "input", "weight", "offsets", "per_sample_weights" };
+static const char *const names[] = { "ids", "weight", "offsets", "per_sample_weights" };
 
 const psg_op psg_op_embedding_bag = {
     .name = "embedding_bag",

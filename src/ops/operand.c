@@ -66,6 +66,17 @@ psg_status psg_operand_positions(psg_call *call, const psg_tensor *x, psg_tensor
     return PSG_OK;
 }
 
+psg_status psg_operand_option_is_whole(psg_call *call, const char *name, int spatial, const int64_t *given) {
+    int absent = -1, present = -1;
+    for (int d = 0; d < spatial; d++) {
+        if (!given[d] && absent < 0) absent = d;
+        if (given[d] && present < 0) present = d;
+    }
+    if (absent < 0 || present < 0) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "%s[%d] is 0: give all %d entries or none (PSG_ALL(%lld))", name,
+                         absent, spatial, (long long)given[present]);
+}
+
 const psg_kernel_table *psg_call_kernels(const psg_call *call) {
     return call->context->kernels[call->input[0].value.dtype];
 }
@@ -76,4 +87,10 @@ double psg_scalar_value(const psg_call *call, const psg_tensor *tensor) {
 
 void psg_scalar_set(const psg_call *call, double value, const psg_tensor *tensor) {
     call->context->kernels[tensor->dtype]->from_f64(1, 1.0, &value, tensor->data, false);
+}
+
+psg_status psg_operand_not_computed(psg_call *call, int k) {
+    if (call->input[k].role != PSG_BATCHED) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "%s is computed in this pass, must be a parameter or a constant",
+                         call->op->input_names[k]);
 }

@@ -20,6 +20,14 @@ psg_status psg_output_like_input(psg_call *call);
 /* The dimension that dim names, negative ones counted from the end: PSG_ERR_ARGUMENT when rank has none such. */
 psg_status psg_operand_dim(psg_call *call, const char *name, int dim, int rank, int *found);
 
+/* Of the option `name`, one entry a spatial dimension and 0 its default, all entries are given or none: { 2 } where two
+ * are read is PSG_ERR_ARGUMENT. */
+psg_status psg_operand_option_is_whole(psg_call *call, const char *name, int spatial, const int64_t *given);
+
+/* Refuses operand k when it carries the batch: the op has no gradient for it there, and in a per-sample pass it would
+ * couple the samples.  PSG_ERR_UNSUPPORTED. */
+psg_status psg_operand_not_computed(psg_call *call, int k);
+
 /* Refuses dimension dim of operand k, given as argument `name`, when it is the batch of a per-sample pass:
  * PSG_ERR_BATCH "<name> is ..., the batch dimension: <reason>".  Checks psg_operand_carries_batch too. */
 psg_status psg_operand_not_batch(psg_call *call, int k, const char *name, int dim, const char *reason);

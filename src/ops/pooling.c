@@ -61,20 +61,22 @@ static int64_t output_size(const psg_pooling_axis *axis, bool ceil_mode) {
 psg_status psg_pooling_fixed(psg_call *call, const int64_t *kernel, const int64_t *stride, const int64_t *padding,
                              const int64_t *dilation, bool ceil_mode, psg_pooling_windows *windows) {
     char text[PSG_SHAPE_TEXT];
-    for (int d = 0; d < windows->spatial; d++) {
+    psg_status status = psg_operand_option_is_whole(call, "stride", windows->spatial, stride);
+    if (!status && dilation) status = psg_operand_option_is_whole(call, "dilation", windows->spatial, dilation);
+    for (int d = 0; d < windows->spatial && !status; d++) {
         psg_pooling_axis *axis = &windows->axis[d];
         axis->kernel = kernel[d];
         axis->stride = stride[d] ? stride[d] : kernel[d];
         axis->padding = padding[d];
         axis->dilation = dilation && dilation[d] ? dilation[d] : 1;
-        psg_status status = check_axis(call, d, axis);
+        status = check_axis(call, d, axis);
         if (status) return status;
         axis->out = output_size(axis, ceil_mode);
         if (axis->out > 0) continue;
         return psg_call_fail(call, PSG_ERR_SHAPE, "kernel_size[%d] is %lld, too large for input of shape %s: no window "
                              "fits", d, (long long)axis->kernel, psg_tensor_text(&call->input[0].value, text));
     }
-    return PSG_OK;
+    return status;
 }
 
 psg_status psg_pooling_adaptive(psg_call *call, const int64_t *output, psg_pooling_windows *windows) {

@@ -18,6 +18,8 @@ typedef struct backward_job {
     psg_rnn_layer layer;
     backward_direction direction[2];
     psg_rnn_rows grad_output, grad_x;
+    psg_rnn_rows x;           /* the activation of the blocks of weight_ih */
+    bool copies_x;            /* it is a copy, zero beyond the lengths */
     void **grad_h, **grad_c, **grad_u, **grad_sums;   /* a row each, in the order of the samples */
     void **grad_x_row;
     char *grad_state[2];      /* of a parameter hx or cx: (B, D, R or H); else NULL */
@@ -53,6 +55,29 @@ static psg_status start_direction(backward_job *j, int64_t d) {
                                                 .sample = s->output * element * s->steps };
     direction->grad_projected.data = psg_rnn_take(layer, s->batch * s->steps * s->output);
     return direction->to_unprojected && direction->grad_projected.data ? PSG_OK : PSG_ERR_MEMORY;
+}
+
+static bool wants_weight_ih(const psg_rnn_layer *layer) {
+    for (int64_t d = 0; d < layer->sizes.directions; d++) {
+        if (psg_rnn_weight(layer->call, d, PSG_WEIGHT_IH)->wants_grad) return true;
+    }
+    return false;
+}
+
+/* Whatever x holds beyond a length must not reach the blocks of weight_ih: the gradients there are 0, but 0 times NaN
+ * is not, and large values would loosen the bound on the norm's error.  Where no sample is shorter than T there is no
+ * beyond, and x itself serves. */
+static psg_status take_input(backward_job *j) {
+    const psg_rnn_layer *layer = &j->layer;
+    const psg_rnn_sizes *s = &layer->sizes;
+    j->x = psg_rnn_rows_of(layer, &layer->call->input[PSG_RNN_INPUT].value);
+    bool shorter = s->batch && layer->kept->lengths[layer->kept->order[s->batch - 1]] < s->steps;
+    j->copies_x = shorter && wants_weight_ih(layer);
+    if (!j->copies_x) return PSG_OK;
+    int64_t step = s->input * (int64_t)layer->element;
+    j->x = (psg_rnn_rows){ .data = psg_rnn_take(layer, s->batch * s->steps * s->input), .step = step,
+                           .sample = s->steps * step };
+    return j->x.data ? PSG_OK : PSG_ERR_MEMORY;
 }
 
 /* B rows of width elements, one after another; NULL: no memory. */
@@ -194,6 +219,13 @@ static void store_state(const backward_job *j, int k, int64_t n, int64_t d, cons
     if (rows) memcpy(rows + (n * j->layer.sizes.directions + d) * (int64_t)bytes, grad, bytes);
 }
 
+/* The forward direction's final state lies where the first step beyond would read its activation of weight_hh.  All
+ * further states beyond are zeros since forward. */
+static void clear_final(const backward_job *j, int64_t n) {
+    const psg_rnn_rows *h = &j->layer.kept->states[0].h;
+    memset(psg_rnn_row(h, n, j->layer.kept->lengths[n]), 0, (size_t)h->step);
+}
+
 static void run_direction(const backward_job *j, int64_t d, int64_t first, int64_t count) {
     const psg_rnn_sizes *s = &j->layer.sizes;
     start_chunk(j, d, first, count);
@@ -204,16 +236,25 @@ static void run_direction(const backward_job *j, int64_t d, int64_t first, int64
     for (int64_t i = first; i < first + count; i++) {
         store_state(j, PSG_RNN_HX, sample_at(j, i), d, j->grad_h[i], s->output);
         if (j->layer.kind->has_cell) store_state(j, PSG_RNN_CX, sample_at(j, i), d, j->grad_c[i], s->hidden);
+        if (d == 0) clear_final(j, sample_at(j, i));
     }
+}
+
+static void copy_input(const backward_job *j, int64_t n) {
+    psg_rnn_rows x = psg_rnn_rows_of(&j->layer, &j->layer.call->input[PSG_RNN_INPUT].value);
+    int64_t length = j->layer.kept->lengths[n], beyond = j->layer.sizes.steps - length;
+    size_t bytes = (size_t)j->x.step;
+    for (int64_t t = 0; t < length; t++) memcpy(psg_rnn_row(&j->x, n, t), psg_rnn_row(&x, n, t), bytes);
+    memset(psg_rnn_row(&j->x, n, length), 0, (size_t)beyond * bytes);
 }
 
 static void run_chunk(void *argument, size_t index, unsigned slot) {
     (void)slot;
     const backward_job *j = argument;
     int64_t first = (int64_t)index * j->layer.chunk, left = j->layer.sizes.batch - first;
-    for (int64_t d = 0; d < j->layer.sizes.directions; d++) {
-        run_direction(j, d, first, left < j->layer.chunk ? left : j->layer.chunk);
-    }
+    int64_t count = left < j->layer.chunk ? left : j->layer.chunk;
+    for (int64_t d = 0; d < j->layer.sizes.directions; d++) run_direction(j, d, first, count);
+    for (int64_t i = first; i < first + count && j->copies_x; i++) copy_input(j, sample_at(j, i));
 }
 
 /* ---- parameters ---- */
@@ -233,9 +274,9 @@ static psg_status add_blocks(const backward_job *j, int64_t d) {
     const psg_rnn_states *states = &j->layer.kept->states[d];
     int first = PSG_RNN_WEIGHTS + (int)d * PSG_RNN_WEIGHT_COUNT;
     int64_t gates = j->layer.kind->gates * s->hidden;
-    psg_rnn_rows x = psg_rnn_rows_of(&j->layer, &call->input[PSG_RNN_INPUT].value), before = states->h;
+    psg_rnn_rows before = states->h;
     before.data += psg_rnn_before(d, 0) * before.step;
-    psg_tensor from_input = view_of(j, &states->gates, 0, gates), inputs = view_of(j, &x, 0, s->input);
+    psg_tensor from_input = view_of(j, &states->gates, 0, gates), inputs = view_of(j, &j->x, 0, s->input);
     psg_tensor from_hidden = view_of(j, &states->gates, j->layer.kind->hidden_part * s->hidden, gates);
     psg_tensor hidden = view_of(j, &before, 0, s->output);
     psg_status status = psg_call_add_factored(call, first + PSG_WEIGHT_IH, &from_input, &inputs);
@@ -268,6 +309,7 @@ psg_status psg_rnn_backward(psg_call *call, const psg_rnn_kind *kind) {
         j.grad_x = psg_rnn_rows_of(&j.layer, &call->input[PSG_RNN_INPUT].grad);
     }
     psg_status status = take_memory(&j);
+    if (!status) status = take_input(&j);
     for (int64_t d = 0; d < s->directions && !status; d++) status = start_direction(&j, d);
     if (status) return status;
     psg_parallel(call->context, (size_t)((s->batch + j.layer.chunk - 1) / j.layer.chunk), run_chunk, &j);

@@ -226,7 +226,10 @@ psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use) {
 }
 
 psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gradient *gradient) {
-    if (!tape || !param || !gradient) return PSG_ERR_ARGUMENT;
+    if (!tape) return PSG_ERR_ARGUMENT;
+    if (!param || !gradient) {
+        return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_gradient_of: %s is NULL", param ? "gradient" : "param");
+    }
     size_t k = 0;
     while (k < tape->use_count && tape->uses[k].param != param) k++;
     psg_tape_use unused = { .param = (psg_param *)(uintptr_t)param };

@@ -13,8 +13,9 @@ extern "C" {
 /* y = softmax(scale q k^T + mask) v over the keys.  q (N, *, L, E), k (N, *, S, E), v (N, *, S, Ev), y (N, *, L, Ev);
  * all of one rank >= 3.  A constant may have size 1 in leading dimensions, or lack the first ones.
  * attn_mask, or psg_none(): broadcasts to (N, *, L, S); an f32 or f64 one is added to the scores (and has a gradient:
- * rows for a parameter), of an integer one non-zero elements say who attends to what.  A batched mask has the batch
- * where q has it; (L, S) must be a constant or a parameter.
+ * rows for a parameter), so that one of 0 and 1 masks nothing; of an integer one non-zero means ATTEND (in
+ * psg_multi_head_attention it means MASKED).  A batched mask has the batch where q has it; (L, S) must be a constant or
+ * a parameter.
  * In a batch_second pass the batch is dimension 1 of all of them: rank >= 4, (H, N, L, E). */
 typedef struct psg_scaled_dot_product_attention_options {
     int is_causal;             /* query i attends to keys j <= i, on top of attn_mask */
@@ -47,9 +48,9 @@ typedef struct psg_multi_head_attention_options {
     int add_zero_attn;         /* one more key and value of zeros, after bias_k and bias_v; no mask reaches these */
     int per_head_weights;      /* attention_weights: not averaged over the heads */
     psg_var attn_mask;         /* (L, S), (N num_heads, L, S) or (N or 1, num_heads or 1, L, S), or psg_none();
-                                  integers: non-zero is masked (unlike above); reals are added.  Batch first in every
-                                  pass */
-    psg_var key_padding_mask;  /* (N, S) or psg_none(); integers: non-zero keys are ignored; reals are added */
+                                  integers: non-zero means MASKED (in scaled_dot_product_attention ATTEND); reals are
+                                  added: 0 and 1 mask nothing.  Batch first in every pass */
+    psg_var key_padding_mask;  /* (N, S) or psg_none(); integers: non-zero means MASKED; reals are added */
 } psg_multi_head_attention_options;
 #define PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT { 0, 0.0, 0, 0, { 0 }, { 0 } }
 

@@ -1,7 +1,8 @@
 /* psg/ops/conv.h: convolution and transposed convolution.
  *
- * x (N, C, *X), weight, bias (O) or psg_none(), over 1, 2 or 3 spatial dimensions.  Gradients: weight unfolded (a block
- * a group; groups of few channels: rows), bias rows.  An input without a batch dimension is PSG_ERR_SHAPE. */
+ * x (N, C, *X), weight, bias (O) or psg_none(), over 1, 2 or 3 spatial dimensions.  Gradients: weights unfolded (a
+ * block a group), or rows where that takes no more memory; bias rows.  An input without a batch dimension is
+ * PSG_ERR_SHAPE. */
 #ifndef PSG_PUBLIC_OPS_CONV_H
 #define PSG_PUBLIC_OPS_CONV_H
 
@@ -11,15 +12,13 @@
 extern "C" {
 #endif
 
-/* One number for every spatial dimension: psg_conv_options options = { .padding = PSG_ALL(1) }; */
-#define PSG_ALL(n) { (n), (n), (n) }
-
 /* PSG_CONV_SAME: output position t is centred on input element t stride; dilation (kernel - 1) elements are added, the
  * odd one at the end, whatever the stride. */
 typedef enum psg_conv_padding { PSG_CONV_EXPLICIT = 0, PSG_CONV_VALID = 1, PSG_CONV_SAME = 2 } psg_conv_padding;
 
 /* One entry a spatial dimension, in the order of x's; further ones are not read.  Zero is PyTorch's default: stride,
- * dilation and groups 1, padding 0. */
+ * dilation and groups 1, padding 0.  Of stride, and of dilation, all these are given or none: PSG_ALL(n) is one number
+ * for each. */
 typedef struct psg_conv_options {
     int64_t stride[3], padding[3], dilation[3];
     int64_t groups;

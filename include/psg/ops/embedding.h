@@ -1,7 +1,8 @@
 /* psg/ops/embedding.h: look-up tables.
  *
  * ids are i32 or i64, each in [0, V): another one is PSG_ERR_ARGUMENT.  The table is a parameter or a constant (V, D).
- * Its gradient is sparse rows, which psg_grad_sample_sparse gives without a dense array. */
+ * Its gradient is sparse rows, which psg_grad_sample_sparse gives without a dense array, unless another op uses the
+ * table too (a tied head: PSG_ERR_UNSUPPORTED; use psg_grad_sample). */
 #ifndef PSG_PUBLIC_OPS_EMBEDDING_H
 #define PSG_PUBLIC_OPS_EMBEDDING_H
 

@@ -24,7 +24,7 @@ typedef struct psg_cross_entropy_options {
     double label_smoothing;
 } psg_cross_entropy_options;
 #define PSG_CROSS_ENTROPY_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0 }
-/* options NULL: mean. */
+/* options NULL: mean, and the pass must then say PSG_LOSS_MEAN, or per-sample gradients are B times too small. */
 PSG_API psg_var psg_cross_entropy(psg_tape *tape, psg_var logits, psg_var target,
                                   const psg_cross_entropy_options *options);
 PSG_API psg_var psg_cross_entropy_weighted(psg_tape *tape, psg_var logits, psg_var target, psg_var weight,

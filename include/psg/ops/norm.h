@@ -9,7 +9,8 @@ extern "C" {
 #endif
 
 /* Weights and biases are parameters, constants, or psg_none(): each may be absent or frozen without the other.
- * Variances are population variances; a negative eps is allowed where var + eps stays positive (else NaN). */
+ * Variances are population variances; a negative eps is allowed where var + eps stays positive (else NaN).
+ * PyTorch's default eps is 1e-5. */
 
 /* y = (x - mean) / sqrt(var + eps) * weight + bias over the last `rank` dimensions.
  * x (N, *, *normalized_shape); weight, bias (*normalized_shape).  The batch dimension must not be normalized over in a

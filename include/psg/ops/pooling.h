@@ -9,7 +9,8 @@ extern "C" {
 #endif
 
 /* x (N, C, *X) with 1, 2 or 3 spatial dimensions X, none of them 0.  Of arrays of three the entries of the spatial
- * dimensions are read, the first ones.  Along a dimension of size X, window o begins at o * stride - padding and the
+ * dimensions are read, the first ones; of stride, and of dilation, all of them are given or none (PSG_ALL(n) is one
+ * number for each).  Along a dimension of size X, window o begins at o * stride - padding and the
  * number of windows is
  *     1 + floor((X + 2 padding - dilation (kernel_size - 1) - 1) / stride)
  * and with ceil_mode that of the ceiling, less one when the last window would begin past the left padding and the

@@ -60,7 +60,8 @@ typedef struct psg_rnn_options {
  *            initial state for all samples, learnable; its gradient is rows.
  *   weights  L * D of them, layer by layer, the forward direction first
  *   options  NULL: the defaults
- *   h_n, c_n NULL, or receive the final states, rows like h0 and c0 */
+ *   h_n, c_n NULL, or receive the final states, rows like h0 and c0 (a classifier: psg_flatten(h_n, 1, -1); in a
+ *            batch_second pass psg_select(h_n, 0, row)) */
 PSG_API psg_var psg_rnn(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, const psg_rnn_weights *weights,
                         const psg_rnn_options *options, psg_var *h_n);
 PSG_API psg_var psg_lstm(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, psg_var c0,

@@ -92,6 +92,7 @@ typedef struct psg_unfold_options {
     int64_t padding[2];        /* zeros on either side */
     int64_t stride[2];         /* 0: 1 */
 } psg_unfold_options;
+#define PSG_UNFOLD_OPTIONS_INIT { { 0, 0 }, { 1, 1 }, { 0, 0 }, { 1, 1 } }   /* kernel is to be given */
 PSG_API psg_var psg_unfold(psg_tape *tape, psg_var x, const psg_unfold_options *options);
 typedef struct psg_fold_attributes {
     int64_t output_size[2];
@@ -99,8 +100,8 @@ typedef struct psg_fold_attributes {
 } psg_fold_attributes;
 PSG_API psg_var psg_fold(psg_tape *tape, psg_var x, const int64_t output_size[2], const psg_unfold_options *options);
 
-/* Mean and sum over count dimensions.  Over the batch dimension only in an ordinary pass, or down to one element: then
- * it is a loss whose loss_reduction is PSG_LOSS_MEAN, or PSG_LOSS_SUM. */
+/* Mean and sum over count dimensions, every one of which must be listed.  Over the batch dimension only in an ordinary
+ * pass, or down to one element: then it is a loss whose loss_reduction is PSG_LOSS_MEAN, or PSG_LOSS_SUM. */
 typedef struct psg_mean_attributes {
     int count;
     int dims[PSG_MAX_RANK];
