@@ -173,7 +173,8 @@ def problem_of(case):
 
 def run_libpsg(case, mode, options):
     command = [options.psg, "--json", "--op", case.op, "--question", case.question,
-               *problem_of(case), "--threads", str(options.threads), "--dtype", "f32"]
+               *problem_of(case), "--threads", str(options.threads), "--dtype", "f32",
+               *(["--budget", "256"] if case.question == "private" else [])]
     problem = case.problem if isinstance(case.problem, str) else list(case.problem)
     wanted = {"op": case.op, "question": case.question, "problem": problem}
     machine = {}
