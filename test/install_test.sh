@@ -81,8 +81,8 @@ check "C11 program as C++17: builds" build "$CXX -x c++" c++17 test/consumer/pas
 check "C11 program as C++17: runs" prints_version "$program.mixed"
 
 # ---- headers ----
-for header in "$prefix"/include/psg/*.h; do
-    name=psg/${header##*/}
+for header in "$prefix"/include/psg/*.h "$prefix"/include/psg/ops/*.h; do
+    name=${header#"$prefix"/include/}
     echo "#include <$name>" >"$temporary/alone.c"
     echo "#include <$name>" >"$temporary/alone.cpp"
     check "<$name> alone in C11" "$CC" -std=c11 $warnings -Wconversion -fsyntax-only -I"$prefix/include" \
@@ -96,7 +96,8 @@ library=$prefix/lib/libpsg.so
 archive=$prefix/lib/libpsg.a
 exported() { nm -D --defined-only "$library" | awk '{ print $3 }' | sed 's/@.*//' | sort; }
 declared() {
-    sed '/^#/d' "$prefix"/include/psg/*.h | tr '\n' ' ' | grep -o 'PSG_API [^(;]*(' | sed 's/ *($//; s/.*[ *]//' | sort
+    cat "$prefix"/include/psg/*.h "$prefix"/include/psg/ops/*.h | sed '/^#/d' | tr '\n' ' ' |
+        grep -o 'PSG_API [^(;]*(' | sed 's/ *($//; s/.*[ *]//' | sort
 }
 not_declared() { declared >"$log.declared" && exported | comm -23 - "$log.declared"; }
 not_exported() { exported >"$log.exported" && declared | comm -23 - "$log.exported"; }
