@@ -12,6 +12,8 @@ INCLUDEDIR ?= $(PREFIX)/include
 BUILD ?= build
 PKG_CONFIG ?= pkg-config
 ARGS ?=
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)   # that run, test, bench and the sanitizers build with
+PARALLEL = --no-print-directory $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(strip $(JOBS)))
 
 LIBRARIES := openblas lapacke libsodium
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -pedantic
@@ -86,17 +88,17 @@ NEED_RUN := pkg:zlib=zlib1g-dev file:$(DATA)/train-images-idx3-ubyte.gz=dataset-
 
 run:  ## train on Fashion-MNIST with differential privacy (installs what is missing)
 	@.ci/need $(NEED_BUILD) $(NEED_RUN)
-	@$(MAKE) --no-print-directory $(BUILD)/bench/fashion_mnist
+	@$(MAKE) $(PARALLEL) $(BUILD)/bench/fashion_mnist
 	$(BUILD)/bench/fashion_mnist $(ARGS)
 
 test:  ## run all tests (installs what is missing)
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
-	@$(MAKE) --no-print-directory all $(BUILD)/test/all
+	@$(MAKE) $(PARALLEL) all $(BUILD)/test/all
 	@sh test/run.sh $(BUILD)
 
 bench:  ## build and run the benchmarks: make bench ARGS="--help"
 	@.ci/need $(NEED_BUILD) $(NEED_RUN)
-	@$(MAKE) --no-print-directory $(BUILD)/bench/psg-bench
+	@$(MAKE) $(PARALLEL) $(BUILD)/bench/psg-bench
 	$(BUILD)/bench/psg-bench $(ARGS)
 
 # ---- tests: every test/test_*.c is a program, the other test/*.c but MAINS are shared by all.  test/cases holds what
@@ -156,7 +158,7 @@ ubsan: SANITIZER := undefined
 asan tsan ubsan:  ## run the tests under a sanitizer (TESTS_RUN="dp tape": those alone)
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
 	PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	    $(MAKE) --no-print-directory sanitized BUILD=$(BUILD)/$@ \
+	    $(MAKE) $(PARALLEL) sanitized BUILD=$(BUILD)/$@ \
 	    CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZER) -fno-sanitize-recover=all"
 
 TESTS_TO_RUN = $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS))
