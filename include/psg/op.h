@@ -70,6 +70,8 @@ struct psg_op {
     psg_status (*shape)(psg_call *call);
     psg_status (*forward)(psg_call *call);
     psg_status (*backward)(psg_call *call);
+    const void *traits;             /* the op's own, or NULL: what tells it from others that share its functions, which
+                                       read call->op->traits */
 };
 
 #define PSG_MAX_INPUTS 16

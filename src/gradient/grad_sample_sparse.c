@@ -67,7 +67,7 @@ psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *grad
     psg_status status = psg_check_questions(context, function, &gradient, 1);
     if (!status) status = check_blocks(context, gradient);
     if (status) return status;
-    job j = { .context = context, .gradient = gradient, .scale = scale, .positions = psg_sparse_positions(gradient),
+    job j = { .context = context, .gradient = gradient, .scale = scale, .positions = psg_gradient_positions(gradient),
               .width = psg_sparse_width(gradient), .counts = counts };
     status = check_outputs(&j, ids, rows);
     if (status) return status;

@@ -111,7 +111,7 @@ psg_route psg_plan_sqnorm(const psg_context *context, const psg_gradient *gradie
         return p.g.step == 1 && !forced(context, PSG_ROUTE_TILES) ? PSG_ROUTE_ROWS : PSG_ROUTE_TILES;
     }
     if (is_single_sparse(gradient) && !forced(context, PSG_ROUTE_TILES)) {
-        return psg_sparse_positions(gradient) <= PSG_SORTED_MOST ? PSG_ROUTE_SORTED : PSG_ROUTE_TILES;
+        return psg_gradient_positions(gradient) <= PSG_SORTED_MOST ? PSG_ROUTE_SORTED : PSG_ROUTE_TILES;
     }
     if (!is_single_factored(gradient) || forced(context, PSG_ROUTE_TILES)) return PSG_ROUTE_TILES;
     psg_piece p = psg_piece_of(gradient, 0);

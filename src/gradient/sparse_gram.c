@@ -12,16 +12,16 @@ typedef struct job {
 } job;
 
 bool psg_sparse_gram_applies(const psg_gradient *gradient) {
-    return psg_is_row_sparse(gradient) && psg_sparse_positions(gradient) <= PSG_SORTED_MOST;
+    return psg_is_row_sparse(gradient) && psg_gradient_positions(gradient) <= PSG_SORTED_MOST;
 }
 
 static size_t id_bytes(const psg_gradient *gradient) {
     size_t batch = (size_t)gradient->batch_size;
-    return (batch + batch * (size_t)psg_sparse_positions(gradient)) * sizeof(int64_t);
+    return (batch + batch * (size_t)psg_gradient_positions(gradient)) * sizeof(int64_t);
 }
 
 size_t psg_sparse_gram_bytes(const psg_gradient *gradient) {
-    size_t rows = (size_t)gradient->batch_size * (size_t)psg_sparse_positions(gradient);
+    size_t rows = (size_t)gradient->batch_size * (size_t)psg_gradient_positions(gradient);
     return id_bytes(gradient) + rows * (size_t)psg_sparse_width(gradient) * psg_dtype_size(gradient->dtype);
 }
 
@@ -61,7 +61,7 @@ static void run_pairs(void *argument, size_t n, unsigned slot) {
 }
 
 void psg_add_sparse_gram(psg_context *context, const psg_gradient *gradient, void *memory, double *gram) {
-    job j = { .context = context, .gradient = gradient, .positions = psg_sparse_positions(gradient),
+    job j = { .context = context, .gradient = gradient, .positions = psg_gradient_positions(gradient),
               .width = psg_sparse_width(gradient), .counts = memory, .gram = gram };
     j.ids = j.counts + gradient->batch_size;
     j.rows = (char *)memory + id_bytes(gradient);

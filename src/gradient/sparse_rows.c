@@ -148,12 +148,6 @@ bool psg_is_row_sparse(const psg_gradient *gradient) {
 
 static int64_t positions_of(const psg_block *b) { return b->ids.shape[1]; }
 
-int64_t psg_sparse_positions(const psg_gradient *gradient) {
-    int64_t positions = 0;
-    for (size_t k = 0; k < gradient->block_count; k++) positions += positions_of(&gradient->blocks[k]);
-    return positions;
-}
-
 /* `at` counts the positions of all blocks, one block after another. */
 static int64_t all_entries(const psg_gradient *gradient, int64_t n, int64_t width, psg_entry *entries) {
     int64_t count = 0, before = 0;

@@ -38,12 +38,11 @@ void psg_sum_sparse(psg_context *context, const psg_piece *piece, const double *
 
 /* Whether every block is sparse rows, each inside a row of the parameter. */
 bool psg_is_row_sparse(const psg_gradient *gradient);
-/* T: all positions of the blocks; D: elements of a row. */
-int64_t psg_sparse_positions(const psg_gradient *gradient);
+/* D: elements of a row. */
 int64_t psg_sparse_width(const psg_gradient *gradient);
 
-/* The rows of sample n in ascending order, each once: ids (T) and rows (T x D reals), rows = scale * gradient.  Returns
- * how many.  Duplicates are summed in double, blocks in their order and positions in theirs, and rounded once.
+/* The rows of sample n in ascending order, each once, T = psg_gradient_positions: ids (T) and rows (T x D reals),
+ * rows = scale * gradient.  Returns how many.  Duplicates are summed in double, blocks in their order and positions in theirs, and rounded once.
  * entries: room for 2 T. */
 int64_t psg_collect_rows(psg_context *context, const psg_gradient *gradient, int64_t n, double scale, int64_t *ids,
                          void *rows, psg_entry *entries, void *workspace);

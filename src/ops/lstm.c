@@ -13,10 +13,6 @@ static const psg_rnn_kind cell = { .gates = 4, .sums = 4, .kept = 4, .has_cell =
 
 /* ---- layer ---- */
 
-static psg_status layer_shape(psg_call *call) { return psg_rnn_shape(call, &layer); }
-static psg_status layer_forward(psg_call *call) { return psg_rnn_forward(call, &layer); }
-static psg_status layer_backward(psg_call *call) { return psg_rnn_backward(call, &layer); }
-
 const psg_op psg_op_lstm = {
     .name = "lstm",
     .input_count = PSG_RNN_INPUTS,
@@ -24,9 +20,10 @@ const psg_op psg_op_lstm = {
     .optional_inputs = PSG_RNN_OPTIONAL_INPUTS,
     .parameter_inputs = PSG_RNN_PARAMETER_INPUTS,
     .attributes_size = sizeof(psg_recurrent_attributes),
-    .shape = layer_shape,
-    .forward = layer_forward,
-    .backward = layer_backward,
+    .shape = psg_rnn_shape,
+    .forward = psg_rnn_forward,
+    .backward = psg_rnn_backward,
+    .traits = &layer,
 };
 
 psg_var psg_lstm(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, psg_var c0,
@@ -38,10 +35,6 @@ psg_var psg_lstm(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, psg_var
 
 /* ---- cell ---- */
 
-static psg_status cell_shape(psg_call *call) { return psg_rnn_shape(call, &cell); }
-static psg_status cell_forward(psg_call *call) { return psg_rnn_forward(call, &cell); }
-static psg_status cell_backward(psg_call *call) { return psg_rnn_backward(call, &cell); }
-
 const psg_op psg_op_lstm_cell = {
     .name = "lstm_cell",
     .input_count = PSG_RNN_CELL_INPUTS,
@@ -49,9 +42,10 @@ const psg_op psg_op_lstm_cell = {
     .optional_inputs = PSG_RNN_CELL_OPTIONAL_INPUTS,
     .parameter_inputs = PSG_RNN_CELL_PARAMETER_INPUTS,
     .attributes_size = sizeof(psg_recurrent_attributes),
-    .shape = cell_shape,
-    .forward = cell_forward,
-    .backward = cell_backward,
+    .shape = psg_rnn_shape,
+    .forward = psg_rnn_forward,
+    .backward = psg_rnn_backward,
+    .traits = &cell,
 };
 
 psg_var psg_lstm_cell(psg_tape *tape, psg_var x, psg_var hx, psg_var cx, const psg_rnn_weights *weights, psg_var *c) {

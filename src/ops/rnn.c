@@ -13,10 +13,6 @@ static const psg_rnn_kind cell = { .gates = 1, .sums = 1, .kept = 1, .one_step =
 
 /* ---- layer ---- */
 
-static psg_status layer_shape(psg_call *call) { return psg_rnn_shape(call, &layer); }
-static psg_status layer_forward(psg_call *call) { return psg_rnn_forward(call, &layer); }
-static psg_status layer_backward(psg_call *call) { return psg_rnn_backward(call, &layer); }
-
 const psg_op psg_op_rnn = {
     .name = "rnn",
     .input_count = PSG_RNN_INPUTS,
@@ -24,9 +20,10 @@ const psg_op psg_op_rnn = {
     .optional_inputs = PSG_RNN_OPTIONAL_INPUTS,
     .parameter_inputs = PSG_RNN_PARAMETER_INPUTS,
     .attributes_size = sizeof(psg_recurrent_attributes),
-    .shape = layer_shape,
-    .forward = layer_forward,
-    .backward = layer_backward,
+    .shape = psg_rnn_shape,
+    .forward = psg_rnn_forward,
+    .backward = psg_rnn_backward,
+    .traits = &layer,
 };
 
 psg_var psg_rnn(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, const psg_rnn_weights *weights,
@@ -37,10 +34,6 @@ psg_var psg_rnn(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, const ps
 
 /* ---- cell ---- */
 
-static psg_status cell_shape(psg_call *call) { return psg_rnn_shape(call, &cell); }
-static psg_status cell_forward(psg_call *call) { return psg_rnn_forward(call, &cell); }
-static psg_status cell_backward(psg_call *call) { return psg_rnn_backward(call, &cell); }
-
 const psg_op psg_op_rnn_cell = {
     .name = "rnn_cell",
     .input_count = PSG_RNN_CELL_INPUTS,
@@ -48,9 +41,10 @@ const psg_op psg_op_rnn_cell = {
     .optional_inputs = PSG_RNN_CELL_OPTIONAL_INPUTS,
     .parameter_inputs = PSG_RNN_CELL_PARAMETER_INPUTS,
     .attributes_size = sizeof(psg_recurrent_attributes),
-    .shape = cell_shape,
-    .forward = cell_forward,
-    .backward = cell_backward,
+    .shape = psg_rnn_shape,
+    .forward = psg_rnn_forward,
+    .backward = psg_rnn_backward,
+    .traits = &cell,
 };
 
 psg_var psg_rnn_cell(psg_tape *tape, psg_var x, psg_var hx, const psg_rnn_weights *weights,

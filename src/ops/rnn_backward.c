@@ -301,8 +301,8 @@ static psg_status add_state(const backward_job *j, int k, int64_t width) {
     return psg_call_add_block(j->layer.call, k, &block);
 }
 
-psg_status psg_rnn_backward(psg_call *call, const psg_rnn_kind *kind) {
-    backward_job j = { .layer = psg_rnn_layer_of(call, kind) };
+psg_status psg_rnn_backward(psg_call *call) {
+    backward_job j = { .layer = psg_rnn_layer_of(call) };
     const psg_rnn_sizes *s = &j.layer.sizes;
     j.grad_output = psg_rnn_rows_of(&j.layer, &call->grad_output);
     if (call->input[PSG_RNN_INPUT].grad.data) {

@@ -310,8 +310,8 @@ static void run_chunk(void *argument, size_t index, unsigned slot) {
     for (int64_t d = 0; d < s->directions; d++) run_direction(j, d, first, count);
 }
 
-psg_status psg_rnn_forward(psg_call *call, const psg_rnn_kind *kind) {
-    forward_job j = { .layer = psg_rnn_layer_of(call, kind) };
+psg_status psg_rnn_forward(psg_call *call) {
+    forward_job j = { .layer = psg_rnn_layer_of(call) };
     const psg_rnn_sizes *s = &j.layer.sizes;
     psg_status status = take_memory(&j);
     for (int64_t d = 0; d < s->directions && !status; d++) status = pack_direction(&j, d);

@@ -85,7 +85,7 @@ typedef struct psg_rnn_layer {
 const psg_operand *psg_rnn_operand(const psg_call *call, int k);
 const psg_operand *psg_rnn_weight(const psg_call *call, int64_t d, int which);
 /* Sizes from operands that have been checked. */
-psg_rnn_layer psg_rnn_layer_of(psg_call *call, const psg_rnn_kind *kind);
+psg_rnn_layer psg_rnn_layer_of(psg_call *call);
 
 /* Rows of a (B, T, width) tensor in the layout of the pass. */
 psg_rnn_rows psg_rnn_rows_of(const psg_rnn_layer *layer, const psg_tensor *tensor);
@@ -109,11 +109,11 @@ int64_t psg_rnn_panel_elements(const psg_rnn_layer *layer, int64_t n, int64_t k)
 /* count elements that live until the next pass; NULL after failing the call. */
 void *psg_rnn_take(const psg_rnn_layer *layer, int64_t count);
 
-/* ---- the three functions of every op here ---- */
+/* ---- the three functions of every op here, whose traits are its psg_rnn_kind ---- */
 
-psg_status psg_rnn_shape(psg_call *call, const psg_rnn_kind *kind);
-psg_status psg_rnn_forward(psg_call *call, const psg_rnn_kind *kind);
-psg_status psg_rnn_backward(psg_call *call, const psg_rnn_kind *kind);
+psg_status psg_rnn_shape(psg_call *call);
+psg_status psg_rnn_forward(psg_call *call);
+psg_status psg_rnn_backward(psg_call *call);
 
 extern const psg_op psg_op_rnn_part, psg_op_lstm;
 extern const char *const psg_rnn_input_names[PSG_RNN_INPUTS];

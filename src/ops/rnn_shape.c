@@ -47,7 +47,8 @@ static int64_t chunk_of(int64_t batch) {
     return chunk < 8 ? 8 : chunk > 32 ? 32 : chunk;
 }
 
-psg_rnn_layer psg_rnn_layer_of(psg_call *call, const psg_rnn_kind *kind) {
+psg_rnn_layer psg_rnn_layer_of(psg_call *call) {
+    const psg_rnn_kind *kind = call->op->traits;
     psg_rnn_layer layer = { .call = call, .kind = kind, .kernels = psg_call_kernels(call),
                             .sizes = sizes_of(call, kind), .kept = call->kept };
     layer.element = psg_dtype_size(call->input[PSG_RNN_INPUT].value.dtype);
@@ -209,7 +210,8 @@ static psg_status check_sizes(psg_call *call, const psg_rnn_sizes *s) {
     return PSG_OK;
 }
 
-psg_status psg_rnn_shape(psg_call *call, const psg_rnn_kind *kind) {
+psg_status psg_rnn_shape(psg_call *call) {
+    const psg_rnn_kind *kind = call->op->traits;
     psg_rnn_nonlinearity nonlinearity = attributes_of(call)->nonlinearity;
     if (nonlinearity != PSG_RNN_TANH && nonlinearity != PSG_RNN_RELU) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "nonlinearity is %d, must be PSG_RNN_TANH or PSG_RNN_RELU",
