@@ -1,20 +1,28 @@
 /* psg/gradient.h: per-sample gradients and the questions asked of them.
  *
  * The gradient of one parameter for a batch of B samples is a list of blocks; the sum over the list is the gradient.
- * A block is made of views of the caller's arrays and has one of four forms:
+ * A block is made of views of the caller's arrays and has one of these forms:
  *
  *   factored     gradient[n][i][j] = scale * sum_t backprop[n,t,i] * activation[n,t,j]      (B x p x d)
  *   rows         gradient[n][j]    = scale * sum_t backprop[n,t,j]                          (B x p)
+ *   row products gradient[n][j]    = scale * sum_t backprop[n,t,j] * activation[n,t,j]      (B x p)
  *   sparse rows  gradient[n][v][j] = scale * sum_{t: ids[n,t] = v} backprop[n,t,j]          (B x V x p)
  *   unfolded     factored, where activation[n,t,:] is the window of an image at position t: what a convolution
  *                multiplies.  The windows are never stored.
+ *   derived      rows of the gradient of an effective weight, pulled back to the parameter it was computed from
  *
  * A linear layer that received activations x (B,T,d) and output gradients g (B,T,p) has the weight gradient
  * psg_factored(g, x) and the bias gradient psg_rows(g).  Nothing here knows of tapes or layers: an existing training
  * code fills these structs from its own arrays.
  *
  * Questions never change a block.  They answer for the samples of all given gradients together: the norm of sample n is
- * the norm of its concatenated gradients.  The caller owns every output; outputs must not overlap blocks. */
+ * the norm of its concatenated gradients.  The caller owns every output; outputs must not overlap blocks.
+ *
+ * One sample, one result: everything that is answered for sample n has the bits that it has when n is the whole batch,
+ * whatever the batch size, its place and its neighbours, for one configuration (instruction set, library, OpenBLAS core,
+ * memory budget, max_batch_size).  How sample n is computed follows from its live positions alone: those up to the last
+ * at which a backprop of the block is not all zero.  What comes after them is padding: it is never read, so a batch may
+ * be padded to its longest sample, with anything in the padded activations. */
 #ifndef PSG_GRADIENT_H
 #define PSG_GRADIENT_H
 
@@ -24,7 +32,14 @@
 extern "C" {
 #endif
 
-typedef enum psg_form { PSG_FACTORED = 0, PSG_ROWS = 1, PSG_SPARSE_ROWS = 2, PSG_UNFOLDED = 3 } psg_form;
+typedef enum psg_form {
+    PSG_FACTORED = 0,
+    PSG_ROWS = 1,
+    PSG_SPARSE_ROWS = 2,
+    PSG_UNFOLDED = 3,
+    PSG_ROWS_PRODUCT = 4,
+    PSG_DERIVED = 5
+} psg_form;
 
 /* Windows of an image (C, *X) of 1 to 3 spatial dimensions, one a position of the output.  Element (c, k) of the window
  * at position t (both row-major indices) is image[c, t * stride + k * dilation - padding], a sum a dimension; 0 outside
@@ -36,18 +51,38 @@ typedef struct psg_window {
     int64_t output[3];             /* positions */
 } psg_window;
 
-/* One summand.  Element (i, j) of the block lands on element offset + i * row_stride + j of the flattened parameter
- * (rows: element offset + j), so a block may fill the whole parameter or a rectangle of it. */
+typedef struct psg_derivation psg_derivation;
+
+/* One summand.  Element (i, j) of the block lands on element offset + i * row_stride + j of the flattened parameter, so
+ * a block may fill the whole parameter or a rectangle of it.  Element j of rows lands on offset + j * row_step: a bias
+ * that is a column of its weight has the row's length for a step. */
 typedef struct psg_block {
     psg_form form;
-    psg_tensor backprop;    /* (B, T, p) */
-    psg_tensor activation;  /* (B, T, d); rows and sparse rows: unused; unfolded: the image (B, C, *X), d = C prod K */
+    psg_tensor backprop;    /* (B, T, p); T may be 0: no gradient */
+    psg_tensor activation;  /* (B, T, d); row products: (B, T, p); unfolded: the image (B, C, *X), d = C prod K; rows and
+                               sparse rows: unused */
     psg_tensor ids;         /* sparse rows: (B, T), i32 or i64; a negative one is no row */
     psg_window window;      /* unfolded */
-    double scale;           /* multiplies the block; B under loss_reduction = mean */
+    double scale;           /* multiplies the block; 0, or of magnitude 1e-100 to 1e100 */
     int64_t offset;
-    int64_t row_stride;     /* d (sparse rows: p) for a whole parameter */
+    int64_t row_stride;     /* d (sparse rows: p) for a whole parameter; rows: not read */
+    int64_t row_step;       /* rows; 0 stands for 1 */
+    const psg_derivation *derivation; /* derived; backprop then gives the batch size alone */
 } psg_block;
+
+/* How the gradient of a parameter W follows from that of an effective weight E = f(W), row by row: row i of E depends on
+ * row i of W alone, so the gradient of row i is J_i^T e with the transposed Jacobian J_i^T of that row. */
+struct psg_derivation {
+    const psg_block *blocks;     /* of the effective weight (rows x columns) */
+    size_t block_count;
+    int64_t rows, columns;
+    int64_t width;               /* elements of a row of the parameter: columns for W itself, 1 for a gain a row */
+    /* pulled (count x width) = J_i^T of rows [first, first + count) of grad (count x columns), all in double */
+    void (*pull)(const void *user, int64_t first, int64_t count, const double *grad, double *pulled);
+    /* At least the spectral norm of J_i, for the certificate of the norm. */
+    double (*norm)(const void *user, int64_t row);
+    const void *user;            /* read from several threads */
+};
 
 /* The per-sample gradients of one parameter. */
 typedef struct psg_gradient {
@@ -59,6 +94,8 @@ typedef struct psg_gradient {
     size_t block_count;
     int batch_coupled;          /* non-zero: the samples' shares are not gradients of their own (an ordinary pass whose
                                    loss couples the batch); only psg_weighted_sum with weights NULL is answered */
+    const char *name;           /* of the parameter, for messages and plans; or NULL */
+    uint32_t pass;              /* the tape's: blocks of a pass that is over are refused; 0: the caller's own arrays */
 } psg_gradient;
 
 /* Blocks from views of rank 2 (B, p) or 3 (B, T, p), any strides.  Zero batch stride shares one array among samples.
@@ -67,11 +104,15 @@ PSG_API psg_block psg_factored(const psg_tensor *backprop, const psg_tensor *act
 /* The parameter stores the transpose: element (j, i) of a d x p array receives backprop[.., i] * activation[.., j]. */
 PSG_API psg_block psg_factored_transposed(const psg_tensor *backprop, const psg_tensor *activation);
 PSG_API psg_block psg_rows(const psg_tensor *backprop);
+/* The gain of a normalisation: backprop and the normalised input, both (B, p) or (B, T, p); products in double. */
+PSG_API psg_block psg_rows_product(const psg_tensor *backprop, const psg_tensor *activation);
 /* Row ids[n, t] of the parameter receives backprop[n, t].  ids (B, T), backprop (B, T, p); both may have stride 0 along
  * the batch or the positions.  Ids are read when a question is asked, which refuses one that is past the last row. */
 PSG_API psg_block psg_sparse_rows(const psg_tensor *backprop, const psg_tensor *ids);
 /* backprop (B, T, p) with T = prod window->output, image (B, C, *X). */
 PSG_API psg_block psg_unfolded(const psg_tensor *backprop, const psg_tensor *image, const psg_window *window);
+/* What a derivation, which must outlive the block, makes of its blocks, of B = batch_size samples of real type dtype. */
+PSG_API psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t batch_size);
 
 /* A gradient over blocks, of a parameter of the given shape; the type and B are the first block's (without blocks: f32
  * and 0, to be set by hand). */
@@ -84,15 +125,16 @@ PSG_API int64_t psg_gradient_positions(const psg_gradient *gradient);
 /* ---- questions ----
  *
  * gradients is an array of count pointers, all with the same B and real type (else PSG_ERR_BATCH, PSG_ERR_DTYPE).
- * Shapes that do not fit a block are PSG_ERR_SHAPE.  On an error no output is written. */
+ * A block that is no part of the parameter's shape is PSG_ERR_SHAPE, a gradient of a pass that is over PSG_ERR_STATE.
+ * On an error no output is written. */
 
 typedef enum psg_write { PSG_OVERWRITE = 0, PSG_ACCUMULATE = 1 } psg_write;
 
 /* out (B, *shape), of the gradient's real type, any strides without overlap:
  *   out[n] = scale * grad[n]             PSG_OVERWRITE
  *   out[n] = out[n] + scale * grad[n]    PSG_ACCUMULATE
- * Sparse rows that share a row are added in the real type, in the order of their positions; PSG_ACCUMULATE reads and
- * writes the named rows alone. */
+ * Rows are summed over positions, and sparse rows that share a row, in double and rounded once; PSG_ACCUMULATE reads and
+ * writes the named rows of a table alone. */
 PSG_API psg_status psg_grad_sample(psg_context *context, const psg_gradient *gradient, double scale, psg_write write,
                                    const psg_tensor *out);
 
@@ -105,55 +147,68 @@ PSG_API psg_status psg_grad_sample(psg_context *context, const psg_gradient *gra
 PSG_API psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *gradient, double scale,
                                           const psg_tensor *ids, const psg_tensor *rows, int64_t *counts);
 
-/* sqnorm[n] = ||grad[n]||^2 over all gradients together, accumulated in double.  upper (NULL or B doubles) receives a
- * bound that is never below the true value: the rounding of every step is covered, and a sample whose Gram product
- * cancels so much that the bound is loose (error > 2 % of the result) is computed anew by tiles.
- * fallbacks (or NULL) receives how many samples were.  A sample with NaN or Inf gets NaN or Inf. */
+/* sqnorm[n] = ||grad[n]||^2 over all gradients together, accumulated in double or wider.  upper (NULL or B doubles)
+ * receives a bound that is never below the true value: the rounding of every step is covered, and a sample whose Gram
+ * product cancels so much that the bound is loose (error > 2 % of the result) is computed anew by tiles.
+ * fallbacks (or NULL) receives how many samples were.  A sample with NaN or Inf gets NaN or Inf; so does, in f64, one
+ * whose single position has an operand of norm above 1e190. */
 PSG_API psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *gradients, size_t count, double *sqnorm,
                               double *upper, int64_t *fallbacks);
 
 /* outs[k] (*shape of gradient k) = sum_n weights[n] * grad_k[n]; weights NULL means all ones, which gives the ordinary
  * gradient.  A sample of weight exactly 0 is not read, so its NaN and Inf do not matter.
- * outs may be of the gradient's real type, or PSG_F64 to accumulate micro-batches: then the products of one
- * sample (T > 1), or of at most 64 samples (T = 1), are summed in the gradient's type and these sums in double.  outs
- * must be contiguous. */
+ * outs may be of the gradient's real type, or PSG_F64 to accumulate micro-batches.  With weights, what a sample adds is
+ * fixed before it meets others: its positions and blocks are summed first (one live position: its products are formed in
+ * double), then weighted and added to sums in double, in the order of the samples.  outs must be contiguous. */
 PSG_API psg_status psg_weighted_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                     const double *weights, psg_write write, const psg_tensor *outs);
 
 typedef struct psg_clip {
-    double max_grad_norm;      /* C > 0; infinity: no clipping */
+    double max_grad_norm;      /* C, from 1e-100 to 1e100 (f32 outs: C * max_batch_size within their range); infinity: no
+                                  clipping, and no bound */
     int64_t max_batch_size;    /* samples that one sum may hold, over all its micro-batches: to be given with
-                                  PSG_ACCUMULATE; 0: this B.  The clip factors leave room for the rounding of a sum of
-                                  that many; see psg_clipped_sum. */
+                                  PSG_ACCUMULATE; 0: PSG_DEFAULT_MAX_BATCH_SIZE.  The clip factors leave room for the
+                                  rounding of a sum of that many; see psg_clipped_sum. */
 } psg_clip;
 
+#define PSG_DEFAULT_MAX_BATCH_SIZE 65536
 #define PSG_CLIP_INIT { 1.0, 0 }
 
 typedef struct psg_clip_report {   /* none of this is private */
-    int64_t clipped;           /* samples whose factor is below 1 (by more than the margin) */
-    int64_t removed;           /* samples removed for NaN or Inf */
+    int64_t clipped;           /* samples whose norm is above C */
+    int64_t removed;           /* samples removed: NaN, Inf, or a norm of more than 2^900 C */
     int64_t fallbacks;         /* samples whose norm was computed anew by tiles */
     double mean_norm, max_norm;
 } psg_clip_report;
 
 /* outs[k] = sum_n c[n] * grad_k[n] with c[n] = min(1, C (1 - margin) / norm_upper[n]).
  * Adding or removing one sample moves the computed, concatenated sum (outs in PSG_F64) by no more than C in the
- * Euclidean norm: norm_upper is certified, and margin = 2 gamma_65 max_batch_size + 2^-22 covers the f32 rounding
- * inside the blocks of psg_weighted_sum, gamma_k = k u / (1 - k u), u = 2^-24 (f32) or 2^-53 (f64).  PSG_ERR_ARGUMENT
- * when that margin exceeds 1/2.
+ * Euclidean norm: norm_upper is certified and, like c[n], a function of sample n alone; a sample's addend is fixed before
+ * it meets others; and margin = 2 N gamma_{N+8} + 2^-40, N = max_batch_size, gamma_k = k u / (1 - k u), u = 2^-53, covers
+ * the rounding of a sum of N addends in double (0.03 % at N = 2^20).  PSG_ERR_ARGUMENT when that exceeds 1/2.
  * A sample whose gradient holds NaN or Inf, or whose sums over positions leave the real type's range, is removed: the
  * result is bit for bit that of the batch with its rows zero.
+ * Gradients are kept between norms and sum where those of max_batch_size samples fit the memory budget.
  * norms (or NULL): B upper norms; factors (or NULL): B factors c; report (or NULL). */
 PSG_API psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                    const psg_clip *clip, psg_write write, const psg_tensor *outs, double *norms,
                                    double *factors, psg_clip_report *report);
 
+/* The factors c[n] of psg_clipped_sum from upper bounds of squared norms, for programs that free a layer's arrays before
+ * the next: ask each layer for its upper (psg_sqnorm), add them (psg_add_upper), then sum layer by layer with
+ * psg_weighted_sum and the factors, outs in PSG_F64.  factors: B; report (or NULL); upper and factors may be one array. */
+PSG_API psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const double *upper, int64_t batch_size,
+                                    double *factors, psg_clip_report *report);
+
+/* total[n] += upper[n], rounded upwards; what is NaN stays so, and is removed by psg_clip_factors. */
+PSG_API void psg_add_upper(int64_t batch_size, const double *upper, double *total);
+
 /* dots[n] = <grad[n], direction>, direction[k] of the shape and real type of gradient k, contiguous. */
 PSG_API psg_status psg_dot(psg_context *context, const psg_gradient *const *gradients, size_t count,
                            const psg_tensor *direction, double *dots);
 
-/* gram (B x B doubles, row-major, symmetric) = inner products between samples.  Beyond 16,384 samples its shared tile
- * is larger than 2 MiB: 128 B bytes.  A gradient of sparse rows alone needs no tile but a copy of its rows. */
+/* gram (B x B doubles, row-major, symmetric) = inner products between samples; entry (i, j) is a function of samples i
+ * and j alone.  Beyond 2,048 samples its shared tile is larger than 2 MiB: 1024 B bytes. */
 PSG_API psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, size_t count, double *gram);
 
 /* outs[k] = sum_n grad_k[n]^2, elementwise; outs as in psg_weighted_sum. */
@@ -174,11 +229,12 @@ typedef enum psg_question {
 /* "grad_sample", "sqnorm", ... */
 PSG_API const char *psg_question_name(psg_question question);
 
-/* Writes the plan for a question as text, one line a gradient and block: route, cost, workspace, what is held of the
- * memory budget.  At most size bytes with the final 0; *needed (or NULL) is the full length.  Plans depend on shapes,
- * real type, instruction set and budget, never on the number of threads. */
+/* Writes the plan for a question (clipped sums: with this clip; NULL: PSG_CLIP_INIT's) as text, one line a part (the blocks of one gradient that fill one rectangle of the
+ * parameter): its gradient, its route, its blocks, what is held of the memory budget.  It is the plan that the question
+ * executes; where a route depends on a sample's live positions, the line tells that of a sample without padding.  At
+ * most size bytes with the final 0; *needed (or NULL) is the full length. */
 PSG_API psg_status psg_plan_text(psg_context *context, psg_question question, const psg_gradient *const *gradients,
-                                 size_t count, char *text, size_t size, size_t *needed);
+                                 size_t count, const psg_clip *clip, char *text, size_t size, size_t *needed);
 
 /* Forces a route where it applies ("identity", "gram", "tiles", "keep", "recompute"; NULL: the planner's choice), for
  * tests and benchmarks; elsewhere the planner's choice stands.  PSG_ERR_ARGUMENT for any other name. */

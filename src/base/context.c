@@ -51,6 +51,7 @@ static psg_context *new_context(const psg_context_options *options) {
     context->parallel_user = options->parallel_user;
     context->leave_openblas_alone = options->leave_openblas_alone;
     context->pid = getpid();
+    psg_arena_init(&context->question, context);
     return context;
 }
 
@@ -98,6 +99,7 @@ void psg_context_destroy(psg_context *context) {
     for (unsigned slot = 0; slot < PSG_MAX_THREADS; slot++) psg_free(context, context->workspace[slot]);
     psg_free(context, context->budget_memory);
     psg_free(context, context->scratch);
+    psg_arena_release(&context->question);
     psg_free(context, context->user_ops);
     psg_allocator allocator = context->allocator;
     allocator.release(allocator.user, context, sizeof *context);
@@ -120,6 +122,12 @@ void *psg_budget_memory(psg_context *context, size_t bytes) {
 
 void *psg_scratch(psg_context *context, size_t bytes) {
     return grow(context, &context->scratch, &context->scratch_bytes, bytes ? bytes : 1);
+}
+
+int psg_pass_is_live(const psg_context *context, uint32_t number) {
+    const psg_live_pass *pass = context->live_passes;
+    while (pass && pass->number != number) pass = pass->next;
+    return pass != NULL;
 }
 
 /* ---- what a caller may ask ---- */

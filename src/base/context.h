@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <sys/types.h>
 
+#include "base/memory.h"
 #include "kernels.h"
 #include "psg/base.h"
 
@@ -38,12 +39,22 @@ struct psg_context {
     size_t budget_bytes;
     void *scratch;                       /* shared by a whole question: B-sized arrays; grown when needed, kept */
     size_t scratch_bytes;
+    psg_arena question;                  /* plans and arrays of the question under way */
     int forced_route;                    /* psg_context_force_route; 0: none */
 
     const struct psg_op **user_ops;
     size_t user_op_count;
     uint32_t passes;                     /* begun by any tape: a psg_var is stamped with its pass */
+    struct psg_live_pass *live_passes;
 };
+
+/* The pass that a tape is in; 0: none.  A psg_gradient carries its pass's number. */
+typedef struct psg_live_pass {
+    uint32_t number;
+    struct psg_live_pass *next;
+} psg_live_pass;
+
+int psg_pass_is_live(const psg_context *context, uint32_t number);
 
 /* Formats the message and returns status. */
 psg_status psg_fail(psg_context *context, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);

@@ -1,154 +1,138 @@
 /* clipped_sum: norms, clip factors, weighted sum, as one plan. */
+#include <float.h>
 #include <math.h>
 
-#include "gradient/factored.h"
-#include "gradient/grad_sample.h"
-#include "gradient/plan.h"
+#include "gradient/sink.h"
 #include "gradient/sqnorm.h"
-#include "gradient/weighted_sum.h"
 
-/* Arrays of the question, in the context's scratch. */
-typedef struct arrays {
-    double *sqnorm, *upper, *room, *factors;   /* B each */
-    double *squares;                    /* partial sums of the kept gradient under way */
-} arrays;
+/* ---- what may be asked ---- */
 
-typedef struct clip_job {
-    psg_context *context;
-    const psg_gradient *const *gradients;
-    size_t count;
-    psg_clip clip;
-    psg_write write;
-    const psg_tensor *outs;
-    arrays a;
-    char *kept;          /* the budget's memory; kept gradients one after another */
-    size_t kept_bytes;
-} clip_job;
-
-/* The budget is given to gradients in their order; *used is what those before k hold. */
-static bool keeps(const clip_job *j, size_t k, size_t *used) {
-    const psg_context *context = j->context;
-    if (psg_plan_clip(context, j->gradients[k], context->memory_budget - *used) != PSG_ROUTE_KEEP) return false;
-    *used += psg_keep_bytes(j->gradients[k]);
-    return true;
+/* Each addend goes through at most N + 8 additions of doubles, each off by u of a partial sum, which is at most N C in
+ * norm: 2 N gamma_{N+8} C for the two sums that are compared, and a few roundings of the addend itself. */
+static double margin_of(int64_t most) {
+    double n = (double)most;
+    return 2 * n * psg_gamma(PSG_F64, n + 8) + 0x1p-40;
 }
 
-static psg_status take_memory(clip_job *j, double *factors) {
-    size_t batch = (size_t)j->gradients[0]->batch_size, parts = 0;
-    for (size_t k = 0; k < j->count; k++) {
-        if (!keeps(j, k, &j->kept_bytes)) continue;
-        size_t more = psg_kept_parts(j->gradients[k]);
-        if (more > parts) parts = more;
+static int64_t capacity_of(const psg_clip *clip) {
+    return clip->max_batch_size ? clip->max_batch_size : PSG_DEFAULT_MAX_BATCH_SIZE;
+}
+
+static psg_status check_clip(psg_context *context, const char *function, const psg_clip *clip, int64_t batch) {
+    if (!clip) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: clip is NULL", function);
+    double bound = clip->max_grad_norm;
+    if (!(isinf(bound) && bound > 0) && !(bound >= 1e-100 && bound <= 1e100)) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: max_grad_norm is %g, must be from 1e-100 to 1e100, or infinity",
+                        function, bound);
     }
-    size_t bytes = (4 + parts) * batch * sizeof(double);
-    double *scratch = psg_scratch(j->context, bytes);
-    if (!scratch) return psg_fail_memory(j->context, "psg_clipped_sum", bytes);
-    j->a = (arrays){ scratch, scratch + batch, scratch + 2 * batch, factors ? factors : scratch + 3 * batch,
-                     scratch + 4 * batch };
-    if (j->kept_bytes) {
-        j->kept = psg_budget_memory(j->context, j->kept_bytes);
-        if (!j->kept) return psg_fail_memory(j->context, "psg_clipped_sum", j->kept_bytes);
+    if (clip->max_batch_size < 0 || capacity_of(clip) < batch) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: max_batch_size is %lld, must be at least B = %lld, or 0 for %d",
+                        function, (long long)clip->max_batch_size, (long long)batch, PSG_DEFAULT_MAX_BATCH_SIZE);
+    }
+    if (margin_of(capacity_of(clip)) <= 0.5) return PSG_OK;
+    return psg_fail(context, PSG_ERR_ARGUMENT, "%s: max_batch_size %lld needs a margin of %.2f for rounding, more than "
+                    "half of max_grad_norm", function, (long long)clip->max_batch_size,
+                    margin_of(capacity_of(clip)));
+}
+
+static psg_status check_outs(psg_context *context, const psg_clip *clip, psg_write write, size_t count,
+                             const psg_tensor *outs) {
+    double most = clip->max_grad_norm * (double)capacity_of(clip);
+    if (write == PSG_ACCUMULATE && !clip->max_batch_size) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_batch_size is 0, must be given with "
+                        "PSG_ACCUMULATE: the samples of all micro-batches");
+    }
+    for (size_t k = 0; k < count; k++) {
+        if (outs[k].dtype == PSG_F64 || isinf(most) || most <= (double)FLT_MAX) continue;
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_grad_norm %g times max_batch_size %lld leaves "
+                        "the range of outs[%zu], f32; use f64", clip->max_grad_norm, (long long)capacity_of(clip), k);
     }
     return PSG_OK;
 }
 
-static void compute_norms(clip_job *j, int64_t *fallbacks) {
-    size_t used = 0;
-    for (int64_t n = 0; n < j->gradients[0]->batch_size; n++) {
-        j->a.sqnorm[n] = j->a.upper[n] = j->a.room[n] = 0;
+/* ---- factors: functions of a sample's bound and of constants ---- */
+
+/* A norm beyond 2^900 C is removed like an infinite one: its factor would not be a full double. */
+static double factor_of(const psg_clip *clip, double limit, long double upper, psg_clip_report *report) {
+    long double norm = sqrtl(upper);
+    if (!(norm <= DBL_MAX) || norm * 0x1p-900L > limit) {
+        report->removed++;
+        return 0;
     }
-    for (size_t k = 0; k < j->count; k++) {
-        char *kept = j->kept + used;
-        if (!keeps(j, k, &used)) {
-            psg_add_sqnorm(j->context, j->gradients, j->count, k, j->a.sqnorm, j->a.upper, j->a.room,
-                           fallbacks);
-            continue;
-        }
-        psg_keep_with_squares(j->context, j->gradients[k], kept, j->a.squares);
-        psg_add_kept_sqnorm(j->context, j->gradients[k], j->a.squares, psg_kept_parts(j->gradients[k]), j->a.sqnorm,
-                            j->a.upper);
-        size_t partner = psg_plan_partner(j->gradients, j->count, k);
-        if (partner < j->count) {   /* its weight does not answer for it here */
-            psg_add_sqnorm(j->context, &j->gradients[partner], 1, 0, j->a.sqnorm, j->a.upper, j->a.room,
-                           fallbacks);
-        }
-    }
+    report->clipped += norm > clip->max_grad_norm;
+    if (norm > report->max_norm) report->max_norm = (double)norm;
+    report->mean_norm += (double)norm;
+    return norm > limit ? limit / (double)norm : 1.0;
 }
 
-/* What the sum's own rounding may add, for the type and the largest batch. */
-static double margin_of(const clip_job *j) {
-    int64_t batch = j->clip.max_batch_size ? j->clip.max_batch_size : j->gradients[0]->batch_size;
-    return 2 * psg_gamma(j->gradients[0]->dtype, PSG_SAMPLES_A_FLUSH + 1) * (double)batch + 0x1p-22;
+static void finish(psg_clip_report *report, int64_t batch) {
+    if (batch > report->removed) report->mean_norm /= (double)(batch - report->removed);
 }
 
-static void compute_factors(const clip_job *j, double limit, double *norms, psg_clip_report *report) {
-    double total = 0;
-    int64_t batch = j->gradients[0]->batch_size;
-    for (int64_t n = 0; n < batch; n++) {
-        double norm = sqrt(j->a.upper[n]), most = limit - j->a.room[n];
-        if (norms) norms[n] = norm;
-        if (!isfinite(norm) || (norm > most && most <= 0)) {
-            j->a.factors[n] = 0;
-            report->removed++;
-            continue;
-        }
-        j->a.factors[n] = norm > most ? most / norm : 1.0;
-        report->clipped += norm > j->clip.max_grad_norm;
-        if (norm > report->max_norm) report->max_norm = norm;
-        total += norm;
+psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const double *upper, int64_t batch_size,
+                            double *factors, psg_clip_report *report) {
+    const char *function = "psg_clip_factors";
+    if (!context) return PSG_ERR_ARGUMENT;
+    if (batch_size < 0 || (batch_size && (!upper || !factors))) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: upper or factors is NULL, or batch_size %lld below 0", function,
+                        (long long)batch_size);
     }
-    if (batch > report->removed) report->mean_norm = total / (double)(batch - report->removed);
-}
-
-static void sum_all(const clip_job *j) {
-    size_t used = 0;
-    for (size_t k = 0; k < j->count; k++) {
-        const char *kept = j->kept + used;
-        if (keeps(j, k, &used)) {
-            psg_sum_kept(j->context, j->gradients[k], kept, j->a.factors, j->write, &j->outs[k]);
-        } else {
-            psg_sum_gradient(j->context, j->gradients[k], j->a.factors, j->write, &j->outs[k]);
-        }
-    }
-}
-
-static psg_status check_clip(psg_context *context, const psg_clip *clip, int64_t batch) {
-    if (!clip) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: clip is NULL");
-    if (!(clip->max_grad_norm > 0)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_grad_norm is %g, must be > 0",
-                        clip->max_grad_norm);
-    }
-    if (clip->max_batch_size < 0 || (clip->max_batch_size && clip->max_batch_size < batch)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT,
-                        "psg_clipped_sum: max_batch_size is %lld, must be 0 or at least B = %lld",
-                        (long long)clip->max_batch_size, (long long)batch);
-    }
+    psg_status status = check_clip(context, function, clip, batch_size);
+    if (status) return status;
+    psg_clip_report local = { 0, 0, 0, 0, 0 };
+    double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
+    for (int64_t n = 0; n < batch_size; n++) factors[n] = factor_of(clip, limit, upper[n], &local);
+    finish(&local, batch_size);
+    if (report) *report = local;
     return PSG_OK;
+}
+
+void psg_add_upper(int64_t batch_size, const double *upper, double *total) {
+    for (int64_t n = 0; n < batch_size; n++) total[n] = psg_round_up((long double)total[n] + upper[n]);
+}
+
+/* ---- the question ---- */
+
+/* What psg_sqnorm tells, where that is a double. */
+static long double bound_of(long double upper) {
+    double told = psg_round_up(upper);
+    return isfinite(told) ? told : upper;
+}
+
+static psg_status clip_and_sum(psg_plan *plan, const psg_clip *clip, psg_write write, const psg_tensor *outs,
+                               double *norms, double *factors, psg_clip_report *report) {
+    const char *function = "psg_clipped_sum";
+    size_t batch = (size_t)plan->batch;
+    long double *square = psg_plan_take(plan, function, 2 * batch * sizeof *square), *upper = square + batch;
+    if (!factors) factors = psg_plan_take(plan, function, batch * sizeof *factors);
+    if (!square || !factors) return PSG_ERR_MEMORY;
+    psg_add_norms(plan, square, upper);
+    double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
+    for (size_t n = 0; n < batch; n++) {
+        long double bound = bound_of(upper[n]);
+        if (norms) norms[n] = (double)sqrtl(bound);
+        factors[n] = factor_of(clip, limit, bound, report);
+    }
+    finish(report, plan->batch);
+    report->fallbacks = plan->fallbacks;
+    return psg_sum_samples(plan, function, factors, false, write, outs);
 }
 
 psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                            const psg_clip *clip, psg_write write, const psg_tensor *outs, double *norms,
                            double *factors, psg_clip_report *report) {
-    psg_status status = psg_check_questions(context, "psg_clipped_sum", gradients, count);
-    if (!status) status = check_clip(context, clip, gradients[0]->batch_size);
-    if (!status) status = psg_check_write(context, "psg_clipped_sum", write);
-    if (!status) status = psg_check_tensors(context, "psg_clipped_sum", "outs", gradients, count, outs, true);
+    const char *function = "psg_clipped_sum";
+    psg_status status = psg_check_questions(context, function, gradients, count);
+    if (!status) status = check_clip(context, function, clip, gradients[0]->batch_size);
+    if (!status) status = psg_check_write(context, function, write);
+    if (!status) status = psg_check_tensors(context, function, "outs", gradients, count, outs, true);
+    if (!status) status = check_outs(context, clip, write, count, outs);
     if (status) return status;
-    clip_job j = { .context = context, .gradients = gradients, .count = count, .clip = *clip, .write = write,
-                   .outs = outs };
-    double margin = margin_of(&j);
-    if (!(margin <= 0.5)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT,
-                        "psg_clipped_sum: max_batch_size %lld needs a margin of %.2f for rounding, more than half of "
-                        "max_grad_norm; use smaller batches or f64", (long long)clip->max_batch_size, margin);
-    }
-    status = take_memory(&j, factors);
-    if (status) return status;
+    psg_plan plan;
     psg_clip_report local = { 0, 0, 0, 0, 0 };
-    double limit = clip->max_grad_norm * (1 - margin);
-    compute_norms(&j, &local.fallbacks);
-    compute_factors(&j, limit, norms, &local);
-    sum_all(&j);
-    if (report) *report = local;
-    return PSG_OK;
+    status = psg_plan_make(context, function, PSG_ASK_CLIPPED_SUM, gradients, count, capacity_of(clip), false, &plan);
+    if (!status) status = clip_and_sum(&plan, clip, write, outs, norms, factors, &local);
+    if (!status && report) *report = local;
+    psg_plan_end(&plan);
+    return status;
 }

@@ -1,19 +1,50 @@
+/* The factored and unfolded forms: gradient[n] = sum_t g[n, t]^T a[n, t], p x d. */
 #include "gradient/factored.h"
 
-#include <math.h>
+#include <string.h>
 
-static const int64_t longest = (int64_t)PSG_PRODUCT_MAX_K;
+#include "gradient/plan.h"
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+/* ---- checks, views ---- */
 
-/* The product of a rectangle over positions [t, t + count). */
+static psg_status check_factored(const psg_check *at, const psg_block *b) {
+    psg_status status = psg_check_operand(at, &b->activation, "activation");
+    if (status) return status;
+    if (psg_positions_of(&b->activation) != psg_positions_of(&b->backprop)) {
+        return psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, activation %lld",
+                              (long long)psg_positions_of(&b->backprop), (long long)psg_positions_of(&b->activation));
+    }
+    return psg_check_place(at, b->offset, psg_features_of(&b->backprop), psg_features_of(&b->activation),
+                           b->row_stride);
+}
+
+static psg_status check(const psg_check *at, const psg_block *b) {
+    int64_t columns;
+    if (b->form == PSG_FACTORED) return check_factored(at, b);
+    psg_status status = psg_check_windows(at, b, &columns);
+    return status ? status : psg_check_place(at, b->offset, psg_features_of(&b->backprop), columns, b->row_stride);
+}
+
+static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
+    (void)numel;
+    piece->place = (psg_place){ b->offset, piece->g.columns, piece->a.columns, b->row_stride };
+    if (piece->g.columns == 1) piece->place.stride = piece->a.columns;   /* whatever was given: there is no next row */
+}
+
+/* Windows of several images are several products. */
+static bool joins(const psg_piece *x, const psg_piece *y) {
+    return !x->has_windows && !y->has_windows && x->g.step == y->g.step && x->a.step == y->a.step;
+}
+
+/* ---- the product kernel's arguments ---- */
+
 psg_product psg_product_of(const psg_piece *p, int64_t n, const psg_rectangle *at, int64_t t, int64_t count) {
     psg_product product = {
         .m = (size_t)at->rows, .n = (size_t)at->columns, .k = (size_t)count, .alpha = 1.0,
         .g = psg_elements(psg_row(&p->g, p->dtype, n, t), p->dtype, at->row * p->g.step),
         .g_stride = p->g.position, .g_step = p->g.step, .a_stride = p->a.position, .a_step = p->a.step,
     };
-    if (p->form == PSG_UNFOLDED) {
+    if (p->has_windows) {
         product.a = psg_row(&p->a, p->dtype, n, 0);
         product.window = &p->window;
         product.a_position = t;
@@ -24,76 +55,217 @@ psg_product psg_product_of(const psg_piece *p, int64_t n, const psg_rectangle *a
     return product;
 }
 
-void psg_store_rectangle(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, const psg_rectangle *at,
-                         double scale, void *out, int64_t out_stride, bool accumulate, bool stream, void *workspace) {
+/* ---- several pieces as one ---- */
+
+/* Elements [first, first + count) of every live row, one row after the other; the end of the copy. */
+static void *gather_operand(const psg_part *part, int64_t n, bool activations, int64_t first, int64_t count, char *to) {
+    size_t bytes = (size_t)count * psg_dtype_size(part->dtype);
+    for (size_t k = 0; k < part->count; k++) {
+        const psg_operand_view *x = activations ? &part->pieces[k].a : &part->pieces[k].g;
+        for (int64_t t = 0; t < psg_live(part, k, n); t++, to += bytes) {
+            const void *row = psg_elements(psg_row(x, part->dtype, n, t), part->dtype, first * x->step);
+            part->kernels->scale_row((size_t)count, 1.0, row, x->step, to, false);
+        }
+    }
+    return to;
+}
+
+psg_piece psg_gather(const psg_part *part, int64_t n, const psg_rectangle *at, void *memory) {
+    psg_piece one = part->pieces[0];
+    void *a = gather_operand(part, n, false, at->row, at->rows, memory);
+    gather_operand(part, n, true, at->column, at->columns, a);
+    one.g = (psg_operand_view){ memory, at->rows, 0, at->rows, 1 };
+    one.a = (psg_operand_view){ a, at->columns, 0, at->columns, 1 };
+    return one;
+}
+
+/* ---- writing ---- */
+
+static void store(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, int64_t live, const psg_rectangle *at,
+                  double scale, void *out, bool accumulate, void *workspace) {
     int64_t t = 0;
     do {
-        psg_product product = psg_product_of(p, n, at, t, smaller(longest, p->positions - t));
+        psg_product product = psg_product_of(p, n, at, t, psg_least(PSG_LONGEST, live - t));
         product.finish = PSG_FINISH_STORE;
         product.alpha = scale;
         product.c = out;
-        product.c_stride = out_stride;
+        product.c_stride = p->place.stride;
         product.accumulate = accumulate || t > 0;
-        product.stream = stream && p->positions <= longest;
+        product.stream = !accumulate && live <= PSG_LONGEST && psg_leaves_cache(p);
         if (product.k == 1 && !product.window && p->g.step == 1 && p->a.step == 1) {
-            kernels->outer(product.m, product.n, scale, product.g, product.a, out, out_stride, product.accumulate,
-                           product.stream);
+            kernels->outer(product.m, product.n, scale, product.g, product.a, out, product.c_stride,
+                           product.accumulate, product.stream);
         } else {
             kernels->product(&product, workspace);
         }
-        t += longest;
-    } while (t < p->positions);
+        t += PSG_LONGEST;
+    } while (t < live);
 }
 
-double psg_store_rectangle_square(const psg_kernel_table *kernels, const psg_piece *p, int64_t n,
-                                  const psg_rectangle *at, double scale, void *out, int64_t out_stride, bool stream,
-                                  void *workspace) {
-    double square = 0;
-    psg_product product = psg_product_of(p, n, at, 0, p->positions);
-    product.finish = PSG_FINISH_STORE_SQUARE;
-    product.alpha = scale;
-    product.c = out;
-    product.c_stride = out_stride;
-    product.stream = stream;
-    product.squares = &square;
-    kernels->product(&product, workspace);
-    return square;
+/* The columns of row i that lie in [first, last). */
+static psg_rectangle part_of_row(const psg_place *place, int64_t i, int64_t first, int64_t last) {
+    int64_t start = place->offset + i * place->stride;
+    int64_t from = psg_most(first - start, 0), to = psg_least(last - start, place->columns);
+    return (psg_rectangle){ i, 1, from, psg_most(to - from, 0) };
 }
 
-static psg_rectangle whole(const psg_piece *p) { return (psg_rectangle){ 0, p->g.columns, 0, p->a.columns }; }
-
-double psg_square_tiles(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, void *workspace) {
-    double square = 0;
-    psg_rectangle all = whole(p);
-    psg_product product = psg_product_of(p, n, &all, 0, p->positions);
-    product.finish = PSG_FINISH_SQUARE;
-    product.squares = &square;
-    product.workspace_bytes = PSG_WORKSPACE_BYTES;
-    kernels->product(&product, workspace);
-    return square * p->scale * p->scale;
+/* Whole rows are taken together; a range may begin and end inside a row. */
+static void write_piece(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, double scale, int64_t first,
+                        int64_t last, void *out, bool accumulate, void *workspace) {
+    const psg_place *place = &part->place;
+    int64_t stride = psg_most(place->stride, 1), i = psg_most((first - place->offset) / stride, 0);
+    while (i < place->rows && place->offset + i * place->stride < last) {
+        psg_rectangle at = part_of_row(place, i, first, last);
+        int64_t start = place->offset + i * place->stride;
+        if (at.columns == place->columns) {
+            at.rows = psg_least((last - place->columns - start) / stride + 1, place->rows - i);
+        }
+        if (at.columns) {
+            store(part->kernels, p, n, live, &at, scale, psg_elements_mutable(out, p->dtype, start + at.column - first),
+                  accumulate, workspace);
+        }
+        i += at.rows;
+    }
 }
 
-double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, const void *direction,
-                     void *workspace) {
+static void write_range(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
+                        bool accumulate, void *workspace) {
+    for (size_t k = 0; k < part->count; k++) {
+        write_piece(part, &part->pieces[k], n, psg_live(part, k, n), scale, first, last, out, accumulate || k > 0,
+                    workspace);
+    }
+}
+
+/* ---- dot ---- */
+
+/* Tiles of the gradient against tiles of v. */
+static double dot_tiles(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, const void *direction,
+                        void *workspace) {
     double dot = 0;
-    psg_rectangle all = whole(p);
-    for (int64_t t = 0; t < p->positions; t += longest) {
-        psg_product product = psg_product_of(p, n, &all, t, smaller(longest, p->positions - t));
+    psg_rectangle all = psg_whole(part);
+    for (int64_t t = 0; t < live; t += PSG_LONGEST) {
+        psg_product product = psg_product_of(p, n, &all, t, psg_least(PSG_LONGEST, live - t));
         product.finish = PSG_FINISH_DOT;
-        product.c = (void *)(uintptr_t)psg_elements(direction, p->dtype, p->offset);
-        product.c_stride = p->row_stride;
+        product.c = (void *)(uintptr_t)psg_elements(direction, p->dtype, p->place.offset);
+        product.c_stride = p->place.stride;
         product.squares = &dot;
         product.workspace_bytes = PSG_WORKSPACE_BYTES;
-        kernels->product(&product, workspace);
+        part->kernels->product(&product, workspace);
     }
-    return dot * p->scale;
+    return dot;
 }
 
-/* ---- rounding ---- */
+enum { PROJECTED = 64 };   /* samples at once */
 
-double psg_tiny_norm(psg_dtype dtype) { return dtype == PSG_F64 ? 0x1p-494 : 0x1p-46; }
-
-double psg_gamma(psg_dtype dtype, double k) {
-    double ku = k * (dtype == PSG_F64 ? 0x1p-53 : 0x1p-24);
-    return ku < 1 ? ku / (1 - ku) : INFINITY;
+/* dots[i] = <g V, a> of samples first + i of one position each, (G V) . A in double. */
+static void project(const psg_part *part, const psg_piece *p, int64_t first, int64_t count, const void *direction,
+                    double *dots, void *workspace) {
+    const int64_t room = (int64_t)(PSG_TILE_BYTES / sizeof(double)) / PROJECTED;
+    double *projected = psg_tile_memory(workspace), *a = psg_small_memory(workspace);
+    const void *v = psg_elements(direction, p->dtype, p->place.offset);
+    for (int64_t n = 0; n < count; n++) dots[n] = 0;
+    for (int64_t c = 0; c < p->a.columns; c += room) {
+        int64_t columns = psg_least(room, p->a.columns - c);
+        psg_product product = { .finish = PSG_FINISH_STORE, .m = (size_t)count, .n = (size_t)columns,
+                                .k = (size_t)p->g.columns, .alpha = 1, .narrow = p->dtype == PSG_F32,
+                                .g = psg_row(&p->g, p->dtype, first, 0), .g_stride = p->g.step, .g_step = p->g.batch,
+                                .a = psg_elements(v, p->dtype, c), .a_stride = p->place.stride, .a_step = 1,
+                                .c = projected, .c_stride = columns };
+        part->doubles->product(&product, workspace);
+        for (int64_t n = 0; n < count; n++) {
+            memset(a, 0, (size_t)columns * sizeof *a);
+            const void *row = psg_elements(psg_row(&p->a, p->dtype, first + n, 0), p->dtype, c * p->a.step);
+            psg_add_strided(part->kernels, p->dtype, 1.0, row, p->a.step, columns, a);
+            dots[n] += part->doubles->dot((size_t)columns, projected + n * columns, a);
+        }
+    }
 }
+
+static double dot_sample(const psg_part *part, int64_t n, const void *direction, void *workspace) {
+    int64_t live = psg_part_live(part, n);
+    double sum = 0;
+    if (psg_is_single(part, live)) {
+        project(part, psg_single_live_piece(part, n), n, 1, direction, &sum, workspace);
+        return sum;
+    }
+    for (size_t k = 0; k < part->count; k++) {
+        sum += dot_tiles(part, &part->pieces[k], n, psg_live(part, k, n), direction, workspace);
+    }
+    return sum;
+}
+
+/* Samples of one position share the packed direction. */
+static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
+                void *workspace) {
+    const psg_piece *p = &part->pieces[0];
+    bool together = part->count == 1 && p->positions == 1 && !p->has_windows;
+    for (int64_t n = 0; n < count && !together; n++) {
+        dots[n] += part->scale * dot_sample(part, first + n, direction, workspace);
+    }
+    for (int64_t n = 0; n < count && together; n += PROJECTED) {
+        double some[PROJECTED];
+        int64_t taken = psg_least(PROJECTED, count - n);
+        project(part, p, first + n, taken, direction, some, workspace);
+        for (int64_t i = 0; i < taken; i++) {
+            if (psg_live(part, 0, first + n + i)) dots[n + i] += part->scale * some[i];
+        }
+    }
+}
+
+/* ---- pairs of samples: <g_i a_i^T, g_j a_j^T> = <g_i, g_j> <a_i, a_j> ---- */
+
+static bool has_pairs(const psg_part *part, int64_t n) {
+    int64_t live = psg_part_live(part, n);
+    return !live || psg_is_single(part, live);
+}
+
+static double operand_dot(const psg_part *part, const psg_operand_view *x, int64_t i, const psg_operand_view *y,
+                          int64_t j) {
+    return psg_strided_dot(part->kernels, part->dtype, psg_row(x, part->dtype, i, 0), x->step,
+                           psg_row(y, part->dtype, j, 0), y->step, x->columns);
+}
+
+static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) {
+    (void)workspace;
+    if (!psg_part_live(part, i) || !psg_part_live(part, j)) return 0;
+    const psg_piece *x = psg_single_live_piece(part, i), *y = psg_single_live_piece(part, j);
+    return part->scale * part->scale * operand_dot(part, &x->g, i, &y->g, j) * operand_dot(part, &x->a, i, &y->a, j);
+}
+
+/* ---- the table ---- */
+
+const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n) {
+    size_t k = 0;
+    while (!psg_live(part, k, n)) k++;
+    return &part->pieces[k];
+}
+
+static psg_route route(const psg_part *part, psg_question question) {
+    int64_t positions = psg_part_positions(part);
+    bool single = psg_is_single(part, positions);
+    switch (question) {
+    case PSG_ASK_SQNORM: return psg_factored_route(part, positions);
+    case PSG_ASK_CLIPPED_SUM: return psg_factored_keeps(part, positions) ? PSG_ROUTE_KEEP : psg_factored_route(part, positions);
+    case PSG_ASK_DOT: return single ? PSG_ROUTE_PROJECT : PSG_ROUTE_TILES;
+    case PSG_ASK_GRAM: return single ? PSG_ROUTE_IDENTITY : PSG_ROUTE_TILES;
+    case PSG_ASK_GRAD_SAMPLE: return PSG_ROUTE_MATERIALISE;
+    default: return single ? PSG_ROUTE_STACKED : PSG_ROUTE_SAMPLES;
+    }
+}
+
+const psg_room psg_factored_room = {
+    .name = "factored",
+    .check = check,
+    .view = view,
+    .joins = joins,
+    .write = write_range,
+    .overwrites = true,
+    .lengths = psg_product_lengths,
+    .square = psg_factored_square,
+    .dot = dot,
+    .sum_tasks = psg_factored_sum_tasks,
+    .sum = psg_factored_sum,
+    .has_pairs = has_pairs,
+    .pair = pair,
+    .route = route,
+};

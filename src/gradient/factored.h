@@ -1,46 +1,48 @@
-/* One sample's factored or unfolded gradient: rectangles of G_n^T A_n in every finish, and the norms that certificates
- * need. */
+/* What the files of the factored room share. */
 #ifndef PSG_GRADIENT_FACTORED_H
 #define PSG_GRADIENT_FACTORED_H
 
-#include "gradient/block.h"
+#include "gradient/room.h"
 
-/* A rectangle of a piece's own p x d matrix. */
+/* Positions of one call of the product kernel. */
+#define PSG_LONGEST ((int64_t)PSG_PRODUCT_MAX_K)
+
+/* A rectangle of the p x d matrix. */
 typedef struct psg_rectangle {
     int64_t row, rows, column, columns;
 } psg_rectangle;
 
-/* The product kernel's arguments for a rectangle over positions [t, t + count): the caller chooses the finish.  They
- * point into the piece. */
+static inline psg_rectangle psg_whole(const psg_part *part) {
+    return (psg_rectangle){ 0, part->place.rows, 0, part->place.columns };
+}
+
+/* The product kernel's arguments for a rectangle over positions [t, t + count) of a piece; the caller chooses the
+ * finish.  They point into the piece. */
 psg_product psg_product_of(const psg_piece *piece, int64_t n, const psg_rectangle *at, int64_t t, int64_t count);
 
-/* out (row stride out_stride) = or += scale * the rectangle of sample n. */
-void psg_store_rectangle(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, const psg_rectangle *at,
-                         double scale, void *out, int64_t out_stride, bool accumulate, bool stream, void *workspace);
+/* A rectangle of sample n's live positions of all pieces, copied together: a piece of one sample, n = 0. */
+psg_piece psg_gather(const psg_part *part, int64_t n, const psg_rectangle *at, void *memory);
 
-/* The same, and the sum of squares of what is stored (before any accumulation). */
-double psg_store_rectangle_square(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n,
-                                  const psg_rectangle *at, double scale, void *out, int64_t out_stride, bool stream,
-                                  void *workspace);
+/* One live position, whose products are formed in double wherever they are summed. */
+static inline bool psg_is_single(const psg_part *part, int64_t live) {
+    return live == 1 && !part->pieces[0].has_windows;
+}
+/* The piece that has sample n's one live position, its first. */
+const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n);
 
-/* Sum of squares of scale * the whole gradient of sample n, tile by tile; nothing is kept.  T <= PSG_PRODUCT_MAX_K.
- * This and the next use a worker's whole workspace. */
-double psg_square_tiles(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, void *workspace);
+/* windows.c: the image and its windows; *columns: d. */
+psg_status psg_check_windows(const psg_check *at, const psg_block *block, int64_t *columns);
+/* lengths.c: at least sum_t |g_t| |a_t|.  Quick: |G| |A| in Frobenius norms (Cauchy and Schwarz), which is equal when
+ * all positions are alike. */
+double psg_product_lengths(const psg_part *part, const psg_piece *piece, int64_t n, int64_t live, bool quick);
 
-/* <scale * gradient of sample n, direction>, direction in the parameter's layout. */
-double psg_dot_tiles(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n, const void *direction,
-                     void *workspace);
+/* factored_norm.c: the route of a sample with that many live positions, whether a clipped sum keeps its gradient. */
+psg_route psg_factored_route(const psg_part *part, int64_t live);
+bool psg_factored_keeps(const psg_part *part, int64_t live);
+psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspace);
 
-/* Bounds on sum_t |g_t| |a_t| (rows: sum_t |g_t|), what rounding multiplies; norms are raised by psg_tiny_norm.
- * The first is |G| |A| in Frobenius norms (Cauchy and Schwarz): cheap, and equal when all positions are alike. */
-double psg_norm_product_bound(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n);
-double psg_norm_products(const psg_kernel_table *kernels, const psg_piece *piece, int64_t n);
-
-/* A norm raised by this covers underflow too: a product below the smallest normal number is off by less than 2^-149
- * (f32), 2^-1074 (f64), which u * tiny^2 exceeds for any sum of at most 2^32 of them. */
-double psg_tiny_norm(psg_dtype dtype);
-
-/* gamma_k = k u / (1 - k u) for the real type: the relative rounding of a sum of k products in any order. */
-double psg_gamma(psg_dtype dtype, double k);
+/* factored_sum.c */
+int64_t psg_factored_sum_tasks(const psg_sum *sum, const psg_part *part);
+void psg_factored_sum(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace);
 
 #endif

@@ -1,24 +1,10 @@
 #include "gradient/plan.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
-#include "gradient/range.h"
-#include "gradient/sparse_rows.h"
-
-/* ---- names ---- */
-
-static const char *const route_names[] = {
-    [PSG_ROUTE_NONE] = "none",           [PSG_ROUTE_IDENTITY] = "identity",   [PSG_ROUTE_GRAM] = "gram",
-    [PSG_ROUTE_TILES] = "tiles",         [PSG_ROUTE_ROWS] = "rows",           [PSG_ROUTE_STACKED] = "stacked",
-    [PSG_ROUTE_PROJECT] = "project",     [PSG_ROUTE_KEEP] = "keep",           [PSG_ROUTE_RECOMPUTE] = "recompute",
-    [PSG_ROUTE_MATERIALISE] = "materialise", [PSG_ROUTE_SORTED] = "sorted", [PSG_ROUTE_SCATTER] = "scatter",
-    [PSG_ROUTE_GATHER] = "gather",           [PSG_ROUTE_SAMPLES] = "samples",
-    [PSG_ROUTE_MERGE] = "merge",
-};
-
-const char *psg_route_name(psg_route route) { return route_names[route]; }
+#include "base/parallel.h"
 
 static const char *const question_names[PSG_QUESTION_COUNT] = {
     "grad_sample", "sqnorm", "weighted_sum", "clipped_sum", "dot", "gram", "sum_of_squares",
@@ -37,7 +23,7 @@ psg_status psg_context_force_route(psg_context *context, const char *route) {
         return PSG_OK;
     }
     for (size_t k = 0; k < sizeof may_be_forced / sizeof may_be_forced[0]; k++) {
-        if (!strcmp(route, route_names[may_be_forced[k]])) {
+        if (!strcmp(route, psg_route_name(may_be_forced[k]))) {
             context->forced_route = (int)may_be_forced[k];
             return PSG_OK;
         }
@@ -47,148 +33,333 @@ psg_status psg_context_force_route(psg_context *context, const char *route) {
                     route);
 }
 
-/* ---- costs of one sample, in floating-point operations at the speed of a large product ----
- * The factors are ratios measured on one core of a Zen 4 with OpenBLAS 0.3.21: SYRK runs at 0.89 of GEMM and below
- * 48 positions is slower than a full GEMM; finishing a register tile costs what 5 more positions cost; a byte that goes
- * to memory costs 4 operations. */
+/* ---- memory ---- */
 
-static double tiles_cost(const psg_piece *p) {
-    double t = (double)p->positions, g = (double)p->g.columns, a = (double)p->a.columns;
-    return 2 * (t + 5) * g * a + 8 * t * (g + a);
+static void *take(psg_plan *plan, size_t bytes) { return psg_arena_take(&plan->context->question, bytes); }
+
+void *psg_plan_take(psg_plan *plan, const char *function, size_t bytes) {
+    void *memory = take(plan, bytes);
+    if (!memory) psg_fail_memory(plan->context, function, bytes);
+    return memory;
 }
 
-static double gram_cost(const psg_piece *p) {
-    double t = (double)p->positions, both = (double)p->g.columns + (double)p->a.columns;
-    double products = t < 48 ? 2 * t * t * both : 1.12 * t * t * both;
-    return products + 15 * t * t + 4 * t * both;
+/* What the question needed in several chunks, the next one finds in one. */
+void psg_plan_end(psg_plan *plan) { psg_arena_reset(&plan->context->question); }
+
+/* ---- pieces by place ---- */
+
+static int compare(int64_t a, int64_t b) { return (a > b) - (a < b); }
+
+/* By offset, then the same places together, in the order of the blocks. */
+static int by_place(const void *left, const void *right) {
+    const psg_piece *x = *(const psg_piece *const *)left, *y = *(const psg_piece *const *)right;
+    int order = compare(x->place.offset, y->place.offset);
+    if (!order) order = compare(x->place.rows, y->place.rows);
+    if (!order) order = compare(x->place.columns, y->place.columns);
+    if (!order) order = compare(x->place.stride, y->place.stride);
+    return order ? order : compare(x - y, 0);
 }
 
-static double keep_cost(const psg_piece *p) {
-    double bytes = (double)p->g.columns * (double)p->a.columns * (double)psg_dtype_size(p->dtype);
-    return tiles_cost(p) + 2 * 4 * bytes;
+static bool same_place(const psg_piece *x, const psg_piece *y) { return !memcmp(&x->place, &y->place, sizeof x->place); }
+
+static int64_t end_of(const psg_piece *p) { return p->place.offset + psg_place_span(&p->place); }
+
+typedef struct grouping {
+    psg_plan *plan;
+    const psg_gradient *gradient;
+    size_t index;
+    psg_piece *pieces;         /* sorted */
+    psg_part *parts;
+    size_t part_count;
+} grouping;
+
+/* ---- parts ---- */
+
+static bool may_join(const psg_piece *x, const psg_piece *y) {
+    return x->room == y->room && x->scale == y->scale && same_place(x, y) && x->room->joins && x->room->joins(x, y);
 }
 
-/* ---- what a route needs ---- */
-
-/* Whether the gradient has a single block; its piece. */
-static bool is_single(const psg_gradient *gradient, psg_piece *piece) {
-    if (gradient->block_count == 1) *piece = psg_piece_of(gradient, 0);
-    return gradient->block_count == 1;
-}
-
-static bool is_single_factored(const psg_gradient *gradient) {
-    psg_piece piece;
-    return is_single(gradient, &piece) && piece.form == PSG_FACTORED;
-}
-
-static bool is_single_rows(const psg_gradient *gradient) {
-    return gradient->block_count == 1 && gradient->blocks[0].form == PSG_ROWS;
-}
-
-static bool is_single_sparse(const psg_gradient *gradient) {
-    return gradient->block_count == 1 && gradient->blocks[0].form == PSG_SPARSE_ROWS;
-}
-
-/* BLAS takes rows with unit steps and a stride of at least their length. */
-static bool suits_blas(const psg_operand_view *x, int64_t positions) {
-    return x->step == 1 && (positions <= 1 || x->position >= x->columns) && x->columns < INT32_MAX &&
-           x->position < INT32_MAX;
-}
-
-static bool gram_applies(const psg_piece *p) {
-    size_t arrays = (size_t)p->positions * 2 * sizeof(double);
-    return p->positions > 1 && arrays <= PSG_SMALL_BYTES && suits_blas(&p->g, p->positions) &&
-           suits_blas(&p->a, p->positions);
-}
-
-static bool forced(const psg_context *context, psg_route route) { return context->forced_route == (int)route; }
-
-/* ---- choices ---- */
-
-psg_route psg_plan_sqnorm(const psg_context *context, const psg_gradient *gradient) {
-    if (is_single_rows(gradient)) {
-        const psg_piece p = psg_piece_of(gradient, 0);
-        return p.g.step == 1 && !forced(context, PSG_ROUTE_TILES) ? PSG_ROUTE_ROWS : PSG_ROUTE_TILES;
+/* Pieces [first, last) as one part: of their form when they fill one place alike, else mixed over all they touch. */
+static void add_part(grouping *g, size_t first, size_t last) {
+    const psg_piece *pieces = g->pieces + first;
+    psg_context *context = g->plan->context;
+    psg_part part = { .room = pieces->room, .context = context, .kernels = context->kernels[g->gradient->dtype],
+                      .doubles = context->kernels[PSG_F64], .pieces = pieces, .count = last - first,
+                      .dtype = g->gradient->dtype, .place = pieces->place, .scale = pieces->scale,
+                      .gradient = g->index, .batch = g->plan->batch, .fallbacks = &g->plan->fallbacks };
+    int64_t end = 0;
+    bool alike = true;
+    for (size_t k = first; k < last; k++) {
+        alike = alike && (k == first || may_join(pieces, &g->pieces[k]));
+        end = psg_most(end, end_of(&g->pieces[k]));
     }
-    if (is_single_sparse(gradient) && !forced(context, PSG_ROUTE_TILES)) {
-        return psg_gradient_positions(gradient) <= PSG_SORTED_MOST ? PSG_ROUTE_SORTED : PSG_ROUTE_TILES;
+    if (!alike) {
+        part.room = &psg_mixed_room;
+        part.scale = 1;
+        part.place = (psg_place){ pieces->place.offset, 1, end - pieces->place.offset, end - pieces->place.offset };
     }
-    if (!is_single_factored(gradient) || forced(context, PSG_ROUTE_TILES)) return PSG_ROUTE_TILES;
-    psg_piece p = psg_piece_of(gradient, 0);
-    if (p.positions == 1) return PSG_ROUTE_IDENTITY;
-    if (!gram_applies(&p)) return PSG_ROUTE_TILES;
-    if (forced(context, PSG_ROUTE_GRAM)) return PSG_ROUTE_GRAM;
-    return gram_cost(&p) < tiles_cost(&p) ? PSG_ROUTE_GRAM : PSG_ROUTE_TILES;
+    g->parts[g->part_count++] = part;
 }
 
-psg_route psg_plan_sum(const psg_gradient *gradient) {
-    psg_piece piece;
-    if (is_single(gradient, &piece) && piece.form == PSG_UNFOLDED) return PSG_ROUTE_SAMPLES;
-    if (is_single_factored(gradient)) return PSG_ROUTE_STACKED;
-    if (is_single_sparse(gradient)) return PSG_ROUTE_SCATTER;
-    return is_single_rows(gradient) ? PSG_ROUTE_ROWS : PSG_ROUTE_TILES;
+/* The columns of a place when its parameter is cut into rows of `row` elements; -1 when it does not fit between them. */
+static int64_t column_of(const psg_piece *p, int64_t row) {
+    int64_t column = row > 0 ? p->place.offset % row : 0;
+    bool fits = row > 0 && column + p->place.columns <= row && (p->place.rows == 1 || p->place.stride == row);
+    return fits ? column : -1;
 }
 
-psg_route psg_plan_dot(const psg_context *context, const psg_gradient *gradient) {
-    if (is_single_rows(gradient)) return PSG_ROUTE_ROWS;
-    if (is_single_sparse(gradient)) return PSG_ROUTE_GATHER;
-    if (!is_single_factored(gradient) || forced(context, PSG_ROUTE_TILES)) return PSG_ROUTE_TILES;
-    psg_piece p = psg_piece_of(gradient, 0);
-    bool fits = p.g.batch < INT32_MAX && p.g.columns < INT32_MAX && p.a.columns < INT32_MAX && p.row_stride < INT32_MAX;
-    bool one = p.positions == 1 && p.g.step == 1 && p.a.step == 1 && p.g.batch >= p.g.columns;
-    return one && fits ? PSG_ROUTE_PROJECT : PSG_ROUTE_TILES;
-}
-
-psg_route psg_plan_gram(const psg_context *context, const psg_gradient *gradient) {
-    psg_piece p;
-    if (context->forced_route) return PSG_ROUTE_TILES;
-    if (gradient->block_count && psg_sparse_gram_applies(gradient)) return PSG_ROUTE_MERGE;
-    bool one = is_single(gradient, &p) && p.form == PSG_FACTORED && p.positions == 1 && p.g.step == 1 && p.a.step == 1;
-    return one ? PSG_ROUTE_IDENTITY : PSG_ROUTE_TILES;
-}
-
-size_t psg_keep_bytes(const psg_gradient *gradient) {
-    size_t elements = (size_t)gradient->batch_size * (size_t)psg_gradient_numel(gradient);
-    size_t bytes = elements * psg_dtype_size(gradient->dtype);
-    return (bytes + PSG_ALIGNMENT - 1) & ~(PSG_ALIGNMENT - 1);
-}
-
-psg_route psg_plan_clip(const psg_context *context, const psg_gradient *gradient, size_t budget_left) {
-    bool vectors = !gradient->block_count || is_single_rows(gradient) || is_single_sparse(gradient);
-    if (vectors || forced(context, PSG_ROUTE_RECOMPUTE) || psg_keep_bytes(gradient) > budget_left) {
-        return PSG_ROUTE_RECOMPUTE;
+/* Whether the places of [first, last), whose ranges overlap, lie side by side: no two share a column. */
+static bool are_side_by_side(const grouping *g, size_t first, size_t last) {
+    int64_t row = 0, taken = 0;
+    for (size_t k = first; k < last; k++) row = psg_most(row, g->pieces[k].place.rows > 1 ? g->pieces[k].place.stride : 0);
+    for (size_t k = first; k < last; k++) {
+        bool again = k > first && same_place(&g->pieces[k], &g->pieces[k - 1]);
+        int64_t column = column_of(&g->pieces[k], row);
+        if (column < 0 || (!again && column < taken)) return false;
+        taken = column + g->pieces[k].place.columns;
     }
-    if (forced(context, PSG_ROUTE_KEEP)) return PSG_ROUTE_KEEP;
-    psg_piece p;
-    if (!is_single(gradient, &p) || !psg_is_product(&p)) return PSG_ROUTE_RECOMPUTE;
-    if (p.positions <= 1 || p.positions > (int64_t)PSG_PRODUCT_MAX_K) return PSG_ROUTE_RECOMPUTE;
-    double norm = psg_plan_sqnorm(context, gradient) == PSG_ROUTE_GRAM ? gram_cost(&p) : tiles_cost(&p);
-    return keep_cost(&p) < norm + tiles_cost(&p) ? PSG_ROUTE_KEEP : PSG_ROUTE_RECOMPUTE;
+    return true;
 }
 
-/* ---- a weight and the bias that shares its backprop ---- */
-
-static bool are_partners(const psg_gradient *weight, const psg_gradient *bias) {
-    if (!is_single_factored(weight) || !is_single_rows(bias)) return false;
-    psg_piece w = psg_piece_of(weight, 0), b = psg_piece_of(bias, 0);
-    return w.scale == b.scale && w.g.step == 1 && psg_same_backprop(&w, &b);
-}
-
-/* The first weight whose backprop the bias is, or count: a bias is taken with one weight only. */
-static size_t owner_of(const psg_gradient *const *gradients, size_t count, size_t bias) {
-    size_t k = 0;
-    while (k < count && !are_partners(gradients[k], gradients[bias])) k++;
+static size_t end_of_place(const grouping *g, size_t first, size_t last) {
+    size_t k = first + 1;
+    while (k < last && same_place(&g->pieces[first], &g->pieces[k])) k++;
     return k;
 }
 
-size_t psg_plan_partner(const psg_gradient *const *gradients, size_t count, size_t k) {
-    size_t bias = 0;
-    if (!is_single_factored(gradients[k])) return count;
-    while (bias < count && owner_of(gradients, count, bias) != k) bias++;
-    return bias;
+/* Pieces whose ranges overlap one after the other: a part a place where these are disjoint, else one part. */
+static void add_cluster(grouping *g, size_t first, size_t last) {
+    if (!are_side_by_side(g, first, last)) {
+        add_part(g, first, last);
+        return;
+    }
+    for (size_t k = first, end; k < last; k = end) {
+        end = end_of_place(g, k, last);
+        add_part(g, k, end);
+    }
 }
 
-bool psg_plan_is_partner(const psg_gradient *const *gradients, size_t count, size_t k) {
-    size_t owner = owner_of(gradients, count, k);
-    return owner < count && psg_plan_partner(gradients, count, owner) == k;
+static void add_clusters(grouping *g, size_t count) {
+    for (size_t first = 0, k; first < count; first = k) {
+        int64_t end = end_of(&g->pieces[first]);
+        for (k = first + 1; k < count && g->pieces[k].place.offset < end; k++) end = psg_most(end, end_of(&g->pieces[k]));
+        add_cluster(g, first, k);
+    }
+}
+
+/* The gradient's pieces that touch anything, sorted; false without memory. */
+static bool view_pieces(grouping *g, size_t *count) {
+    size_t blocks = g->gradient->block_count;
+    psg_piece *views = take(g->plan, blocks * sizeof *views);
+    const psg_piece **order = take(g->plan, blocks * sizeof *order);
+    g->pieces = take(g->plan, blocks * sizeof *g->pieces);
+    if (!views || !order || !g->pieces) return false;
+    *count = 0;
+    for (size_t k = 0; k < blocks; k++) {
+        views[k] = psg_piece_of(g->gradient, &g->gradient->blocks[k]);
+        if (psg_place_span(&views[k].place)) order[(*count)++] = &views[k];
+    }
+    qsort(order, *count, sizeof *order, by_place);
+    for (size_t k = 0; k < *count; k++) g->pieces[k] = *order[k];
+    return true;
+}
+
+/* Appends the gradient's parts; returns false without memory. */
+static bool add_gradient(psg_plan *plan, const psg_gradient *gradient, size_t index, psg_part *parts, size_t *part_count) {
+    grouping g = { .plan = plan, .gradient = gradient, .index = index, .parts = parts, .part_count = *part_count };
+    size_t count = 0;
+    if (!gradient->block_count) return true;
+    if (!view_pieces(&g, &count)) return false;
+    add_clusters(&g, count);
+    *part_count = g.part_count;
+    return true;
+}
+
+/* ---- derived pieces: the parts of their effective weights ---- */
+
+static bool view_inner(psg_plan *plan, psg_piece *piece) {
+    const psg_derivation *d = piece->derivation;
+    int64_t shape[2] = { d->rows, d->columns };
+    psg_gradient inner = psg_gradient_of_blocks(d->blocks, d->block_count, 2, shape);
+    psg_part *parts = take(plan, d->block_count * sizeof *parts);
+    inner.dtype = piece->dtype;
+    inner.batch_size = piece->batch;
+    piece->inner = parts;
+    return parts && add_gradient(plan, &inner, 0, parts, &piece->inner_count);
+}
+
+/* ---- what parts need for every sample ---- */
+
+static bool take_part_memory(psg_plan *plan, psg_part *part) {
+    size_t samples = (size_t)plan->batch;
+    if (!plan->is_plain) {
+        part->live = take(plan, part->count * samples * sizeof *part->live);
+        if (!part->live) return false;
+    }
+    for (size_t k = 0; k < part->count; k++) {
+        psg_piece *piece = (psg_piece *)(uintptr_t)&part->pieces[k];
+        if (piece->derivation && !view_inner(plan, piece)) return false;
+        for (size_t i = 0; i < piece->inner_count; i++) {
+            if (!take_part_memory(plan, (psg_part *)(uintptr_t)&piece->inner[i])) return false;
+        }
+    }
+    if (!part->room->memory) return true;
+    part->memory = take(plan, part->room->memory(part));
+    return part->memory != NULL;
+}
+
+/* A derived piece lives while anything of its effective weight's gradient does. */
+static int64_t live_positions(const psg_piece *piece, int64_t n) {
+    int64_t live = 0;
+    for (size_t i = 0; i < piece->inner_count; i++) live += psg_part_live(&piece->inner[i], n);
+    return piece->derivation ? live : psg_live_positions(piece, n);
+}
+
+static void prepare_part(const psg_part *part, int64_t n, void *workspace) {
+    for (size_t k = 0; k < part->count; k++) {
+        const psg_piece *piece = &part->pieces[k];
+        int64_t *live = (int64_t *)(uintptr_t)part->live;
+        for (size_t i = 0; i < piece->inner_count; i++) prepare_part(&piece->inner[i], n, workspace);
+        if (live) live[(int64_t)k * part->batch + n] = live_positions(piece, n);
+    }
+    if (part->room->prepare) part->room->prepare(part, n, workspace);
+}
+
+static void prepare_sample(void *argument, size_t n, unsigned slot) {
+    const psg_plan *plan = argument;
+    for (size_t k = 0; k < plan->part_count; k++) {
+        prepare_part(&plan->parts[k], (int64_t)n, plan->context->workspace[slot]);
+    }
+}
+
+/* ---- a weight and the bias that shares its backprop, found by the array's address ---- */
+
+static bool same_backprop(const psg_part *x, const psg_part *y) {
+    if (x->count != y->count || x->scale != y->scale || x->dtype != y->dtype) return false;
+    for (size_t k = 0; k < x->count; k++) {
+        const psg_operand_view *g = &x->pieces[k].g, *h = &y->pieces[k].g;
+        bool same = g->data == h->data && x->pieces[k].positions == y->pieces[k].positions && g->columns == h->columns &&
+                    g->batch == h->batch && g->position == h->position && g->step == h->step;
+        if (!same) return false;
+    }
+    return true;
+}
+
+static size_t slot_of(const psg_part *part, size_t size) {
+    return (size_t)((uintptr_t)part->pieces[0].g.data >> 4) * (size_t)0x9E3779B97F4A7C15u % size;
+}
+
+static void match(psg_part *const *table, size_t size, psg_part *bias) {
+    for (size_t at = slot_of(bias, size); table[at]; at = (at + 1) % size) {
+        if (table[at]->partner || !same_backprop(table[at], bias)) continue;
+        table[at]->partner = bias;
+        bias->is_partner = true;
+        return;
+    }
+}
+
+static bool find_partners(psg_plan *plan) {
+    size_t size = 2 * plan->part_count + 1;
+    psg_part **table = take(plan, size * sizeof *table);
+    if (!table) return false;
+    memset(table, 0, size * sizeof *table);
+    for (size_t k = 0; k < plan->part_count; k++) {
+        psg_part *part = &plan->parts[k];
+        if (part->room != &psg_factored_room || part->pieces[0].has_windows) continue;
+        size_t at = slot_of(part, size);
+        while (table[at]) at = (at + 1) % size;
+        table[at] = part;
+    }
+    for (size_t k = 0; k < plan->part_count; k++) {
+        psg_part *part = &plan->parts[k];
+        if (part->room == &psg_rows_room && !part->pieces[0].a.data) match(table, size, part);
+    }
+    return true;
+}
+
+/* ---- gradients kept between norms and sum ---- */
+
+size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples) {
+    size_t bytes = (size_t)samples * (size_t)psg_place_span(&part->place) * psg_dtype_size(part->dtype);
+    return (bytes + PSG_ALIGNMENT - 1) & ~(PSG_ALIGNMENT - 1);
+}
+
+static bool may_keep(const psg_plan *plan, const psg_part *part) {
+    bool contiguous = part->place.rows == 1 || part->place.stride == part->place.columns;
+    double bytes = (double)plan->capacity * (double)psg_place_span(&part->place) * 8;
+    return part->room == &psg_factored_room && part->count == 1 && contiguous && bytes < 0x1p62 &&
+           plan->context->forced_route != PSG_ROUTE_RECOMPUTE &&
+           psg_plan_kept_bytes(part, plan->capacity) <= plan->context->memory_budget - plan->budget_held;
+}
+
+/* A budget that cannot be had leaves the parts without: they recompute. */
+static bool keep_gradients(psg_plan *plan) {
+    size_t held = 0;
+    for (size_t k = 0; k < plan->part_count; k++) {
+        psg_part *part = &plan->parts[k];
+        if (!may_keep(plan, part)) continue;
+        plan->budget_held += psg_plan_kept_bytes(part, plan->capacity);
+        part->is_kept = take(plan, (size_t)plan->batch * sizeof *part->is_kept);
+        if (!part->is_kept) return false;
+        memset(part->is_kept, 0, (size_t)plan->batch * sizeof *part->is_kept);
+        held += psg_plan_kept_bytes(part, plan->batch);
+    }
+    char *memory = held ? psg_budget_memory(plan->context, held) : NULL;
+    for (size_t k = 0; k < plan->part_count && memory; k++) {
+        psg_part *part = &plan->parts[k];
+        if (!part->is_kept) continue;
+        part->kept = memory;
+        memory += psg_plan_kept_bytes(part, plan->batch);
+    }
+    return true;
+}
+
+/* ---- the plan ---- */
+
+static bool build(psg_plan *plan) {
+    size_t blocks = 0;
+    for (size_t k = 0; k < plan->gradient_count; k++) blocks += plan->gradients[k]->block_count;
+    plan->parts = take(plan, (blocks + 1) * sizeof *plan->parts);
+    if (!plan->parts) return false;
+    for (size_t k = 0; k < plan->gradient_count; k++) {
+        if (!add_gradient(plan, plan->gradients[k], k, plan->parts, &plan->part_count)) return false;
+    }
+    for (size_t k = 0; k < plan->part_count; k++) {
+        if (!take_part_memory(plan, &plan->parts[k])) return false;
+    }
+    bool norms = plan->question == PSG_ASK_SQNORM || plan->question == PSG_ASK_CLIPPED_SUM;
+    if (norms && !find_partners(plan)) return false;
+    return plan->question != PSG_ASK_CLIPPED_SUM || keep_gradients(plan);
+}
+
+psg_status psg_plan_make(psg_context *context, const char *function, psg_question question,
+                         const psg_gradient *const *gradients, size_t count, int64_t capacity, bool is_plain,
+                         psg_plan *plan) {
+    *plan = (psg_plan){ .context = context, .question = question, .gradients = gradients, .gradient_count = count,
+                        .is_plain = is_plain, .batch = gradients[0]->batch_size, .capacity = capacity };
+    if (psg_arena_reset(&context->question) || !build(plan)) {
+        return psg_fail(context, PSG_ERR_MEMORY, "%s: no memory for a plan of %zu gradients", function, count);
+    }
+    psg_plan_samples(plan, prepare_sample, plan);
+    return PSG_OK;
+}
+
+/* ---- samples ---- */
+
+typedef struct sample_job {
+    psg_task task;
+    void *argument;
+    size_t count, some;
+} sample_job;
+
+static void run_samples(void *argument, size_t index, unsigned slot) {
+    const sample_job *job = argument;
+    size_t first = index * job->some, last = first + job->some;
+    for (size_t n = first; n < last && n < job->count; n++) job->task(job->argument, n, slot);
+}
+
+void psg_plan_samples(const psg_plan *plan, psg_task task, void *argument) {
+    size_t batch = (size_t)plan->batch, some = batch / 32;
+    sample_job job = { task, argument, batch, some < 1 ? 1 : some > 16 ? 16 : some };
+    psg_parallel(plan->context, (batch + job.some - 1) / job.some, run_samples, &job);
 }

@@ -1,46 +1,43 @@
-/* The planner: which route answers a question, by a cost in units of one multiply-add of a large matrix product.
- * Costs depend on shapes, real type and budget alone. */
+/* The plan of a question: every gradient's blocks grouped into parts, what each keeps, who answers with whom.  Built
+ * once a call, in linear time up to sorting, in memory of the context that lives until the next question; executed,
+ * printed and forced from this one object.
+ *
+ * Nothing in it depends on the batch: what may differ from sample to sample (the route of a norm) the rooms decide from
+ * a sample's live positions, and gradients are kept where those of `capacity` samples fit the budget. */
 #ifndef PSG_GRADIENT_PLAN_H
 #define PSG_GRADIENT_PLAN_H
 
-#include "gradient/block.h"
+#include "gradient/room.h"
 
-typedef enum psg_route {
-    PSG_ROUTE_NONE = 0,
-    PSG_ROUTE_IDENTITY,   /* T = 1: |g|^2 |a|^2; one weighted product for sums */
-    PSG_ROUTE_GRAM,       /* <A A^T, G G^T> */
-    PSG_ROUTE_TILES,      /* tiles of the gradient, used and discarded: any form, any number of blocks */
-    PSG_ROUTE_ROWS,       /* vectors are read as they are */
-    PSG_ROUTE_STACKED,    /* one product over samples and positions together */
-    PSG_ROUTE_PROJECT,    /* (G V) . A */
-    PSG_ROUTE_KEEP,       /* clipped_sum: B x P gradients kept between norms and sum */
-    PSG_ROUTE_RECOMPUTE,  /* clipped_sum: norms first, then a weighted sum from the blocks */
-    PSG_ROUTE_MATERIALISE, /* grad_sample */
-    PSG_ROUTE_SORTED,     /* sparse rows: a sample's ids sorted, duplicates summed */
-    PSG_ROUTE_SCATTER,    /* sparse rows: added where their ids say */
-    PSG_ROUTE_GATHER,     /* sparse rows: against the rows that their ids name */
-    PSG_ROUTE_MERGE,      /* sparse rows: a merge of two samples' rows a pair */
-    PSG_ROUTE_SAMPLES     /* unfolded: a product a sample */
-} psg_route;
+typedef struct psg_plan {
+    psg_context *context;
+    psg_question question;
+    const psg_gradient *const *gradients;
+    size_t gradient_count;
+    psg_part *parts;
+    size_t part_count;
+    bool is_plain;             /* a sum of all samples as they are: live positions do not matter */
+    int64_t batch, capacity;
+    size_t budget_held;
+    atomic_llong fallbacks;
+} psg_plan;
 
-const char *psg_route_name(psg_route route);
+/* Plans a question of a checked set; capacity: the samples that one sum may hold (clipped sums).  is_plain: see above.
+ * PSG_ERR_MEMORY names the function. */
+psg_status psg_plan_make(psg_context *context, const char *function, psg_question question,
+                         const psg_gradient *const *gradients, size_t count, int64_t capacity, bool is_plain,
+                         psg_plan *plan);
 
-/* The route of a gradient for the norm: identity, gram, tiles or rows. */
-psg_route psg_plan_sqnorm(const psg_context *context, const psg_gradient *gradient);
-/* stacked (single factored blocks), rows or tiles (anything mixed). */
-psg_route psg_plan_sum(const psg_gradient *gradient);
-/* identity and project need one factored block; else rows or tiles. */
-psg_route psg_plan_dot(const psg_context *context, const psg_gradient *gradient);
-/* identity (one position), merge (sparse rows alone) or tiles. */
-psg_route psg_plan_gram(const psg_context *context, const psg_gradient *gradient);
-/* keep or recompute, given what is left of the budget. */
-psg_route psg_plan_clip(const psg_context *context, const psg_gradient *gradient, size_t budget_left);
-/* Bytes of the budget that keep holds, whole cache lines. */
-size_t psg_keep_bytes(const psg_gradient *gradient);
+/* Memory of the question under way, until psg_plan_end; NULL after failing with PSG_ERR_MEMORY. */
+void *psg_plan_take(psg_plan *plan, const char *function, size_t bytes);
 
-/* The bias (rows) that shares the backprop of a weight's single factored block: its index in the set, or count. */
-size_t psg_plan_partner(const psg_gradient *const *gradients, size_t count, size_t k);
-/* Whether gradient k is answered together with a weight, as its partner. */
-bool psg_plan_is_partner(const psg_gradient *const *gradients, size_t count, size_t k);
+/* What a part's gradients of that many samples hold of the budget, whole cache lines. */
+size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples);
+
+/* The question is answered. */
+void psg_plan_end(psg_plan *plan);
+
+/* Runs task(argument, n, slot) for every sample, a few a turn where there are many. */
+void psg_plan_samples(const psg_plan *plan, psg_task task, void *argument);
 
 #endif

@@ -17,55 +17,60 @@ static void PSG_PRINTF(2, 3) put(writer *w, const char *format, ...) {
     if (length > 0) w->used += (size_t)length;
 }
 
-static psg_route route_for(const psg_context *context, psg_question question, const psg_gradient *gradient,
-                           size_t budget_left) {
-    psg_route norm = psg_plan_sqnorm(context, gradient);
-    switch (question) {
-    case PSG_ASK_GRAD_SAMPLE: return PSG_ROUTE_MATERIALISE;
-    case PSG_ASK_SQNORM: return norm;
-    case PSG_ASK_CLIPPED_SUM: return psg_plan_clip(context, gradient, budget_left);
-    case PSG_ASK_DOT: return psg_plan_dot(context, gradient);
-    case PSG_ASK_GRAM: return psg_plan_gram(context, gradient);
-    default: return psg_plan_sum(gradient);
-    }
+static void put_name(writer *w, const psg_plan *plan, size_t gradient) {
+    const char *name = plan->gradients[gradient]->name;
+    put(w, "%s: gradient %zu%s%s%s: ", psg_question_name(plan->question), gradient, name ? " (" : "", name ? name : "",
+        name ? ")" : "");
 }
 
-static void put_blocks(writer *w, const psg_gradient *gradient) {
-    for (size_t b = 0; b < gradient->block_count; b++) {
-        psg_piece p = psg_piece_of(gradient, b);
-        put(w, ", %s T=%lld p=%lld", psg_form_name(p.form), (long long)p.positions, (long long)p.g.columns);
-        if (psg_is_product(&p)) put(w, " d=%lld", (long long)p.a.columns);
-    }
+/* Pieces that are alike are counted. */
+static void put_pieces(writer *w, const psg_part *part) {
+    const psg_piece *p = part->pieces;
+    put(w, ", %s", part->room->name);
+    if (part->count > 1) put(w, " of %zu blocks", part->count);
+    put(w, " T=%lld p=%lld", (long long)psg_part_positions(part), (long long)p->g.columns);
+    if (p->room == &psg_factored_room) put(w, " d=%lld%s", (long long)p->a.columns, p->has_windows ? " unfolded" : "");
 }
 
-static void put_gradient(writer *w, const psg_context *context, psg_question question,
-                         const psg_gradient *const *gradients, size_t count, size_t k, size_t *held) {
-    const psg_gradient *gradient = gradients[k];
-    bool norms = question == PSG_ASK_SQNORM || question == PSG_ASK_CLIPPED_SUM;
-    psg_route route = route_for(context, question, gradient, context->memory_budget - *held);
-    put(w, "%s: gradient %zu: %s", psg_question_name(question), k, psg_route_name(route));
-    if (question == PSG_ASK_CLIPPED_SUM && route == PSG_ROUTE_RECOMPUTE) {
-        put(w, " (norms by %s)", psg_route_name(psg_plan_sqnorm(context, gradient)));
+static void put_part(writer *w, const psg_plan *plan, const psg_part *part) {
+    bool clips = plan->question == PSG_ASK_CLIPPED_SUM;
+    psg_route route = part->room->route(part, plan->question);
+    put_name(w, plan, part->gradient);
+    if (clips && route != PSG_ROUTE_KEEP) put(w, "recompute (norms by %s)", psg_route_name(route));
+    else put(w, "%s", psg_route_name(route));
+    if (part->is_partner) put(w, ", norm taken with its weight's");
+    put_pieces(w, part);
+    put(w, ", budget %zu of %zu\n", route == PSG_ROUTE_KEEP ? psg_plan_kept_bytes(part, plan->capacity) : 0,
+        plan->context->memory_budget);
+}
+
+/* A gradient without parts is zero. */
+static void put_plan(writer *w, const psg_plan *plan) {
+    for (size_t g = 0, k = 0; g < plan->gradient_count; g++) {
+        size_t first = k;
+        for (; k < plan->part_count && plan->parts[k].gradient == g; k++) put_part(w, plan, &plan->parts[k]);
+        if (k > first) continue;
+        put_name(w, plan, g);
+        put(w, "none\n");
     }
-    if (norms && psg_plan_is_partner(gradients, count, k)) put(w, ", norm taken with its weight's");
-    put_blocks(w, gradient);
-    size_t keeps = route == PSG_ROUTE_KEEP ? psg_keep_bytes(gradient) : 0;
-    *held += keeps;
-    put(w, ", workspace %zu a worker, budget %zu of %zu\n", PSG_WORKSPACE_BYTES, keeps, context->memory_budget);
 }
 
 psg_status psg_plan_text(psg_context *context, psg_question question, const psg_gradient *const *gradients,
-                         size_t count, char *text, size_t size, size_t *needed) {
-    psg_status status = psg_check_set(context, "psg_plan_text", gradients, count);
+                         size_t count, const psg_clip *clip, char *text, size_t size, size_t *needed) {
+    const char *function = "psg_plan_text";
+    psg_status status = psg_check_set(context, function, gradients, count);
     if (status) return status;
     if (question < 0 || question >= PSG_QUESTION_COUNT) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_plan_text: question is %d, must be one of psg_question",
+        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: question is %d, must be one of psg_question", function,
                         (int)question);
     }
-    if (size && !text) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_plan_text: text is NULL, size is %zu", size);
+    if (size && !text) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: text is NULL, size is %zu", function, size);
+    psg_plan plan;
     writer w = { text, size, 0 };
-    size_t held = 0;
-    for (size_t k = 0; k < count; k++) put_gradient(&w, context, question, gradients, count, k, &held);
-    if (needed) *needed = w.used;
-    return PSG_OK;
+    int64_t capacity = clip && clip->max_batch_size > 0 ? clip->max_batch_size : PSG_DEFAULT_MAX_BATCH_SIZE;
+    status = psg_plan_make(context, function, question, gradients, count, capacity, false, &plan);
+    if (!status) put_plan(&w, &plan);
+    if (!status && needed) *needed = w.used;
+    psg_plan_end(&plan);
+    return status;
 }

@@ -1,199 +1,400 @@
+/* Sparse rows: gradient[n][ids[n, t]] += g[n, t].  A question sorts each sample's positions by row once; what shares a
+ * row is summed in double before anything else happens to it. */
 #include "gradient/sparse_rows.h"
 
 #include <math.h>
 #include <string.h>
 
-/* ---- sorting: insertion in short runs, then merges ---- */
+#include "base/shape.h"
+#include "gradient/lengths.h"
+#include "gradient/plan.h"
+#include "gradient/sink.h"
 
-static void insert_run(psg_entry *entries, int64_t count) {
-    for (int64_t i = 1; i < count; i++) {
-        psg_entry moved = entries[i];
-        int64_t k = i;
-        for (; k > 0 && entries[k - 1].row > moved.row; k--) entries[k] = entries[k - 1];
-        entries[k] = moved;
-    }
+/* ---- checks, views ---- */
+
+/* The rows that fit between the block's offset and the parameter's end. */
+static int64_t row_count(const psg_block *b, int64_t numel) {
+    int64_t p = psg_features_of(&b->backprop);
+    if (b->offset > numel - p) return 0;
+    return b->row_stride > 0 ? (numel - p - b->offset) / b->row_stride + 1 : 1;
 }
 
-static void merge(const psg_entry *left, int64_t left_count, const psg_entry *right, int64_t right_count,
-                  psg_entry *out) {
-    const psg_entry *left_end = left + left_count, *right_end = right + right_count;
-    while (left < left_end && right < right_end) {
-        bool take_right = right->row < left->row;
-        *out++ = take_right ? *right : *left;
-        right += take_right;
-        left += !take_right;
+static psg_status check_ids_view(const psg_check *at, const psg_block *b) {
+    const psg_tensor *ids = &b->ids;
+    char text[PSG_SHAPE_TEXT];
+    if (ids->dtype != PSG_I32 && ids->dtype != PSG_I64) {
+        return psg_check_fail(at, PSG_ERR_DTYPE, "ids is %s, must be i32 or i64", psg_dtype_name(ids->dtype));
     }
-    memcpy(out, left, (size_t)(left_end - left) * sizeof *out);
-    memcpy(out + (left_end - left), right, (size_t)(right_end - right) * sizeof *out);
+    if (!psg_tensor_is_valid(ids) || ids->rank != 2 || ids->shape[0] != at->gradient->batch_size ||
+        ids->shape[1] != psg_positions_of(&b->backprop)) {
+        return psg_check_fail(at, PSG_ERR_SHAPE, "ids must have shape (%lld, %lld), has %s",
+                              (long long)at->gradient->batch_size, (long long)psg_positions_of(&b->backprop),
+                              ids->rank >= 0 && ids->rank <= PSG_MAX_RANK ? psg_tensor_text(ids, text)
+                                                                          : "no valid shape");
+    }
+    return PSG_OK;
 }
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* Stable, and entries come in ascending `at`. */
-void psg_sort_entries(psg_entry *entries, psg_entry *spare, int64_t count) {
-    const int64_t run = 8;
-    psg_entry *from = entries, *to = spare;
-    for (int64_t i = 0; i < count; i += run) insert_run(entries + i, smaller(run, count - i));
-    for (int64_t width = run; width < count; width *= 2) {
-        for (int64_t i = 0; i < count; i += 2 * width) {
-            int64_t left = smaller(width, count - i), right = smaller(width, count - i - left);
-            merge(from + i, left, from + i + left, right, to + i);
-        }
-        psg_entry *swap = from;
-        from = to;
-        to = swap;
-    }
-    if (from != entries) memcpy(entries, from, (size_t)count * sizeof *entries);
-}
-
-int64_t psg_sparse_entries(const psg_piece *p, int64_t n, psg_entry *entries) {
-    int64_t count = 0;
-    for (int64_t t = 0; t < p->positions; t++) {
-        int64_t id = psg_id_at(&p->ids, n, t);
-        if (id >= 0) entries[count++] = (psg_entry){ id, t };
-    }
-    psg_sort_entries(entries, entries + p->positions, count);
-    return count;
-}
-
-int64_t psg_run_end(const psg_entry *entries, int64_t first, int64_t count) {
-    int64_t end = first + 1;
-    while (end < count && entries[end].row == entries[first].row) end++;
-    return end;
-}
-
-void psg_add_sparse_row(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, int64_t t, int64_t first,
-                        int64_t count, double weight, double *sums) {
-    const void *row = psg_elements(psg_row(&p->g, p->dtype, n, t), p->dtype, first * p->g.step);
-    if (p->g.step == 1) {
-        kernels->add_to_f64((size_t)count, weight, row, sums);
-        return;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        kernels->add_to_f64(1, weight, psg_elements(row, p->dtype, i * p->g.step), sums + i);
-    }
-}
-
-/* ---- the norm ---- */
-
-typedef struct row_run {
-    const psg_piece *piece;
-    const psg_kernel_table *kernels, *doubles;
-    int64_t n;
-    const psg_entry *entry;   /* of one row */
-    int64_t count;
-} row_run;
-
-static double square_of_run(const row_run *r, double *sums, double *lengths) {
-    const int64_t room = (int64_t)(PSG_TILE_BYTES / sizeof(double));
-    double square = 0;
-    for (int64_t first = 0; first < r->piece->g.columns; first += room) {
-        int64_t count = smaller(room, r->piece->g.columns - first);
-        memset(sums, 0, (size_t)count * sizeof *sums);
-        for (int64_t k = 0; k < r->count; k++) {
-            psg_add_sparse_row(r->kernels, r->piece, r->n, r->entry[k].at, first, count, 1.0, sums);
-        }
-        square += r->doubles->dot((size_t)count, sums, sums);
-    }
-    for (int64_t k = 0; r->count > 1 && k < r->count; k++) {
-        const void *row = psg_row(&r->piece->g, r->piece->dtype, r->n, r->entry[k].at);
-        double own = 0;
-        for (int64_t i = 0; r->piece->g.step != 1 && i < r->piece->g.columns; i++) {
-            own += r->kernels->sum_squares_bound(1, psg_elements(row, r->piece->dtype, i * r->piece->g.step));
-        }
-        if (r->piece->g.step == 1) own = r->kernels->sum_squares_bound((size_t)r->piece->g.columns, row);
-        *lengths += sqrt(own);
-    }
-    return square;
-}
-
-double psg_sparse_square(psg_context *context, const psg_piece *p, int64_t n, double *lengths, void *workspace) {
-    psg_entry *entries = workspace;
-    double *sums = psg_tile_memory(workspace), square = 0;
-    int64_t count = psg_sparse_entries(p, n, entries);
-    row_run r = { .piece = p, .kernels = context->kernels[p->dtype], .doubles = context->kernels[PSG_F64], .n = n };
-    for (int64_t first = 0; first < count; first += r.count) {
-        r.entry = entries + first;
-        r.count = psg_run_end(entries, first, count) - first;
-        if (r.count == 1 && p->g.step == 1) {
-            const void *row = psg_row(&p->g, p->dtype, n, r.entry->at);
-            square += r.kernels->dot((size_t)p->g.columns, row, row);
-        } else {
-            square += square_of_run(&r, sums, lengths);
+static psg_status check_ids(const psg_check *at, const psg_block *b, int64_t rows) {
+    psg_ids ids = psg_ids_of(b);
+    for (int64_t n = 0; n < at->gradient->batch_size; n++) {
+        for (int64_t t = 0; t < b->ids.shape[1]; t++) {
+            if (psg_id_at(&ids, n, t) < rows) continue;
+            return psg_check_fail(at, PSG_ERR_ARGUMENT, "ids[%lld, %lld] is %lld, the parameter has %lld rows",
+                                  (long long)n, (long long)t, (long long)psg_id_at(&ids, n, t), (long long)rows);
         }
     }
-    return square;
+    return PSG_OK;
 }
 
-/* ---- all blocks ---- */
-
-int64_t psg_sparse_width(const psg_gradient *gradient) {
-    int64_t width = 1;
-    for (int d = 1; d < gradient->rank; d++) width *= gradient->shape[d];
-    return width;
-}
-
-bool psg_is_row_sparse(const psg_gradient *gradient) {
-    int64_t width = psg_sparse_width(gradient);
-    if (gradient->rank < 1) return false;
-    for (size_t k = 0; k < gradient->block_count; k++) {
-        const psg_block *b = &gradient->blocks[k];
-        if (b->form != PSG_SPARSE_ROWS) return false;
-        if (!width) continue;
-        int64_t column = b->offset % width, p = b->backprop.shape[b->backprop.rank - 1];
-        if (b->row_stride % width || column + p > width) return false;
+static psg_status check(const psg_check *at, const psg_block *b) {
+    int64_t p = psg_features_of(&b->backprop);
+    psg_status status = check_ids_view(at, b);
+    if (status || !p) return status;
+    if (b->offset < 0 || b->row_stride < p) {
+        return psg_check_fail(at, PSG_ERR_SHAPE, "offset must be >= 0 and row_stride at least the length of a row");
     }
+    return check_ids(at, b, row_count(b, at->numel));
+}
+
+static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
+    piece->ids = psg_ids_of(b);
+    piece->place = (psg_place){ b->offset, piece->g.columns ? row_count(b, numel) : 0, piece->g.columns, b->row_stride };
+}
+
+static bool joins(const psg_piece *x, const psg_piece *y) {
+    (void)x, (void)y;
     return true;
 }
 
-static int64_t positions_of(const psg_block *b) { return b->ids.shape[1]; }
+/* ---- a sample's entries, in order ---- */
 
-/* `at` counts the positions of all blocks, one block after another. */
-static int64_t all_entries(const psg_gradient *gradient, int64_t n, int64_t width, psg_entry *entries) {
-    int64_t count = 0, before = 0;
-    for (size_t k = 0; k < gradient->block_count; k++) {
-        const psg_block *b = &gradient->blocks[k];
-        psg_ids ids = psg_ids_of(b);
-        for (int64_t t = 0; t < positions_of(b); t++) {
-            int64_t id = psg_id_at(&ids, n, t);
-            if (id >= 0) entries[count++] = (psg_entry){ (b->offset + id * b->row_stride) / width, before + t };
-        }
-        before += positions_of(b);
-    }
-    psg_sort_entries(entries, entries + before, count);
-    return count;
+static int64_t positions(const psg_part *part) { return psg_part_positions(part); }
+
+/* B counts, then of each sample its entries and as many spare ones. */
+static size_t memory(const psg_part *part) {
+    return (size_t)part->batch * (sizeof(int64_t) + 2 * (size_t)positions(part) * sizeof(psg_entry));
 }
 
-/* Adds the row of one entry where it lies within columns [first, first + count). */
-static void add_entry(const psg_kernel_table *kernels, const psg_gradient *gradient, int64_t n, int64_t at,
-                      int64_t width, int64_t first, int64_t count, double *sums) {
-    size_t k = 0;
-    for (; at >= positions_of(&gradient->blocks[k]); k++) at -= positions_of(&gradient->blocks[k]);
-    psg_piece p = psg_piece_of(gradient, k);
-    int64_t column = p.offset % width, from = first > column ? first : column;
-    int64_t to = smaller(first + count, column + p.g.columns);
-    if (from >= to) return;
-    psg_add_sparse_row(kernels, &p, n, at, from - column, to - from, p.scale, sums + (from - first));
+static psg_entry *entries_of(const psg_part *part, int64_t n) {
+    return (psg_entry *)(void *)((int64_t *)part->memory + part->batch) + 2 * n * positions(part);
 }
 
-int64_t psg_collect_rows(psg_context *context, const psg_gradient *gradient, int64_t n, double scale, int64_t *ids,
-                         void *rows, psg_entry *entries, void *workspace) {
-    const int64_t width = psg_sparse_width(gradient), room = (int64_t)(PSG_TILE_BYTES / sizeof(double));
-    const psg_kernel_table *kernels = context->kernels[gradient->dtype];
-    double *sums = psg_tile_memory(workspace);
-    int64_t count = width ? all_entries(gradient, n, width, entries) : 0, found = 0;
-    for (int64_t run = 0, end; run < count; run = end, found++) {
-        end = psg_run_end(entries, run, count);
-        ids[found] = entries[run].row;
-        for (int64_t first = 0; first < width; first += room) {
-            int64_t part = smaller(room, width - first);
-            memset(sums, 0, (size_t)part * sizeof *sums);
-            for (int64_t k = run; k < end; k++) {
-                add_entry(kernels, gradient, n, entries[k].at, width, first, part, sums);
-            }
-            kernels->from_f64((size_t)part, scale, sums,
-                              psg_elements_mutable(rows, gradient->dtype, found * width + first), false);
+static int64_t entry_count(const psg_part *part, int64_t n) { return ((const int64_t *)part->memory)[n]; }
+
+static void prepare(const psg_part *part, int64_t n, void *workspace) {
+    psg_entry *entries = entries_of(part, n);
+    int64_t count = 0;
+    (void)workspace;
+    for (size_t k = 0; k < part->count; k++) {
+        int64_t live = psg_live(part, k, n);
+        for (int64_t t = 0; t < live; t++) {
+            int64_t id = psg_id_at(&part->pieces[k].ids, n, t);
+            if (id >= 0) entries[count++] = (psg_entry){ id, (uint32_t)k, (uint32_t)t };
         }
     }
-    return found;
+    psg_sort_entries(entries, entries + positions(part), count);
+    ((int64_t *)part->memory)[n] = count;
 }
+
+/* The first entry of sample n whose row is at least `row`. */
+static int64_t first_of(const psg_part *part, int64_t n, int64_t row) {
+    const psg_entry *entries = entries_of(part, n);
+    int64_t low = 0, high = entry_count(part, n);
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (entries[middle].row < row) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* ---- one row of a sample: entries [first, end) ---- */
+
+typedef struct run {
+    const psg_part *part;
+    int64_t n;
+    const psg_entry *entries;
+    int64_t count;
+} run;
+
+static run run_at(const psg_part *part, int64_t n, int64_t first) {
+    const psg_entry *entries = entries_of(part, n);
+    return (run){ part, n, entries + first, psg_run_end(entries, first, entry_count(part, n)) - first };
+}
+
+static const void *row_of(const run *r, int64_t k, int64_t first) {
+    const psg_operand_view *g = &r->part->pieces[r->entries[k].block].g;
+    return psg_elements(psg_row(g, r->part->dtype, r->n, r->entries[k].t), r->part->dtype, first * g->step);
+}
+
+static ptrdiff_t step_of(const run *r, int64_t k) { return r->part->pieces[r->entries[k].block].g.step; }
+
+/* sums = elements [first, first + count) of the row. */
+static void sum_run(const run *r, int64_t first, int64_t count, double *sums) {
+    memset(sums, 0, (size_t)count * sizeof *sums);
+    for (int64_t k = 0; k < r->count; k++) {
+        psg_add_strided(r->part->kernels, r->part->dtype, 1.0, row_of(r, k, first), step_of(r, k), count, sums);
+    }
+}
+
+/* Elements of a row at a time: doubles that fit the small memory. */
+static const int64_t at_once = (int64_t)(PSG_SMALL_BYTES / sizeof(double));
+
+/* ---- the norm ---- */
+
+static double entry_length(const run *r, int64_t k) {
+    return psg_norm_bound(r->part->kernels, r->part->dtype, row_of(r, k, 0), step_of(r, k), r->part->place.columns);
+}
+
+static long double square_run(const run *r, double *lengths, double *sums) {
+    int64_t columns = r->part->place.columns;
+    long double square = 0;
+    if (r->count == 1) return psg_square_of(r->part->kernels, r->part->dtype, row_of(r, 0, 0), step_of(r, 0), columns);
+    for (int64_t first = 0; first < columns; first += at_once) {
+        int64_t count = psg_least(at_once, columns - first);
+        sum_run(r, first, count, sums);
+        square += psg_square_of(r->part->doubles, PSG_F64, sums, 1, count);
+    }
+    for (int64_t k = 0; k < r->count; k++) *lengths += entry_length(r, k);
+    return square;
+}
+
+static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
+    long double sum = 0, scale = part->scale;
+    double lengths = 0;
+    int64_t count = entry_count(part, n);
+    if (part->context->forced_route == PSG_ROUTE_TILES) return psg_square_by_tiles(part, n, workspace);
+    for (int64_t first = 0; first < count;) {
+        run r = run_at(part, n, first);
+        sum += square_run(&r, &lengths, psg_small_memory(workspace));
+        first += r.count;
+    }
+    return (psg_estimate){ sum * scale * scale, psg_gamma(PSG_F64, (double)count) * lengths * fabs(part->scale) };
+}
+
+static double lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
+    double sum = 0;
+    (void)quick;
+    for (int64_t t = 0; t < live; t++) {
+        if (psg_id_at(&p->ids, n, t) < 0) continue;
+        sum += psg_norm_bound(part->kernels, p->dtype, psg_row(&p->g, p->dtype, n, t), p->g.step, p->g.columns);
+    }
+    return sum;
+}
+
+/* ---- writing ---- */
+
+static void write_run(const run *r, double scale, int64_t first, int64_t count, void *out, double *sums) {
+    const psg_part *part = r->part;
+    if (r->count == 1) {
+        part->kernels->scale_row((size_t)count, scale, row_of(r, 0, first), step_of(r, 0), out, true);
+        return;
+    }
+    for (int64_t i = 0; i < count; i += at_once) {
+        int64_t some = psg_least(at_once, count - i);
+        sum_run(r, first + i, some, sums);
+        part->kernels->from_f64((size_t)some, scale, sums, psg_elements_mutable(out, part->dtype, i), true);
+    }
+}
+
+/* Rows without an entry are not touched: accumulate alone. */
+static void write_range(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
+                        bool accumulate, void *workspace) {
+    int64_t stride = psg_most(part->place.stride, 1);
+    int64_t at = first_of(part, n, psg_most(0, (first - part->place.offset) / stride - 1));
+    (void)accumulate;
+    while (at < entry_count(part, n)) {
+        run r = run_at(part, n, at);
+        int64_t start = part->place.offset + r.entries->row * stride;
+        int64_t from = psg_most(first, start), to = psg_least(last, start + part->place.columns);
+        if (start >= last) break;
+        if (from < to) {
+            write_run(&r, scale, from - start, to - from, psg_elements_mutable(out, part->dtype, from - first),
+                      psg_small_memory(workspace));
+        }
+        at += r.count;
+    }
+}
+
+/* ---- dot, pairs ---- */
+
+static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
+                void *workspace) {
+    (void)workspace;
+    for (int64_t n = 0; n < count; n++) {
+        double sum = 0;
+        int64_t entries = entry_count(part, first + n);
+        run r = { part, first + n, entries_of(part, first + n), entries };
+        for (int64_t k = 0; k < entries; k++) {
+            const void *v = psg_elements(direction, part->dtype,
+                                         part->place.offset + r.entries[k].row * part->place.stride);
+            sum += psg_strided_dot(part->kernels, part->dtype, row_of(&r, k, 0), step_of(&r, k), v, 1,
+                                   part->place.columns);
+        }
+        dots[n] += part->scale * sum;
+    }
+}
+
+static bool has_pairs(const psg_part *part, int64_t n) {
+    (void)part, (void)n;
+    return true;
+}
+
+/* <sum of x's entries, sum of y's entries>, both of one row. */
+static double pair_of_runs(const run *x, const run *y, double *sums) {
+    const int64_t half = at_once / 2, columns = x->part->place.columns;
+    double dot = 0;
+    if (x->count == 1 && y->count == 1) {
+        return psg_strided_dot(x->part->kernels, x->part->dtype, row_of(x, 0, 0), step_of(x, 0), row_of(y, 0, 0),
+                               step_of(y, 0), columns);
+    }
+    for (int64_t first = 0; first < columns; first += half) {
+        int64_t count = psg_least(half, columns - first);
+        sum_run(x, first, count, sums);
+        sum_run(y, first, count, sums + half);
+        dot += x->part->doubles->dot((size_t)count, sums, sums + half);
+    }
+    return dot;
+}
+
+static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) {
+    double sum = 0;
+    for (int64_t at = 0, to = 0; at < entry_count(part, i) && to < entry_count(part, j);) {
+        run x = run_at(part, i, at), y = run_at(part, j, to);
+        int64_t left = x.entries->row, right = y.entries->row;
+        if (left == right) sum += pair_of_runs(&x, &y, psg_small_memory(workspace));
+        at += left <= right ? x.count : 0;
+        to += right <= left ? y.count : 0;
+    }
+    return sum * part->scale * part->scale;
+}
+
+/* ---- sums: rows and columns of the parameter a task ---- */
+
+enum { MOST_COLUMNS = 64 };
+
+typedef struct grid {
+    int64_t rows, columns, across;
+} grid;
+
+static bool adds_directly(const psg_sum *sum, const psg_part *part) { return sum->outs[part->gradient].dtype == PSG_F64; }
+
+/* Doubles are added to where they are; another output gets tiles of doubles that are rounded once. */
+static grid grid_of(const psg_sum *sum, const psg_part *part) {
+    int64_t p = part->place.columns, half = p <= MOST_COLUMNS ? (p + 1) / 2 : MOST_COLUMNS;
+    grid g = { 0, half < 16 ? psg_least(p, 16) : half, 0 };
+    int64_t tile = psg_least((int64_t)(PSG_TILE_BYTES / sizeof(double)) / g.columns, (int64_t)PSG_SMALL_BYTES / 2);
+    g.rows = adds_directly(sum, part) ? psg_even_part(part->place.rows, psg_parts_of(part->place.rows, 4), 1)
+                                      : psg_even_part(part->place.rows, tile, 1);
+    g.across = psg_parts_of(p, g.columns);
+    return g;
+}
+
+static int64_t sum_tasks(const psg_sum *sum, const psg_part *part) {
+    grid g = grid_of(sum, part);
+    return psg_parts_of(part->place.rows, g.rows) * g.across;
+}
+
+/* What a task adds to: row v at sums + (v - first_row) * stride. */
+typedef struct target {
+    int64_t first_row, last_row, first, columns;
+    double *sums;
+    int64_t stride;
+    unsigned char *touched;    /* a tile's rows that hold something; NULL: sums is the output */
+} target;
+
+static double *target_row(const target *t, int64_t id) {
+    double *row = t->sums + (id - t->first_row) * t->stride;
+    if (t->touched && !t->touched[id - t->first_row]) {
+        t->touched[id - t->first_row] = 1;
+        memset(row, 0, (size_t)t->columns * sizeof *row);
+    }
+    return row;
+}
+
+static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, double weight, const target *to) {
+    double v[MOST_COLUMNS];
+    for (int64_t at = first_of(part, n, to->first_row); at < entry_count(part, n);) {
+        run r = run_at(part, n, at);
+        if (r.entries->row >= to->last_row) break;
+        double *sums = target_row(to, r.entries->row);
+        if (r.count == 1 && step_of(&r, 0) == 1 && !sum->squares) {
+            psg_sink_add(sum, part->kernels, weight, row_of(&r, 0, to->first), to->columns, sums);
+        } else {
+            sum_run(&r, to->first, to->columns, v);
+            psg_sink_add(sum, part->doubles, weight, v, to->columns, sums);
+        }
+        at += r.count;
+    }
+}
+
+static void add_samples(const psg_sum *sum, const psg_part *part, const target *to) {
+    for (int64_t n = 0; n < part->batch; n++) {
+        double weight = entry_count(part, n) ? psg_addend_weight(sum, part, n) : 0;
+        if (weight != 0) add_sample(sum, part, n, weight, to);
+    }
+}
+
+static void *out_row(const psg_sum *sum, const psg_part *part, const target *t, int64_t id) {
+    const psg_tensor *out = &sum->outs[part->gradient];
+    return psg_elements_mutable(out->data, out->dtype, part->place.offset + id * part->place.stride + t->first);
+}
+
+static void add_directly(const psg_sum *sum, const psg_part *part, target t) {
+    t.sums = out_row(sum, part, &t, t.first_row);
+    t.stride = part->place.stride;
+    for (int64_t id = t.first_row; id < t.last_row && !psg_sum_accumulates(sum, part); id++) {
+        memset(out_row(sum, part, &t, id), 0, (size_t)t.columns * sizeof(double));
+    }
+    add_samples(sum, part, &t);
+}
+
+static void add_through_tile(const psg_sum *sum, const psg_part *part, target t, void *workspace) {
+    bool accumulate = psg_sum_accumulates(sum, part);
+    t.sums = psg_tile_memory(workspace);
+    t.stride = t.columns;
+    t.touched = psg_small_memory(workspace);
+    memset(t.touched, 0, (size_t)(t.last_row - t.first_row));
+    add_samples(sum, part, &t);
+    for (int64_t id = t.first_row; id < t.last_row; id++) {
+        if (accumulate && !t.touched[id - t.first_row]) continue;
+        part->kernels->from_f64((size_t)t.columns, 1.0, target_row(&t, id), out_row(sum, part, &t, id), accumulate);
+    }
+}
+
+static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
+    grid g = grid_of(sum, part);
+    int64_t row = task / g.across * g.rows, column = task % g.across * g.columns;
+    target t = { .first_row = row, .last_row = psg_least(row + g.rows, part->place.rows), .first = column,
+                 .columns = psg_least(g.columns, part->place.columns - column) };
+    if (adds_directly(sum, part)) add_directly(sum, part, t);
+    else add_through_tile(sum, part, t, workspace);
+}
+
+static psg_route route(const psg_part *part, psg_question question) {
+    switch (question) {
+    case PSG_ASK_GRAD_SAMPLE: return PSG_ROUTE_MATERIALISE;
+    case PSG_ASK_DOT: return PSG_ROUTE_GATHER;
+    case PSG_ASK_GRAM: return part->context->forced_route ? PSG_ROUTE_TILES : PSG_ROUTE_MERGE;
+    default: return part->context->forced_route == PSG_ROUTE_TILES ? PSG_ROUTE_TILES : PSG_ROUTE_SORTED;
+    }
+}
+
+const psg_room psg_sparse_room = {
+    .name = "sparse rows",
+    .check = check,
+    .view = view,
+    .joins = joins,
+    .write = write_range,
+    .lengths = lengths,
+    .square = square,
+    .dot = dot,
+    .sum_tasks = sum_tasks,
+    .sum = sum_rows,
+    .has_pairs = has_pairs,
+    .pair = pair,
+    .memory = memory,
+    .prepare = prepare,
+    .route = route,
+};

@@ -220,6 +220,8 @@ psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use) {
         .blocks = use->blocks,
         .block_count = use->block_count,
         .batch_coupled = tape->pass.ordinary != 0,
+        .name = use->param->name,
+        .pass = tape->live.number,
     };
     for (int d = 0; d < value->rank; d++) gradient.shape[d] = value->shape[d];
     return gradient;

@@ -85,8 +85,8 @@ static psg_status append(psg_call *call, psg_tape_use *use, const psg_block *blo
 
 /* ---- windows of an image ---- */
 
-/* What is computed at once is a p x d array a sample (of one sample in an ordinary pass), which is a rectangle of the
- * parameter: rows when it is contiguous there, else one sparse row for each of its own rows. */
+/* An ordinary pass keeps the sum over all samples, whose windows are not those of one image: a p x d array, which is a
+ * rectangle of the parameter: rows when it is contiguous there, else one sparse row for each of its own rows. */
 static psg_status append_rectangle(psg_call *call, psg_tape_use *use, const psg_block *from, psg_tensor array) {
     psg_tape_node *node = call->internal;
     int64_t p = array.shape[1], d = array.shape[2];
@@ -95,9 +95,8 @@ static psg_status append_rectangle(psg_call *call, psg_tape_use *use, const psg_
         psg_tensor_merge(&array, 1, 2);
         block = psg_rows(&array);
     } else {
-        psg_tensor ids = psg_tape_tensor(node->tape, PSG_I64, 2, (int64_t[]){ array.shape[0], p });
+        psg_tensor ids = psg_tape_tensor(node->tape, PSG_I64, 2, (int64_t[]){ 1, p });
         if (!ids.data) return node->tape->status;
-        ids.stride[0] = 0;
         for (int64_t i = 0; i < p; i++) ((int64_t *)ids.data)[i] = i;
         block = psg_sparse_rows(&array, &ids);
         block.row_stride = from->row_stride;
@@ -107,11 +106,9 @@ static psg_status append_rectangle(psg_call *call, psg_tape_use *use, const psg_
     return append(call, use, &block);
 }
 
-/* Computes the block for every sample, or (ordinary passes) its sum over them. */
-static psg_status materialise(psg_call *call, psg_tape_use *use, const psg_block *from, int64_t p, int64_t d) {
+static psg_status append_sum(psg_call *call, psg_tape_use *use, const psg_block *from, int64_t p, int64_t d) {
     psg_tape_node *node = call->internal;
-    int64_t batch = call->per_sample ? from->backprop.shape[0] : 1;
-    psg_tensor array = psg_tape_tensor(node->tape, from->backprop.dtype, 3, (int64_t[]){ batch, p, d });
+    psg_tensor array = psg_tape_tensor(node->tape, from->backprop.dtype, 3, (int64_t[]){ 1, p, d });
     if (!array.data) return node->tape->status;
     psg_block block = *from;
     block.scale = 1;
@@ -119,23 +116,9 @@ static psg_status materialise(psg_call *call, psg_tape_use *use, const psg_block
     block.row_stride = d;
     psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 2, array.shape + 1);
     const psg_gradient *set = &gradient;
-    psg_status status;
-    if (call->per_sample) {
-        status = psg_grad_sample(call->context, set, 1.0, PSG_OVERWRITE, &array);
-    } else {
-        psg_tensor sum = psg_tensor_of(array.dtype, array.data, 2, array.shape + 1);
-        status = psg_weighted_sum(call->context, &set, 1, NULL, PSG_OVERWRITE, &sum);
-    }
+    psg_tensor sum = psg_tensor_of(array.dtype, array.data, 2, array.shape + 1);
+    psg_status status = psg_weighted_sum(call->context, &set, 1, NULL, PSG_OVERWRITE, &sum);
     return status ? psg_tape_adopt(node->tape, status) : append_rectangle(call, use, from, array);
-}
-
-/* An unfolded block costs its windows anew at every question.  Its per-sample gradients are computed at once when they
- * take no more memory than the views that the tape keeps for them anyway; a parameter with an attached grad_sample gets
- * them written there once, at the end of the pass. */
-static bool is_small(const psg_call *call, const psg_tape_use *use, const psg_block *b, int64_t d) {
-    int64_t views = b->backprop.shape[1] * b->backprop.shape[2], image = 1;
-    for (int k = 1; k < b->activation.rank; k++) image *= b->activation.shape[k];
-    return call->per_sample && !use->param->attached && b->backprop.shape[2] * d <= views + image;
 }
 
 static psg_status add_unfolded(psg_call *call, psg_tape_use *use, const psg_block *given) {
@@ -153,9 +136,7 @@ static psg_status add_unfolded(psg_call *call, psg_tape_use *use, const psg_bloc
     }
     if (!merge_dimensions(node->tape, &block.backprop, 1, block.backprop.rank - 2)) return node->tape->status;
     int64_t d = psg_unfolded(&block.backprop, image, &block.window).row_stride;
-    if (!call->per_sample || is_small(call, use, &block, d)) {
-        return materialise(call, use, &block, block.backprop.shape[2], d);
-    }
+    if (!call->per_sample) return append_sum(call, use, &block, block.backprop.shape[2], d);
     return append(call, use, &block);
 }
 

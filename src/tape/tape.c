@@ -15,7 +15,8 @@ psg_status psg_tape_create(psg_context *context, psg_tape **tape) {
     if (status) return status;
     psg_tape *made = psg_alloc(context, sizeof *made);
     if (!made) return psg_fail_memory(context, "psg_tape_create", sizeof *made);
-    *made = (psg_tape){ .context = context, .batch_size = -1 };
+    *made = (psg_tape){ .context = context, .batch_size = -1, .live = { 0, context->live_passes } };
+    context->live_passes = &made->live;
     psg_arena_init(&made->arena, context);
     *tape = made;
     return PSG_OK;
@@ -23,6 +24,9 @@ psg_status psg_tape_create(psg_context *context, psg_tape **tape) {
 
 void psg_tape_destroy(psg_tape *tape) {
     if (!tape) return;
+    psg_live_pass **link = &tape->context->live_passes;
+    while (*link != &tape->live) link = &(*link)->next;
+    *link = tape->live.next;
     psg_arena_release(&tape->arena);
     psg_free(tape->context, tape);
 }
@@ -31,7 +35,7 @@ void psg_tape_destroy(psg_tape *tape) {
 static psg_status forget(psg_tape *tape) {
     psg_arena arena = tape->arena;
     psg_status status = psg_arena_reset(&arena);
-    *tape = (psg_tape){ .context = tape->context, .arena = arena, .batch_size = -1 };
+    *tape = (psg_tape){ .context = tape->context, .arena = arena, .batch_size = -1, .live = { 0, tape->live.next } };
     return status;
 }
 
@@ -64,7 +68,7 @@ psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass) {
     psg_status status = forget(tape);
     tape->pass = pass ? *pass : defaults;
     tape->begun = true;
-    tape->stamp = ++tape->context->passes;
+    tape->live.number = ++tape->context->passes;
     if (status) return psg_tape_fail(tape, status, "psg_tape_begin: no memory for %zu bytes", tape->arena.peak);
     if (tape->pass.has_batch_size || tape->pass.batch_size > 0) tape->batch_size = tape->pass.batch_size;
     return check_pass(tape);
@@ -141,7 +145,7 @@ psg_tensor psg_tape_tensor(psg_tape *tape, psg_dtype dtype, int rank, const int6
 enum { INDEX_BITS = 20, STAMPS = 2047 };
 
 static int32_t var_id(const psg_tape *tape, size_t index) {
-    uint32_t stamp = tape->stamp % STAMPS;
+    uint32_t stamp = tape->live.number % STAMPS;
     return (int32_t)(stamp << INDEX_BITS | (uint32_t)(index + 1));
 }
 

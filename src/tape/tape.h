@@ -61,7 +61,7 @@ struct psg_tape {
     psg_pass pass;
     bool begun;
     bool walked;
-    uint32_t stamp;           /* of this pass, part of every psg_var */
+    psg_live_pass live;       /* its number is part of every psg_var */
     int64_t batch_size;       /* -1: not known yet */
     psg_status status;
     char message[PSG_MESSAGE_SIZE];

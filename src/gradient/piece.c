@@ -1,6 +1,7 @@
-#include "gradient/block.h"
+#include "gradient/piece.h"
 
 #include "base/shape.h"
+#include "gradient/room.h"
 
 /* ---- public constructors ---- */
 
@@ -17,6 +18,13 @@ psg_block psg_factored_transposed(const psg_tensor *backprop, const psg_tensor *
 
 psg_block psg_rows(const psg_tensor *backprop) {
     return (psg_block){ .form = PSG_ROWS, .backprop = *backprop, .scale = 1.0, .row_stride = last_dimension(backprop) };
+}
+
+psg_block psg_rows_product(const psg_tensor *backprop, const psg_tensor *activation) {
+    psg_block block = psg_rows(backprop);
+    block.form = PSG_ROWS_PRODUCT;
+    block.activation = *activation;
+    return block;
 }
 
 psg_block psg_sparse_rows(const psg_tensor *backprop, const psg_tensor *ids) {
@@ -40,6 +48,13 @@ psg_block psg_unfolded(const psg_tensor *backprop, const psg_tensor *image, cons
                         .scale = 1.0, .row_stride = window_columns(image, window) };
 }
 
+psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t batch_size) {
+    static const double none;
+    int64_t shape[3] = { batch_size, 0, 0 };
+    return (psg_block){ .form = PSG_DERIVED, .backprop = psg_tensor_of(dtype, (void *)(uintptr_t)&none, 3, shape),
+                        .scale = 1.0, .row_stride = derivation->width, .derivation = derivation };
+}
+
 psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count, int rank, const int64_t *shape) {
     psg_gradient gradient = { .blocks = blocks, .block_count = block_count, .rank = rank };
     for (int d = 0; d < rank && d < PSG_MAX_RANK; d++) gradient.shape[d] = shape[d];
@@ -48,12 +63,6 @@ psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count,
         gradient.batch_size = blocks[0].backprop.shape[0];
     }
     return gradient;
-}
-
-const char *psg_form_name(psg_form form) {
-    static const char *const names[] = { [PSG_FACTORED] = "factored", [PSG_ROWS] = "rows",
-                                         [PSG_SPARSE_ROWS] = "sparse rows", [PSG_UNFOLDED] = "unfolded" };
-    return names[form];
 }
 
 /* ---- views ---- */
@@ -66,6 +75,14 @@ int64_t psg_gradient_positions(const psg_gradient *gradient) {
     int64_t positions = 0;
     for (size_t k = 0; k < gradient->block_count; k++) positions += positions_of(&gradient->blocks[k].backprop);
     return positions;
+}
+
+psg_ids psg_ids_of(const psg_block *block) {
+    return (psg_ids){ block->ids.data, block->ids.dtype == PSG_I64, block->ids.stride[0], block->ids.stride[1] };
+}
+
+int64_t psg_place_span(const psg_place *place) {
+    return place->rows && place->columns ? (place->rows - 1) * place->stride + place->columns : 0;
 }
 
 static psg_operand_view view_of(const psg_tensor *x) {
@@ -120,64 +137,47 @@ static bool is_image(const psg_unfolding *u) {
     return u->channels == 1 || u->channel_step == step;
 }
 
-static void set_windows(psg_piece *piece, const psg_block *b) {
+static void view_windows(const psg_block *b, psg_piece *piece) {
     piece->window = unfold_of(&b->activation, &b->window);
     piece->a = (psg_operand_view){ b->activation.data, window_columns(&b->activation, &b->window),
                                    b->activation.stride[0], 0, 1 };
     ptrdiff_t position;
     if (is_pixels(&piece->window, &position)) {
-        piece->form = PSG_FACTORED;
         piece->a.position = position;
         piece->a.step = piece->a.columns == 1 ? 1 : piece->window.channel_step;
-    } else if (is_image(&piece->window)) {
-        piece->form = PSG_FACTORED;
+    } else {
+        piece->has_windows = !is_image(&piece->window);
     }
 }
 
-/* ---- pieces ---- */
-
-psg_piece psg_piece_of(const psg_gradient *gradient, size_t block) {
-    const psg_block *b = &gradient->blocks[block];
-    psg_piece piece = { .form = b->form, .dtype = gradient->dtype, .batch = gradient->batch_size,
-                        .positions = positions_of(&b->backprop), .g = view_of(&b->backprop), .a = { .columns = 1 },
-                        .scale = b->scale, .offset = b->offset, .row_stride = b->row_stride };
-    if (b->form == PSG_FACTORED) piece.a = view_of(&b->activation);
-    if (b->form == PSG_UNFOLDED) set_windows(&piece, b);
-    if (b->form == PSG_SPARSE_ROWS) {
-        piece.ids = psg_ids_of(b);
-        piece.rows = psg_sparse_row_count(b, psg_gradient_numel(gradient));
-    }
-    if (psg_is_product(&piece) && piece.g.columns == 1) {
-        piece.row_stride = piece.a.columns;   /* whatever was given: there is no next row */
-    }
+psg_piece psg_piece_of(const psg_gradient *gradient, const psg_block *b) {
+    psg_piece piece = { .room = psg_room_of(b->form), .dtype = gradient->dtype, .batch = gradient->batch_size,
+                        .positions = positions_of(&b->backprop), .g = view_of(&b->backprop), .scale = b->scale };
+    if (b->form == PSG_UNFOLDED) view_windows(b, &piece);
+    else if (b->form == PSG_FACTORED || b->form == PSG_ROWS_PRODUCT) piece.a = view_of(&b->activation);
+    piece.room->view(b, psg_gradient_numel(gradient), &piece);
     return piece;
 }
 
-psg_ids psg_ids_of(const psg_block *block) {
-    return (psg_ids){ block->ids.data, block->ids.dtype == PSG_I64, block->ids.stride[0], block->ids.stride[1] };
-}
+/* ---- live positions ---- */
 
-int64_t psg_sparse_row_count(const psg_block *b, int64_t numel) {
-    int64_t p = last_dimension(&b->backprop);
-    if (b->offset > numel - p) return 0;
-    return b->row_stride > 0 ? (numel - p - b->offset) / b->row_stride + 1 : 1;
-}
-
-bool psg_piece_is_whole(const psg_piece *piece, int64_t numel) {
-    if (piece->form == PSG_SPARSE_ROWS) {
-        return piece->offset == 0 && piece->row_stride == piece->g.columns && piece->rows * piece->g.columns == numel;
+static bool is_zero(const void *x, psg_dtype dtype, ptrdiff_t step, int64_t count) {
+    if (dtype == PSG_F64) {
+        const double *v = x;
+        for (int64_t i = 0; i < count; i++) if (v[i * step] != 0) return false;
+    } else {
+        const float *v = x;
+        for (int64_t i = 0; i < count; i++) if (v[i * step] != 0) return false;
     }
-    if (piece->form == PSG_ROWS) return piece->offset == 0 && piece->g.columns == numel;
-    return piece->offset == 0 && piece->row_stride == piece->a.columns &&
-           piece->g.columns * piece->a.columns == numel;
+    return true;
 }
 
-bool psg_operand_is_stacked(const psg_operand_view *x, int64_t batch, int64_t positions, ptrdiff_t *stride) {
-    *stride = positions == 1 ? x->batch : x->position;
-    return positions == 1 || batch == 1 || x->batch == positions * x->position;
+bool psg_row_is_zero(const psg_piece *p, int64_t n, int64_t t) {
+    return is_zero(psg_row(&p->g, p->dtype, n, t), p->dtype, p->g.step, p->g.columns);
 }
 
-bool psg_same_backprop(const psg_piece *x, const psg_piece *y) {
-    return x->g.data == y->g.data && x->positions == y->positions && x->g.columns == y->g.columns &&
-           x->g.batch == y->g.batch && x->g.position == y->g.position && x->g.step == y->g.step;
+int64_t psg_live_positions(const psg_piece *p, int64_t n) {
+    int64_t live = p->positions;
+    while (live > 0 && ((p->ids.data && psg_id_at(&p->ids, n, live - 1) < 0) || psg_row_is_zero(p, n, live - 1))) live--;
+    return live;
 }

@@ -1,0 +1,238 @@
+/* The norm of a sample of a product part, by its live positions L alone:
+ *
+ *   L = 1   |g|^2 |a|^2
+ *   Gram    <A A^T, G G^T>, where that costs less
+ *   tiles   of the gradient, squared in registers and discarded. */
+#include <float.h>
+#include <math.h>
+#include <stdatomic.h>
+
+#include "blas/gemm.h"
+#include "gradient/factored.h"
+#include "gradient/plan.h"
+
+/* ---- a sample's positions: those of its piece, or of all its pieces copied together where they are few ---- */
+
+typedef struct sample {
+    psg_piece one;              /* count 1: all live positions */
+    const psg_piece *pieces;
+    size_t count;
+    int64_t n, live;            /* n within the pieces */
+} sample;
+
+#define GATHERED_BYTES (PSG_PRODUCT_WORKSPACE / 2)
+
+/* Whether a gathered sample's rows fit; the choice is the sample's own. */
+static bool fits_together(const psg_part *part, int64_t live) {
+    return live * (part->place.rows + part->place.columns) * (int64_t)psg_dtype_size(part->dtype) <=
+           (int64_t)GATHERED_BYTES;
+}
+
+static sample sample_of(const psg_part *part, int64_t n, void *workspace) {
+    int64_t live = psg_part_live(part, n);
+    if (part->count > 1 && fits_together(part, live)) {
+        psg_rectangle all = psg_whole(part);
+        return (sample){ .one = psg_gather(part, n, &all, workspace), .count = 1, .live = live };
+    }
+    return (sample){ .one = part->pieces[0], .pieces = part->pieces, .count = part->count, .n = n, .live = live };
+}
+
+static void *after_gathered(const sample *s, void *workspace) {
+    return s->pieces ? workspace : (char *)workspace + GATHERED_BYTES;
+}
+
+/* ---- the norm: one position ---- */
+
+/* f64 operands beyond this could hide what their product loses below the smallest double. */
+static const long double most_norm = 1e190L;
+
+static psg_estimate square_single(const psg_part *part, const psg_piece *p, int64_t n) {
+    long double g = psg_square_of(part->kernels, p->dtype, psg_row(&p->g, p->dtype, n, 0), p->g.step, p->g.columns);
+    long double a = psg_square_of(part->kernels, p->dtype, psg_row(&p->a, p->dtype, n, 0), p->a.step, p->a.columns);
+    if (g > most_norm * most_norm || a > most_norm * most_norm) g = INFINITY;
+    long double scale = part->scale;
+    return (psg_estimate){ g * (a + (part->partner ? 1 : 0)) * scale * scale, 0 };
+}
+
+/* ---- the norm: tiles ---- */
+
+/* The bias that shares the backprop. */
+static psg_estimate with_partner(const psg_part *part, int64_t n, psg_estimate weight, void *workspace) {
+    if (!part->partner) return weight;
+    psg_estimate bias = part->partner->room->square(part->partner, n, workspace);
+    return (psg_estimate){ weight.square + bias.square, hypot(weight.error, bias.error) };
+}
+
+static psg_estimate square_fused(const psg_part *part, const sample *s, int64_t n, void *workspace) {
+    double square = 0;
+    psg_rectangle all = psg_whole(part);
+    psg_product product = psg_product_of(&s->one, s->n, &all, 0, s->live);
+    product.finish = PSG_FINISH_SQUARE;
+    product.squares = &square;
+    product.workspace_bytes = PSG_WORKSPACE_BYTES - (s->pieces ? 0 : GATHERED_BYTES);
+    part->kernels->product(&product, after_gathered(s, workspace));
+    if (part->dtype == PSG_F64 && !(square > 0x1p-900 && square < 0x1p1000)) {
+        return psg_square_by_tiles(part, n, workspace);
+    }
+    long double scaled = (long double)square * part->scale * part->scale;
+    return (psg_estimate){ scaled, psg_summed_error(part, n, scaled) };
+}
+
+static psg_estimate square_tiles(const psg_part *part, int64_t n, void *workspace) {
+    sample s = sample_of(part, n, workspace);
+    bool fused = s.count == 1 && s.live <= PSG_LONGEST;
+    return fused ? square_fused(part, &s, n, workspace) : psg_square_by_tiles(part, n, workspace);
+}
+
+/* Keeps the gradient at `to`, rows of place.columns, and squares it on the way. */
+static psg_estimate square_kept(const psg_part *part, int64_t n, void *to, void *workspace) {
+    const psg_piece *p = &part->pieces[0];
+    double square = 0;
+    psg_rectangle all = psg_whole(part);
+    psg_product product = psg_product_of(p, n, &all, 0, psg_live(part, 0, n));
+    product.finish = PSG_FINISH_STORE_SQUARE;
+    product.c = to;
+    product.c_stride = part->place.columns;
+    product.stream = psg_leaves_cache(p);
+    product.squares = &square;
+    part->kernels->product(&product, workspace);
+    long double scaled = (long double)square * part->scale * part->scale;
+    return (psg_estimate){ scaled, psg_summed_error(part, n, scaled) };
+}
+
+/* ---- the norm: |G^T A|^2 = <A A^T + one, G G^T> ---- */
+
+/* Rows [t, t + rows) of piece k of x x^T, left of and on the diagonal block; row stride: all live positions. */
+static void gram_rows(const psg_part *part, const sample *s, size_t k, int64_t t, int64_t rows, bool activations,
+                      void *out) {
+    const psg_piece *p = s->count == 1 ? &s->one : &s->pieces[k];
+    const psg_operand_view *x = activations ? &p->a : &p->g;
+    const void *block = psg_row(x, part->dtype, s->n, t);
+    psg_gemm gemm = { .dtype = part->dtype, .transpose_b = true, .m = rows, .k = x->columns, .alpha = 1, .a = block,
+                      .lda = x->position, .c = out, .ldc = s->live };
+    for (size_t l = 0; l < k; l++) {
+        const psg_operand_view *y = activations ? &s->pieces[l].a : &s->pieces[l].g;
+        gemm.n = psg_live(part, l, s->n);
+        gemm.b = psg_row(y, part->dtype, s->n, 0);
+        gemm.ldb = y->position;
+        psg_gemm_serial(part->context, &gemm);
+        gemm.c = psg_elements_mutable(gemm.c, part->dtype, gemm.n);
+    }
+    bool whole = rows < 48;   /* SYRK is slower than a full product there */
+    gemm.n = whole ? t + rows : t;
+    gemm.b = psg_row(x, part->dtype, s->n, 0);
+    gemm.ldb = x->position;
+    if (gemm.n) psg_gemm_serial(part->context, &gemm);
+    if (whole) return;
+    psg_syrk_serial(part->context, part->dtype, rows, x->columns, 1.0, block, x->position, 0.0,
+                    psg_elements_mutable(gemm.c, part->dtype, t), s->live);
+}
+
+/* Both Grams by blocks of rows, combined as they come. */
+static void gram_sums(const psg_part *part, const sample *s, const psg_raise *raise, double out[4], void *workspace) {
+    int64_t row = s->live * (int64_t)psg_dtype_size(part->dtype), done = 0;
+    int64_t room = (int64_t)(s->pieces ? PSG_TILE_BYTES : GATHERED_BYTES) / row;
+    void *u = after_gathered(s, workspace), *v = psg_tile_memory(workspace);
+    double *norms = psg_small_memory(workspace);
+    for (size_t k = 0; k < s->count; k++) {
+        int64_t count = s->count == 1 ? s->live : psg_live(part, k, s->n);
+        for (int64_t t = 0; t < count; t += room) {
+            int64_t rows = psg_least(room, count - t);
+            gram_rows(part, s, k, t, rows, false, u);
+            gram_rows(part, s, k, t, rows, true, v);
+            part->kernels->gram_combine((size_t)(done + t), (size_t)rows, u, (size_t)s->live, v, (size_t)s->live,
+                                        part->partner ? 1.0 : 0.0, raise, norms, norms + s->live, out);
+        }
+        done += count;
+    }
+}
+
+/* Whether a partial sum of the gradient may leave the real type's range: the tiles then say whether it does. */
+static bool may_overflow(const psg_part *part, double lengths) {
+    double most = part->dtype == PSG_F64 ? DBL_MAX : (double)FLT_MAX;
+    return !(lengths * fmax(1, fabs(part->scale)) <= most / 2);
+}
+
+/* n^2 is off by at most E = gamma_p sum |V||g||g| + gamma_d sum |U||a||a| + gamma_p gamma_d (sum |g||a|)^2, and by the
+ * sums in double, which are at most 2 L + 16 additions deep.  false: the bound is loose. */
+static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate, void *workspace) {
+    const psg_place *place = &part->place;
+    sample s = sample_of(part, n, workspace);
+    double gp = psg_gamma(part->dtype, (double)place->rows + 1), gd = psg_gamma(part->dtype, (double)place->columns + 1);
+    double out[4] = { 0, 0, 0, 0 }, live = (double)s.live;
+    psg_raise raise = { 1 + gp, 1 + gd, psg_tiny_norm(part->dtype) };
+    gram_sums(part, &s, &raise, out, workspace);
+    double lengths = out[3], deep = psg_gamma(PSG_F64, 2 * live + 16);
+    double error = gp * out[1] + gd * out[2] + (gp * gd + deep) * lengths * lengths;
+    if (!(error <= psg_loose * out[0]) || !isfinite(out[0]) || may_overflow(part, lengths)) return false;
+    double norm = sqrt(out[0]), above = sqrt(out[0] + error) - norm;
+    double scale = fabs(part->scale), rounding = psg_gamma(part->dtype, live + 3) * lengths;
+    *estimate = (psg_estimate){ (long double)out[0] * scale * scale, (above + rounding) * scale };
+    return true;
+}
+
+/* ---- the choice, in floating-point operations at the speed of a large product ----
+ * The factors are ratios measured on one core of a Zen 4 with OpenBLAS 0.3.21: SYRK runs at 0.89 of GEMM and below
+ * 48 positions is slower than a full GEMM; finishing a register tile costs what 5 more positions cost. */
+
+static double tiles_cost(const psg_place *place, double t) {
+    double p = (double)place->rows, d = (double)place->columns;
+    return 2 * (t + 5) * p * d + 8 * t * (p + d);
+}
+
+static double gram_cost(const psg_place *place, double t) {
+    double both = (double)place->rows + (double)place->columns;
+    double products = t < 48 ? 2 * t * t * both : 1.12 * t * t * both;
+    return products + 15 * t * t + 4 * t * both;
+}
+
+/* BLAS takes rows with unit steps and a stride of at least their length. */
+static bool suits_blas(const psg_operand_view *x, int64_t positions) {
+    return x->step == 1 && (positions <= 1 || x->position >= x->columns) && x->columns < INT32_MAX &&
+           x->position < INT32_MAX;
+}
+
+static bool gram_applies(const psg_part *part, int64_t live) {
+    bool arrays = live * 2 * (int64_t)sizeof(double) <= (int64_t)PSG_SMALL_BYTES;
+    if (part->pieces[0].has_windows || !arrays) return false;
+    if (part->count > 1 && fits_together(part, live)) return true;
+    for (size_t k = 0; k < part->count; k++) {
+        const psg_piece *p = &part->pieces[k];
+        if (!suits_blas(&p->g, p->positions) || !suits_blas(&p->a, p->positions)) return false;
+    }
+    return part->count == 1 || live >= 8 * (int64_t)part->count;
+}
+
+psg_route psg_factored_route(const psg_part *part, int64_t live) {
+    psg_route forced = (psg_route)part->context->forced_route;
+    if (forced == PSG_ROUTE_TILES) return PSG_ROUTE_TILES;
+    if (psg_is_single(part, live)) return PSG_ROUTE_IDENTITY;
+    if (!gram_applies(part, live)) return PSG_ROUTE_TILES;
+    if (forced == PSG_ROUTE_GRAM) return PSG_ROUTE_GRAM;
+    return gram_cost(&part->place, (double)live) < tiles_cost(&part->place, (double)live) ? PSG_ROUTE_GRAM
+                                                                                          : PSG_ROUTE_TILES;
+}
+
+/* Kept where the norm comes from tiles: a norm must not change with what fits the budget. */
+bool psg_factored_keeps(const psg_part *part, int64_t live) {
+    return part->kept && part->count == 1 && live <= PSG_LONGEST &&
+           psg_factored_route(part, live) == PSG_ROUTE_TILES;
+}
+
+psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspace) {
+    int64_t live = psg_part_live(part, n);
+    psg_estimate estimate = { 0, 0 };
+    if (!live) return estimate;
+    psg_route route = psg_factored_route(part, live);
+    if (route == PSG_ROUTE_IDENTITY) return square_single(part, psg_single_live_piece(part, n), n);
+    if (route == PSG_ROUTE_GRAM) {
+        if (square_gram(part, n, &estimate, workspace)) return estimate;
+        atomic_fetch_add(part->fallbacks, 1);
+    } else if (psg_factored_keeps(part, live)) {
+        int64_t bytes = part->place.rows * part->place.columns * (int64_t)psg_dtype_size(part->dtype);
+        part->is_kept[n] = true;
+        estimate = square_kept(part, n, part->kept + n * bytes, workspace);
+        return with_partner(part, n, estimate, workspace);
+    }
+    return with_partner(part, n, square_tiles(part, n, workspace), workspace);
+}

@@ -1,0 +1,125 @@
+/* Sums over samples of a product part, a rectangle of the parameter a task.
+ *
+ * What sample n adds is its whole sum over live positions L, which then meets the others in double: L > 1: one chain of
+ * the real type an element, in registers; L = 1: its products in double. */
+#include <string.h>
+
+#include "blas/gemm.h"
+#include "gradient/factored.h"
+#include "gradient/plan.h"
+#include "gradient/sink.h"
+
+/* ---- rectangles: doubles (384 KiB) that stay in the second cache level, wide enough for packing to pay ---- */
+
+typedef struct grid {
+    int64_t rows, columns, across;
+} grid;
+
+/* What does not go to the kernel in one call is added up in the real type first, in the small memory. */
+static bool is_long(const psg_part *part) { return part->count > 1 || psg_part_positions(part) > PSG_LONGEST; }
+
+static grid grid_of(const psg_part *part) {
+    int64_t p = part->place.rows, d = part->place.columns;
+    grid g = { psg_even_part(p, is_long(part) ? 96 : 192, 12), psg_even_part(d, 256, 32), 0 };
+    if (part->pieces[0].has_windows) g.columns = psg_even_part(d, 96, 32);   /* windows cost little to unfold */
+    else if (psg_parts_of(p, g.rows) * psg_parts_of(d, g.columns) < 4) g.columns = psg_even_part(d, 128, 32);
+    g.across = psg_parts_of(d, g.columns);
+    return g;
+}
+
+int64_t psg_factored_sum_tasks(const psg_sum *sum, const psg_part *part) {
+    (void)sum;
+    grid g = grid_of(part);
+    return psg_parts_of(part->place.rows, g.rows) * g.across;
+}
+
+/* ---- one sample ---- */
+
+/* Several pieces, or more positions than one call: stored, then added. */
+static void add_long(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at, double weight,
+                     const psg_sink *sink, void *workspace) {
+    void *tile = psg_small_memory(workspace);
+    bool accumulate = false;
+    for (size_t k = 0; k < part->count; k++) {
+        int64_t live = psg_live(part, k, n);
+        for (int64_t t = 0; t < live; t += PSG_LONGEST, accumulate = true) {
+            psg_product product = psg_product_of(&part->pieces[k], n, at, t, psg_least(PSG_LONGEST, live - t));
+            product.finish = PSG_FINISH_STORE;
+            product.c = tile;
+            product.c_stride = at->columns;
+            product.accumulate = accumulate;
+            part->kernels->product(&product, workspace);
+        }
+    }
+    psg_sink_add(sum, part->kernels, weight, tile, at->rows * at->columns, sink->sums);
+}
+
+/* One live position, in double. */
+static void add_single(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at, double weight,
+                       const psg_sink *sink, void *workspace) {
+    psg_product product = psg_product_of(psg_single_live_piece(part, n), n, at, 0, 1);
+    product.narrow = part->dtype == PSG_F32;
+    product.row_weight = &weight;
+    psg_sink_add_product(sum, part->doubles, &product, 1.0, sink, workspace);
+}
+
+/* Whether the rows of several pieces can be copied together. */
+static bool fits_small(const psg_part *part, const psg_rectangle *at, int64_t live) {
+    int64_t bytes = live * (at->rows + at->columns) * (int64_t)psg_dtype_size(part->dtype);
+    return live <= PSG_LONGEST && bytes <= (int64_t)PSG_SMALL_BYTES;
+}
+
+static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at,
+                       const psg_sink *sink, void *workspace) {
+    int64_t live = psg_part_live(part, n);
+    double weight = live ? psg_addend_weight(sum, part, n) : 0;
+    if (weight == 0) return;
+    if (psg_is_single(part, live)) {
+        add_single(sum, part, n, at, weight, sink, workspace);
+    } else if (part->count > 1 && fits_small(part, at, live)) {
+        psg_piece one = psg_gather(part, n, at, psg_small_memory(workspace));
+        psg_rectangle all = { 0, at->rows, 0, at->columns };
+        psg_product product = psg_product_of(&one, 0, &all, 0, live);
+        psg_sink_add_product(sum, part->kernels, &product, weight, sink, workspace);
+    } else if (part->count > 1 || live > PSG_LONGEST) {
+        add_long(sum, part, n, at, weight, sink, workspace);
+    } else {
+        psg_product product = psg_product_of(&part->pieces[0], n, at, 0, live);
+        psg_sink_add_product(sum, part->kernels, &product, weight, sink, workspace);
+    }
+}
+
+/* ---- all samples at once: one position each ---- */
+
+static void add_singles(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, const psg_sink *sink,
+                        void *workspace) {
+    const psg_piece *p = &part->pieces[0];
+    double *weights = psg_small_memory(workspace);
+    for (int64_t first = 0; first < part->batch; first += PSG_LONGEST) {
+        int64_t count = psg_least(PSG_LONGEST, part->batch - first);
+        for (int64_t n = 0; n < count; n++) {
+            weights[n] = psg_live(part, 0, first + n) ? psg_addend_weight(sum, part, first + n) : 0;
+        }
+        psg_product product = psg_product_of(p, first, at, 0, count);
+        product.g_stride = p->g.batch;
+        product.a_stride = p->a.batch;
+        product.narrow = part->dtype == PSG_F32;
+        product.row_weight = weights;
+        product.flush = sum->squares ? 1 : 256;
+        psg_sink_add_product(sum, part->doubles, &product, 1.0, sink, workspace);
+    }
+}
+
+void psg_factored_sum(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
+    grid g = grid_of(part);
+    int64_t i = task / g.across * g.rows, c = task % g.across * g.columns;
+    psg_rectangle at = { i, psg_least(g.rows, part->place.rows - i), c, psg_least(g.columns, part->place.columns - c) };
+    psg_sink sink = psg_sink_open(at.rows, at.columns, workspace);
+    const psg_piece *p = &part->pieces[0];
+    if (part->count == 1 && p->positions == 1 && !p->has_windows) {
+        add_singles(sum, part, &at, &sink, workspace);
+    } else {
+        for (int64_t n = 0; n < part->batch; n++) add_sample(sum, part, n, &at, &sink, workspace);
+    }
+    psg_sink_close(sum, part, &sink, part->place.offset + i * part->place.stride + c, part->place.stride);
+}

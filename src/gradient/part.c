@@ -1,0 +1,100 @@
+/* What the rooms share: live positions, tiles of the gradient, the rounding of a gradient in the real type. */
+#include <math.h>
+#include <string.h>
+
+#include "gradient/room.h"
+
+static const psg_room *const rooms[] = {
+    [PSG_FACTORED] = &psg_factored_room,    [PSG_ROWS] = &psg_rows_room,
+    [PSG_SPARSE_ROWS] = &psg_sparse_room,   [PSG_UNFOLDED] = &psg_factored_room,
+    [PSG_ROWS_PRODUCT] = &psg_rows_room,    [PSG_DERIVED] = &psg_derived_room,
+};
+
+const psg_room *psg_room_of(psg_form form) {
+    return form >= 0 && (size_t)form < sizeof rooms / sizeof rooms[0] ? rooms[form] : NULL;
+}
+
+int64_t psg_part_live(const psg_part *part, int64_t n) {
+    int64_t live = 0;
+    for (size_t k = 0; k < part->count; k++) live += psg_live(part, k, n);
+    return live;
+}
+
+int64_t psg_part_positions(const psg_part *part) {
+    int64_t positions = 0;
+    for (size_t k = 0; k < part->count; k++) positions += part->pieces[k].positions;
+    return positions;
+}
+
+psg_part psg_part_of_piece(const psg_part *part, size_t k) {
+    const psg_piece *piece = &part->pieces[k];
+    psg_part own = *part;
+    own.room = piece->room;
+    own.pieces = piece;
+    own.count = 1;
+    own.place = piece->place;
+    own.scale = piece->scale;
+    if (part->live) own.live = part->live + (int64_t)k * part->batch;
+    own.partner = NULL;
+    own.kept = NULL;
+    return own;
+}
+
+bool psg_leaves_cache(const psg_piece *p) {
+    const double cache = 24 << 20;
+    double elements = (double)p->place.rows * (double)p->place.columns;
+    return (double)p->batch * elements * (double)psg_dtype_size(p->dtype) > cache;
+}
+
+/* ---- tiles ---- */
+
+psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspace) {
+    int64_t first = part->place.offset, end = first + psg_place_span(&part->place);
+    int64_t room = (int64_t)(PSG_TILE_BYTES / psg_dtype_size(part->dtype));
+    void *tile = psg_tile_memory(workspace);
+    long double square = 0, scale = part->scale;
+    for (; first < end; first += room) {
+        int64_t last = psg_least(first + room, end);
+        memset(tile, 0, (size_t)(last - first) * psg_dtype_size(part->dtype));
+        part->room->write(part, n, 1.0, first, last, tile, true, workspace);
+        square += psg_square_of(part->kernels, part->dtype, tile, 1, last - first);
+    }
+    square *= scale * scale;
+    return (psg_estimate){ square, psg_summed_error(part, n, square) };
+}
+
+/* ---- rounding ---- */
+
+/* gamma_K sum |scale| sum_t |g_t||a_t| over the pieces, K the products in one sum; what a product loses below the
+ * smallest number is less than that number each. */
+double psg_gradient_error(const psg_part *part, int64_t n, bool quick) {
+    double lengths = 0, most = 0, positions = (double)psg_part_live(part, n) + (double)part->count;
+    double smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
+    for (size_t k = 0; k < part->count; k++) {
+        const psg_piece *p = &part->pieces[k];
+        lengths += fabs(p->scale) * p->room->lengths(part, p, n, psg_live(part, k, n), quick);
+        most = fmax(most, fabs(p->scale));
+    }
+    double lost = positions * sqrt((double)psg_place_span(&part->place)) * smallest * most;
+    return psg_gamma(part->dtype, positions + 3) * lengths + lost;
+}
+
+/* The quick bound where it is tight against the norm. */
+double psg_summed_error(const psg_part *part, int64_t n, long double square) {
+    double quick = psg_gradient_error(part, n, true);
+    return (long double)quick * quick <= psg_loose * psg_loose * square ? quick : psg_gradient_error(part, n, false);
+}
+
+/* ---- names ---- */
+
+const char *psg_route_name(psg_route route) {
+    static const char *const names[] = {
+        [PSG_ROUTE_NONE] = "none",           [PSG_ROUTE_IDENTITY] = "identity",   [PSG_ROUTE_GRAM] = "gram",
+        [PSG_ROUTE_TILES] = "tiles",         [PSG_ROUTE_ROWS] = "rows",           [PSG_ROUTE_STACKED] = "stacked",
+        [PSG_ROUTE_SAMPLES] = "samples",     [PSG_ROUTE_PROJECT] = "project",     [PSG_ROUTE_KEEP] = "keep",
+        [PSG_ROUTE_RECOMPUTE] = "recompute", [PSG_ROUTE_MATERIALISE] = "materialise",
+        [PSG_ROUTE_SORTED] = "sorted",       [PSG_ROUTE_GATHER] = "gather",       [PSG_ROUTE_MERGE] = "merge",
+        [PSG_ROUTE_PULLED] = "pulled",
+    };
+    return names[route];
+}

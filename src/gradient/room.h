@@ -1,0 +1,155 @@
+/* What every form answers: one table a form, all the questions see of it.
+ *
+ * A part is what a room works on: the pieces of one gradient that fill one place, their positions taken together in the
+ * order of the blocks.  No other part of the gradient touches its elements. */
+#ifndef PSG_GRADIENT_ROOM_H
+#define PSG_GRADIENT_ROOM_H
+
+#include <stdatomic.h>
+
+#include "gradient/check.h"
+#include "gradient/piece.h"
+
+/* How a part answers: what plans print, and psg_context_force_route asks for. */
+typedef enum psg_route {
+    PSG_ROUTE_NONE = 0,
+    PSG_ROUTE_IDENTITY,    /* one position: |g|^2 |a|^2, <g_i, g_j> <a_i, a_j> */
+    PSG_ROUTE_GRAM,        /* <A A^T, G G^T> */
+    PSG_ROUTE_TILES,       /* tiles of the gradient, used and discarded: any form, any number of blocks */
+    PSG_ROUTE_ROWS,        /* vectors are read as they are, or summed over positions */
+    PSG_ROUTE_STACKED,     /* one product over samples of one position */
+    PSG_ROUTE_SAMPLES,     /* a product a sample */
+    PSG_ROUTE_PROJECT,     /* (G V) . A */
+    PSG_ROUTE_KEEP,        /* clipped_sum: gradients kept between norms and sum */
+    PSG_ROUTE_RECOMPUTE,   /* clipped_sum: norms first, then a weighted sum from the blocks */
+    PSG_ROUTE_MATERIALISE, /* grad_sample */
+    PSG_ROUTE_SORTED,      /* sparse rows: a sample's ids sorted, duplicates summed */
+    PSG_ROUTE_GATHER,      /* sparse rows: against the rows that their ids name */
+    PSG_ROUTE_MERGE,       /* sparse rows: a merge of two samples' rows a pair */
+    PSG_ROUTE_PULLED       /* derived: rows pulled back to the parameter, in double */
+} psg_route;
+
+const char *psg_route_name(psg_route route);
+
+/* A squared norm and the most by which rounding may have moved the norm.  A double's square leaves the range of doubles. */
+typedef struct psg_estimate {
+    long double square;
+    double error;
+} psg_estimate;
+
+typedef struct psg_part {
+    const psg_room *room;
+    psg_context *context;
+    const psg_kernel_table *kernels, *doubles;   /* of the gradient's real type, of double */
+    const psg_piece *pieces;
+    size_t count;
+    psg_dtype dtype;
+    psg_place place;
+    double scale;              /* of all pieces; 1 where they differ */
+    size_t gradient;           /* its place in the set */
+    const int64_t *live;       /* of piece k in sample n: [k * B + n]; NULL in a plain sum, where all positions are */
+    int64_t batch;
+    struct psg_part *partner;  /* the bias whose backprop is this weight's; its norm is answered with the weight's */
+    bool is_partner;
+    void *memory;              /* the room's own, see psg_room */
+    atomic_llong *fallbacks;   /* samples whose Gram was too loose */
+    const struct psg_part *origin; /* of kept gradients as rows: the part they are of */
+    char *kept;                /* clipped sums: B x P gradients kept from norms to sum; NULL: none are */
+    bool *is_kept;             /* B: whether sample n's was */
+} psg_part;
+
+/* A sum over samples under way, see sink.h. */
+typedef struct psg_sum psg_sum;
+
+struct psg_room {
+    const char *name;
+    /* Checks a block of this form, given that backprop is a (B, T, p) view. */
+    psg_status (*check)(const psg_check *at, const psg_block *block);
+    /* Fills in what is this form's: operands, place. */
+    void (*view)(const psg_block *block, int64_t numel, psg_piece *piece);
+    /* Whether a part may take these pieces, of one place and scale, together. */
+    bool (*joins)(const psg_piece *x, const psg_piece *y);
+    /* out[f - first] = or += scale * unscaled gradient of sample n at f, for the elements f in [first, last) that are
+     * the part's.  `out` is of the real type. */
+    void (*write)(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
+                  bool accumulate, void *workspace);
+    bool overwrites;           /* without accumulate, write writes every element of the place */
+    /* At least the sum over live positions of the lengths whose rounding a sum over them multiplies. */
+    double (*lengths)(const psg_part *part, const psg_piece *piece, int64_t n, int64_t live, bool quick);
+    /* The norm of sample n. */
+    psg_estimate (*square)(const psg_part *part, int64_t n, void *workspace);
+    /* dots[i] += <gradient of sample first + i, direction>, direction in the parameter's layout. */
+    void (*dot)(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
+                void *workspace);
+    /* Sums: how many tasks, and one of them. */
+    int64_t (*sum_tasks)(const psg_sum *sum, const psg_part *part);
+    void (*sum)(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace);
+    /* Inner products of samples without their gradients, or NULL: whether sample n allows it; that of i and j. */
+    bool (*has_pairs)(const psg_part *part, int64_t n);
+    double (*pair)(const psg_part *part, int64_t i, int64_t j, void *workspace);
+    /* Memory that a part has for one question, and what fills in sample n's; or NULL. */
+    size_t (*memory)(const psg_part *part);
+    void (*prepare)(const psg_part *part, int64_t n, void *workspace);
+    /* The route of samples without padding. */
+    psg_route (*route)(const psg_part *part, psg_question question);
+};
+
+/* By psg_form; mixed: pieces of different forms or places that overlap, by tiles. */
+extern const psg_room psg_factored_room, psg_rows_room, psg_sparse_room, psg_derived_room, psg_mixed_room;
+const psg_room *psg_room_of(psg_form form);
+
+/* ---- what the rooms share ---- */
+
+static inline int64_t psg_live(const psg_part *part, size_t piece, int64_t n) {
+    return part->live ? part->live[(int64_t)piece * part->batch + n] : part->pieces[piece].positions;
+}
+/* Of all pieces together. */
+int64_t psg_part_live(const psg_part *part, int64_t n);
+int64_t psg_part_positions(const psg_part *part);
+
+/* Piece k as a part of its own. */
+psg_part psg_part_of_piece(const psg_part *part, size_t piece);
+
+/* The norm from tiles of the gradient, and the rounding of a gradient summed in the real type. */
+psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspace);
+double psg_summed_error(const psg_part *part, int64_t n, long double square);
+/* At most what rounding in the real type moves the gradient of sample n by. */
+double psg_gradient_error(const psg_part *part, int64_t n, bool quick);
+/* A quick bound is taken while it is at most this share of the value. */
+static const double psg_loose = 0.02;
+/* Whether B gradients of this piece are larger than the cache: they are written around it. */
+bool psg_leaves_cache(const psg_piece *piece);
+/* sum_i x[i]^2 over `count` elements `step` apart, whatever their magnitudes. */
+long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step,
+                          int64_t count);
+/* sum_i x[i] y[i] over elements that lie steps apart, in double. */
+double psg_strided_dot(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t x_step, const void *y,
+                       ptrdiff_t y_step, int64_t count);
+
+/* sums[i] += weight * x[i * step]. */
+void psg_add_strided(const psg_kernel_table *kernels, psg_dtype dtype, double weight, const void *x, ptrdiff_t step,
+                     int64_t count, double *sums);
+
+/* gamma_k = k u / (1 - k u) for the real type: the relative rounding of a sum of k products in any order. */
+double psg_gamma(psg_dtype dtype, double k);
+/* A norm raised by this covers underflow too: a product below the smallest normal number is off by less than 2^-149
+ * (f32), 2^-1074 (f64), which u * tiny^2 exceeds for any sum of at most 2^32 of them. */
+double psg_tiny_norm(psg_dtype dtype);
+
+/* A worker's workspace: panels of the product kernel, then a tile of the gradient, then small arrays. */
+#define PSG_TILE_BYTES ((size_t)768 << 10)
+#define PSG_SMALL_BYTES (PSG_WORKSPACE_BYTES - PSG_PRODUCT_WORKSPACE - PSG_TILE_BYTES)
+static inline void *psg_tile_memory(void *workspace) { return (char *)workspace + PSG_PRODUCT_WORKSPACE; }
+static inline void *psg_small_memory(void *workspace) {
+    return (char *)workspace + PSG_PRODUCT_WORKSPACE + PSG_TILE_BYTES;
+}
+
+static inline int64_t psg_parts_of(int64_t count, int64_t part) { return (count + part - 1) / part; }
+/* Cuts count into equal parts of about target, multiples of grain: the size of a part. */
+static inline int64_t psg_even_part(int64_t count, int64_t target, int64_t grain) {
+    int64_t parts = psg_parts_of(count, target);
+    if (parts <= 1) return count > 0 ? count : 1;
+    return psg_parts_of(psg_parts_of(count, parts), grain) * grain;
+}
+
+#endif

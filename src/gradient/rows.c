@@ -1,0 +1,253 @@
+/* Rows and row products: one vector a sample, v[n] = sum_t g[n, t] or sum_t g[n, t] a[n, t], summed in double.  A single
+ * row stands for itself. */
+#include <math.h>
+#include <string.h>
+
+#include "gradient/lengths.h"
+#include "gradient/plan.h"
+#include "gradient/sink.h"
+
+static psg_status check(const psg_check *at, const psg_block *b) {
+    int64_t p = psg_features_of(&b->backprop), step = b->row_step ? b->row_step : 1;
+    if (b->form == PSG_ROWS_PRODUCT) {
+        psg_status status = psg_check_operand(at, &b->activation, "activation");
+        if (status) return status;
+        if (psg_features_of(&b->activation) != p || psg_positions_of(&b->activation) != psg_positions_of(&b->backprop)) {
+            return psg_check_fail(at, PSG_ERR_SHAPE, "backprop and activation must have one shape");
+        }
+    }
+    return psg_check_place(at, b->offset, step == 1 ? 1 : p, step == 1 ? p : 1, step == 1 ? p : step);
+}
+
+static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
+    int64_t p = piece->g.columns, step = b->row_step ? b->row_step : 1;
+    (void)numel;
+    piece->place = step == 1 ? (psg_place){ b->offset, 1, p, p } : (psg_place){ b->offset, p, 1, step };
+}
+
+static bool joins(const psg_piece *x, const psg_piece *y) {
+    (void)x, (void)y;
+    return true;
+}
+
+static int64_t columns_of(const psg_part *part) { return part->pieces[0].g.columns; }
+
+/* ---- a sample's vector ---- */
+
+/* The row that is sample n's gradient, unscaled; NULL when there is something to sum. */
+static const void *single_row(const psg_part *part, int64_t n) {
+    const psg_piece *p = &part->pieces[0];
+    bool plain = part->count == 1 && !p->a.data && psg_live(part, 0, n) == 1;
+    return plain ? psg_row(&p->g, p->dtype, n, 0) : NULL;
+}
+
+static const void *row_part(const psg_operand_view *x, psg_dtype dtype, int64_t n, int64_t t, int64_t first) {
+    return psg_elements(psg_row(x, dtype, n, t), dtype, first * x->step);
+}
+
+static void add_adjacent(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, int64_t first,
+                         int64_t count, double *v) {
+    static const double ones[PSG_ROWS_AT_ONCE] = { 1, 1, 1, 1, 1, 1, 1, 1 };
+    const void *row[PSG_ROWS_AT_ONCE];
+    for (int64_t t = 0; t < live; t += PSG_ROWS_AT_ONCE) {
+        size_t held = (size_t)psg_least(PSG_ROWS_AT_ONCE, live - t);
+        for (size_t k = 0; k < held; k++) row[k] = row_part(&p->g, p->dtype, n, t + (int64_t)k, first);
+        part->kernels->add_rows_to_f64(held, (size_t)count, ones, row, v);
+    }
+}
+
+static void add_products(const psg_part *part, const psg_piece *p, int64_t n, int64_t t, int64_t first, int64_t count,
+                         double *v) {
+    const void *g = row_part(&p->g, p->dtype, n, t, first), *a = row_part(&p->a, p->dtype, n, t, first);
+    if (p->g.step == 1 && p->a.step == 1) {
+        part->kernels->add_products_to_f64(1, (size_t)count, g, 0, a, 0, v);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        v[i] += part->kernels->dot(1, psg_elements(g, p->dtype, i * p->g.step), psg_elements(a, p->dtype, i * p->a.step));
+    }
+}
+
+static void add_piece(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, int64_t first, int64_t count,
+                      double *v) {
+    if (!p->a.data && p->g.step == 1) {
+        add_adjacent(part, p, n, live, first, count, v);
+        return;
+    }
+    for (int64_t t = 0; t < live; t++) {
+        if (p->a.data) add_products(part, p, n, t, first, count, v);
+        else psg_add_strided(part->kernels, p->dtype, 1.0, row_part(&p->g, p->dtype, n, t, first), p->g.step, count, v);
+    }
+}
+
+/* v = elements [first, first + count) of sample n's vector, unscaled. */
+static void sum_positions(const psg_part *part, int64_t n, int64_t first, int64_t count, double *v) {
+    memset(v, 0, (size_t)count * sizeof *v);
+    for (size_t k = 0; k < part->count; k++) {
+        add_piece(part, &part->pieces[k], n, psg_live(part, k, n), first, count, v);
+    }
+}
+
+/* Elements of a vector at a time: doubles that fit the small memory. */
+static const int64_t at_once = (int64_t)(PSG_SMALL_BYTES / sizeof(double));
+
+/* ---- answers ---- */
+
+/* out = or += scale * elements [first, first + count). */
+static void write_run(const psg_part *part, int64_t n, double scale, int64_t first, int64_t count, void *out,
+                      bool accumulate, double *v) {
+    const void *row = single_row(part, n);
+    ptrdiff_t step = part->pieces[0].g.step;
+    if (row) {
+        part->kernels->scale_row((size_t)count, scale, psg_elements(row, part->dtype, first * step), step, out,
+                                 accumulate);
+        return;
+    }
+    for (int64_t i = 0; i < count; i += at_once) {
+        int64_t some = psg_least(at_once, count - i);
+        sum_positions(part, n, first + i, some, v);
+        part->kernels->from_f64((size_t)some, scale, v, psg_elements_mutable(out, part->dtype, i), accumulate);
+    }
+}
+
+static ptrdiff_t step_of(const psg_part *part) { return part->place.rows > 1 ? part->place.stride : 1; }
+
+/* A column of the parameter is written element by element. */
+static void write_range(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
+                        bool accumulate, void *workspace) {
+    int64_t step = step_of(part), offset = part->place.offset;
+    int64_t from = psg_parts_of(psg_most(first - offset, 0), step);
+    int64_t to = psg_least(psg_parts_of(last - offset, step), columns_of(part)), run = step == 1 ? to - from : 1;
+    for (int64_t j = from; j < to; j += run) {
+        write_run(part, n, scale, j, run, psg_elements_mutable(out, part->dtype, offset + j * step - first), accumulate,
+                  psg_small_memory(workspace));
+    }
+}
+
+/* sum_t of the length of what is added at t. */
+static double lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
+    double sum = 0;
+    (void)quick;
+    for (int64_t t = 0; t < live; t++) {
+        double g = psg_norm_bound(part->kernels, p->dtype, psg_row(&p->g, p->dtype, n, t), p->g.step, p->g.columns);
+        const void *a = p->a.data ? psg_row(&p->a, p->dtype, n, t) : NULL;
+        sum += a ? g * psg_norm_bound(part->kernels, p->dtype, a, p->a.step, p->a.columns) : g;
+    }
+    return sum;
+}
+
+/* Sums in double round by gamma_{L+1} sum_t |g_t|. */
+static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
+    const psg_piece *p = &part->pieces[0];
+    int64_t live = psg_part_live(part, n);
+    long double scale = part->scale;
+    psg_estimate e = { 0, 0 };
+    const void *row = single_row(part, n);
+    if (part->context->forced_route == PSG_ROUTE_TILES) return psg_square_by_tiles(part, n, workspace);
+    if (row) e.square = psg_square_of(part->kernels, p->dtype, row, p->g.step, p->g.columns);
+    for (int64_t first = 0; live && !row && first < p->g.columns; first += at_once) {
+        int64_t count = psg_least(at_once, p->g.columns - first);
+        double *v = psg_small_memory(workspace);
+        sum_positions(part, n, first, count, v);
+        e.square += psg_square_of(part->doubles, PSG_F64, v, 1, count);
+    }
+    for (size_t k = 0; !row && k < part->count; k++) {
+        e.error += lengths(part, &part->pieces[k], n, psg_live(part, k, n), false);
+    }
+    e.error *= psg_gamma(PSG_F64, (double)live + 1) * fabs(part->scale);
+    e.square *= scale * scale;
+    return e;
+}
+
+static double dot_sample(const psg_part *part, int64_t n, const void *direction, void *workspace) {
+    const psg_piece *p = &part->pieces[0];
+    const void *row = single_row(part, n), *to = psg_elements(direction, p->dtype, p->place.offset);
+    ptrdiff_t step = step_of(part);
+    double *v = psg_small_memory(workspace), *w = psg_tile_memory(workspace), sum = 0;
+    if (row) return psg_strided_dot(part->kernels, p->dtype, row, p->g.step, to, step, p->g.columns);
+    for (int64_t first = 0; first < p->g.columns; first += at_once) {
+        int64_t count = psg_least(at_once, p->g.columns - first);
+        sum_positions(part, n, first, count, v);
+        memset(w, 0, (size_t)count * sizeof *w);
+        psg_add_strided(part->kernels, p->dtype, 1.0, psg_elements(to, p->dtype, first * step), step, count, w);
+        sum += part->doubles->dot((size_t)count, v, w);
+    }
+    return sum;
+}
+
+static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
+                void *workspace) {
+    for (int64_t n = 0; n < count; n++) {
+        if (psg_part_live(part, first + n)) dots[n] += part->scale * dot_sample(part, first + n, direction, workspace);
+    }
+}
+
+/* ---- sums: columns a task ---- */
+
+static int64_t task_columns(const psg_part *part) {
+    int64_t eighth = columns_of(part) / 8;
+    return psg_even_part(columns_of(part), eighth < 128 ? 128 : psg_least(eighth, 2048), 16);
+}
+
+static int64_t sum_tasks(const psg_sum *sum, const psg_part *part) {
+    (void)sum;
+    return psg_parts_of(columns_of(part), task_columns(part));
+}
+
+/* Single rows are added several a pass. */
+typedef struct held_rows {
+    const void *row[PSG_ROWS_AT_ONCE];
+    double weight[PSG_ROWS_AT_ONCE];
+    size_t count;
+} held_rows;
+
+static void add_held(const psg_part *part, held_rows *held, const psg_sink *sink) {
+    psg_sink_add_rows(part->kernels, held->count, held->weight, held->row, sink->columns, sink->sums);
+    held->count = 0;
+}
+
+static void sum_columns(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
+    const psg_piece *p = &part->pieces[0];
+    int64_t columns = task_columns(part), first = task * columns, count = psg_least(columns, p->g.columns - first);
+    psg_sink sink = psg_sink_open(1, count, workspace);
+    double *v = psg_small_memory(workspace);
+    held_rows held = { .count = 0 };
+    for (int64_t n = 0; n < part->batch; n++) {
+        double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
+        if (weight == 0) continue;
+        const void *row = p->g.step == 1 && !sum->squares ? single_row(part, n) : NULL;
+        if (row) {
+            held.row[held.count] = psg_elements(row, p->dtype, first);
+            held.weight[held.count++] = weight;
+            if (held.count == PSG_ROWS_AT_ONCE) add_held(part, &held, &sink);
+        } else {
+            add_held(part, &held, &sink);
+            sum_positions(part, n, first, count, v);
+            psg_sink_add(sum, part->doubles, weight, v, count, sink.sums);
+        }
+    }
+    add_held(part, &held, &sink);
+    if (part->place.rows > 1) sink = (psg_sink){ sink.sums, count, 1 };
+    psg_sink_close(sum, part, &sink, part->place.offset + first * step_of(part), step_of(part));
+}
+
+static psg_route route(const psg_part *part, psg_question question) {
+    bool tiles = question == PSG_ASK_GRAM || (part->context->forced_route == PSG_ROUTE_TILES && question == PSG_ASK_SQNORM);
+    if (question == PSG_ASK_GRAD_SAMPLE) return PSG_ROUTE_MATERIALISE;
+    return tiles ? PSG_ROUTE_TILES : PSG_ROUTE_ROWS;
+}
+
+const psg_room psg_rows_room = {
+    .name = "rows",
+    .check = check,
+    .view = view,
+    .joins = joins,
+    .write = write_range,
+    .overwrites = true,
+    .lengths = lengths,
+    .square = square,
+    .dot = dot,
+    .sum_tasks = sum_tasks,
+    .sum = sum_columns,
+    .route = route,
+};

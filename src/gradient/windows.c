@@ -1,0 +1,64 @@
+/* Windows of an image: their checks. */
+#include "base/shape.h"
+#include "gradient/factored.h"
+
+static psg_status fail_window(const psg_check *at, const char *what, int d, int64_t value, int64_t least) {
+    return psg_check_fail(at, PSG_ERR_ARGUMENT, "window.%s[%d] is %lld, must be >= %lld", what, d, (long long)value,
+                          (long long)least);
+}
+
+static psg_status check_window(const psg_check *at, const psg_window *w) {
+    for (int d = 0; d < w->spatial; d++) {
+        if (w->kernel[d] < 1) return fail_window(at, "kernel", d, w->kernel[d], 1);
+        if (w->stride[d] < 1) return fail_window(at, "stride", d, w->stride[d], 1);
+        if (w->dilation[d] < 1) return fail_window(at, "dilation", d, w->dilation[d], 1);
+        if (w->padding[d] < 0) return fail_window(at, "padding", d, w->padding[d], 0);
+        if (w->output[d] < 0) return fail_window(at, "output", d, w->output[d], 0);
+        int64_t reach, dilated;
+        bool fits = psg_size_multiply(w->output[d], w->stride[d], &reach) &&
+                    psg_size_multiply(w->kernel[d], w->dilation[d], &dilated) &&
+                    !__builtin_add_overflow(reach, dilated, &reach) && w->padding[d] < INT64_MAX / 4 &&
+                    reach < INT64_MAX / 4;
+        if (!fits) return psg_check_fail(at, PSG_ERR_OVERFLOW, "the window's reach does not fit 63 bits");
+    }
+    return PSG_OK;
+}
+
+static psg_status check_image(const psg_check *at, const psg_block *b) {
+    const psg_tensor *x = &b->activation;
+    char text[PSG_SHAPE_TEXT];
+    if (b->window.spatial < 1 || b->window.spatial > 3) {
+        return psg_check_fail(at, PSG_ERR_ARGUMENT, "window.spatial is %d, must be 1, 2 or 3", b->window.spatial);
+    }
+    if (!psg_tensor_is_valid(x) || x->rank != 2 + b->window.spatial) {
+        return psg_check_fail(at, PSG_ERR_SHAPE, "the image must be a valid (B, C, *X) view of %d spatial dimensions, "
+                              "has rank %d", b->window.spatial, x->rank);
+    }
+    if (x->dtype != at->gradient->dtype) {
+        return psg_check_fail(at, PSG_ERR_DTYPE, "the image is %s, the gradient is %s", psg_dtype_name(x->dtype),
+                              psg_dtype_name(at->gradient->dtype));
+    }
+    if (x->shape[0] != at->gradient->batch_size) {
+        return psg_check_fail(at, PSG_ERR_BATCH, "the image has shape %s, the gradient's batch size is %lld",
+                              psg_tensor_text(x, text), (long long)at->gradient->batch_size);
+    }
+    return PSG_OK;
+}
+
+psg_status psg_check_windows(const psg_check *at, const psg_block *b, int64_t *columns) {
+    psg_status status = check_image(at, b);
+    if (!status) status = check_window(at, &b->window);
+    if (status) return status;
+    int64_t positions = psg_shape_product(b->window.spatial, b->window.output);
+    if (positions != psg_positions_of(&b->backprop)) {
+        return psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, the window's output %lld",
+                              (long long)psg_positions_of(&b->backprop), (long long)positions);
+    }
+    *columns = b->activation.shape[1];
+    for (int k = 0; k < b->window.spatial; k++) {
+        if (!psg_size_multiply(*columns, b->window.kernel[k], columns)) {
+            return psg_check_fail(at, PSG_ERR_OVERFLOW, "the window's elements do not fit 63 bits");
+        }
+    }
+    return PSG_OK;
+}
