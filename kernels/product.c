@@ -118,13 +118,6 @@ INLINE void add_tile_f64(size_t rows, const tile *c, double *out, ptrdiff_t stri
     }
 }
 
-/* m rows of some bytes, strides in bytes: between the output and a whole tile. */
-static void copy_edge(const void *from, ptrdiff_t from_stride, void *to, ptrdiff_t to_stride, size_t m, size_t bytes) {
-    const char *source = from;
-    char *target = to;
-    for (size_t i = 0; i < m; i++, source += from_stride, target += to_stride) memcpy(target, source, bytes);
-}
-
 /* Where a tile lies: m x n of it in the output. */
 typedef struct place {
     size_t m, n;
@@ -157,8 +150,8 @@ INLINE void finish(const psg_product *p, size_t rows, const tile *c, const place
 
 INLINE void whole_tile(const psg_product *p, size_t rows, const real *g, const real *a, const place *at,
                        dvec *squares) {
-    tile c = sum_tile(rows, p->k, g, a);
-    scale_tile(rows, &c, p->alpha);
+    tile c = sum_tile(rows, NV, p->k, g, a);
+    scale_tile(rows, NV, &c, p->alpha);
     finish(p, rows, &c, at, squares);
 }
 
@@ -207,7 +200,7 @@ INLINE void add_tile(const psg_product *p, size_t rows, size_t k, const real *g,
     bool whole = m == rows && n == NR;
     const ptrdiff_t stride = p->c_stride * (ptrdiff_t)sizeof(double), edge_stride = NR * sizeof(double);
     _Alignas(64) double edge[MR * NR];
-    tile c = sum_tile(rows, k, g, a);
+    tile c = sum_tile(rows, NV, k, g, a);
     if (!whole) {
         memset(edge, 0, sizeof edge);
         copy_edge(out, stride, edge, edge_stride, m, n * sizeof(double));

@@ -60,4 +60,18 @@ typedef struct psg_product {
 /* The longest sum over k (the longest flushed block) of one call: packed panels of that length fit the workspace. */
 #define PSG_PRODUCT_MAX_K ((size_t)2048)
 
+/* Part of C = alpha a b + bias, or alpha a b + beta C: m packed rows of a times n packed columns of b, over k of the
+ * terms.  An element's total is that of product_tile.h when the parts begin at multiples of 256 terms; between parts C
+ * holds totals. */
+typedef struct psg_row_product {
+    size_t m, n, k;
+    const void *rows;         /* panels of panel_height() rows, k * panel_height() reals each (pack_rows) */
+    const void *columns;      /* panels of panel_width() columns, k * panel_width() reals each (pack_panel) */
+    bool continues, ends;     /* terms came before; this is the last part, which makes C of the total */
+    double alpha, beta;       /* beta: in a product of one part only; with 0, C is not read */
+    const void *bias;         /* n reals, or NULL; without beta */
+    void *c;
+    ptrdiff_t c_stride;
+} psg_row_product;
+
 #endif

@@ -252,7 +252,7 @@ static void *packed(psg_dtype dtype, const psg_tensor *x) {
     return copy;
 }
 
-static void check_against_gemm(const product_case *c) {
+static void check_against_gemm(psg_context *context, const product_case *c) {
     if (c->finish != PSG_FINISH_STORE || c->row_weight || c->operands != c->dtype) return;
     void *g = packed(c->dtype, &c->g.view), *a = packed(c->dtype, &c->a.view);
     void *out = malloc((size_t)(c->m * c->n + 1) * sizeof(double));
@@ -260,7 +260,7 @@ static void check_against_gemm(const product_case *c) {
     psg_gemm gemm = { .dtype = c->dtype, .transpose_a = true, .m = c->m, .n = c->n, .k = c->k, .alpha = c->alpha,
                       .beta = c->accumulate ? 1 : 0, .a = g, .lda = c->m, .b = a, .ldb = c->n, .c = out,
                       .ldc = c->n };
-    psg_gemm_serial(&gemm);
+    psg_gemm_serial(context, &gemm);
     for (int64_t e = 0; e < c->m * c->n; e++) {
         reference r = reference_of(c, e / c->n, e % c->n);
         double terms = fabs(r.value) + fabs(output_before(&c->c, e / c->n, e % c->n));
@@ -280,7 +280,7 @@ static void check_finish(psg_finish finish, int rounds) {
             product_case c = draw_case(&random, k % 2 ? PSG_F64 : PSG_F32, finish);
             run_case(context, &c, round % 3 ? 0 : 2 * PSG_PRODUCT_WORKSPACE);
             check_case(&c);
-            check_against_gemm(&c);
+            check_against_gemm(context, &c);
             case_free(&c);
         }
         test_context_free(context);
@@ -313,9 +313,9 @@ static void check_gemm(psg_context *context, test_random *random, psg_dtype dtyp
     gemm.bias = test_range(random, 0, 1) ? bias.view.data : NULL;
     gemm.ldc = c.ld;
     gemm.c = output_data(&c);
-    psg_gemm_parallel(context, &gemm);
+    psg_gemm_rows(context, &gemm);
     gemm.c = output_data(&other);
-    psg_gemm_serial(&gemm);
+    psg_gemm_serial(context, &gemm);
     double unit = test_bound(dtype, (double)k + 4, 1);   /* terms: below max |a| |b| k, most of which is 5 x 5 */
     for (int64_t e = 0; e < m * n; e++) {
         double bound = 2 * unit * 36 * ((double)k + 1);

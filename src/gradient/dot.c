@@ -71,7 +71,7 @@ static void run_projection(void *argument, size_t index, unsigned slot) {
                           .a = psg_row(&p->g, p->dtype, first, 0), .lda = p->g.batch,
                           .b = psg_elements(j->direction->data, p->dtype, p->offset + c), .ldb = p->row_stride,
                           .c = projected, .ldc = columns };
-        psg_gemm_serial(&gemm);
+        psg_gemm_rows_serial(j->context, &gemm);
         for (int64_t n = 0; n < count; n++) {
             const void *a = psg_elements(psg_row(&p->a, p->dtype, first + n, 0), p->dtype, c);
             double part = j->kernels->dot((size_t)columns, psg_elements(projected, p->dtype, n * columns), a);

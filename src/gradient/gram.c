@@ -48,7 +48,7 @@ static void run_product(void *argument, size_t index, unsigned slot) {
     psg_gemm gemm = { .dtype = PSG_F64, .transpose_b = true, .m = rows, .n = i + rows, .k = j->width, .alpha = 1,
                       .beta = 1, .a = j->tile + i * j->width, .lda = j->width, .b = j->tile, .ldb = j->width,
                       .c = j->gram + i * j->batch, .ldc = j->batch };
-    psg_gemm_serial(&gemm);
+    psg_gemm_rows_serial(j->context, &gemm);
 }
 
 /* Doubles of a sample in a tile: the B rows of it take a workspace, and at least 16 each. */

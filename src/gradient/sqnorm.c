@@ -169,8 +169,8 @@ static estimate with_partner(const job *j, int64_t n, estimate weight, void *wor
 /* ---- Gram: |G^T A|^2 = <A A^T + one, G G^T> ---- */
 
 /* Rows [first, first + rows) of the lower triangle of x x^T, row stride T. */
-static void gram_rows(const psg_piece *p, const psg_operand_view *x, int64_t n, int64_t first, int64_t rows,
-                      void *out) {
+static void gram_rows(const job *j, const psg_operand_view *x, int64_t n, int64_t first, int64_t rows, void *out) {
+    const psg_piece *p = &j->piece;
     const void *block = psg_row(x, p->dtype, n, first);
     void *diagonal = psg_elements_mutable(out, p->dtype, first);
     psg_gemm left = { .dtype = p->dtype, .transpose_b = true, .m = rows, .n = first, .k = x->columns, .alpha = 1,
@@ -178,11 +178,11 @@ static void gram_rows(const psg_piece *p, const psg_operand_view *x, int64_t n, 
                       .c = out, .ldc = p->positions };
     if (rows < 48) {
         left.n = first + rows;
-        psg_gemm_serial(&left);
+        psg_gemm_serial(j->context, &left);
         return;
     }
-    if (first) psg_gemm_serial(&left);
-    psg_syrk_serial(p->dtype, rows, x->columns, 1.0, block, x->position, 0.0, diagonal, p->positions);
+    if (first) psg_gemm_serial(j->context, &left);
+    psg_syrk_serial(j->context, p->dtype, rows, x->columns, 1.0, block, x->position, 0.0, diagonal, p->positions);
 }
 
 /* G G^T whole where it fits into the panels' memory, else both by blocks of rows. */
@@ -194,11 +194,11 @@ static void gram_sums(const job *j, int64_t n, const psg_raise *raise, double ou
     bool whole = t_count * t_count * size <= (int64_t)PSG_PRODUCT_WORKSPACE;
     void *u = workspace, *v = psg_tile_memory(workspace);
     double *norms = psg_small_memory(workspace);
-    if (whole) gram_rows(p, &p->g, n, 0, t_count, u);
+    if (whole) gram_rows(j, &p->g, n, 0, t_count, u);
     for (int64_t first = 0; first < t_count; first += block) {
         int64_t rows = t_count - first < block ? t_count - first : block;
-        if (!whole) gram_rows(p, &p->g, n, first, rows, u);
-        gram_rows(p, &p->a, n, first, rows, v);
+        if (!whole) gram_rows(j, &p->g, n, first, rows, u);
+        gram_rows(j, &p->a, n, first, rows, v);
         const void *u_rows = whole ? psg_elements(u, p->dtype, first * t_count) : u;
         j->kernels->gram_combine((size_t)first, (size_t)rows, u_rows, (size_t)t_count, v, (size_t)t_count, j->one,
                                  raise, norms, norms + t_count, out);

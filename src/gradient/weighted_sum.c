@@ -140,7 +140,7 @@ static bool add_on_blas(const job *j) {
                       .k = p->batch * p->positions, .alpha = p->scale, .beta = j->accumulate ? 1.0 : 0.0,
                       .a = p->g.data, .lda = g_stride, .b = p->a.data, .ldb = a_stride,
                       .c = psg_elements_mutable(j->out.data, j->out.dtype, p->offset), .ldc = p->row_stride };
-    psg_gemm_parallel(j->context, &gemm);
+    psg_gemm_rows(j->context, &gemm);
     return true;
 }
 
