@@ -6,6 +6,16 @@ KERNEL(void, product, (const psg_product *product, void *workspace))
 KERNEL(void, outer, (size_t m, size_t n, double alpha, const void *g, const void *a, void *c, ptrdiff_t row_stride,
                      bool accumulate, bool stream))
 
+/* ---- product_rows.c: see product.h; panels are 64-byte aligned ---- */
+KERNEL(size_t, panel_height, (void))
+KERNEL(size_t, panel_width, (void))
+/* m rows of k elements, element (i, t) at x[i * m_stride + t * k_stride], as panels; what is missing is 0. */
+KERNEL(void, pack_rows, (size_t m, size_t k, const void *x, ptrdiff_t m_stride, ptrdiff_t k_stride, void *panels))
+/* n <= panel_width() columns of a k-row matrix, element (t, j) at w[j * n_stride + t * k_stride], as a panel. */
+KERNEL(void, pack_panel, (size_t n, size_t k, const void *w, ptrdiff_t n_stride, ptrdiff_t k_stride, void *panel))
+KERNEL(void, row_product, (const psg_row_product *product))
+
+/* ---- product.c ---- */
 /* x = 0, around the cache. */
 KERNEL(void, clear, (size_t n, void *x))
 
@@ -158,9 +168,6 @@ KERNEL(void, bag_max, (size_t count, size_t n, const void *table, const void *id
 KERNEL(double, p_norm, (size_t n, double p, const void *x))
 
 /* ---- recurrent_product.c: see recurrent.h ---- */
-KERNEL(size_t, panel_width, (void))
-/* n <= panel_width() columns of a k-row matrix, element (t, j) at w[j * n_stride + t * k_stride], as a panel. */
-KERNEL(void, pack_panel, (size_t n, size_t k, const void *w, ptrdiff_t n_stride, ptrdiff_t k_stride, void *panel))
 KERNEL(void, panel_product, (const psg_panel_product *product))
 
 /* ---- recurrent.c: see recurrent.h ---- */

@@ -3,32 +3,20 @@
  * A tile is MR x NR; MR rows come from a panel of g (k x MR), NR columns from a panel of a (k x NR).  Rows are copied
  * in short runs; operands that are contiguous along k (an image's positions) are transposed, and windows of an image
  * unfolded, on the way.  Packing turns strided rows, which meet in few cache sets, into two streams.  The whole sum
- * over k stays in registers, so the finish sees final values: squares and inner products never touch memory.  Panels
- * are padded with zeros; only finishes know about edges. */
+ * over k (product_tile.h: the chain of an element) is there before the finish, so squares and inner products never
+ * touch memory.  Panels are padded with zeros; a tile at an edge is finished as a whole one, on a copy of what it lies
+ * on, so that no element and no sum depends on how the output is cut. */
 #include "kernels.h"
 #include "product_pack.h"
-#include "vector.h"
+#include "product_tile.h"
 
 /* unfold_panel.c */
 void PSG_KERNEL(unfold_panel)(const psg_unfolding *window, const void *image, const psg_unfold_part *part, void *panel);
 
-#define NV 2 /* vectors across a tile */
-#if PSG_VECTOR_BYTES == 64
-#define MR ((size_t)12)
-#else
-#define MR ((size_t)6)
-#endif
-#define NR (NV * LANES)
 #define ALIGNED ((size_t)16) /* reals: the panels of a begin on a cache line */
-#define STEP (MR / 3) /* the last panel's tiles have STEP, 2 STEP or MR rows */
-
-typedef struct tile {
-    vec v[MR][NV];
-} tile;
+#define SQUARE_REALS ((LANES + MR - 1) / MR) /* that a column of g needs beside its panel: see panels */
 
 /* ---- packing ---- */
-
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 static void pack_windows(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
     for (size_t j = 0; j < count; j += NR, panels += k * NR) {
@@ -43,14 +31,14 @@ static void pack_a(const psg_product *p, size_t row, size_t k, size_t first, siz
         pack_windows(p, row, k, first, count, panels);
         return;
     }
-    operand a = { p->a, p->a_stride, p->a_step };
+    operand a = { p->a, p->a_stride, p->a_step, p->narrow };
     for (size_t j = 0; j < count; j += NR, panels += k * NR) {
         pack_panel(&a, row, k, first + j, smaller(NR, count - j), NR, p->row_weight, false, panels);
     }
 }
 
 static void pack_g(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
-    operand g = { p->g, p->g_stride, p->g_step };
+    operand g = { p->g, p->g_stride, p->g_step, p->narrow };
     for (size_t i = 0; i < count; i += MR, panels += k * MR) {
         pack_panel(&g, row, k, first + i, smaller(MR, count - i), MR, p->row_weight, true, panels);
     }
@@ -60,6 +48,7 @@ static void pack_g(const psg_product *p, size_t row, size_t k, size_t first, siz
  * packed a should be wide; what is only added up is packed least when g takes all but one panel of a. */
 typedef struct panels {
     real *g, *a;
+    dvec *squares;   /* a sum for each row of tiles in g */
     size_t g_columns, a_columns;
 } panels;
 
@@ -67,7 +56,8 @@ static size_t round_up(size_t count, size_t grain) { return (count + grain - 1) 
 
 static panels divide(const psg_product *p, size_t k, bool stored, void *workspace) {
     size_t bytes = p->workspace_bytes ? p->workspace_bytes : PSG_PRODUCT_WORKSPACE;
-    size_t columns = (bytes / sizeof(real) - ALIGNED) / (k ? k : 1), m = round_up(p->m, MR), n = round_up(p->n, NR);
+    size_t columns = (bytes / sizeof(real) - ALIGNED) / (k + SQUARE_REALS), m = round_up(p->m, MR);
+    size_t n = round_up(p->n, NR);
     size_t a_columns = n;
     if (m + n > columns) {
         a_columns = stored ? (columns - MR) / 2 / NR * NR : NR;
@@ -76,43 +66,12 @@ static panels divide(const psg_product *p, size_t k, bool stored, void *workspac
     }
     size_t g_columns = (columns - a_columns) / MR * MR;
     if (g_columns > m) g_columns = m;
-    real *g = workspace;
-    return (panels){ g, g + round_up(g_columns * k, ALIGNED), g_columns, a_columns };
+    real *a = workspace, *g = a + a_columns * k;
+    dvec *squares = (dvec *)(void *)(g + round_up(g_columns * k, ALIGNED));
+    return (panels){ g, a, squares, g_columns, a_columns };
 }
 
-/* ---- the register tile ---- */
-
-/* rows is a constant: MR, 2 STEP or STEP. */
-INLINE tile sum_tile(size_t rows, size_t k, const real *g, const real *a) {
-    tile c;
-    UNROLL for (size_t i = 0; i < rows; i++) {
-        UNROLL for (size_t j = 0; j < NV; j++) c.v[i][j] = vec_zero();
-    }
-    for (size_t t = 0; t < k; t++, g += MR, a += NR) {
-        vec row[NV];
-        UNROLL for (size_t j = 0; j < NV; j++) row[j] = *(const vec *)(const void *)(a + j * LANES);
-        UNROLL for (size_t i = 0; i < rows; i++) {
-            UNROLL for (size_t j = 0; j < NV; j++) c.v[i][j] += g[i] * row[j];
-        }
-    }
-    return c;
-}
-
-INLINE void scale_tile(size_t rows, tile *c, double alpha) {
-    if (alpha == 1.0) return;
-    real factor = (real)alpha;
-    UNROLL for (size_t i = 0; i < rows; i++) {
-        UNROLL for (size_t j = 0; j < NV; j++) c->v[i][j] *= factor;
-    }
-}
-
-INLINE void spill(size_t rows, const tile *c, real *buffer) {
-    UNROLL for (size_t i = 0; i < rows; i++) {
-        UNROLL for (size_t j = 0; j < NV; j++) vec_store(buffer + i * NR + j * LANES, c->v[i][j]);
-    }
-}
-
-/* ---- finishes of a whole tile ---- */
+/* ---- finishes, of whole tiles ---- */
 
 INLINE void store_tile(size_t rows, const tile *c, real *out, ptrdiff_t stride, bool accumulate, bool stream) {
     UNROLL for (size_t i = 0; i < rows; i++, out += stride) {
@@ -124,22 +83,24 @@ INLINE void store_tile(size_t rows, const tile *c, real *out, ptrdiff_t stride, 
     }
 }
 
-INLINE wide square_tile(size_t rows, const tile *c) {
+INLINE dvec lane_sums(wide even, wide odd) { return (even.low + odd.low) + (even.high + odd.high); }
+
+INLINE dvec square_tile(size_t rows, const tile *c) {
     wide even = wide_zero(), odd = wide_zero();
     UNROLL for (size_t i = 0; i < rows; i++) {
         even = wide_add_product(even, c->v[i][0], c->v[i][0]);
         odd = wide_add_product(odd, c->v[i][1], c->v[i][1]);
     }
-    return (wide){ even.low + odd.low, even.high + odd.high };
+    return lane_sums(even, odd);
 }
 
-INLINE wide dot_tile(size_t rows, const tile *c, const real *other, ptrdiff_t stride) {
+INLINE dvec dot_tile(size_t rows, const tile *c, const real *other, ptrdiff_t stride) {
     wide even = wide_zero(), odd = wide_zero();
     UNROLL for (size_t i = 0; i < rows; i++, other += stride) {
         even = wide_add_product(even, c->v[i][0], vec_load(other));
         odd = wide_add_product(odd, c->v[i][1], vec_load(other + LANES));
     }
-    return (wide){ even.low + odd.low, even.high + odd.high };
+    return lane_sums(even, odd);
 }
 
 INLINE void add_vec_f64(double *out, vec v, double weight, bool squares) {
@@ -157,39 +118,6 @@ INLINE void add_tile_f64(size_t rows, const tile *c, double *out, ptrdiff_t stri
     }
 }
 
-/* ---- finishes at the edges: m x n of a spilled tile ---- */
-
-static void store_edge(const real *c, size_t m, size_t n, real *out, ptrdiff_t stride, bool accumulate) {
-    for (size_t i = 0; i < m; i++, c += NR, out += stride) {
-        for (size_t j = 0; j < n; j++) out[j] = accumulate ? out[j] + c[j] : c[j];
-    }
-}
-
-static double dot_edge(const real *c, size_t m, size_t n, const real *other, ptrdiff_t stride) {
-    double sum = 0;
-    for (size_t i = 0; i < m; i++, c += NR, other += stride) {
-        for (size_t j = 0; j < n; j++) sum += (double)c[j] * (double)other[j];
-    }
-    return sum;
-}
-
-static void add_edge_f64(const real *c, size_t m, size_t n, double *out, ptrdiff_t stride, double weight,
-                         bool squares) {
-    for (size_t i = 0; i < m; i++, c += NR, out += stride) {
-        for (size_t j = 0; j < n; j++) {
-            double value = (double)c[j];
-            out[j] += weight * (squares ? value * value : value);
-        }
-    }
-}
-
-/* ---- products that see the whole sum over k ---- */
-
-typedef struct sums {
-    wide tiles;
-    double edges;
-} sums;
-
 /* Where a tile lies: m x n of it in the output. */
 typedef struct place {
     size_t m, n;
@@ -197,42 +125,43 @@ typedef struct place {
     bool stream;
 } place;
 
-static void finish_edge(const psg_product *p, const real *c, const place *at, sums *squares) {
-    if (p->finish == PSG_FINISH_DOT) squares->edges += dot_edge(c, at->m, at->n, at->out, p->c_stride);
-    else store_edge(c, at->m, at->n, at->out, p->c_stride, p->accumulate);
+/* ---- products that see the whole sum over k ---- */
+
+INLINE void finish_tile(const psg_product *p, size_t rows, const tile *c, real *out, ptrdiff_t stride, bool stream,
+                        dvec *squares) {
+    bool square = p->finish == PSG_FINISH_SQUARE || p->finish == PSG_FINISH_STORE_SQUARE;
+    if (square) *squares += square_tile(rows, c);   /* padding is zero */
+    if (p->finish == PSG_FINISH_DOT) *squares += dot_tile(rows, c, out, stride);
+    else if (p->finish != PSG_FINISH_SQUARE) store_tile(rows, c, out, stride, p->accumulate, stream);
 }
 
-INLINE void finish(const psg_product *p, size_t rows, const tile *c, const place *at, sums *squares) {
-    bool square = p->finish == PSG_FINISH_SQUARE || p->finish == PSG_FINISH_STORE_SQUARE;
-    bool whole = at->m == rows && at->n == NR;
-    wide more = wide_zero();
-    if (square) more = square_tile(rows, c);   /* padding is zero */
-    else if (p->finish == PSG_FINISH_DOT && whole) more = dot_tile(rows, c, at->out, p->c_stride);
-    squares->tiles.low += more.low;
-    squares->tiles.high += more.high;
-    if (!whole && p->finish != PSG_FINISH_SQUARE) {
-        real buffer[MR * NR];
-        spill(rows, c, buffer);
-        finish_edge(p, buffer, at, squares);
-    } else if (p->finish == PSG_FINISH_STORE || p->finish == PSG_FINISH_STORE_SQUARE) {
-        store_tile(rows, c, at->out, p->c_stride, p->accumulate, at->stream);
+INLINE void finish(const psg_product *p, size_t rows, const tile *c, const place *at, dvec *squares) {
+    bool whole = (at->m == rows && at->n == NR) || p->finish == PSG_FINISH_SQUARE;
+    const size_t bytes = at->n * sizeof(real);
+    const ptrdiff_t stride = p->c_stride * (ptrdiff_t)sizeof(real), edge_stride = NR * sizeof(real);
+    _Alignas(64) real edge[MR * NR];
+    if (!whole && (p->accumulate || p->finish == PSG_FINISH_DOT)) {
+        memset(edge, 0, sizeof edge);
+        copy_edge(at->out, stride, edge, edge_stride, at->m, bytes);
     }
+    finish_tile(p, rows, c, whole ? at->out : edge, whole ? p->c_stride : (ptrdiff_t)NR, whole && at->stream, squares);
+    if (!whole && p->finish != PSG_FINISH_DOT) copy_edge(edge, edge_stride, at->out, stride, at->m, bytes);
 }
 
 INLINE void whole_tile(const psg_product *p, size_t rows, const real *g, const real *a, const place *at,
-                       sums *squares) {
-    tile c = sum_tile(rows, p->k, g, a);
-    scale_tile(rows, &c, p->alpha);
+                       dvec *squares) {
+    tile c = sum_tile(rows, NV, p->k, g, a);
+    scale_tile(rows, NV, &c, p->alpha);
     finish(p, rows, &c, at, squares);
 }
 
 /* All tiles between packed columns [i0, i0 + m) of g and [j0, j0 + n) of a. */
-static void product_block(const psg_product *p, const panels *w, size_t i0, size_t m, size_t j0, size_t n,
-                          sums *squares) {
+static void product_block(const psg_product *p, const panels *w, size_t i0, size_t m, size_t j0, size_t n) {
     bool stream = p->stream && !p->accumulate && stream_aligned((real *)p->c + j0) && (size_t)p->c_stride % LANES == 0;
     for (size_t i = 0; i < m; i += MR) {
         const real *g = w->g + i * p->k;
         size_t rows = smaller(MR, m - i);
+        dvec *squares = w->squares + i / MR;
         for (size_t j = 0; j < n; j += NR) {
             const real *a = w->a + j * p->k;
             place at = { rows, smaller(NR, n - j),
@@ -245,35 +174,40 @@ static void product_block(const psg_product *p, const panels *w, size_t i0, size
     if (stream) stream_fence();
 }
 
+/* Each row of tiles sums from left to right, and then the rows in their order: whatever is packed at once. */
 static void product_whole(const psg_product *p, void *workspace) {
     bool stored = p->finish == PSG_FINISH_STORE || p->finish == PSG_FINISH_STORE_SQUARE;
     panels w = divide(p, p->k, stored, workspace);
-    sums squares = { wide_zero(), 0 };
+    dvec squares = { 0 };
     for (size_t i = 0; i < p->m; i += w.g_columns) {
-        size_t m = smaller(w.g_columns, p->m - i);
+        size_t m = smaller(w.g_columns, p->m - i), down = (m + MR - 1) / MR;
         pack_g(p, 0, p->k, i, m, w.g);
+        memset(w.squares, 0, down * sizeof(dvec));
         for (size_t j = 0; j < p->n; j += w.a_columns) {
             size_t n = smaller(w.a_columns, p->n - j);
             if (i == 0 || w.a_columns < p->n) pack_a(p, 0, p->k, j, n, w.a);
-            product_block(p, &w, i, m, j, n, &squares);
+            product_block(p, &w, i, m, j, n);
         }
+        for (size_t r = 0; r < down; r++) squares += w.squares[r];
     }
-    if (p->squares) *p->squares += wide_sum(squares.tiles) + squares.edges;
+    if (p->squares) *p->squares += dvec_sum(squares);
 }
 
 /* ---- products that add partial sums in double ---- */
 
 INLINE void add_tile(const psg_product *p, size_t rows, size_t k, const real *g, const real *a, double weight, size_t m,
                      size_t n, double *out) {
-    bool squares = p->finish == PSG_FINISH_ADD_SQUARES_F64;
-    tile c = sum_tile(rows, k, g, a);
-    if (m == rows && n == NR) {
-        add_tile_f64(rows, &c, out, p->c_stride, weight, squares);
-    } else {
-        real buffer[MR * NR];
-        spill(rows, &c, buffer);
-        add_edge_f64(buffer, m, n, out, p->c_stride, weight, squares);
+    bool whole = m == rows && n == NR;
+    const ptrdiff_t stride = p->c_stride * (ptrdiff_t)sizeof(double), edge_stride = NR * sizeof(double);
+    _Alignas(64) double edge[MR * NR];
+    tile c = sum_tile(rows, NV, k, g, a);
+    if (!whole) {
+        memset(edge, 0, sizeof edge);
+        copy_edge(out, stride, edge, edge_stride, m, n * sizeof(double));
     }
+    add_tile_f64(rows, &c, whole ? out : edge, whole ? p->c_stride : (ptrdiff_t)NR, weight,
+                 p->finish == PSG_FINISH_ADD_SQUARES_F64);
+    if (!whole) copy_edge(edge, edge_stride, out, stride, m, n * sizeof(double));
 }
 
 /* Rows [row, row + k): one partial sum of every tile.  g is packed as it is used, or kept where several packed parts of
@@ -321,6 +255,9 @@ void PSG_KERNEL(product)(const psg_product *product, void *workspace) {
 
 /* ---- k = 1 ---- */
 
+/* A row of the outer product, with the bits of the product: alpha times the rounded g a. */
+INLINE vec outer_part(real g, vec a, real alpha) { return vec_rounded(alpha * (g * a)); }
+
 /* c[i, :] (+)= alpha * g[i] * a: bound by the stores, so row after row in the order of memory. */
 void PSG_KERNEL(outer)(size_t m, size_t n, double alpha, const void *g_, const void *a_, void *c_,
                        ptrdiff_t row_stride, bool accumulate, bool stream) {
@@ -328,16 +265,19 @@ void PSG_KERNEL(outer)(size_t m, size_t n, double alpha, const void *g_, const v
     real *c = c_, factor = (real)alpha;
     bool around = stream && !accumulate && stream_aligned(c) && (size_t)row_stride % LANES == 0;
     for (size_t i = 0; i < m; i++, c += row_stride) {
-        real gi = factor * g[i];
         size_t j = 0;
         if (around) {
-            for (; j + LANES <= n; j += LANES) vec_stream(c + j, gi * vec_load(a + j));
-        }
-        if (accumulate) {
-            for (; j < n; j++) c[j] += gi * a[j];
+            for (; j + LANES <= n; j += LANES) vec_stream(c + j, outer_part(g[i], vec_load(a + j), factor));
+        } else if (accumulate) {
+            for (; j + LANES <= n; j += LANES) {
+                vec_store(c + j, vec_load(c + j) + outer_part(g[i], vec_load(a + j), factor));
+            }
         } else {
-            for (; j < n; j++) c[j] = gi * a[j];
+            for (; j + LANES <= n; j += LANES) vec_store(c + j, outer_part(g[i], vec_load(a + j), factor));
         }
+        if (j == n) continue;
+        vec last = outer_part(g[i], vec_load_part(a + j, n - j), factor);
+        vec_store_part(c + j, accumulate ? vec_load_part(c + j, n - j) + last : last, n - j);
     }
     if (around) stream_fence();
 }

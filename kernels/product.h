@@ -1,7 +1,9 @@
 /* The product kernel: per-sample gradient tiles G^T A and what is done with each tile while it is in registers.
  *
  * C = alpha * sum_k w_k g[k, :]^T a[k, :], an m x n matrix, from rows g[k] (m reals, g_step apart, at g + k *
- * g_stride) and a[k] (n reals).  The sum over k runs in the real type; the finish decides what becomes of C:
+ * g_stride) and a[k] (n reals).  The sum over k runs in the real type, in chains of at most 256 terms whose sums are
+ * added in order (product_tile.h), and alpha multiplies the total: every element has one chain of operations, wherever
+ * it stands, and rows of zeros at the end change no bit.  The finish decides what becomes of C:
  *
  *   STORE     c (+)= C                 m x n reals, row stride c_stride; stream: around the cache (overwrite only)
  *   STORE and sum of squares           as above, and squares += ||C||^2 in double (before accumulation)
@@ -11,7 +13,9 @@
  *   ADD_SQUARES_F64  c64 += C * C      in double, flushed likewise
  *
  * With ADD_F64 the rows are summed in the real type over at most `flush` of them and each partial sum, times
- * flush_weight[block], is added in double.  Rows whose weight is 0 are not read. */
+ * flush_weight[block], is added in double.  Rows whose weight is 0 are not read.
+ *
+ * narrow, for the f64 kernels: g and a are f32, widened (and weighted, in double) while they are packed; no windows. */
 #ifndef PSG_KERNELS_PRODUCT_H
 #define PSG_KERNELS_PRODUCT_H
 
@@ -42,7 +46,7 @@ typedef struct psg_product {
     int64_t a_position, a_column;
     void *c;                  /* reals, or doubles for the F64 finishes */
     ptrdiff_t c_stride;       /* in elements of c */
-    bool accumulate, stream;
+    bool accumulate, stream, narrow;
     size_t flush;             /* F64 finishes: rows a block; 0: all */
     const double *row_weight; /* k weights multiplied into rows of g while packing, or NULL */
     const double *flush_weight; /* one weight a flushed block, or NULL */
@@ -55,5 +59,19 @@ typedef struct psg_product {
 
 /* The longest sum over k (the longest flushed block) of one call: packed panels of that length fit the workspace. */
 #define PSG_PRODUCT_MAX_K ((size_t)2048)
+
+/* Part of C = alpha a b + bias, or alpha a b + beta C: m packed rows of a times n packed columns of b, over k of the
+ * terms.  An element's total is that of product_tile.h when the parts begin at multiples of 256 terms; between parts C
+ * holds totals. */
+typedef struct psg_row_product {
+    size_t m, n, k;
+    const void *rows;         /* panels of panel_height() rows, k * panel_height() reals each (pack_rows) */
+    const void *columns;      /* panels of panel_width() columns, k * panel_width() reals each (pack_panel) */
+    bool continues, ends;     /* terms came before; this is the last part, which makes C of the total */
+    double alpha, beta;       /* beta: in a product of one part only; with 0, C is not read */
+    const void *bias;         /* n reals, or NULL; without beta */
+    void *c;
+    ptrdiff_t c_stride;
+} psg_row_product;
 
 #endif

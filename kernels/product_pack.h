@@ -9,8 +9,9 @@
 #define INLINE static inline __attribute__((always_inline))
 
 typedef struct operand {
-    const real *data;
+    const void *data;   /* reals; narrow: floats, under f64 kernels */
     ptrdiff_t stride, step;
+    bool narrow;
 } operand;
 
 INLINE void pack_run(const real *from, ptrdiff_t step, real *to, size_t count, size_t width) {
@@ -52,10 +53,39 @@ INLINE void pack_weighted(const operand *x, const real *from, size_t k, size_t c
     }
 }
 
+#if PSG_REAL_IS_F64
+/* to = weight * from */
+INLINE void widen_run(const float *from, ptrdiff_t step, double *to, size_t count, size_t width, double weight) {
+    if (step == 1 && count == width) {
+        for (size_t i = 0; i < width; i++) to[i] = weight * (double)from[i];
+        return;
+    }
+    for (size_t i = 0; i < count; i++) to[i] = weight * (double)from[(ptrdiff_t)i * step];
+    for (size_t i = count; i < width; i++) to[i] = 0;
+}
+
+/* Rows of floats, with weights or without. */
+INLINE void pack_widened(const operand *x, size_t row, size_t k, size_t first, size_t count, size_t width,
+                         const double *row_weight, bool multiplied, real *panel) {
+    const float *from = (const float *)x->data + (ptrdiff_t)row * x->stride + (ptrdiff_t)first * x->step;
+    for (size_t t = 0; t < k; t++, from += x->stride, panel += width) {
+        double weight = row_weight ? row_weight[row + t] : 1;
+        if (weight == 0) memset(panel, 0, width * sizeof(real));
+        else widen_run(from, x->step, panel, count, width, multiplied ? weight : 1);
+    }
+}
+#endif
+
 /* Columns [first, first + count) of rows [row, row + k) as a panel of the given width (a constant). */
 INLINE void pack_panel(const operand *x, size_t row, size_t k, size_t first, size_t count, size_t width,
                        const double *row_weight, bool multiplied, real *panel) {
-    const real *from = x->data + (ptrdiff_t)row * x->stride + (ptrdiff_t)first * x->step;
+#if PSG_REAL_IS_F64
+    if (x->narrow) {
+        pack_widened(x, row, k, first, count, width, row_weight, multiplied, panel);
+        return;
+    }
+#endif
+    const real *from = (const real *)x->data + (ptrdiff_t)row * x->stride + (ptrdiff_t)first * x->step;
     if (!row_weight && x->stride == 1 && x->step != 1) {
         transpose_panel(from, x->step, k, count, width, panel);
     } else if (row_weight) {

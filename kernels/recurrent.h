@@ -6,8 +6,9 @@
 #include <stddef.h>
 
 /* c[i][first + j] = start + sum_k a[i * a_stride + k] W[k][j], i < rows, j < n.  W lies in panels of panel_width()
- * columns, each k x panel_width() reals (pack_panel), 64-byte aligned.  Every element is one chain of products, added
- * in the order of k, whatever rows: a row has the same bits in any company. */
+ * columns, each k x panel_width() reals (pack_panel), 64-byte aligned.  Every element is the start and 256 terms in one
+ * chain of multiply-adds, to which the sums of further chains of 256 terms are added in order, whatever rows: a row has
+ * the same bits in any company. */
 typedef struct psg_panel_product {
     size_t rows, n, k;
     const void *a;

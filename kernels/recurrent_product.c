@@ -13,19 +13,12 @@
 #define MR ((size_t)4)
 #endif
 
+#define CHAIN ((size_t)256) /* terms of a chain */
+
 #define UNROLL _Pragma("GCC unroll 8")
 #define INLINE static inline __attribute__((always_inline))
 
-size_t PSG_KERNEL(panel_width)(void) { return NR; }
-
-void PSG_KERNEL(pack_panel)(size_t n, size_t k, const void *w_, ptrdiff_t n_stride, ptrdiff_t k_stride, void *panel_) {
-    const real *w = w_;
-    real *panel = panel_;
-    for (size_t t = 0; t < k; t++, w += k_stride, panel += NR) {
-        for (size_t j = 0; j < n; j++) panel[j] = w[(ptrdiff_t)j * n_stride];
-        for (size_t j = n; j < NR; j++) panel[j] = 0;
-    }
-}
+static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* The first n <= LANES elements at p, or 0 where the columns have ended. */
 INLINE vec load_columns(const real *p, size_t n) {
@@ -40,32 +33,55 @@ INLINE void store_columns(real *p, vec v, size_t n) {
 
 INLINE size_t columns_left(size_t n, size_t j) { return n > j ? n - j : 0; }
 
-/* rows (a constant) from row i, columns from j. */
-INLINE void multiply_tile(const psg_panel_product *p, size_t rows, size_t i, size_t j) {
-    const real *a = (const real *)p->a + i * p->a_stride, *panel = (const real *)p->panels + j * p->k;
+typedef struct tile {
+    vec v[MR][NV];
+} tile;
+
+/* rows, here and below, is a constant. */
+INLINE tile start_tile(const psg_panel_product *p, size_t rows, void *const *c, size_t j) {
     const real *bias = p->bias;
-    void *const *c = p->c + i;
-    vec sum[MR][NV];
+    tile sum;
     UNROLL for (size_t r = 0; r < rows; r++) {
         UNROLL for (size_t v = 0; v < NV; v++) {
             size_t at = j + v * LANES, n = columns_left(p->n, at);
-            sum[r][v] = vec_zero();
-            if (p->accumulate) sum[r][v] = load_columns((const real *)c[r] + p->first + at, n);
-            else if (bias) sum[r][v] = load_columns(bias + at, n);
+            sum.v[r][v] = vec_zero();
+            if (p->accumulate) sum.v[r][v] = load_columns((const real *)c[r] + p->first + at, n);
+            else if (bias) sum.v[r][v] = load_columns(bias + at, n);
         }
     }
-    for (size_t k = 0; k < p->k; k++, panel += NR) {
+    return sum;
+}
+
+/* One chain more on sum: k terms. */
+INLINE void chain_tile(size_t rows, size_t k, const real *a, size_t a_stride, const real *panel, tile *sum) {
+    for (size_t t = 0; t < k; t++, panel += NR) {
         vec row[NV];
         UNROLL for (size_t v = 0; v < NV; v++) row[v] = *(const vec *)(const void *)(panel + v * LANES);
         UNROLL for (size_t r = 0; r < rows; r++) {
-            real x = a[r * p->a_stride + k];
-            UNROLL for (size_t v = 0; v < NV; v++) sum[r][v] += x * row[v];
+            real x = a[r * a_stride + t];
+            UNROLL for (size_t v = 0; v < NV; v++) sum->v[r][v] += x * row[v];
+        }
+    }
+}
+
+/* rows from row i, columns from j. */
+INLINE void multiply_tile(const psg_panel_product *p, size_t rows, size_t i, size_t j) {
+    const real *a = (const real *)p->a + i * p->a_stride, *panel = (const real *)p->panels + j * p->k;
+    void *const *c = p->c + i;
+    tile sum = start_tile(p, rows, c, j);
+    chain_tile(rows, smaller(CHAIN, p->k), a, p->a_stride, panel, &sum);
+    for (size_t t = CHAIN; t < p->k; t += CHAIN) {
+        tile total = sum;
+        sum = (tile){ 0 };
+        chain_tile(rows, smaller(CHAIN, p->k - t), a + t, p->a_stride, panel + t * NR, &sum);
+        UNROLL for (size_t r = 0; r < rows; r++) {
+            UNROLL for (size_t v = 0; v < NV; v++) sum.v[r][v] = total.v[r][v] + sum.v[r][v];
         }
     }
     UNROLL for (size_t r = 0; r < rows; r++) {
         UNROLL for (size_t v = 0; v < NV; v++) {
             size_t at = j + v * LANES;
-            store_columns((real *)c[r] + p->first + at, sum[r][v], columns_left(p->n, at));
+            store_columns((real *)c[r] + p->first + at, sum.v[r][v], columns_left(p->n, at));
         }
     }
 }

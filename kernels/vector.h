@@ -83,6 +83,20 @@ static inline vec vec_first(vec v, size_t n) {
 static inline vec vec_max(vec a, vec b) { return vec_select(a > b, a, b); }
 static inline vec vec_abs(vec a) { return vec_select(a < vec_zero(), -a, a); }
 
+/* v as it is: what is added to it is not fused with the product that it is. */
+static inline vec vec_rounded(vec v) {
+#if defined(__x86_64__) && PSG_VECTOR_BYTES == 64
+    __asm__("" : "+v"(v));
+#elif defined(__x86_64__)
+    __asm__("" : "+x"(v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#else
+    __asm__("" : "+m"(v));
+#endif
+    return v;
+}
+
 /* ---- stores that go around the cache ----
  * p aligned to PSG_VECTOR_BYTES.  A kernel that streams ends with stream_fence(). */
 static inline bool stream_aligned(const void *p) { return (uintptr_t)p % PSG_VECTOR_BYTES == 0; }

@@ -71,7 +71,7 @@ static void output_free(output *o, bool whole) {
 /* ---- cases ---- */
 
 typedef struct product_case {
-    psg_dtype dtype;
+    psg_dtype dtype, operands;     /* of c and the sum, of g and a */
     psg_finish finish;
     int64_t m, n, k, flush;
     double alpha;
@@ -126,7 +126,8 @@ static void draw_sizes(product_case *c, test_random *random) {
 }
 
 static product_case draw_case(test_random *random, psg_dtype dtype, psg_finish finish) {
-    product_case c = { .dtype = dtype, .finish = finish };
+    product_case c = { .dtype = dtype, .operands = dtype, .finish = finish };
+    if (dtype == PSG_F64 && test_range(random, 0, 1)) c.operands = PSG_F32;   /* widened while they are packed */
     draw_sizes(&c, random);
     if (adds_f64(finish)) {
         c.flush = test_range(random, 0, 1) ? test_range(random, 1, 70) : 0;
@@ -136,8 +137,8 @@ static product_case draw_case(test_random *random, psg_dtype dtype, psg_finish f
     c.stream = test_range(random, 0, 1);
     c.alpha = (double[]){ 1, -0.5, 3.25 }[test_range(random, 0, 2)];
     int layout = test_range(random, 0, 1) ? TEST_ANY : TEST_CONTIGUOUS;
-    c.g = test_array_normal(random, dtype, 2, (int64_t[]){ c.k, c.m }, layout);
-    c.a = test_array_normal(random, dtype, 2, (int64_t[]){ c.k, c.n }, layout);
+    c.g = test_array_normal(random, c.operands, 2, (int64_t[]){ c.k, c.m }, layout);
+    c.a = test_array_normal(random, c.operands, 2, (int64_t[]){ c.k, c.n }, layout);
     if (test_range(random, 0, 1)) draw_row_weights(&c, random);
     if (adds_f64(finish) && test_range(random, 0, 1)) draw_flush_weights(&c, random);
     c.c = output_new(random, adds_f64(finish) ? PSG_F64 : dtype, c.m, c.n, test_range(random, 0, 1));
@@ -160,7 +161,8 @@ static void run_case(psg_context *context, product_case *c, size_t workspace_byt
                       .alpha = c->alpha, .g = c->g.view.data, .g_stride = c->g.view.stride[0],
                       .g_step = c->g.view.stride[1], .a = c->a.view.data, .a_stride = c->a.view.stride[0],
                       .a_step = c->a.view.stride[1], .c = output_data(&c->c), .c_stride = c->c.ld,
-                      .accumulate = c->accumulate, .stream = c->stream, .flush = (size_t)c->flush,
+                      .accumulate = c->accumulate, .stream = c->stream,
+                      .narrow = c->operands != c->dtype, .flush = (size_t)c->flush,
                       .row_weight = c->row_weight, .flush_weight = c->flush_weight,
                       .workspace_bytes = workspace_bytes };
     if (c->finish <= PSG_FINISH_DOT && c->finish != PSG_FINISH_STORE) p.squares = &c->squares;
@@ -183,8 +185,8 @@ static double element_sum(const product_case *c, int64_t i, int64_t j, int64_t f
     *terms = 0;
     for (int64_t t = first; t < first + rows; t++) {
         if (c->row_weight && c->row_weight[t] == 0) continue;
-        double term = get(c->dtype, gp, t * g->stride[0] + i * g->stride[1]) *
-                      get(c->dtype, ap, t * a->stride[0] + j * a->stride[1]);
+        double term = get(c->operands, gp, t * g->stride[0] + i * g->stride[1]) *
+                      get(c->operands, ap, t * a->stride[0] + j * a->stride[1]);
         if (c->row_weight) term *= c->row_weight[t];
         sum += term;
         *terms += fabs(term);
@@ -250,15 +252,15 @@ static void *packed(psg_dtype dtype, const psg_tensor *x) {
     return copy;
 }
 
-static void check_against_gemm(const product_case *c) {
-    if (c->finish != PSG_FINISH_STORE || c->row_weight) return;
+static void check_against_gemm(psg_context *context, const product_case *c) {
+    if (c->finish != PSG_FINISH_STORE || c->row_weight || c->operands != c->dtype) return;
     void *g = packed(c->dtype, &c->g.view), *a = packed(c->dtype, &c->a.view);
     void *out = malloc((size_t)(c->m * c->n + 1) * sizeof(double));
     for (int64_t e = 0; e < c->m * c->n; e++) set(c->dtype, out, e, output_before(&c->c, e / c->n, e % c->n));
     psg_gemm gemm = { .dtype = c->dtype, .transpose_a = true, .m = c->m, .n = c->n, .k = c->k, .alpha = c->alpha,
                       .beta = c->accumulate ? 1 : 0, .a = g, .lda = c->m, .b = a, .ldb = c->n, .c = out,
                       .ldc = c->n };
-    psg_gemm_serial(&gemm);
+    psg_gemm_serial(context, &gemm);
     for (int64_t e = 0; e < c->m * c->n; e++) {
         reference r = reference_of(c, e / c->n, e % c->n);
         double terms = fabs(r.value) + fabs(output_before(&c->c, e / c->n, e % c->n));
@@ -278,7 +280,7 @@ static void check_finish(psg_finish finish, int rounds) {
             product_case c = draw_case(&random, k % 2 ? PSG_F64 : PSG_F32, finish);
             run_case(context, &c, round % 3 ? 0 : 2 * PSG_PRODUCT_WORKSPACE);
             check_case(&c);
-            check_against_gemm(&c);
+            check_against_gemm(context, &c);
             case_free(&c);
         }
         test_context_free(context);
@@ -311,9 +313,9 @@ static void check_gemm(psg_context *context, test_random *random, psg_dtype dtyp
     gemm.bias = test_range(random, 0, 1) ? bias.view.data : NULL;
     gemm.ldc = c.ld;
     gemm.c = output_data(&c);
-    psg_gemm_parallel(context, &gemm);
+    psg_gemm_rows(context, &gemm);
     gemm.c = output_data(&other);
-    psg_gemm_serial(&gemm);
+    psg_gemm_serial(context, &gemm);
     double unit = test_bound(dtype, (double)k + 4, 1);   /* terms: below max |a| |b| k, most of which is 5 x 5 */
     for (int64_t e = 0; e < m * n; e++) {
         double bound = 2 * unit * 36 * ((double)k + 1);

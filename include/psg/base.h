@@ -82,6 +82,20 @@ typedef void (*psg_parallel_for)(void *user, size_t count, unsigned slots, psg_t
 
 typedef struct psg_context psg_context;
 
+/* The engine behind matrix products, PSG_GEMM in the environment: "automatic", "openblas", "kernel".
+ *
+ * automatic   products over batched rows (linear, attention's projections, matmul, bilinear) run on the library's own
+ *             kernel, whose elements have one chain of operations wherever their row stands: what belongs to a sample
+ *             has the bits that the sample alone gives.  Products that belong to one sample (the Gram matrix of its
+ *             positions) may go to OpenBLAS.
+ * openblas    all of these go to OpenBLAS, which rounds a row by its place among the others: a sample's values then
+ *             have the bits of the sample alone only where a call serves one sample.  The steps of recurrent layers,
+ *             convolutions, attention's tiles and the tiles of materialised gradients keep their own kernels.
+ * kernel      none of these goes to OpenBLAS.
+ *
+ * Eigenvalues and linear systems are LAPACK's with any of them. */
+typedef enum psg_gemm_engine { PSG_GEMM_AUTOMATIC = 0, PSG_GEMM_OPENBLAS = 1, PSG_GEMM_KERNEL = 2 } psg_gemm_engine;
+
 typedef struct psg_context_options {
     unsigned threads;          /* workers, the caller included; 0: PSG_NUM_THREADS, else the processors this process may
                                   use; more than 64 stands for 64 */
@@ -92,14 +106,15 @@ typedef struct psg_context_options {
     psg_parallel_for parallel_for; /* NULL: the context's own pool; else `threads` slots are asked of it */
     void *parallel_user;
     int leave_openblas_alone;  /* non-zero: the host has made OpenBLAS single-threaded and keeps it so */
+    psg_gemm_engine gemm;      /* PSG_GEMM_AUTOMATIC: PSG_GEMM, where it is set */
 } psg_context_options;
 
-#define PSG_CONTEXT_OPTIONS_INIT { 0, NULL, 0, { NULL, NULL, NULL }, NULL, NULL, 0 }
+#define PSG_CONTEXT_OPTIONS_INIT { 0, NULL, 0, { NULL, NULL, NULL }, NULL, NULL, 0, PSG_GEMM_AUTOMATIC }
 
 /* Makes a context; options NULL means all defaults.  On failure *context is NULL, and the status is
- * PSG_ERR_ARGUMENT (unknown isa, or one this processor lacks; a PSG_NUM_THREADS that is no number),
+ * PSG_ERR_ARGUMENT (unknown isa, or one this processor lacks; an unknown gemm; a PSG_NUM_THREADS that is no number),
  * PSG_ERR_MEMORY or PSG_ERR_SYSTEM (threads).  There is no context then to hold a message: PSG_ERR_ARGUMENT with good
- * options means that PSG_ISA or PSG_NUM_THREADS in the environment is not.
+ * options means that PSG_ISA, PSG_GEMM or PSG_NUM_THREADS in the environment is not.
  *
  * OpenBLAS: its thread count belongs to the process.  While any context computes, it is 1; the first to start saves the
  * host's value and the last to finish restores it.  The counter behind that, under its lock, is the one piece of
@@ -115,6 +130,10 @@ PSG_API const char *psg_context_message(const psg_context *context);
 PSG_API unsigned psg_context_threads(const psg_context *context);
 /* "avx512", "avx2" or "baseline": the kernels in use. */
 PSG_API const char *psg_context_isa(const psg_context *context);
+
+/* Matrix products that PSG_GEMM_OPENBLAS or PSG_GEMM_KERNEL has served so far, of those that the engine is chosen for;
+ * with PSG_GEMM_AUTOMATIC both together. */
+PSG_API uint64_t psg_context_products(const psg_context *context, psg_gemm_engine engine);
 
 /* Bytes taken from the allocator and not yet returned, the workers' workspace included. */
 PSG_API size_t psg_context_live_bytes(const psg_context *context);

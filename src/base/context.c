@@ -74,6 +74,19 @@ static psg_status choose_kernels(psg_context *context, const char *isa) {
     return PSG_OK;
 }
 
+static psg_status choose_gemm(psg_context *context, psg_gemm_engine wanted) {
+    static const char *const names[] = { "automatic", "openblas", "kernel" };
+    const char *name = getenv("PSG_GEMM");
+    if ((unsigned)wanted > PSG_GEMM_KERNEL) return PSG_ERR_ARGUMENT;
+    context->gemm = wanted;
+    if (wanted != PSG_GEMM_AUTOMATIC || !name) return PSG_OK;
+    for (unsigned engine = PSG_GEMM_AUTOMATIC; engine <= PSG_GEMM_KERNEL; engine++) {
+        context->gemm = (psg_gemm_engine)engine;
+        if (!strcmp(name, names[engine])) return PSG_OK;
+    }
+    return PSG_ERR_ARGUMENT;
+}
+
 psg_status psg_context_create(const psg_context_options *options, psg_context **context) {
     if (!context) return PSG_ERR_ARGUMENT;
     *context = NULL;
@@ -83,6 +96,7 @@ psg_status psg_context_create(const psg_context_options *options, psg_context **
     psg_context *made = new_context(options);
     if (!made) return PSG_ERR_MEMORY;
     psg_status status = choose_kernels(made, options->isa);
+    if (!status) status = choose_gemm(made, options->gemm);
     if (!status) status = psg_parallel_start(made, options->threads);
     if (!status) status = take_workspace(made);
     if (status) {
@@ -100,6 +114,7 @@ void psg_context_destroy(psg_context *context) {
     psg_free(context, context->budget_memory);
     psg_free(context, context->scratch);
     psg_arena_release(&context->question);
+    psg_free(context, context->panels);
     psg_free(context, context->user_ops);
     psg_allocator allocator = context->allocator;
     allocator.release(allocator.user, context, sizeof *context);
@@ -130,6 +145,10 @@ int psg_pass_is_live(const psg_context *context, uint32_t number) {
     return pass != NULL;
 }
 
+void *psg_panel_memory(psg_context *context, size_t bytes) {
+    return grow(context, &context->panels, &context->panel_bytes, bytes);
+}
+
 /* ---- what a caller may ask ---- */
 
 const char *psg_context_message(const psg_context *context) { return context ? context->message : ""; }
@@ -137,3 +156,9 @@ unsigned psg_context_threads(const psg_context *context) { return context->threa
 const char *psg_context_isa(const psg_context *context) { return context->isa; }
 size_t psg_context_live_bytes(const psg_context *context) { return context->live_bytes; }
 uint64_t psg_context_allocations(const psg_context *context) { return context->allocations; }
+
+uint64_t psg_context_products(const psg_context *context, psg_gemm_engine engine) {
+    uint64_t openblas = atomic_load_explicit(&context->products[0], memory_order_relaxed);
+    uint64_t kernel = atomic_load_explicit(&context->products[1], memory_order_relaxed);
+    return engine == PSG_GEMM_OPENBLAS ? openblas : engine == PSG_GEMM_KERNEL ? kernel : openblas + kernel;
+}

@@ -3,6 +3,7 @@
 #define PSG_BASE_CONTEXT_H
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "base/memory.h"
@@ -31,6 +32,8 @@ struct psg_context {
     psg_parallel_for parallel_for;
     void *parallel_user;
     int leave_openblas_alone;
+    psg_gemm_engine gemm;
+    atomic_ullong products[2];           /* served by OpenBLAS, by our kernel */
     pid_t pid;                           /* of the maker: worker threads do not survive a fork */
 
     void *workspace[PSG_MAX_THREADS];    /* PSG_WORKSPACE_BYTES a slot */
@@ -40,6 +43,8 @@ struct psg_context {
     void *scratch;                       /* shared by a whole question: B-sized arrays; grown when needed, kept */
     size_t scratch_bytes;
     psg_arena question;                  /* plans and arrays of the question under way */
+    void *panels;                        /* of the weight of one product, shared by its workers; grown, kept */
+    size_t panel_bytes;
     int forced_route;                    /* psg_context_force_route; 0: none */
 
     const struct psg_op **user_ops;
@@ -65,5 +70,7 @@ psg_status psg_fail_memory(psg_context *context, const char *function, size_t by
 void *psg_budget_memory(psg_context *context, size_t bytes);
 /* bytes of scratch for one question, kept between calls; NULL when the allocator has none. */
 void *psg_scratch(psg_context *context, size_t bytes);
+/* bytes of panels for one product, kept between calls; NULL when the allocator has none. */
+void *psg_panel_memory(psg_context *context, size_t bytes);
 
 #endif

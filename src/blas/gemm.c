@@ -1,143 +1,89 @@
 #include "blas/gemm.h"
 
-#include <cblas.h>
 #include <string.h>
 
-#include "base/parallel.h"
+#include "blas/engine.h"
 
-/* What one BLAS call is given at most: well inside 32-bit integers.  Leading dimensions are the caller's to keep below
- * 2^31. */
-static const int64_t largest = INT64_C(1) << 30;
+/* ---- who serves what ---- */
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-static const void *at(const void *base, psg_dtype dtype, int64_t elements) {
-    return (const char *)base + elements * (int64_t)psg_dtype_size(dtype);
+/* For what belongs to one sample where the context leaves the choice: by our kernels and OpenBLAS's core, the first
+ * line whose names both begin with these. */
+static psg_gemm_engine engine_of_sample(const psg_context *context) {
+    static const struct {
+        const char *isa, *core;
+        psg_gemm_engine engine;
+    } measured[] = {
+        { "", "", PSG_GEMM_OPENBLAS },
+    };
+    const char *core = psg_openblas_core();
+    size_t line = 0;
+    while (strncmp(context->isa, measured[line].isa, strlen(measured[line].isa)) ||
+           strncmp(core, measured[line].core, strlen(measured[line].core))) {
+        line++;
+    }
+    return measured[line].engine;
 }
 
-static CBLAS_TRANSPOSE transpose(bool yes) { return yes ? CblasTrans : CblasNoTrans; }
+/* Chooses and counts. */
+static bool takes_openblas(psg_context *context, psg_gemm_engine automatic) {
+    psg_gemm_engine engine = context->gemm == PSG_GEMM_AUTOMATIC ? automatic : context->gemm;
+    atomic_fetch_add_explicit(&context->products[engine == PSG_GEMM_KERNEL], 1, memory_order_relaxed);
+    return engine == PSG_GEMM_OPENBLAS;
+}
 
-static void call_gemm(const psg_gemm *g) {
-    CBLAS_TRANSPOSE ta = transpose(g->transpose_a), tb = transpose(g->transpose_b);
-    blasint m = (blasint)g->m, n = (blasint)g->n, k = (blasint)g->k;
-    blasint lda = (blasint)g->lda, ldb = (blasint)g->ldb, ldc = (blasint)g->ldc;
-    if (g->dtype == PSG_F64) {
-        cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, g->alpha, g->a, lda, g->b, ldb, g->beta, g->c, ldc);
-    } else {
-        cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, (float)g->alpha, g->a, lda, g->b, ldb, (float)g->beta, g->c, ldc);
+void psg_gemm_rows(psg_context *context, const psg_gemm *gemm) {
+    if (takes_openblas(context, PSG_GEMM_KERNEL)) psg_openblas_rows(context, gemm);
+    else psg_kernel_rows(context, gemm);
+}
+
+void psg_gemm_rows_serial(psg_context *context, const psg_gemm *gemm) {
+    if (takes_openblas(context, PSG_GEMM_KERNEL)) psg_openblas_gemm(gemm);
+    else psg_kernel_gemm(context, gemm);
+}
+
+void psg_gemm_serial(psg_context *context, const psg_gemm *gemm) {
+    if (takes_openblas(context, engine_of_sample(context))) psg_openblas_gemm(gemm);
+    else psg_kernel_gemm(context, gemm);
+}
+
+/* Blocks of rows up to their last diagonal element. */
+static void syrk_by_blocks(psg_context *context, const psg_gemm *gemm) {
+    enum { ROWS = 96 };
+    for (int64_t i = 0; i < gemm->m; i += ROWS) {
+        int64_t rows = gemm->m - i < ROWS ? gemm->m - i : ROWS;
+        psg_gemm block = psg_gemm_tile(gemm, i, rows, 0, i + rows);
+        psg_kernel_gemm(context, &block);
     }
 }
 
-/* The tile [i, i + m) x [j, j + n) of the product. */
-static psg_gemm tile_of(const psg_gemm *g, int64_t i, int64_t m, int64_t j, int64_t n) {
+void psg_syrk_serial(psg_context *context, psg_dtype dtype, int64_t n, int64_t k, double alpha, const void *a,
+                     int64_t lda, double beta, void *c, int64_t ldc) {
+    if (takes_openblas(context, engine_of_sample(context))) {
+        psg_openblas_syrk(dtype, n, k, alpha, a, lda, beta, c, ldc);
+        return;
+    }
+    psg_gemm gemm = { .dtype = dtype, .transpose_b = true, .m = n, .n = n, .k = k, .alpha = alpha, .beta = beta, .a = a,
+                      .lda = lda, .b = a, .ldb = lda, .c = c, .ldc = ldc };
+    syrk_by_blocks(context, &gemm);
+}
+
+/* ---- parts of a product ---- */
+
+psg_gemm psg_gemm_tile(const psg_gemm *g, int64_t i, int64_t m, int64_t j, int64_t n) {
     psg_gemm tile = *g;
     tile.m = m;
     tile.n = n;
-    tile.a = at(g->a, g->dtype, g->transpose_a ? i : i * g->lda);
-    tile.b = at(g->b, g->dtype, g->transpose_b ? j * g->ldb : j);
-    tile.c = (void *)(uintptr_t)at(g->c, g->dtype, i * g->ldc + j);
-    tile.bias = g->bias ? at(g->bias, g->dtype, j) : NULL;
+    tile.a = psg_gemm_at(g->a, g->dtype, g->transpose_a ? i : i * g->lda);
+    tile.b = psg_gemm_at(g->b, g->dtype, g->transpose_b ? j * g->ldb : j);
+    tile.c = (void *)(uintptr_t)psg_gemm_at(g->c, g->dtype, i * g->ldc + j);
+    tile.bias = g->bias ? psg_gemm_at(g->bias, g->dtype, j) : NULL;
     return tile;
 }
 
-static void over_k(const psg_gemm *g) {
+psg_gemm psg_gemm_part(const psg_gemm *g, int64_t t, int64_t k) {
     psg_gemm part = *g;
-    for (int64_t k = 0; k < g->k; k += largest) {
-        part.k = smaller(largest, g->k - k);
-        part.a = at(g->a, g->dtype, g->transpose_a ? k * g->lda : k);
-        part.b = at(g->b, g->dtype, g->transpose_b ? k : k * g->ldb);
-        part.beta = k ? 1.0 : g->beta;
-        call_gemm(&part);
-    }
-}
-
-/* An empty sum: BLAS versions differ on k = 0, so it is done here.  beta = 0 must not read c. */
-static void without_terms(const psg_gemm *g) {
-    for (int64_t i = 0; i < g->m; i++) {
-        void *row = (void *)(uintptr_t)at(g->c, g->dtype, i * g->ldc);
-        for (int64_t j = 0; j < g->n; j++) {
-            if (g->dtype == PSG_F64) ((double *)row)[j] = g->beta == 0 ? 0 : g->beta * ((double *)row)[j];
-            else ((float *)row)[j] = g->beta == 0 ? 0 : (float)g->beta * ((float *)row)[j];
-        }
-    }
-}
-
-/* Done a tile at a time, so that the rows are still in the cache when the product is added to them. */
-static void start_from_bias(psg_gemm *g) {
-    for (int64_t i = 0; i < g->m; i++) {
-        void *row = (void *)(uintptr_t)at(g->c, g->dtype, i * g->ldc);
-        memcpy(row, g->bias, (size_t)g->n * psg_dtype_size(g->dtype));
-    }
-    g->beta = 1;
-    g->bias = NULL;
-}
-
-void psg_gemm_serial(const psg_gemm *gemm) {
-    psg_gemm started = *gemm, *g = &started;
-    if (g->bias) start_from_bias(g);
-    if (g->k == 0) {
-        without_terms(g);
-        return;
-    }
-    for (int64_t i = 0; i < g->m; i += largest) {
-        for (int64_t j = 0; j < g->n; j += largest) {
-            psg_gemm part = tile_of(g, i, smaller(largest, g->m - i), j, smaller(largest, g->n - j));
-            over_k(&part);
-        }
-    }
-}
-
-/* ---- tiles over the workers ---- */
-
-typedef struct tiling {
-    const psg_gemm *gemm;
-    int64_t rows, columns;   /* of a tile */
-    int64_t across;          /* tiles in a row */
-} tiling;
-
-static void run_tile(void *argument, size_t index, unsigned slot) {
-    (void)slot;
-    const tiling *t = argument;
-    int64_t i = (int64_t)index / t->across * t->rows, j = (int64_t)index % t->across * t->columns;
-    psg_gemm tile = tile_of(t->gemm, i, smaller(t->rows, t->gemm->m - i), j, smaller(t->columns, t->gemm->n - j));
-    psg_gemm_serial(&tile);
-}
-
-static int64_t clamp(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
-
-/* Wide tiles pack the operands least: on a Zen 4 with OpenBLAS 0.3.21, (4096, 768, 768) runs at 164 GF/s in tiles of
- * 256 x 256 and at 198 in tiles of 512 x 768. */
-static tiling tiles_for(const psg_gemm *g) {
-    tiling t = { .gemm = g, .rows = g->m, .columns = g->n };
-    const double small = 64.0 * 64 * 64;
-    if ((double)g->m * (double)g->n * (double)g->k > small) {
-        t.rows = clamp(g->m / 4 / 64 * 64, 128, 512);
-        t.columns = g->n <= 800 ? g->n : 512;
-    }
-    t.rows = clamp(t.rows, 1, g->m > 0 ? g->m : 1);
-    t.columns = clamp(t.columns, 1, g->n > 0 ? g->n : 1);
-    t.across = (g->n + t.columns - 1) / t.columns;
-    return t;
-}
-
-void psg_gemm_parallel(psg_context *context, const psg_gemm *gemm) {
-    tiling t = tiles_for(gemm);
-    int64_t down = (gemm->m + t.rows - 1) / t.rows;
-    psg_parallel(context, (size_t)(down * t.across), run_tile, &t);
-}
-
-void psg_syrk_serial(psg_dtype dtype, int64_t n, int64_t k, double alpha, const void *a, int64_t lda, double beta,
-                     void *c, int64_t ldc) {
-    for (int64_t done = 0; done == 0 || done < k; done += largest) {
-        blasint part = (blasint)smaller(largest, k - done);
-        const void *from = at(a, dtype, done);
-        double keep = done ? 1.0 : beta;
-        if (dtype == PSG_F64) {
-            cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (blasint)n, part, alpha, from, (blasint)lda, keep, c,
-                        (blasint)ldc);
-        } else {
-            cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, (blasint)n, part, (float)alpha, from, (blasint)lda,
-                        (float)keep, c, (blasint)ldc);
-        }
-    }
+    part.k = k;
+    part.a = psg_gemm_at(g->a, g->dtype, g->transpose_a ? t * g->lda : t);
+    part.b = psg_gemm_at(g->b, g->dtype, g->transpose_b ? t : t * g->ldb);
+    return part;
 }

@@ -140,7 +140,7 @@ static void multiply_output(const rows_job *j, const chunk *c, psg_gemm *gemm) {
     gemm->lda = at_least_1(gemm->k);
     gemm->b = psg_tensor_offset(w, c->first * w->shape[2] + c->second);
     gemm->ldb = at_least_1(w->shape[1] * w->shape[2]);
-    psg_gemm_serial(gemm);
+    psg_gemm_rows_serial(j->call->context, gemm);
 }
 
 /* The gradient of x2 (R, I2): u = g, v = x1. */
@@ -150,7 +150,7 @@ static void multiply_second(const rows_job *j, const chunk *c, psg_gemm *gemm) {
     gemm->lda = at_least_1(gemm->k);
     gemm->b = psg_tensor_offset(w, (c->first * w->shape[1] + c->second) * w->shape[2]);
     gemm->ldb = at_least_1(w->shape[2]);
-    psg_gemm_serial(gemm);
+    psg_gemm_rows_serial(j->call->context, gemm);
 }
 
 /* The gradient of x1 (R, I1): u = g, v = x2. */
@@ -165,7 +165,7 @@ static void multiply_first(const rows_job *j, const chunk *c, psg_gemm *gemm) {
     for (int64_t o = 0; o == 0 || o < c->p; o++) {
         gemm->a = psg_tensor_offset(&all, o * c->q);
         gemm->b = psg_tensor_offset(w, (c->first + o) * w->shape[1] * w->shape[2] + c->second);
-        psg_gemm_serial(gemm);
+        psg_gemm_rows_serial(j->call->context, gemm);
         gemm->beta = 1;
     }
     gemm->a = products;
@@ -264,7 +264,7 @@ static void sum_block(void *argument, size_t index, unsigned slot) {
                            psg_tensor_offset(&rows, k * outputs * in1), in1, false, false);
         }
         gemm.b = row_at(&j->x2, n, t, 0);
-        psg_gemm_serial(&gemm);
+        psg_gemm_serial(j->call->context, &gemm);
         gemm.beta = 1;
     }
 }

@@ -73,7 +73,7 @@ static psg_status forward(psg_call *call) {
     gemm.c = call->output.data;
     gemm.ldc = at_least_one(gemm.n);
     if (call->input[BIAS].role != PSG_ABSENT) gemm.bias = psg_tensor_offset(&call->input[BIAS].value, o->bias_row);
-    psg_gemm_parallel(call->context, &gemm);
+    psg_gemm_rows(call->context, &gemm);
     return PSG_OK;
 }
 
@@ -86,7 +86,7 @@ static void input_gradient(psg_call *call) {
     gemm.lda = at_least_one(gemm.k);
     gemm.c = call->input[INPUT].grad.data;
     gemm.ldc = at_least_one(gemm.n);
-    psg_gemm_parallel(call->context, &gemm);
+    psg_gemm_rows(call->context, &gemm);
 }
 
 /* ---- parameters ---- */

@@ -52,7 +52,7 @@ static psg_status forward(psg_call *call) {
                       .a = x->data, .lda = in > 0 ? in : 1, .b = w->data, .ldb = in > 0 ? in : 1,
                       .c = call->output.data, .ldc = out > 0 ? out : 1 };
     if (call->input[BIAS].role != PSG_ABSENT) gemm.bias = call->input[BIAS].value.data;
-    psg_gemm_parallel(call->context, &gemm);
+    psg_gemm_rows(call->context, &gemm);
     return PSG_OK;
 }
 
@@ -62,7 +62,7 @@ static void input_gradient(psg_call *call) {
     psg_gemm gemm = { .dtype = x->dtype, .m = rows_of(x), .n = in, .k = out, .alpha = 1, .a = call->grad_output.data,
                       .lda = out > 0 ? out : 1, .b = w->data, .ldb = in > 0 ? in : 1,
                       .c = call->input[INPUT].grad.data, .ldc = in > 0 ? in : 1 };
-    psg_gemm_parallel(call->context, &gemm);
+    psg_gemm_rows(call->context, &gemm);
 }
 
 /* ---- parameters ---- */

@@ -73,6 +73,7 @@ static psg_status shape(psg_call *call) {
 /* ---- products over the leading dimensions ---- */
 
 typedef struct product {
+    psg_context *context;
     psg_gemm gemm;                /* of leading index 0 */
     size_t size;                  /* of an element */
     int rank;                     /* leading dimensions */
@@ -95,7 +96,7 @@ static int64_t row_of(const psg_tensor *x) { return x->shape[x->rank - 1] > 0 ? 
 static product product_of(const psg_call *call, const psg_tensor *a, bool transpose_a, const psg_tensor *b,
                           bool transpose_b, const psg_tensor *c) {
     int rank = call->output.rank;
-    product p = { .size = psg_dtype_size(c->dtype), .rank = rank - 2 };
+    product p = { .context = call->context, .size = psg_dtype_size(c->dtype), .rank = rank - 2 };
     memcpy(p.shape, call->output.shape, sizeof p.shape);
     set_steps(a, rank, p.a);
     set_steps(b, rank, p.b);
@@ -139,7 +140,7 @@ static void run_matrix(void *argument, size_t index, unsigned slot) {
     (void)slot;
     for (int64_t t = 0; t < terms; t++) {
         psg_gemm gemm = term_of(p, (int64_t)index, t);
-        psg_gemm_serial(&gemm);
+        psg_gemm_rows_serial(p->context, &gemm);
     }
 }
 
@@ -151,29 +152,29 @@ static bool is_stacked(const product *p) {
     return !p->gemm.transpose_a;
 }
 
-/* Few matrices are cut into tiles, many are a task each. */
-static void run(psg_context *context, product *p) {
+/* Few matrices are cut into tiles, many are a task each; their bits are the same. */
+static void run(product *p) {
     enum { FEW = 8 };
     int64_t matrices = count_of(p, false), terms = count_of(p, true);
     if (is_stacked(p)) {
         p->gemm.m *= psg_shape_product(p->rank, p->shape);
-        psg_gemm_parallel(context, &p->gemm);
+        psg_gemm_rows(p->context, &p->gemm);
     } else if (!terms) {
         size_t bytes = (size_t)(matrices * p->gemm.m * p->gemm.n) * p->size;
         if (bytes) memset(p->gemm.c, 0, bytes);
     } else if (matrices >= FEW) {
-        psg_parallel(context, (size_t)matrices, run_matrix, p);
+        psg_parallel(p->context, (size_t)matrices, run_matrix, p);
     } else {
         for (int64_t i = 0; i < matrices * terms; i++) {
             psg_gemm gemm = term_of(p, i / terms, i % terms);
-            psg_gemm_parallel(context, &gemm);
+            psg_gemm_rows(p->context, &gemm);
         }
     }
 }
 
 static psg_status forward(psg_call *call) {
     product p = product_of(call, &call->input[A].value, false, &call->input[B].value, false, &call->output);
-    run(call->context, &p);
+    run(&p);
     return PSG_OK;
 }
 
@@ -242,11 +243,11 @@ static psg_status backward(psg_call *call) {
     psg_status status = PSG_OK;
     if (call->input[A].grad.data) {
         product p = product_of(call, g, false, b, true, &call->input[A].grad);
-        run(call->context, &p);
+        run(&p);
     }
     if (call->input[B].grad.data) {
         product p = product_of(call, a, true, g, false, &call->input[B].grad);
-        run(call->context, &p);
+        run(&p);
     }
     for (int k = A; k <= B && !status; k++) {
         bool wanted = call->input[k].role == PSG_PARAMETER && call->input[k].wants_grad;

@@ -1,0 +1,87 @@
+/* The register tile of products, and with it the chain of operations behind an element of a product:
+ *
+ *   total = s_0 + s_1 + ... from the left, s_b = the sum over terms [256 b, 256 b + 256) of g a, one chain of
+ *   multiply-adds in the real type from 0, fused where the instruction set has it.
+ *
+ * Where an element stands in the output or in a tile changes when it is computed, never how; and terms of zero at the
+ * end change nothing. */
+#ifndef PSG_KERNELS_PRODUCT_TILE_H
+#define PSG_KERNELS_PRODUCT_TILE_H
+
+#include "product_pack.h"
+#include "vector.h"
+
+#define NV 2 /* vectors across a tile */
+#if PSG_VECTOR_BYTES == 64
+#define MR ((size_t)12)
+#else
+#define MR ((size_t)6)
+#endif
+#define NR (NV * LANES)
+#define STEP (MR / 3) /* the last panel's tiles have STEP, 2 STEP or MR rows */
+#define CHAIN ((size_t)256) /* terms of a chain */
+
+typedef struct tile {
+    vec v[MR][NV];
+} tile;
+
+static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* rows and across, here and below, are constants: MR, 2 STEP or STEP; NV or 1. */
+INLINE void spill_tile(size_t rows, size_t across, const tile *c, real *buffer) {
+    UNROLL for (size_t i = 0; i < rows; i++) {
+        UNROLL for (size_t j = 0; j < across; j++) vec_store(buffer + i * NR + j * LANES, c->v[i][j]);
+    }
+}
+
+INLINE void add_spilled(size_t rows, size_t across, tile *c, const real *buffer) {
+    UNROLL for (size_t i = 0; i < rows; i++) {
+        UNROLL for (size_t j = 0; j < across; j++) c->v[i][j] = vec_load(buffer + i * NR + j * LANES) + c->v[i][j];
+    }
+}
+
+/* One chain: k terms. */
+INLINE tile chain_tile(size_t rows, size_t across, size_t k, const real *g, const real *a) {
+    tile c;
+    UNROLL for (size_t i = 0; i < rows; i++) {
+        UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] = vec_zero();
+    }
+    for (size_t t = 0; t < k; t++, g += MR, a += NR) {
+        vec row[NV];
+        UNROLL for (size_t j = 0; j < across; j++) row[j] = *(const vec *)(const void *)(a + j * LANES);
+        UNROLL for (size_t i = 0; i < rows; i++) {
+            UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] += g[i] * row[j];
+        }
+    }
+    return c;
+}
+
+/* The total of k terms: beyond one chain it waits in the first cache level for the next. */
+INLINE tile sum_tile(size_t rows, size_t across, size_t k, const real *g, const real *a) {
+    tile c = chain_tile(rows, across, smaller(CHAIN, k), g, a);
+    for (size_t t = CHAIN; t < k; t += CHAIN) {
+        _Alignas(64) real total[MR * NR];
+        spill_tile(rows, across, &c, total);
+        c = chain_tile(rows, across, smaller(CHAIN, k - t), g + t * MR, a + t * NR);
+        add_spilled(rows, across, &c, total);
+    }
+    return c;
+}
+
+INLINE void scale_tile(size_t rows, size_t across, tile *c, double alpha) {
+    if (alpha == 1.0) return;
+    real factor = (real)alpha;
+    UNROLL for (size_t i = 0; i < rows; i++) {
+        UNROLL for (size_t j = 0; j < across; j++) c->v[i][j] = vec_rounded(factor * c->v[i][j]);
+    }
+}
+
+/* m rows of some bytes, strides in bytes: between the output and a whole tile. */
+static inline void copy_edge(const void *from, ptrdiff_t from_stride, void *to, ptrdiff_t to_stride, size_t m,
+                             size_t bytes) {
+    const char *source = from;
+    char *target = to;
+    for (size_t i = 0; i < m; i++, source += from_stride, target += to_stride) memcpy(target, source, bytes);
+}
+
+#endif
