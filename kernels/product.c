@@ -150,7 +150,7 @@ INLINE void finish(const psg_product *p, size_t rows, const tile *c, const place
 
 INLINE void whole_tile(const psg_product *p, size_t rows, const real *g, const real *a, const place *at,
                        dvec *squares) {
-    tile c = sum_tile(rows, NV, p->k, g, a);
+    tile c = sum_tile(rows, p->k, g, a);
     scale_tile(rows, NV, &c, p->alpha);
     finish(p, rows, &c, at, squares);
 }
@@ -200,7 +200,7 @@ INLINE void add_tile(const psg_product *p, size_t rows, size_t k, const real *g,
     bool whole = m == rows && n == NR;
     const ptrdiff_t stride = p->c_stride * (ptrdiff_t)sizeof(double), edge_stride = NR * sizeof(double);
     _Alignas(64) double edge[MR * NR];
-    tile c = sum_tile(rows, NV, k, g, a);
+    tile c = sum_tile(rows, k, g, a);
     if (!whole) {
         memset(edge, 0, sizeof edge);
         copy_edge(out, stride, edge, edge_stride, m, n * sizeof(double));

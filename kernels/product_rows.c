@@ -59,7 +59,7 @@ INLINE void multiply_tile(const psg_row_product *p, size_t rows, size_t across, 
     const bool whole = m == rows && n == across * LANES, reads = p->continues || p->beta != 0;
     real *out = (real *)p->c + (ptrdiff_t)i * p->c_stride + (ptrdiff_t)j;
     _Alignas(64) real edge[MR * NR];
-    tile c = sum_tile(rows, across, p->k, (const real *)p->rows + i * p->k, (const real *)p->columns + j * p->k);
+    tile c = chain_tile(rows, across, p->k, (const real *)p->rows + i * p->k, (const real *)p->columns + j * p->k);
     if (!whole && reads) {
         memset(edge, 0, sizeof edge);
         copy_edge(out, stride, edge, edge_stride, m, bytes);

@@ -8,6 +8,7 @@
 #ifndef PSG_KERNELS_PRODUCT_TILE_H
 #define PSG_KERNELS_PRODUCT_TILE_H
 
+#include "product.h"
 #include "product_pack.h"
 #include "vector.h"
 
@@ -19,7 +20,7 @@
 #endif
 #define NR (NV * LANES)
 #define STEP (MR / 3) /* the last panel's tiles have STEP, 2 STEP or MR rows */
-#define CHAIN ((size_t)256) /* terms of a chain */
+#define CHAIN ((size_t)PSG_PRODUCT_CHAIN)
 
 typedef struct tile {
     vec v[MR][NV];
@@ -28,17 +29,6 @@ typedef struct tile {
 static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* rows and across, here and below, are constants: MR, 2 STEP or STEP; NV or 1. */
-INLINE void spill_tile(size_t rows, size_t across, const tile *c, real *buffer) {
-    UNROLL for (size_t i = 0; i < rows; i++) {
-        UNROLL for (size_t j = 0; j < across; j++) vec_store(buffer + i * NR + j * LANES, c->v[i][j]);
-    }
-}
-
-INLINE void add_spilled(size_t rows, size_t across, tile *c, const real *buffer) {
-    UNROLL for (size_t i = 0; i < rows; i++) {
-        UNROLL for (size_t j = 0; j < across; j++) c->v[i][j] = vec_load(buffer + i * NR + j * LANES) + c->v[i][j];
-    }
-}
 
 /* One chain: k terms. */
 INLINE tile chain_tile(size_t rows, size_t across, size_t k, const real *g, const real *a) {
@@ -56,14 +46,26 @@ INLINE tile chain_tile(size_t rows, size_t across, size_t k, const real *g, cons
     return c;
 }
 
+INLINE void spill_tile(size_t rows, const tile *c, real *buffer) {
+    UNROLL for (size_t i = 0; i < rows; i++) {
+        UNROLL for (size_t j = 0; j < NV; j++) vec_store(buffer + i * NR + j * LANES, c->v[i][j]);
+    }
+}
+
+INLINE void add_spilled(size_t rows, tile *c, const real *buffer) {
+    UNROLL for (size_t i = 0; i < rows; i++) {
+        UNROLL for (size_t j = 0; j < NV; j++) c->v[i][j] = vec_load(buffer + i * NR + j * LANES) + c->v[i][j];
+    }
+}
+
 /* The total of k terms: beyond one chain it waits in the first cache level for the next. */
-INLINE tile sum_tile(size_t rows, size_t across, size_t k, const real *g, const real *a) {
-    tile c = chain_tile(rows, across, smaller(CHAIN, k), g, a);
+INLINE tile sum_tile(size_t rows, size_t k, const real *g, const real *a) {
+    tile c = chain_tile(rows, NV, smaller(CHAIN, k), g, a);
     for (size_t t = CHAIN; t < k; t += CHAIN) {
         _Alignas(64) real total[MR * NR];
-        spill_tile(rows, across, &c, total);
-        c = chain_tile(rows, across, smaller(CHAIN, k - t), g + t * MR, a + t * NR);
-        add_spilled(rows, across, &c, total);
+        spill_tile(rows, &c, total);
+        c = chain_tile(rows, NV, smaller(CHAIN, k - t), g + t * MR, a + t * NR);
+        add_spilled(rows, &c, total);
     }
     return c;
 }

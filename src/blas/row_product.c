@@ -1,13 +1,12 @@
-/* Products on our own kernel: the columns of b are packed, the rows of a beside them, and row_product multiplies.  How
- * a product is cut (columns, rows, terms at multiples of 256) changes no bit of it. */
+/* Products on our own kernel: columns of b are packed, rows of a beside them, and row_product multiplies them chain by
+ * chain (256 terms).  How a product is cut into rows, columns and tasks changes no bit of it. */
 #include "base/parallel.h"
 #include "blas/engine.h"
 
 enum {
-    CHAIN = 256,             /* terms that a part is a multiple of */
+    CHAIN = PSG_PRODUCT_CHAIN,
     STACK_BYTES = 192 << 10, /* packed operands of a product on one thread */
     SMALL = 64 * 64 * 64,    /* multiplications that are not worth other workers */
-    LONGEST = 16 * CHAIN,    /* terms of shared panels */
 };
 static const int64_t panel_bytes = INT64_C(4) << 20;   /* of shared panels */
 static const int64_t row_bytes = INT64_C(512) << 10;   /* of a task's packed rows, in the second cache level */
@@ -17,162 +16,159 @@ static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t parts_of(int64_t count, int64_t part) { return (count + part - 1) / part; }
 static int64_t round_up(int64_t count, int64_t grain) { return parts_of(count, grain) * grain; }
 
-/* ---- a product over some of its terms ---- */
+/* ---- a product, chain by chain ---- */
 
-typedef struct part {
+typedef struct job {
+    psg_context *context;
     const psg_kernel_table *kernels;
-    psg_gemm gemm;
-    bool continues, ends;
+    const psg_gemm *gemm;
     int64_t height, width;   /* of panels */
     int64_t element;         /* bytes */
-} part;
+} job;
 
-static part part_of(const psg_kernel_table *kernels, const psg_gemm *g, int64_t t, int64_t k) {
-    return (part){ .kernels = kernels, .gemm = psg_gemm_part(g, t, k), .continues = t > 0, .ends = t + k == g->k,
-                   .height = (int64_t)kernels->panel_height(), .width = (int64_t)kernels->panel_width(),
-                   .element = (int64_t)psg_dtype_size(g->dtype) };
+static job job_of(psg_context *context, const psg_gemm *g) {
+    const psg_kernel_table *kernels = context->kernels[g->dtype];
+    return (job){ context, kernels, g, (int64_t)kernels->panel_height(), (int64_t)kernels->panel_width(),
+                  (int64_t)psg_dtype_size(g->dtype) };
 }
 
-static void pack_rows(const part *p, int64_t i, int64_t m, void *panels) {
-    const psg_gemm *g = &p->gemm;
-    const void *from = psg_gemm_at(g->a, g->dtype, g->transpose_a ? i : i * g->lda);
-    p->kernels->pack_rows((size_t)m, (size_t)g->k, from, g->transpose_a ? 1 : g->lda, g->transpose_a ? g->lda : 1,
+static int64_t terms_at(const job *j, int64_t t) { return smaller(CHAIN, j->gemm->k - t); }
+
+/* Rows [i, i + m) of a, terms from t on. */
+static void pack_rows(const job *j, int64_t i, int64_t m, int64_t t, void *panels) {
+    const psg_gemm *g = j->gemm;
+    int64_t row = g->transpose_a ? 1 : g->lda, term = g->transpose_a ? g->lda : 1;
+    j->kernels->pack_rows((size_t)m, (size_t)terms_at(j, t), psg_gemm_at(g->a, g->dtype, i * row + t * term), row, term,
                           panels);
 }
 
-/* Columns [j, j + n) of b, n at most a panel. */
-static void pack_panel(const part *p, int64_t j, int64_t n, void *panel) {
-    const psg_gemm *g = &p->gemm;
-    const void *from = psg_gemm_at(g->b, g->dtype, g->transpose_b ? j * g->ldb : j);
-    p->kernels->pack_panel((size_t)n, (size_t)g->k, from, g->transpose_b ? g->ldb : 1, g->transpose_b ? 1 : g->ldb,
-                           panel);
+/* Columns [c, c + n) of b, panel after panel. */
+static void pack_columns(const job *j, int64_t c, int64_t n, int64_t t, char *panels) {
+    const psg_gemm *g = j->gemm;
+    int64_t column = g->transpose_b ? g->ldb : 1, term = g->transpose_b ? 1 : g->ldb, terms = terms_at(j, t);
+    for (int64_t done = 0; done < n; done += j->width) {
+        const void *from = psg_gemm_at(g->b, g->dtype, (c + done) * column + t * term);
+        j->kernels->pack_panel((size_t)smaller(j->width, n - done), (size_t)terms, from, column, term,
+                               panels + done * terms * j->element);
+    }
 }
 
-static void multiply(const part *p, int64_t i, int64_t m, int64_t j, int64_t n, const void *rows, const void *columns) {
-    psg_gemm tile = psg_gemm_tile(&p->gemm, i, m, j, n);
-    psg_row_product product = { .m = (size_t)m, .n = (size_t)n, .k = (size_t)tile.k, .rows = rows, .columns = columns,
-                                .continues = p->continues, .ends = p->ends, .alpha = tile.alpha,
-                                .beta = tile.bias ? 0 : tile.beta, .bias = tile.bias, .c = tile.c,
-                                .c_stride = tile.ldc };
-    p->kernels->row_product(&product);
-}
-
-/* With beta, c cannot hold totals: pieces of one part each, of a length that is the same for every caller. */
-static void by_pieces(psg_context *context, const psg_gemm *g, void (*run)(psg_context *, const psg_gemm *)) {
-    int64_t piece = g->bias || g->beta == 0 ? larger(g->k, 1) : CHAIN, t = 0;
-    do {
-        psg_gemm one = psg_gemm_part(g, t, smaller(piece, g->k - t));
-        if (t) one.beta = 1;
-        run(context, &one);
-        t += piece;
-    } while (t < g->k);
+/* With beta every chain is added to c by itself; otherwise c holds the total of those before, and the last one makes
+ * the result of it. */
+static void multiply(const job *j, int64_t i, int64_t m, int64_t c, int64_t n, int64_t t, const void *rows,
+                     const void *columns) {
+    psg_gemm g = psg_gemm_tile(j->gemm, i, m, c, n);
+    bool onto = g.beta != 0 && !g.bias;
+    psg_row_product product = { .m = (size_t)m, .n = (size_t)n, .k = (size_t)terms_at(j, t), .rows = rows,
+                                .columns = columns, .continues = t > 0 && !onto, .ends = onto || t + CHAIN >= g.k,
+                                .alpha = g.alpha, .bias = g.bias, .c = g.c, .c_stride = g.ldc };
+    if (onto) product.beta = t > 0 ? 1 : g.beta;
+    j->kernels->row_product(&product);
 }
 
 /* ---- on one thread ---- */
 
-/* A chain's terms a part; as many columns as leave half of the memory to the rows. */
-static void multiply_part(const part *p) {
+/* As many columns as leave half of the memory to the rows. */
+static void multiply_chain(const job *j, int64_t t) {
     _Alignas(64) char memory[STACK_BYTES];
-    const psg_gemm *g = &p->gemm;
-    const int64_t columns = STACK_BYTES / p->element / larger(g->k, 1), all = round_up(g->n, p->width);
-    const int64_t wide = all + p->height <= columns ? all : larger(columns / 2 / p->width * p->width, p->width);
-    const int64_t high = (columns - smaller(wide, all)) / p->height * p->height;
-    char *rows = memory + smaller(wide, all) * g->k * p->element;
-    for (int64_t j = 0; j < g->n; j += wide) {
-        int64_t n = smaller(wide, g->n - j);
-        for (int64_t c = 0; c < n; c += p->width) {
-            pack_panel(p, j + c, smaller(p->width, n - c), memory + c * g->k * p->element);
-        }
+    const psg_gemm *g = j->gemm;
+    const int64_t terms = larger(terms_at(j, t), 1), room = STACK_BYTES / j->element / terms;
+    const int64_t all = round_up(g->n, j->width), half = larger(room / 2 / j->width * j->width, j->width);
+    const int64_t wide = all + j->height <= room ? all : half, high = (room - wide) / j->height * j->height;
+    char *rows = memory + wide * terms * j->element;
+    for (int64_t c = 0; c < g->n; c += wide) {
+        int64_t n = smaller(wide, g->n - c);
+        pack_columns(j, c, n, t, memory);
         for (int64_t i = 0; i < g->m; i += high) {
             int64_t m = smaller(high, g->m - i);
-            if (j == 0 || high < g->m) pack_rows(p, i, m, rows);
-            multiply(p, i, m, j, n, rows, memory);
+            if (c == 0 || high < g->m) pack_rows(j, i, m, t, rows);
+            multiply(j, i, m, c, n, t, rows, memory);
         }
     }
 }
 
-static void multiply_serial(psg_context *context, const psg_gemm *g) {
-    int64_t t = 0;
-    do {
-        part p = part_of(context->kernels[g->dtype], g, t, smaller(CHAIN, g->k - t));
-        multiply_part(&p);
-        t += CHAIN;
-    } while (t < g->k);
-}
-
 void psg_kernel_gemm(psg_context *context, const psg_gemm *gemm) {
-    if (gemm->m && gemm->n) by_pieces(context, gemm, multiply_serial);
+    const job j = job_of(context, gemm);
+    if (!gemm->m || !gemm->n) return;
+    multiply_chain(&j, 0);
+    for (int64_t t = CHAIN; t < gemm->k; t += CHAIN) multiply_chain(&j, t);
 }
 
-/* ---- over the workers: the panels of b are packed once and shared ---- */
+/* ---- over the workers: panels of b are packed once and shared ---- */
 
 typedef struct shared {
-    psg_context *context;
-    part part;
-    int64_t first, n;        /* the columns whose panels are there */
+    job job;
+    int64_t first, n;        /* the columns whose panels are there, */
+    int64_t start, terms;    /* and the terms */
     int64_t rows, columns;   /* of a task */
-    char *panels;
+    char *panels;            /* chain after chain */
 } shared;
 
-static char *panel_at(const shared *s, int64_t column) {
-    return s->panels + column * s->part.gemm.k * s->part.element;
+static char *panels_at(const shared *s, int64_t column, int64_t t) {
+    int64_t whole = round_up(s->n, s->job.width) * (t - s->start);
+    return s->panels + (whole + column * terms_at(&s->job, t)) * s->job.element;
 }
 
 static void pack_shared(void *argument, size_t index, unsigned slot) {
     (void)slot;
     const shared *s = argument;
-    int64_t column = (int64_t)index * s->part.width;
-    pack_panel(&s->part, s->first + column, smaller(s->part.width, s->n - column), panel_at(s, column));
+    int64_t column = (int64_t)index * s->job.width, n = smaller(s->job.width, s->n - column), t = s->start;
+    do {
+        pack_columns(&s->job, s->first + column, n, t, panels_at(s, column, t));
+        t += CHAIN;
+    } while (t < s->start + s->terms);
 }
 
 static void multiply_shared(void *argument, size_t index, unsigned slot) {
     const shared *s = argument;
     const int64_t across = parts_of(s->n, s->columns);
     const int64_t i = (int64_t)index / across * s->rows, column = (int64_t)index % across * s->columns;
-    const int64_t m = smaller(s->rows, s->part.gemm.m - i), n = smaller(s->columns, s->n - column);
-    void *rows = s->context->workspace[slot];
-    pack_rows(&s->part, i, m, rows);
-    multiply(&s->part, i, m, s->first + column, n, rows, panel_at(s, column));
+    const int64_t m = smaller(s->rows, s->job.gemm->m - i), n = smaller(s->columns, s->n - column);
+    void *rows = s->job.context->workspace[slot];
+    int64_t t = s->start;
+    do {
+        pack_rows(&s->job, i, m, t, rows);
+        multiply(&s->job, i, m, s->first + column, n, t, rows, panels_at(s, column, t));
+        t += CHAIN;
+    } while (t < s->start + s->terms);
 }
 
 /* Some four tasks a worker; where rows are few, their columns are shared out as well. */
-static void cut(shared *s) {
-    const psg_gemm *g = &s->part.gemm;
-    const int64_t wanted = 4 * (int64_t)s->context->threads;
-    const int64_t most = row_bytes / (larger(g->k, 1) * s->part.element) / s->part.height * s->part.height;
-    s->rows = larger(smaller(round_up(parts_of(g->m, wanted), s->part.height), most), s->part.height);
-    s->columns = round_up(parts_of(s->n, parts_of(wanted, parts_of(g->m, s->rows))), s->part.width);
+static void multiply_columns(shared *s) {
+    const job *j = &s->job;
+    const int64_t m = j->gemm->m, wanted = 4 * (int64_t)j->context->threads;
+    const int64_t most = row_bytes / (CHAIN * j->element) / j->height * j->height;
+    s->rows = smaller(round_up(parts_of(m, wanted), j->height), most);
+    s->columns = round_up(parts_of(s->n, parts_of(wanted, parts_of(m, s->rows))), j->width);
+    psg_parallel(j->context, (size_t)parts_of(s->n, j->width), pack_shared, s);
+    psg_parallel(j->context, (size_t)(parts_of(m, s->rows) * parts_of(s->n, s->columns)), multiply_shared, s);
 }
 
-static void multiply_columns(shared *s) {
-    cut(s);
-    psg_parallel(s->context, (size_t)parts_of(s->n, s->part.width), pack_shared, s);
-    size_t tasks = (size_t)(parts_of(s->part.gemm.m, s->rows) * parts_of(s->n, s->columns));
-    psg_parallel(s->context, tasks, multiply_shared, s);
+/* Panels of some columns and, where these are very long, some of the terms at a time. */
+static void multiply_parallel(shared *s, int64_t columns, int64_t longest) {
+    const psg_gemm *g = s->job.gemm;
+    for (s->first = 0; s->first < g->n; s->first += columns) {
+        s->n = smaller(columns, g->n - s->first);
+        s->start = 0;
+        do {
+            s->terms = smaller(longest, g->k - s->start);
+            multiply_columns(s);
+            s->start += longest;
+        } while (s->start < g->k);
+    }
 }
 
 /* The memory follows from the matrix alone: a larger batch takes no more. */
-static void multiply_parallel(psg_context *context, const psg_gemm *g) {
-    const psg_kernel_table *kernels = context->kernels[g->dtype];
-    const int64_t longest = larger(smaller(g->k, LONGEST), 1);
-    part p = part_of(kernels, g, 0, longest);
-    const int64_t most = panel_bytes / (longest * p.element) / p.width * p.width;
-    shared s = { .context = context };
-    const int64_t columns = smaller(most, round_up(g->n, p.width));
-    s.panels = psg_panel_memory(context, (size_t)(columns * longest * p.element));
-    if (!s.panels || (double)g->m * (double)g->n * (double)g->k <= SMALL) {
-        multiply_serial(context, g);
-        return;
-    }
-    for (s.first = 0; s.first < g->n; s.first += columns) {
-        s.n = smaller(columns, g->n - s.first);
-        for (int64_t t = 0; t < g->k; t += longest) {
-            s.part = part_of(kernels, g, t, smaller(longest, g->k - t));
-            multiply_columns(&s);
-        }
-    }
-}
-
 void psg_kernel_rows(psg_context *context, const psg_gemm *gemm) {
-    if (gemm->m && gemm->n) by_pieces(context, gemm, multiply_parallel);
+    shared s = { .job = job_of(context, gemm) };
+    const int64_t row = s.job.width * s.job.element;
+    const int64_t longest = larger(smaller(gemm->k, panel_bytes / row / CHAIN * CHAIN), 1);
+    const int64_t columns = smaller(panel_bytes / (longest * row) * s.job.width, round_up(gemm->n, s.job.width));
+    if (!gemm->m || !gemm->n) return;
+    s.panels = psg_panel_memory(context, (size_t)(columns * longest * s.job.element));
+    if (s.panels && (double)gemm->m * (double)gemm->n * (double)gemm->k > SMALL) {
+        multiply_parallel(&s, columns, longest);
+    } else {
+        psg_kernel_gemm(context, gemm);
+    }
 }

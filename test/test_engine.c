@@ -1,0 +1,565 @@
+/* The engine of products: an element is one chain of operations, written out here in plain C, wherever it stands; who
+ * serves which product, and who says so. */
+#include "support.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/context.h"
+#include "blas/gemm.h"
+
+enum { CHAIN = 256 };
+
+/* ---- reals ---- */
+
+static double get(psg_dtype dtype, const void *data, int64_t i) {
+    return dtype == PSG_F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
+}
+
+static void set(psg_dtype dtype, void *data, int64_t i, double value) {
+    if (dtype == PSG_F32) ((float *)data)[i] = (float)value;
+    else ((double *)data)[i] = value;
+}
+
+static void *reals(int64_t count) {
+    double *data = aligned_alloc(64, (size_t)((count + 16) / 8 * 8) * sizeof(double));
+    assert_non_null(data);
+    return data;
+}
+
+static void *normal(test_random *random, psg_dtype dtype, int64_t count) {
+    void *data = reals(count);
+    for (int64_t i = 0; i < count; i++) set(dtype, data, i, test_normal(random));
+    return data;
+}
+
+static const void *at(psg_dtype dtype, const void *data, int64_t i) {
+    return (const char *)data + i * (int64_t)psg_dtype_size(dtype);
+}
+
+/* ---- the chain ---- */
+
+/* Whether the instruction set fuses multiply-adds. */
+static bool fuses(const psg_context *context) {
+#if defined(__x86_64__)
+    return strcmp(psg_context_isa(context), "baseline") != 0;
+#else
+    (void)context;
+    return true;
+#endif
+}
+
+static float step_f32(bool fused, float x, float y, float sum) { return fused ? fmaf(x, y, sum) : x * y + sum; }
+static double step_f64(bool fused, double x, double y, double sum) { return fused ? fma(x, y, sum) : x * y + sum; }
+
+/* sum over t < k of a[t * a_step] b[t * b_step]: blocks of CHAIN terms, added in order. */
+static double chain(psg_dtype dtype, bool fused, int64_t k, const void *a, int64_t a_step, const void *b,
+                    int64_t b_step) {
+    float total = 0;
+    double total_f64 = 0;
+    for (int64_t first = 0; first < k; first += CHAIN) {
+        float sum = 0;
+        double sum_f64 = 0;
+        for (int64_t t = first; t < k && t < first + CHAIN; t++) {
+            if (dtype == PSG_F32) {
+                sum = step_f32(fused, ((const float *)a)[t * a_step], ((const float *)b)[t * b_step], sum);
+            } else {
+                sum_f64 = step_f64(fused, ((const double *)a)[t * a_step], ((const double *)b)[t * b_step], sum_f64);
+            }
+        }
+        total = total + sum;
+        total_f64 = total_f64 + sum_f64;
+    }
+    return dtype == PSG_F32 ? (double)total : total_f64;
+}
+
+/* x y + z, each operation rounded to the type. */
+static double scaled(psg_dtype dtype, double x, double y, double z) {
+    if (dtype == PSG_F64) {
+        double product = x * y;
+        return product + z;
+    }
+    float product = (float)x * (float)y;
+    return (double)(product + (float)z);
+}
+
+/* Element (i, j) of the product, from what c held. */
+static double element(const psg_gemm *g, bool fused, int64_t i, int64_t j, double before) {
+    int64_t a_step = g->transpose_a ? g->lda : 1, b_step = g->transpose_b ? 1 : g->ldb;
+    const void *a = at(g->dtype, g->a, g->transpose_a ? i : i * g->lda);
+    const void *b = at(g->dtype, g->b, g->transpose_b ? j * g->ldb : j);
+    if (g->bias) {
+        return scaled(g->dtype, g->alpha, chain(g->dtype, fused, g->k, a, a_step, b, b_step),
+                      get(g->dtype, g->bias, j));
+    }
+    if (g->beta == 0) return scaled(g->dtype, g->alpha, chain(g->dtype, fused, g->k, a, a_step, b, b_step), 0);
+    double c = scaled(g->dtype, g->beta, before, 0);
+    for (int64_t t = 0; t == 0 || t < g->k; t += CHAIN) {   /* onto c, block by block */
+        int64_t terms = g->k - t < CHAIN ? g->k - t : CHAIN;
+        double sum = chain(g->dtype, fused, terms, at(g->dtype, a, t * a_step), a_step, at(g->dtype, b, t * b_step),
+                           b_step);
+        c = scaled(g->dtype, g->alpha, sum, c);
+    }
+    return c;
+}
+
+/* ---- products drawn at random ---- */
+
+typedef struct problem {
+    psg_gemm gemm;
+    void *a, *b, *bias, *before;
+    int64_t c_elements;
+} problem;
+
+static const int64_t depths[] = { 0, 1, 2, 255, 256, 257, 512, 513, 1500 };
+
+static problem draw(test_random *random, psg_dtype dtype, int round) {
+    psg_gemm g = { .dtype = dtype, .transpose_a = test_range(random, 0, 1), .transpose_b = test_range(random, 0, 1),
+                   .m = test_range(random, 1, 40), .n = test_range(random, 1, 70),
+                   .alpha = test_range(random, 0, 1) ? 1 : -0.7 };
+    g.k = test_range(random, 0, 2) ? TEST_PICK(random, depths) : test_range(random, 0, 700);
+    if (round % 5 == 0) {
+        g.m = test_range(random, 200, 600);
+        g.k = test_range(random, 60, 300);
+    }
+    if (round % 7 == 0) g.m = 1;
+    g.beta = (double[]){ 0, 0, 1, -0.3 }[test_range(random, 0, 3)];
+    g.lda = (g.transpose_a ? g.m : g.k) + test_range(random, 1, 3);
+    g.ldb = (g.transpose_b ? g.k : g.n) + test_range(random, 1, 3);
+    g.ldc = g.n + test_range(random, 0, 3);
+    problem p = { .gemm = g, .c_elements = g.m * g.ldc };
+    p.gemm.a = p.a = normal(random, dtype, g.lda * (g.transpose_a ? g.k : g.m) + 1);
+    p.gemm.b = p.b = normal(random, dtype, g.ldb * (g.transpose_b ? g.n : g.k) + 1);
+    p.bias = normal(random, dtype, g.n);
+    p.before = normal(random, dtype, p.c_elements);
+    if (test_range(random, 0, 2) == 0) p.gemm.bias = p.bias;
+    return p;
+}
+
+static void problem_free(problem *p) { free(p->a), free(p->b), free(p->bias), free(p->before); }
+
+/* What c is after the product: the caller's to free. */
+static void *result(psg_context *context, const problem *p, void (*run)(psg_context *, const psg_gemm *)) {
+    size_t bytes = (size_t)p->c_elements * psg_dtype_size(p->gemm.dtype);
+    void *c = malloc(bytes + 1);
+    assert_non_null(c);
+    memcpy(c, p->before, bytes);
+    psg_gemm g = p->gemm;
+    g.c = c;
+    run(context, &g);
+    return c;
+}
+
+static psg_context *context_of(unsigned threads, const char *isa, psg_gemm_engine engine) {
+    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+    psg_context *context;
+    options.threads = threads;
+    options.isa = isa;
+    options.gemm = engine;
+    assert_int_equal(psg_context_create(&options, &context), PSG_OK);
+    return context;
+}
+
+/* Same value, -0 and +0 alike; and nothing written between the rows. */
+static void check_same(const problem *p, const void *c, const void *expected, const char *what) {
+    const psg_gemm *g = &p->gemm;
+    for (int64_t e = 0; e < p->c_elements; e++) {
+        const void *other = e % g->ldc < g->n ? expected : p->before;
+        if (get(g->dtype, c, e) == get(g->dtype, other, e)) continue;
+        fail_msg("%s: element (%lld, %lld) of %lld x %lld, k %lld: %a, not %a", what, (long long)(e / g->ldc),
+                 (long long)(e % g->ldc), (long long)g->m, (long long)g->n, (long long)g->k, get(g->dtype, c, e),
+                 get(g->dtype, other, e));
+    }
+}
+
+static void *expected_of(const problem *p, bool fused) {
+    const psg_gemm *g = &p->gemm;
+    void *expected = malloc((size_t)p->c_elements * sizeof(double) + 1);
+    for (int64_t e = 0; e < p->c_elements; e++) {
+        double before = get(g->dtype, p->before, e);
+        set(g->dtype, expected, e, e % g->ldc < g->n ? element(g, fused, e / g->ldc, e % g->ldc, before) : before);
+    }
+    return expected;
+}
+
+/* One row of the batch, by itself. */
+static void check_row_alone(psg_context *context, const problem *p, int64_t i, const void *expected) {
+    problem alone = *p;
+    psg_gemm *g = &alone.gemm;
+    g->a = at(g->dtype, g->a, g->transpose_a ? i : i * g->lda);
+    g->m = 1;
+    alone.before = (void *)(uintptr_t)at(g->dtype, p->before, i * g->ldc);
+    alone.c_elements = g->n;
+    void *c = result(context, &alone, psg_gemm_rows);
+    check_same(&alone, c, at(g->dtype, expected, i * g->ldc), "a row alone");
+    free(c);
+}
+
+static void check_problem(psg_context *const contexts[4], test_random *random, const problem *p) {
+    void *expected = expected_of(p, fuses(contexts[0]));
+    for (int k = 0; k < 4; k++) {
+        void *c = result(contexts[k], p, psg_gemm_rows);
+        check_same(p, c, expected, "the chain");
+        free(c);
+    }
+    void *c = result(contexts[0], p, psg_gemm_rows_serial);
+    check_same(p, c, expected, "on one thread");
+    free(c);
+    check_row_alone(contexts[1], p, test_range(random, 0, p->gemm.m - 1), expected);
+    free(expected);
+}
+
+static const unsigned thread_counts[4] = { 1, 2, 3, 5 };
+
+static void rows_are_one_chain(void **state) {
+    (void)state;
+    const char *isas[3];
+    size_t count = test_isas(isas);
+    for (size_t v = 0; v < count * 2; v++) {
+        psg_context *contexts[4];
+        test_random random = { 80 + v };
+        for (int k = 0; k < 4; k++) contexts[k] = context_of(thread_counts[k], isas[v / 2], PSG_GEMM_AUTOMATIC);
+        for (int round = 0; round < 40; round++) {
+            problem p = draw(&random, v % 2 ? PSG_F64 : PSG_F32, round);
+            check_problem(contexts, &random, &p);
+            problem_free(&p);
+        }
+        for (int k = 0; k < 4; k++) test_context_free(contexts[k]);
+    }
+}
+
+/* Panels that do not fit at once, and more terms than a panel has. */
+static void large_matrices_are_cut(void **state) {
+    (void)state;
+    static const int64_t sizes[][3] = { { 30, 1100, 1100 }, { 13, 40, 5000 }, { 1, 300, 4097 } };
+    for (int s = 0; s < 6; s++) {
+        psg_context *contexts[4];
+        test_random random = { 90 };
+        problem p = draw(&random, s % 2 ? PSG_F64 : PSG_F32, 1);
+        problem_free(&p);
+        psg_gemm *g = &p.gemm;
+        g->m = sizes[s / 2][0], g->n = g->ldc = sizes[s / 2][1], g->k = sizes[s / 2][2];
+        g->lda = g->transpose_a ? g->m : g->k, g->ldb = g->transpose_b ? g->k : g->n;
+        g->beta = 0;
+        p.c_elements = g->m * g->n;
+        g->a = p.a = normal(&random, g->dtype, g->m * g->k);
+        g->b = p.b = normal(&random, g->dtype, g->n * g->k);
+        p.bias = normal(&random, g->dtype, g->n);
+        if (g->bias) g->bias = p.bias;
+        p.before = normal(&random, g->dtype, p.c_elements);
+        for (int k = 0; k < 4; k++) contexts[k] = context_of(thread_counts[k], NULL, PSG_GEMM_AUTOMATIC);
+        check_problem(contexts, &random, &p);
+        for (int k = 0; k < 4; k++) test_context_free(contexts[k]);
+        problem_free(&p);
+    }
+}
+
+/* Terms of zero at the end, through both entries. */
+static void zeros_at_the_end_change_nothing(void **state) {
+    (void)state;
+    psg_context *context = context_of(2, NULL, PSG_GEMM_AUTOMATIC);
+    test_random random = { 91 };
+    for (int round = 0; round < 30; round++) {
+        problem p = draw(&random, round % 2 ? PSG_F64 : PSG_F32, round);
+        psg_gemm *g = &p.gemm;
+        int64_t live = g->k - test_range(&random, 0, g->k);
+        for (int64_t t = live; t < g->k; t++) {
+            for (int64_t i = 0; i < g->m; i++) set(g->dtype, p.a, g->transpose_a ? t * g->lda + i : i * g->lda + t, 0);
+        }
+        void *padded = result(context, &p, psg_gemm_rows);
+        g->k = live;
+        void *c = result(context, &p, psg_gemm_rows);
+        check_same(&p, padded, c, "zeros");
+        free(padded), free(c);
+        problem_free(&p);
+    }
+    test_context_free(context);
+}
+
+/* ---- the product kernel ---- */
+
+static double run_product(psg_context *context, psg_dtype dtype, psg_product p) {
+    double squares = 0;
+    bool adds = p.finish == PSG_FINISH_ADD_F64 || p.finish == PSG_FINISH_ADD_SQUARES_F64;
+    if (!adds) p.squares = &squares;
+    context->kernels[dtype]->product(&p, context->workspace[0]);
+    return squares;
+}
+
+/* STORE with alpha is the chain, at every place of a rectangle. */
+static void check_stored(psg_context *context, test_random *random, psg_dtype dtype) {
+    int64_t m = test_range(random, 1, 60), n = test_range(random, 1, 70), k = TEST_PICK(random, depths);
+    void *g = normal(random, dtype, m * k + 1), *a = normal(random, dtype, n * k + 1), *c = reals(m * n);
+    int64_t i0 = test_range(random, 0, m - 1), j0 = test_range(random, 0, n - 1);
+    psg_product p = { .finish = PSG_FINISH_STORE, .m = (size_t)(m - i0), .n = (size_t)(n - j0), .k = (size_t)k,
+                      .alpha = -0.7, .g = at(dtype, g, i0), .g_stride = m, .g_step = 1, .a = at(dtype, a, j0),
+                      .a_stride = n, .a_step = 1, .c = c, .c_stride = n };
+    run_product(context, dtype, p);
+    for (int64_t i = i0; i < m; i++) {
+        for (int64_t j = j0; j < n; j++) {
+            double sum = chain(dtype, fuses(context), k, at(dtype, g, i), m, at(dtype, a, j), n);
+            test_near(get(dtype, c, (i - i0) * n + j - j0), scaled(dtype, -0.7, sum, 0), 0, "stored", i * n + j);
+        }
+    }
+    free(g), free(a), free(c);
+}
+
+/* Every finish, with rows of zeros behind and without, in little workspace and in much. */
+static void check_padding(psg_context *context, test_random *random, psg_dtype dtype, psg_finish finish) {
+    int64_t m = test_range(random, 1, 90), n = test_range(random, 1, 90), live = test_range(random, 0, 600);
+    int64_t k = live + test_range(random, 1, 1400);
+    bool adds = finish == PSG_FINISH_ADD_F64 || finish == PSG_FINISH_ADD_SQUARES_F64;
+    void *g = normal(random, dtype, m * k), *a = normal(random, dtype, n * k);
+    void *before = normal(random, adds ? PSG_F64 : dtype, m * n), *c[2];
+    for (int64_t e = live * m; e < k * m; e++) set(dtype, g, e, 0);
+    double squares[2];
+    for (int padded = 0; padded < 2; padded++) {
+        c[padded] = reals(m * n);
+        memcpy(c[padded], before, (size_t)(m * n) * (adds ? sizeof(double) : psg_dtype_size(dtype)));
+        psg_product p = { .finish = finish, .m = (size_t)m, .n = (size_t)n, .k = (size_t)(padded ? k : live),
+                          .alpha = 1.5, .g = g, .g_stride = m, .g_step = 1, .a = a, .a_stride = n, .a_step = 1,
+                          .c = c[padded], .c_stride = n, .accumulate = finish == PSG_FINISH_STORE,
+                          .workspace_bytes = padded ? 0 : PSG_WORKSPACE_BYTES };
+        squares[padded] = run_product(context, dtype, p);
+    }
+    test_near(squares[1], squares[0], 0, "squares", finish);
+    for (int64_t e = 0; e < m * n; e++) {
+        psg_dtype type = adds ? PSG_F64 : dtype;
+        test_near(get(type, c[1], e), get(type, c[0], e), 0, "padded", e);
+    }
+    free(g), free(a), free(before), free(c[0]), free(c[1]);
+}
+
+/* outer is the product of one term. */
+static void check_outer(psg_context *context, test_random *random, psg_dtype dtype) {
+    int64_t m = test_range(random, 1, 30), n = test_range(random, 1, 70);
+    double alpha = test_range(random, 0, 1) ? 1 : 0.3;
+    bool accumulate = test_range(random, 0, 1);
+    void *g = normal(random, dtype, m), *a = normal(random, dtype, n), *before = normal(random, dtype, m * n), *c[2];
+    for (int k = 0; k < 2; k++) {
+        c[k] = reals(m * n);
+        memcpy(c[k], before, (size_t)(m * n) * psg_dtype_size(dtype));
+    }
+    psg_product p = { .finish = PSG_FINISH_STORE, .m = (size_t)m, .n = (size_t)n, .k = 1, .alpha = alpha, .g = g,
+                      .g_stride = m, .g_step = 1, .a = a, .a_stride = n, .a_step = 1, .c = c[0], .c_stride = n,
+                      .accumulate = accumulate };
+    run_product(context, dtype, p);
+    context->kernels[dtype]->outer((size_t)m, (size_t)n, alpha, g, a, c[1], n, accumulate, test_range(random, 0, 1));
+    for (int64_t e = 0; e < m * n; e++) test_near(get(dtype, c[1], e), get(dtype, c[0], e), 0, "outer", e);
+    free(g), free(a), free(before), free(c[0]), free(c[1]);
+}
+
+static void tiles_are_one_chain(void **state) {
+    (void)state;
+    const char *isas[3];
+    size_t count = test_isas(isas);
+    for (size_t v = 0; v < count * 2; v++) {
+        psg_context *context = context_of(1, isas[v / 2], PSG_GEMM_AUTOMATIC);
+        test_random random = { 100 + v };
+        psg_dtype dtype = v % 2 ? PSG_F64 : PSG_F32;
+        for (int round = 0; round < 25; round++) {
+            check_stored(context, &random, dtype);
+            check_outer(context, &random, dtype);
+            for (int finish = PSG_FINISH_STORE; finish <= PSG_FINISH_ADD_SQUARES_F64 && round % 5 == 0; finish++) {
+                check_padding(context, &random, dtype, (psg_finish)finish);
+            }
+        }
+        test_context_free(context);
+    }
+}
+
+/* ---- a step of a recurrent layer: the start and 256 terms in one chain, then as above ---- */
+
+static double panel_element(psg_dtype dtype, bool fused, int64_t k, const void *a, const void *w, int64_t w_step,
+                            double start) {
+    int64_t first = k < CHAIN ? k : CHAIN;
+    double total = start;
+    for (int64_t t = 0; t < first; t++) {
+        double x = get(dtype, a, t), y = get(dtype, w, t * w_step);
+        total = dtype == PSG_F64 ? step_f64(fused, x, y, total)
+                                 : (double)step_f32(fused, (float)x, (float)y, (float)total);
+    }
+    for (int64_t t = first; t < k; t += CHAIN) {
+        int64_t terms = k - t < CHAIN ? k - t : CHAIN;
+        total = scaled(dtype, 1, total, chain(dtype, fused, terms, at(dtype, a, t), 1, at(dtype, w, t * w_step),
+                                              w_step));
+    }
+    return total;
+}
+
+static void check_panels(psg_context *context, test_random *random, psg_dtype dtype) {
+    const psg_kernel_table *kernels = context->kernels[dtype];
+    int64_t rows = test_range(random, 1, 20), width = (int64_t)kernels->panel_width();
+    int64_t n = test_range(random, 1, width), k = TEST_PICK(random, depths);
+    void *a = normal(random, dtype, rows * k + 1), *w = normal(random, dtype, k * n + 1);
+    void *bias = normal(random, dtype, n), *panel = reals(k * width), *c = reals(rows * n), *row[20];
+    for (int64_t i = 0; i < rows; i++) row[i] = (void *)(uintptr_t)at(dtype, c, i * n);
+    kernels->pack_panel((size_t)n, (size_t)k, w, 1, n, panel);
+    psg_panel_product p = { .rows = (size_t)rows, .n = (size_t)n, .k = (size_t)k, .a = a, .a_stride = (size_t)k,
+                            .panels = panel, .bias = bias, .c = row };
+    kernels->panel_product(&p);
+    for (int64_t e = 0; e < rows * n; e++) {
+        double expected = panel_element(dtype, fuses(context), k, at(dtype, a, e / n * k), at(dtype, w, e % n), n,
+                                        get(dtype, bias, e % n));
+        test_near(get(dtype, c, e), expected, 0, "panel", e);
+    }
+    free(a), free(w), free(bias), free(panel), free(c);
+}
+
+static void recurrent_steps_are_one_chain(void **state) {
+    (void)state;
+    const char *isas[3];
+    size_t count = test_isas(isas);
+    for (size_t v = 0; v < count * 2; v++) {
+        psg_context *context = context_of(1, isas[v / 2], PSG_GEMM_AUTOMATIC);
+        test_random random = { 120 + v };
+        for (int round = 0; round < 30; round++) check_panels(context, &random, v % 2 ? PSG_F64 : PSG_F32);
+        test_context_free(context);
+    }
+}
+
+/* ---- two engines ---- */
+
+static void check_agreement(psg_context *const contexts[2], const problem *p,
+                            void (*run)(psg_context *, const psg_gemm *)) {
+    const psg_gemm *g = &p->gemm;
+    void *c[2] = { result(contexts[0], p, run), result(contexts[1], p, run) };
+    psg_gemm sizes = *g;   /* of absolute values: the terms */
+    int64_t a_count = g->lda * (g->transpose_a ? g->k : g->m) + 1;
+    int64_t b_count = g->ldb * (g->transpose_b ? g->n : g->k) + 1;
+    void *a = reals(a_count), *b = reals(b_count);
+    for (int64_t i = 0; i < a_count; i++) set(g->dtype, a, i, fabs(get(g->dtype, p->a, i)));
+    for (int64_t i = 0; i < b_count; i++) set(g->dtype, b, i, fabs(get(g->dtype, p->b, i)));
+    sizes.a = a, sizes.b = b, sizes.alpha = 1, sizes.beta = 0, sizes.bias = NULL;
+    for (int64_t e = 0; e < p->c_elements; e++) {
+        if (e % g->ldc >= g->n) continue;
+        double more = fabs(get(g->dtype, p->before, e)) + fabs(get(g->dtype, p->bias, e % g->ldc));
+        double terms = element(&sizes, false, e / g->ldc, e % g->ldc, 0) + more;
+        test_near(get(g->dtype, c[0], e), get(g->dtype, c[1], e),
+                  2 * test_gamma(g->dtype, (double)g->k + 4) * terms, "engines", e);
+    }
+    free(c[0]), free(c[1]), free(a), free(b);
+}
+
+static void run_syrk(psg_context *context, const psg_gemm *g) {
+    psg_syrk_serial(context, g->dtype, g->n, g->k, g->alpha, g->b, g->ldb, g->beta, g->c, g->ldc);
+    for (int64_t i = 0; i < g->m; i++) {   /* undefined above the diagonal */
+        for (int64_t j = i + 1; j < g->n; j++) set(g->dtype, g->c, i * g->ldc + j, 0);
+    }
+}
+
+static void engines_agree(void **state) {
+    (void)state;
+    psg_context *contexts[2] = { context_of(3, NULL, PSG_GEMM_OPENBLAS), context_of(3, NULL, PSG_GEMM_KERNEL) };
+    test_random random = { 140 };
+    for (int round = 0; round < 60; round++) {
+        problem p = draw(&random, round % 2 ? PSG_F64 : PSG_F32, round);
+        check_agreement(contexts, &p, psg_gemm_rows);
+        check_agreement(contexts, &p, psg_gemm_rows_serial);
+        check_agreement(contexts, &p, psg_gemm_serial);
+        if (p.gemm.transpose_b && p.gemm.n <= p.gemm.m) {
+            p.gemm.m = p.gemm.n;
+            p.c_elements = p.gemm.m * p.gemm.ldc;
+            p.gemm.bias = NULL;
+            p.gemm.transpose_a = false;
+            p.gemm.lda = p.gemm.ldb;
+            free(p.a);
+            p.a = p.b;
+            p.gemm.a = p.a;
+            check_agreement(contexts, &p, run_syrk);
+            p.a = NULL;
+        }
+        problem_free(&p);
+    }
+    test_context_free(contexts[0]), test_context_free(contexts[1]);
+}
+
+static void counters_say_who_served(void **state) {
+    (void)state;
+    /* rows, rows_serial, serial, syrk: by OpenBLAS */
+    static const uint64_t by_openblas[3][4] = { { 0, 0, 1, 1 }, { 1, 1, 1, 1 }, { 0, 0, 0, 0 } };
+    test_random random = { 150 };
+    problem p = draw(&random, PSG_F32, 1);
+    p.gemm.transpose_b = true, p.gemm.m = p.gemm.n = 3, p.gemm.k = 1, p.gemm.ldb = 1;
+    void (*const runs[4])(psg_context *, const psg_gemm *) = { psg_gemm_rows, psg_gemm_rows_serial, psg_gemm_serial,
+                                                               run_syrk };
+    for (int engine = PSG_GEMM_AUTOMATIC; engine <= PSG_GEMM_KERNEL; engine++) {
+        psg_context *context = context_of(2, NULL, (psg_gemm_engine)engine);
+        for (int k = 0; k < 4; k++) {
+            uint64_t before = psg_context_products(context, PSG_GEMM_OPENBLAS);
+            free(result(context, &p, runs[k]));
+            assert_int_equal(psg_context_products(context, PSG_GEMM_OPENBLAS) - before, by_openblas[engine][k]);
+            assert_int_equal(psg_context_products(context, PSG_GEMM_AUTOMATIC), k + 1);
+        }
+        uint64_t sum = psg_context_products(context, PSG_GEMM_OPENBLAS) + psg_context_products(context, PSG_GEMM_KERNEL);
+        assert_int_equal(sum, 4);
+        test_context_free(context);
+    }
+    problem_free(&p);
+}
+
+/* ---- the choice ---- */
+
+static psg_status create(psg_gemm_engine engine, psg_context **context) {
+    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+    options.threads = 1;
+    options.gemm = engine;
+    return psg_context_create(&options, context);
+}
+
+static void context_reads_psg_gemm(void **state) {
+    (void)state;
+    static const char *const names[] = { "automatic", "openblas", "kernel" };
+    static const char *const unknown[] = { "", "OpenBLAS", "mkl", "kernel " };
+    psg_context *context;
+    for (int k = 0; k < 3; k++) {
+        setenv("PSG_GEMM", names[k], 1);
+        assert_int_equal(create(PSG_GEMM_AUTOMATIC, &context), PSG_OK);
+        assert_int_equal(context->gemm, k);
+        psg_context_destroy(context);
+        assert_int_equal(create(PSG_GEMM_KERNEL, &context), PSG_OK);   /* the option goes before the environment */
+        assert_int_equal(context->gemm, PSG_GEMM_KERNEL);
+        psg_context_destroy(context);
+    }
+    for (int k = 0; k < 4; k++) {
+        setenv("PSG_GEMM", unknown[k], 1);
+        assert_int_equal(create(PSG_GEMM_AUTOMATIC, &context), PSG_ERR_ARGUMENT);
+        assert_null(context);
+    }
+    unsetenv("PSG_GEMM");
+    assert_int_equal(create((psg_gemm_engine)3, &context), PSG_ERR_ARGUMENT);
+    assert_int_equal(create((psg_gemm_engine)-1, &context), PSG_ERR_ARGUMENT);
+}
+
+/* ---- steady state: a larger batch takes no memory ---- */
+
+static void rows_take_memory_once(void **state) {
+    (void)state;
+    psg_context *context = context_of(2, NULL, PSG_GEMM_AUTOMATIC);
+    test_random random = { 160 };
+    void *a = normal(&random, PSG_F32, 300 * 200), *b = normal(&random, PSG_F32, 200 * 90), *c = reals(300 * 90);
+    psg_gemm g = { .m = 1, .n = 90, .k = 200, .alpha = 1, .a = a, .lda = 200, .b = b, .ldb = 90, .c = c, .ldc = 90 };
+    psg_gemm_rows(context, &g);
+    uint64_t allocations = psg_context_allocations(context);
+    g.m = 300;
+    psg_gemm_rows(context, &g);
+    assert_int_equal(psg_context_allocations(context), allocations);
+    test_context_free(context);
+    free(a), free(b), free(c);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_are_one_chain),
+        cmocka_unit_test(large_matrices_are_cut),
+        cmocka_unit_test(zeros_at_the_end_change_nothing),
+        cmocka_unit_test(tiles_are_one_chain),
+        cmocka_unit_test(recurrent_steps_are_one_chain),
+        cmocka_unit_test(engines_agree),
+        cmocka_unit_test(counters_say_who_served),
+        cmocka_unit_test(context_reads_psg_gemm),
+        cmocka_unit_test(rows_take_memory_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
