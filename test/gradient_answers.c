@@ -35,7 +35,7 @@ void answers_new(answers *a, const fixture *f, test_random *random, psg_dtype su
     for (size_t k = 0; k < sizeof arrays / sizeof arrays[0]; k++) *arrays[k] = doubles(f->batch_size);
     a->gram = doubles(f->batch_size * f->batch_size);
     for (int64_t n = 0; n < f->batch_size; n++) a->weights[n] = test_normal(random);
-    a->clip = (psg_clip)PSG_CLIP_INIT;
+    a->clip = (psg_clip){ 1.0, 4096 };
 }
 
 void answers_free(answers *a) {
@@ -159,13 +159,13 @@ static void check_sum(const fixture *f, const answers *a, const double *weights,
     }
 }
 
-static double margin_of(const fixture *f, const psg_clip *clip) {
-    double samples = (double)(clip->max_batch_size ? clip->max_batch_size : f->batch_size);
-    return 2 * test_gamma(f->dtype, 65) * samples + 0x1p-22;
+static double margin_of(const psg_clip *clip) {
+    double samples = (double)(clip->max_batch_size ? clip->max_batch_size : PSG_DEFAULT_MAX_BATCH_SIZE);
+    return 2 * test_gamma(PSG_F64, samples + 8) * samples + 0x1p-40;
 }
 
 static void check_clipped_sum(const fixture *f, const answers *a, const double *before) {
-    double limit = a->clip.max_grad_norm * (1 - margin_of(f, &a->clip)), largest = 0;
+    double limit = a->clip.max_grad_norm * (1 - margin_of(&a->clip)), largest = 0;
     int64_t clipped = 0;
     for (int64_t n = 0; n < f->batch_size; n++) {
         double norm = (double)sqrtl(fixture_sqnorm(f, n));
@@ -173,7 +173,7 @@ static void check_clipped_sum(const fixture *f, const answers *a, const double *
         double expected = a->norms[n] > limit ? limit / a->norms[n] : 1.0;
         test_near(a->factors[n], expected, 1e-12, "factor", n);
         assert_true(a->factors[n] <= 1.0 && a->factors[n] * norm <= a->clip.max_grad_norm);
-        clipped += a->factors[n] < 1.0 - margin_of(f, &a->clip);
+        clipped += a->factors[n] < 1.0 - margin_of(&a->clip);
         largest = fmax(largest, a->norms[n]);
     }
     check_sum(f, a, a->factors, before, PSG_ASK_CLIPPED_SUM);
@@ -244,12 +244,13 @@ static double *values_before(const fixture *f, const answers *a, bool samples, p
     return before;
 }
 
-static void draw_clip(const fixture *f, answers *a, test_random *random) {
+static void draw_clip(const fixture *f, answers *a, psg_write write, test_random *random) {
     static const double relative[] = { 0.01, 0.5, 1.0, 1.0, 100.0 };
     double norm = f->batch_size ? (double)sqrtl(fixture_sqnorm(f, 0)) : 1.0;
     a->clip.max_grad_norm = (norm > 0 ? norm : 1.0) * relative[test_range(random, 0, 4)];
     if (!test_range(random, 0, 4)) a->clip.max_grad_norm = INFINITY;
-    if (test_range(random, 0, 1)) a->clip.max_batch_size = 1000;
+    if (write == PSG_ACCUMULATE || test_range(random, 0, 1)) a->clip.max_batch_size = 1000;
+    else a->clip.max_batch_size = 0;
 }
 
 void check_question(psg_context *context, const fixture *f, test_random *random, psg_question question) {
@@ -257,7 +258,7 @@ void check_question(psg_context *context, const fixture *f, test_random *random,
     answers a;
     answers_new(&a, f, random, test_range(random, 0, 1) ? PSG_F64 : f->dtype, write);
     a.scale = test_range(random, 0, 1) ? 1.0 : -7.0;
-    draw_clip(f, &a, random);
+    draw_clip(f, &a, write, random);
     double *before = values_before(f, &a, question == PSG_ASK_GRAD_SAMPLE, write);
     test_status(context, answers_ask(&a, context, f, question, write), PSG_OK, label(question));
     switch (question) {

@@ -268,14 +268,14 @@ static void plan_text_fits_any_buffer(void **state) {
             size_t needed = 0, again = 0;
             psg_question ask = (psg_question)question;
             size_t count = ask == PSG_ASK_GRAD_SAMPLE ? 1 : f.count;
-            TEST_OK(context, psg_plan_text(context, ask, f.pointer, count, NULL, 0, &needed));
+            TEST_OK(context, psg_plan_text(context, ask, f.pointer, count, NULL, NULL, 0, &needed));
             assert_true(needed > 0);
             char *full = malloc(needed + 2), *small = malloc(needed + 2);
-            TEST_OK(context, psg_plan_text(context, ask, f.pointer, count, full, needed + 1, NULL));
+            TEST_OK(context, psg_plan_text(context, ask, f.pointer, count, NULL, full, needed + 1, NULL));
             assert_int_equal(strlen(full), needed);
             for (size_t size = 1; size <= needed + 1; size += 1 + needed / 17) {
                 memset(small, 'x', needed + 2);
-                TEST_OK(context, psg_plan_text(context, ask, f.pointer, count, small, size, &again));
+                TEST_OK(context, psg_plan_text(context, ask, f.pointer, count, NULL, small, size, &again));
                 assert_int_equal(again, needed);
                 assert_int_equal(strlen(small), size - 1);
                 assert_memory_equal(small, full, size - 1);
@@ -299,7 +299,7 @@ static void plans_do_not_depend_on_threads(void **state) {
             char text[2][4096];
             for (int k = 0; k < 2; k++) {
                 psg_context *context = test_context_with(NULL, k ? 7 : 1, NULL, some_budget);
-                TEST_OK(context, psg_plan_text(context, (psg_question)question, f.pointer, f.count, text[k],
+                TEST_OK(context, psg_plan_text(context, (psg_question)question, f.pointer, f.count, NULL, text[k],
                                                sizeof text[k], NULL));
                 psg_context_destroy(context);
             }

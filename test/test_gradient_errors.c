@@ -206,7 +206,7 @@ static void every_defect_is_refused(void **state) {
                           before);
             size_t needed;
             if (defects[k].questions == ALL) {
-                status = psg_plan_text(s.context, (psg_question)question, s.f.pointer, s.f.count, NULL, 0, &needed);
+                status = psg_plan_text(s.context, (psg_question)question, s.f.pointer, s.f.count, NULL, NULL, 0, &needed);
                 assert_true(status == defects[k].status || defects[k].status == PSG_ERR_UNSUPPORTED);
             }
             scene_close(&s);
@@ -273,10 +273,10 @@ static void missing_arguments_are_refused(void **state) {
     REFUSED(PSG_ASK_GRAM, "gram", psg_gram(c, g, 3, NULL));
     REFUSED(PSG_ASK_SUM_OF_SQUARES, "gradients", psg_sum_of_squares(c, NULL, 3, PSG_OVERWRITE, a->sums));
     REFUSED(PSG_ASK_SUM_OF_SQUARES, "outs", psg_sum_of_squares(c, g, 3, PSG_OVERWRITE, NULL));
-    assert_int_equal(psg_plan_text(c, PSG_ASK_GRAM, NULL, 1, NULL, 0, NULL), PSG_ERR_ARGUMENT);
-    assert_int_equal(psg_plan_text(c, PSG_QUESTION_COUNT, g, 3, NULL, 0, NULL), PSG_ERR_ARGUMENT);
-    assert_int_equal(psg_plan_text(c, (psg_question)-1, g, 3, NULL, 0, NULL), PSG_ERR_ARGUMENT);
-    assert_int_equal(psg_plan_text(c, PSG_ASK_GRAM, g, 3, NULL, 10, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_plan_text(c, PSG_ASK_GRAM, NULL, 1, NULL, NULL, 0, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_plan_text(c, PSG_QUESTION_COUNT, g, 3, NULL, NULL, 0, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_plan_text(c, (psg_question)-1, g, 3, NULL, NULL, 0, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_plan_text(c, PSG_ASK_GRAM, g, 3, NULL, NULL, 10, NULL), PSG_ERR_ARGUMENT);
     scene_close(&s);
 }
 

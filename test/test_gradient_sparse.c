@@ -250,7 +250,7 @@ static void plans_name_their_tables(void **state) {
     draw(&f, &random, &problems[0], PSG_F32, TEST_CONTIGUOUS);
     for (int question = 0; question < PSG_QUESTION_COUNT; question++) {
         char text[512], expected[128];
-        TEST_OK(context, psg_plan_text(context, (psg_question)question, f.pointer, 1, text, sizeof text, NULL));
+        TEST_OK(context, psg_plan_text(context, (psg_question)question, f.pointer, 1, NULL, text, sizeof text, NULL));
         snprintf(expected, sizeof expected, "%s: gradient 0: %s, sparse rows T=5 p=4",
                  psg_question_name((psg_question)question), lines[question]);
         if (strncmp(text, expected, strlen(expected))) fail_msg("%s", text);

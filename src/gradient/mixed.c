@@ -51,10 +51,10 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
     }
 }
 
-/* ---- sums: a range of the parameter a task, whose tile is in the small memory ---- */
+/* ---- sums: a range of the parameter a task; the tile memory holds its sums, then a sample's gradient ---- */
 
 static int64_t task_elements(const psg_part *part) {
-    return psg_even_part(psg_place_span(&part->place), (int64_t)(PSG_SMALL_BYTES / sizeof(double)) / 2, 16);
+    return psg_even_part(psg_place_span(&part->place), (int64_t)(PSG_TILE_BYTES / sizeof(double)) / 3, 16);
 }
 
 int64_t psg_tile_sum_tasks(const psg_sum *sum, const psg_part *part) {
@@ -66,7 +66,7 @@ void psg_tile_sum(const psg_sum *sum, const psg_part *part, int64_t task, void *
     int64_t elements = task_elements(part), first = part->place.offset + task * elements;
     int64_t count = psg_least(elements, part->place.offset + psg_place_span(&part->place) - first);
     psg_sink sink = psg_sink_open(1, count, workspace);
-    void *tile = psg_small_memory(workspace);
+    void *tile = sink.sums + count;
     for (int64_t n = 0; n < part->batch; n++) {
         double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
         if (weight == 0) continue;

@@ -4,7 +4,8 @@
 #include "base/parallel.h"
 #include "base/shape.h"
 #include "blas/lapack.h"
-#include "gradient/block.h"
+#include "gradient/piece.h"
+#include "gradient/check.h"
 #include "psg/linalg.h"
 
 /* x = (damping B I + J J^T)^-1 J v; gram holds J J^T and is overwritten. */

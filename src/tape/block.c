@@ -172,10 +172,12 @@ psg_status psg_call_add_block(psg_call *call, int k, const psg_block *block) {
     psg_tape_use *use = use_of(call, k, &status);
     if (!use) return status;
     switch (block->form) {
-    case PSG_FACTORED: return add_factored(call, use, *block);
+    case PSG_FACTORED:
+    case PSG_ROWS_PRODUCT: return add_factored(call, use, *block);
     case PSG_ROWS: return add_rows(call, use, *block);
     case PSG_SPARSE_ROWS: return add_sparse_rows(call, use, *block);
     case PSG_UNFOLDED: return add_unfolded(call, use, block);
+    case PSG_DERIVED: break;
     }
     return psg_call_fail(call, PSG_ERR_ARGUMENT, "a block of parameter \"%s\" has form %d, must be one of psg_form",
                          use->param->name, (int)block->form);
