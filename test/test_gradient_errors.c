@@ -288,7 +288,7 @@ static void a_missing_context_is_refused(void **state) {
     for (int question = 0; question < PSG_QUESTION_COUNT; question++) {
         psg_status status = answers_ask(&s.a, NULL, &s.f, (psg_question)question, PSG_OVERWRITE);
         assert_int_equal(status, PSG_ERR_ARGUMENT);
-        status = psg_plan_text(NULL, (psg_question)question, s.f.pointer, 3, NULL, 0, NULL);
+        status = psg_plan_text(NULL, (psg_question)question, s.f.pointer, 3, NULL, NULL, 0, NULL);
         assert_int_equal(status, PSG_ERR_ARGUMENT);
     }
     assert_true(answers_hash(&s.a) == before);

@@ -276,7 +276,7 @@ static void windows_are_checked(void **state) {
 
 static void plan_starts_with(psg_context *context, const fixture *f, psg_question question, const char *expected) {
     char text[512];
-    TEST_OK(context, psg_plan_text(context, question, f->pointer, 1, text, sizeof text, NULL));
+    TEST_OK(context, psg_plan_text(context, question, f->pointer, 1, NULL, text, sizeof text, NULL));
     if (strncmp(text, expected, strlen(expected))) fail_msg("%s", text);
 }
 
@@ -286,12 +286,12 @@ static void plans_name_their_windows(void **state) {
     psg_context *context = test_context(1, NULL);
     fixture f;
     draw(&f, &random, &problems[5], PSG_F32, TEST_CONTIGUOUS);
-    plan_starts_with(context, &f, PSG_ASK_SQNORM, "sqnorm: gradient 0: tiles, unfolded T=64 p=20 d=54");
-    plan_starts_with(context, &f, PSG_ASK_WEIGHTED_SUM, "weighted_sum: gradient 0: samples, unfolded T=64 p=20 d=54");
-    plan_starts_with(context, &f, PSG_ASK_DOT, "dot: gradient 0: tiles, unfolded");
+    plan_starts_with(context, &f, PSG_ASK_SQNORM, "sqnorm: gradient 0: tiles, factored of windows T=64 p=20 d=54");
+    plan_starts_with(context, &f, PSG_ASK_WEIGHTED_SUM, "weighted_sum: gradient 0: samples, factored of windows T=64 p=20 d=54");
+    plan_starts_with(context, &f, PSG_ASK_DOT, "dot: gradient 0: tiles, factored of windows");
     fixture_free(&f);
     draw(&f, &random, &problems[8], PSG_F32, TEST_CONTIGUOUS);
-    plan_starts_with(context, &f, PSG_ASK_WEIGHTED_SUM, "weighted_sum: gradient 0: stacked, factored T=42 p=17 d=33");
+    plan_starts_with(context, &f, PSG_ASK_WEIGHTED_SUM, "weighted_sum: gradient 0: samples, factored T=42 p=17 d=33");
     fixture_free(&f);
     psg_context_destroy(context);
 }

@@ -101,8 +101,7 @@ PSG_API psg_status psg_call_add_rows(psg_call *call, int k, const psg_tensor *ba
 /* The same for sparse rows: ids (B, T) or (B, *), as many positions as backprop (B, T, p) or (B, *, p). */
 PSG_API psg_status psg_call_add_sparse_rows(psg_call *call, int k, const psg_tensor *backprop, const psg_tensor *ids);
 /* Any block of psg/gradient.h: a part of a fused parameter (offset, row_stride), windows of an image.  Views (B, T, p),
- * the image (B, C, *X); block->scale is multiplied.  An unfolded block whose per-sample gradients take no more memory
- * than its views is computed at once, and kept as rows, unless the parameter has an attached grad_sample. */
+ * the image (B, C, *X); block->scale is multiplied.  An ordinary pass sums an unfolded block at once. */
 PSG_API psg_status psg_call_add_block(psg_call *call, int k, const psg_block *block);
 
 /* count uniform 64-bit words of the stream of one sample of this call: the same for every thread count and

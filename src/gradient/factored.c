@@ -166,12 +166,17 @@ static void project(const psg_part *part, const psg_piece *p, int64_t first, int
     for (int64_t n = 0; n < count; n++) dots[n] = 0;
     for (int64_t c = 0; c < p->a.columns; c += room) {
         int64_t columns = psg_least(room, p->a.columns - c);
-        psg_product product = { .finish = PSG_FINISH_STORE, .m = (size_t)count, .n = (size_t)columns,
-                                .k = (size_t)p->g.columns, .alpha = 1, .narrow = p->dtype == PSG_F32,
-                                .g = psg_row(&p->g, p->dtype, first, 0), .g_stride = p->g.step, .g_step = p->g.batch,
-                                .a = psg_elements(v, p->dtype, c), .a_stride = p->place.stride, .a_step = 1,
-                                .c = projected, .c_stride = columns };
-        part->doubles->product(&product, workspace);
+        for (int64_t i = 0; i < p->g.columns; i += PSG_LONGEST) {
+            int64_t terms = psg_least(PSG_LONGEST, p->g.columns - i);
+            psg_product product = { .finish = PSG_FINISH_STORE, .m = (size_t)count, .n = (size_t)columns,
+                                    .k = (size_t)terms, .alpha = 1, .narrow = p->dtype == PSG_F32,
+                                    .g = psg_elements(psg_row(&p->g, p->dtype, first, 0), p->dtype, i * p->g.step),
+                                    .g_stride = p->g.step, .g_step = p->g.batch,
+                                    .a = psg_elements(v, p->dtype, i * p->place.stride + c),
+                                    .a_stride = p->place.stride, .a_step = 1, .c = projected, .c_stride = columns,
+                                    .accumulate = i > 0 };
+            part->doubles->product(&product, workspace);
+        }
         for (int64_t n = 0; n < count; n++) {
             memset(a, 0, (size_t)columns * sizeof *a);
             const void *row = psg_elements(psg_row(&p->a, p->dtype, first + n, 0), p->dtype, c * p->a.step);

@@ -213,9 +213,12 @@ psg_route psg_factored_route(const psg_part *part, int64_t live) {
                                                                                           : PSG_ROUTE_TILES;
 }
 
-/* Kept where the norm comes from tiles: a norm must not change with what fits the budget. */
+/* Kept where the norm comes from tiles, since a norm must not change with what fits the budget, and where a product is
+ * more work than writing and reading the gradient: a byte costs what 4 operations do. */
 bool psg_factored_keeps(const psg_part *part, int64_t live) {
-    return part->kept && part->count == 1 && live <= PSG_LONGEST &&
+    bool pays = part->pieces[0].has_windows || 2 * (live + 5) > 8 * (int64_t)psg_dtype_size(part->dtype) ||
+                part->context->forced_route == PSG_ROUTE_KEEP;
+    return part->kept && part->count == 1 && live <= PSG_LONGEST && pays &&
            psg_factored_route(part, live) == PSG_ROUTE_TILES;
 }
 

@@ -94,7 +94,7 @@ const char *psg_route_name(psg_route route) {
         [PSG_ROUTE_SAMPLES] = "samples",     [PSG_ROUTE_PROJECT] = "project",     [PSG_ROUTE_KEEP] = "keep",
         [PSG_ROUTE_RECOMPUTE] = "recompute", [PSG_ROUTE_MATERIALISE] = "materialise",
         [PSG_ROUTE_SORTED] = "sorted",       [PSG_ROUTE_GATHER] = "gather",       [PSG_ROUTE_MERGE] = "merge",
-        [PSG_ROUTE_PULLED] = "pulled",
+        [PSG_ROUTE_SCATTER] = "scatter",     [PSG_ROUTE_PULLED] = "pulled",
     };
     return names[route];
 }

@@ -284,30 +284,54 @@ size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples) {
     return (bytes + PSG_ALIGNMENT - 1) & ~(PSG_ALIGNMENT - 1);
 }
 
-static bool may_keep(const psg_plan *plan, const psg_part *part) {
+static bool can_keep(const psg_plan *plan, const psg_part *part) {
     bool contiguous = part->place.rows == 1 || part->place.stride == part->place.columns;
-    double bytes = (double)plan->capacity * (double)psg_place_span(&part->place) * 8;
+    double bytes = (double)psg_most(plan->capacity, plan->batch) * (double)psg_place_span(&part->place) * 8;
     return part->room == &psg_factored_room && part->count == 1 && contiguous && bytes < 0x1p62 &&
-           plan->context->forced_route != PSG_ROUTE_RECOMPUTE &&
-           psg_plan_kept_bytes(part, plan->capacity) <= plan->context->memory_budget - plan->budget_held;
+           plan->context->forced_route != PSG_ROUTE_RECOMPUTE;
+}
+
+/* Windows cost their unfolding anew in norms and sum: a gradient that takes no more memory than the views it is made
+ * from is kept with the plan. */
+static bool is_small(const psg_part *part) {
+    const psg_piece *p = part->pieces;
+    const psg_unfolding *u = &p->window;
+    int64_t image = u->channels * u->size[0] * u->size[1] * u->size[2];
+    return p->has_windows && part->place.rows * part->place.columns <= p->positions * p->g.columns + image;
+}
+
+static bool fits_budget(const psg_plan *plan, const psg_part *part) {
+    return psg_plan_kept_bytes(part, plan->capacity) <= plan->context->memory_budget - plan->budget_held;
+}
+
+/* Parts that keep their gradients get their flags, small ones their memory; *held: what the others need. */
+static bool choose_kept(psg_plan *plan, size_t *held) {
+    for (size_t k = 0; k < plan->part_count; k++) {
+        psg_part *part = &plan->parts[k];
+        if (!can_keep(plan, part) || !(is_small(part) || fits_budget(plan, part))) continue;
+        part->is_kept = take(plan, (size_t)plan->batch * sizeof *part->is_kept);
+        if (!part->is_kept) return false;
+        memset(part->is_kept, 0, (size_t)plan->batch * sizeof *part->is_kept);
+        if (is_small(part)) {
+            part->kept = take(plan, psg_plan_kept_bytes(part, plan->batch));
+            if (!part->kept) return false;
+            continue;
+        }
+        part->in_budget = true;
+        plan->budget_held += psg_plan_kept_bytes(part, plan->capacity);
+        *held += psg_plan_kept_bytes(part, plan->batch);
+    }
+    return true;
 }
 
 /* A budget that cannot be had leaves the parts without: they recompute. */
 static bool keep_gradients(psg_plan *plan) {
     size_t held = 0;
-    for (size_t k = 0; k < plan->part_count; k++) {
-        psg_part *part = &plan->parts[k];
-        if (!may_keep(plan, part)) continue;
-        plan->budget_held += psg_plan_kept_bytes(part, plan->capacity);
-        part->is_kept = take(plan, (size_t)plan->batch * sizeof *part->is_kept);
-        if (!part->is_kept) return false;
-        memset(part->is_kept, 0, (size_t)plan->batch * sizeof *part->is_kept);
-        held += psg_plan_kept_bytes(part, plan->batch);
-    }
+    if (!choose_kept(plan, &held)) return false;
     char *memory = held ? psg_budget_memory(plan->context, held) : NULL;
     for (size_t k = 0; k < plan->part_count && memory; k++) {
         psg_part *part = &plan->parts[k];
-        if (!part->is_kept) continue;
+        if (!part->is_kept || part->kept) continue;
         part->kept = memory;
         memory += psg_plan_kept_bytes(part, plan->batch);
     }

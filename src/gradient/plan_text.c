@@ -28,8 +28,9 @@ static void put_pieces(writer *w, const psg_part *part) {
     const psg_piece *p = part->pieces;
     put(w, ", %s", part->room->name);
     if (part->count > 1) put(w, " of %zu blocks", part->count);
-    put(w, " T=%lld p=%lld", (long long)psg_part_positions(part), (long long)p->g.columns);
-    if (p->room == &psg_factored_room) put(w, " d=%lld%s", (long long)p->a.columns, p->has_windows ? " unfolded" : "");
+    put(w, "%s T=%lld p=%lld", p->has_windows ? " of windows" : "", (long long)psg_part_positions(part),
+        (long long)p->g.columns);
+    if (p->room == &psg_factored_room) put(w, " d=%lld", (long long)p->a.columns);
 }
 
 static void put_part(writer *w, const psg_plan *plan, const psg_part *part) {
@@ -40,7 +41,7 @@ static void put_part(writer *w, const psg_plan *plan, const psg_part *part) {
     else put(w, "%s", psg_route_name(route));
     if (part->is_partner) put(w, ", norm taken with its weight's");
     put_pieces(w, part);
-    put(w, ", budget %zu of %zu\n", route == PSG_ROUTE_KEEP ? psg_plan_kept_bytes(part, plan->capacity) : 0,
+    put(w, ", budget %zu of %zu\n", part->in_budget ? psg_plan_kept_bytes(part, plan->capacity) : 0,
         plan->context->memory_budget);
 }
 

@@ -24,6 +24,7 @@ typedef enum psg_route {
     PSG_ROUTE_RECOMPUTE,   /* clipped_sum: norms first, then a weighted sum from the blocks */
     PSG_ROUTE_MATERIALISE, /* grad_sample */
     PSG_ROUTE_SORTED,      /* sparse rows: a sample's ids sorted, duplicates summed */
+    PSG_ROUTE_SCATTER,     /* sparse rows: added where their ids say */
     PSG_ROUTE_GATHER,      /* sparse rows: against the rows that their ids name */
     PSG_ROUTE_MERGE,       /* sparse rows: a merge of two samples' rows a pair */
     PSG_ROUTE_PULLED       /* derived: rows pulled back to the parameter, in double */
@@ -56,6 +57,7 @@ typedef struct psg_part {
     const struct psg_part *origin; /* of kept gradients as rows: the part they are of */
     char *kept;                /* clipped sums: B x P gradients kept from norms to sum; NULL: none are */
     bool *is_kept;             /* B: whether sample n's was */
+    bool in_budget;            /* kept in the budget's memory */
 } psg_part;
 
 /* A sum over samples under way, see sink.h. */

@@ -377,6 +377,8 @@ static psg_route route(const psg_part *part, psg_question question) {
     case PSG_ASK_GRAD_SAMPLE: return PSG_ROUTE_MATERIALISE;
     case PSG_ASK_DOT: return PSG_ROUTE_GATHER;
     case PSG_ASK_GRAM: return part->context->forced_route ? PSG_ROUTE_TILES : PSG_ROUTE_MERGE;
+    case PSG_ASK_WEIGHTED_SUM:
+    case PSG_ASK_SUM_OF_SQUARES: return PSG_ROUTE_SCATTER;
     default: return part->context->forced_route == PSG_ROUTE_TILES ? PSG_ROUTE_TILES : PSG_ROUTE_SORTED;
     }
 }

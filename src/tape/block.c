@@ -1,5 +1,6 @@
 /* The blocks that an op's backward adds to its parameters' gradients. */
 #include "base/shape.h"
+#include "gradient/check.h"
 #include "tape/tape.h"
 
 /* ---- views ---- */
@@ -51,11 +52,6 @@ static psg_status ids_view(psg_call *call, const psg_tensor *given, const psg_pa
     return status ? status : merge_view(call, view, 0);
 }
 
-static psg_status fail_positions(psg_call *call, const psg_param *param, int64_t have, int64_t other) {
-    return psg_call_fail(call, PSG_ERR_SHAPE, "a block of parameter \"%s\" has %lld and %lld positions", param->name,
-                         (long long)have, (long long)other);
-}
-
 /* ---- the list of a parameter ---- */
 
 /* The use of parameter input k; NULL when it wants no blocks or *status is an error. */
@@ -71,8 +67,22 @@ static psg_tape_use *use_of(psg_call *call, int k, psg_status *status) {
     return &node->tape->uses[node->tape->vars[node->input[k]].use];
 }
 
+/* The checks of psg/gradient.h, made where the block is added. */
+static psg_status check(psg_call *call, const psg_tape_use *use, const psg_block *block) {
+    psg_tape_node *node = call->internal;
+    const psg_tensor *value = &use->param->value;
+    psg_gradient gradient = psg_gradient_of_blocks(block, 1, value->rank, value->shape);
+    const psg_gradient *set = &gradient;
+    gradient.name = use->param->name;
+    gradient.dtype = value->dtype;
+    psg_status status = psg_check_set(call->context, call->op->name, &set, 1);
+    return status ? psg_tape_adopt(node->tape, status) : PSG_OK;
+}
+
 static psg_status append(psg_call *call, psg_tape_use *use, const psg_block *block) {
     psg_tape_node *node = call->internal;
+    psg_status status = check(call, use, block);
+    if (status) return status;
     void *table = use->blocks;
     if (!psg_tape_grow(node->tape, &table, use->block_count, &use->block_capacity, sizeof *block)) {
         return node->tape->status;
@@ -145,11 +155,7 @@ static psg_status add_unfolded(psg_call *call, psg_tape_use *use, const psg_bloc
 static psg_status add_factored(psg_call *call, psg_tape_use *use, psg_block block) {
     psg_status status = block_view(call, &block.backprop, use->param, &block.backprop);
     if (!status) status = block_view(call, &block.activation, use->param, &block.activation);
-    if (status) return status;
-    if (block.backprop.shape[1] != block.activation.shape[1]) {
-        return fail_positions(call, use->param, block.backprop.shape[1], block.activation.shape[1]);
-    }
-    return append(call, use, &block);
+    return status ? status : append(call, use, &block);
 }
 
 static psg_status add_rows(psg_call *call, psg_tape_use *use, psg_block block) {
@@ -160,11 +166,7 @@ static psg_status add_rows(psg_call *call, psg_tape_use *use, psg_block block) {
 static psg_status add_sparse_rows(psg_call *call, psg_tape_use *use, psg_block block) {
     psg_status status = block_view(call, &block.backprop, use->param, &block.backprop);
     if (!status) status = ids_view(call, &block.ids, use->param, &block.ids);
-    if (status) return status;
-    if (block.backprop.shape[1] != block.ids.shape[1]) {
-        return fail_positions(call, use->param, block.backprop.shape[1], block.ids.shape[1]);
-    }
-    return append(call, use, &block);
+    return status ? status : append(call, use, &block);
 }
 
 psg_status psg_call_add_block(psg_call *call, int k, const psg_block *block) {
