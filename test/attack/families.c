@@ -1,0 +1,296 @@
+/* The families that pairs are drawn from: each is the neighbourhood of one idea of how the bound might break. */
+#include <math.h>
+
+#include "draw.h"
+
+/* ---- anything ---- */
+
+static int draw_layout(attack_random *random) {
+    int layout = attack_once_in(random, 2) ? LAYOUT_CONTIGUOUS : (int)attack_range(random, 1, 7);
+    return layout | (attack_once_in(random, 12) ? LAYOUT_SHARED : 0);
+}
+
+static int64_t draw_positions(attack_random *random) {
+    int64_t most = ATTACK_PICK(random, 1, 1, 1, 2, 4, 8, 16, 33, 70);
+    return attack_once_in(random, 40) ? attack_range(random, 71, 300) : attack_range(random, 1, most);
+}
+
+static int64_t draw_size(attack_random *random) {
+    int64_t most = ATTACK_PICK(random, 2, 4, 9, 17, 33, 65, 130, 300);
+    return attack_range(random, 1, most);
+}
+
+/* T, p and d follow from the window. */
+static void draw_window(attack_random *random, attack_pair *pair, attack_block *b) {
+    b->spatial = (int)attack_range(random, 1, 2);
+    b->channels = attack_range(random, 1, 4);
+    b->image = attack_range(random, 3, b->spatial == 1 ? 20 : 8);
+    b->kernel = attack_range(random, 1, 3);
+    b->stride = attack_range(random, 1, 2);
+    b->padding = attack_range(random, 0, 2);
+    int64_t output = (b->image + 2 * b->padding - b->kernel) / b->stride + 1;
+    b->positions = b->spatial == 1 ? output : output * output;
+    b->d = b->channels * (b->spatial == 1 ? b->kernel : b->kernel * b->kernel);
+    pair->set.columns[b->param] = b->d;
+}
+
+static attack_block *draw_param(attack_random *random, attack_pair *pair) {
+    psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS, PSG_UNFOLDED);
+    attack_block *b = attack_add_param(pair, form, draw_positions(random), draw_size(random), draw_size(random));
+    if (form == PSG_UNFOLDED) draw_window(random, pair, b);
+    b->g_layout = draw_layout(random);
+    b->a_layout = draw_layout(random);
+    b->scale = ldexp(attack_once_in(random, 2) ? 1 : -1.75, (int)ATTACK_PICK(random, 0, 0, 0, -20, 7, 30));
+    return b;
+}
+
+/* A rectangle of the parameter. */
+static void draw_place(attack_random *random, attack_pair *pair, attack_block *b) {
+    int64_t R = pair->set.rows[b->param], C = pair->set.columns[b->param];
+    bool vector = b->form == PSG_ROWS || b->form == PSG_SPARSE_ROWS;
+    b->row = attack_range(random, 0, R - 1);
+    b->column = attack_range(random, 0, C - 1);
+    int64_t rows = attack_range(random, 1, R - b->row), columns = attack_range(random, 1, C - b->column);
+    b->transposed = b->form == PSG_FACTORED && attack_once_in(random, 3);
+    b->p = vector || b->transposed ? columns : rows;
+    b->d = vector ? 1 : b->transposed ? rows : columns;
+}
+
+/* A further block on the last parameter, of any form but windows, over all of it or over a rectangle. */
+static void draw_tied(attack_random *random, attack_pair *pair) {
+    bool window = pair->set.block[pair->set.blocks - 1].form == PSG_UNFOLDED;
+    attack_block *b = attack_tie(pair);
+    bool other = window || attack_once_in(random, 2);
+    if (other) b->form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
+    if (other) b->positions = draw_positions(random);
+    if (other || attack_once_in(random, 3)) draw_place(random, pair, b);
+    if (attack_once_in(random, 4)) b->scale = -b->scale;
+}
+
+/* The bias of the layer whose weight is the last parameter. */
+static void add_bias(attack_pair *pair) {
+    const attack_set *set = &pair->set;
+    const attack_block *weight = &set->block[set->blocks - 1];
+    attack_block *bias = attack_add_param(pair, PSG_ROWS, weight->positions, weight->p, 1);
+    bias->scale = weight->scale;
+    bias->shares = set->blocks - 2;
+}
+
+static void draw_set(attack_random *random, attack_pair *pair) {
+    int params = (int)attack_range(random, 1, 2);
+    for (int k = 0; k < params; k++) {
+        const attack_block *b = draw_param(random, pair);
+        bool layer = b->form == PSG_FACTORED || b->form == PSG_UNFOLDED;
+        if (attack_once_in(random, 4)) draw_tied(random, pair);
+        else if (layer && pair->set.params < ATTACK_PARAMS && attack_once_in(random, 3)) add_bias(pair);
+    }
+    pair->set.pad = attack_once_in(random, 8) ? attack_range(random, 1, 40) : 0;
+}
+
+static attack_kind draw_kind(attack_random *random) { return (attack_kind)attack_range(random, 0, KINDS - 1); }
+
+static void draw_roles(attack_random *random, attack_pair *pair) {
+    attack_contents *c = &pair->contents;
+    c->lead = attack_once_in(random, 2) ? 0 : attack_range(random, 0, pair->settings.batch);
+    c->every = ATTACK_PICK(random, 1, 1, 2, 5);
+    for (int k = 0; k < ROLES; k++) {
+        int size = attack_once_in(random, 6) ? (int)attack_range(random, -150, 110) : (int)attack_range(random, -3, 3);
+        c->role[k] = (attack_role){ draw_kind(random), size, (int)ATTACK_PICK(random, 0, 0, 0, 10, -60, 60) };
+    }
+}
+
+static void draw_anything(attack_random *random, attack_pair *pair) {
+    draw_set(random, pair);
+    draw_roles(random, pair);
+    const attack_role *role = &pair->contents.role[attack_range(random, 0, ROLES - 1)];
+    attack_draw_norm(random, pair, role->g_exponent + role->a_exponent + (int)attack_range(random, -2, 6));
+}
+
+/* ---- terms of one sample that cancel in a sum that others share ---- */
+
+/* A few ordinary samples, then samples whose terms are 2^exponent and its opposite, one for each coordinate. */
+static void draw_spikes(attack_random *random, attack_pair *pair, int64_t coordinates) {
+    attack_contents *c = &pair->contents;
+    int64_t root = (int64_t)sqrt((double)coordinates);
+    c->lead = attack_range(random, 0, root);
+    int exponent = pair->settings.dtype == PSG_F32 ? 60 : (int)ATTACK_PICK(random, 60, 60, 30, 120, 300);
+    attack_kind ordinary = (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_CONSTANT, KIND_EQUAL, KIND_RANDOM);
+    int size = (int)attack_range(random, -8, 4);
+    c->role[ROLE_COMMON] = c->role[ROLE_RECORD] = (attack_role){ ordinary, size, 0 };
+    c->role[ROLE_SPECIAL] = (attack_role){ KIND_SPIKE, exponent, 0 };
+    pair->settings.batch = c->lead + coordinates;
+    pair->settings.place = 0;
+    pair->settings.max_batch_size = pair->settings.batch + 1;
+    pair->settings.max_grad_norm = ldexp(1 + (double)attack_range(random, 0, 3) / 4, (int)attack_range(random, -8, 4));
+}
+
+static void draw_cancelling_positions(attack_random *random, attack_pair *pair) {
+    bool sparse = attack_once_in(random, 2);
+    int64_t p = ATTACK_PICK(random, 16, 64, 144, 256, 256), rows = sparse ? attack_range(random, 1, 3) : 1;
+    attack_block *b = attack_add_param(pair, sparse ? PSG_SPARSE_ROWS : PSG_ROWS,
+                                       ATTACK_PICK(random, 2, 2, 2, 4, 8, 3), p, rows);
+    if (attack_once_in(random, 4)) b->g_layout = (int)attack_range(random, 1, 7);
+    if (attack_once_in(random, 3)) pair->settings.dtype = PSG_F64;
+    draw_spikes(random, pair, p * rows);
+}
+
+static void draw_cancelling_blocks(attack_random *random, attack_pair *pair) {
+    int64_t p = ATTACK_PICK(random, 4, 8, 16, 16, 32), d = ATTACK_PICK(random, 8, 16, 16);
+    if (attack_once_in(random, 30)) p = 32, d = 64;
+    psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
+    if (form == PSG_ROWS || form == PSG_SPARSE_ROWS) p *= d;
+    attack_add_param(pair, form, attack_once_in(random, 4) ? 3 : 1, p, form == PSG_FACTORED ? d : 1);
+    for (int64_t more = attack_range(random, 1, 3); more > 0; more--) attack_tie(pair);
+    pair->settings.dtype = attack_once_in(random, 4) ? PSG_F32 : PSG_F64;
+    draw_spikes(random, pair, form == PSG_FACTORED ? p * d : p);
+}
+
+/* Records whose positions cancel: their norms are known to a few per cent only, by another amount on each route. */
+static void draw_loose_layer(attack_random *random, attack_pair *pair) {
+    int64_t positions = ATTACK_PICK(random, 8, 16, 32, 32, 64), p = ATTACK_PICK(random, 32, 64, 64, 128);
+    attack_add_param(pair, PSG_FACTORED, positions, p, ATTACK_PICK(random, 32, 64, 64, 128));
+    if (attack_once_in(random, 4)) add_bias(pair);
+    attack_kind kind = (attack_kind)ATTACK_PICK(random, KIND_OFFSET, KIND_OFFSET, KIND_NEARLY_CANCEL, KIND_EQUAL);
+    attack_all_roles(pair, kind, 0, 0);
+    pair->settings.dtype = attack_once_in(random, 5) ? PSG_F64 : PSG_F32;
+    pair->settings.batch = ATTACK_PICK(random, 50, 100, 200, 300);
+    pair->settings.place = ATTACK_PICK(random, 0, pair->settings.batch);
+    pair->settings.max_batch_size = pair->settings.batch + 1;
+    pair->settings.chunk[0] = pair->settings.chunk[1] = 0;
+    attack_draw_norm(random, pair, -2);
+}
+
+static void draw_budget(attack_random *random, attack_pair *pair) {
+    draw_loose_layer(random, pair);
+    pair->settings.budget = (attack_budget)ATTACK_PICK(random, BUDGET_OF_B, BUDGET_OF_B, BUDGET_BYTES_OF_B,
+                                                       BUDGET_OF_MOST);
+    if (attack_once_in(random, 3)) pair->settings.route = 0;
+    if (attack_once_in(random, 6)) pair->settings.chunk[0] = pair->settings.chunk[1] = attack_range(random, 1, 64);
+}
+
+static void draw_padding(attack_random *random, attack_pair *pair) {
+    draw_loose_layer(random, pair);
+    pair->set.pad = ATTACK_PICK(random, 1, 7, 32, 64, 98, 130);
+    if (attack_once_in(random, 2)) pair->settings.route = 0;
+    if (attack_once_in(random, 5)) pair->set.block[0].positions = attack_range(random, 1, 3);
+    if (pair->set.params > 1) pair->set.block[1].positions = pair->set.block[0].positions;
+}
+
+/* ---- what may depend on the realised batch or on the neighbours ---- */
+
+/* max_batch_size 0 stands for a constant, or is refused. */
+static void draw_unbounded_batch(attack_random *random, attack_pair *pair) {
+    attack_add_param(pair, PSG_FACTORED, ATTACK_PICK(random, 1, 1, 3), attack_range(random, 1, 9),
+                     attack_range(random, 1, 9));
+    attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_EQUAL, KIND_CONSTANT), 0, 0);
+    pair->settings.batch = ATTACK_PICK(random, 0, 1, 64, 400, 1025, 4096);
+    pair->settings.max_batch_size = 0;
+    attack_draw_norm(random, pair, -2);
+}
+
+static void draw_large_batch(attack_random *random, attack_pair *pair) {
+    psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
+    attack_add_param(pair, form, ATTACK_PICK(random, 1, 1, 2), attack_range(random, 1, 12), attack_range(random, 1, 12));
+    attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_EQUAL, KIND_CONSTANT, KIND_RANDOM), 0, 0);
+    pair->settings.batch = ATTACK_PICK(random, 1025, 2001, 2048);
+    pair->settings.max_batch_size = pair->settings.batch + ATTACK_PICK(random, 1, 1, 1000, 60000);
+    attack_draw_norm(random, pair, 0);
+}
+
+static void draw_poison(attack_random *random, attack_pair *pair) {
+    draw_set(random, pair);
+    draw_roles(random, pair);
+    attack_role *role = &pair->contents.role[attack_once_in(random, 3) ? ROLE_SPECIAL : ROLE_RECORD];
+    role->kind = (attack_kind)ATTACK_PICK(random, KIND_NAN, KIND_INFINITE, KIND_WIDE, KIND_CONSTANT);
+    role->g_exponent = (int)ATTACK_PICK(random, 0, 100, 127, -149, 1000, -1060);
+    attack_draw_norm(random, pair, (int)attack_range(random, -4, 4));
+}
+
+/* ---- norms at C, sizes at the ends of the range ---- */
+
+/* Norms that are exactly a power of two, and C that power or its neighbour. */
+static void draw_boundary(attack_random *random, attack_pair *pair) {
+    int64_t power = (int64_t)1 << attack_range(random, 0, 4);
+    psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
+    attack_add_param(pair, form, ATTACK_PICK(random, 1, 1, 4), power * power, form == PSG_FACTORED ? power * power : 1);
+    int exponent = (int)attack_range(random, -40, 40);
+    attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_ONE_HOT, KIND_CONSTANT), exponent, 0);
+    if (attack_once_in(random, 2)) pair->contents.role[ROLE_COMMON].kind = KIND_RANDOM;
+    if (attack_once_in(random, 2)) pair->contents.lead = pair->settings.batch;
+    double norm = ldexp(1, exponent + (int)attack_range(random, 0, 6));
+    pair->settings.max_grad_norm = attack_once_in(random, 2) ? norm : nextafter(norm, attack_once_in(random, 2) ? 0 : 1e300);
+}
+
+static int clamp(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
+
+/* C, the scale, g and a anywhere in the type's range, so that the gradient is of the size of C or larger. */
+static void draw_range(attack_random *random, attack_pair *pair) {
+    bool wide = pair->settings.dtype == PSG_F64;
+    psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
+    attack_block *b = attack_add_param(pair, form, ATTACK_PICK(random, 1, 1, 1, 2), attack_range(random, 1, 20),
+                                       form == PSG_FACTORED ? attack_range(random, 1, 20) : 1);
+    int low = wide ? -1060 : -148, high = wide ? 1020 : 126;
+    int a = form == PSG_FACTORED ? (int)attack_range(random, low, high) : 0, norm, scale = 0;
+    if (attack_once_in(random, 2)) scale = (int)attack_range(random, wide ? -900 : -160, wide ? 900 : 160);
+    norm = attack_once_in(random, 3) ? (int)attack_range(random, -15, 15) : (int)attack_range(random, low, high + 10);
+    int g = clamp(norm - a - scale + (int)attack_range(random, -2, 12), low, high);
+    attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_CONSTANT, KIND_EQUAL), g, a);
+    b->scale = ldexp(1, scale);
+    if (attack_once_in(random, 4)) attack_tie(pair);
+    pair->settings.max_grad_norm = ldexp(1.5, clamp(norm, -1070, 1020));
+    pair->settings.batch = ATTACK_PICK(random, 0, 0, 1, 2, 64);
+}
+
+/* A forced route does not weaken the bound: weights that make products subnormal. */
+static void draw_forced_routes(attack_random *random, attack_pair *pair) {
+    attack_add_param(pair, PSG_FACTORED, ATTACK_PICK(random, 1, 1, 2), attack_range(random, 1, 40),
+                     attack_range(random, 1, 20));
+    if (attack_once_in(random, 3)) add_bias(pair);
+    bool wide = pair->settings.dtype == PSG_F64;
+    int a = wide ? 1020 : 126;
+    attack_kind kind = (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_EQUAL, KIND_EQUAL_ROWS);
+    attack_all_roles(pair, kind, (int)attack_range(random, -10, 40), a);
+    pair->settings.route = (int)attack_range(random, 0, ATTACK_ROUTES - 1);
+    pair->settings.max_grad_norm = ldexp(1 + (double)attack_range(random, 0, 99) / 100,
+                                         (int)attack_range(random, wide ? -54 : -25, 3));
+    pair->settings.batch = ATTACK_PICK(random, 0, 0, 1, 5);
+}
+
+/* ---- networks ---- */
+
+static void draw_linear(attack_random *random, attack_pair *pair) { attack_draw_network(random, pair, MODEL_LINEAR); }
+static void draw_mlp(attack_random *random, attack_pair *pair) { attack_draw_network(random, pair, MODEL_MLP); }
+static void draw_attention(attack_random *random, attack_pair *pair) {
+    attack_draw_network(random, pair, MODEL_ATTENTION);
+}
+static void draw_conv(attack_random *random, attack_pair *pair) { attack_draw_network(random, pair, MODEL_CONV); }
+static void draw_lstm(attack_random *random, attack_pair *pair) { attack_draw_network(random, pair, MODEL_LSTM); }
+static void draw_norm(attack_random *random, attack_pair *pair) { attack_draw_network(random, pair, MODEL_LAYER_NORM); }
+static void draw_head(attack_random *random, attack_pair *pair) { attack_draw_network(random, pair, MODEL_TIED); }
+
+const attack_family attack_families[] = {
+    { "anything", false, draw_anything },
+    { "linear and relu", true, draw_linear },
+    { "cancelling positions", false, draw_cancelling_positions },
+    { "budget of B", false, draw_budget },
+    { "mlp", true, draw_mlp },
+    { "range", false, draw_range },
+    { "anything", false, draw_anything },
+    { "cancelling blocks", false, draw_cancelling_blocks },
+    { "zero padding", false, draw_padding },
+    { "attention", true, draw_attention },
+    { "forced routes", false, draw_forced_routes },
+    { "range", false, draw_range },
+    { "anything", false, draw_anything },
+    { "max_batch_size 0", false, draw_unbounded_batch },
+    { "conv2d", true, draw_conv },
+    { "large batch", false, draw_large_batch },
+    { "poison", false, draw_poison },
+    { "lstm", true, draw_lstm },
+    { "anything", false, draw_anything },
+    { "norm at C", false, draw_boundary },
+    { "layer_norm", true, draw_norm },
+    { "poison", false, draw_poison },
+    { "tied embedding", true, draw_head },
+};
+const int attack_family_count = sizeof attack_families / sizeof *attack_families;
