@@ -121,10 +121,10 @@ static void fill_sample(const filling *f, const psg_tensor *view, int64_t n, int
                          .activation = f->activation, .rows = f->block->p, .columns = f->block->d };
     if (f->block->form == PSG_ROWS || f->block->form == PSG_SPARSE_ROWS) e.columns = 1;
     int64_t length = f->block->form == PSG_UNFOLDED ? view->shape[1] : length_of(f->side, f->block, e.id);
-    for (int64_t t = 0; t < length; t++) {
+    for (int64_t t = 0; t < view->shape[1]; t++) {
         e.term = f->first_term + t;
         for (e.column = 0; e.column < view->shape[2]; e.column++) {
-            attack_set_element(view, n, t, e.column, attack_value(&pair->contents, &e));
+            attack_set_element(view, n, t, e.column, t < length ? attack_value(&pair->contents, &e) : 0);
         }
     }
 }

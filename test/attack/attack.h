@@ -50,7 +50,7 @@ typedef enum attack_kind {
     KIND_WIDE,          /* random, over 80 binades */
     KIND_SPIKE,         /* one element, another in each sample; the terms of a pair cancel */
     KIND_CANCEL,        /* random; the terms of a pair cancel exactly */
-    KIND_NEARLY_CANCEL, /* the same but for the last bits */
+    KIND_NEARLY_CANCEL, /* the same but for a residue */
     KIND_OFFSET,        /* large common offsets that cancel between the terms of a pair */
     KIND_ONE_HOT,       /* one element of one term, the same in every sample */
     KIND_ZERO,
@@ -63,10 +63,13 @@ enum { ROLE_COMMON, ROLE_SPECIAL, ROLE_RECORD, ROLES };
 typedef struct attack_role {
     attack_kind kind;
     int g_exponent, a_exponent;   /* the elements are multiplied by 2^ this */
+    bool negative;                /* g also by -1 */
 } attack_role;
 
 typedef struct attack_contents {
     uint64_t seed;
+    bool alike;                   /* the random numbers of all samples are the same */
+    int residue;                  /* of KIND_NEARLY_CANCEL: 2^ this of an element */
     int64_t lead, every;          /* samples lead, lead + every, ... of D are special, the others common */
     attack_role role[ROLES];
 } attack_contents;

@@ -6,18 +6,21 @@
 static void change_role(attack_random *random, attack_pair *pair) {
     attack_role *role = &pair->contents.role[attack_range(random, 0, ROLES - 1)];
     int by = (int)attack_range(random, -8, 8);
-    switch (attack_range(random, 0, 3)) {
+    switch (attack_range(random, 0, 4)) {
     case 0: role->kind = (attack_kind)attack_range(random, 0, KINDS - 1); break;
     case 1: role->a_exponent += by; break;
+    case 2: role->negative = !role->negative; break;
     default: role->g_exponent += by;
     }
 }
 
 static void change_contents(attack_random *random, attack_pair *pair) {
     attack_contents *c = &pair->contents;
-    switch (attack_range(random, 0, 3)) {
+    switch (attack_range(random, 0, 5)) {
     case 0: c->seed = attack_bits(random); break;
     case 1: c->every += attack_range(random, -1, 1); break;
+    case 2: c->residue += (int)attack_range(random, -2, 2); break;
+    case 3: c->alike = !c->alike; break;
     default: c->lead += attack_range(random, -2, 2);
     }
 }

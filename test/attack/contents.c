@@ -16,7 +16,7 @@ int attack_role_of(const attack_contents *c, int64_t id, int64_t batch) {
 
 /* [-1, 1), keyed by what it stands for. */
 static double keyed(const attack_contents *c, const attack_element *e, int64_t id, int64_t term) {
-    uint64_t key = attack_hash(c->seed + (uint64_t)id * 0x100000001b3u);
+    uint64_t key = attack_hash(c->seed + (uint64_t)(c->alike ? -1 : id) * 0x100000001b3u);
     key = attack_hash(key ^ (uint64_t)e->array << 56 ^ (uint64_t)term << 32 ^ (uint64_t)e->column);
     return (double)(int64_t)(key >> 11) * 0x1p-52 - 1;
 }
@@ -56,7 +56,7 @@ static double unscaled(const attack_contents *c, const attack_element *e, attack
     case KIND_WIDE: return wide(c, e);
     case KIND_SPIKE: return spike(c, e);
     case KIND_CANCEL: return cancelling(c, e, 0);
-    case KIND_NEARLY_CANCEL: return cancelling(c, e, 0x1p-18);
+    case KIND_NEARLY_CANCEL: return cancelling(c, e, ldexp(1, c->residue));
     case KIND_OFFSET: return offset(e);
     case KIND_ONE_HOT: return one_hot(e);
     case KIND_ZERO: return 0;
@@ -68,7 +68,7 @@ static double unscaled(const attack_contents *c, const attack_element *e, attack
 
 double attack_value(const attack_contents *c, const attack_element *e) {
     const attack_role *role = &c->role[attack_role_of(c, e->id, e->batch)];
-    double value = unscaled(c, e, role->kind);
+    double value = unscaled(c, e, role->kind) * (role->negative && !e->activation ? -1 : 1);
     int exponent = e->activation ? role->a_exponent : role->g_exponent;
     return exponent && value != 0 ? ldexp(value, exponent) : value;
 }

@@ -41,7 +41,7 @@ void attack_repair(attack_pair *pair) {
 }
 
 void attack_all_roles(attack_pair *pair, attack_kind kind, int g_exponent, int a_exponent) {
-    for (int k = 0; k < ROLES; k++) pair->contents.role[k] = (attack_role){ kind, g_exponent, a_exponent };
+    for (int k = 0; k < ROLES; k++) pair->contents.role[k] = (attack_role){ kind, g_exponent, a_exponent, false };
 }
 
 void attack_draw_norm(attack_random *random, attack_pair *pair, int exponent) {
@@ -104,7 +104,8 @@ void attack_draw(attack_random *random, int family, attack_pair *pair) {
     memset(pair, 0, sizeof *pair);
     pair->family = family;
     attack_draw_settings(random, pair);
-    pair->contents = (attack_contents){ .seed = attack_bits(random), .lead = 0, .every = 1 };
+    pair->contents = (attack_contents){ .seed = attack_bits(random), .residue = -(int)attack_range(random, 4, 24),
+                                        .every = 1 };
     attack_all_roles(pair, KIND_RANDOM, 0, 0);
     attack_families[family].draw(random, pair);
     attack_repair(pair);

@@ -93,9 +93,11 @@ static void draw_roles(attack_random *random, attack_pair *pair) {
     attack_contents *c = &pair->contents;
     c->lead = attack_once_in(random, 2) ? 0 : attack_range(random, 0, pair->settings.batch);
     c->every = ATTACK_PICK(random, 1, 1, 2, 5);
+    c->alike = attack_once_in(random, 3);
     for (int k = 0; k < ROLES; k++) {
         int size = attack_once_in(random, 6) ? (int)attack_range(random, -150, 110) : (int)attack_range(random, -3, 3);
-        c->role[k] = (attack_role){ draw_kind(random), size, (int)ATTACK_PICK(random, 0, 0, 0, 10, -60, 60) };
+        c->role[k] = (attack_role){ draw_kind(random), size, (int)ATTACK_PICK(random, 0, 0, 0, 10, -60, 60),
+                                    attack_once_in(random, 4) };
     }
 }
 
@@ -116,8 +118,8 @@ static void draw_spikes(attack_random *random, attack_pair *pair, int64_t coordi
     int exponent = pair->settings.dtype == PSG_F32 ? 60 : (int)ATTACK_PICK(random, 60, 60, 30, 120, 300);
     attack_kind ordinary = (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_CONSTANT, KIND_EQUAL, KIND_RANDOM);
     int size = (int)attack_range(random, -8, 4);
-    c->role[ROLE_COMMON] = c->role[ROLE_RECORD] = (attack_role){ ordinary, size, 0 };
-    c->role[ROLE_SPECIAL] = (attack_role){ KIND_SPIKE, exponent, 0 };
+    c->role[ROLE_COMMON] = c->role[ROLE_RECORD] = (attack_role){ ordinary, size, 0, false };
+    c->role[ROLE_SPECIAL] = (attack_role){ KIND_SPIKE, exponent, 0, false };
     pair->settings.batch = c->lead + coordinates;
     pair->settings.place = 0;
     pair->settings.max_batch_size = pair->settings.batch + 1;
@@ -150,8 +152,11 @@ static void draw_loose_layer(attack_random *random, attack_pair *pair) {
     int64_t positions = ATTACK_PICK(random, 8, 16, 32, 32, 64), p = ATTACK_PICK(random, 32, 64, 64, 128);
     attack_add_param(pair, PSG_FACTORED, positions, p, ATTACK_PICK(random, 32, 64, 64, 128));
     if (attack_once_in(random, 4)) add_bias(pair);
-    attack_kind kind = (attack_kind)ATTACK_PICK(random, KIND_OFFSET, KIND_OFFSET, KIND_NEARLY_CANCEL, KIND_EQUAL);
+    attack_kind kind = (attack_kind)ATTACK_PICK(random, KIND_NEARLY_CANCEL, KIND_NEARLY_CANCEL, KIND_OFFSET,
+                                                  KIND_EQUAL);
     attack_all_roles(pair, kind, 0, 0);
+    pair->contents.alike = !attack_once_in(random, 4);
+    pair->contents.role[ROLE_RECORD].negative = attack_once_in(random, 2);
     pair->settings.dtype = attack_once_in(random, 5) ? PSG_F64 : PSG_F32;
     pair->settings.batch = ATTACK_PICK(random, 50, 100, 200, 300);
     pair->settings.place = ATTACK_PICK(random, 0, pair->settings.batch);
@@ -183,6 +188,7 @@ static void draw_unbounded_batch(attack_random *random, attack_pair *pair) {
     attack_add_param(pair, PSG_FACTORED, ATTACK_PICK(random, 1, 1, 3), attack_range(random, 1, 9),
                      attack_range(random, 1, 9));
     attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_EQUAL, KIND_CONSTANT), 0, 0);
+    pair->contents.role[ROLE_RECORD].negative = !attack_once_in(random, 3);
     pair->settings.batch = ATTACK_PICK(random, 0, 1, 64, 400, 1025, 4096);
     pair->settings.max_batch_size = 0;
     attack_draw_norm(random, pair, -2);
@@ -192,6 +198,7 @@ static void draw_large_batch(attack_random *random, attack_pair *pair) {
     psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
     attack_add_param(pair, form, ATTACK_PICK(random, 1, 1, 2), attack_range(random, 1, 12), attack_range(random, 1, 12));
     attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_EQUAL, KIND_CONSTANT, KIND_RANDOM), 0, 0);
+    pair->contents.role[ROLE_RECORD].negative = attack_once_in(random, 2);
     pair->settings.batch = ATTACK_PICK(random, 1025, 2001, 2048);
     pair->settings.max_batch_size = pair->settings.batch + ATTACK_PICK(random, 1, 1, 1000, 60000);
     attack_draw_norm(random, pair, 0);
@@ -225,14 +232,20 @@ static int clamp(int x, int low, int high) { return x < low ? low : x > high ? h
 
 /* C, the scale, g and a anywhere in the type's range, so that the gradient is of the size of C or larger. */
 static void draw_range(attack_random *random, attack_pair *pair) {
-    bool wide = pair->settings.dtype == PSG_F64;
+    bool wide = attack_once_in(random, 2);
+    pair->settings.dtype = wide ? PSG_F64 : PSG_F32;
     psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
     attack_block *b = attack_add_param(pair, form, ATTACK_PICK(random, 1, 1, 1, 2), attack_range(random, 1, 20),
                                        form == PSG_FACTORED ? attack_range(random, 1, 20) : 1);
     int low = wide ? -1060 : -148, high = wide ? 1020 : 126;
     int a = form == PSG_FACTORED ? (int)attack_range(random, low, high) : 0, norm, scale = 0;
     if (attack_once_in(random, 2)) scale = (int)attack_range(random, wide ? -900 : -160, wide ? 900 : 160);
-    norm = attack_once_in(random, 3) ? (int)attack_range(random, -15, 15) : (int)attack_range(random, low, high + 10);
+    switch (attack_range(random, 0, 3)) {
+    case 0: norm = high + (int)attack_range(random, -4, 12); break;
+    case 1: norm = low + (int)attack_range(random, -4, 30); break;
+    case 2: norm = (int)attack_range(random, low, high); break;
+    default: norm = (int)attack_range(random, -15, 15);
+    }
     int g = clamp(norm - a - scale + (int)attack_range(random, -2, 12), low, high);
     attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_CONSTANT, KIND_EQUAL), g, a);
     b->scale = ldexp(1, scale);
@@ -249,8 +262,8 @@ static void draw_forced_routes(attack_random *random, attack_pair *pair) {
     bool wide = pair->settings.dtype == PSG_F64;
     int a = wide ? 1020 : 126;
     attack_kind kind = (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_EQUAL, KIND_EQUAL_ROWS);
-    attack_all_roles(pair, kind, (int)attack_range(random, -10, 40), a);
-    pair->settings.route = (int)attack_range(random, 0, ATTACK_ROUTES - 1);
+    attack_all_roles(pair, kind, (int)attack_range(random, -20, attack_once_in(random, 3) ? 40 : 1), a);
+    pair->settings.route = attack_once_in(random, 2) ? 3 : (int)attack_range(random, 0, ATTACK_ROUTES - 1);
     pair->settings.max_grad_norm = ldexp(1 + (double)attack_range(random, 0, 99) / 100,
                                          (int)attack_range(random, wide ? -54 : -25, 3));
     pair->settings.batch = ATTACK_PICK(random, 0, 0, 1, 5);

@@ -70,10 +70,12 @@ static void print_roles(const attack_contents *c) {
     static const char *const roles[ROLES] = { "common", "special", "record" };
     static const char *const kinds[KINDS] = { "random", "equal", "equal rows", "constant", "wide", "spike", "cancel",
                                               "nearly cancel", "offset", "one hot", "zero", "nan", "infinite" };
-    printf("special samples: %lld, then every %lld\n", (long long)c->lead, (long long)c->every);
+    printf("special samples: %lld, then every %lld; residue 2^%d%s\n", (long long)c->lead, (long long)c->every,
+           c->residue, c->alike ? "; all samples alike" : "");
     for (int k = 0; k < ROLES; k++) {
-        printf("  %-8s %s, g * 2^%d, a * 2^%d\n", roles[k], kinds[c->role[k].kind], c->role[k].g_exponent,
-               c->role[k].a_exponent);
+        const attack_role *role = &c->role[k];
+        printf("  %-8s %s, g * %s2^%d, a * 2^%d\n", roles[k], kinds[role->kind], role->negative ? "-" : "",
+               role->g_exponent, role->a_exponent);
     }
 }
 
