@@ -111,6 +111,7 @@ typedef struct attack_set {
     int params, blocks;
     int64_t rows[ATTACK_PARAMS], columns[ATTACK_PARAMS];
     attack_block block[ATTACK_BLOCKS];
+    bool large;                   /* may take a second */
     int64_t pad;                  /* zero positions that D + record has beyond those of D, for its longer record */
 } attack_set;
 

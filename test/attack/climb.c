@@ -79,6 +79,8 @@ static void change(attack_random *random, attack_pair *pair) {
 }
 
 void attack_mutate(attack_random *random, attack_pair *pair) {
-    for (int64_t k = attack_range(random, 1, 2); k > 0; k--) change(random, pair);
-    attack_repair(pair);
+    for (int64_t k = attack_range(random, 1, 2); k > 0; k--) {
+        change(random, pair);
+        attack_repair(pair);
+    }
 }

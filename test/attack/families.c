@@ -147,7 +147,7 @@ static void draw_cancelling_blocks(attack_random *random, attack_pair *pair) {
     draw_spikes(random, pair, form == PSG_FACTORED ? p * d : p);
 }
 
-/* Records whose positions cancel: their norms are known to a few per cent only, by another amount on each route. */
+/* Records whose positions cancel: a Gram product knows their norms to a per cent only, tiles know them better. */
 static void draw_loose_layer(attack_random *random, attack_pair *pair) {
     int64_t positions = ATTACK_PICK(random, 8, 16, 32, 32, 64), p = ATTACK_PICK(random, 32, 64, 64, 128);
     attack_add_param(pair, PSG_FACTORED, positions, p, ATTACK_PICK(random, 32, 64, 64, 128));
@@ -157,8 +157,11 @@ static void draw_loose_layer(attack_random *random, attack_pair *pair) {
     attack_all_roles(pair, kind, 0, 0);
     pair->contents.alike = !attack_once_in(random, 4);
     pair->contents.role[ROLE_RECORD].negative = attack_once_in(random, 2);
-    pair->settings.dtype = attack_once_in(random, 5) ? PSG_F64 : PSG_F32;
-    pair->settings.batch = ATTACK_PICK(random, 50, 100, 200, 300);
+    bool wide = attack_once_in(random, 5);
+    pair->settings.dtype = wide ? PSG_F64 : PSG_F32;
+    pair->contents.residue = (wide ? -14 : 0) - (int)attack_range(random, 1, 8);
+    pair->set.large = attack_once_in(random, 30);
+    pair->settings.batch = pair->set.large ? 2000 : ATTACK_PICK(random, 50, 100, 200, 300);
     pair->settings.place = ATTACK_PICK(random, 0, pair->settings.batch);
     pair->settings.max_batch_size = pair->settings.batch + 1;
     pair->settings.chunk[0] = pair->settings.chunk[1] = 0;
@@ -260,12 +263,12 @@ static void draw_forced_routes(attack_random *random, attack_pair *pair) {
                      attack_range(random, 1, 20));
     if (attack_once_in(random, 3)) add_bias(pair);
     bool wide = pair->settings.dtype == PSG_F64;
-    int a = wide ? 1020 : 126;
+    int a = wide ? 500 : 126, norm = wide ? (int)ATTACK_PICK(random, 0, -550) : -12;
     attack_kind kind = (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_EQUAL, KIND_EQUAL_ROWS);
     attack_all_roles(pair, kind, (int)attack_range(random, -20, attack_once_in(random, 3) ? 40 : 1), a);
     pair->settings.route = attack_once_in(random, 2) ? 3 : (int)attack_range(random, 0, ATTACK_ROUTES - 1);
     pair->settings.max_grad_norm = ldexp(1 + (double)attack_range(random, 0, 99) / 100,
-                                         (int)attack_range(random, wide ? -54 : -25, 3));
+                                         norm + (int)attack_range(random, -13, 15));
     pair->settings.batch = ATTACK_PICK(random, 0, 0, 1, 5);
 }
 
