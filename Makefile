@@ -217,7 +217,7 @@ clean:  ## remove the build folder
 	rm -rf $(BUILD)
 
 help:  ## this list
-	@sed -n 's/^\([a-z][a-z ]*\):.*## \(.*\)/\1: \2/p' Makefile
+	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1: \2/p' Makefile
 
 -include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/cases/*.d $(BUILD)/test/attack/*.d $(BUILD)/bench/*.d)
 .PRECIOUS: $(BUILD)/test/%.o $(BUILD)/bench/%.o

@@ -157,7 +157,8 @@ static void set_ids(const filling *f, const psg_tensor *ids) {
 
 static psg_tensor new_ids(attack_memory *memory, const filling *f, int64_t positions) {
     int64_t shape[2] = { f->side->samples, positions };
-    psg_tensor ids = attack_view(memory, PSG_I64, 2, shape, LAYOUT_CONTIGUOUS, 0);
+    psg_tensor ids = attack_view(memory, PSG_I64, 2, shape, f->block->a_layout & ~LAYOUT_SHARED,
+                                 f->side->pair->contents.seed);
     set_ids(f, &ids);
     return ids;
 }

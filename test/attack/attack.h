@@ -14,7 +14,7 @@
 
 #include "random.h"
 
-enum { ATTACK_CLIMB = 12, ATTACK_FRESH = 4, ATTACK_PARAMS = 3, ATTACK_BLOCKS = 5 };
+enum { ATTACK_CLIMB = 12, ATTACK_FRESH = 4, ATTACK_PARAMS = 3, ATTACK_BLOCKS = 8 };
 
 /* ---- how the sums are asked for: the same for D and D + record but for threads and cuts ---- */
 
@@ -54,7 +54,7 @@ typedef enum attack_kind {
     KIND_OFFSET,        /* large common offsets that cancel between the terms of a pair */
     KIND_ONE_HOT,       /* one element of one term, the same in every sample */
     KIND_ZERO,
-    KIND_NAN, KIND_INFINITE,   /* one element */
+    KIND_NAN, KIND_INFINITE,   /* one element; of the activations when the seed is odd */
     KINDS
 } attack_kind;
 

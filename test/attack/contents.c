@@ -48,7 +48,8 @@ static double offset(const attack_element *e) {
 static double one_hot(const attack_element *e) { return e->column == 0 && e->term == 0; }
 
 static double unscaled(const attack_contents *c, const attack_element *e, attack_kind kind) {
-    bool first = e->term == 0 && e->column == e->rows / 2 && !e->activation;
+    bool first = e->term == 0 && e->column == (e->activation ? e->columns : e->rows) / 2 &&
+                 e->activation == (c->seed & 1);
     switch (kind) {
     case KIND_EQUAL: return keyed(c, e, -1, e->term);
     case KIND_EQUAL_ROWS: return keyed(c, e, -1, 0);

@@ -74,6 +74,7 @@ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 void attack_limit(attack_pair *pair) {
     attack_settings *s = &pair->settings;
+    s->batch = smaller(s->batch, 4096);
     if (attack_families[pair->family].tape) return;
     int64_t factor = pair->set.large ? 15 : 1;
     int64_t most = smaller(factor * 600000 / elements_of(&pair->set), factor * 40000000 / products_of(&pair->set));

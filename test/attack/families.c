@@ -81,8 +81,9 @@ static void draw_set(attack_random *random, attack_pair *pair) {
     for (int k = 0; k < params; k++) {
         const attack_block *b = draw_param(random, pair);
         bool layer = b->form == PSG_FACTORED || b->form == PSG_UNFOLDED;
-        if (attack_once_in(random, 4)) draw_tied(random, pair);
-        else if (layer && pair->set.params < ATTACK_PARAMS && attack_once_in(random, 3)) add_bias(pair);
+        int64_t more = attack_once_in(random, 4) ? attack_range(random, 1, 3) : 0;
+        for (int64_t i = 0; i < more; i++) draw_tied(random, pair);
+        if (!more && layer && pair->set.params < ATTACK_PARAMS && attack_once_in(random, 3)) add_bias(pair);
     }
     pair->set.pad = attack_once_in(random, 8) ? attack_range(random, 1, 40) : 0;
 }
@@ -142,7 +143,7 @@ static void draw_cancelling_blocks(attack_random *random, attack_pair *pair) {
     psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
     if (form == PSG_ROWS || form == PSG_SPARSE_ROWS) p *= d;
     attack_add_param(pair, form, attack_once_in(random, 4) ? 3 : 1, p, form == PSG_FACTORED ? d : 1);
-    for (int64_t more = attack_range(random, 1, 3); more > 0; more--) attack_tie(pair);
+    for (int64_t more = attack_range(random, 1, ATTACK_PICK(random, 1, 3, 7)); more > 0; more--) attack_tie(pair);
     pair->settings.dtype = attack_once_in(random, 4) ? PSG_F32 : PSG_F64;
     draw_spikes(random, pair, form == PSG_FACTORED ? p * d : p);
 }
