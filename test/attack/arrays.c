@@ -140,17 +140,22 @@ static psg_tensor new_operand(attack_memory *memory, const filling *f, int64_t p
     return view;
 }
 
-static void set_ids(const filling *f, const psg_tensor *ids) {
+/* Any row; pairs of terms meet in one where the contents are more than random. */
+static int64_t row_of(const filling *f, int64_t id, int64_t t) {
     const attack_pair *pair = f->side->pair;
-    int64_t rows = pair->set.rows[f->block->param] - f->block->row, B = pair->settings.batch;
+    const attack_contents *c = &pair->contents;
+    int64_t rows = pair->set.rows[f->block->param] - f->block->row;
+    attack_kind kind = c->role[attack_role_of(c, id, pair->settings.batch)].kind;
+    uint64_t any = attack_hash(c->seed + (uint64_t)(id * 977 + t));
+    uint64_t together = (uint64_t)attack_special_number(c, id) / (uint64_t)f->block->p + (uint64_t)t / 8;
+    return (int64_t)((kind == KIND_RANDOM ? any : together) % (uint64_t)rows);
+}
+
+static void set_ids(const filling *f, const psg_tensor *ids) {
     for (int64_t n = 0; n < ids->shape[0]; n++) {
         int64_t id = attack_id(f->side, n), length = length_of(f->side, f->block, id);
-        int role = attack_role_of(&pair->contents, id, B);
-        uint64_t number = (uint64_t)attack_special_number(&pair->contents, id) / (uint64_t)f->block->p;
-        bool together = pair->contents.role[role].kind != KIND_RANDOM;   /* pairs of terms meet in a row */
         for (int64_t t = 0; t < ids->shape[1]; t++) {
-            uint64_t row = together ? number + (uint64_t)t / 8 : attack_hash(pair->contents.seed + (uint64_t)(id * 977 + t));
-            attack_set_element(ids, n, t, 0, t < length ? (double)(row % (uint64_t)rows) : -1);
+            attack_set_element(ids, n, t, 0, t < length ? (double)row_of(f, id, t) : -1);
         }
     }
 }

@@ -41,7 +41,7 @@ int attack_isas(const char *isas[3]);                    /* the processor's inst
 
 /* ---- what the samples hold ---- */
 
-/* A term is a position of a block: a sample's gradient is the sum of its terms.  Pairs of terms are (0, 1), (2, 3)... */
+/* A term is a position of a block: a sample's gradient is the sum of its terms.  Pairs are terms (0, 1), (2, 3), ... */
 typedef enum attack_kind {
     KIND_RANDOM,        /* each sample its own */
     KIND_EQUAL,         /* random, the same in every sample */
@@ -125,6 +125,7 @@ typedef struct attack_network {
     attack_model model;
     int64_t positions, inputs, outputs;
     bool kink;                    /* the last bias puts every pre-activation to 0 but for rounding */
+    bool dropout;                 /* before the last map; samples have ids */
     bool mean;                    /* a mean cross entropy in a pass with PSG_LOSS_MEAN, else psg_backward_from */
     int64_t pad;                  /* as of sets; linear and lstm */
 } attack_network;

@@ -200,7 +200,8 @@ static void draw_unbounded_batch(attack_random *random, attack_pair *pair) {
 
 static void draw_large_batch(attack_random *random, attack_pair *pair) {
     psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
-    attack_add_param(pair, form, ATTACK_PICK(random, 1, 1, 2), attack_range(random, 1, 12), attack_range(random, 1, 12));
+    int64_t p = attack_range(random, 1, 12), d = attack_range(random, 1, 12);
+    attack_add_param(pair, form, ATTACK_PICK(random, 1, 1, 2), p, d);
     attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_EQUAL, KIND_CONSTANT, KIND_RANDOM), 0, 0);
     pair->contents.role[ROLE_RECORD].negative = attack_once_in(random, 2);
     pair->settings.batch = ATTACK_PICK(random, 1025, 2001, 2048);
@@ -229,7 +230,8 @@ static void draw_boundary(attack_random *random, attack_pair *pair) {
     if (attack_once_in(random, 2)) pair->contents.role[ROLE_COMMON].kind = KIND_RANDOM;
     if (attack_once_in(random, 2)) pair->contents.lead = pair->settings.batch;
     double norm = ldexp(1, exponent + (int)attack_range(random, 0, 6));
-    pair->settings.max_grad_norm = attack_once_in(random, 2) ? norm : nextafter(norm, attack_once_in(random, 2) ? 0 : 1e300);
+    double neighbour = nextafter(norm, attack_once_in(random, 2) ? 0 : 2 * norm);
+    pair->settings.max_grad_norm = attack_once_in(random, 2) ? norm : neighbour;
 }
 
 static int clamp(int x, int low, int high) { return x < low ? low : x > high ? high : x; }

@@ -25,7 +25,7 @@ typedef struct network {
     psg_tape *tape;
     psg_param *param[ATTACK_MOST_PARAMS];
     int params;
-    psg_tensor x, gradient, labels, lengths;   /* of all samples of the side */
+    psg_tensor x, gradient, labels, lengths, ids;   /* of all samples of the side */
 } network;
 
 /* ---- parameters ---- */
@@ -151,9 +151,16 @@ static psg_tensor reshaped(const psg_tensor *x, int rank, int64_t d1, int64_t d2
     return psg_tensor_of(x->dtype, x->data, rank, (int64_t[4]){ x->shape[0], d1, d2, d3 });
 }
 
-static psg_tensor new_lengths(attack_memory *memory, const attack_side *side) {
+static int64_t same_id(const attack_side *side, int64_t id) {
+    (void)side;
+    return id;
+}
+
+/* An integer a sample, of its id. */
+static psg_tensor new_numbers(attack_memory *memory, const attack_side *side,
+                              int64_t (*number)(const attack_side *, int64_t)) {
     psg_tensor view = attack_view(memory, PSG_I64, 1, &side->samples, LAYOUT_CONTIGUOUS, 0);
-    for (int64_t n = 0; n < side->samples; n++) attack_set_element(&view, n, 0, 0, (double)length_of(side, attack_id(side, n)));
+    for (int64_t n = 0; n < side->samples; n++) ((int64_t *)view.data)[n] = number(side, attack_id(side, n));
     return view;
 }
 
@@ -175,7 +182,8 @@ static void make_inputs(attack_memory *memory, network *net) {
     }
     psg_tensor labels = new_integers(memory, side, 1, CLASSES);
     net->labels = reshaped(&labels, 1, 1, 1, 1);
-    net->lengths = new_lengths(memory, side);
+    net->lengths = new_numbers(memory, side, length_of);
+    net->ids = new_numbers(memory, side, same_id);
 }
 
 /* ---- models ---- */
@@ -207,6 +215,7 @@ static psg_var pre_activation(const network *net, int64_t first, int64_t last, i
     case MODEL_TIED: x = psg_embedding(net->tape, x, use(net, 0), NULL); break;
     default: break;
     }
+    if (net->spec->dropout) x = psg_dropout(net->tape, x, 0.5);
     if (net->spec->model == MODEL_CONV) {
         psg_conv_options same = PSG_CONV_OPTIONS_INIT;
         same.padding_rule = PSG_CONV_SAME;
@@ -226,8 +235,10 @@ static psg_status backward(const network *net, psg_var y, int64_t first, int64_t
     return psg_backward(net->tape, psg_cross_entropy(net->tape, scores, psg_input(net->tape, &labels), NULL));
 }
 
-static void begin(const network *net) {
+static void begin(const network *net, int64_t first) {
     psg_pass pass = PSG_PASS_INIT;
+    pass.dropout_seed = 5;
+    pass.sample_ids = (const int64_t *)net->ids.data + first;
     pass.loss_reduction = net->spec->mean ? PSG_LOSS_MEAN : PSG_LOSS_SUM;
     psg_tape_begin(net->tape, &pass);
 }
@@ -256,7 +267,7 @@ static void close_network(network *net) {
 /* The bias becomes the negative of what the first row of the whole side comes to without it. */
 static void put_at_kink(const network *net, const weights *w) {
     psg_tensor y;
-    begin(net);
+    begin(net, 0);
     psg_var var = pre_activation(net, 0, net->side->samples, w->bias);
     if (psg_value(net->tape, var, &y) != PSG_OK || !psg_tensor_count(&y)) return;
     int64_t K = net->spec->outputs, step = net->spec->model == MODEL_CONV ? psg_tensor_count(&y) / y.shape[0] / K : 1;
@@ -266,7 +277,7 @@ static void put_at_kink(const network *net, const weights *w) {
 static void add_pass(const network *net, attack_sum *sum, int64_t first, int64_t last, int bias) {
     psg_gradient gradients[ATTACK_MOST_PARAMS];
     const psg_gradient *list[ATTACK_MOST_PARAMS];
-    begin(net);
+    begin(net, first);
     psg_var y = psg_relu(net->tape, pre_activation(net, first, last, bias));
     psg_status status = backward(net, y, first, last, bias);
     attack_refuse(sum, status, psg_tape_message(net->tape));
@@ -319,9 +330,10 @@ void attack_draw_network(attack_random *random, attack_pair *pair, attack_model 
     *n = (attack_network){ .model = model };
     draw_network_sizes(random, n);
     n->kink = !attack_once_in(random, 4);
+    n->dropout = !n->kink && attack_once_in(random, 2);
     n->mean = attack_once_in(random, 3);
-    bool pads = model == MODEL_LINEAR || model == MODEL_LSTM;
-    n->pad = pads && !n->mean && attack_once_in(random, 4) ? attack_range(random, 1, 20) : 0;
+    bool pads = (model == MODEL_LINEAR || model == MODEL_LSTM) && !n->mean && !n->dropout;
+    n->pad = pads && attack_once_in(random, 4) ? attack_range(random, 1, 20) : 0;
     s->batch = ATTACK_PICK(random, 1, 2, 7, 12, 17, 64, 100, 200, 400);
     if (model == MODEL_MLP && attack_once_in(random, 8)) s->batch = ATTACK_PICK(random, 767, 1025, 1535);
     if (model != MODEL_LINEAR && model != MODEL_MLP && s->batch > 100) s->batch = 100;
@@ -329,6 +341,7 @@ void attack_draw_network(attack_random *random, attack_pair *pair, attack_model 
     s->place = ATTACK_PICK(random, 0, 0, s->batch / 2, s->batch);
     attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_EQUAL_ROWS, KIND_EQUAL_ROWS, KIND_EQUAL, KIND_RANDOM),
                      0, (int)attack_range(random, -2, 2));
-    if (attack_once_in(random, 3)) pair->contents.role[ROLE_RECORD].kind = (attack_kind)attack_range(random, 0, KINDS - 1);
+    attack_role *record = &pair->contents.role[ROLE_RECORD];
+    if (attack_once_in(random, 3)) record->kind = (attack_kind)attack_range(random, 0, KINDS - 1);
     attack_draw_norm(random, pair, -2);
 }
