@@ -148,39 +148,46 @@ static void draw_cancelling_blocks(attack_random *random, attack_pair *pair) {
     draw_spikes(random, pair, form == PSG_FACTORED ? p * d : p);
 }
 
-/* Records whose positions cancel: a Gram product knows their norms to a per cent only, tiles know them better. */
-static void draw_loose_layer(attack_random *random, attack_pair *pair) {
-    int64_t positions = ATTACK_PICK(random, 8, 16, 32, 32, 64), p = ATTACK_PICK(random, 32, 64, 64, 128);
-    attack_add_param(pair, PSG_FACTORED, positions, p, ATTACK_PICK(random, 32, 64, 64, 128));
-    if (attack_once_in(random, 4)) add_bias(pair);
-    attack_kind kind = (attack_kind)ATTACK_PICK(random, KIND_NEARLY_CANCEL, KIND_NEARLY_CANCEL, KIND_OFFSET,
-                                                  KIND_EQUAL);
-    attack_all_roles(pair, kind, 0, 0);
-    pair->contents.alike = !attack_once_in(random, 4);
-    pair->contents.role[ROLE_RECORD].negative = attack_once_in(random, 2);
+/* Records whose positions cancel but for a residue. */
+static void draw_loose_contents(attack_random *random, attack_pair *pair) {
     bool wide = attack_once_in(random, 5);
+    attack_kind kind = (attack_kind)ATTACK_PICK(random, KIND_NEARLY_CANCEL, KIND_NEARLY_CANCEL, KIND_OFFSET,
+                                                KIND_EQUAL);
+    attack_all_roles(pair, pair->set.large ? KIND_NEARLY_CANCEL : kind, 0, 0);
+    pair->contents.alike = !attack_once_in(random, 4);
+    pair->contents.residue = (wide ? -14 : 0) - (int)attack_range(random, 1, pair->set.large ? 4 : 8);
+    pair->contents.role[ROLE_RECORD].negative = attack_once_in(random, 2);
     pair->settings.dtype = wide ? PSG_F64 : PSG_F32;
-    pair->contents.residue = (wide ? -14 : 0) - (int)attack_range(random, 1, 8);
-    pair->set.large = attack_once_in(random, 30);
-    pair->settings.batch = pair->set.large ? 2000 : ATTACK_PICK(random, 50, 100, 200, 300);
-    pair->settings.place = ATTACK_PICK(random, 0, pair->settings.batch);
-    pair->settings.max_batch_size = pair->settings.batch + 1;
-    pair->settings.chunk[0] = pair->settings.chunk[1] = 0;
-    attack_draw_norm(random, pair, -2);
+}
+
+/* A Gram product knows the norms of such records to a per cent only, tiles know them better: where the route follows
+ * from the batch, all norms change when a record joins. */
+static void draw_loose_layer(attack_random *random, attack_pair *pair) {
+    bool large = pair->set.large = attack_once_in(random, 30);
+    int64_t positions = ATTACK_PICK(random, 8, 16, 32, 32, 64), p = ATTACK_PICK(random, 32, 64, 64, 128);
+    int64_t d = ATTACK_PICK(random, 32, 64, 64, 128);
+    attack_add_param(pair, PSG_FACTORED, large ? 32 : positions, large ? 64 : p, large ? 64 : d);
+    if (attack_once_in(random, 4)) add_bias(pair);
+    draw_loose_contents(random, pair);
+    attack_settings *s = &pair->settings;
+    s->batch = large ? 2000 : ATTACK_PICK(random, 50, 100, 200, 300);
+    s->place = ATTACK_PICK(random, 0, s->batch);
+    s->max_batch_size = s->batch + 1;
+    s->chunk[0] = s->chunk[1] = 0;
+    if (large || attack_once_in(random, 3)) s->route = 0;
+    attack_draw_norm(random, pair, large ? -6 : -2);
 }
 
 static void draw_budget(attack_random *random, attack_pair *pair) {
     draw_loose_layer(random, pair);
-    pair->settings.budget = (attack_budget)ATTACK_PICK(random, BUDGET_OF_B, BUDGET_OF_B, BUDGET_BYTES_OF_B,
-                                                       BUDGET_OF_MOST);
-    if (attack_once_in(random, 3)) pair->settings.route = 0;
-    if (attack_once_in(random, 6)) pair->settings.chunk[0] = pair->settings.chunk[1] = attack_range(random, 1, 64);
+    attack_settings *s = &pair->settings;
+    s->budget = (attack_budget)ATTACK_PICK(random, BUDGET_OF_B, BUDGET_OF_B, BUDGET_BYTES_OF_B, BUDGET_OF_MOST);
+    if (attack_once_in(random, 6)) s->chunk[0] = s->chunk[1] = attack_range(random, 1, 64);
 }
 
 static void draw_padding(attack_random *random, attack_pair *pair) {
     draw_loose_layer(random, pair);
     pair->set.pad = ATTACK_PICK(random, 1, 7, 32, 64, 98, 130);
-    if (attack_once_in(random, 2)) pair->settings.route = 0;
     if (attack_once_in(random, 5)) pair->set.block[0].positions = attack_range(random, 1, 3);
     if (pair->set.params > 1) pair->set.block[1].positions = pair->set.block[0].positions;
 }

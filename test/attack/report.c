@@ -48,6 +48,11 @@ static void print_tally(const char *family, const char *source, const char *dtyp
 }
 
 void attack_print(const attack_report *report) {
+    const char *isas[3];
+    int count = attack_isas(isas);
+    printf("instruction sets:");
+    for (int k = 0; k < count; k++) printf(" %s", isas[k]);
+    putchar('\n');
     printf("%-22s %-7s %-4s %-10s %7s %8s %9s %7s   %s   %s\n", "family", "source", "type", "route", "pairs", "refused",
            "one side", "broken", "largest held", "worst");
     for (int f = 0; f < attack_family_count; f++) {

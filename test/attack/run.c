@@ -61,7 +61,8 @@ int attack_isas(const char *isas[3]) {
 psg_context *attack_context(const attack_settings *settings, bool with, const attack_shapes *shapes) {
     const char *isas[3];
     int count = attack_isas(isas);
-    psg_context *context = create(isas[settings->isa % count], settings->threads[with], budget_of(settings, shapes));
+    const char *isa = isas[settings->isa < count ? settings->isa : count - 1];
+    psg_context *context = create(isa, settings->threads[with], budget_of(settings, shapes));
     if (!context || psg_context_force_route(context, attack_routes[settings->route]) != PSG_OK) {
         fputs("attack: no context\n", stderr);
         exit(EXIT_FAILURE);
