@@ -17,6 +17,12 @@ void attack_limit(attack_pair *pair);
 attack_block *attack_add_param(attack_pair *pair, psg_form form, int64_t positions, int64_t p, int64_t d);
 attack_block *attack_tie(attack_pair *pair);
 
+/* The bias of the layer whose weight is the last parameter. */
+void attack_add_bias(attack_pair *pair);
+/* One or two parameters, some tied, some with a bias; kinds and sizes of the samples. */
+void attack_draw_set(attack_random *random, attack_pair *pair);
+void attack_draw_roles(attack_random *random, attack_pair *pair);
+
 void attack_draw_network(attack_random *random, attack_pair *pair, attack_model model);
 
 #endif

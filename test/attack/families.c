@@ -5,106 +5,9 @@
 
 /* ---- anything ---- */
 
-static int draw_layout(attack_random *random) {
-    int layout = attack_once_in(random, 2) ? LAYOUT_CONTIGUOUS : (int)attack_range(random, 1, 7);
-    return layout | (attack_once_in(random, 12) ? LAYOUT_SHARED : 0);
-}
-
-static int64_t draw_positions(attack_random *random) {
-    int64_t most = ATTACK_PICK(random, 1, 1, 1, 2, 4, 8, 16, 33, 70);
-    return attack_once_in(random, 40) ? attack_range(random, 71, 300) : attack_range(random, 1, most);
-}
-
-static int64_t draw_size(attack_random *random) {
-    int64_t most = ATTACK_PICK(random, 2, 4, 9, 17, 33, 65, 130, 300);
-    return attack_range(random, 1, most);
-}
-
-/* T, p and d follow from the window. */
-static void draw_window(attack_random *random, attack_pair *pair, attack_block *b) {
-    b->spatial = (int)attack_range(random, 1, 2);
-    b->channels = attack_range(random, 1, 4);
-    b->image = attack_range(random, 3, b->spatial == 1 ? 20 : 8);
-    b->kernel = attack_range(random, 1, 3);
-    b->stride = attack_range(random, 1, 2);
-    b->padding = attack_range(random, 0, 2);
-    int64_t output = (b->image + 2 * b->padding - b->kernel) / b->stride + 1;
-    b->positions = b->spatial == 1 ? output : output * output;
-    b->d = b->channels * (b->spatial == 1 ? b->kernel : b->kernel * b->kernel);
-    pair->set.columns[b->param] = b->d;
-}
-
-static attack_block *draw_param(attack_random *random, attack_pair *pair) {
-    psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS, PSG_UNFOLDED);
-    attack_block *b = attack_add_param(pair, form, draw_positions(random), draw_size(random), draw_size(random));
-    if (form == PSG_UNFOLDED) draw_window(random, pair, b);
-    b->g_layout = draw_layout(random);
-    b->a_layout = draw_layout(random);
-    b->scale = ldexp(attack_once_in(random, 2) ? 1 : -1.75, (int)ATTACK_PICK(random, 0, 0, 0, -20, 7, 30));
-    return b;
-}
-
-/* A rectangle of the parameter. */
-static void draw_place(attack_random *random, attack_pair *pair, attack_block *b) {
-    int64_t R = pair->set.rows[b->param], C = pair->set.columns[b->param];
-    bool vector = b->form == PSG_ROWS || b->form == PSG_SPARSE_ROWS;
-    b->row = attack_range(random, 0, R - 1);
-    b->column = attack_range(random, 0, C - 1);
-    int64_t rows = attack_range(random, 1, R - b->row), columns = attack_range(random, 1, C - b->column);
-    b->transposed = b->form == PSG_FACTORED && attack_once_in(random, 3);
-    b->p = vector || b->transposed ? columns : rows;
-    b->d = vector ? 1 : b->transposed ? rows : columns;
-}
-
-/* A further block on the last parameter, of any form but windows, over all of it or over a rectangle. */
-static void draw_tied(attack_random *random, attack_pair *pair) {
-    bool window = pair->set.block[pair->set.blocks - 1].form == PSG_UNFOLDED;
-    attack_block *b = attack_tie(pair);
-    bool other = window || attack_once_in(random, 2);
-    if (other) b->form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
-    if (other) b->positions = draw_positions(random);
-    if (other || attack_once_in(random, 3)) draw_place(random, pair, b);
-    if (attack_once_in(random, 4)) b->scale = -b->scale;
-}
-
-/* The bias of the layer whose weight is the last parameter. */
-static void add_bias(attack_pair *pair) {
-    const attack_set *set = &pair->set;
-    const attack_block *weight = &set->block[set->blocks - 1];
-    attack_block *bias = attack_add_param(pair, PSG_ROWS, weight->positions, weight->p, 1);
-    bias->scale = weight->scale;
-    bias->shares = set->blocks - 2;
-}
-
-static void draw_set(attack_random *random, attack_pair *pair) {
-    int params = (int)attack_range(random, 1, 2);
-    for (int k = 0; k < params; k++) {
-        const attack_block *b = draw_param(random, pair);
-        bool layer = b->form == PSG_FACTORED || b->form == PSG_UNFOLDED;
-        int64_t more = attack_once_in(random, 4) ? attack_range(random, 1, 3) : 0;
-        for (int64_t i = 0; i < more; i++) draw_tied(random, pair);
-        if (!more && layer && pair->set.params < ATTACK_PARAMS && attack_once_in(random, 3)) add_bias(pair);
-    }
-    pair->set.pad = attack_once_in(random, 8) ? attack_range(random, 1, 40) : 0;
-}
-
-static attack_kind draw_kind(attack_random *random) { return (attack_kind)attack_range(random, 0, KINDS - 1); }
-
-static void draw_roles(attack_random *random, attack_pair *pair) {
-    attack_contents *c = &pair->contents;
-    c->lead = attack_once_in(random, 2) ? 0 : attack_range(random, 0, pair->settings.batch);
-    c->every = ATTACK_PICK(random, 1, 1, 2, 5);
-    c->alike = attack_once_in(random, 3);
-    for (int k = 0; k < ROLES; k++) {
-        int size = attack_once_in(random, 6) ? (int)attack_range(random, -150, 110) : (int)attack_range(random, -3, 3);
-        c->role[k] = (attack_role){ draw_kind(random), size, (int)ATTACK_PICK(random, 0, 0, 0, 10, -60, 60),
-                                    attack_once_in(random, 4) };
-    }
-}
-
 static void draw_anything(attack_random *random, attack_pair *pair) {
-    draw_set(random, pair);
-    draw_roles(random, pair);
+    attack_draw_set(random, pair);
+    attack_draw_roles(random, pair);
     const attack_role *role = &pair->contents.role[attack_range(random, 0, ROLES - 1)];
     attack_draw_norm(random, pair, role->g_exponent + role->a_exponent + (int)attack_range(random, -2, 6));
 }
@@ -167,7 +70,7 @@ static void draw_loose_layer(attack_random *random, attack_pair *pair) {
     int64_t positions = ATTACK_PICK(random, 8, 16, 32, 32, 64), p = ATTACK_PICK(random, 32, 64, 64, 128);
     int64_t d = ATTACK_PICK(random, 32, 64, 64, 128);
     attack_add_param(pair, PSG_FACTORED, large ? 32 : positions, large ? 64 : p, large ? 64 : d);
-    if (attack_once_in(random, 4)) add_bias(pair);
+    if (attack_once_in(random, 4)) attack_add_bias(pair);
     draw_loose_contents(random, pair);
     attack_settings *s = &pair->settings;
     s->batch = large ? 2000 : ATTACK_PICK(random, 50, 100, 200, 300);
@@ -217,8 +120,8 @@ static void draw_large_batch(attack_random *random, attack_pair *pair) {
 }
 
 static void draw_poison(attack_random *random, attack_pair *pair) {
-    draw_set(random, pair);
-    draw_roles(random, pair);
+    attack_draw_set(random, pair);
+    attack_draw_roles(random, pair);
     attack_role *role = &pair->contents.role[attack_once_in(random, 3) ? ROLE_SPECIAL : ROLE_RECORD];
     role->kind = (attack_kind)ATTACK_PICK(random, KIND_NAN, KIND_INFINITE, KIND_WIDE, KIND_CONSTANT);
     role->g_exponent = (int)ATTACK_PICK(random, 0, 100, 127, -149, 1000, -1060);
@@ -271,7 +174,7 @@ static void draw_range(attack_random *random, attack_pair *pair) {
 static void draw_forced_routes(attack_random *random, attack_pair *pair) {
     attack_add_param(pair, PSG_FACTORED, ATTACK_PICK(random, 1, 1, 2), attack_range(random, 1, 40),
                      attack_range(random, 1, 20));
-    if (attack_once_in(random, 3)) add_bias(pair);
+    if (attack_once_in(random, 3)) attack_add_bias(pair);
     bool wide = pair->settings.dtype == PSG_F64;
     int a = wide ? 500 : 126, norm = wide ? (int)ATTACK_PICK(random, 0, -550) : -12;
     attack_kind kind = (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_EQUAL, KIND_EQUAL_ROWS);
