@@ -106,8 +106,8 @@ void attack_draw(attack_random *random, int family, attack_pair *pair) {
     memset(pair, 0, sizeof *pair);
     pair->family = family;
     attack_draw_settings(random, pair);
-    pair->contents = (attack_contents){ .seed = attack_bits(random), .residue = -(int)attack_range(random, 4, 24),
-                                        .every = 1 };
+    pair->contents = (attack_contents){ .seed = attack_bits(random), .every = 1 };
+    pair->contents.residue = -(int)attack_range(random, 4, 24);
     attack_all_roles(pair, KIND_RANDOM, 0, 0);
     attack_families[family].draw(random, pair);
     attack_repair(pair);

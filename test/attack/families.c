@@ -27,7 +27,8 @@ static void draw_spikes(attack_random *random, attack_pair *pair, int64_t coordi
     pair->settings.batch = c->lead + coordinates;
     pair->settings.place = 0;
     pair->settings.max_batch_size = pair->settings.batch + 1;
-    pair->settings.max_grad_norm = ldexp(1 + (double)attack_range(random, 0, 3) / 4, (int)attack_range(random, -8, 4));
+    double factor = 1 + (double)attack_range(random, 0, 3) / 4;
+    pair->settings.max_grad_norm = ldexp(factor, (int)attack_range(random, -8, 4));
 }
 
 static void draw_cancelling_positions(attack_random *random, attack_pair *pair) {
@@ -99,8 +100,8 @@ static void draw_padding(attack_random *random, attack_pair *pair) {
 
 /* max_batch_size 0 stands for a constant, or is refused. */
 static void draw_unbounded_batch(attack_random *random, attack_pair *pair) {
-    attack_add_param(pair, PSG_FACTORED, ATTACK_PICK(random, 1, 1, 3), attack_range(random, 1, 9),
-                     attack_range(random, 1, 9));
+    int64_t p = attack_range(random, 1, 9), d = attack_range(random, 1, 9);
+    attack_add_param(pair, PSG_FACTORED, ATTACK_PICK(random, 1, 1, 3), p, d);
     attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_EQUAL, KIND_CONSTANT), 0, 0);
     pair->contents.role[ROLE_RECORD].negative = !attack_once_in(random, 3);
     pair->settings.batch = ATTACK_PICK(random, 0, 1, 64, 400, 1025, 4096);
@@ -151,8 +152,8 @@ static void draw_range(attack_random *random, attack_pair *pair) {
     bool wide = attack_once_in(random, 2);
     pair->settings.dtype = wide ? PSG_F64 : PSG_F32;
     psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS);
-    attack_block *b = attack_add_param(pair, form, ATTACK_PICK(random, 1, 1, 1, 2), attack_range(random, 1, 20),
-                                       form == PSG_FACTORED ? attack_range(random, 1, 20) : 1);
+    int64_t p = attack_range(random, 1, 20), d = form == PSG_FACTORED ? attack_range(random, 1, 20) : 1;
+    attack_block *b = attack_add_param(pair, form, ATTACK_PICK(random, 1, 1, 1, 2), p, d);
     int low = wide ? -1060 : -148, high = wide ? 1020 : 126;
     int a = form == PSG_FACTORED ? (int)attack_range(random, low, high) : 0, norm, scale = 0;
     if (attack_once_in(random, 2)) scale = (int)attack_range(random, wide ? -900 : -160, wide ? 900 : 160);
@@ -172,16 +173,16 @@ static void draw_range(attack_random *random, attack_pair *pair) {
 
 /* A forced route does not weaken the bound: weights that make products subnormal. */
 static void draw_forced_routes(attack_random *random, attack_pair *pair) {
-    attack_add_param(pair, PSG_FACTORED, ATTACK_PICK(random, 1, 1, 2), attack_range(random, 1, 40),
-                     attack_range(random, 1, 20));
+    int64_t p = attack_range(random, 1, 40), d = attack_range(random, 1, 20);
+    attack_add_param(pair, PSG_FACTORED, ATTACK_PICK(random, 1, 1, 2), p, d);
     if (attack_once_in(random, 3)) attack_add_bias(pair);
     bool wide = pair->settings.dtype == PSG_F64;
     int a = wide ? 500 : 126, norm = wide ? (int)ATTACK_PICK(random, 0, -550) : -12;
     attack_kind kind = (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_EQUAL, KIND_EQUAL_ROWS);
     attack_all_roles(pair, kind, (int)attack_range(random, -20, attack_once_in(random, 3) ? 40 : 1), a);
     pair->settings.route = attack_once_in(random, 2) ? 3 : (int)attack_range(random, 0, ATTACK_ROUTES - 1);
-    pair->settings.max_grad_norm = ldexp(1 + (double)attack_range(random, 0, 99) / 100,
-                                         norm + (int)attack_range(random, -13, 15));
+    double factor = 1 + (double)attack_range(random, 0, 99) / 100;
+    pair->settings.max_grad_norm = ldexp(factor, norm + (int)attack_range(random, -13, 15));
     pair->settings.batch = ATTACK_PICK(random, 0, 0, 1, 5);
 }
 

@@ -161,8 +161,9 @@ void attack_draw_network(attack_random *random, attack_pair *pair, attack_model 
     if (model != MODEL_LINEAR && model != MODEL_MLP && s->batch > 100) s->batch = 100;
     s->max_batch_size = s->batch + 1 + ATTACK_PICK(random, 0, 100);
     s->place = ATTACK_PICK(random, 0, 0, s->batch / 2, s->batch);
+    int size = (int)attack_range(random, -2, 2);
     attack_all_roles(pair, (attack_kind)ATTACK_PICK(random, KIND_EQUAL_ROWS, KIND_EQUAL_ROWS, KIND_EQUAL, KIND_RANDOM),
-                     0, (int)attack_range(random, -2, 2));
+                     0, size);
     attack_role *record = &pair->contents.role[ROLE_RECORD];
     if (attack_once_in(random, 3)) record->kind = (attack_kind)attack_range(random, 0, KINDS - 1);
     attack_draw_norm(random, pair, -2);

@@ -34,11 +34,13 @@ static void draw_window(attack_random *random, attack_pair *pair, attack_block *
 
 static attack_block *draw_param(attack_random *random, attack_pair *pair) {
     psg_form form = (psg_form)ATTACK_PICK(random, PSG_FACTORED, PSG_FACTORED, PSG_ROWS, PSG_SPARSE_ROWS, PSG_UNFOLDED);
-    attack_block *b = attack_add_param(pair, form, draw_positions(random), draw_size(random), draw_size(random));
+    int64_t positions = draw_positions(random), p = draw_size(random), d = draw_size(random);
+    attack_block *b = attack_add_param(pair, form, positions, p, d);
     if (form == PSG_UNFOLDED) draw_window(random, pair, b);
     b->g_layout = draw_layout(random);
     b->a_layout = draw_layout(random);
-    b->scale = ldexp(attack_once_in(random, 2) ? 1 : -1.75, (int)ATTACK_PICK(random, 0, 0, 0, -20, 7, 30));
+    b->scale = attack_once_in(random, 2) ? 1 : -1.75;
+    b->scale = ldexp(b->scale, (int)ATTACK_PICK(random, 0, 0, 0, -20, 7, 30));
     return b;
 }
 
@@ -94,7 +96,8 @@ void attack_draw_roles(attack_random *random, attack_pair *pair) {
     c->alike = attack_once_in(random, 3);
     for (int k = 0; k < ROLES; k++) {
         int size = attack_once_in(random, 6) ? (int)attack_range(random, -150, 110) : (int)attack_range(random, -3, 3);
-        c->role[k] = (attack_role){ draw_kind(random), size, (int)ATTACK_PICK(random, 0, 0, 0, 10, -60, 60),
-                                    attack_once_in(random, 4) };
+        attack_kind kind = draw_kind(random);
+        c->role[k] = (attack_role){ kind, size, (int)ATTACK_PICK(random, 0, 0, 0, 10, -60, 60), false };
+        c->role[k].negative = attack_once_in(random, 4);
     }
 }
