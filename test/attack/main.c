@@ -97,6 +97,7 @@ static int run_one(const options *o) {
 int main(int argc, char **argv) {
     options o;
     int read = read_options(&o, argc, argv);
+    if (read < 0) fprintf(stderr, "see %s --help\n", argv[0]);
     if (read) return read > 0 ? EXIT_SUCCESS : 2;
     if (o.pair >= 0) return run_one(&o);
     if (!any_wanted(&o)) {
