@@ -40,7 +40,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS
 STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 
-.PHONY: all run test bench differential install uninstall asan tsan ubsan format lint clean dist help
+.PHONY: all run test bench dp-attack differential install uninstall asan tsan ubsan format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc  ## build the static and the shared library
@@ -101,6 +101,11 @@ bench:  ## build and run the benchmarks: make bench ARGS="--help"
 	@$(MAKE) $(PARALLEL) $(BUILD)/bench/psg-bench
 	$(BUILD)/bench/psg-bench $(ARGS)
 
+dp-attack:  ## try to break the clip bound: make dp-attack ARGS="--seconds 600 --seed 7"
+	@.ci/need $(NEED_BUILD)
+	@$(MAKE) $(PARALLEL) $(BUILD)/test/attack/attack
+	$(BUILD)/test/attack/attack $(ARGS)
+
 # ---- tests: every test/test_*.c is a program, the other test/*.c but MAINS are shared by all.  test/cases holds what
 # ops are tried at, for tests and benchmarks ----
 TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
@@ -124,6 +129,18 @@ $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 
 $(BUILD)/test/differential: $(BUILD)/test/differential.o $(CASES) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+# The attack on the clip bound: public headers only; a short run of it is a test.
+ATTACK := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/attack/main.c,$(wildcard test/attack/*.c)))
+
+$(BUILD)/test/attack/%.o: test/attack/%.c
+	@mkdir -p $(@D)
+	$(CC) $(PROGRAM_FLAGS) -O2 $(PACKAGE_CFLAGS) -c $< -o $@
+
+$(BUILD)/test/attack/attack: $(BUILD)/test/attack/main.o $(ATTACK) $(STATIC)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+$(BUILD)/test/test_attack_smoke: $(ATTACK)
 
 PYTHON ?= python3
 differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that has it) on random cases
@@ -185,7 +202,7 @@ uninstall:  ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
 
 # ---- housekeeping ----
-C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/cases/*.[ch])
+C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/cases/*.[ch] test/attack/*.[ch])
 format:  ## reformat all C files with clang-format
 	clang-format -i $(C_FILES)
 
@@ -200,7 +217,7 @@ clean:  ## remove the build folder
 	rm -rf $(BUILD)
 
 help:  ## this list
-	@sed -n 's/^\([a-z][a-z ]*\):.*## \(.*\)/\1: \2/p' Makefile
+	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1: \2/p' Makefile
 
--include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/cases/*.d $(BUILD)/bench/*.d)
+-include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/cases/*.d $(BUILD)/test/attack/*.d $(BUILD)/bench/*.d)
 .PRECIOUS: $(BUILD)/test/%.o $(BUILD)/bench/%.o
