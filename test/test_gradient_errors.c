@@ -53,7 +53,7 @@ static void coupled(scene *s) { s->f.gradient[0].batch_coupled = 1; }
 static void coupled_unweighted(scene *s) { coupled(s); s->f.gradient[0].batch_coupled = -1; }
 
 /* blocks */
-static void unknown_form(scene *s) { block(s)->form = (psg_form)5; }
+static void unknown_form(scene *s) { block(s)->form = (psg_form)9; }
 static void low_rank_backprop(scene *s) { block(s)->backprop.rank = 1; }
 static void high_rank_backprop(scene *s) { block(s)->backprop.rank = 4; block(s)->backprop.shape[3] = 1; }
 static void invalid_backprop(scene *s) { block(s)->backprop.rank = -1; }

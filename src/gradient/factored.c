@@ -31,9 +31,8 @@ static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
     if (piece->g.columns == 1) piece->place.stride = piece->a.columns;   /* whatever was given: there is no next row */
 }
 
-/* Windows of several images are several products. */
 static bool joins(const psg_piece *x, const psg_piece *y) {
-    return !x->has_windows && !y->has_windows && x->g.step == y->g.step && x->a.step == y->a.step;
+    return x->has_windows == y->has_windows && x->g.step == y->g.step && x->a.step == y->a.step;
 }
 
 /* ---- the product kernel's arguments ---- */
@@ -68,6 +67,11 @@ static void *gather_operand(const psg_part *part, int64_t n, bool activations, i
         }
     }
     return to;
+}
+
+bool psg_can_gather(const psg_part *part, int64_t live, int64_t columns, size_t room) {
+    int64_t bytes = live * columns * (int64_t)psg_dtype_size(part->dtype);
+    return part->count > 1 && !part->pieces[0].has_windows && bytes <= (int64_t)room;
 }
 
 psg_piece psg_gather(const psg_part *part, int64_t n, const psg_rectangle *at, void *memory) {

@@ -20,6 +20,8 @@ static inline psg_rectangle psg_whole(const psg_part *part) {
  * finish.  They point into the piece. */
 psg_product psg_product_of(const psg_piece *piece, int64_t n, const psg_rectangle *at, int64_t t, int64_t count);
 
+/* Whether several pieces' live positions, `columns` elements each of both operands, may be copied into that many bytes. */
+bool psg_can_gather(const psg_part *part, int64_t live, int64_t columns, size_t room);
 /* A rectangle of sample n's live positions of all pieces, copied together: a piece of one sample, n = 0. */
 psg_piece psg_gather(const psg_part *part, int64_t n, const psg_rectangle *at, void *memory);
 

@@ -22,15 +22,14 @@ typedef struct sample {
 
 #define GATHERED_BYTES (PSG_PRODUCT_WORKSPACE / 2)
 
-/* Whether a gathered sample's rows fit; the choice is the sample's own. */
-static bool fits_together(const psg_part *part, int64_t live) {
-    return live * (part->place.rows + part->place.columns) * (int64_t)psg_dtype_size(part->dtype) <=
-           (int64_t)GATHERED_BYTES;
+/* The choice is the sample's own. */
+static bool is_gathered(const psg_part *part, int64_t live) {
+    return psg_can_gather(part, live, part->place.rows + part->place.columns, GATHERED_BYTES);
 }
 
 static sample sample_of(const psg_part *part, int64_t n, void *workspace) {
     int64_t live = psg_part_live(part, n);
-    if (part->count > 1 && fits_together(part, live)) {
+    if (is_gathered(part, live)) {
         psg_rectangle all = psg_whole(part);
         return (sample){ .one = psg_gather(part, n, &all, workspace), .count = 1, .live = live };
     }
@@ -63,6 +62,11 @@ static psg_estimate with_partner(const psg_part *part, int64_t n, psg_estimate w
     return (psg_estimate){ weight.square + bias.square, hypot(weight.error, bias.error) };
 }
 
+/* Whether squares of doubles may have left the range of doubles. */
+static bool is_lost(const psg_part *part, double square) {
+    return part->dtype == PSG_F64 && !(square > 0x1p-900 && square < 0x1p1000);
+}
+
 static psg_estimate square_fused(const psg_part *part, const sample *s, int64_t n, void *workspace) {
     double square = 0;
     psg_rectangle all = psg_whole(part);
@@ -71,9 +75,7 @@ static psg_estimate square_fused(const psg_part *part, const sample *s, int64_t 
     product.squares = &square;
     product.workspace_bytes = PSG_WORKSPACE_BYTES - (s->pieces ? 0 : GATHERED_BYTES);
     part->kernels->product(&product, after_gathered(s, workspace));
-    if (part->dtype == PSG_F64 && !(square > 0x1p-900 && square < 0x1p1000)) {
-        return psg_square_by_tiles(part, n, workspace);
-    }
+    if (is_lost(part, square)) return psg_square_by_tiles(part, n, workspace);
     long double scaled = (long double)square * part->scale * part->scale;
     return (psg_estimate){ scaled, psg_summed_error(part, n, scaled) };
 }
@@ -84,10 +86,16 @@ static psg_estimate square_tiles(const psg_part *part, int64_t n, void *workspac
     return fused ? square_fused(part, &s, n, workspace) : psg_square_by_tiles(part, n, workspace);
 }
 
-/* Keeps the gradient at `to`, rows of place.columns, and squares it on the way. */
+/* Keeps the gradient at `to`, rows of place.columns, and squares it on the way, or when all pieces are in it. */
 static psg_estimate square_kept(const psg_part *part, int64_t n, void *to, void *workspace) {
     const psg_piece *p = &part->pieces[0];
     double square = 0;
+    int64_t first = part->place.offset, count = psg_place_span(&part->place);
+    if (part->count > 1) {
+        part->room->write(part, n, 1.0, first, first + count, to, false, workspace);
+        long double whole = psg_square_of(part->kernels, part->dtype, to, 1, count) * part->scale * part->scale;
+        return (psg_estimate){ whole, psg_summed_error(part, n, whole) };
+    }
     psg_rectangle all = psg_whole(part);
     psg_product product = psg_product_of(p, n, &all, 0, psg_live(part, 0, n));
     product.finish = PSG_FINISH_STORE_SQUARE;
@@ -96,7 +104,8 @@ static psg_estimate square_kept(const psg_part *part, int64_t n, void *to, void 
     product.stream = psg_leaves_cache(p);
     product.squares = &square;
     part->kernels->product(&product, workspace);
-    long double scaled = (long double)square * part->scale * part->scale;
+    long double whole = is_lost(part, square) ? psg_square_of(part->kernels, part->dtype, to, 1, count) : square;
+    long double scaled = whole * part->scale * part->scale;
     return (psg_estimate){ scaled, psg_summed_error(part, n, scaled) };
 }
 
@@ -195,7 +204,7 @@ static bool suits_blas(const psg_operand_view *x, int64_t positions) {
 static bool gram_applies(const psg_part *part, int64_t live) {
     bool arrays = live * 2 * (int64_t)sizeof(double) <= (int64_t)PSG_SMALL_BYTES;
     if (part->pieces[0].has_windows || !arrays) return false;
-    if (part->count > 1 && fits_together(part, live)) return true;
+    if (is_gathered(part, live)) return true;
     for (size_t k = 0; k < part->count; k++) {
         const psg_piece *p = &part->pieces[k];
         if (!suits_blas(&p->g, p->positions) || !suits_blas(&p->a, p->positions)) return false;
@@ -218,7 +227,7 @@ psg_route psg_factored_route(const psg_part *part, int64_t live) {
 bool psg_factored_keeps(const psg_part *part, int64_t live) {
     bool pays = part->pieces[0].has_windows || 2 * (live + 5) > 8 * (int64_t)psg_dtype_size(part->dtype) ||
                 part->context->forced_route == PSG_ROUTE_KEEP;
-    return part->kept && part->count == 1 && live <= PSG_LONGEST && pays &&
+    return part->kept && live <= PSG_LONGEST && pays &&
            psg_factored_route(part, live) == PSG_ROUTE_TILES;
 }
 

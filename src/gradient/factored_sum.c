@@ -63,12 +63,6 @@ static void add_single(const psg_sum *sum, const psg_part *part, int64_t n, cons
     psg_sink_add_product(sum, part->doubles, &product, 1.0, sink, workspace);
 }
 
-/* Whether the rows of several pieces can be copied together. */
-static bool fits_small(const psg_part *part, const psg_rectangle *at, int64_t live) {
-    int64_t bytes = live * (at->rows + at->columns) * (int64_t)psg_dtype_size(part->dtype);
-    return live <= PSG_LONGEST && bytes <= (int64_t)PSG_SMALL_BYTES;
-}
-
 static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at,
                        const psg_sink *sink, void *workspace) {
     int64_t live = psg_part_live(part, n);
@@ -76,7 +70,7 @@ static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, cons
     if (weight == 0) return;
     if (psg_is_single(part, live)) {
         add_single(sum, part, n, at, weight, sink, workspace);
-    } else if (part->count > 1 && fits_small(part, at, live)) {
+    } else if (live <= PSG_LONGEST && psg_can_gather(part, live, at->rows + at->columns, PSG_SMALL_BYTES)) {
         psg_piece one = psg_gather(part, n, at, psg_small_memory(workspace));
         psg_rectangle all = { 0, at->rows, 0, at->columns };
         psg_product product = psg_product_of(&one, 0, &all, 0, live);

@@ -287,7 +287,7 @@ size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples) {
 static bool can_keep(const psg_plan *plan, const psg_part *part) {
     bool contiguous = part->place.rows == 1 || part->place.stride == part->place.columns;
     double bytes = (double)psg_most(plan->capacity, plan->batch) * (double)psg_place_span(&part->place) * 8;
-    return part->room == &psg_factored_room && part->count == 1 && contiguous && bytes < 0x1p62 &&
+    return part->room == &psg_factored_room && contiguous && bytes < 0x1p62 &&
            plan->context->forced_route != PSG_ROUTE_RECOMPUTE;
 }
 
@@ -297,7 +297,7 @@ static bool is_small(const psg_part *part) {
     const psg_piece *p = part->pieces;
     const psg_unfolding *u = &p->window;
     int64_t image = u->channels * u->size[0] * u->size[1] * u->size[2];
-    return p->has_windows && part->place.rows * part->place.columns <= p->positions * p->g.columns + image;
+    return p->has_windows && part->place.rows * part->place.columns <= (int64_t)part->count * (p->positions * p->g.columns + image);
 }
 
 static bool fits_budget(const psg_plan *plan, const psg_part *part) {
