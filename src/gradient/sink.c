@@ -132,6 +132,7 @@ static psg_part *as_rows(psg_part *part, kept_rows *rows, int64_t *live) {
     rows->part = *part;
     rows->part.room = &psg_rows_room;
     rows->part.pieces = &rows->piece;
+    rows->part.count = 1;
     rows->part.place = rows->piece.place;
     rows->part.live = live;
     rows->part.is_kept = NULL;
