@@ -499,6 +499,155 @@ static void counters_say_who_served(void **state) {
     problem_free(&p);
 }
 
+/* ---- ops whose products are over batched rows: a sample has the bits that it has alone ---- */
+
+typedef struct model {
+    const char *name;
+    psg_var (*build)(psg_tape *tape, psg_var x, psg_var z, psg_var *parameters);
+    int64_t x[2], z[2];               /* the sample's part of two inputs */
+    int64_t parameters[4][3];         /* shapes, 0 from their rank on */
+} model;
+
+static psg_var build_linear(psg_tape *tape, psg_var x, psg_var z, psg_var *p) {
+    (void)z;
+    return psg_linear(tape, x, p[0], p[1]);
+}
+
+static psg_var build_matmul(psg_tape *tape, psg_var x, psg_var z, psg_var *p) {
+    (void)z;
+    return psg_matmul(tape, x, p[0]);
+}
+
+static psg_var build_matmul_of_samples(psg_tape *tape, psg_var x, psg_var z, psg_var *p) {
+    (void)p;
+    return psg_matmul(tape, x, z);
+}
+
+static psg_var build_matmul_from_left(psg_tape *tape, psg_var x, psg_var z, psg_var *p) {
+    (void)z;
+    return psg_matmul(tape, p[0], x);
+}
+
+static psg_var build_bilinear(psg_tape *tape, psg_var x, psg_var z, psg_var *p) {
+    return psg_bilinear(tape, x, z, p[0], p[1]);
+}
+
+static psg_var build_lstm(psg_tape *tape, psg_var x, psg_var z, psg_var *p) {
+    (void)z;
+    psg_rnn_weights weights = { p[0], p[1], p[2], p[3], psg_none() };
+    return psg_lstm(tape, x, psg_none(), psg_none(), psg_none(), &weights, NULL, NULL, NULL);
+}
+
+static psg_var build_attention(psg_tape *tape, psg_var x, psg_var z, psg_var *p) {
+    psg_multi_head_attention_weights weights = { .in_proj_weight = p[0], .in_proj_bias = p[1],
+                                                 .out_proj_weight = p[2], .out_proj_bias = p[3] };
+    return psg_multi_head_attention(tape, x, z, z, 4, &weights, NULL, NULL);
+}
+
+static const model models[] = {
+    { "linear", build_linear, { 3, 300 }, { 1, 1 }, { { 37, 300 }, { 37 } } },
+    { "linear to few", build_linear, { 1, 700 }, { 1, 1 }, { { 10, 700 }, { 10 } } },
+    { "matmul", build_matmul, { 4, 290 }, { 1, 1 }, { { 290, 19 } } },
+    { "matmul of samples", build_matmul_of_samples, { 7, 270 }, { 270, 9 }, { { 0 } } },
+    { "matmul from the left", build_matmul_from_left, { 280, 21 }, { 1, 1 }, { { 6, 280 } } },
+    { "bilinear", build_bilinear, { 2, 30 }, { 2, 20 }, { { 11, 30, 20 }, { 11 } } },
+    { "lstm", build_lstm, { 4, 280 }, { 1, 1 }, { { 132, 280 }, { 132, 33 }, { 132 }, { 132 } } },
+    { "attention", build_attention, { 5, 64 }, { 6, 64 }, { { 192, 64 }, { 192 }, { 64, 64 }, { 64 } } },
+};
+
+typedef struct scene {
+    const model *model;
+    psg_dtype dtype;
+    void *x, *z, *grad;               /* of all samples */
+    psg_param *parameters[4];
+} scene;
+
+/* What a pass gives: output, gradients of x and z; those of samples [first, first + count). */
+typedef struct answer { psg_tensor part[3]; } answer;
+
+static psg_var input_of(psg_tape *tape, psg_dtype dtype, const void *data, const int64_t size[2], int64_t first,
+                        int64_t count) {
+    int64_t shape[3] = { count, size[0], size[1] };
+    void *part = (void *)(uintptr_t)at(dtype, data, first * size[0] * size[1]);
+    psg_tensor view = psg_tensor_of(dtype, part, 3, shape);
+    return psg_input_with_grad(tape, &view);
+}
+
+static answer run_scene(psg_tape *tape, const scene *s, int64_t first, int64_t count) {
+    psg_context *context = psg_tape_context(tape);
+    psg_pass pass = PSG_PASS_INIT;
+    psg_var p[4];
+    answer a = { 0 };
+    TEST_OK(context, psg_tape_begin(tape, &pass));
+    psg_var x = input_of(tape, s->dtype, s->x, s->model->x, first, count);
+    psg_var z = input_of(tape, s->dtype, s->z, s->model->z, first, count);
+    for (int k = 0; k < 4; k++) p[k] = s->parameters[k] ? psg_use(tape, s->parameters[k]) : psg_none();
+    psg_var y = s->model->build(tape, x, z, p);
+    TEST_OK(context, psg_value(tape, y, &a.part[0]));
+    psg_tensor grad = a.part[0];
+    grad.data = (void *)(uintptr_t)at(s->dtype, s->grad, first * (psg_tensor_count(&grad) / count));
+    TEST_OK(context, psg_backward_from(tape, y, &grad));
+    TEST_OK(context, psg_input_grad(tape, x, &a.part[1]));
+    if (psg_input_grad(tape, z, &a.part[2]) != PSG_OK) a.part[2] = (psg_tensor){ 0 };   /* not in this model */
+    return a;
+}
+
+static void check_alone(const scene *s, const answer *all, const answer *alone, int64_t n) {
+    for (int k = 0; k < 3 && all->part[k].data; k++) {
+        int64_t count = psg_tensor_count(&alone->part[k]);
+        for (int64_t e = 0; e < count; e++) {
+            double expected = get(s->dtype, alone->part[k].data, e);
+            if (get(s->dtype, all->part[k].data, n * count + e) == expected) continue;
+            fail_msg("%s, %s of sample %lld: element %lld is %a, alone %a", s->model->name,
+                     (const char *[]){ "output", "gradient of x", "gradient of z" }[k], (long long)n, (long long)e,
+                     get(s->dtype, all->part[k].data, n * count + e), expected);
+        }
+    }
+}
+
+static void check_model(psg_context *context, const model *m, psg_dtype dtype, int64_t batch) {
+    test_random random = { 170 };
+    scene s = { .model = m, .dtype = dtype };
+    psg_tape *whole, *single;
+    s.x = normal(&random, dtype, batch * m->x[0] * m->x[1]);
+    s.z = normal(&random, dtype, batch * m->z[0] * m->z[1]);
+    s.grad = normal(&random, dtype, batch * 1000);
+    void *values[4] = { NULL };
+    for (int k = 0; k < 4 && m->parameters[k][0]; k++) {
+        int rank = 1 + (m->parameters[k][1] > 0) + (m->parameters[k][2] > 0);
+        psg_tensor value = psg_tensor_of(dtype, NULL, rank, m->parameters[k]);
+        value.data = values[k] = normal(&random, dtype, psg_tensor_count(&value));
+        TEST_OK(context, psg_param_create(context, "p", &value, &s.parameters[k]));
+    }
+    TEST_OK(context, psg_tape_create(context, &whole));
+    TEST_OK(context, psg_tape_create(context, &single));
+    answer all = run_scene(whole, &s, 0, batch);
+    for (int64_t n = 0; n < batch; n++) {
+        answer alone = run_scene(single, &s, n, 1);
+        check_alone(&s, &all, &alone, n);
+    }
+    psg_tape_destroy(whole), psg_tape_destroy(single);
+    for (int k = 0; k < 4; k++) {
+        if (s.parameters[k]) psg_param_destroy(s.parameters[k]);
+        free(values[k]);
+    }
+    free(s.x), free(s.z), free(s.grad);
+}
+
+static void samples_have_the_bits_they_have_alone(void **state) {
+    (void)state;
+    const char *isas[3];
+    size_t count = test_isas(isas);
+    for (size_t v = 0; v < count * 2; v++) {
+        psg_context *context = context_of(v % 2 ? 3 : 1, isas[v / 2], PSG_GEMM_AUTOMATIC);
+        for (size_t k = 0; k < sizeof models / sizeof models[0]; k++) {
+            check_model(context, &models[k], v % 2 ? PSG_F64 : PSG_F32, 5);
+            check_model(context, &models[k], v % 2 ? PSG_F32 : PSG_F64, 67);
+        }
+        test_context_free(context);
+    }
+}
+
 /* ---- the choice ---- */
 
 static psg_status create(psg_gemm_engine engine, psg_context **context) {
@@ -550,12 +699,14 @@ static void rows_take_memory_once(void **state) {
 }
 
 int main(void) {
+    unsetenv("PSG_GEMM");   /* each test names its engine */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_one_chain),
         cmocka_unit_test(large_matrices_are_cut),
         cmocka_unit_test(zeros_at_the_end_change_nothing),
         cmocka_unit_test(tiles_are_one_chain),
         cmocka_unit_test(recurrent_steps_are_one_chain),
+        cmocka_unit_test(samples_have_the_bits_they_have_alone),
         cmocka_unit_test(engines_agree),
         cmocka_unit_test(counters_say_who_served),
         cmocka_unit_test(context_reads_psg_gemm),
