@@ -345,6 +345,37 @@ static void the_mean_gradient_of_a_layer(void **state) {
     psg_context_destroy(context);
 }
 
+/* Positions that cancel to 2^-30 of their size: products with J are rounded far above what ||J|| tells, which the
+ * estimate must learn from the residual. */
+static void cancelling_positions_show_in_the_estimate(void **state) {
+    (void)state;
+    test_random random = { 14 };
+    psg_context *context = test_context(1, NULL);
+    for (int round = 0; round < 50; round++) {
+        fixture f;
+        answers a;
+        fixture_single(&f, &random, PSG_F64, FIXTURE_ROWS, 4, 2, 6, 1, TEST_CONTIGUOUS);
+        psg_tensor *g = &f.block[0][0].backprop;
+        for (int64_t k = 0; k < 4 * 6; k++) {
+            int64_t first = k / 6 * 12 + k % 6;
+            double large = 0x1p30 * test_normal(&random);
+            test_set_at(g, first, large);
+            test_set_at(g, first + 6, test_normal(&random) - large);
+        }
+        fixture_refresh(&f);
+        answers_new(&a, &f, &random, PSG_F64, PSG_OVERWRITE);
+        double error;
+        TEST_OK(context, psg_natural_gradient(context, f.pointer, 1, 0.01, a.directions, a.sums, &error));
+        long double *expected = elements_of(&f, a.directions);
+        dense_direction(&f, 0.01, expected);
+        check_direction(&f, a.sums, expected, error);
+        free(expected);
+        answers_free(&a);
+        fixture_free(&f);
+    }
+    psg_context_destroy(context);
+}
+
 /* ---- v that is a weighted sum ---- */
 
 /* J^T (damping I + J J^T / B)^-1 weights.  At small dampings it keeps digits that
@@ -617,6 +648,7 @@ int main(void) {
         cmocka_unit_test(natural_gradients_of_every_form),
         cmocka_unit_test(equal_samples_keep_their_digits),
         cmocka_unit_test(the_mean_gradient_of_a_layer),
+        cmocka_unit_test(cancelling_positions_show_in_the_estimate),
         cmocka_unit_test(natural_gradients_of_sums_agree_with_a_dense_solve),
         cmocka_unit_test(zero_gradients_divide_by_the_damping),
         cmocka_unit_test(the_scale_of_v_does_not_matter),
