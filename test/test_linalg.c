@@ -320,8 +320,8 @@ static void equal_samples_keep_their_digits(void **state) {
     for (int k = 0; k < DAMPINGS; k++) {
         double expected = 1 / (25 + dampings[k]);
         TEST_OK(context, psg_natural_gradient_of_sum(context, set, 1, dampings[k], NULL, &wide_outs, &error));
-        assert_true(error < 1e-8);
-        assert_true(fabs(wide[0] / 3 - expected) <= error * expected && fabs(wide[1] / 4 - expected) <= error * expected);
+        assert_true(error < 1e-8 && fabs(wide[0] / 3 - expected) <= error * expected);
+        assert_true(fabs(wide[1] / 4 - expected) <= error * expected);
     }
     psg_context_destroy(context);
 }

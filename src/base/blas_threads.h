@@ -8,7 +8,7 @@ void psg_blas_threads_enter(void);
 void psg_blas_threads_leave(void);
 
 /* For a thread that will call OpenBLAS inside the bracket: makes its own calls single-threaded and returns what
- * psg_blas_thread_restore needs.  Does something in the OpenMP build alone, which asks libgomp in the calling thread. */
+ * psg_blas_thread_restore needs.  Matters in the OpenMP build alone, which asks libgomp in the calling thread. */
 int psg_blas_thread_single(void);
 void psg_blas_thread_restore(int saved);
 

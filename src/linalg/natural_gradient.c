@@ -220,29 +220,30 @@ static double relative(double error, double size) { return error > 0 ? error / s
 
 /* ---- v is given ---- */
 
-/* A power of two that brings the largest |v[i]| to [1/2, 1); 0 when one is NaN or Inf. */
-static double scale_of(const problem *p, const psg_tensor *v) {
-    double largest = 0;
-    int exponent;
-    memset(p->rest.data, 0, (size_t)p->size * sizeof(double));
-    for (size_t k = 0; k < p->count; k++) {
-        const size_t count = (size_t)psg_tensor_count(&v[k]);
-        p->context->kernels[v[k].dtype]->add_to_f64(count, 1.0, v[k].data, p->rest.parts[k].data);
-    }
-    for (int64_t i = 0; i < p->size; i++) {
-        if (!isfinite(p->rest.data[i])) return 0;
-        largest = fmax(largest, fabs(p->rest.data[i]));
-    }
-    frexp(largest, &exponent);
-    return ldexp(1, -(exponent < -1000 ? -1000 : exponent > 1000 ? 1000 : exponent));
-}
-
 static void add_v(const problem *p, const psg_tensor *v, double factor, double *sum) {
     for (size_t k = 0; k < p->count; k++) {
         const size_t count = (size_t)psg_tensor_count(&v[k]);
         p->context->kernels[v[k].dtype]->add_to_f64(count, factor, v[k].data, sum);
         sum += count;
     }
+}
+
+static void set_v(const problem *p, const psg_tensor *v, double factor, double *x) {
+    memset(x, 0, (size_t)p->size * sizeof(double));
+    add_v(p, v, factor, x);
+}
+
+/* A power of two that brings the largest |v[i]| to [1/2, 1); 0 when one is NaN or Inf.  Overwrites rest. */
+static double scale_of(const problem *p, const psg_tensor *v) {
+    double largest = 0;
+    int exponent;
+    set_v(p, v, 1, p->rest.data);
+    for (int64_t i = 0; i < p->size; i++) {
+        if (!isfinite(p->rest.data[i])) return 0;
+        largest = fmax(largest, fabs(p->rest.data[i]));
+    }
+    frexp(largest, &exponent);
+    return ldexp(1, -(exponent < -1000 ? -1000 : exponent > 1000 ? 1000 : exponent));
 }
 
 /* Functions of an eigenvalue s of K.  Directions of F's eigenvalues s / B below damping stay in rest. */
@@ -254,7 +255,7 @@ static double damped_inverse(const problem *p, double s) {
     return is_large(p, s) ? 1 / (p->damping + s / (double)p->batch) : 0;
 }
 
-/* 1 / (damping + s / B) - 1 / damping, of J^T u for the unit vector J^T u / sqrt(s). */
+/* (1 / (damping + s / B) - 1 / damping) / s, for the unit vector J^T u / sqrt(s) of an eigenvector u of K. */
 static double correction(const problem *p, double s) {
     return is_large(p, s) ? 0 : -1 / p->damping / (p->damping * (double)p->batch + s);
 }
@@ -271,27 +272,29 @@ static void add_function_of_gram(const problem *p, double (*f)(const problem *p,
 /* rest = r and w of v = J^T w + r.  The first projection leaves what rounding made of w in the span, up to
  * 2^-53 ||J|| / sigma for a singular value sigma; the second one removes that. */
 static psg_status split(const problem *p) {
-    psg_status status = PSG_OK;
     memset(p->w, 0, (size_t)p->batch * sizeof(double));
-    for (int pass = 0; pass < 2 && !status; pass++) {
-        status = multiply(p, &p->rest, p->d);
+    for (int pass = 0; pass < 2; pass++) {
+        psg_status status = multiply(p, &p->rest, p->d);
+        if (status) return status;
         memset(p->z, 0, (size_t)p->batch * sizeof(double));
         add_function_of_gram(p, inverse, p->d, p->z);
-        if (!status) status = combine(p, p->z, &p->x);
-        add(p->size, -1, p->x.data, p->rest.data);
         add(p->batch, 1, p->z, p->w);
+        status = combine(p, p->z, &p->x);
+        if (status) return status;
+        add(p->size, -1, p->x.data, p->rest.data);
     }
-    return status;
+    return PSG_OK;
 }
 
 /* x = J^T (damping I + K / B)^-1 w + (damping I + F)^-1 rest. */
 static psg_status join(const problem *p) {
     psg_status status = multiply(p, &p->rest, p->d);
+    if (status) return status;
     memset(p->z, 0, (size_t)p->batch * sizeof(double));
     add_function_of_gram(p, damped_inverse, p->w, p->z);
     add_function_of_gram(p, correction, p->d, p->z);
-    if (!status) status = combine(p, p->z, &p->x);
-    for (int64_t i = 0; i < p->size; i++) p->x.data[i] += p->rest.data[i] / p->damping;
+    status = combine(p, p->z, &p->x);
+    for (int64_t i = 0; i < p->size && !status; i++) p->x.data[i] += p->rest.data[i] / p->damping;
     return status;
 }
 
@@ -306,8 +309,7 @@ static psg_status estimate(const problem *p, const psg_tensor *v, double scale, 
     add(p->size, p->damping, p->x.data, p->rest.data);
     add_v(p, v, -scale, p->rest.data);
     const double residual = norm(p->size, p->rest.data), size = norm(p->size, p->x.data);
-    memset(p->rest.data, 0, (size_t)p->size * sizeof(double));
-    add_v(p, v, scale, p->rest.data);
+    set_v(p, v, scale, p->rest.data);
     const double hidden = unit * (norm(p->size, p->rest.data) + (p->damping + trace(p) / batch) * size);
     *error = relative((residual + hidden) / p->damping, size);
     return PSG_OK;
@@ -317,7 +319,7 @@ static psg_status solve_given(problem *p, const psg_tensor *v, double *error) {
     double found = 0;
     const double scale = scale_of(p, v);
     if (!scale) return psg_fail(p->context, PSG_ERR_NONFINITE, "%s: v holds NaN or Inf", p->function);
-    for (int64_t i = 0; i < p->size; i++) p->rest.data[i] *= scale;
+    set_v(p, v, scale, p->rest.data);
     psg_status status = pass_on(p, psg_gram_spectrum(p->context, p->gram, p->batch, p->spectrum, p->matrix));
     if (!status) status = split(p);
     if (!status) status = join(p);
