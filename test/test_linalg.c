@@ -458,6 +458,26 @@ static void zero_gradients_divide_by_the_damping(void **state) {
     psg_context_destroy(context);
 }
 
+/* A parameter that no sample reached has no blocks. */
+static void unreached_parameters_have_their_share(void **state) {
+    (void)state;
+    float rows[] = { 3, 4, 3, 4 }, direction[] = { 3, 4 };
+    double other[] = { 5 }, out[2], other_out[1];
+    psg_tensor view = psg_f32_2d(rows, 2, 2);
+    psg_tensor v[] = { psg_f32_1d(direction, 2), psg_tensor_of(PSG_F64, other, 1, (int64_t[]){ 1 }) };
+    psg_tensor outs[] = { psg_tensor_of(PSG_F64, out, 1, v[0].shape),
+                          psg_tensor_of(PSG_F64, other_out, 1, v[1].shape) };
+    psg_block block = psg_rows(&view);
+    psg_gradient reached = psg_gradient_of_blocks(&block, 1, 1, v[0].shape);
+    psg_gradient unreached = psg_gradient_of_blocks(NULL, 0, 1, v[1].shape);
+    unreached.batch_size = 2;
+    const psg_gradient *set[] = { &reached, &unreached };
+    psg_context *context = test_context(1, NULL);
+    TEST_OK(context, psg_natural_gradient(context, set, 2, 0x1p-4, v, outs, NULL));
+    assert_true(fabs(out[0] - 3 / 25.0625) < 1e-13 && fabs(out[1] - 4 / 25.0625) < 1e-13 && other_out[0] == 80);
+    psg_context_destroy(context);
+}
+
 /* v times a power of two gives the result times it, bit for bit; and outs may be v. */
 static void the_scale_of_v_does_not_matter(void **state) {
     (void)state;
@@ -599,6 +619,14 @@ static void natural_gradient_refuses_bad_arguments(void **state) {
     assert_int_equal(psg_natural_gradient(context, f.pointer, 3, 1, a.directions, a.sums, NULL), PSG_ERR_SHAPE);
     assert_non_null(strstr(psg_context_message(context), "outs[1]"));
     a.sums[1].shape[0]++;
+    a.directions[0].dtype = PSG_I64;
+    assert_int_equal(psg_natural_gradient(context, f.pointer, 3, 1, a.directions, a.sums, NULL), PSG_ERR_DTYPE);
+    assert_non_null(strstr(psg_context_message(context), "psg_natural_gradient: v[0] is i64, must be f32 or f64"));
+    a.directions[0].dtype = PSG_F32;
+    f.gradient[2].shape[0]--;
+    assert_int_equal(psg_natural_gradient_of_sum(context, f.pointer, 3, 1, NULL, a.sums, NULL), PSG_ERR_SHAPE);
+    assert_non_null(strstr(psg_context_message(context), "psg_natural_gradient_of_sum: "));
+    f.gradient[2].shape[0]++;
     f.gradient[1].batch_coupled = 1;
     assert_int_equal(psg_natural_gradient(context, f.pointer, 3, 1, a.directions, a.sums, NULL), PSG_ERR_UNSUPPORTED);
     assert_true(answers_hash(&a) == before);
@@ -651,6 +679,7 @@ int main(void) {
         cmocka_unit_test(cancelling_positions_show_in_the_estimate),
         cmocka_unit_test(natural_gradients_of_sums_agree_with_a_dense_solve),
         cmocka_unit_test(zero_gradients_divide_by_the_damping),
+        cmocka_unit_test(unreached_parameters_have_their_share),
         cmocka_unit_test(the_scale_of_v_does_not_matter),
         cmocka_unit_test(sums_without_digits_are_refused),
         cmocka_unit_test(what_cannot_be_answered_is_refused),
