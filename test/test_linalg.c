@@ -295,7 +295,7 @@ static void natural_gradients_of_every_form(void **state) {
         psg_dtype dtype = (psg_dtype)(round / 20);
         int layout = layouts[round % 4], kind = round / 4 % 5;
         if (kind < 4) fixture_single(&f, &random, dtype, (fixture_kind)kind, 6, round % 3 + 1, 4, 5, layout);
-        else fixture_unfolded(&f, &random, dtype, 6, 3, &window, (int64_t[]){ 2, 3, 5 }, layout);
+        else fixture_unfolded(&f, &random, dtype, 6, 3, &window, (int64_t[]){ 2, 3, 5, 1 }, layout);
         answers_new(&a, &f, &random, PSG_F64, PSG_OVERWRITE);
         for (int k = 0; k < DAMPINGS; k++) check_given(context, &f, &a, dampings[k]);
         answers_free(&a);
