@@ -1,10 +1,11 @@
-/* The pool, a loop of the host's, OpenBLAS's thread count. */
+/* The pool, a loop of the host's, OpenBLAS's thread count, a host that multiplies meanwhile. */
 #include "support.h"
 
 #include <cblas.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -111,13 +112,21 @@ static void forked_child_still_computes(void **state) {
 
 /* ---- OpenBLAS's thread count ---- */
 
+extern int omp_get_max_threads(void) __attribute__((weak));
+
+/* How many threads a product of the calling thread's would get. */
+static int threads_of_a_call(void) {
+    bool openmp = openblas_get_parallel() == 2;
+    return openmp ? omp_get_max_threads() : openblas_get_num_threads();
+}
+
 typedef struct blas_seen { atomic_int single, other; } blas_seen;
 
 static void look_at_openblas(void *argument, size_t index, unsigned slot) {
     (void)index;
     (void)slot;
     blas_seen *seen = argument;
-    atomic_fetch_add(openblas_get_num_threads() == 1 ? &seen->single : &seen->other, 1);
+    atomic_fetch_add(threads_of_a_call() == 1 ? &seen->single : &seen->other, 1);
 }
 
 static void openblas_count_is_restored(void **state) {
@@ -125,15 +134,15 @@ static void openblas_count_is_restored(void **state) {
     int before = openblas_get_num_threads();
     for (int host = 1; host <= 2; host++) {
         openblas_set_num_threads(host);
-        host = openblas_get_num_threads();
+        host = threads_of_a_call();
         psg_context *context = test_context(3, NULL);
-        assert_int_equal(openblas_get_num_threads(), host);
+        assert_int_equal(threads_of_a_call(), host);
         blas_seen seen = { 0 };
         for (int repeat = 0; repeat < 50; repeat++) psg_parallel(context, 9, look_at_openblas, &seen);
         assert_int_equal(seen.single, 450);
-        assert_int_equal(openblas_get_num_threads(), host);
+        assert_int_equal(threads_of_a_call(), host);
         psg_context_destroy(context);
-        assert_int_equal(openblas_get_num_threads(), host);
+        assert_int_equal(threads_of_a_call(), host);
     }
     openblas_set_num_threads(before);
 }
@@ -181,8 +190,82 @@ static void contexts_in_two_threads_share_the_bracket(void **state) {
     }
     assert_int_equal(seen.other, 0);
     assert_int_equal(seen.single, 12000);
-    assert_int_equal(openblas_get_num_threads(), host);
+    assert_int_equal(threads_of_a_call(), host);
     openblas_set_num_threads(before);
+}
+
+/* ---- a host that multiplies while a context computes ---- */
+
+enum { SIDE = 200, HOSTS = 3, SAMPLES = 6, POSITIONS = 40, WIDTH = 80, CALLS = 1000 };
+
+typedef struct host_work {
+    double a[SIDE * SIDE], b[SIDE * SIDE], product[SIDE * SIDE];
+    atomic_int stop, calls, wrong;
+} host_work;
+
+/* Whole numbers: every order of adding gives the same bits. */
+static void draw_host_work(host_work *work, test_random *random) {
+    for (int k = 0; k < SIDE * SIDE; k++) {
+        work->a[k] = (double)test_range(random, -8, 8);
+        work->b[k] = (double)test_range(random, -8, 8);
+    }
+    for (int i = 0; i < SIDE; i++) {
+        for (int j = 0; j < SIDE; j++) {
+            double sum = 0;
+            for (int k = 0; k < SIDE; k++) sum += work->a[i * SIDE + k] * work->b[k * SIDE + j];
+            work->product[i * SIDE + j] = sum;
+        }
+    }
+}
+
+static void *multiply_until_stopped(void *argument) {
+    host_work *work = argument;
+    double *c = malloc(sizeof work->product);
+    while (!atomic_load(&work->stop)) {
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, SIDE, SIDE, SIDE, 1, work->a, SIDE, work->b, SIDE, 0, c,
+                    SIDE);
+        atomic_fetch_add(&work->calls, 1);
+        if (memcmp(c, work->product, sizeof work->product)) atomic_fetch_add(&work->wrong, 1);
+    }
+    free(c);
+    return NULL;
+}
+
+static void draw_whole(test_random *random, float *values, int count) {
+    for (int k = 0; k < count; k++) values[k] = (float)test_range(random, -2, 2);
+}
+
+static void the_host_may_multiply_meanwhile(void **state) {
+    (void)state;
+    test_random random = { 29 };
+    host_work *work = calloc(1, sizeof *work);
+    static float g[SAMPLES * POSITIONS * WIDTH], a[SAMPLES * POSITIONS * WIDTH];
+    draw_host_work(work, &random);
+    draw_whole(&random, g, SAMPLES * POSITIONS * WIDTH);
+    draw_whole(&random, a, SAMPLES * POSITIONS * WIDTH);
+    const int64_t shape[] = { WIDTH, WIDTH };
+    psg_tensor g_view = psg_f32_3d(g, SAMPLES, POSITIONS, WIDTH), a_view = psg_f32_3d(a, SAMPLES, POSITIONS, WIDTH);
+    psg_block block = psg_factored(&g_view, &a_view);
+    psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 2, shape);
+    const psg_gradient *set[] = { &gradient };
+    psg_context *context = test_context(2, NULL);
+    double expected[SAMPLES], sqnorm[SAMPLES];
+    TEST_OK(context, psg_sqnorm(context, set, 1, expected, NULL, NULL));
+    pthread_t host[HOSTS];
+    for (int k = 0; k < HOSTS; k++) {
+        assert_int_equal(pthread_create(&host[k], NULL, multiply_until_stopped, work), 0);
+    }
+    int differ = 0;
+    while (atomic_load(&work->calls) < CALLS) {
+        TEST_OK(context, psg_sqnorm(context, set, 1, sqnorm, NULL, NULL));
+        differ += memcmp(sqnorm, expected, sizeof sqnorm) != 0;
+    }
+    atomic_store(&work->stop, 1);
+    for (int k = 0; k < HOSTS; k++) pthread_join(host[k], NULL);
+    assert_int_equal(work->wrong, 0);
+    assert_int_equal(differ, 0);
+    psg_context_destroy(context);
+    free(work);
 }
 
 int main(void) {
@@ -194,6 +277,7 @@ int main(void) {
         cmocka_unit_test(openblas_count_is_restored),
         cmocka_unit_test(openblas_can_be_left_alone),
         cmocka_unit_test(contexts_in_two_threads_share_the_bracket),
+        cmocka_unit_test(the_host_may_multiply_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* Shapes: sizes that overflow, views and copies of any strides. */
 #include "support.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/shape.h"
@@ -12,6 +13,17 @@ static int64_t edge_size(test_random *random) {
     int64_t power = (int64_t)((uint64_t)1 << test_range(random, 0, 62));
     int64_t size = power + test_range(random, -2, 2);
     return size < 0 ? 0 : size;
+}
+
+static void ranks_outside_their_range_give_no_view(void **state) {
+    (void)state;
+    static const int ranks[] = { INT_MIN, INT_MIN + 1, -1, PSG_MAX_RANK + 1, INT_MAX };
+    const int64_t shape[PSG_MAX_RANK] = { 1, 1, 1, 1, 1, 1, 1, 1 };
+    for (size_t k = 0; k < sizeof ranks / sizeof ranks[0]; k++) {
+        psg_tensor view = psg_tensor_of(PSG_F32, NULL, ranks[k], shape);
+        assert_int_equal(view.rank, -1);
+        assert_int_equal(psg_tensor_count(&view), -1);
+    }
 }
 
 static void products_are_exact_or_refused(void **state) {
@@ -183,6 +195,7 @@ static void shape_text_is_readable_and_bounded(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ranks_outside_their_range_give_no_view),
         cmocka_unit_test(products_are_exact_or_refused),
         cmocka_unit_test(sizes_are_exact_or_refused),
         cmocka_unit_test(views_outside_the_rules_are_refused),

@@ -118,7 +118,9 @@ typedef struct psg_context_options {
  *
  * OpenBLAS: its thread count belongs to the process.  While any context computes, it is 1; the first to start saves the
  * host's value and the last to finish restores it.  The counter behind that, under its lock, is the one piece of
- * process-wide state in the library. */
+ * process-wide state in the library.  In OpenBLAS's OpenMP build the count belongs to each thread: there the threads
+ * that compute set their own (omp_set_num_threads(1); threads of the host's get theirs back), and nothing of the
+ * process is touched, so that the host may call OpenBLAS in its other threads meanwhile. */
 PSG_API psg_status psg_context_create(const psg_context_options *options, psg_context **context);
 
 /* Frees a context.  NULL is allowed.  Everything made from it must have been freed before. */

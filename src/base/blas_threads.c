@@ -24,7 +24,11 @@ static struct {
 /* Which process it belongs to; 0: none yet. */
 static atomic_int owner;
 
-static int is_adjustable(void) { return openblas_set_num_threads && openblas_get_num_threads; }
+static int is_openmp(void) { return openblas_get_parallel && openblas_get_parallel() == openmp_build; }
+
+/* In the OpenMP build the count is each thread's own; openblas_set_num_threads there frees the buffers of calls that
+ * are running in other threads. */
+static int is_adjustable(void) { return openblas_set_num_threads && openblas_get_num_threads && !is_openmp(); }
 
 /* A child inherits what its parent's threads held at the fork, but not the threads; with one thread, it starts anew. */
 static void forget_parent(void) {
@@ -54,10 +58,7 @@ void psg_blas_threads_leave(void) {
     pthread_mutex_unlock(&bracket.lock);
 }
 
-static int asks_openmp(void) {
-    return openblas_get_parallel && openblas_get_parallel() == openmp_build && omp_get_max_threads &&
-           omp_set_num_threads;
-}
+static int asks_openmp(void) { return is_openmp() && omp_get_max_threads && omp_set_num_threads; }
 
 int psg_blas_thread_single(void) {
     if (!asks_openmp()) return 0;

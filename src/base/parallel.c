@@ -50,8 +50,7 @@ void psg_parallel_stop(psg_context *context) {
 
 /* ---- OpenBLAS around our work ---- */
 
-/* The calling thread's own setting is saved before the process-wide one is touched: in the OpenMP build that changes
- * both. */
+/* Of the two settings one takes effect: the calling thread's own in the OpenMP build, else the process's. */
 int psg_blas_enter(psg_context *context) {
     if (context->leave_openblas_alone) return 0;
     int saved = psg_blas_thread_single();

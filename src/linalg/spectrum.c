@@ -43,11 +43,19 @@ psg_status psg_gram_spectrum(psg_context *context, const double *gram, int64_t b
                     (long long)batch_size, (long long)batch_size);
 }
 
+/* Scaled by a power of two, so that squares neither overflow nor vanish. */
 double psg_effective_rank(const double *eigenvalues, int64_t batch_size) {
-    double sum = 0, squares = 0;
+    double largest = 0, sum = 0, squares = 0;
     for (int64_t k = 0; k < batch_size; k++) {
-        sum += eigenvalues[k];
-        squares += eigenvalues[k] * eigenvalues[k];
+        if (!isfinite(eigenvalues[k])) return NAN;
+        largest = fmax(largest, fabs(eigenvalues[k]));
+    }
+    int exponent;
+    frexp(largest, &exponent);
+    for (int64_t k = 0; k < batch_size; k++) {
+        double scaled = ldexp(eigenvalues[k], -exponent);
+        sum += scaled;
+        squares += scaled * scaled;
     }
     return squares > 0 ? sum * sum / squares : 0;
 }

@@ -1,4 +1,6 @@
 /* Runs the convolution kernels in either direction. */
+#include <string.h>
+
 #include "base/context.h"
 #include "base/parallel.h"
 #include "base/shape.h"
@@ -120,6 +122,11 @@ psg_status psg_conv_scatter(psg_call *call, const psg_conv_geometry *g, const vo
 psg_status psg_conv_weight_rows(psg_call *call, const psg_conv_geometry *g, const void *image, const void *output,
                                 void *rows) {
     if (!g->samples || !g->image_channels || !g->output_channels) return PSG_OK;
+    if (!psg_shape_product(PSG_CONV_AXES, g->output)) {   /* a sum over no positions */
+        const int64_t elements = g->samples * psg_tensor_count(&call->input[PSG_CONV_WEIGHT].value);
+        memset(rows, 0, (size_t)elements * psg_dtype_size(g->dtype));
+        return PSG_OK;
+    }
     psg_conv_plan p = gather_plan(g, image, NULL, (void *)(uintptr_t)output);
     psg_status status = prepare(call, &p);
     if (status) return status;

@@ -49,7 +49,7 @@ static psg_status check_samples(psg_call *call) {
 static psg_status check_rank(psg_call *call) {
     const psg_feature_dropout_attributes *attributes = call->attributes;
     char text[PSG_SHAPE_TEXT];
-    if (!drops_channels(call) || call->input[0].value.rank == attributes->spatial + 2) return PSG_OK;
+    if (!drops_channels(call) || call->input[0].value.rank - 2 == attributes->spatial) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, must be (N, C) and %d spatial dimensions",
                          psg_tensor_text(&call->input[0].value, text), attributes->spatial);
 }

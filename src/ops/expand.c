@@ -10,12 +10,13 @@ static psg_status expand_shape(psg_call *call) {
     const psg_expand_attributes *attributes = call->attributes;
     const psg_tensor *x = &call->input[0].value;
     int64_t shape[PSG_MAX_RANK];
-    int rank = attributes->rank, new = rank - x->rank;
-    if (new < 0) {
+    const int rank = attributes->rank;
+    if (rank < x->rank || rank > PSG_MAX_RANK) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "rank must be in [%d, %d] for input of rank %d, and shape not "
                              "NULL",
                              x->rank, PSG_MAX_RANK, x->rank);
     }
+    const int new = rank - x->rank;
     for (int d = 0; d < rank; d++) {
         int64_t wanted = attributes->shape[d], size = d < new ? 1 : x->shape[d - new];
         shape[d] = wanted == -1 && d >= new ? size : wanted;

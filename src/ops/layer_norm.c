@@ -35,12 +35,13 @@ static psg_layer_norm_attributes attributes_of(const psg_call *call) {
 
 static psg_status check_normalized_shape(psg_call *call, const psg_layer_norm_attributes *attributes) {
     const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
-    const int rank = attributes->rank, leading = x->rank - rank;
+    const int rank = attributes->rank;
     char text[PSG_SHAPE_TEXT], given[PSG_SHAPE_TEXT];
     if (rank < 1 || rank > PSG_MAX_RANK) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "normalized_shape has rank %d, must have 1 to %d dimensions", rank,
                              PSG_MAX_RANK);
     }
+    const int leading = x->rank - rank;
     if (leading < 0 || !psg_shape_equal(rank, attributes->normalized_shape, rank, x->shape + leading)) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "normalized_shape is %s, must equal the last dimensions of input, "
                              "which has shape %s", psg_shape_text(rank, attributes->normalized_shape, given),

@@ -58,13 +58,20 @@ static psg_status count_places(psg_call *call, geometry *g) {
     return PSG_OK;
 }
 
-static void set_strides(geometry *g, int batch) {
-    int64_t plane = g->size[0] * g->size[1], row = g->places[0] * g->places[1];
-    int64_t rows = g->channels * g->o.kernel[0] * g->o.kernel[1];
-    g->image_n = batch ? plane : g->channels * plane;
-    g->image_c = batch ? g->samples * plane : plane;
-    g->matrix_n = batch ? row : rows * row;
-    g->matrix_r = batch ? g->samples * row : row;
+static psg_status set_strides(psg_call *call, geometry *g, int batch) {
+    int64_t plane, row, rows, image, matrix;
+    bool fits = psg_size_multiply(g->size[0], g->size[1], &plane) &&
+                psg_size_multiply(g->places[0], g->places[1], &row) &&
+                psg_size_multiply(g->o.kernel[0], g->o.kernel[1], &rows) &&
+                psg_size_multiply(rows, g->channels, &rows) &&
+                psg_size_multiply(plane, batch ? g->samples : g->channels, &image) &&
+                psg_size_multiply(row, batch ? g->samples : rows, &matrix);
+    if (!fits) return psg_call_fail(call, PSG_ERR_OVERFLOW, "the image or its windows have too many elements");
+    g->image_n = batch ? plane : image;
+    g->image_c = batch ? image : plane;
+    g->matrix_n = batch ? row : matrix;
+    g->matrix_r = batch ? matrix : row;
+    return PSG_OK;
 }
 
 static psg_status declare(psg_call *call, const geometry *g, int rank, int64_t channels, const int64_t *size) {
@@ -169,8 +176,7 @@ static psg_status unfold_geometry(psg_call *call, geometry *g) {
     g->size[0] = x->shape[2];
     g->size[1] = x->shape[3];
     status = count_places(call, g);
-    if (!status) set_strides(g, batch);
-    return status;
+    return status ? status : set_strides(call, g, batch);
 }
 
 static psg_status unfold_shape(psg_call *call) {
@@ -183,12 +189,8 @@ static psg_status unfold_shape(psg_call *call) {
     psg_status status = psg_operand_carries_batch(call, 0);
     if (!status) status = unfold_geometry(call, &g);
     if (status) return status;
-    int64_t rows, row[2];
-    if (!psg_size_multiply(g.places[0], g.places[1], &row[0]) ||
-        !psg_size_multiply(g.o.kernel[0], g.o.kernel[1], &rows) || !psg_size_multiply(rows, g.channels, &rows)) {
-        return psg_call_fail(call, PSG_ERR_OVERFLOW, "the windows are too many");
-    }
-    return declare(call, &g, 3, rows, row);
+    const int64_t row = g.places[0] * g.places[1];
+    return declare(call, &g, 3, g.channels * g.o.kernel[0] * g.o.kernel[1], &row);
 }
 
 static psg_status unfold_forward(psg_call *call) {
@@ -248,8 +250,7 @@ static psg_status fold_geometry(psg_call *call, geometry *g) {
                              (long long)g->size[0], (long long)g->size[1]);
     }
     g->channels = rows / windows;
-    set_strides(g, batch);
-    return PSG_OK;
+    return set_strides(call, g, batch);
 }
 
 static psg_status fold_shape(psg_call *call) {

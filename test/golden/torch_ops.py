@@ -140,6 +140,15 @@ def bilinear(line, o):
     return y if o["bias"] is None else y + o["bias"]
 
 
+def zeros_of(o, *shape):
+    """What sums over nothing are, where PyTorch refuses the shapes, with gradients of 0."""
+    return sum(0 * value.sum() for value in o.values() if value is not None) + torch.zeros(shape)
+
+
+def places(size, kernel, stride, padding, dilation):
+    return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, stride, padding, dilation)]
+
+
 @op("conv1d", "conv2d", "conv3d")
 def conv(line, o):
     """padding=same or valid, or numbers; padding_after=... those behind; padding_mode=reflect, replicate, circular."""
@@ -147,6 +156,10 @@ def conv(line, o):
     spatial = weight.dim() - 2
     stride, dilation = line.each("stride", 1, spatial), line.each("dilation", 1, spatial)
     before, after = paddings(line, weight.shape[2:], dilation)
+    if not weight.numel():
+        padded = [n + b + a for n, b, a in zip(x.shape[2:], before, after)]
+        size = places(padded, weight.shape[2:], stride, [0] * spatial, dilation)
+        return zeros_of(o, len(x), len(weight), *size) + o["bias"].view(-1, *[1] * spatial)
     widths = [width for pair in reversed(list(zip(before, after))) for width in pair]
     mode = line.word("padding_mode", "zeros")
     x = F.pad(x, widths) if mode == "zeros" else F.pad(x, widths, mode=mode)
@@ -168,8 +181,13 @@ def conv_transpose(line, o):
     spatial = o["weight"].dim() - 2
     each = [line.each(key, otherwise, spatial) for key, otherwise in
             (("stride", 1), ("padding", 0), ("output_padding", 0), ("dilation", 1))]
+    x, weight, groups = o["x"], o["weight"], line.int("groups", 1)
+    if not x[0].numel() or not weight.numel():
+        size = [(n - 1) * s - 2 * p + d * (k - 1) + more + 1
+                for n, k, s, p, more, d in zip(x.shape[2:], weight.shape[2:], *each)]
+        return zeros_of(o, len(x), groups * weight.shape[1], *size) + o["bias"].view(-1, *[1] * spatial)
     function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[spatial - 1]
-    return function(o["x"], o["weight"], o["bias"], each[0], each[1], each[2], line.int("groups", 1), each[3])
+    return function(x, weight, o["bias"], each[0], each[1], each[2], groups, each[3])
 
 
 # ---- pools ----
@@ -423,16 +441,26 @@ def pad(line, o):
     return F.pad(o["x"], line.ints("pad"), mode, line.real("value", 0.0) if mode == "constant" else None)
 
 
+def window_options(line):
+    return [line.each(key, otherwise, 2) for key, otherwise in
+            (("kernel", 1), ("dilation", 1), ("padding", 0), ("stride", 1))]
+
+
 @op("unfold2d")
 def unfold(line, o):
-    return F.unfold(o["x"], line.each("kernel", 1, 2), line.each("dilation", 1, 2), line.each("padding", 0, 2),
-                    line.each("stride", 1, 2))
+    x, (kernel, dilation, padding, stride) = o["x"], window_options(line)
+    if x[:1].numel():
+        return F.unfold(x, kernel, dilation, padding, stride)
+    rows, columns = places(x.shape[2:], kernel, stride, padding, dilation)
+    return zeros_of(o, len(x), x.shape[1] * kernel[0] * kernel[1], rows * columns)
 
 
 @op("fold2d")
 def fold(line, o):
-    return F.fold(o["x"], line.each("output_size", 1, 2), line.each("kernel", 1, 2), line.each("dilation", 1, 2),
-                  line.each("padding", 0, 2), line.each("stride", 1, 2))
+    x, size, (kernel, dilation, padding, stride) = o["x"], line.each("output_size", 1, 2), window_options(line)
+    if x[:1].numel() and size[0] and size[1]:
+        return F.fold(x, size, kernel, dilation, padding, stride)
+    return zeros_of(o, len(x), x.shape[1] // (kernel[0] * kernel[1]), *size)
 
 
 # ---- recurrent layers ----
