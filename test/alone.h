@@ -1,0 +1,74 @@
+/* The law "one sample, one result": what a per-sample pass gives of a sample has the bits that a pass over that sample
+ * alone gives, whatever stands beside it.  For any case of test/cases, at any batch. */
+#ifndef PSG_TEST_ALONE_H
+#define PSG_TEST_ALONE_H
+
+#include "cases/cases.h"
+
+/* Samples of a batch: that of a case's own stream, from 0; or a neighbour whose reals are all 0, 1e30 (f64: 1e300) or
+ * NaN, where the operand takes any reals. */
+enum { ALONE_ZERO = -1, ALONE_HUGE = -2, ALONE_NAN = -3 };
+
+enum { ALONE_PARTS = CASE_OPERANDS + 8, ALONE_NAME = 64 };
+
+typedef struct alone_setting {
+    const char *isa; /* NULL: the best */
+    psg_dtype real;
+    unsigned threads; /* of the batch; a sample alone has one */
+    size_t budget;
+    int64_t max_batch_size;
+    int accumulate; /* grad_sample and the clipped sum are added to what is there */
+} alone_setting;
+
+/* One result: rows of every sample. */
+typedef struct alone_part {
+    char name[ALONE_NAME]; /* "gradient of x" */
+    int64_t row;
+    double *data;
+} alone_part;
+
+typedef struct alone_results {
+    int64_t batch;
+    int count;
+    alone_part part[ALONE_PARTS];
+    double *gram; /* batch x batch; NULL without parameters */
+} alone_results;
+
+/* A case with its samples, and the contexts of a setting.  A check that fails is printed ("op/case: what: sample n of
+ * B") and counted. */
+typedef struct alone_case {
+    case_line line;
+    alone_setting setting;
+    psg_context *context, *single;
+    int reduced;                      /* the output is one loss of the batch */
+    int64_t pool;                     /* samples that are there */
+    psg_tensor sample[CASE_OPERANDS]; /* (pool, ...): of batched operands, batch in front */
+    int64_t passed, failed;
+    uint32_t said[2 * ALONE_PARTS];   /* what failed, by a hash: each is printed once a case */
+    int said_count;
+} alone_case;
+
+/* Whether the law can be asked of a line: not of refusals, ordinary passes, lines without a batch. */
+int alone_applies(const case_line *line);
+/* With pool samples.  Returns 0 (and nothing is open) when the case cannot be run at that batch size. */
+int alone_open(alone_case *c, const case_line *line, const alone_setting *setting, int64_t pool);
+void alone_close(alone_case *c);
+
+/* A pass over the picked samples; returns 0 after counting a failure.  alone_results_free in any case. */
+int alone_run(alone_case *c, psg_context *context, const int64_t *pick, int64_t batch, alone_results *results);
+void alone_results_free(alone_results *results);
+
+/* A batch against each of its samples alone (at most `checked` of them, spread over it; 0: all) and its Gram matrix
+ * against that of pairs. */
+void alone_check(alone_case *c, const int64_t *pick, int64_t batch, int64_t checked);
+/* The batch with `record` put in at `place` against the batch without it. */
+void alone_check_joined(alone_case *c, const int64_t *pick, int64_t batch, int64_t record, int64_t place);
+
+/* Compares row a of one with row b of the other. */
+void alone_compare(alone_case *c, const alone_results *x, int64_t a, const alone_results *y, int64_t b,
+                   const char *what);
+
+/* Bit for bit, but -0 equals +0 and any NaN any other. */
+int alone_same(double a, double b);
+
+#endif
