@@ -40,7 +40,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS
 STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 
-.PHONY: all run test bench differential install uninstall asan tsan ubsan format lint clean dist help
+.PHONY: all run test bench differential law install uninstall asan tsan ubsan format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc  ## build the static and the shared library
@@ -105,7 +105,7 @@ bench:  ## build and run the benchmarks: make bench ARGS="--help"
 # ops are tried at, for tests and benchmarks ----
 TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 CASES := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/cases/*.c))
-MAINS := test/isa.c test/differential.c
+MAINS := test/isa.c test/differential.c test/law.c
 TEST_SUPPORT := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/test_%.c $(MAINS),$(wildcard test/*.c))) $(CASES)
 PROGRAM_FLAGS = $(CFLAGS) -std=c11 -D_GNU_SOURCE -MMD -MP -Wall -Wextra -Iinclude
 
@@ -124,6 +124,12 @@ $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 
 $(BUILD)/test/differential: $(BUILD)/test/differential.o $(CASES) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+$(BUILD)/test/law: $(BUILD)/test/law.o $(TEST_SUPPORT) $(STATIC)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+law: $(BUILD)/test/law  ## every sample of drawn batches against itself alone (ARGS="--seconds 600 --seed 7")
+	$< $(ARGS)
 
 PYTHON ?= python3
 differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that has it) on random cases

@@ -1,0 +1,152 @@
+/* make law: the law "one sample, one result" on drawn batches of all case lines, until the time is over.
+ *
+ *     law [--seconds N] [--seed S] [--case OP]
+ *
+ * A trial: a line, a real type, an instruction set, a number of threads, a budget, a batch with neighbours; ends with
+ * "N passed, N failed" (results compared). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "alone.h"
+#include "support.h"
+
+enum { LARGEST = 300, CHECKED = 6, MAX_BATCH_SIZE = 512 };
+
+typedef struct options {
+    double seconds;
+    uint64_t seed;
+    const char *op; /* NULL: all */
+} options;
+
+typedef struct tally {
+    long long passed, failed, trials;
+} tally;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Elements of all operands of a sample, so that large lines get small batches. */
+static double weight_of(const case_line *line) {
+    double sum = 0;
+    for (int k = 0; k < CASE_OPERANDS; k++) {
+        const case_operand *operand = &line->operand[k];
+        double count = operand->present;
+        for (int d = operand->role == PSG_BATCHED; d < operand->rank; d++) count *= (double)operand->shape[d];
+        sum += count;
+    }
+    return sum;
+}
+
+/* 1 .. 17 mostly, 33, 65, 300. */
+static int64_t draw_batch(test_random *random, const case_line *line) {
+    static const int64_t large[] = { 33, 65, LARGEST };
+    int64_t batch = test_range(random, 0, 3) ? test_range(random, 1, 17) : TEST_PICK(random, large);
+    double most = 3e5 / weight_of(line);
+    return (double)batch > most && batch > 3 ? 3 : batch;
+}
+
+/* Bytes of the gradients of one sample. */
+static size_t gradient_bytes(const case_line *line, psg_dtype real) {
+    size_t sum = 0;
+    for (int k = 0; k < CASE_OPERANDS; k++) {
+        const case_operand *operand = &line->operand[k];
+        size_t count = operand->present && operand->role == PSG_PARAMETER && !operand->frozen;
+        for (int d = 0; d < operand->rank; d++) count *= (size_t)operand->shape[d];
+        sum += count;
+    }
+    return sum * psg_dtype_size(real);
+}
+
+/* None, just enough for all samples that a sum may hold, just not, plenty. */
+static size_t draw_budget(test_random *random, const case_line *line, psg_dtype real) {
+    size_t enough = gradient_bytes(line, real) * MAX_BATCH_SIZE;
+    switch (test_range(random, 0, 3)) {
+    case 0:
+        return 0;
+    case 1:
+        return enough;
+    case 2:
+        return enough ? enough - 1 : 0;
+    default:
+        return 16 * enough + (1u << 20);
+    }
+}
+
+static void draw_picks(test_random *random, int64_t *pick, int64_t batch, int64_t pool) {
+    int64_t neighbours = test_range(random, 0, 2);
+    for (int64_t n = 0; n < batch; n++) {
+        int64_t strange = neighbours && test_range(random, 0, 3) == 0;
+        pick[n] = strange ? -test_range(random, 1, 3) : test_range(random, 0, pool - 1);
+    }
+}
+
+static void try_line(test_random *random, const case_line *line, tally *t) {
+    static const int64_t threads[] = { 1, 2, 3, 5 };
+    static const char *isas[3];
+    static size_t isa_count;
+    if (!isa_count) isa_count = test_isas(isas);
+    int64_t pick[LARGEST], batch = draw_batch(random, line);
+    alone_setting setting = { .real = (psg_dtype)test_range(random, 0, 1), .max_batch_size = MAX_BATCH_SIZE };
+    setting.isa = isas[test_range(random, 0, (int64_t)isa_count - 1)];
+    setting.threads = (unsigned)TEST_PICK(random, threads);
+    setting.budget = draw_budget(random, line, setting.real);
+    setting.accumulate = test_range(random, 0, 3) == 0;
+    alone_case c;
+    if (!alone_open(&c, line, &setting, batch + 1)) return;
+    draw_picks(random, pick, batch, batch + 1);
+    alone_check(&c, pick, batch, CHECKED);
+    int64_t cut = test_range(random, 0, batch);
+    alone_check(&c, pick + cut, batch - cut, 2); /* a micro-batch */
+    alone_check_joined(&c, pick, batch < LARGEST ? batch : batch - 1, batch, cut);
+    t->passed += c.passed;
+    t->failed += c.failed;
+    t->trials++;
+    alone_close(&c);
+}
+
+static void try_table(test_random *random, const case_op *op, tally *t, double end) {
+    char message[512];
+    case_table table;
+    if (case_table_read(op, PSG_CASES_DIR, &table, message, sizeof message)) {
+        puts(message);
+        t->failed++;
+    }
+    for (int k = 0; k < table.count && now() < end; k++) {
+        if (alone_applies(&table.line[k])) try_line(random, &table.line[k], t);
+    }
+    case_table_free(&table);
+}
+
+static int read_options(int argc, char **argv, options *o) {
+    for (int k = 1; k + 1 < argc; k += 2) {
+        if (!strcmp(argv[k], "--seconds")) o->seconds = atof(argv[k + 1]);
+        else if (!strcmp(argv[k], "--seed")) o->seed = strtoull(argv[k + 1], NULL, 10);
+        else if (!strcmp(argv[k], "--case")) o->op = argv[k + 1];
+        else return 0;
+    }
+    return argc % 2;
+}
+
+int main(int argc, char **argv) {
+    options o = { 60, 1, NULL };
+    if (!read_options(argc, argv, &o)) {
+        fputs("usage: law [--seconds N] [--seed S] [--case OP]\n", stderr);
+        return 2;
+    }
+    test_random random = { o.seed };
+    tally t = { 0 };
+    double end = now() + o.seconds;
+    while (now() < end) {
+        const case_op *op;
+        for (int k = 0; (op = case_op_at(k)); k++) {
+            if (!o.op || !strcmp(op->name, o.op)) try_table(&random, op, &t, end);
+        }
+    }
+    printf("%lld trials: %lld passed, %lld failed\n", t.trials, t.passed, t.failed);
+    return t.failed > 0;
+}
