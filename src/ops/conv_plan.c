@@ -167,11 +167,11 @@ static size_t most_staged(const psg_conv *c, size_t size) {
 
 static size_t parts_of(size_t count, size_t part) { return (count + part - 1) / part; }
 
-size_t psg_conv_cut(psg_conv_plan *p, bool direct) {
+size_t psg_conv_cut(psg_conv_plan *p, bool direct, bool sums) {
     psg_conv *c = &p->conv;
     const size_t size = psg_dtype_size(p->geometry->dtype), taps = taps_of(p->kernel), tasks = 16;
     choose_box(c, taps, size);
-    cut_boxes(c);
+    if (!sums) cut_boxes(c);
     const size_t boxes = count_boxes(c), most = most_staged(c, size);
     c->task_samples = c->task_groups = 1;
     if (!direct) {
