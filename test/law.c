@@ -1,4 +1,5 @@
-/* make law: the law "one sample, one result" on drawn batches of all case lines, until the time is over.
+/* make law: the law "one sample, one result" on drawn batches of all case lines and of the larger ones of test/law.txt,
+ * until the time is over.
  *
  *     law [--seconds N] [--seed S] [--case OP]
  *
@@ -21,7 +22,7 @@ typedef struct options {
 } options;
 
 typedef struct tally {
-    long long passed, failed, trials;
+    long long passed, failed, trials, refused;
 } tally;
 
 static double now(void) {
@@ -46,7 +47,7 @@ static double weight_of(const case_line *line) {
 static int64_t draw_batch(test_random *random, const case_line *line) {
     static const int64_t large[] = { 33, 65, LARGEST };
     int64_t batch = test_range(random, 0, 3) ? test_range(random, 1, 17) : TEST_PICK(random, large);
-    double most = 3e5 / weight_of(line);
+    double most = 3e6 / weight_of(line);
     return (double)batch > most && batch > 3 ? 3 : batch;
 }
 
@@ -97,7 +98,10 @@ static void try_line(test_random *random, const case_line *line, tally *t) {
     setting.budget = draw_budget(random, line, setting.real);
     setting.accumulate = test_range(random, 0, 3) == 0;
     alone_case c;
-    if (!alone_open(&c, line, &setting, batch + 1)) return;
+    if (!alone_open(&c, line, &setting, batch + 1)) {
+        t->refused++;
+        return;
+    }
     draw_picks(random, pick, batch, batch + 1);
     alone_check(&c, pick, batch, CHECKED);
     int64_t cut = test_range(random, 0, batch);
@@ -120,6 +124,36 @@ static void try_table(test_random *random, const case_op *op, tally *t, double e
         if (alone_applies(&table.line[k])) try_line(random, &table.line[k], t);
     }
     case_table_free(&table);
+}
+
+/* "op | line" */
+static void try_text(test_random *random, char *text, const char *wanted, tally *t) {
+    char message[512], *rest = strchr(text, '|');
+    case_line line;
+    if (*text == '#' || !rest) return;
+    *rest++ = 0;
+    text[strcspn(text, " ")] = 0;
+    rest[strcspn(rest, "\n")] = 0;
+    const case_op *op = case_op_find(text);
+    if (op && wanted && strcmp(wanted, text) != 0) return;
+    if (!op || case_line_parse(op, rest, &line, message, sizeof message)) {
+        printf("test/law.txt: %s\n", op ? message : text);
+        t->failed++;
+        return;
+    }
+    try_line(random, &line, t);
+}
+
+static void try_file(test_random *random, const char *wanted, tally *t, double end) {
+    char text[4096];
+    FILE *file = fopen(PSG_CASES_DIR "/../law.txt", "r");
+    if (!file) {
+        puts("test/law.txt cannot be read");
+        t->failed++;
+        return;
+    }
+    while (fgets(text, sizeof text, file) && now() < end) try_text(random, text, wanted, t);
+    fclose(file);
 }
 
 static int read_options(int argc, char **argv, options *o) {
@@ -146,7 +180,9 @@ int main(int argc, char **argv) {
         for (int k = 0; (op = case_op_at(k)); k++) {
             if (!o.op || !strcmp(op->name, o.op)) try_table(&random, op, &t, end);
         }
+        try_file(&random, o.op, &t, end);
     }
-    printf("%lld trials: %lld passed, %lld failed\n", t.trials, t.passed, t.failed);
+    printf("%lld trials, %lld lines not at another batch size\n", t.trials, t.refused);
+    printf("%lld passed, %lld failed\n", t.passed, t.failed);
     return t.failed > 0;
 }

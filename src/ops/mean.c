@@ -90,15 +90,17 @@ static double sum_range(void *argument, size_t begin, size_t count) {
 static psg_status reduce_forward(psg_call *call) {
     const psg_tensor *x = &call->input[0].value;
     double weight = weight_of(call, 1), sum;
-    if (psg_tensor_count(&call->output) == 1) {
-        psg_status status = psg_sum_ranges(call, (size_t)psg_tensor_count(x), sum_range, call, &sum);
+    bool reduced[PSG_MAX_RANK];
+    psg_status status = find_reduced(call, reduced);
+    int batch = psg_operand_per_sample(call, 0) ? psg_call_batch_dim(call, x) : -1;
+    if (batch >= 0 && reduced[batch]) batch = -1;
+    if (psg_tensor_count(&call->output) == 1 && batch < 0) {
+        if (!status) status = psg_sum_ranges(call, (size_t)psg_tensor_count(x), sum_range, call, &sum);
         if (!status) psg_scalar_set(call, sum * weight, &call->output);
         return status;
     }
-    bool reduced[PSG_MAX_RANK];
-    psg_status status = find_reduced(call, reduced);
     psg_tensor kept = kept_view(call, reduced, call->output.data);
-    psg_broadcast_sum(call->context, x, NULL, weight, &kept);
+    psg_broadcast_sum(call->context, x, NULL, weight, &kept, batch);
     return status;
 }
 
