@@ -68,6 +68,9 @@ void alone_check_joined(alone_case *c, const int64_t *pick, int64_t batch, int64
 void alone_compare(alone_case *c, const alone_results *x, int64_t a, const alone_results *y, int64_t b,
                    const char *what);
 
+/* A row of the tables, or one that only this test has: dropout, feature_dropout, two_losses, network. */
+const case_op *alone_op_find(const char *name);
+
 /* Bit for bit, but -0 equals +0 and any NaN any other. */
 int alone_same(double a, double b);
 

@@ -134,7 +134,7 @@ static void try_text(test_random *random, char *text, const char *wanted, tally 
     *rest++ = 0;
     text[strcspn(text, " ")] = 0;
     rest[strcspn(rest, "\n")] = 0;
-    const case_op *op = case_op_find(text);
+    const case_op *op = alone_op_find(text);
     if (op && wanted && strcmp(wanted, text) != 0) return;
     if (!op || case_line_parse(op, rest, &line, message, sizeof message)) {
         printf("test/law.txt: %s\n", op ? message : text);
