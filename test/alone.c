@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "support.h"
+#include "tape/tape.h"
 
 int alone_same(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
 
@@ -41,6 +42,25 @@ static void report(alone_case *c, const char *what, int64_t n, int64_t batch, co
 
 int alone_applies(const case_line *line) {
     return line->batch_size >= 0 && !case_flag(line, "error") && !case_flag(line, "ordinary");
+}
+
+size_t alone_gradient_bytes(const case_line *line, psg_dtype real) {
+    size_t sum = 0;
+    for (int k = 0; k < CASE_OPERANDS; k++) {
+        const case_operand *operand = &line->operand[k];
+        size_t count = operand->present && operand->role == PSG_PARAMETER && !operand->frozen;
+        for (int d = 0; d < operand->rank; d++) count *= (size_t)operand->shape[d];
+        sum += count;
+    }
+    return sum * psg_dtype_size(real);
+}
+
+void alone_budgets(const case_line *line, psg_dtype real, int64_t max_batch_size, size_t budget[ALONE_BUDGETS]) {
+    size_t enough = alone_gradient_bytes(line, real) * (size_t)max_batch_size;
+    budget[0] = 0;
+    budget[1] = enough;
+    budget[2] = enough ? enough - 1 : 0;
+    budget[3] = 16 * enough + (1u << 20);
 }
 
 /* The line with another number of samples. */
@@ -93,10 +113,40 @@ static void put_sample(const alone_case *c, case_run *run, int k, int64_t n, int
 
 /* ---- one pass ---- */
 
-static alone_part *add_part(alone_results *results, const char *name, const char *of, int64_t row) {
+static alone_shape flat(int64_t count) { return (alone_shape){ 1, { count } }; }
+
+/* Of a view with the batch in front. */
+static alone_shape shape_of(const psg_tensor *view) {
+    alone_shape shape = { view->rank - 1, { 0 } };
+    for (int d = 0; d < shape.rank; d++) shape.size[d] = view->shape[d + 1];
+    return shape;
+}
+
+static int64_t count_of(const alone_shape *shape) {
+    int64_t count = 1;
+    for (int d = 0; d < shape->rank; d++) count *= shape->size[d];
+    return count;
+}
+
+/* Where element i of the larger shape is in the smaller one of the same rank; -1: nowhere. */
+static int64_t place_in(const alone_shape *larger, const alone_shape *smaller, int64_t i) {
+    int64_t at = 0, stride = 1;
+    for (int d = larger->rank - 1; d >= 0; d--) {
+        int64_t k = i % larger->size[d];
+        i /= larger->size[d];
+        if (k >= smaller->size[d]) return -1;
+        at += k * stride;
+        stride *= smaller->size[d];
+    }
+    return at;
+}
+
+static alone_part *add_part(alone_results *results, const char *name, const char *of, alone_shape shape) {
+    int64_t row = count_of(&shape);
     alone_part *part = &results->part[results->count++];
     snprintf(part->name, sizeof part->name, "%s%s", name, of);
     part->row = row;
+    part->shape = shape;
     part->data = calloc((size_t)(results->batch * row) + 1, sizeof(double));
     return part;
 }
@@ -105,12 +155,16 @@ static void copy_part(alone_results *results, const char *name, const char *of, 
                       const psg_tensor *tensor) {
     psg_tensor view = case_batch_first(line, tensor);
     int64_t count = psg_tensor_count(&view);
-    alone_part *part = add_part(results, name, of, results->batch ? count / results->batch : 0);
+    alone_part *part = add_part(results, name, of, shape_of(&view));
     for (int64_t i = 0; i < count; i++) part->data[i] = test_get_at(&view, i);
 }
 
 /* Element i of the output gradient of a sample. */
 static double grad_output_at(const alone_case *c, int64_t pick, int64_t row, int64_t i) {
+    if (c->live) {
+        int64_t at = place_in(&c->output, &c->live->output, i);
+        return at < 0 ? 0 : grad_output_at(c->live, pick, count_of(&c->live->output), at);
+    }
     if (pick < 0) return neighbour(pick, c->setting.real, i);
     uint64_t z = (uint64_t)(pick * row + i + 1) * 0x9E3779B97F4A7C15u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -118,7 +172,7 @@ static double grad_output_at(const alone_case *c, int64_t pick, int64_t row, int
     return (double)(2 * (int64_t)(z >> 40) + 1 - (1 << 24)) * 0x1p-24;
 }
 
-static psg_status walk_back(const alone_case *c, case_run *run, const int64_t *pick, void **grad) {
+static psg_status walk_back(alone_case *c, case_run *run, const int64_t *pick, void **grad) {
     psg_tensor output;
     psg_status status = psg_value(run->tape, run->output, &output);
     if (status || c->reduced) return status ? status : psg_backward(run->tape, run->output);
@@ -126,6 +180,7 @@ static psg_status walk_back(const alone_case *c, case_run *run, const int64_t *p
     int64_t count = psg_tensor_count(&given), row = run->line.batch_size ? count / run->line.batch_size : 0;
     given.data = *grad = malloc((size_t)count * psg_dtype_size(given.dtype) + 64);
     psg_tensor first = case_batch_first(&run->line, &given);
+    c->output = shape_of(&first);
     for (int64_t k = 0; k < count; k++) test_set_at(&first, k, grad_output_at(c, pick[k / row], row, k % row));
     return psg_backward_from(run->tape, run->output, &given);
 }
@@ -142,7 +197,7 @@ static psg_status ask_grad_sample(const alone_case *c, const case_run *run, int 
     }
     psg_write write = c->setting.accumulate ? PSG_ACCUMULATE : PSG_OVERWRITE;
     psg_status status = psg_grad_sample(run->context, gradient, 1.0, write, &out);
-    alone_part *part = add_part(results, "grad_sample of ", run->line.op->rule[k].name, row);
+    alone_part *part = add_part(results, "grad_sample of ", run->line.op->rule[k].name, flat(row));
     for (int64_t i = 0; i < psg_tensor_count(&out); i++) part->data[i] = test_get_at(&out, i);
     free(out.data);
     return status;
@@ -176,9 +231,9 @@ static void free_set(gradient_set *set) {
 }
 
 static psg_status ask_set(const alone_case *c, psg_context *context, gradient_set *set, alone_results *results) {
-    double *sqnorm = add_part(results, "sqnorm", "", 1)->data, *upper = add_part(results, "upper", "", 1)->data;
-    double *norm = add_part(results, "norm", "", 1)->data, *factor = add_part(results, "factor", "", 1)->data;
-    double *dot = add_part(results, "dot", "", 1)->data;
+    double *sqnorm = add_part(results, "sqnorm", "", flat(1))->data, *upper = add_part(results, "upper", "", flat(1))->data;
+    double *norm = add_part(results, "norm", "", flat(1))->data, *factor = add_part(results, "factor", "", flat(1))->data;
+    double *dot = add_part(results, "dot", "", flat(1))->data;
     psg_clip clip = { .max_grad_norm = 0.7, .max_batch_size = c->setting.max_batch_size };
     psg_write write = c->setting.accumulate ? PSG_ACCUMULATE : PSG_OVERWRITE;
     results->gram = calloc((size_t)(results->batch * results->batch) + 1, sizeof(double));
@@ -218,11 +273,13 @@ static psg_pass pass_of(const alone_case *c, const case_run *run, const int64_t 
     return pass;
 }
 
-static psg_status run_pass(const alone_case *c, case_run *run, const int64_t *pick, alone_results *results) {
+static psg_status run_pass(alone_case *c, case_run *run, const int64_t *pick, alone_results *results) {
     psg_pass pass = pass_of(c, run, pick);
     psg_tensor output;
     void *grad = NULL;
     psg_status status = case_run_forward(run, &pass);
+    const psg_tape_node *node = run->tape->last;
+    for (; node && c->recorded; node = node->previous) c->recorded(node->call.op->name);
     if (!status) status = psg_value(run->tape, run->output, &output);
     if (!status && !c->reduced) copy_part(results, "output", "", &run->line, &output);
     if (!status && (output.dtype == PSG_F32 || output.dtype == PSG_F64)) {
@@ -383,4 +440,64 @@ void alone_check_joined(alone_case *c, const int64_t *pick, int64_t batch, int64
     alone_results_free(&with);
     alone_results_free(&without);
     free(joined);
+}
+
+/* ---- padding ---- */
+
+static int is_mask(const case_line *line, int k) {
+    const char *name = line->op->rule[k].name;
+    size_t length = strlen(name);
+    return length >= 4 && !strcmp(name + length - 4, "mask");
+}
+
+static void pad_samples(alone_case *padded, const alone_case *c, double pad) {
+    for (int k = 0; k < CASE_OPERANDS; k++) {
+        psg_tensor *to = &padded->sample[k];
+        if (!is_batched(&padded->line, k)) continue;
+        alone_shape larger = shape_of(to), smaller = shape_of(&c->sample[k]);
+        int64_t row = count_of(&larger), live = count_of(&smaller);
+        for (int64_t i = 0; i < padded->pool * row; i++) {
+            int64_t at = place_in(&larger, &smaller, i % row);
+            double behind = is_mask(&padded->line, k) ? 1 : pad;
+            test_set_at(to, i, at < 0 ? behind : test_get_at(&c->sample[k], i / row * live + at));
+        }
+    }
+}
+
+/* Row n of the padded results becomes one of the smaller shapes. */
+static void cut_row(const alone_results *padded, int64_t n, const alone_results *alone, alone_results *cut) {
+    *cut = (alone_results){ .batch = 1 };
+    for (int k = 0; k < padded->count && k < alone->count; k++) {
+        const alone_part *from = &padded->part[k];
+        alone_part *to = add_part(cut, from->name, "", alone->part[k].shape);
+        for (int64_t i = 0; i < from->row; i++) {
+            int64_t at = place_in(&from->shape, &to->shape, i);
+            if (at >= 0) to->data[at] = from->data[n * from->row + i];
+        }
+    }
+}
+
+void alone_check_padded(alone_case *c, const case_line *line, double pad, const int64_t *pick, int64_t batch) {
+    alone_case padded;
+    alone_results all, alone, cut;
+    if (!alone_open(&padded, line, &c->setting, c->pool)) {
+        report(c, "padded", 0, batch, "cannot be run");
+        return;
+    }
+    pad_samples(&padded, c, pad);
+    padded.live = c;
+    int ran = alone_run(c, c->single, pick, 1, &alone);   /* c->output */
+    alone_results_free(&alone);
+    ran &= alone_run(&padded, padded.context, pick, batch, &all);
+    for (int64_t n = 0; n < batch && ran; n++) {
+        if (alone_run(c, c->single, &pick[n], 1, &alone)) {
+            cut_row(&all, n, &alone, &cut);
+            alone_compare(c, &cut, 0, &alone, 0, pad == 0 ? "padded" : "padded by values");
+            alone_results_free(&cut);
+        }
+        alone_results_free(&alone);
+    }
+    alone_results_free(&all);
+    c->failed += padded.failed;
+    alone_close(&padded);
 }

@@ -20,10 +20,17 @@ typedef struct alone_setting {
     int accumulate; /* grad_sample and the clipped sum are added to what is there */
 } alone_setting;
 
+/* The shape of one sample's row of a result. */
+typedef struct alone_shape {
+    int rank;
+    int64_t size[PSG_MAX_RANK];
+} alone_shape;
+
 /* One result: rows of every sample. */
 typedef struct alone_part {
     char name[ALONE_NAME]; /* "gradient of x" */
     int64_t row;
+    alone_shape shape;
     double *data;
 } alone_part;
 
@@ -44,12 +51,21 @@ typedef struct alone_case {
     int64_t pool;                     /* samples that are there */
     psg_tensor sample[CASE_OPERANDS]; /* (pool, ...): of batched operands, batch in front */
     int64_t passed, failed;
+    const struct alone_case *live;    /* this one is it with more positions, which have no output gradient */
+    alone_shape output;               /* of a sample, of the last pass */
+    void (*recorded)(const char *op); /* NULL, or told of every op of a pass */
     uint32_t said[2 * ALONE_PARTS];   /* what failed, by a hash: each is printed once a case */
     int said_count;
 } alone_case;
 
 /* Whether the law can be asked of a line: not of refusals, ordinary passes, lines without a batch. */
 int alone_applies(const case_line *line);
+/* Bytes of the gradients of one sample; and the budgets that no, just all, just not all of max_batch_size fit, and
+ * plenty. */
+size_t alone_gradient_bytes(const case_line *line, psg_dtype real);
+enum { ALONE_BUDGETS = 4 };
+void alone_budgets(const case_line *line, psg_dtype real, int64_t max_batch_size, size_t budget[ALONE_BUDGETS]);
+
 /* With pool samples.  Returns 0 (and nothing is open) when the case cannot be run at that batch size. */
 int alone_open(alone_case *c, const case_line *line, const alone_setting *setting, int64_t pool);
 void alone_close(alone_case *c);
@@ -63,6 +79,11 @@ void alone_results_free(alone_results *results);
 void alone_check(alone_case *c, const int64_t *pick, int64_t batch, int64_t checked);
 /* The batch with `record` put in at `place` against the batch without it. */
 void alone_check_joined(alone_case *c, const int64_t *pick, int64_t batch, int64_t record, int64_t place);
+
+/* A batch of `line`, which is c's with larger dimensions, each sample being c's with `pad` behind it (a mask, "...mask":
+ * with ones) and no output gradient there, against c's samples alone.  What of the larger results has a place in the
+ * smaller ones is compared. */
+void alone_check_padded(alone_case *c, const case_line *line, double pad, const int64_t *pick, int64_t batch);
 
 /* Compares row a of one with row b of the other. */
 void alone_compare(alone_case *c, const alone_results *x, int64_t a, const alone_results *y, int64_t b,

@@ -51,33 +51,6 @@ static int64_t draw_batch(test_random *random, const case_line *line) {
     return (double)batch > most && batch > 3 ? 3 : batch;
 }
 
-/* Bytes of the gradients of one sample. */
-static size_t gradient_bytes(const case_line *line, psg_dtype real) {
-    size_t sum = 0;
-    for (int k = 0; k < CASE_OPERANDS; k++) {
-        const case_operand *operand = &line->operand[k];
-        size_t count = operand->present && operand->role == PSG_PARAMETER && !operand->frozen;
-        for (int d = 0; d < operand->rank; d++) count *= (size_t)operand->shape[d];
-        sum += count;
-    }
-    return sum * psg_dtype_size(real);
-}
-
-/* None, just enough for all samples that a sum may hold, just not, plenty. */
-static size_t draw_budget(test_random *random, const case_line *line, psg_dtype real) {
-    size_t enough = gradient_bytes(line, real) * MAX_BATCH_SIZE;
-    switch (test_range(random, 0, 3)) {
-    case 0:
-        return 0;
-    case 1:
-        return enough;
-    case 2:
-        return enough ? enough - 1 : 0;
-    default:
-        return 16 * enough + (1u << 20);
-    }
-}
-
 static void draw_picks(test_random *random, int64_t *pick, int64_t batch, int64_t pool) {
     int64_t neighbours = test_range(random, 0, 2);
     for (int64_t n = 0; n < batch; n++) {
@@ -90,12 +63,14 @@ static void try_line(test_random *random, const case_line *line, tally *t) {
     static const int64_t threads[] = { 1, 2, 3, 5 };
     static const char *isas[3];
     static size_t isa_count;
+    size_t budget[ALONE_BUDGETS];
     if (!isa_count) isa_count = test_isas(isas);
     int64_t pick[LARGEST], batch = draw_batch(random, line);
     alone_setting setting = { .real = (psg_dtype)test_range(random, 0, 1), .max_batch_size = MAX_BATCH_SIZE };
     setting.isa = isas[test_range(random, 0, (int64_t)isa_count - 1)];
     setting.threads = (unsigned)TEST_PICK(random, threads);
-    setting.budget = draw_budget(random, line, setting.real);
+    alone_budgets(line, setting.real, MAX_BATCH_SIZE, budget);
+    setting.budget = budget[test_range(random, 0, ALONE_BUDGETS - 1)];
     setting.accumulate = test_range(random, 0, 3) == 0;
     alone_case c;
     if (!alone_open(&c, line, &setting, batch + 1)) {
