@@ -236,13 +236,13 @@ static psg_status ask_set(const alone_case *c, psg_context *context, gradient_se
     double *dot = add_part(results, "dot", "", flat(1))->data;
     psg_clip clip = { .max_grad_norm = 0.7, .max_batch_size = c->setting.max_batch_size };
     psg_write write = c->setting.accumulate ? PSG_ACCUMULATE : PSG_OVERWRITE;
-    results->gram = calloc((size_t)(results->batch * results->batch) + 1, sizeof(double));
+    if (results->batch <= ALONE_GRAM) results->gram = calloc((size_t)(results->batch * results->batch) + 1, 8);
     psg_status status = psg_sqnorm(context, set->at, set->count, sqnorm, upper, NULL);
     if (!status) {
         status = psg_clipped_sum(context, set->at, set->count, &clip, write, set->sum, norm, factor, NULL);
     }
     if (!status) status = psg_dot(context, set->at, set->count, set->direction, dot);
-    return status ? status : psg_gram(context, set->at, set->count, results->gram);
+    return status || !results->gram ? status : psg_gram(context, set->at, set->count, results->gram);
 }
 
 static psg_status ask(const alone_case *c, case_run *run, const int64_t *pick, alone_results *results) {

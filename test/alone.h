@@ -9,7 +9,7 @@
  * NaN, where the operand takes any reals. */
 enum { ALONE_ZERO = -1, ALONE_HUGE = -2, ALONE_NAN = -3 };
 
-enum { ALONE_PARTS = CASE_OPERANDS + 8, ALONE_NAME = 64 };
+enum { ALONE_PARTS = CASE_OPERANDS + 8, ALONE_NAME = 64, ALONE_GRAM = 512 };
 
 typedef struct alone_setting {
     const char *isa; /* NULL: the best */
@@ -38,7 +38,7 @@ typedef struct alone_results {
     int64_t batch;
     int count;
     alone_part part[ALONE_PARTS];
-    double *gram; /* batch x batch; NULL without parameters */
+    double *gram; /* batch x batch; NULL without parameters, and for more than ALONE_GRAM samples */
 } alone_results;
 
 /* A case with its samples, and the contexts of a setting.  A check that fails is printed ("op/case: what: sample n of

@@ -13,7 +13,7 @@
 #include "alone.h"
 #include "support.h"
 
-enum { LARGEST = 300, CHECKED = 6, MAX_BATCH_SIZE = 512 };
+enum { LARGEST = 3000, CHECKED = 6, MAX_BATCH_SIZE = 4096 };
 
 typedef struct options {
     double seconds;
@@ -43,11 +43,11 @@ static double weight_of(const case_line *line) {
     return sum;
 }
 
-/* 1 .. 17 mostly, 33, 65, 300. */
+/* 1 .. 17 mostly, 33, 65, 300, for small lines 3,000. */
 static int64_t draw_batch(test_random *random, const case_line *line) {
-    static const int64_t large[] = { 33, 65, LARGEST };
+    static const int64_t large[] = { 33, 65, 300, 300, LARGEST };
     int64_t batch = test_range(random, 0, 3) ? test_range(random, 1, 17) : TEST_PICK(random, large);
-    double most = 3e6 / weight_of(line);
+    double most = (batch == LARGEST ? 1e5 : 3e6) / weight_of(line);
     return (double)batch > most && batch > 3 ? 3 : batch;
 }
 
@@ -65,7 +65,7 @@ static void try_line(test_random *random, const case_line *line, tally *t) {
     static size_t isa_count;
     size_t budget[ALONE_BUDGETS];
     if (!isa_count) isa_count = test_isas(isas);
-    int64_t pick[LARGEST], batch = draw_batch(random, line);
+    int64_t pick[LARGEST + 1], batch = draw_batch(random, line);
     alone_setting setting = { .real = (psg_dtype)test_range(random, 0, 1), .max_batch_size = MAX_BATCH_SIZE };
     setting.isa = isas[test_range(random, 0, (int64_t)isa_count - 1)];
     setting.threads = (unsigned)TEST_PICK(random, threads);
@@ -81,7 +81,7 @@ static void try_line(test_random *random, const case_line *line, tally *t) {
     alone_check(&c, pick, batch, CHECKED);
     int64_t cut = test_range(random, 0, batch);
     alone_check(&c, pick + cut, batch - cut, 2); /* a micro-batch */
-    alone_check_joined(&c, pick, batch < LARGEST ? batch : batch - 1, batch, cut);
+    alone_check_joined(&c, pick, batch, batch, cut);
     t->passed += c.passed;
     t->failed += c.failed;
     t->trials++;
