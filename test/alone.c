@@ -14,8 +14,9 @@ int alone_same(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
 
 static void describe(const alone_case *c, char *text, size_t size) {
     const alone_setting *s = &c->setting;
-    snprintf(text, size, "%s, %s, %u threads, budget %zu%s", psg_dtype_name(s->real), psg_context_isa(c->context),
-             s->threads, s->budget, s->accumulate ? ", accumulate" : "");
+    snprintf(text, size, "%s, %s, %u threads, budget %zu%s%s", psg_dtype_name(s->real), psg_context_isa(c->context),
+             s->threads, s->budget, s->accumulate ? ", accumulate" : "",
+             s->wide ? ", wide" : "");
 }
 
 /* FNV-1a; true the second time. */
@@ -94,6 +95,17 @@ static int draw_samples(alone_case *c) {
     return 1;
 }
 
+static uint64_t mixed(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+static double widened(const alone_case *c, double value, int64_t sample, int64_t i) {
+    if (!c->setting.wide) return value;
+    return ldexp(value, (int)(mixed((uint64_t)(sample * 7919 + i + 1) * 0x9E3779B97F4A7C15u) % 40) - 36);
+}
+
 static double neighbour(int64_t pick, psg_dtype real, int64_t i) {
     double huge = real == PSG_F32 ? 1e30 : 1e300;
     return pick == ALONE_ZERO ? 0 : pick == ALONE_NAN ? NAN : i % 2 ? -huge : huge;
@@ -107,6 +119,7 @@ static void put_sample(const alone_case *c, case_run *run, int k, int64_t n, int
     for (int64_t i = 0; i < row; i++) {
         double value = test_get_at(&c->sample[k], from * row + i);
         if (pick < 0 && free_reals) value = neighbour(pick, c->setting.real, i);
+        else if (free_reals && !c->live) value = widened(c, value, from, i);
         test_set_at(&to, n * row + i, value);
     }
 }
@@ -166,10 +179,8 @@ static double grad_output_at(const alone_case *c, int64_t pick, int64_t row, int
         return at < 0 ? 0 : grad_output_at(c->live, pick, count_of(&c->live->output), at);
     }
     if (pick < 0) return neighbour(pick, c->setting.real, i);
-    uint64_t z = (uint64_t)(pick * row + i + 1) * 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return (double)(2 * (int64_t)(z >> 40) + 1 - (1 << 24)) * 0x1p-24;
+    uint64_t word = mixed((uint64_t)(pick * row + i + 1) * 0x9E3779B97F4A7C15u);
+    return widened(c, (double)(2 * (int64_t)(word >> 40) + 1 - (1 << 24)) * 0x1p-24, pick, i);
 }
 
 static psg_status walk_back(alone_case *c, case_run *run, const int64_t *pick, void **grad) {

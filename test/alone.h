@@ -18,6 +18,8 @@ typedef struct alone_setting {
     size_t budget;
     int64_t max_batch_size;
     int accumulate; /* grad_sample and the clipped sum are added to what is there */
+    int wide;       /* reals of exponents from -36 to 3: the case's own are multiples of 2^-24, whose sums in double are
+                       exact in any order */
 } alone_setting;
 
 /* The shape of one sample's row of a result. */

@@ -72,6 +72,7 @@ static void try_line(test_random *random, const case_line *line, tally *t) {
     alone_budgets(line, setting.real, MAX_BATCH_SIZE, budget);
     setting.budget = budget[test_range(random, 0, ALONE_BUDGETS - 1)];
     setting.accumulate = test_range(random, 0, 3) == 0;
+    setting.wide = test_range(random, 0, 1) == 0;
     alone_case c;
     if (!alone_open(&c, line, &setting, batch + 1)) {
         t->refused++;

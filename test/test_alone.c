@@ -48,6 +48,7 @@ static void try_line(row_test *test, const case_line *line, psg_dtype real) {
     if (!alone_open(&c, line, &setting, 5)) return;
     c.recorded = note_op;
     alone_check(&c, among, BATCH, 0);
+    c.setting.wide = 1;
     for (int64_t place = 0; place <= 4; place += 2) alone_check_joined(&c, plain, 4, 4, place);
     c.setting.accumulate = 1;
     alone_check(&c, plain, 3, 2);
