@@ -40,7 +40,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS
 STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 
-.PHONY: all run test bench dp-attack differential install uninstall asan tsan ubsan format lint clean dist help
+.PHONY: all run test bench dp-attack differential law install uninstall asan tsan ubsan format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc  ## build the static and the shared library
@@ -110,7 +110,7 @@ dp-attack:  ## try to break the clip bound: make dp-attack ARGS="--seconds 600 -
 # ops are tried at, for tests and benchmarks ----
 TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 CASES := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/cases/*.c))
-MAINS := test/isa.c test/differential.c
+MAINS := test/isa.c test/differential.c test/law.c
 TEST_SUPPORT := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/test_%.c $(MAINS),$(wildcard test/*.c))) $(CASES)
 PROGRAM_FLAGS = $(CFLAGS) -std=c11 -D_GNU_SOURCE -MMD -MP -Wall -Wextra -Iinclude
 
@@ -141,6 +141,12 @@ $(BUILD)/test/attack/attack: $(BUILD)/test/attack/main.o $(ATTACK) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/test_attack_smoke: $(ATTACK)
+
+$(BUILD)/test/law: $(BUILD)/test/law.o $(TEST_SUPPORT) $(STATIC)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+law: $(BUILD)/test/law  ## every sample of drawn batches against itself alone (ARGS="--seconds 600 --seed 7")
+	$< $(ARGS)
 
 PYTHON ?= python3
 differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that has it) on random cases

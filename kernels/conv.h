@@ -46,6 +46,8 @@ typedef struct psg_conv {
     void *packed;                         /* psg_conv_packed_count reals, 64-byte aligned */
     size_t task_samples, task_channels;   /* samples a task; channels summed at a time */
     size_t task_groups;                   /* groups a task: more than 1 only for the kernels of few channels */
+    bool planes;                          /* 3 x 3 taps, and boxes hold whole rows of planes which, if there were more
+                                             samples, would not be cut */
 } psg_conv;
 
 /* What a task's workspace holds: its part of in with zeros around it, then a panel of windows, then offsets of taps. */

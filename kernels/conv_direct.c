@@ -106,17 +106,20 @@ static void write_phase(const box *b, const phase_walk *w) {
 
 /* ---- values of planes ---- */
 
+/* The rows of the box. */
 static plane plane_of(const box *b, size_t channel) {
     const psg_conv_axis *rows = &b->conv->axis[1], *columns = &b->conv->axis[2];
     return (plane){ .in = (const real *)b->conv->in + (ptrdiff_t)b->sample * b->conv->in_sample +
                           (ptrdiff_t)channel * b->conv->in_channel,
-                    .in_rows = rows->in_size, .in_columns = columns->in_size, .out_rows = rows->out_size,
-                    .out_columns = columns->out_size, .row = rows->low, .column = columns->low };
+                    .in_rows = rows->in_size, .in_columns = columns->in_size, .out_rows = b->count[1],
+                    .out_columns = columns->out_size, .row = rows->low + (ptrdiff_t)b->first[1],
+                    .column = columns->low };
 }
 
 static real *out_plane(const box *b, size_t row) {
     const psg_conv *c = b->conv;
-    return (real *)c->out + (ptrdiff_t)b->sample * c->out_sample + (ptrdiff_t)row * c->out_channel;
+    return (real *)c->out + (ptrdiff_t)b->sample * c->out_sample + (ptrdiff_t)row * c->out_channel +
+           (ptrdiff_t)(b->first[1] * c->axis[2].out_size);
 }
 
 /* Nine taps in the order of the input; a scatter goes through them backwards. */

@@ -16,16 +16,17 @@ typedef struct plane {
     ptrdiff_t row, column;
 } plane;
 
-/* Whether the kernel is one of 3 x 3 and this is all of it. */
+/* Whether the kernel is one of 3 x 3 and this is all of it.  No question of the number of samples: their sums are
+ * ordered otherwise elsewhere. */
 static inline bool planes_fit(const psg_conv *c) {
     const ptrdiff_t taps = PLANE_TAPS * PLANE_TAPS;
-    bool fit = PSG_VECTOR_BYTES == 64 && c->axis[0].in_size == 1 && c->axis[0].out_size == 1;
+    bool fit = PSG_VECTOR_BYTES == 64 && c->planes && c->axis[0].in_size == 1 && c->axis[0].out_size == 1;
     fit = fit && c->axis[0].phases[0].taps == 1 && c->axis[0].low == 0 && !c->accumulate;
     fit = fit && c->weight_tap[1] == PLANE_TAPS && (c->weight_row == taps || c->weight_channel == taps);
     for (int a = 1; a < AXES && fit; a++) {
         const psg_conv_axis *x = &c->axis[a];
         const psg_conv_phase *p = x->phases;
-        fit = x->in_step == 1 && x->out_step == 1 && x->boxes == 1 && p->taps == PLANE_TAPS &&
+        fit = x->in_step == 1 && x->out_step == 1 && p->taps == PLANE_TAPS &&
               (p->offset_step == 1 || p->offset_step == -1);
     }
     return fit;

@@ -63,9 +63,11 @@ double PSG_KERNEL(sum)(size_t n, const void *x_) {
     return sum;
 }
 
-/* sum += rows of x, times those of y where there are any: the sum is read and written once for all rows. */
-static inline __attribute__((always_inline)) void add_rows(size_t rows, size_t n, const real *x, ptrdiff_t x_stride,
-                                                           const real *y, ptrdiff_t y_stride, double *sum) {
+/* sum += rows of x, times those of y where there are any: the sum is read and written once for all rows.  with_y is a
+ * constant, so that product and sum are fused in every element or in none. */
+static inline __attribute__((always_inline)) void add_rows(bool with_y, size_t rows, size_t n, const real *x,
+                                                           ptrdiff_t x_stride, const real *y, ptrdiff_t y_stride,
+                                                           double *sum) {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         dvec_unaligned *to = (dvec_unaligned *)(sum + i);
@@ -75,7 +77,7 @@ static inline __attribute__((always_inline)) void add_rows(size_t rows, size_t n
 #endif
         for (size_t r = 0; r < rows; r++) {
             vec v = vec_load(x + (ptrdiff_t)r * x_stride + i);
-            s = y ? wide_add_product(s, v, vec_load(y + (ptrdiff_t)r * y_stride + i)) : wide_add(s, v);
+            s = with_y ? wide_add_product(s, v, vec_load(y + (ptrdiff_t)r * y_stride + i)) : wide_add(s, v);
         }
         to[0] = s.low;
 #if !PSG_REAL_IS_F64
@@ -85,7 +87,7 @@ static inline __attribute__((always_inline)) void add_rows(size_t rows, size_t n
     for (; i < n; i++) {
         for (size_t r = 0; r < rows; r++) {
             double v = (double)x[(ptrdiff_t)r * x_stride + (ptrdiff_t)i];
-            sum[i] += y ? v * (double)y[(ptrdiff_t)r * y_stride + (ptrdiff_t)i] : v;
+            sum[i] += with_y ? v * (double)y[(ptrdiff_t)r * y_stride + (ptrdiff_t)i] : v;
         }
     }
 }
@@ -95,9 +97,10 @@ void PSG_KERNEL(add_products_to_f64)(size_t rows, size_t n, const void *x_, ptrd
     enum { AT_ONCE = 4 };
     const real *x = x_, *y = y_;
     for (; rows >= AT_ONCE; rows -= AT_ONCE, x += AT_ONCE * x_stride) {
-        if (y) add_rows(AT_ONCE, n, x, x_stride, y, y_stride, sum);
-        else add_rows(AT_ONCE, n, x, x_stride, NULL, 0, sum);
+        if (y) add_rows(true, AT_ONCE, n, x, x_stride, y, y_stride, sum);
+        else add_rows(false, AT_ONCE, n, x, x_stride, NULL, 0, sum);
         if (y) y += AT_ONCE * y_stride;
     }
-    add_rows(rows, n, x, x_stride, y, y_stride, sum);
+    if (y) add_rows(true, rows, n, x, x_stride, y, y_stride, sum);
+    else add_rows(false, rows, n, x, x_stride, NULL, 0, sum);
 }

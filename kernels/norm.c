@@ -314,16 +314,15 @@ void PSG_KERNEL(rms_norm_backward)(size_t rows, size_t d, const void *x, const v
 
 /* ---- groups of lines ---- */
 
-void PSG_KERNEL(group_norm)(size_t lines, size_t n, ptrdiff_t stride, double eps, const void *x_, const void *weight_,
-                            const void *bias_, size_t weight_step, void *y_, double *stats, double *variance,
-                            bool stream) {
+void PSG_KERNEL(group_norm)(size_t lines, size_t n, ptrdiff_t stride, bool adjacent, double eps, const void *x_,
+                            const void *weight_, const void *bias_, size_t weight_step, void *y_, double *stats,
+                            double *variance, bool stream) {
     const real *x = x_, *weight = weight_, *bias = bias_;
     real *y = y_;
     double local[2];
     if (!lines || !n) return;
     if (!stats) stats = local;
-    double found = stride == (ptrdiff_t)n ? statistics(1, lines * n, 0, eps, x, stats)
-                                          : statistics(lines, n, stride, eps, x, stats);
+    double found = adjacent ? statistics(1, lines * n, 0, eps, x, stats) : statistics(lines, n, stride, eps, x, stats);
     if (variance) *variance = found;
     segment s = segment_of(n, NULL, stats);
     for (size_t k = 0; k < lines; k++) {

@@ -86,11 +86,10 @@ void PSG_KERNEL(scale_row)(size_t n, double alpha, const void *x_, ptrdiff_t str
         for (size_t i = 0; i < n; i++) y[i] += factor * x[i];
     } else if (stride == 1) {
         for (size_t i = 0; i < n; i++) y[i] = factor * x[i];
+    } else if (accumulate) {
+        for (size_t i = 0; i < n; i++) y[i] += factor * x[(ptrdiff_t)i * stride];
     } else {
-        for (size_t i = 0; i < n; i++) {
-            real v = factor * x[(ptrdiff_t)i * stride];
-            y[i] = accumulate ? y[i] + v : v;
-        }
+        for (size_t i = 0; i < n; i++) y[i] = factor * x[(ptrdiff_t)i * stride];
     }
 }
 

@@ -49,11 +49,14 @@ typedef struct psg_call {
     int training;               /* dropout and the like */
     int may_update;             /* forward may change model state from the batch (running statistics, max_norm): an
                                    ordinary pass, or one that says so; never by default in a per-sample pass */
-    double grad_sample_scale;   /* of blocks: 1, or B under loss_reduction = mean; psg_call_add_... apply it */
+    double grad_sample_scale;   /* of blocks: 1, or B under loss_reduction = mean when the walk began with a caller's
+                                   output gradient; psg_call_add_... apply it */
     uint64_t stream_key;        /* randomness of this call: psg_call_random */
     const int64_t *sample_ids;  /* B identities for randomness; NULL: 0 .. B-1 */
     void *kept;                 /* what psg_call_keep returned in forward */
     void *internal;             /* the tape's */
+    double loss_scale;          /* backward of an op with scales_loss: multiplies grad_output; 1, or B where the op
+                                   reduced the batch to one loss under loss_reduction = mean */
 } psg_call;
 
 struct psg_op {
@@ -67,6 +70,9 @@ struct psg_op {
                                        pass */
     int repeats_over_batch;         /* gives a per-sample pass an output that carries the batch even where no input
                                        does, and checks the batch of its inputs itself: a look-up of positions */
+    int scales_loss;                /* backward multiplies grad_output by call->loss_scale, in double and before it
+                                       divides by a batch: then B cancels exactly.  Without it the tape multiplies
+                                       grad_output, which rounds */
     psg_status (*shape)(psg_call *call);
     psg_status (*forward)(psg_call *call);
     psg_status (*backward)(psg_call *call);

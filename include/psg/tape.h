@@ -61,10 +61,11 @@ typedef struct psg_pass {
     int64_t batch_size;         /* B; 0: inferred from the inputs of this pass, which must agree ((0, D) inputs make an
                                    empty batch).  With has_batch_size an explicit 0 is an empty batch. */
     int has_batch_size;
-    psg_loss_reduction loss_reduction; /* PSG_LOSS_MEAN multiplies every per-sample gradient by B, since a mean divided
-                                   the output gradient by it; input gradients are never scaled.  A declaration: nothing
-                                   can check that the loss really is a mean (psg_cross_entropy's default, unlike this).
-                                   Ordinary passes ignore it */
+    psg_loss_reduction loss_reduction; /* PSG_LOSS_MEAN: the loss divides by B, so psg_backward multiplies the gradient
+                                   that it passes to the batch by B.  Every gradient of a sample, also that of inputs,
+                                   is then that of its own loss, with the bits of a pass over it alone.  A declaration:
+                                   nothing can check that the loss really is a mean (psg_cross_entropy's default,
+                                   unlike this).  Ordinary passes ignore it; see also psg_backward_from */
     int batch_second;           /* non-zero: the batch is dimension 1 of every input of rank >= 3 (batch_first = no) */
     int ordinary;               /* non-zero: no per-sample meaning is needed or checked; psg_weighted_sum with weights
                                    NULL gives the ordinary gradients */
@@ -117,7 +118,9 @@ PSG_API psg_status psg_value(const psg_tape *tape, psg_var var, psg_tensor *valu
 PSG_API psg_status psg_backward(psg_tape *tape, psg_var loss);
 
 /* The same from any var and the caller's own output gradient: var's shape, any strides; NULL: all ones.  A contiguous
- * one is read in place and must stay unchanged until the next pass; others are copied. */
+ * one is read in place and must stay unchanged until the next pass; others are copied.  Unless this is psg_backward
+ * (one element, NULL), PSG_LOSS_MEAN says that the output gradient has the 1 / B of a mean in it: blocks are multiplied
+ * by B, input gradients are not. */
 PSG_API psg_status psg_backward_from(psg_tape *tape, psg_var var, const psg_tensor *grad_output);
 
 /* After backward: the gradient of an input made by psg_input_with_grad, or of any batched var on the way. PSG_ERR_STATE

@@ -111,6 +111,11 @@ static psg_status quotient_shape(psg_call *call) {
 
 /* ---- gradients: sign * whole * factor, summed onto an operand ---- */
 
+/* Where the output has the batch; -1 in an ordinary pass, which tells no samples apart. */
+static int sample_dim(const psg_call *call) {
+    return call->per_sample ? psg_call_batch_dim(call, &call->output) : -1;
+}
+
 static bool fills(const psg_tensor *operand, const psg_tensor *output) {
     return psg_tensor_count(operand) == psg_tensor_count(output);
 }
@@ -119,7 +124,7 @@ static bool fills(const psg_tensor *operand, const psg_tensor *output) {
 static void reduce(psg_call *call, const psg_tensor *whole, const psg_tensor *factor, double sign,
                    const psg_tensor *to) {
     if (!fills(to, whole)) {
-        psg_broadcast_sum(call->context, whole, factor, sign, to);
+        psg_broadcast_sum(call->context, whole, factor, sign, to, sample_dim(call));
     } else if (!factor) {
         copy_scaled(call, sign, whole, to);
     } else {
@@ -133,11 +138,6 @@ static void reduce(psg_call *call, const psg_tensor *whole, const psg_tensor *fa
 static psg_status keep_like(psg_call *call, psg_tensor *tensor) {
     tensor->data = psg_call_keep(call, (size_t)psg_tensor_count(tensor) * psg_dtype_size(tensor->dtype));
     return tensor->data ? PSG_OK : PSG_ERR_MEMORY;
-}
-
-/* Where the output has the batch; -1 in an ordinary pass, which tells no samples apart. */
-static int sample_dim(const psg_call *call) {
-    return call->per_sample ? psg_call_batch_dim(call, &call->output) : -1;
 }
 
 /* Whether parameter k, dimensions of size 1 in front apart, is the output's last dimensions, behind the batch: then the

@@ -19,6 +19,7 @@ static psg_norm_groups groups_of(const psg_call *call) {
     const psg_norm_layout l = psg_norm_layout_of(call);
     return (psg_norm_groups){ .sets = 1, .groups = l.channels, .lines = l.samples, .spatial = l.spatial,
                               .group_stride = l.channel_stride, .line_stride = l.sample_stride, .one_weight = true,
+                              .adjacent = l.sample_stride == l.spatial,
                               .eps = ((const psg_batch_norm_attributes *)call->attributes)->eps };
 }
 

@@ -45,9 +45,11 @@ static void append(psg_broadcast *plan, int64_t size, int64_t whole, int64_t a, 
     plan->b_stride[last] = b;
 }
 
-psg_broadcast psg_broadcast_of(const psg_tensor *whole, const psg_tensor *a, const psg_tensor *b) {
+psg_broadcast psg_broadcast_of(const psg_tensor *whole, const psg_tensor *a, const psg_tensor *b, int batch) {
     psg_broadcast plan = { .rank = 0 };
     for (int d = 0; d < whole->rank; d++) {
+        int64_t inner = psg_shape_product(whole->rank - d - 1, whole->shape + d + 1);
+        if (whole->shape[d] == 1 && d == batch) append(&plan, 1, inner, 1, 1);
         if (whole->shape[d] == 1) continue;
         append(&plan, whole->shape[d], stride_along(whole, whole->rank, d), stride_along(a, whole->rank, d),
                stride_along(b, whole->rank, d));
@@ -104,7 +106,7 @@ static void apply_pieces(void *argument, size_t begin, size_t count) {
 void psg_broadcast_apply(psg_context *context, psg_pair_kernel kernel, const psg_tensor *whole, const psg_tensor *a,
                          const psg_tensor *b) {
     if (!psg_tensor_count(whole)) return;
-    apply_job job = { .plan = psg_broadcast_of(whole, a, b), .kernel = kernel, .whole = whole, .a = a, .b = b };
+    apply_job job = { .plan = psg_broadcast_of(whole, a, b, -1), .kernel = kernel, .whole = whole, .a = a, .b = b };
     int last = job.plan.rank - 1;
     int64_t rows = psg_shape_product(last, job.plan.shape);
     job.pieces = pieces_of(job.plan.shape[last], PSG_RANGE);
@@ -181,13 +183,13 @@ static void fill_empty_sums(const psg_kernel_table *kernels, double scale, const
 }
 
 void psg_broadcast_sum(psg_context *context, const psg_tensor *whole, const psg_tensor *b, double scale,
-                       const psg_tensor *a) {
+                       const psg_tensor *a, int batch) {
     sum_job job = { .kernels = context->kernels[whole->dtype], .whole = whole, .a = a, .b = b, .scale = scale };
     if (!psg_tensor_count(whole)) {
         fill_empty_sums(job.kernels, scale, a);
         return;
     }
-    job.plan = psg_broadcast_of(whole, a, b ? b : a);
+    job.plan = psg_broadcast_of(whole, a, b ? b : a, batch);
     int last = job.plan.rank - 1;
     int64_t rows = 1;
     job.repeats = job.run = 1;

@@ -124,6 +124,13 @@ static size_t count_boxes(psg_conv *c) {
     return boxes;
 }
 
+/* What the kernel for planes of 3 x 3 taps may take: its boxes are not cut in columns. */
+static bool has_planes(const psg_conv_plan *p) {
+    const psg_conv_axis *rows = &p->conv.axis[1], *columns = &p->conv.axis[2];
+    return p->kernel[1].count == 3 && p->kernel[2].count == 3 && rows->box == rows->positions &&
+           columns->box == columns->positions;
+}
+
 /* Few samples are cut into smaller boxes, so that there is work for every worker. */
 static void cut_boxes(psg_conv *c) {
     const size_t tasks = 8, few = 256;
@@ -131,7 +138,7 @@ static void cut_boxes(psg_conv *c) {
         size_t positions = c->axis[0].box * c->axis[1].box * c->axis[2].box;
         int a = 0;
         while (a < PSG_CONV_AXES - 1 && c->axis[a].box == 1) a++;
-        if (positions < few) return;
+        if (positions < few || (c->planes && a == PSG_CONV_AXES - 1)) return;
         c->axis[a].box = half(c->axis[a].box);
     }
 }
@@ -167,11 +174,12 @@ static size_t most_staged(const psg_conv *c, size_t size) {
 
 static size_t parts_of(size_t count, size_t part) { return (count + part - 1) / part; }
 
-size_t psg_conv_cut(psg_conv_plan *p, bool direct) {
+size_t psg_conv_cut(psg_conv_plan *p, bool direct, bool sums) {
     psg_conv *c = &p->conv;
     const size_t size = psg_dtype_size(p->geometry->dtype), taps = taps_of(p->kernel), tasks = 16;
     choose_box(c, taps, size);
-    cut_boxes(c);
+    c->planes = has_planes(p);
+    if (!sums) cut_boxes(c);
     const size_t boxes = count_boxes(c), most = most_staged(c, size);
     c->task_samples = c->task_groups = 1;
     if (!direct) {

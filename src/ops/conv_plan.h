@@ -28,7 +28,7 @@ void psg_conv_first_part(psg_conv_plan *plan);
 bool psg_conv_next_part(psg_conv_plan *plan);
 
 /* Cuts the positions into boxes and the samples and groups into tasks, and returns how many tasks there are.  direct:
- * for the kernels of few channels. */
-size_t psg_conv_cut(psg_conv_plan *plan, bool direct);
+ * for the kernels of few channels.  sums: each box is summed over, so that boxes must not depend on the samples. */
+size_t psg_conv_cut(psg_conv_plan *plan, bool direct, bool sums);
 
 #endif

@@ -51,7 +51,7 @@ static void run_parts(psg_context *context, psg_conv_plan *p) {
     const bool direct = is_direct(&p->conv);
     psg_conv_first_part(p);
     do {
-        size_t tasks = psg_conv_cut(p, direct);
+        size_t tasks = psg_conv_cut(p, direct, false);
         if (!direct) psg_parallel(context, j.kernels->conv_pack_tasks(&p->conv), run_pack, (void *)(uintptr_t)&j);
         psg_parallel(context, tasks, direct ? run_direct : run_conv, (void *)(uintptr_t)&j);
         p->conv.accumulate = true;
@@ -135,7 +135,7 @@ psg_status psg_conv_weight_rows(psg_call *call, const psg_conv_geometry *g, cons
     psg_conv_first_part(&p);
     do {
         const psg_conv *c = &p.conv;
-        const size_t tasks = psg_conv_cut(&p, true) / (c->axis[0].boxes * c->axis[1].boxes * c->axis[2].boxes);
+        const size_t tasks = psg_conv_cut(&p, true, true) / (c->axis[0].boxes * c->axis[1].boxes * c->axis[2].boxes);
         psg_parallel(call->context, tasks, run_weight, &j);
     } while (psg_conv_next_part(&p));
     return PSG_OK;

@@ -194,8 +194,8 @@ static psg_status cross_entropy_backward(psg_call *call) {
     cross_entropy_job job = { .call = call, .options = call->attributes, .at = psg_positions_of(call),
                               .kept = call->kept };
     int64_t positions = psg_position_count(&job.at);
-    if (job.options->reduction != PSG_NONE) job.weight = psg_scalar_value(call, &call->grad_output);
-    if (job.options->reduction == PSG_MEAN) job.weight /= job.kept->divisor;
+    double divisor = job.options->reduction == PSG_MEAN ? job.kept->divisor : 1;
+    if (job.options->reduction != PSG_NONE) job.weight = psg_loss_factor(call, divisor);
     psg_for_ranges(call->context, (size_t)positions, psg_range_unit(job.at.classes), backward_rows, &job);
     return PSG_OK;
 }
@@ -208,6 +208,7 @@ const psg_op psg_op_cross_entropy = {
     .input_names = input_names,
     .optional_inputs = 1u << WEIGHT,
     .attributes_size = sizeof(psg_cross_entropy_options),
+    .scales_loss = 1,
     .shape = cross_entropy_shape,
     .forward = cross_entropy_forward,
     .backward = cross_entropy_backward,

@@ -47,7 +47,8 @@ static psg_status expand_forward(psg_call *call) {
 
 static psg_status expand_backward(psg_call *call) {
     const psg_tensor *grad = &call->input[0].grad;
-    if (grad->data) psg_broadcast_sum(call->context, &call->grad_output, NULL, 1, grad);
+    int batch = psg_operand_per_sample(call, 0) ? psg_call_batch_dim(call, &call->output) : -1;
+    if (grad->data) psg_broadcast_sum(call->context, &call->grad_output, NULL, 1, grad, batch);
     return PSG_OK;
 }
 

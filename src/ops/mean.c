@@ -74,12 +74,12 @@ static psg_status reduce_shape(psg_call *call) {
 /* ---- forward ---- */
 
 /* Of a sum 1.  Of a mean 1 / the number of elements behind it; infinite when there are none, and 0 for a loss of no
- * samples. */
-static double weight_of(const psg_call *call) {
-    if (call->op == &psg_op_sum) return 1;
+ * samples.  Times scale, which cancels exactly in the batch. */
+static double weight_of(const psg_call *call, double scale) {
+    if (call->op == &psg_op_sum) return scale;
     int64_t count = psg_tensor_count(&call->input[0].value), results = psg_tensor_count(&call->output);
     if (!count && psg_operand_per_sample(call, 0) && call->batch_size == 0) return 0;
-    return results ? (double)results / (double)count : 0;
+    return results ? scale * (double)results / (double)count : 0;
 }
 
 static double sum_range(void *argument, size_t begin, size_t count) {
@@ -89,16 +89,18 @@ static double sum_range(void *argument, size_t begin, size_t count) {
 
 static psg_status reduce_forward(psg_call *call) {
     const psg_tensor *x = &call->input[0].value;
-    double weight = weight_of(call), sum;
-    if (psg_tensor_count(&call->output) == 1) {
-        psg_status status = psg_sum_ranges(call, (size_t)psg_tensor_count(x), sum_range, call, &sum);
+    double weight = weight_of(call, 1), sum;
+    bool reduced[PSG_MAX_RANK];
+    psg_status status = find_reduced(call, reduced);
+    int batch = psg_operand_per_sample(call, 0) ? psg_call_batch_dim(call, x) : -1;
+    if (batch >= 0 && reduced[batch]) batch = -1;
+    if (psg_tensor_count(&call->output) == 1 && batch < 0) {
+        if (!status) status = psg_sum_ranges(call, (size_t)psg_tensor_count(x), sum_range, call, &sum);
         if (!status) psg_scalar_set(call, sum * weight, &call->output);
         return status;
     }
-    bool reduced[PSG_MAX_RANK];
-    psg_status status = find_reduced(call, reduced);
     psg_tensor kept = kept_view(call, reduced, call->output.data);
-    psg_broadcast_sum(call->context, x, NULL, weight, &kept);
+    psg_broadcast_sum(call->context, x, NULL, weight, &kept, batch);
     return status;
 }
 
@@ -112,7 +114,7 @@ static psg_status reduce_backward(psg_call *call) {
     int64_t element;
     psg_tensor weight = psg_tensor_of(grad->dtype, &element, 0, NULL);
     psg_tensor kept = kept_view(call, reduced, call->grad_output.data);
-    psg_scalar_set(call, weight_of(call), &weight);
+    psg_scalar_set(call, weight_of(call, call->loss_scale), &weight);
     psg_broadcast_apply(call->context, psg_call_kernels(call)->broadcast_mul, grad, &kept, &weight);
     return status;
 }
@@ -124,6 +126,7 @@ const psg_op psg_op_mean = {
     .input_count = 1,
     .input_names = input_names,
     .attributes_size = sizeof(psg_mean_attributes),
+    .scales_loss = 1,
     .shape = reduce_shape,
     .forward = reduce_forward,
     .backward = reduce_backward,
@@ -134,6 +137,7 @@ const psg_op psg_op_sum = {
     .input_count = 1,
     .input_names = input_names,
     .attributes_size = sizeof(psg_sum_attributes),
+    .scales_loss = 1,
     .shape = reduce_shape,
     .forward = reduce_forward,
     .backward = reduce_backward,

@@ -118,9 +118,7 @@ static psg_status nll_backward(psg_call *call) {
     const psg_tensor *grad = &call->input[INPUT].grad;
     if (!grad->data) return PSG_OK;
     nll_job job = { .call = call, .at = psg_positions_of(call) };
-    if (reduction_of(call) != PSG_NONE) {
-        job.factor = psg_scalar_value(call, &call->grad_output) / divisor_of(call, &job.at);
-    }
+    if (reduction_of(call) != PSG_NONE) job.factor = psg_loss_factor(call, divisor_of(call, &job.at));
     psg_fill_zero(call->context, grad);
     psg_for_ranges(call->context, (size_t)psg_position_count(&job.at), PSG_RANGE, write_slopes, &job);
     return PSG_OK;
@@ -134,6 +132,7 @@ const psg_op psg_op_nll = {
     .input_names = input_names,
     .optional_inputs = 1u << WEIGHT,
     .attributes_size = sizeof(psg_nll_options),
+    .scales_loss = 1,
     .shape = nll_shape,
     .forward = nll_forward,
     .backward = nll_backward,

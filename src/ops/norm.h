@@ -56,6 +56,7 @@ typedef struct psg_norm_groups {
     int64_t sets, groups, lines, spatial;
     int64_t set_stride, group_stride, line_stride;
     bool one_weight;        /* of a group, not one a line */
+    bool adjacent;          /* lines follow each other, whatever the number of samples */
     double eps;
 } psg_norm_groups;
 

@@ -12,7 +12,8 @@ psg_norm_groups psg_norm_groups_of(const psg_call *call, int64_t num_groups, dou
     const int64_t lines = l.channels / num_groups;
     return (psg_norm_groups){ .sets = l.samples, .groups = num_groups, .lines = lines, .spatial = l.spatial,
                               .set_stride = l.sample_stride, .group_stride = lines * l.channel_stride,
-                              .line_stride = l.channel_stride, .eps = eps };
+                              .line_stride = l.channel_stride, .eps = eps,
+                              .adjacent = psg_norm_channel_dim(call) == 1 };
 }
 
 typedef struct group_job {
@@ -38,8 +39,9 @@ static void *element(const group_job *j, void *memory, int64_t k) {
     return memory ? (char *)memory + k * (int64_t)psg_dtype_size(j->call->output.dtype) : NULL;
 }
 
-/* Lines of one element side by side are a row, each element with its own weight. */
-static bool is_row(const psg_norm_groups *g) { return g->spatial == 1 && g->line_stride == 1 && !g->one_weight; }
+/* Lines of one element side by side are a row, each element with its own weight.  A single sample of a batch in
+ * dimension 1 lies like that too, but its sums must be those that it has among others. */
+static bool is_row(const psg_norm_groups *g) { return g->spatial == 1 && g->adjacent && !g->one_weight; }
 
 static void forward_group(const group_job *j, size_t index) {
     const psg_norm_groups *g = &j->groups;
@@ -52,8 +54,8 @@ static void forward_group(const group_job *j, size_t index) {
     if (is_row(g)) {
         j->kernels->layer_norm(1, (size_t)g->lines, g->eps, x, weight, bias, y, stats, j->stream);
     } else {
-        j->kernels->group_norm((size_t)g->lines, (size_t)g->spatial, g->line_stride, g->eps, x, weight, bias,
-                               !g->one_weight, y, stats, j->variance ? j->variance + index : NULL, j->stream);
+        j->kernels->group_norm((size_t)g->lines, (size_t)g->spatial, g->line_stride, g->adjacent, g->eps, x, weight,
+                               bias, !g->one_weight, y, stats, j->variance ? j->variance + index : NULL, j->stream);
     }
 }
 

@@ -89,6 +89,10 @@ void psg_scalar_set(const psg_call *call, double value, const psg_tensor *tensor
     call->context->kernels[tensor->dtype]->from_f64(1, 1.0, &value, tensor->data, false);
 }
 
+double psg_loss_factor(const psg_call *call, double divisor) {
+    return psg_scalar_value(call, &call->grad_output) * (call->loss_scale / divisor);
+}
+
 psg_status psg_operand_not_computed(psg_call *call, int k) {
     if (call->input[k].role != PSG_BATCHED) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "%s is computed in this pass, must be a parameter or a constant",

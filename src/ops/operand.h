@@ -51,5 +51,7 @@ const psg_kernel_table *psg_call_kernels(const psg_call *call);
 double psg_scalar_value(const psg_call *call, const psg_tensor *tensor);
 /* Writes it. */
 void psg_scalar_set(const psg_call *call, double value, const psg_tensor *tensor);
+/* backward of a loss of one element that was divided by divisor: what its slopes are multiplied by. */
+double psg_loss_factor(const psg_call *call, double divisor);
 
 #endif

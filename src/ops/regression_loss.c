@@ -207,7 +207,7 @@ static void backward_operand(psg_call *call, int k) {
     job.in_target = k == TARGET;
     job.factor = 1;
     if (reduction_of(call) == PSG_NONE) job.gy = &call->grad_output;
-    else job.factor = psg_scalar_value(call, &call->grad_output) / divisor_of(call);
+    else job.factor = psg_loss_factor(call, divisor_of(call));
     psg_for_ranges(call->context, (size_t)psg_tensor_count(job.x), PSG_RANGE, slope_range, &job);
 }
 
@@ -227,6 +227,7 @@ static const char *const input_names[] = { "input", "target" };
         .input_count = 2,              \
         .input_names = input_names,    \
         .attributes_size = size,       \
+        .scales_loss = 1,              \
         .shape = loss_shape,           \
         .forward = loss_forward,       \
         .backward = loss_backward,     \

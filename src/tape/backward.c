@@ -69,17 +69,46 @@ static void finish_operand(psg_tape_node *node, int k) {
     }
 }
 
+/* Whether the batch was reduced to one loss here; what comes after, as a sum of two losses, has one element only. */
+static bool reduces_batch(const psg_call *call) {
+    bool reduced = false;
+    if (psg_tensor_count(&call->output) != 1) return false;
+    for (int k = 0; k < call->input_count; k++) {
+        const psg_operand *operand = &call->input[k];
+        reduced |= operand->role == PSG_BATCHED && psg_tensor_count(&operand->value) != 1;
+    }
+    return reduced;
+}
+
+/* The mean of the losses of B samples passes 1 / B of its gradient to each; of its own loss a sample has the whole, so
+ * the gradient is multiplied by B where the mean was taken, and what is below has the bits of the sample alone. */
+static psg_status scale_loss(psg_tape_node *node) {
+    psg_call *call = &node->call;
+    double scale = node->tape->loss_scale;
+    call->grad_sample_scale = node->tape->grad_sample_scale;
+    if (scale == 1 || !reduces_batch(call)) return PSG_OK;
+    if (call->op->scales_loss) {
+        call->loss_scale = scale;
+        return PSG_OK;
+    }
+    psg_tensor *grad = &call->grad_output;
+    psg_tensor scaled = psg_tape_tensor(node->tape, grad->dtype, grad->rank, grad->shape);
+    if (!scaled.data) return node->tape->status;
+    call->context->kernels[grad->dtype]->scale_row(1, scale, grad->data, 1, scaled.data, false);
+    *grad = scaled;
+    return PSG_OK;
+}
+
 static psg_status walk_node(psg_tape_node *node) {
     psg_call *call = &node->call;
     const psg_tape_var *output = &node->tape->vars[node->output];
     if (!output->wants_grad || !output->grad.data) return PSG_OK;
     call->grad_output = output->grad;
-    for (int k = 0; k < call->input_count; k++) {
-        psg_status status = prepare_operand(node, k);
-        if (status) return status;
-    }
+    psg_status status = scale_loss(node);
+    for (int k = 0; k < call->input_count && !status; k++) status = prepare_operand(node, k);
+    if (status) return status;
     node->in_backward = true;
-    psg_status status = call->op->backward(call);
+    status = call->op->backward(call);
     node->in_backward = false;
     if (status) psg_call_fail(call, status, "backward failed with %s", psg_status_name(status));
     if (node->tape->status) return node->tape->status;
@@ -156,8 +185,19 @@ static psg_status seed(psg_tape *tape, psg_tape_var *var, const psg_tensor *grad
     return tape->status;
 }
 
+/* Where B comes in under loss_reduction = mean: at the mean of a loss of the pass, or, when the caller took the mean
+ * and gives its gradient, at the blocks. */
+static void set_scales(psg_tape *tape, const psg_tape_var *start, const psg_tensor *grad_output) {
+    bool mean = !tape->pass.ordinary && tape->pass.loss_reduction == PSG_LOSS_MEAN;
+    double batch_size = mean && tape->batch_size >= 0 ? (double)tape->batch_size : 1;
+    bool own_loss = !grad_output && psg_tensor_count(&start->value) == 1;
+    tape->loss_scale = own_loss ? batch_size : 1;
+    tape->grad_sample_scale = own_loss ? 1 : batch_size;
+}
+
 static psg_status walk(psg_tape *tape, psg_tape_var *start, const psg_tensor *grad_output) {
     psg_status status = check_attached(tape);
+    set_scales(tape, start, grad_output);
     if (!status) status = seed(tape, start, grad_output);
     tape->walked = true;
     for (psg_tape_node *node = tape->last; node && !status; node = node->previous) status = walk_node(node);

@@ -72,6 +72,8 @@ struct psg_tape {
     size_t use_count, use_capacity;
     psg_tape_node *last;
     uint64_t node_count;
+    double loss_scale;        /* of backward, see scale_loss: B or 1 */
+    double grad_sample_scale; /* of blocks, when that is not done */
     psg_tape_scratch scratch[PSG_MAX_INPUTS];
 };
 

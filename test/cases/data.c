@@ -24,7 +24,7 @@ static double real_of(uint64_t word) { return (double)(2 * (int64_t)(word >> 40)
 static double unit_of(uint64_t word) { return (double)(2 * (word >> 42) + 1) * 0x1p-23; }
 
 static double element(const case_operand *operand, uint64_t seed, int64_t k) {
-    if (operand->value_count) return operand->values[k];
+    if (operand->value_count) return operand->values[k % operand->value_count];
     uint64_t word = word_at(seed, (uint64_t)k);
     switch (operand->kind) {
     case CASE_UNIT:
