@@ -67,12 +67,10 @@ double psg_gamma(psg_dtype dtype, double k) {
 
 /* ---- Frobenius norms of a sample's operands ---- */
 
-/* Along whichever of the two dimensions is contiguous. */
+/* Along whichever of the two dimensions is contiguous; never both at once, which would depend on the batch where it
+ * lies between them. */
 static double operand_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t live) {
     const void *base = psg_row(x, part->dtype, n, 0);
-    if (x->step == 1 && x->position == x->columns) {
-        return psg_norm_bound(part->kernels, part->dtype, base, 1, live * x->columns);
-    }
     bool across = x->step == 1 || x->position != 1;
     int64_t lines = across ? live : x->columns, count = across ? x->columns : live;
     ptrdiff_t between = across ? x->position : x->step, step = across ? x->step : x->position;
