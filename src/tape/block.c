@@ -15,10 +15,10 @@ static bool merge_dimensions(psg_tape *tape, psg_tensor *view, int first, int la
     return psg_tensor_merge(view, first, last);
 }
 
-static psg_status check_batch(psg_call *call, const psg_tensor *given, const psg_param *param) {
+static psg_status check_batch(psg_call *call, const psg_tensor *given, const psg_tape_use *use) {
     if (!call->per_sample || given->shape[0] == call->batch_size) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_BATCH, "a block of parameter \"%s\" has batch size %lld, the pass has %lld",
-                         param->name, (long long)given->shape[0], (long long)call->batch_size);
+                         use->name, (long long)given->shape[0], (long long)call->batch_size);
 }
 
 /* (B, *, features) as (B, T, features), with features the last `kept` dimensions.  In an ordinary pass nobody knows
@@ -30,25 +30,25 @@ static psg_status merge_view(psg_call *call, psg_tensor *view, int kept) {
     return PSG_OK;
 }
 
-static psg_status block_view(psg_call *call, const psg_tensor *given, const psg_param *param, psg_tensor *view) {
+static psg_status block_view(psg_call *call, const psg_tensor *given, const psg_tape_use *use, psg_tensor *view) {
     *view = *given;
-    if (given->rank < 2 || given->dtype != param->value.dtype) {
+    if (given->rank < 2 || given->dtype != use->value.dtype) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "a block of parameter \"%s\" has rank %d and type %s, must be of "
-                             "rank >= 2 and %s", param->name, given->rank, psg_dtype_name(given->dtype),
-                             psg_dtype_name(param->value.dtype));
+                             "rank >= 2 and %s", use->name, given->rank, psg_dtype_name(given->dtype),
+                             psg_dtype_name(use->value.dtype));
     }
-    psg_status status = check_batch(call, given, param);
+    psg_status status = check_batch(call, given, use);
     return status ? status : merge_view(call, view, 1);
 }
 
-static psg_status ids_view(psg_call *call, const psg_tensor *given, const psg_param *param, psg_tensor *view) {
+static psg_status ids_view(psg_call *call, const psg_tensor *given, const psg_tape_use *use, psg_tensor *view) {
     *view = *given;
     if (given->rank < 1 || (given->dtype != PSG_I32 && given->dtype != PSG_I64)) {
         return psg_call_fail(call, PSG_ERR_DTYPE, "the ids of a block of parameter \"%s\" have rank %d and type %s, "
-                             "must be of rank >= 1 and i32 or i64", param->name, given->rank,
+                             "must be of rank >= 1 and i32 or i64", use->name, given->rank,
                              psg_dtype_name(given->dtype));
     }
-    psg_status status = check_batch(call, given, param);
+    psg_status status = check_batch(call, given, use);
     return status ? status : merge_view(call, view, 0);
 }
 
@@ -70,16 +70,16 @@ static psg_tape_use *use_of(psg_call *call, int k, psg_status *status) {
 /* The checks of psg/gradient.h, made where the block is added. */
 static psg_status check(psg_call *call, const psg_tape_use *use, const psg_block *block) {
     psg_tape_node *node = call->internal;
-    const psg_tensor *value = &use->param->value;
+    const psg_tensor *value = &use->value;
     psg_gradient gradient = psg_gradient_of_blocks(block, 1, value->rank, value->shape);
     const psg_gradient *set = &gradient;
-    gradient.name = use->param->name;
+    gradient.name = use->name;
     gradient.dtype = value->dtype;
     psg_status status = psg_check_set(call->context, call->op->name, &set, 1);
     return status ? psg_tape_adopt(node->tape, status) : PSG_OK;
 }
 
-static psg_status append(psg_call *call, psg_tape_use *use, const psg_block *block) {
+static psg_status append_times(psg_call *call, psg_tape_use *use, const psg_block *block, double scale) {
     psg_tape_node *node = call->internal;
     psg_status status = check(call, use, block);
     if (status) return status;
@@ -89,8 +89,12 @@ static psg_status append(psg_call *call, psg_tape_use *use, const psg_block *blo
     }
     use->blocks = table;
     use->blocks[use->block_count] = *block;
-    use->blocks[use->block_count++].scale *= call->grad_sample_scale;
+    use->blocks[use->block_count++].scale *= scale;
     return PSG_OK;
+}
+
+static psg_status append(psg_call *call, psg_tape_use *use, const psg_block *block) {
+    return append_times(call, use, block, call->grad_sample_scale);
 }
 
 /* ---- windows of an image ---- */
@@ -136,12 +140,12 @@ static psg_status add_unfolded(psg_call *call, psg_tape_use *use, const psg_bloc
     const psg_tensor *image = &block.activation;
     psg_tape_node *node = call->internal;
     int spatial = block.window.spatial;
-    psg_status status = check_batch(call, image, use->param);
-    if (!status) status = check_batch(call, &block.backprop, use->param);
+    psg_status status = check_batch(call, image, use);
+    if (!status) status = check_batch(call, &block.backprop, use);
     if (status) return status;
     if (block.backprop.rank < 2 || spatial < 1 || spatial > 3 || image->rank != spatial + 2) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "an unfolded block of parameter \"%s\" has a backprop of rank %d, an "
-                             "image of rank %d and %d spatial dimensions", use->param->name, block.backprop.rank,
+                             "image of rank %d and %d spatial dimensions", use->name, block.backprop.rank,
                              image->rank, spatial);
     }
     if (!merge_dimensions(node->tape, &block.backprop, 1, block.backprop.rank - 2)) return node->tape->status;
@@ -153,19 +157,19 @@ static psg_status add_unfolded(psg_call *call, psg_tape_use *use, const psg_bloc
 /* ---- for backward ---- */
 
 static psg_status add_factored(psg_call *call, psg_tape_use *use, psg_block block) {
-    psg_status status = block_view(call, &block.backprop, use->param, &block.backprop);
-    if (!status) status = block_view(call, &block.activation, use->param, &block.activation);
+    psg_status status = block_view(call, &block.backprop, use, &block.backprop);
+    if (!status) status = block_view(call, &block.activation, use, &block.activation);
     return status ? status : append(call, use, &block);
 }
 
 static psg_status add_rows(psg_call *call, psg_tape_use *use, psg_block block) {
-    psg_status status = block_view(call, &block.backprop, use->param, &block.backprop);
+    psg_status status = block_view(call, &block.backprop, use, &block.backprop);
     return status ? status : append(call, use, &block);
 }
 
 static psg_status add_sparse_rows(psg_call *call, psg_tape_use *use, psg_block block) {
-    psg_status status = block_view(call, &block.backprop, use->param, &block.backprop);
-    if (!status) status = ids_view(call, &block.ids, use->param, &block.ids);
+    psg_status status = block_view(call, &block.backprop, use, &block.backprop);
+    if (!status) status = ids_view(call, &block.ids, use, &block.ids);
     return status ? status : append(call, use, &block);
 }
 
@@ -173,6 +177,7 @@ psg_status psg_call_add_block(psg_call *call, int k, const psg_block *block) {
     psg_status status;
     psg_tape_use *use = use_of(call, k, &status);
     if (!use) return status;
+    if (call->op->derives) return psg_call_fail(call, PSG_ERR_ARGUMENT, "adds a block, must call psg_call_derive");
     switch (block->form) {
     case PSG_FACTORED:
     case PSG_ROWS_PRODUCT: return add_factored(call, use, *block);
@@ -182,7 +187,7 @@ psg_status psg_call_add_block(psg_call *call, int k, const psg_block *block) {
     case PSG_DERIVED: break;
     }
     return psg_call_fail(call, PSG_ERR_ARGUMENT, "a block of parameter \"%s\" has form %d, must be one of psg_form",
-                         use->param->name, (int)block->form);
+                         use->name, (int)block->form);
 }
 
 psg_status psg_call_add_factored(psg_call *call, int k, const psg_tensor *backprop, const psg_tensor *activation) {
@@ -198,4 +203,39 @@ psg_status psg_call_add_rows(psg_call *call, int k, const psg_tensor *backprop) 
 psg_status psg_call_add_sparse_rows(psg_call *call, int k, const psg_tensor *backprop, const psg_tensor *ids) {
     psg_block block = psg_sparse_rows(backprop, ids);
     return psg_call_add_block(call, k, &block);
+}
+
+/* ---- effective weights ---- */
+
+static psg_status check_derivation(psg_call *call, const psg_tape_use *effective, const psg_tape_use *use,
+                                   const psg_derivation *d) {
+    int64_t elements, pulled;
+    if (!d) return psg_call_fail(call, PSG_ERR_ARGUMENT, "the derivation is NULL");
+    bool fits = d->rows >= 0 && d->columns >= 0 && d->width >= 0 && psg_size_multiply(d->rows, d->columns, &elements) &&
+                psg_size_multiply(d->rows, d->width, &pulled) && elements == psg_tensor_count(&effective->value) &&
+                pulled == psg_tensor_count(&use->value);
+    if (fits) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "a derivation has %lld rows of %lld and %lld elements, the effective "
+                         "weight has %lld elements and parameter \"%s\" %lld", (long long)d->rows,
+                         (long long)d->columns, (long long)d->width, (long long)psg_tensor_count(&effective->value),
+                         use->name, (long long)psg_tensor_count(&use->value));
+}
+
+/* The effective weight's blocks have the walk's scale already. */
+psg_status psg_call_derive(psg_call *call, int k, const psg_derivation *derivation) {
+    psg_status status;
+    psg_tape_node *node = call->internal;
+    psg_tape *tape = node->tape;
+    psg_tape_use *use = use_of(call, k, &status);
+    if (!use) return status;
+    if (!call->op->derives) return psg_call_fail(call, PSG_ERR_ARGUMENT, "calls psg_call_derive, but does not derive");
+    const psg_tape_use *effective = &tape->uses[tape->vars[node->output].use];
+    psg_derivation *own = psg_tape_take(tape, sizeof *own);
+    if (!own || check_derivation(call, effective, use, derivation)) return tape->status;
+    *own = *derivation;
+    own->blocks = effective->blocks;
+    own->block_count = effective->block_count;
+    node->derived |= 1u << k;
+    psg_block block = psg_derived(own, use->value.dtype, psg_tape_samples(tape));
+    return append_times(call, use, &block, 1);
 }
