@@ -159,7 +159,7 @@ static void fill(scene *s, content content, psg_dtype dtype) {
         if (content == SMALL) value /= large;
         if (content == OFFSET) value = 1 + value * 0x1p-12;
         if (content == ZEROS && k / D % 2) value = 0;
-        if (content == EQUAL && k / D % 2) value = 0.1;
+        if (content == EQUAL) value = test_get_at(&s->d.w, k / D * D);
         if (content == ONE_LARGE && k % D == 3) value *= large;
         test_set_at(&s->d.w, k, value);
     }
