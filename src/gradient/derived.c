@@ -235,11 +235,24 @@ static double error_of(const psg_part *part, int64_t n) {
     return error * p->derived_norm + psg_pull_gamma(p) * lengths(part, p, n, 0, true);
 }
 
+/* Kept in the real type: that rounding is part of what the sample adds. */
+static psg_estimate square_kept(const psg_part *part, int64_t n, void *workspace) {
+    int64_t first = part->place.offset, count = psg_place_span(&part->place);
+    void *to = psg_elements_mutable(part->kept, part->dtype, n * count);
+    part->is_kept[n] = true;
+    write_range(part, n, 1.0, first, first + count, to, false, workspace);
+    long double square = psg_square_of(part->kernels, part->dtype, to, 1, count), scale = part->scale;
+    double smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
+    double rounded = psg_gamma(part->dtype, 2) * (double)sqrtl(square) + sqrt((double)count) * smallest;
+    return (psg_estimate){ square * scale * scale, (error_of(part, n) + rounded) * fabs(part->scale) };
+}
+
 static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
     const psg_derivation *d = part->pieces->derivation;
     long double sum = 0, scale = part->scale;
     int64_t room = rows_at_once(part);
     if (!psg_part_live(part, n)) return (psg_estimate){ 0, 0 };
+    if (part->kept) return square_kept(part, n, workspace);
     for (int64_t i = 0; i < d->rows; i += room) {
         int64_t count = psg_least(room, d->rows - i);
         const double *pulled = pull_rows(part, n, i, count, workspace);
@@ -273,9 +286,11 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
 
 /* ---- sums: rows a task, as many as are pulled at once; their doubles fit half the tile memory ---- */
 
+/* Slices are the dearer the thinner they are. */
 static int64_t task_rows(const psg_part *part) {
-    int64_t rows = part->pieces->derivation->rows;
-    return psg_even_part(rows, psg_least(rows_at_once(part), psg_parts_of(rows, 8)), 1);
+    int64_t rows = part->pieces->derivation->rows, most = rows_at_once(part);
+    bool sliced = is_sliced(part->pieces->derivation);
+    return psg_even_part(rows, sliced ? most : psg_least(most, psg_parts_of(rows, 8)), 1);
 }
 
 static int64_t sum_tasks(const psg_sum *sum, const psg_part *part) {
@@ -311,7 +326,7 @@ static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, voi
 }
 
 static psg_route route(const psg_part *part, psg_question question) {
-    (void)part;
+    if (question == PSG_ASK_CLIPPED_SUM && part->kept) return PSG_ROUTE_KEEP;
     return question == PSG_ASK_GRAD_SAMPLE ? PSG_ROUTE_MATERIALISE
            : question == PSG_ASK_GRAM      ? PSG_ROUTE_TILES
                                            : PSG_ROUTE_PULLED;
