@@ -78,14 +78,14 @@ struct psg_op {
     int scales_loss;                /* backward multiplies grad_output by call->loss_scale, in double and before it
                                        divides by a batch: then B cancels exactly.  Without it the tape multiplies
                                        grad_output, which rounds */
-    int derives;                    /* its output is an effective weight, see above.  What carries a batch, and what
-                                       is derived itself, is refused as an input; the output of constants alone is a
-                                       constant */
     psg_status (*shape)(psg_call *call);
     psg_status (*forward)(psg_call *call);
     psg_status (*backward)(psg_call *call);
     const void *traits;             /* the op's own, or NULL: what tells it from others that share its functions, which
                                        read call->op->traits */
+    int derives;                    /* its output is an effective weight, see above.  What carries a batch, and what
+                                       is derived itself, is refused as an input; the output of constants alone is a
+                                       constant */
 };
 
 #define PSG_MAX_INPUTS 16
@@ -144,8 +144,8 @@ PSG_API const psg_op *psg_op_at(const psg_context *context, size_t k);
  * or with data NULL drawn from a fixed stream of both signs, integers from 0 and 1; dimension 0 of batched inputs is
  * the batch): central differences of every input and parameter gradient, agreement of every question with materialised
  * gradients, and isolation: changing sample j changes no other sample's output or gradient.  An op that derives is
- * checked through the product of its output and a batched input.  Of an operand, role and value are read.  f32 and batch
- * second are not tried.  PSG_ERR_NUMERIC names the input and the error that was found.
+ * checked through the product of its output and a batched input.  Of an operand, role and value are read.  f32 and
+ * batch second are not tried.  PSG_ERR_NUMERIC names the input and the error that was found.
  */
 PSG_API psg_status psg_op_check(psg_context *context, const psg_op *op, const psg_operand *inputs,
                                 const void *attributes);

@@ -132,8 +132,8 @@ static void add_range(const psg_part *part, int64_t n, int64_t first, int64_t la
         int64_t from = psg_most(first, inner->place.offset);
         int64_t to = psg_least(last, inner->place.offset + psg_place_span(&inner->place));
         if (from >= to) continue;
-        inner->room->write(inner, n, inner->scale, from, to, psg_elements_mutable(tile, part->dtype, from - first), true,
-                           workspace);
+        void *out = psg_elements_mutable(tile, part->dtype, from - first);
+        inner->room->write(inner, n, inner->scale, from, to, out, true, workspace);
     }
 }
 

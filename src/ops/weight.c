@@ -159,7 +159,7 @@ static void normalise(const rows *all, const rule *r, int64_t i, double *x) {
         centre(all->doubles, x, count);
         exponent += scale_to_one(x, count);
     }
-    long double scale = ldexpl(1, exponent), square = (long double)all->doubles->dot((size_t)count, x, x) * scale * scale;
+    long double scale = ldexpl(1, exponent), square = all->doubles->dot((size_t)count, x, x) * scale * scale;
     bool constant = !r->adds_eps && square <= r->eps;
     long double root = sqrtl(r->adds_eps ? square / count + r->eps : constant ? r->eps : square);
     double unit = root == 0 ? 0 : (double)(scale / root);

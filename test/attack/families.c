@@ -205,7 +205,8 @@ static void draw_derived(attack_random *random, attack_pair *pair) {
     pair->network.weight = (attack_weight)attack_range(random, WEIGHT_STANDARDIZED, WEIGHT_KINDS - 1);
     for (int k = 0; k < ROLES; k++) {
         attack_role *role = &pair->contents.role[k];
-        if (attack_once_in(random, 2)) role->kind = (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_OFFSET, KIND_CANCEL);
+        if (attack_once_in(random, 2)) continue;
+        role->kind = (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_OFFSET, KIND_CANCEL);
     }
     attack_draw_norm(random, pair, (int)ATTACK_PICK(random, -2, -2, -14, -24));
 }

@@ -9,8 +9,8 @@
  *     psg_var y = psg_conv2d(tape, x, w, psg_use(tape, bias), NULL);
  *
  * Errors: an input that is computed from the batch or is an effective weight itself, and rows of more than
- * PSG_MOST_DERIVED_COLUMNS elements that want a gradient, are PSG_ERR_UNSUPPORTED.  Parameters must keep their values from
- * the op to psg_backward.  Rows are computed in double, whatever their magnitude: squares neither overflow nor vanish. */
+ * PSG_MOST_DERIVED_COLUMNS elements that want a gradient, are PSG_ERR_UNSUPPORTED.  Rows are computed in double, whatever
+ * their magnitude: squares neither overflow nor vanish. */
 #ifndef PSG_PUBLIC_OPS_WEIGHT_H
 #define PSG_PUBLIC_OPS_WEIGHT_H
 
@@ -25,9 +25,9 @@ extern "C" {
  *     gain (w - mean) / sqrt(var + eps)             by_fan_in 0: Qiao et al. 2019, timm's StdConv2d; eps 1e-6
  *     gain (w - mean) / sqrt(max(n var, eps))       by_fan_in 1: Brock et al. 2021, De et al. 2022, haiku; eps 1e-4
  *
- * gain: (O), (O, 1, ..) or psg_none() for 1.  Where n var <= eps the second form has the slope of (w - mean) / sqrt(eps).
- * A row of equal elements gives zeros; so does its gradient when eps is 0.  Not the standard deviation with n - 1 and an
- * eps outside the root.  Errors: eps negative, infinite or NaN PSG_ERR_ARGUMENT. */
+ * gain: (O), (O, 1, ..) or psg_none() for 1.  Where n var <= eps the second form has the slope of (w - mean) /
+ * sqrt(eps).  A row of equal elements gives zeros, and the gradient zero when eps is 0.  There is no form with n - 1 in
+ * the variance, or with eps outside the root.  Errors: eps negative, infinite or NaN PSG_ERR_ARGUMENT. */
 typedef struct psg_weight_standardize_options {
     int by_fan_in;
     int has_eps;               /* 0: the eps above */
