@@ -107,6 +107,23 @@ static void its_check_knows_right_from_wrong(void **state) {
     test_context_free(context);
 }
 
+/* Without memory the tape says so, wherever it runs out. */
+static void memory_may_run_out(void **state) {
+    (void)state;
+    test_allocator allocator = { 0 };
+    psg_context *context = test_context_with(&allocator, 1, NULL, 0);
+    uint64_t n = 1;
+    for (psg_status status = PSG_ERR_MEMORY; status; n++) {
+        test_allocator_arm(&allocator, n, true);
+        status = check(context, RIGHT);
+        test_allocator_arm(&allocator, 0, false);
+        assert_true(status == PSG_OK || status == PSG_ERR_MEMORY);
+    }
+    assert_true(n > 4);
+    test_context_free(context);
+    assert_true(!allocator.live_bytes && !allocator.mistakes);
+}
+
 /* ---- a tape ---- */
 
 enum { B = 3, P = 4, D = 4 };
@@ -282,6 +299,7 @@ static void plans_name_the_route(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(its_check_knows_right_from_wrong),
+        cmocka_unit_test(memory_may_run_out),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(the_batch_may_come_later),
         cmocka_unit_test(frozen_ones_get_nothing),
