@@ -92,6 +92,20 @@ static void multiply_low(const job *j, int64_t n, int64_t t, const void *rows) {
 
 /* ---- on one thread ---- */
 
+/* Columns [c, c + n), packed; `high` rows fit at once.  All of them stay for the next columns. */
+static void multiply_packed(const job *j, int64_t c, int64_t n, int64_t t, int64_t high, char *rows, char *columns) {
+    const int64_t m = j->gemm->m;
+    pack_columns(j, c, n, t, columns);
+    if (is_narrow(j)) {
+        multiply_narrow(j, 0, m, t, columns);
+        return;
+    }
+    for (int64_t i = 0; i < m; i += high) {
+        if (c == 0 || high < m) pack_rows(j, i, smaller(high, m - i), t, rows);
+        multiply(j, i, smaller(high, m - i), c, n, t, rows, columns);
+    }
+}
+
 /* As many columns as leave half of the memory to the rows. */
 static void multiply_chain(const job *j, int64_t t) {
     _Alignas(64) char memory[STACK_BYTES];
@@ -106,14 +120,7 @@ static void multiply_chain(const job *j, int64_t t) {
         multiply_low(j, loose, t, rows);
     }
     for (int64_t c = loose; c < g->n; c += wide) {
-        int64_t n = smaller(wide, g->n - c);
-        pack_columns(j, c, n, t, memory);
-        if (is_narrow(j)) multiply_narrow(j, 0, g->m, t, memory);
-        for (int64_t i = 0; i < g->m && !is_narrow(j); i += high) {
-            int64_t m = smaller(high, g->m - i);
-            if (c == loose || high < g->m) pack_rows(j, i, m, t, rows);
-            multiply(j, i, m, c, n, t, rows, memory);
-        }
+        multiply_packed(j, c, smaller(wide, g->n - c), t, high, rows, memory);
     }
 }
 
