@@ -290,8 +290,8 @@ static void unknown_form(psg_block *b) { b->form = (psg_form)9; }
 static void blocks_are_checked(void **state) {
     (void)state;
     static const refusal refusals[] = {
-        { 0, other_batch, PSG_ERR_BATCH, "batch size 3" },     { 1, other_batch, PSG_ERR_BATCH, "batch size 3" },
-        { 2, ids_batch, PSG_ERR_BATCH, "batch size 3" },       { 4, image_batch, PSG_ERR_BATCH, "batch size 3" },
+        { 0, other_batch, PSG_ERR_BATCH, "(3, " },     { 1, other_batch, PSG_ERR_BATCH, "(3, " },
+        { 2, ids_batch, PSG_ERR_SHAPE, "has (3, " },       { 4, image_batch, PSG_ERR_BATCH, "(3, " },
         { 0, other_positions, PSG_ERR_SHAPE, "6 positions" },      { 2, ids_positions, PSG_ERR_SHAPE, "(4, 6)" },
         { 2, real_ids, PSG_ERR_DTYPE, "ids" },                 { 0, other_type, PSG_ERR_SHAPE, "f32" },
         { 0, low_rank, PSG_ERR_SHAPE, "rank 1" },              { 4, low_rank, PSG_ERR_SHAPE, "rank 1" },

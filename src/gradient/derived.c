@@ -185,23 +185,9 @@ static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, voi
     psg_sink_close(sum, part, &sink, part->place.offset + first * part->place.stride, part->place.stride);
 }
 
-static psg_route route(const psg_part *part, psg_question question) {
-    (void)part;
-    return question == PSG_ASK_GRAD_SAMPLE ? PSG_ROUTE_MATERIALISE
-           : question == PSG_ASK_GRAM      ? PSG_ROUTE_TILES
-                                           : PSG_ROUTE_PULLED;
-}
-
 const psg_room psg_derived_room = {
-    .name = "derived",
-    .check = check,
-    .view = view,
-    .write = write_range,
-    .overwrites = true,
-    .lengths = lengths,
-    .square = square,
-    .dot = dot,
-    .sum_tasks = sum_tasks,
-    .sum = sum_rows,
-    .route = route,
+    .name = "derived", .check = check, .view = view, .write = write_range, .overwrites = true, .lengths = lengths,
+    .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_rows,
+    .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_PULLED, PSG_ROUTE_PULLED, PSG_ROUTE_PULLED, PSG_ROUTE_PULLED,
+                PSG_ROUTE_TILES, PSG_ROUTE_PULLED },
 };

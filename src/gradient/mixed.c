@@ -37,7 +37,7 @@ static void write_range(const psg_part *part, int64_t n, double scale, int64_t f
         psg_part own = piece_of(part, k);
         int64_t from = psg_most(first, own.place.offset);
         int64_t to = psg_least(last, own.place.offset + psg_place_span(&own.place));
-        if (from >= to) continue;
+        if (from >= to || !psg_part_live(&own, n)) continue;
         own.room->write(&own, n, scale * own.scale, from, to, psg_elements_mutable(out, part->dtype, from - first), true,
                         workspace);
     }
@@ -57,39 +57,29 @@ static int64_t task_elements(const psg_part *part) {
     return psg_even_part(psg_place_span(&part->place), (int64_t)(PSG_TILE_BYTES / sizeof(double)) / 3, 16);
 }
 
-int64_t psg_tile_sum_tasks(const psg_sum *sum, const psg_part *part) {
-    (void)sum;
+static int64_t sum_tasks(const psg_sum *s, const psg_part *part) {
+    (void)s;
     return psg_parts_of(psg_place_span(&part->place), task_elements(part));
 }
 
-void psg_tile_sum(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
+static void sum(const psg_sum *s, const psg_part *part, int64_t task, void *workspace) {
     int64_t elements = task_elements(part), first = part->place.offset + task * elements;
     int64_t count = psg_least(elements, part->place.offset + psg_place_span(&part->place) - first);
     psg_sink sink = psg_sink_open(1, count, workspace);
     void *tile = sink.sums + count;
     for (int64_t n = 0; n < part->batch; n++) {
-        double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
+        double weight = psg_part_live(part, n) ? psg_addend_weight(s, part, n) : 0;
         if (weight == 0) continue;
         memset(tile, 0, (size_t)count * psg_dtype_size(part->dtype));
         part->room->write(part, n, 1.0, first, first + count, tile, true, workspace);
-        psg_sink_add(sum, part->kernels, weight, tile, count, sink.sums);
+        psg_sink_add(s, part->kernels, weight, tile, count, sink.sums);
     }
-    psg_sink_close(sum, part, &sink, first, 0);
-}
-
-static psg_route route(const psg_part *part, psg_question question) {
-    (void)part;
-    return question == PSG_ASK_GRAD_SAMPLE ? PSG_ROUTE_MATERIALISE : PSG_ROUTE_TILES;
+    psg_sink_close(s, part, &sink, first, 0);
 }
 
 const psg_room psg_mixed_room = {
-    .name = "mixed",
-    .write = write_range,
-    .square = psg_square_by_tiles,
-    .dot = dot,
-    .sum_tasks = psg_tile_sum_tasks,
-    .sum = psg_tile_sum,
-    .memory = memory,
-    .prepare = prepare,
-    .route = route,
+    .name = "mixed", .write = write_range, .square = psg_square_by_tiles, .dot = dot, .sum_tasks = sum_tasks, .sum = sum,
+    .memory = memory, .prepare = prepare,
+    .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_TILES, PSG_ROUTE_TILES, PSG_ROUTE_TILES, PSG_ROUTE_TILES,
+                PSG_ROUTE_TILES, PSG_ROUTE_TILES },
 };

@@ -84,17 +84,3 @@ double psg_summed_error(const psg_part *part, int64_t n, long double square) {
     double quick = psg_gradient_error(part, n, true);
     return (long double)quick * quick <= psg_loose * psg_loose * square ? quick : psg_gradient_error(part, n, false);
 }
-
-/* ---- names ---- */
-
-const char *psg_route_name(psg_route route) {
-    static const char *const names[] = {
-        [PSG_ROUTE_NONE] = "none",           [PSG_ROUTE_IDENTITY] = "identity",   [PSG_ROUTE_GRAM] = "gram",
-        [PSG_ROUTE_TILES] = "tiles",         [PSG_ROUTE_ROWS] = "rows",           [PSG_ROUTE_STACKED] = "stacked",
-        [PSG_ROUTE_SAMPLES] = "samples",     [PSG_ROUTE_PROJECT] = "project",     [PSG_ROUTE_KEEP] = "keep",
-        [PSG_ROUTE_RECOMPUTE] = "recompute", [PSG_ROUTE_MATERIALISE] = "materialise",
-        [PSG_ROUTE_SORTED] = "sorted",       [PSG_ROUTE_GATHER] = "gather",       [PSG_ROUTE_MERGE] = "merge",
-        [PSG_ROUTE_SCATTER] = "scatter",     [PSG_ROUTE_PULLED] = "pulled",
-    };
-    return names[route];
-}

@@ -6,33 +6,6 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 
-static const char *const question_names[PSG_QUESTION_COUNT] = {
-    "grad_sample", "sqnorm", "weighted_sum", "clipped_sum", "dot", "gram", "sum_of_squares",
-};
-
-const char *psg_question_name(psg_question question) {
-    return question >= 0 && question < PSG_QUESTION_COUNT ? question_names[question] : "unknown question";
-}
-
-psg_status psg_context_force_route(psg_context *context, const char *route) {
-    static const psg_route may_be_forced[] = { PSG_ROUTE_IDENTITY, PSG_ROUTE_GRAM, PSG_ROUTE_TILES, PSG_ROUTE_KEEP,
-                                               PSG_ROUTE_RECOMPUTE };
-    if (!context) return PSG_ERR_ARGUMENT;
-    if (!route) {
-        context->forced_route = PSG_ROUTE_NONE;
-        return PSG_OK;
-    }
-    for (size_t k = 0; k < sizeof may_be_forced / sizeof may_be_forced[0]; k++) {
-        if (!strcmp(route, psg_route_name(may_be_forced[k]))) {
-            context->forced_route = (int)may_be_forced[k];
-            return PSG_OK;
-        }
-    }
-    return psg_fail(context, PSG_ERR_ARGUMENT,
-                    "psg_context_force_route: route is \"%s\", must be identity, gram, tiles, keep or recompute",
-                    route);
-}
-
 /* ---- memory ---- */
 
 static void *take(psg_plan *plan, size_t bytes) { return psg_arena_take(&plan->context->question, bytes); }
@@ -76,7 +49,8 @@ typedef struct grouping {
 /* ---- parts ---- */
 
 static bool may_join(const psg_piece *x, const psg_piece *y) {
-    return x->room == y->room && x->scale == y->scale && same_place(x, y) && x->room->joins && x->room->joins(x, y);
+    bool alike = x->room == y->room && x->scale == y->scale && x->batch == y->batch && same_place(x, y);
+    return alike && x->room->joins && x->room->joins(x, y);
 }
 
 /* Pieces [first, last) as one part: of their form when they fill one place alike, else mixed over all they touch. */
@@ -86,12 +60,13 @@ static void add_part(grouping *g, size_t first, size_t last) {
     psg_part part = { .room = pieces->room, .context = context, .kernels = context->kernels[g->gradient->dtype],
                       .doubles = context->kernels[PSG_F64], .pieces = pieces, .count = last - first,
                       .dtype = g->gradient->dtype, .place = pieces->place, .scale = pieces->scale,
-                      .gradient = g->index, .batch = g->plan->batch, .fallbacks = &g->plan->fallbacks };
+                      .gradient = g->index, .fallbacks = &g->plan->fallbacks };
     int64_t end = 0;
     bool alike = true;
     for (size_t k = first; k < last; k++) {
         alike = alike && (k == first || may_join(pieces, &g->pieces[k]));
         end = psg_most(end, end_of(&g->pieces[k]));
+        part.batch = psg_most(part.batch, g->pieces[k].batch);
     }
     if (!alike) {
         part.room = &psg_mixed_room;
@@ -121,21 +96,13 @@ static bool are_side_by_side(const grouping *g, size_t first, size_t last) {
     return true;
 }
 
-static size_t end_of_place(const grouping *g, size_t first, size_t last) {
-    size_t k = first + 1;
-    while (k < last && same_place(&g->pieces[first], &g->pieces[k])) k++;
-    return k;
-}
-
 /* Pieces whose ranges overlap one after the other: a part a place where these are disjoint, else one part. */
 static void add_cluster(grouping *g, size_t first, size_t last) {
-    if (!are_side_by_side(g, first, last)) {
-        add_part(g, first, last);
-        return;
-    }
-    for (size_t k = first, end; k < last; k = end) {
-        end = end_of_place(g, k, last);
-        add_part(g, k, end);
+    bool apart = are_side_by_side(g, first, last);
+    for (size_t k = first + 1; k <= last; k++) {
+        if (k < last && (!apart || same_place(&g->pieces[first], &g->pieces[k]))) continue;
+        add_part(g, first, k);
+        first = k;
     }
 }
 
@@ -191,7 +158,7 @@ static bool view_inner(psg_plan *plan, psg_piece *piece) {
 /* ---- what parts need for every sample ---- */
 
 static bool take_part_memory(psg_plan *plan, psg_part *part) {
-    size_t samples = (size_t)plan->batch;
+    size_t samples = (size_t)part->batch;
     if (!plan->is_plain) {
         part->live = take(plan, part->count * samples * sizeof *part->live);
         if (!part->live) return false;
@@ -235,44 +202,32 @@ static void prepare_sample(void *argument, size_t n, unsigned slot) {
 /* ---- a weight and the bias that shares its backprop, found by the array's address ---- */
 
 static bool same_backprop(const psg_part *x, const psg_part *y) {
-    if (x->count != y->count || x->scale != y->scale || x->dtype != y->dtype) return false;
-    for (size_t k = 0; k < x->count; k++) {
-        const psg_operand_view *g = &x->pieces[k].g, *h = &y->pieces[k].g;
-        bool same = g->data == h->data && x->pieces[k].positions == y->pieces[k].positions && g->columns == h->columns &&
-                    g->batch == h->batch && g->position == h->position && g->step == h->step;
-        if (!same) return false;
+    bool same = x->count == y->count && x->scale == y->scale && !x->partner;
+    for (size_t k = 0; same && k < x->count; k++) {
+        same = x->pieces[k].positions == y->pieces[k].positions &&
+               !memcmp(&x->pieces[k].g, &y->pieces[k].g, sizeof x->pieces[k].g);
     }
-    return true;
+    return same;
 }
 
-static size_t slot_of(const psg_part *part, size_t size) {
-    return (size_t)((uintptr_t)part->pieces[0].g.data >> 4) * (size_t)0x9E3779B97F4A7C15u % size;
-}
-
-static void match(psg_part *const *table, size_t size, psg_part *bias) {
-    for (size_t at = slot_of(bias, size); table[at]; at = (at + 1) % size) {
-        if (table[at]->partner || !same_backprop(table[at], bias)) continue;
-        table[at]->partner = bias;
-        bias->is_partner = true;
-        return;
-    }
+static bool may_have_partner(const psg_part *part, const psg_room *room) {
+    return part->room == room && !(room == &psg_factored_room ? part->pieces->has_windows : part->pieces->a.data != NULL);
 }
 
 static bool find_partners(psg_plan *plan) {
     size_t size = 2 * plan->part_count + 1;
-    psg_part **table = take(plan, size * sizeof *table);
+    psg_part **table = take(plan, size * sizeof *table), **end = table + size;
     if (!table) return false;
     memset(table, 0, size * sizeof *table);
-    for (size_t k = 0; k < plan->part_count; k++) {
-        psg_part *part = &plan->parts[k];
-        if (part->room != &psg_factored_room || part->pieces[0].has_windows) continue;
-        size_t at = slot_of(part, size);
-        while (table[at]) at = (at + 1) % size;
-        table[at] = part;
-    }
-    for (size_t k = 0; k < plan->part_count; k++) {
-        psg_part *part = &plan->parts[k];
-        if (part->room == &psg_rows_room && !part->pieces[0].a.data) match(table, size, part);
+    for (size_t k = 0; k < 2 * plan->part_count; k++) {   /* weights first, then biases */
+        psg_part *part = &plan->parts[k % plan->part_count];
+        bool is_weight = k < plan->part_count;
+        if (!may_have_partner(part, is_weight ? &psg_factored_room : &psg_rows_room)) continue;
+        psg_part **at = table + (uintptr_t)part->pieces->g.data / 16 * 0x9E3779B97F4A7C15u % size;
+        while (*at && (is_weight || !same_backprop(*at, part))) at = at + 1 < end ? at + 1 : table;
+        if (is_weight) *at = part;
+        else if (*at) (*at)->partner = part;
+        part->is_partner = !is_weight && *at;
     }
     return true;
 }

@@ -30,7 +30,7 @@ typedef enum psg_route {
     PSG_ROUTE_PULLED       /* derived: rows pulled back to the parameter, in double */
 } psg_route;
 
-const char *psg_route_name(psg_route route);
+const char *psg_route_name(psg_route route);   /* plan_text.c */
 
 /* A squared norm and the most by which rounding may have moved the norm.  A double's square leaves the range of doubles. */
 typedef struct psg_estimate {
@@ -48,7 +48,8 @@ typedef struct psg_part {
     psg_place place;
     double scale;              /* of all pieces; 1 where they differ */
     size_t gradient;           /* its place in the set */
-    const int64_t *live;       /* of piece k in sample n: [k * B + n]; NULL in a plain sum, where all positions are */
+    const int64_t *live;       /* of piece k in sample n: [k * B + n]; NULL in a plain sum, where all positions are, of
+                                  as many samples as a piece has */
     int64_t batch;
     struct psg_part *partner;  /* the bias whose backprop is this weight's; its norm is answered with the weight's */
     bool is_partner;
@@ -92,7 +93,7 @@ struct psg_room {
     /* Memory that a part has for one question, and what fills in sample n's; or NULL. */
     size_t (*memory)(const psg_part *part);
     void (*prepare)(const psg_part *part, int64_t n, void *workspace);
-    /* The route of samples without padding. */
+    psg_route routes[PSG_QUESTION_COUNT];   /* by question, for samples without padding; or what tells it: */
     psg_route (*route)(const psg_part *part, psg_question question);
 };
 
@@ -103,7 +104,8 @@ const psg_room *psg_room_of(psg_form form);
 /* ---- what the rooms share ---- */
 
 static inline int64_t psg_live(const psg_part *part, size_t piece, int64_t n) {
-    return part->live ? part->live[(int64_t)piece * part->batch + n] : part->pieces[piece].positions;
+    if (part->live) return part->live[(int64_t)piece * part->batch + n];
+    return n < part->pieces[piece].batch ? part->pieces[piece].positions : 0;
 }
 /* Of all pieces together. */
 int64_t psg_part_live(const psg_part *part, int64_t n);
@@ -128,6 +130,10 @@ long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, cons
 double psg_strided_dot(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t x_step, const void *y,
                        ptrdiff_t y_step, int64_t count);
 
+/* At least the norm of `count` elements, step apart; of row (n, t) of an operand. */
+double psg_norm_bound(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step, int64_t count);
+double psg_row_bound(const psg_kernel_table *kernels, const psg_piece *piece, const psg_operand_view *x, int64_t n,
+                     int64_t t);
 /* sums[i] += weight * x[i * step]. */
 void psg_add_strided(const psg_kernel_table *kernels, psg_dtype dtype, double weight, const void *x, ptrdiff_t step,
                      int64_t count, double *sums);
