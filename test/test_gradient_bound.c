@@ -175,8 +175,9 @@ static void check_padding(psg_dtype dtype, int64_t positions, int64_t padded, in
     double factors[2][SOME];
     double *short_sum = clip_sum(context, &l.gradient, SOME, &clip, factors[0], NULL);
     double *long_sum = clip_sum(context, &longer.gradient, SOME, &clip, factors[1], NULL);
-    if (memcmp(factors[0], factors[1], sizeof factors[0]) ||
-        memcmp(short_sum, long_sum, (size_t)(size * size) * sizeof *short_sum)) {
+    double apart = clip_sum_distance(short_sum, long_sum, size * size);
+    double rounding = 2 * SOME * test_gamma(PSG_F64, SOME + 8);   /* one position: samples may meet in another order */
+    if (memcmp(factors[0], factors[1], sizeof factors[0]) || !(apart <= (positions > 1 ? 0 : rounding))) {
         fail_msg("T %lld padded to %lld, %lld x %lld: other bits", (long long)positions, (long long)padded,
                  (long long)size, (long long)size);
     }
