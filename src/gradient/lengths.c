@@ -144,6 +144,9 @@ static void add_window_squares(const psg_part *part, const psg_piece *p, int64_t
     }
 }
 
+/* A sum of squares that no double lost anything of.  An f64 one of 0 may be of numbers whose squares underflow. */
+static bool is_whole(psg_dtype dtype, double square) { return is_safe(dtype, square, 1) || (dtype == PSG_F32 && square == 0); }
+
 /* sum_t |g_t| |a_t| over a block of positions, raised by the rounding of the sums of squares; NaN when a square leaves
  * the range of doubles. */
 static double lengths_at(const psg_part *part, const psg_piece *p, int64_t n, int64_t t, int64_t count) {
@@ -153,8 +156,8 @@ static double lengths_at(const psg_part *part, const psg_piece *p, int64_t n, in
     if (p->has_windows) add_window_squares(part, p, n, t, count, a);
     else add_row_squares(part, &p->a, n, t, count, a);
     for (int64_t k = 0; k < count; k++) {
-        bool safe = (is_safe(p->dtype, g[k], 1) || g[k] == 0) && (is_safe(p->dtype, a[k], 1) || a[k] == 0);
-        sum += safe ? sqrt(g[k]) * sqrt(a[k]) * raise : NAN;
+        bool whole = is_whole(p->dtype, g[k]) && is_whole(p->dtype, a[k]);
+        sum += whole ? sqrt(g[k]) * sqrt(a[k]) * raise : NAN;
     }
     return sum;
 }
