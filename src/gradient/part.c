@@ -53,6 +53,7 @@ psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspac
     int64_t room = (int64_t)(PSG_TILE_BYTES / psg_dtype_size(part->dtype));
     void *tile = psg_tile_memory(workspace);
     long double square = 0, scale = part->scale;
+    if (!psg_part_live(part, n)) return (psg_estimate){ 0, 0 };
     for (; first < end; first += room) {
         int64_t last = psg_least(first + room, end);
         memset(tile, 0, (size_t)(last - first) * psg_dtype_size(part->dtype));
