@@ -124,11 +124,12 @@ typedef struct backward_job {
     bool stream;
 } backward_job;
 
-/* One part a sample is enough where the samples are many; of fewer, parts of at least 8 rows and a range of work. */
+/* Long samples are work for several workers: parts of at least 64 rows and 4 ranges of work, whose sums cost little
+ * beside them.  However many samples there are, or a sample's sums would be others among others. */
 static int64_t parts_of(const layout *l) {
-    const int64_t enough = 64, rows = l->outer * l->inner, samples = l->samples ? l->samples : 1;
-    if (l->samples >= enough / 2 || !rows || !l->d) return 1;
-    int64_t parts = rows / 8, work = rows / (int64_t)psg_range_unit(l->d), most = enough / samples;
+    const int64_t rows = l->outer * l->inner, most = 16;
+    if (!rows || !l->d) return 1;
+    int64_t parts = rows / 64, work = rows / (4 * (int64_t)psg_range_unit(l->d));
     if (parts > work) parts = work;
     if (parts > most) parts = most;
     return parts < 1 ? 1 : parts;
