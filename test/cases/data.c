@@ -28,13 +28,13 @@ static double element(const case_operand *operand, uint64_t seed, int64_t k) {
     uint64_t word = word_at(seed, (uint64_t)k);
     switch (operand->kind) {
     case CASE_UNIT:
-        return unit_of(word);
+        return unit_of(word) / operand->divisor;
     case CASE_POSITIVE:
-        return 0.5 + unit_of(word);
+        return (0.5 + unit_of(word)) / operand->divisor;
     case CASE_INTEGER:
         return (double)(operand->low + (int64_t)(word % (uint64_t)(operand->high - operand->low)));
     default:
-        return real_of(word);
+        return real_of(word) / operand->divisor;
     }
 }
 
