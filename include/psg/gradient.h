@@ -70,16 +70,23 @@ typedef struct psg_block {
     const psg_derivation *derivation; /* derived; backprop then gives the batch size alone */
 } psg_block;
 
+#define PSG_MOST_DERIVED_COLUMNS 49152   /* of a row of an effective weight, and of what it is pulled back to */
+
 /* How the gradient of a parameter W follows from that of an effective weight E = f(W), row by row: row i of E depends on
  * row i of W alone, so the gradient of row i is J_i^T e with the transposed Jacobian J_i^T of that row. */
 struct psg_derivation {
-    const psg_block *blocks;     /* of the effective weight (rows x columns) */
+    const psg_block *blocks;     /* of the effective weight, rows * columns elements */
     size_t block_count;
-    int64_t rows, columns;
+    int64_t rows, columns;       /* columns, width: at most PSG_MOST_DERIVED_COLUMNS */
     int64_t width;               /* elements of a row of the parameter: columns for W itself, 1 for a gain a row */
+    int64_t inner;               /* 0 (or columns): rows lie one after the other.  Else, a divisor of columns: row i is
+                                    slice i of E's middle dimension, (columns / inner, rows, inner); so it is of a
+                                    parameter of width = columns.  Parameters of other widths have their rows one after
+                                    the other in either case */
     /* pulled (count x width) = J_i^T of rows [first, first + count) of grad (count x columns), all in double */
     void (*pull)(const void *user, int64_t first, int64_t count, const double *grad, double *pulled);
-    /* At least the spectral norm of J_i, for the certificate of the norm. */
+    /* At least the spectral norm of J_i, for the certificate of the norm: pull must round each row by less than
+     * gamma_{8 columns + 64} of doubles times this norm times |grad|. */
     double (*norm)(const void *user, int64_t row);
     const void *user;            /* read from several threads */
 };

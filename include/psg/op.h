@@ -9,6 +9,10 @@
  *             and adds the gradient of every trainable parameter as blocks (psg_call_add_factored, psg_call_add_rows)
  *
  * An op that adds blocks is answered every question of psg/gradient.h, tied parameters included.
+ *
+ * An op with `derives` computes an effective weight, which has no batch, from parameters and constants alone: row i of
+ * it from row i of each of them.  Other ops take its output for a parameter and add blocks to it; its backward runs
+ * once after theirs, has no grad_output, and says psg_call_derive for every trainable parameter.
  * Values are contiguous and row-major; all real operands of one call have one real type. */
 #ifndef PSG_OP_H
 #define PSG_OP_H
@@ -31,6 +35,7 @@ typedef struct psg_operand {
     psg_tensor value;   /* data is NULL while shapes are checked */
     psg_tensor grad;    /* backward, not PSG_PARAMETER: where the input gradient goes; data NULL: nobody wants it */
     int wants_grad;     /* a trainable parameter, or an input whose gradient somebody wants */
+    int is_derived;     /* PSG_PARAMETER: an effective weight, computed in this pass; nobody may change it */
 } psg_operand;
 
 typedef struct psg_op psg_op;
@@ -42,7 +47,7 @@ typedef struct psg_call {
     int input_count;            /* op->input_count; optional ones may be PSG_ABSENT */
     psg_operand *input;
     psg_tensor output;          /* also readable in backward */
-    psg_tensor grad_output;     /* backward; contiguous */
+    psg_tensor grad_output;     /* backward; contiguous.  data NULL in that of an op that derives */
     int64_t batch_size;         /* of the pass; 0 in an ordinary pass that names none, and in an empty batch */
     int batch_first;            /* 0: the batch is dimension 1 of every batched operand of rank >= 3 */
     int per_sample;             /* 0: an ordinary pass */
@@ -73,6 +78,9 @@ struct psg_op {
     int scales_loss;                /* backward multiplies grad_output by call->loss_scale, in double and before it
                                        divides by a batch: then B cancels exactly.  Without it the tape multiplies
                                        grad_output, which rounds */
+    int derives;                    /* its output is an effective weight, see above.  What carries a batch, and what
+                                       is derived itself, is refused as an input; the output of constants alone is a
+                                       constant */
     psg_status (*shape)(psg_call *call);
     psg_status (*forward)(psg_call *call);
     psg_status (*backward)(psg_call *call);
@@ -109,6 +117,12 @@ PSG_API psg_status psg_call_add_sparse_rows(psg_call *call, int k, const psg_ten
 /* Any block of psg/gradient.h: a part of a fused parameter (offset, row_stride), windows of an image.  Views (B, T, p),
  * the image (B, C, *X); block->scale is multiplied.  An ordinary pass sums an unfolded block at once. */
 PSG_API psg_status psg_call_add_block(psg_call *call, int k, const psg_block *block);
+
+/* backward of an op that derives: how the gradient of parameter input k (ignored unless it is trainable) follows from
+ * the output's.  blocks and block_count are not read; what user points to must stay until the next pass (kept memory
+ * does).  PSG_ERR_ARGUMENT: rows x columns is not the output's size, rows x width not the parameter's; another op;
+ * psg_backward: a trainable parameter for which it was not said. */
+PSG_API psg_status psg_call_derive(psg_call *call, int k, const psg_derivation *derivation);
 
 /* count uniform 64-bit words of the stream of one sample of this call: the same for every thread count and
  * micro-batch. */

@@ -19,6 +19,7 @@
 #include "psg/ops/pooling.h"
 #include "psg/ops/recurrent.h"
 #include "psg/ops/shape.h"
+#include "psg/ops/weight.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -1,21 +1,26 @@
 /* Derived: the gradient of a parameter W whose effective weight E = f(W) is what a layer used.  Row i of E depends on row
  * i of W alone, so a sample's gradient of row i is J_i^T e_i: a tile of whole rows of its gradient of E is widened and
- * pulled back, in double, before samples meet.
+ * pulled back, in double, before samples meet.  Only a plain sum of all samples pulls once, their sum.
  *
  * |J^T e| may be far below |e|, so the norm's bound carries what rounding moves e by: |J| (error of e), and what the pull
  * rounds, |J| gamma |e|. */
 #include <math.h>
 #include <string.h>
 
+#include "base/shape.h"
 #include "gradient/plan.h"
 #include "gradient/sink.h"
 
-/* The tile memory holds a sink and a tile of E, the panels' memory doubles of it and what is pulled. */
-#define HALF_TILE (PSG_TILE_BYTES / 2)
-enum { MOST_COLUMNS = HALF_TILE / sizeof(double) };
+/* The tile memory holds what is written or summed, then a tile of E; the panels' memory doubles of it and what is
+ * pulled. */
+enum { MOST_COLUMNS = PSG_OUT_TILE_BYTES / sizeof(double) };
+_Static_assert(MOST_COLUMNS == PSG_MOST_DERIVED_COLUMNS && 2 * MOST_COLUMNS * sizeof(double) <= PSG_PRODUCT_WORKSPACE,
+               "a row must fit the workspace");
 
-static psg_status check(const psg_check *at, const psg_block *b) {
-    const psg_derivation *d = b->derivation;
+static bool is_sliced(const psg_derivation *d) { return d->inner && d->inner != d->columns; }
+
+static psg_status check_sizes(const psg_check *at, const psg_derivation *d) {
+    int64_t elements;
     if (!d || !d->pull || !d->norm || d->rows < 0 || d->columns < 0 || d->width < 0 || (d->block_count && !d->blocks)) {
         return psg_check_fail(at, PSG_ERR_ARGUMENT, "the derivation has a NULL function or array, or a negative size");
     }
@@ -23,19 +28,49 @@ static psg_status check(const psg_check *at, const psg_block *b) {
         return psg_check_fail(at, PSG_ERR_UNSUPPORTED, "rows of %lld elements are derived, at most %d may be",
                               (long long)psg_most(d->columns, d->width), MOST_COLUMNS);
     }
-    psg_gradient inner = { .dtype = at->gradient->dtype, .batch_size = at->gradient->batch_size, .rank = 2,
-                           .shape = { d->rows, d->columns }, .name = at->gradient->name };
+    if (d->inner < 0 || (d->inner && d->columns % d->inner)) {
+        return psg_check_fail(at, PSG_ERR_ARGUMENT, "inner is %lld, must be 0 or a divisor of columns, %lld",
+                              (long long)d->inner, (long long)d->columns);
+    }
+    if (psg_size_multiply(d->rows, psg_most(d->columns, d->width), &elements)) return PSG_OK;
+    return psg_check_fail(at, PSG_ERR_OVERFLOW, "rows x columns of the derivation does not fit 63 bits");
+}
+
+/* Only W has the shape of E; beside other parameters E is a flat array. */
+static psg_gradient effective_gradient(const psg_check *at, const psg_derivation *d) {
+    psg_gradient effective = *at->gradient;
+    if (d->width == d->columns && at->numel == d->rows * d->columns) return effective;
+    effective.rank = 1;
+    effective.shape[0] = d->rows * d->columns;
+    return effective;
+}
+
+static psg_status check(const psg_check *at, const psg_block *b) {
+    const psg_derivation *d = b->derivation;
+    psg_status status = check_sizes(at, d);
+    if (status) return status;
+    psg_gradient effective = effective_gradient(at, d);
     psg_check own = *at;
-    own.gradient = &inner;
+    own.gradient = &effective;
     own.numel = d->rows * d->columns;
     for (own.block = 0; own.block < d->block_count; own.block++) {
         if (d->blocks[own.block].form == PSG_DERIVED) {
             return psg_check_fail(at, PSG_ERR_UNSUPPORTED, "block %zu of the derivation is derived itself", own.block);
         }
-        psg_status status = psg_check_block(&own, &d->blocks[own.block]);
+        status = psg_check_block(&own, &d->blocks[own.block]);
         if (status) return status;
     }
-    return psg_check_place(at, b->offset, d->rows, d->width, b->row_stride);
+    if (!is_sliced(d) || d->width != d->columns) return psg_check_place(at, b->offset, d->rows, d->width, b->row_stride);
+    return psg_check_place(at, b->offset, 1, d->rows * d->width, d->rows * d->width);
+}
+
+static double largest_norm(const psg_derivation *d) {
+    double most = 0;
+    for (int64_t i = 0; i < d->rows; i++) {
+        double norm = d->norm(d->user, i);
+        if (!(norm <= most)) most = norm;
+    }
+    return most;
 }
 
 static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
@@ -43,65 +78,140 @@ static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
     (void)numel;
     piece->derivation = d;
     piece->positions = 1;
+    piece->derived_norm = largest_norm(d);
     piece->place = (psg_place){ b->offset, d->rows, d->width, b->row_stride };
     if (d->rows == 1) piece->place.stride = d->width;
+    if (is_sliced(d) && d->width == d->columns) {
+        piece->place = (psg_place){ b->offset, 1, d->rows * d->width, d->rows * d->width };
+    }
 }
 
 /* ---- whole rows of a sample ---- */
 
-/* Rows of E at a time. */
-static int64_t rows_at_once(const psg_part *part) {
-    const psg_derivation *d = part->pieces->derivation;
-    int64_t doubles = (int64_t)(PSG_PRODUCT_WORKSPACE / sizeof(double)), row = psg_most(d->columns, 1);
-    return psg_most(1, psg_least(MOST_COLUMNS / row, doubles / (row + d->width)));
-}
+/* Rows of a matrix, or of slices of one: `lines` of `length` elements each, `step` apart from `first` on.  Line by line
+ * they are the rows themselves, or the slices (lines, count, inner) of count rows. */
+typedef struct layout {
+    int64_t lines, length, first, step, inner;
+} layout;
 
-/* The pulled rows [first, first + count), unscaled, in the workspace: count x width doubles. */
-static const double *pull_rows(const psg_part *part, int64_t n, int64_t first, int64_t count, void *workspace) {
-    const psg_piece *piece = part->pieces;
-    const psg_derivation *d = piece->derivation;
-    int64_t begin = first * d->columns, elements = count * d->columns;
-    void *tile = (char *)psg_tile_memory(workspace) + HALF_TILE;
-    double *wide = workspace, *pulled = wide + elements;
-    memset(tile, 0, (size_t)elements * psg_dtype_size(part->dtype));
-    for (size_t k = 0; k < piece->inner_count; k++) {
-        const psg_part *inner = &piece->inner[k];
-        int64_t from = psg_most(begin, inner->place.offset);
-        int64_t to = psg_least(begin + elements, inner->place.offset + psg_place_span(&inner->place));
-        if (from >= to) continue;
-        inner->room->write(inner, n, inner->scale, from, to, psg_elements_mutable(tile, part->dtype, from - begin), true,
-                           workspace);
+static layout layout_of_rows(const psg_derivation *d, int64_t width, int64_t stride, int64_t first, int64_t count) {
+    if (is_sliced(d) && width == d->columns) {
+        return (layout){ width / d->inner, count * d->inner, first * d->inner, d->rows * d->inner, d->inner };
     }
-    memset(wide, 0, (size_t)elements * sizeof *wide);
-    part->kernels->add_to_f64((size_t)elements, 1.0, tile, wide);
-    d->pull(d->user, first, count, wide, pulled);
-    return pulled;
+    return (layout){ count, width, first * stride, stride, width };
 }
 
-/* ---- answers ---- */
+static layout layout_of_pulled(const psg_part *part, int64_t first, int64_t count) {
+    const psg_derivation *d = part->pieces->derivation;
+    layout l = layout_of_rows(d, d->width, part->place.stride, first, count);
+    l.first += part->place.offset;
+    return l;
+}
 
-static void write_range(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
-                        bool accumulate, void *workspace) {
-    int64_t stride = psg_most(part->place.stride, 1), width = part->place.columns, room = rows_at_once(part);
-    int64_t i = psg_most((first - part->place.offset) / stride, 0);
-    int64_t end = psg_least(psg_parts_of(last - part->place.offset, stride), part->place.rows);
-    for (; i < end; i += room) {
-        int64_t count = psg_least(room, end - i);
-        const double *pulled = pull_rows(part, n, i, count, workspace);
-        for (int64_t r = 0; r < count; r++) {
-            int64_t start = part->place.offset + (i + r) * stride;
-            int64_t from = psg_most(first, start), to = psg_least(last, start + width);
-            if (from >= to) continue;
-            part->kernels->from_f64((size_t)(to - from), scale, pulled + r * width + (from - start),
-                                    psg_elements_mutable(out, part->dtype, from - first), accumulate);
+/* to (outer, middle, inner) = from (middle, outer, inner). */
+static void exchange(const double *from, int64_t middle, int64_t outer, int64_t inner, double *to) {
+    for (int64_t i = 0; i < middle; i++) {
+        for (int64_t a = 0; a < outer; a++) {
+            for (int64_t b = 0; b < inner; b++) to[(a * middle + i) * inner + b] = from[(i * outer + a) * inner + b];
         }
     }
 }
 
-static double largest_norm(const psg_derivation *d) {
-    double most = 0;
-    for (int64_t i = 0; i < d->rows; i++) most = fmax(most, d->norm(d->user, i));
-    return most;
+/* Rows of E at a time. */
+static int64_t rows_at_once(const psg_part *part) {
+    const psg_derivation *d = part->pieces->derivation;
+    return psg_most(1, MOST_COLUMNS / psg_most(psg_most(d->columns, d->width), 1));
+}
+
+/* Elements [first, last) of E's gradient of a sample, added to the tile. */
+static void add_range(const psg_part *part, int64_t n, int64_t first, int64_t last, void *tile, void *workspace) {
+    const psg_piece *piece = part->pieces;
+    for (size_t k = 0; k < piece->inner_count; k++) {
+        const psg_part *inner = &piece->inner[k];
+        int64_t from = psg_most(first, inner->place.offset);
+        int64_t to = psg_least(last, inner->place.offset + psg_place_span(&inner->place));
+        if (from >= to) continue;
+        inner->room->write(inner, n, inner->scale, from, to, psg_elements_mutable(tile, part->dtype, from - first), true,
+                           workspace);
+    }
+}
+
+/* Whole rows of E's gradient of a sample, in the lines of E: the tile. */
+static void *fill_tile(const psg_part *part, int64_t n, int64_t first, int64_t count, void *workspace) {
+    const psg_derivation *d = part->pieces->derivation;
+    layout l = layout_of_rows(d, d->columns, d->columns, first, count);
+    void *tile = (char *)psg_tile_memory(workspace) + PSG_OUT_TILE_BYTES;
+    memset(tile, 0, (size_t)(count * d->columns) * psg_dtype_size(part->dtype));
+    if (l.step == l.length) {
+        add_range(part, n, l.first, l.first + l.lines * l.length, tile, workspace);
+        return tile;
+    }
+    for (int64_t a = 0; a < l.lines; a++) {
+        int64_t start = l.first + a * l.step;
+        add_range(part, n, start, start + l.length, psg_elements_mutable(tile, part->dtype, a * l.length), workspace);
+    }
+    return tile;
+}
+
+/* Rows of E in double, in the lines of E, pulled back: in the lines of the parameter.  `lines` is the first half of the
+ * panels' memory or not in it; the result is in the panels' memory. */
+static const double *pull(const psg_part *part, int64_t first, int64_t count, double *lines, void *workspace) {
+    const psg_derivation *d = part->pieces->derivation;
+    int64_t outer = is_sliced(d) ? d->columns / d->inner : 1;
+    double *one = workspace, *other = one + MOST_COLUMNS;
+    if (!is_sliced(d)) {
+        d->pull(d->user, first, count, lines, other);
+        return other;
+    }
+    exchange(lines, outer, count, d->inner, other);
+    d->pull(d->user, first, count, other, one);
+    if (d->width != d->columns) return one;
+    exchange(one, count, outer, d->inner, other);
+    return other;
+}
+
+/* A sample's pulled rows [first, first + count), unscaled. */
+static const double *pull_rows(const psg_part *part, int64_t n, int64_t first, int64_t count, void *workspace) {
+    int64_t elements = count * part->pieces->derivation->columns;
+    const void *tile = fill_tile(part, n, first, count, workspace);
+    memset(workspace, 0, (size_t)elements * sizeof(double));
+    part->kernels->add_to_f64((size_t)elements, 1.0, tile, workspace);
+    return pull(part, first, count, workspace, workspace);
+}
+
+/* ---- answers ---- */
+
+/* The parameter's rows that elements [first, last) touch: [*row, *end). */
+static void rows_in(const psg_part *part, int64_t first, int64_t last, int64_t *row, int64_t *end) {
+    const psg_derivation *d = part->pieces->derivation;
+    bool sliced = is_sliced(d) && d->width == d->columns;
+    int64_t step = psg_most(sliced ? d->inner : part->place.stride, 1), slices = d->rows * step;
+    first = psg_most(first - part->place.offset, 0);
+    last -= part->place.offset;
+    *row = 0;
+    *end = d->rows;
+    if (sliced && first / slices != (last - 1) / slices) return;
+    if (sliced) last -= first / slices * slices;
+    if (sliced) first %= slices;
+    *row = first / step;
+    *end = psg_least(psg_parts_of(last, step), d->rows);
+}
+
+static void write_range(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
+                        bool accumulate, void *workspace) {
+    int64_t room = rows_at_once(part), i, end;
+    for (rows_in(part, first, last, &i, &end); i < end; i += room) {
+        int64_t count = psg_least(room, end - i);
+        layout l = layout_of_pulled(part, i, count);
+        const double *pulled = pull_rows(part, n, i, count, workspace);
+        for (int64_t a = 0; a < l.lines; a++) {
+            int64_t start = l.first + a * l.step;
+            int64_t from = psg_most(first, start), to = psg_least(last, start + l.length);
+            if (from >= to) continue;
+            part->kernels->from_f64((size_t)(to - from), scale, pulled + a * l.length + (from - start),
+                                    psg_elements_mutable(out, part->dtype, from - first), accumulate);
+        }
+    }
 }
 
 static double lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
@@ -114,39 +224,40 @@ static double lengths(const psg_part *part, const psg_piece *p, int64_t n, int64
             sum += fabs(piece->scale) * piece->room->lengths(inner, piece, n, psg_live(inner, i, n), quick);
         }
     }
-    return sum * largest_norm(p->derivation);
+    return sum * p->derived_norm;
 }
 
 static double error_of(const psg_part *part, int64_t n) {
     const psg_piece *p = part->pieces;
-    double error = 0, pulled = psg_gamma(PSG_F64, 8 * (double)p->derivation->columns + 64);
+    double error = 0;
     for (size_t k = 0; k < p->inner_count; k++) error += psg_gradient_error(&p->inner[k], n, false);
-    return error * largest_norm(p->derivation) + pulled * lengths(part, p, n, 0, true);
+    return error * p->derived_norm + psg_pull_gamma(p) * lengths(part, p, n, 0, true);
 }
 
 static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
+    const psg_derivation *d = part->pieces->derivation;
     long double sum = 0, scale = part->scale;
     int64_t room = rows_at_once(part);
     if (!psg_part_live(part, n)) return (psg_estimate){ 0, 0 };
-    for (int64_t i = 0; i < part->place.rows; i += room) {
-        int64_t count = psg_least(room, part->place.rows - i);
+    for (int64_t i = 0; i < d->rows; i += room) {
+        int64_t count = psg_least(room, d->rows - i);
         const double *pulled = pull_rows(part, n, i, count, workspace);
-        sum += psg_square_of(part->doubles, PSG_F64, pulled, 1, count * part->place.columns);
+        sum += psg_square_of(part->doubles, PSG_F64, pulled, 1, count * d->width);
     }
     return (psg_estimate){ sum * scale * scale, error_of(part, n) * fabs(part->scale) };
 }
 
 static double dot_sample(const psg_part *part, int64_t n, const void *direction, void *workspace) {
-    int64_t room = rows_at_once(part), width = part->place.columns;
+    int64_t room = rows_at_once(part), rows = part->pieces->derivation->rows;
     double *v = psg_tile_memory(workspace), sum = 0;
-    for (int64_t i = 0; i < part->place.rows; i += room) {
-        int64_t count = psg_least(room, part->place.rows - i);
-        const double *pulled = pull_rows(part, n, i, count, workspace);
-        for (int64_t r = 0; r < count; r++) {
-            const void *row = psg_elements(direction, part->dtype, part->place.offset + (i + r) * part->place.stride);
-            memset(v, 0, (size_t)width * sizeof *v);
-            part->kernels->add_to_f64((size_t)width, 1.0, row, v);
-            sum += part->doubles->dot((size_t)width, pulled + r * width, v);
+    for (int64_t i = 0; i < rows; i += room) {
+        layout l = layout_of_pulled(part, i, psg_least(room, rows - i));
+        const double *pulled = pull_rows(part, n, i, psg_least(room, rows - i), workspace);
+        for (int64_t a = 0; a < l.lines; a++) {
+            memset(v, 0, (size_t)l.length * sizeof *v);
+            part->kernels->add_to_f64((size_t)l.length, 1.0,
+                                      psg_elements(direction, part->dtype, l.first + a * l.step), v);
+            sum += part->doubles->dot((size_t)l.length, pulled + a * l.length, v);
         }
     }
     return sum;
@@ -159,30 +270,43 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
     }
 }
 
-/* ---- sums: rows a task, whose doubles fit half the tile memory ---- */
+/* ---- sums: rows a task, as many as are pulled at once; their doubles fit half the tile memory ---- */
 
 static int64_t task_rows(const psg_part *part) {
-    int64_t most = psg_most(1, MOST_COLUMNS / psg_most(part->place.columns, 1));
-    return psg_even_part(part->place.rows, psg_least(most, psg_parts_of(part->place.rows, 8)), 1);
+    int64_t rows = part->pieces->derivation->rows;
+    return psg_even_part(rows, psg_least(rows_at_once(part), psg_parts_of(rows, 8)), 1);
 }
 
 static int64_t sum_tasks(const psg_sum *sum, const psg_part *part) {
     (void)sum;
-    return psg_parts_of(part->place.rows, task_rows(part));
+    return psg_parts_of(part->pieces->derivation->rows, task_rows(part));
+}
+
+/* The sink's lines of the sum of all samples as they are: E's gradients are added, then pulled once. */
+static void sum_plain(const psg_part *part, int64_t first, int64_t count, const psg_sink *sink, void *workspace) {
+    int64_t elements = count * part->pieces->derivation->columns;
+    double *effective = sink->sums;
+    memset(effective, 0, (size_t)elements * sizeof *effective);
+    for (int64_t n = 0; n < part->batch; n++) {
+        part->kernels->add_to_f64((size_t)elements, 1.0, fill_tile(part, n, first, count, workspace), effective);
+    }
+    const double *pulled = pull(part, first, count, effective, workspace);
+    for (int64_t k = 0; k < sink->rows * sink->columns; k++) sink->sums[k] = part->scale * pulled[k];
 }
 
 static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
-    int64_t rows = task_rows(part), first = task * rows, width = part->place.columns, room = rows_at_once(part);
-    psg_sink sink = psg_sink_open(psg_least(rows, part->place.rows - first), width, workspace);
-    for (int64_t n = 0; n < part->batch; n++) {
+    int64_t first = task * task_rows(part), count = psg_least(task_rows(part), part->pieces->derivation->rows - first);
+    layout l = layout_of_pulled(part, first, count);
+    psg_sink sink = psg_sink_open(l.lines, l.length, workspace);
+    bool plain = sum->plan->is_plain && !sum->squares;
+    if (plain) sum_plain(part, first, count, &sink, workspace);
+    for (int64_t n = 0; n < part->batch && !plain; n++) {
         double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
-        for (int64_t i = 0; weight != 0 && i < sink.rows; i += room) {
-            int64_t count = psg_least(room, sink.rows - i);
-            const double *pulled = pull_rows(part, n, first + i, count, workspace);
-            psg_sink_add(sum, part->doubles, weight, pulled, count * width, sink.sums + i * width);
-        }
+        if (weight == 0) continue;
+        const double *pulled = pull_rows(part, n, first, count, workspace);
+        psg_sink_add(sum, part->doubles, weight, pulled, l.lines * l.length, sink.sums);
     }
-    psg_sink_close(sum, part, &sink, part->place.offset + first * part->place.stride, part->place.stride);
+    psg_sink_close(sum, part, &sink, l.first, l.step);
 }
 
 const psg_room psg_derived_room = {

@@ -114,7 +114,7 @@ static void materialise(store_job *j) {
         write_parts(j);
         return;
     }
-    j->range = psg_least(j->numel, (int64_t)(PSG_TILE_BYTES / psg_dtype_size(j->out.dtype)));
+    j->range = psg_least(j->numel, (int64_t)(PSG_OUT_TILE_BYTES / psg_dtype_size(j->out.dtype)));
     j->ranges = psg_parts_of(j->numel, j->range);
     psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_scattered, j);
 }

@@ -54,7 +54,7 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
 /* ---- sums: a range of the parameter a task; the tile memory holds its sums, then a sample's gradient ---- */
 
 static int64_t task_elements(const psg_part *part) {
-    return psg_even_part(psg_place_span(&part->place), (int64_t)(PSG_TILE_BYTES / sizeof(double)) / 3, 16);
+    return psg_even_part(psg_place_span(&part->place), (int64_t)(PSG_OUT_TILE_BYTES / sizeof(double)) / 2, 16);
 }
 
 static int64_t sum_tasks(const psg_sum *s, const psg_part *part) {

@@ -50,7 +50,8 @@ bool psg_leaves_cache(const psg_piece *p) {
 
 psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspace) {
     int64_t first = part->place.offset, end = first + psg_place_span(&part->place);
-    int64_t room = (int64_t)(PSG_TILE_BYTES / psg_dtype_size(part->dtype));
+    size_t bytes = part->room == &psg_mixed_room ? PSG_OUT_TILE_BYTES : PSG_TILE_BYTES;
+    int64_t room = (int64_t)(bytes / psg_dtype_size(part->dtype));
     void *tile = psg_tile_memory(workspace);
     long double square = 0, scale = part->scale;
     if (!psg_part_live(part, n)) return (psg_estimate){ 0, 0 };
@@ -67,17 +68,21 @@ psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspac
 /* ---- rounding ---- */
 
 /* gamma_K sum |scale| sum_t |g_t||a_t| over the pieces, K the products in one sum; what a product loses below the
- * smallest number is less than that number each. */
+ * smallest number is less than that number each.  Derived pieces: what their pull rounds, too. */
 double psg_gradient_error(const psg_part *part, int64_t n, bool quick) {
-    double lengths = 0, most = 0, positions = (double)psg_part_live(part, n) + (double)part->count;
-    double smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
+    double lengths = 0, pulled = 0, most = 0, positions = (double)psg_part_live(part, n) + (double)part->count;
+    double smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149, elements = (double)psg_place_span(&part->place);
     for (size_t k = 0; k < part->count; k++) {
         const psg_piece *p = &part->pieces[k];
-        lengths += fabs(p->scale) * p->room->lengths(part, p, n, psg_live(part, k, n), quick);
-        most = fmax(most, fabs(p->scale));
+        const psg_derivation *d = p->derivation;
+        double length = fabs(p->scale) * p->room->lengths(part, p, n, psg_live(part, k, n), quick);
+        lengths += length;
+        most = fmax(most, fabs(p->scale) * (d ? 1 + p->derived_norm : 1));
+        if (!d) continue;
+        pulled += psg_pull_gamma(p) * length;
+        elements = fmax(elements, (double)d->rows * (double)d->columns);
     }
-    double lost = positions * sqrt((double)psg_place_span(&part->place)) * smallest * most;
-    return psg_gamma(part->dtype, positions + 3) * lengths + lost;
+    return psg_gamma(part->dtype, positions + 3) * lengths + pulled + positions * sqrt(elements) * smallest * most;
 }
 
 /* The quick bound where it is tight against the norm. */

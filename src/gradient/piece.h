@@ -43,6 +43,7 @@ typedef struct psg_piece {
     const psg_derivation *derivation;
     const struct psg_part *inner; /* derived: the parts of the effective weight's gradient */
     size_t inner_count;
+    double derived_norm;          /* the largest norm of its rows' Jacobians */
     double scale;
     psg_place place;
 } psg_piece;

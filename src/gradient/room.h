@@ -119,6 +119,12 @@ psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspac
 double psg_summed_error(const psg_part *part, int64_t n, long double square);
 /* At most what rounding in the real type moves the gradient of sample n by. */
 double psg_gradient_error(const psg_part *part, int64_t n, bool quick);
+/* gamma_k = k u / (1 - k u) for the real type: the relative rounding of a sum of k products in any order. */
+double psg_gamma(psg_dtype dtype, double k);
+/* What the pull of a derived piece rounds, of |J| |e|. */
+static inline double psg_pull_gamma(const psg_piece *piece) {
+    return psg_gamma(PSG_F64, 8 * (double)piece->derivation->columns + 64);
+}
 /* A quick bound is taken while it is at most this share of the value. */
 static const double psg_loose = 0.02;
 /* Whether B gradients of this piece are larger than the cache: they are written around it. */
@@ -138,14 +144,14 @@ double psg_row_bound(const psg_kernel_table *kernels, const psg_piece *piece, co
 void psg_add_strided(const psg_kernel_table *kernels, psg_dtype dtype, double weight, const void *x, ptrdiff_t step,
                      int64_t count, double *sums);
 
-/* gamma_k = k u / (1 - k u) for the real type: the relative rounding of a sum of k products in any order. */
-double psg_gamma(psg_dtype dtype, double k);
 /* A norm raised by this covers underflow too: a product below the smallest normal number is off by less than 2^-149
  * (f32), 2^-1074 (f64), which u * tiny^2 exceeds for any sum of at most 2^32 of them. */
 double psg_tiny_norm(psg_dtype dtype);
 
 /* A worker's workspace: panels of the product kernel, then a tile of the gradient, then small arrays. */
 #define PSG_TILE_BYTES ((size_t)768 << 10)
+/* Of the tile: what `write` is given in the workspace; the rest is the derived room's. */
+#define PSG_OUT_TILE_BYTES (PSG_TILE_BYTES / 2)
 #define PSG_SMALL_BYTES (PSG_WORKSPACE_BYTES - PSG_PRODUCT_WORKSPACE - PSG_TILE_BYTES)
 static inline void *psg_tile_memory(void *workspace) { return (char *)workspace + PSG_PRODUCT_WORKSPACE; }
 static inline void *psg_small_memory(void *workspace) {

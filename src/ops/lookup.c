@@ -49,7 +49,7 @@ static psg_status check_max_norm(psg_call *call, const psg_lookup_options *optio
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "norm_type is %g, must be > 0 (0: 2)", options->norm_type);
     }
     const char *table = call->op->input_names[PSG_LOOKUP_TABLE];
-    if (call->input[PSG_LOOKUP_TABLE].role != PSG_PARAMETER) {
+    if (call->input[PSG_LOOKUP_TABLE].role != PSG_PARAMETER || call->input[PSG_LOOKUP_TABLE].is_derived) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "max_norm changes rows of %s, which must be a parameter", table);
     }
     if (call->may_update) return PSG_OK;

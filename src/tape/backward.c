@@ -99,12 +99,9 @@ static psg_status scale_loss(psg_tape_node *node) {
     return PSG_OK;
 }
 
-static psg_status walk_node(psg_tape_node *node) {
+static psg_status run_backward(psg_tape_node *node) {
     psg_call *call = &node->call;
-    const psg_tape_var *output = &node->tape->vars[node->output];
-    if (!output->wants_grad || !output->grad.data) return PSG_OK;
-    call->grad_output = output->grad;
-    psg_status status = scale_loss(node);
+    psg_status status = PSG_OK;
     for (int k = 0; k < call->input_count && !status; k++) status = prepare_operand(node, k);
     if (status) return status;
     node->in_backward = true;
@@ -116,10 +113,31 @@ static psg_status walk_node(psg_tape_node *node) {
     return PSG_OK;
 }
 
+/* All ops that use the effective weight come after it, so its blocks are all there. */
+static psg_status walk_derivation(psg_tape_node *node, const psg_tape_use *use) {
+    psg_call *call = &node->call;
+    if (!use->trainable || !use->reached) return PSG_OK;
+    psg_status status = run_backward(node);
+    for (int k = 0; k < call->input_count && !status; k++) {
+        if (!call->input[k].wants_grad || node->derived >> k & 1u) continue;
+        status = psg_call_fail(call, PSG_ERR_ARGUMENT, "backward did not call psg_call_derive for input %d", k);
+    }
+    return status;
+}
+
+static psg_status walk_node(psg_tape_node *node) {
+    const psg_tape_var *output = &node->tape->vars[node->output];
+    if (output->role == PSG_PARAMETER) return walk_derivation(node, &node->tape->uses[output->use]);
+    if (!output->wants_grad || !output->grad.data) return PSG_OK;
+    node->call.grad_output = output->grad;
+    psg_status status = scale_loss(node);
+    return status ? status : run_backward(node);
+}
+
 /* ---- attached grad_sample arrays ---- */
 
 static bool writes_grad_sample(const psg_tape *tape, const psg_tape_use *use) {
-    return use->trainable && use->param->attached && !tape->pass.ordinary;
+    return use->trainable && use->param && use->param->attached && !tape->pass.ordinary;
 }
 
 static psg_status check_attached(psg_tape *tape) {
@@ -249,18 +267,21 @@ psg_status psg_input_grad(const psg_tape *tape, psg_var var, psg_tensor *grad) {
     return PSG_OK;
 }
 
-/* In an ordinary pass every block is that of one sample, see psg_call_add_rows. */
+int64_t psg_tape_samples(const psg_tape *tape) {
+    if (tape->pass.ordinary) return 1;
+    return tape->batch_size < 0 ? 0 : tape->batch_size;
+}
+
 psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use) {
-    const psg_tensor *value = &use->param->value;
-    int64_t batch_size = tape->batch_size < 0 ? 0 : tape->batch_size;
+    const psg_tensor *value = &use->value;
     psg_gradient gradient = {
         .dtype = value->dtype,
-        .batch_size = tape->pass.ordinary ? 1 : batch_size,
+        .batch_size = psg_tape_samples(tape),
         .rank = value->rank,
         .blocks = use->blocks,
         .block_count = use->block_count,
         .batch_coupled = tape->pass.ordinary != 0,
-        .name = use->param->name,
+        .name = use->name,
         .pass = tape->live.number,
     };
     for (int d = 0; d < value->rank; d++) gradient.shape[d] = value->shape[d];
@@ -274,7 +295,7 @@ psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gra
     }
     size_t k = 0;
     while (k < tape->use_count && tape->uses[k].param != param) k++;
-    psg_tape_use unused = { .param = (psg_param *)(uintptr_t)param };
+    psg_tape_use unused = { .name = param->name, .value = param->value };
     const psg_tape_use *use = k < tape->use_count ? &tape->uses[k] : &unused;
     bool known = !tape->status && tape->walked && use->reached;
     *gradient = psg_tape_gradient(tape, known ? use : &unused);

@@ -18,10 +18,10 @@ static psg_status merge_dimensions(psg_tape *tape, psg_tensor *view, int first, 
 
 /* (B, *, features) as (B, T, features), with features the last `kept` dimensions.  In an ordinary pass nobody knows
  * whether dimension 0 is the batch: all positions of all samples become those of one sample, (1, T, features). */
-static psg_status merge_view(psg_call *call, const psg_param *param, psg_tensor *view, int kept) {
+static psg_status merge_view(psg_call *call, const psg_tape_use *use, psg_tensor *view, int kept) {
     psg_tape_node *node = call->internal;
     if (view->rank < 1 + kept) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "a block of parameter \"%s\" has a view of rank %d", param->name,
+        return psg_call_fail(call, PSG_ERR_SHAPE, "a block of parameter \"%s\" has a view of rank %d", use->name,
                              view->rank);
     }
     psg_status status = merge_dimensions(node->tape, view, call->per_sample ? 1 : 0, view->rank - 1 - kept);
@@ -30,25 +30,24 @@ static psg_status merge_view(psg_call *call, const psg_param *param, psg_tensor 
 }
 
 /* Windows belong to an image, so the batch is dimension 0 in every pass. */
-static psg_status merge_windows(psg_call *call, const psg_param *param, psg_block *block) {
+static psg_status merge_windows(psg_call *call, const psg_tape_use *use, psg_block *block) {
     psg_tape_node *node = call->internal;
-    if (block->backprop.rank < 2) return merge_view(call, param, &block->backprop, 2);
+    if (block->backprop.rank < 2) return merge_view(call, use, &block->backprop, 2);
     return merge_dimensions(node->tape, &block->backprop, 1, block->backprop.rank - 2);
 }
 
-static psg_status merge_views(psg_call *call, const psg_param *param, psg_block *block) {
-    if (block->form == PSG_UNFOLDED) return merge_windows(call, param, block);
-    psg_status status = merge_view(call, param, &block->backprop, 1);
+static psg_status merge_views(psg_call *call, const psg_tape_use *use, psg_block *block) {
+    if (block->form == PSG_UNFOLDED) return merge_windows(call, use, block);
+    psg_status status = merge_view(call, use, &block->backprop, 1);
     bool two = block->form == PSG_FACTORED || block->form == PSG_ROWS_PRODUCT;
-    if (!status && two) status = merge_view(call, param, &block->activation, 1);
-    if (!status && block->form == PSG_SPARSE_ROWS) status = merge_view(call, param, &block->ids, 0);
+    if (!status && two) status = merge_view(call, use, &block->activation, 1);
+    if (!status && block->form == PSG_SPARSE_ROWS) status = merge_view(call, use, &block->ids, 0);
     return status;
 }
 
 /* ---- the list of a parameter ---- */
 
-/* The use of parameter input k; NULL when it wants no blocks or *status is an error. */
-static psg_tape_use *use_of(psg_call *call, int k, psg_status *status) {
+psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status) {
     psg_tape_node *node = call->internal;
     *status = PSG_OK;
     if (k < 0 || k >= call->input_count || !node->in_backward) {
@@ -60,34 +59,32 @@ static psg_tape_use *use_of(psg_call *call, int k, psg_status *status) {
     return &node->tape->uses[node->tape->vars[node->input[k]].use];
 }
 
-/* The checks of psg/gradient.h, made where the block is added. */
-static psg_status check(psg_call *call, const psg_tape_use *use, const psg_block *block) {
-    psg_tape_node *node = call->internal;
-    psg_gradient gradient = psg_tape_gradient(node->tape, use);
+/* The checks of psg/gradient.h are made where the block is added. */
+psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *block, double scale) {
+    psg_tape *tape = ((psg_tape_node *)call->internal)->tape;
+    psg_gradient gradient = psg_tape_gradient(tape, use);
     const psg_gradient *set = &gradient;
     gradient.blocks = block;
     gradient.block_count = 1;
     psg_status status = psg_check_set(call->context, call->op->name, &set, 1);
-    return status ? psg_tape_adopt(node->tape, status) : PSG_OK;
+    if (status) return psg_tape_adopt(tape, status);
+    void *table = use->blocks;
+    if (!psg_tape_grow(tape, &table, use->block_count, &use->block_capacity, sizeof *block)) return tape->status;
+    use->blocks = table;
+    use->blocks[use->block_count] = *block;
+    use->blocks[use->block_count++].scale *= scale;
+    return PSG_OK;
 }
 
 psg_status psg_call_add_block(psg_call *call, int k, const psg_block *given) {
     psg_status status;
     psg_block block = *given;
-    psg_tape_use *use = use_of(call, k, &status);
+    psg_tape_use *use = psg_tape_use_of(call, k, &status);
     if (!use) return status;
-    status = merge_views(call, use->param, &block);
-    if (!status) status = check(call, use, &block);
-    if (status) return status;
-    psg_tape_node *node = call->internal;
-    void *table = use->blocks;
-    if (!psg_tape_grow(node->tape, &table, use->block_count, &use->block_capacity, sizeof block)) {
-        return node->tape->status;
-    }
-    use->blocks = table;
-    use->blocks[use->block_count] = block;
-    use->blocks[use->block_count++].scale *= call->grad_sample_scale;
-    return PSG_OK;
+    if (call->op->derives) return psg_call_fail(call, PSG_ERR_ARGUMENT, "adds a block, must call psg_call_derive");
+    if (block.form == PSG_DERIVED) return psg_call_fail(call, PSG_ERR_ARGUMENT, "adds a block of form %d", PSG_DERIVED);
+    status = merge_views(call, use, &block);
+    return status ? status : psg_tape_append(call, use, &block, call->grad_sample_scale);
 }
 
 psg_status psg_call_add_factored(psg_call *call, int k, const psg_tensor *backprop, const psg_tensor *activation) {

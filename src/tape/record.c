@@ -1,4 +1,5 @@
 /* Recording: leaves of the pass, and the application of an op with every check that can be made before it runs. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/shape.h"
@@ -60,6 +61,15 @@ psg_var psg_constant(psg_tape *tape, const psg_tensor *value) {
 
 /* ---- parameters ---- */
 
+/* Appends to the table of uses; false after failing the tape. */
+static bool add_use(psg_tape *tape, const psg_tape_use *use) {
+    void *table = tape->uses;
+    if (!psg_tape_grow(tape, &table, tape->use_count, &tape->use_capacity, sizeof *use)) return false;
+    tape->uses = table;
+    tape->uses[tape->use_count++] = *use;
+    return true;
+}
+
 static size_t find_use(const psg_tape *tape, const psg_param *param) {
     size_t k = 0;
     while (k < tape->use_count && tape->uses[k].param != param) k++;
@@ -80,13 +90,8 @@ psg_var psg_use(psg_tape *tape, psg_param *param) {
         return psg_tape_no_var();
     }
     size_t k = find_use(tape, param);
-    if (k == tape->use_count) {
-        void *table = tape->uses;
-        if (check_cleared(tape, param) ||
-            !psg_tape_grow(tape, &table, k, &tape->use_capacity, sizeof *tape->uses)) return psg_tape_no_var();
-        tape->uses = table;
-        tape->uses[tape->use_count++] = (psg_tape_use){ .param = param };
-    }
+    psg_tape_use use = { .param = param, .name = param->name, .value = param->value };
+    if (k == tape->use_count && (check_cleared(tape, param) || !add_use(tape, &use))) return psg_tape_no_var();
     tape->uses[k].trainable |= param->trainable;
     psg_tape_var var = { .role = PSG_PARAMETER, .wants_grad = param->trainable, .value = param->value, .use = k };
     return psg_tape_push(tape, &var);
@@ -101,6 +106,9 @@ const char *psg_op_defect(const psg_op *op) {
     if (!op->shape) return "op->shape is missing";
     if (!op->forward) return "op->forward is missing";
     if (!op->backward) return "op->backward is missing";
+    if (op->derives && (op->couples_batch || op->repeats_over_batch || op->scales_loss || !op->parameter_inputs)) {
+        return "op->derives stands beside a word about batches, or without op->parameter_inputs";
+    }
     return NULL;
 }
 
@@ -119,7 +127,7 @@ static psg_status check_parameter(psg_tape_node *node, int k, const psg_tape_var
     if (operand->wants_grad) {
         return psg_call_fail(&node->call, PSG_ERR_UNSUPPORTED, "%s is the trainable parameter \"%s\", but this op has "
                              "no gradient for a parameter there", operand_name(node->call.op, k),
-                             node->tape->uses[var->use].param->name);
+                             node->tape->uses[var->use].name);
     }
     operand->role = PSG_CONSTANT;
     return PSG_OK;
@@ -137,6 +145,7 @@ static psg_status resolve(psg_tape_node *node, int k, psg_var given) {
     }
     node->input[k] = (size_t)(var - node->tape->vars);
     psg_operand operand = { .role = var->role, .value = var->value, .wants_grad = var->wants_grad };
+    operand.is_derived = var->role == PSG_PARAMETER && !node->tape->uses[var->use].param;
     operand.value.data = NULL;
     node->call.input[k] = operand;
     return var->role == PSG_PARAMETER ? check_parameter(node, k, var) : PSG_OK;
@@ -179,9 +188,26 @@ static psg_status check_batch(psg_tape_node *node) {
                          (long long)size, (long long)call->batch_size);
 }
 
+/* An effective weight is a parameter as long as one of its operands is. */
+static psg_status classify_derived(psg_tape_node *node, psg_tape_var *output) {
+    psg_call *call = &node->call;
+    for (int k = 0; k < call->input_count; k++) {
+        const psg_operand *operand = &call->input[k];
+        if (operand->role == PSG_BATCHED || operand->is_derived) {
+            return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "%s is %s, must be a parameter or a constant",
+                                 operand_name(call->op, k), operand->is_derived ? "a derived weight itself"
+                                                                                : "computed from the batch");
+        }
+        if (operand->role == PSG_PARAMETER) output->role = PSG_PARAMETER;
+        output->wants_grad |= operand->wants_grad != 0;
+    }
+    return PSG_OK;
+}
+
 /* What the operands together mean for the output, and whether the pass allows it. */
 static psg_status classify(psg_tape_node *node, psg_tape_var *output) {
     psg_call *call = &node->call;
+    if (call->op->derives) return classify_derived(node, output);
     bool batched = false, trainable = false;
     for (int k = 0; k < call->input_count; k++) {
         const psg_operand *operand = &call->input[k];
@@ -281,6 +307,25 @@ static psg_status apply(psg_tape_node *node, const psg_var *inputs, int input_co
     return status ? status : compute(node, output);
 }
 
+/* 'weight_norm of "v"' */
+static const char *derived_name(psg_tape_node *node) {
+    const psg_call *call = &node->call;
+    int k = 0;
+    while (call->input[k].role != PSG_PARAMETER) k++;
+    const char *of = node->tape->uses[node->tape->vars[node->input[k]].use].name;
+    size_t size = strlen(call->op->name) + strlen(of) + sizeof " of ";
+    char *name = psg_tape_take(node->tape, size);
+    if (name) snprintf(name, size, "%s of %s", call->op->name, of);
+    return name;
+}
+
+static bool use_derived(psg_tape_node *node, psg_tape_var *output) {
+    if (output->role != PSG_PARAMETER) return true;
+    psg_tape_use use = { .name = derived_name(node), .value = output->value, .trainable = output->wants_grad };
+    output->use = node->tape->use_count;
+    return use.name && add_use(node->tape, &use);
+}
+
 psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count, const void *attributes) {
     if (!psg_tape_alive(tape, "psg_record")) return psg_tape_no_var();
     const char *defect = psg_op_defect(op);
@@ -295,7 +340,7 @@ psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int 
     }
     psg_tape_node *node = new_node(tape, op, attributes);
     psg_tape_var output = { .role = PSG_CONSTANT };
-    if (!node || apply(node, inputs, input_count, &output)) return psg_tape_no_var();
+    if (!node || apply(node, inputs, input_count, &output) || !use_derived(node, &output)) return psg_tape_no_var();
     node->output = tape->var_count;
     tape->last = node;
     tape->node_count++;

@@ -30,9 +30,11 @@ typedef struct psg_tape_var {
     size_t use;               /* PSG_PARAMETER: its place in the table of uses */
 } psg_tape_var;
 
-/* A parameter in this pass, however often it is used: all its uses add to one list of blocks. */
+/* A parameter or an effective weight in this pass, however often it is used: all its uses add to one list of blocks. */
 typedef struct psg_tape_use {
-    psg_param *param;
+    psg_param *param;         /* NULL: an effective weight */
+    const char *name;
+    psg_tensor value;
     bool trainable;           /* in at least one use */
     bool reached;             /* by backward */
     psg_block *blocks;
@@ -47,6 +49,7 @@ typedef struct psg_tape_node {
     size_t input[PSG_MAX_INPUTS];   /* the operands' places in the table of vars */
     size_t output;
     bool in_backward;
+    unsigned derived;               /* bit k: psg_call_derive was said of operand k */
 } psg_tape_node;
 
 /* Memory for the gradient of an operand whose var has one already; kept for the next such operand. */
@@ -99,6 +102,12 @@ psg_tape_var *psg_tape_var_of(const psg_tape *tape, psg_var var);
 psg_var psg_tape_push(psg_tape *tape, const psg_tape_var *var);
 
 psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use);
+/* The use of parameter input k of a call in backward; NULL when it wants no blocks or *status is an error. */
+psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status);
+/* Adds a block, scale times its own. */
+psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *block, double scale);
+/* B of blocks.  In an ordinary pass every block is that of one sample, see psg_call_add_rows. */
+int64_t psg_tape_samples(const psg_tape *tape);
 
 /* The batch dimension of a value under a pass. */
 static inline int psg_pass_batch_dim(bool batch_first, int rank) { return !batch_first && rank >= 3 ? 1 : 0; }

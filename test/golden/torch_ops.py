@@ -553,3 +553,58 @@ def embedding_bag(line, o):
         rows = rows * o["per_sample_weights"][..., None]
     total = (rows * counted[..., None]).sum(1)
     return total / counted.sum(1).clamp(min=1)[:, None] if mode == "mean" else total
+
+
+# ---- effective weights ----
+
+def standardized(line, w, gain):
+    rows = w.reshape(w.shape[0], -1)
+    var, mean = torch.var_mean(rows, dim=1, correction=0, keepdim=True)
+    by_fan_in = line.flag("by_fan_in")
+    eps = line.real("eps", 1e-4 if by_fan_in else 1e-6)
+    square = torch.clamp(rows.shape[1] * var, min=eps) if by_fan_in else var + eps
+    unit = (rows - mean) / square.sqrt()
+    return (unit if gain is None else unit * gain.reshape(-1, 1)).reshape(w.shape)
+
+
+def normed(line, v, g):
+    """PyTorch's own, which knows no g left out, and dim None as -1."""
+    over_all, dim = line.flag("over_all"), line.int("dim", 0) % v.dim()
+    shape = [1 if over_all or d != dim else n for d, n in enumerate(v.shape)]
+    g = torch.ones(shape) if g is None else g.reshape(() if over_all else shape)
+    return torch._weight_norm(v, g, -1 if over_all else dim)
+
+
+def effective(raw, made, other):
+    """The network of test/cases/weight.c."""
+    def run(line, o):
+        def layer(w):
+            if line.flag("lookup"):
+                return w[o["x"].long()]
+            if line.flag("matmul"):
+                return o["x"] @ w
+            if w.dim() == 1:
+                return o["x"] * w
+            if w.dim() == 2:
+                return F.linear(o["x"], w, o["bias"])
+            return (F.conv1d if w.dim() == 3 else F.conv2d)(o["x"], w, o["bias"], groups=line.int("groups", 1))
+        if not o[raw].numel():   # PyTorch divides by zero
+            return zeros_of(o, *layer(o[raw]).shape)
+        w = made(line, o[raw], o["gain" if raw == "weight" else "g"])
+        y = layer(w)
+        for flag, factor in (("tied", lambda: w), ("raw", lambda: o[raw]), ("two", lambda: other(line, o[raw], None))):
+            if line.flag(flag):
+                y = y * layer(factor())
+        return y
+    return run
+
+
+OPS.update(weight_standardize=effective("weight", standardized, normed),
+           weight_norm=effective("v", normed, standardized))
+
+
+@op("cosine_linear")
+def cosine_linear(line, o):
+    x, w = o["x"], o["weight"]
+    unit = x / (x.square().sum(-1, keepdim=True) + line.real("eps", 1e-12)).sqrt()
+    return line.real("scale", 1.0) * F.linear(unit, w / w.norm(dim=1, keepdim=True))
