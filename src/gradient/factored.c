@@ -31,10 +31,6 @@ static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
     if (piece->g.columns == 1) piece->place.stride = piece->a.columns;   /* whatever was given: there is no next row */
 }
 
-static bool joins(const psg_piece *x, const psg_piece *y) {
-    return x->has_windows == y->has_windows && x->g.step == y->g.step && x->a.step == y->a.step;
-}
-
 /* ---- the product kernel's arguments ---- */
 
 psg_product psg_product_of(const psg_piece *p, int64_t n, const psg_rectangle *at, int64_t t, int64_t count) {
@@ -250,7 +246,7 @@ static psg_route route(const psg_part *part, psg_question question) {
 }
 
 const psg_room psg_factored_room = {
-    .name = "factored", .check = check, .view = view, .joins = joins, .write = write_range, .overwrites = true,
+    .name = "factored", .check = check, .view = view, .write = write_range, .overwrites = true,
     .lengths = psg_product_lengths, .square = psg_factored_square, .dot = dot, .sum_tasks = psg_factored_sum_tasks,
     .sum = psg_factored_sum, .has_pairs = has_pairs, .pair = pair, .route = route,
 };

@@ -87,14 +87,12 @@ static double operand_bound(const psg_part *part, const psg_operand_view *x, int
     return (double)sqrtl(sum) * (1 + 0x1p-40);
 }
 
-static int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % b) : a; }
-
-/* The most windows that hold one pixel: of the kernel's elements, those whose places differ by multiples of the
- * stride. */
+/* The most windows that hold one pixel: of the kernel's elements, those whose places differ by multiples of the stride;
+ * with a dilation, all of them may. */
 static double most_windows(const psg_unfolding *u) {
     double windows = 1;
     for (int d = 0; d < 3; d++) {
-        int64_t apart = u->stride[d] / common_divisor(u->stride[d], u->dilation[d]);
+        int64_t apart = u->dilation[d] == 1 ? u->stride[d] : 1;
         windows *= (double)psg_least(psg_parts_of(u->kernel[d], apart), u->output[d]);
     }
     return windows;
@@ -113,7 +111,7 @@ static double image_bound(const psg_part *part, const psg_piece *p, int64_t n) {
     return (double)sqrtl(sum * most_windows(u)) * (1 + 0x1p-40);
 }
 
-double psg_product_lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
+static double piece_lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
     double sum = 0;
     if (p->has_windows) return operand_bound(part, &p->g, n, live) * image_bound(part, p, n);
     if (quick) return operand_bound(part, &p->g, n, live) * operand_bound(part, &p->a, n, live);
@@ -121,4 +119,12 @@ double psg_product_lengths(const psg_part *part, const psg_piece *p, int64_t n, 
         sum += psg_row_bound(part->kernels, p, &p->g, n, t) * psg_row_bound(part->kernels, p, &p->a, n, t);
     }
     return sum * (1 + 0x1p-30);
+}
+
+double psg_product_lengths(const psg_part *part, int64_t n, bool quick) {
+    double sum = 0;
+    for (size_t k = 0; k < part->count; k++) {
+        sum += piece_lengths(part, &part->pieces[k], n, psg_live(part, k, n), quick);
+    }
+    return sum;
 }

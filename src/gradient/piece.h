@@ -9,7 +9,6 @@
 #include "psg/gradient.h"
 
 typedef struct psg_room psg_room;
-struct psg_part;
 
 /* One operand of a block: element (n, t, j) at data + n * batch + t * position + j * step, in elements. */
 typedef struct psg_operand_view {
@@ -41,8 +40,6 @@ typedef struct psg_piece {
     psg_unfolding window;
     psg_ids ids;                  /* sparse rows */
     const psg_derivation *derivation;
-    const struct psg_part *inner; /* derived: the parts of the effective weight's gradient */
-    size_t inner_count;
     double derived_norm;          /* the largest norm of its rows' Jacobians */
     double scale;
     psg_place place;

@@ -23,11 +23,6 @@ static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
     piece->place = step == 1 ? (psg_place){ b->offset, 1, p, p } : (psg_place){ b->offset, p, 1, step };
 }
 
-static bool joins(const psg_piece *x, const psg_piece *y) {
-    (void)x, (void)y;
-    return true;
-}
-
 static int64_t columns_of(const psg_part *part) { return part->pieces[0].g.columns; }
 static ptrdiff_t step_of(const psg_part *part) { return part->place.rows > 1 ? part->place.stride : 1; }
 
@@ -114,12 +109,15 @@ static void write_range(const psg_part *part, int64_t n, double scale, int64_t f
 }
 
 /* sum_t of the length of what is added at t. */
-static double lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
+static double lengths(const psg_part *part, int64_t n, bool quick) {
     double sum = 0;
     (void)quick;
-    for (int64_t t = 0; t < live; t++) {
-        double g = psg_row_bound(part->kernels, p, &p->g, n, t);
-        sum += p->a.data ? g * psg_row_bound(part->kernels, p, &p->a, n, t) : g;
+    for (size_t k = 0; k < part->count; k++) {
+        const psg_piece *p = &part->pieces[k];
+        for (int64_t t = 0; t < psg_live(part, k, n); t++) {
+            double g = psg_row_bound(part->kernels, p, &p->g, n, t);
+            sum += p->a.data ? g * psg_row_bound(part->kernels, p, &p->a, n, t) : g;
+        }
     }
     return sum;
 }
@@ -139,10 +137,7 @@ static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
         sum_positions(part, n, first, count, v);
         e.square += psg_square_of(part->doubles, PSG_F64, v, 1, count);
     }
-    for (size_t k = 0; !row && k < part->count; k++) {
-        e.error += lengths(part, &part->pieces[k], n, psg_live(part, k, n), false);
-    }
-    e.error *= psg_gamma(PSG_F64, (double)live + 1) * fabs(part->scale);
+    if (!row) e.error = psg_gamma(PSG_F64, (double)live + 1) * fabs(part->scale) * lengths(part, n, false);
     e.square *= scale * scale;
     return e;
 }
@@ -177,10 +172,7 @@ static int64_t task_columns(const psg_part *part) {
     return psg_even_part(columns_of(part), eighth < 128 ? 128 : psg_least(eighth, 2048), 16);
 }
 
-static int64_t sum_tasks(const psg_sum *sum, const psg_part *part) {
-    (void)sum;
-    return psg_parts_of(columns_of(part), task_columns(part));
-}
+static int64_t sum_tasks(const psg_part *part) { return psg_parts_of(columns_of(part), task_columns(part)); }
 
 /* Single rows are added several a pass. */
 typedef struct held_rows {
@@ -212,11 +204,11 @@ static void sum_columns(const psg_sum *sum, const psg_part *part, int64_t task, 
     }
     add_held(part, &held, &sink);
     if (part->place.rows > 1) sink = (psg_sink){ sink.sums, count, 1 };
-    psg_sink_close(sum, part, &sink, part->place.offset + first * step_of(part), step_of(part));
+    psg_sink_close(part, &sink, part->place.offset + first * step_of(part), step_of(part));
 }
 
 const psg_room psg_rows_room = {
-    .name = "rows", .check = check, .view = view, .joins = joins, .write = write_range, .overwrites = true,
+    .name = "rows", .check = check, .view = view, .write = write_range, .overwrites = true,
     .lengths = lengths, .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_columns,
     .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_ROWS, PSG_ROUTE_ROWS, PSG_ROUTE_ROWS, PSG_ROUTE_ROWS, PSG_ROUTE_TILES,
                 PSG_ROUTE_ROWS },

@@ -66,11 +66,6 @@ static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
     piece->place = (psg_place){ b->offset, piece->g.columns ? row_count(b, numel) : 0, piece->g.columns, b->row_stride };
 }
 
-static bool joins(const psg_piece *x, const psg_piece *y) {
-    (void)x, (void)y;
-    return true;
-}
-
 /* ---- a sample's entries, in order ---- */
 
 static void merge(const entry *from, int64_t middle, int64_t end, entry *to) {
@@ -168,11 +163,12 @@ static const int64_t at_once = (int64_t)(PSG_SMALL_BYTES / sizeof(double));
 
 /* ---- the norm ---- */
 
-static double lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
+static double lengths(const psg_part *part, int64_t n, bool quick) {
+    run all = { part, n, entries_of(part, n), entry_count(part, n) };
     double sum = 0;
     (void)quick;
-    for (int64_t t = 0; t < live; t++) {
-        if (psg_id_at(&p->ids, n, t) >= 0) sum += psg_row_bound(part->kernels, p, &p->g, n, t);
+    for (int64_t k = 0; k < all.count; k++) {
+        sum += psg_norm_bound(part->kernels, part->dtype, row_of(&all, k, 0), step_of(&all, k), part->place.columns);
     }
     return sum;
 }
@@ -192,7 +188,6 @@ static long double square_run(const run *r, double *sums) {
 /* Sums in double round by gamma of the entries times their lengths, where rows share one. */
 static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
     long double sum = 0, scale = part->scale;
-    double moved = 0;
     int64_t count = entry_count(part, n), runs = 0;
     if (part->context->forced_route == PSG_ROUTE_TILES) return psg_square_by_tiles(part, n, workspace);
     for (int64_t first = 0; first < count; runs++) {
@@ -200,9 +195,7 @@ static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
         sum += square_run(&r, psg_small_memory(workspace));
         first += r.count;
     }
-    for (size_t k = 0; k < part->count && runs < count; k++) {
-        moved += lengths(part, &part->pieces[k], n, psg_live(part, k, n), true);
-    }
+    double moved = runs < count ? lengths(part, n, true) : 0;
     return (psg_estimate){ sum * scale * scale, psg_gamma(PSG_F64, (double)count) * moved * fabs(part->scale) };
 }
 
@@ -333,9 +326,8 @@ static grid grid_of(const psg_part *part) {
     return g;
 }
 
-static int64_t sum_tasks(const psg_sum *sum, const psg_part *part) {
+static int64_t sum_tasks(const psg_part *part) {
     grid g = grid_of(part);
-    (void)sum;
     return psg_parts_of(part->place.rows, g.rows) * g.across;
 }
 
@@ -369,11 +361,11 @@ static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, doub
     }
 }
 
-static void close_target(const psg_sum *sum, const psg_part *part, const target *t) {
+static void close_target(const psg_part *part, const target *t) {
     for (int64_t id = t->row; id < t->row + t->rows; id++) {
-        if (psg_sum_accumulates(sum, part) && !t->touched[id - t->row]) continue;
+        if (part->accumulate && !t->touched[id - t->row]) continue;
         psg_sink sink = { target_row(t, id), 1, t->columns };
-        psg_sink_close(sum, part, &sink, part->place.offset + id * part->place.stride + t->first, 0);
+        psg_sink_close(part, &sink, part->place.offset + id * part->place.stride + t->first, 0);
     }
 }
 
@@ -388,11 +380,11 @@ static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, voi
         double weight = entry_count(part, n) ? psg_addend_weight(sum, part, n) : 0;
         if (weight != 0) add_sample(sum, part, n, weight, &t);
     }
-    close_target(sum, part, &t);
+    close_target(part, &t);
 }
 
 const psg_room psg_sparse_room = {
-    .name = "sparse rows", .check = check, .view = view, .joins = joins, .write = write_range, .lengths = lengths,
+    .name = "sparse rows", .check = check, .view = view, .write = write_range, .lengths = lengths,
     .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_rows, .has_pairs = has_pairs, .pair = pair,
     .memory = memory, .prepare = prepare,
     .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_SORTED, PSG_ROUTE_SCATTER, PSG_ROUTE_SORTED, PSG_ROUTE_GATHER,
