@@ -11,7 +11,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static const psg_dp_options usual = { 1, 1, 10, 0.01, 0 };
+static const psg_dp_options usual = { 1, 1, 10, 0.01, 0, 0 };
 
 typedef struct fixture {
     psg_context *context;
@@ -42,28 +42,28 @@ static int tear_down(void **state) {
 static void test_options(void **state) {
     fixture *f = *state;
     const struct { psg_dp_options options; const char *name; } bad[] = {
-        { { 0, 1, 10, 0.01, 0 }, "max_grad_norm" },
-        { { -1, 1, 10, 0.01, 0 }, "max_grad_norm" },
-        { { INFINITY, 1, 10, 0.01, 0 }, "max_grad_norm" },
-        { { NAN, 1, 10, 0.01, 0 }, "max_grad_norm" },
-        { { 1e-101, 1, 10, 0.01, 0 }, "max_grad_norm" },
-        { { 1e101, 1, 10, 0.01, 0 }, "max_grad_norm" },
-        { { 1, 1, 10, 0.01, 100000000 }, "max_batch_size" },
-        { { 1, 1, 1e9, 0.01, 0 }, "max_batch_size" },
-        { { 1, -0.1, 10, 0.01, 0 }, "noise_multiplier" },
-        { { 1, INFINITY, 10, 0.01, 0 }, "noise_multiplier" },
-        { { 1, NAN, 10, 0.01, 0 }, "noise_multiplier" },
-        { { 1e200, 1e200, 10, 0.01, 0 }, "noise_multiplier * max_grad_norm" },
-        { { 1e-200, 1e-200, 10, 0.01, 0 }, "noise_multiplier * max_grad_norm" },
-        { { 1, 1, 0, 0.01, 0 }, "expected_batch_size" },
-        { { 1, 1, -1, 0.01, 0 }, "expected_batch_size" },
-        { { 1, 1, NAN, 0.01, 0 }, "expected_batch_size" },
-        { { 1, 1, INFINITY, 0.01, 0 }, "expected_batch_size" },
-        { { 1, 1, 1e17, 0.01, 0 }, "expected_batch_size" },
-        { { 1, 1, 10, -0.01, 0 }, "sample_rate" },
-        { { 1, 1, 10, 1.01, 0 }, "sample_rate" },
-        { { 1, 1, 10, NAN, 0 }, "sample_rate" },
-        { { 1, 1, 10, 0.01, -1 }, "max_batch_size" },
+        { { 0, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { -1, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { INFINITY, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { NAN, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { 1e-101, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { 1e101, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { 1, 1, 10, 0.01, 100000000, 0 }, "max_batch_size" },
+        { { 1, 1, 1e9, 0.01, 0, 0 }, "max_batch_size" },
+        { { 1, -0.1, 10, 0.01, 0, 0 }, "noise_multiplier" },
+        { { 1, INFINITY, 10, 0.01, 0, 0 }, "noise_multiplier" },
+        { { 1, NAN, 10, 0.01, 0, 0 }, "noise_multiplier" },
+        { { 1e200, 1e200, 10, 0.01, 0, 0 }, "noise_multiplier * max_grad_norm" },
+        { { 1e-200, 1e-200, 10, 0.01, 0, 0 }, "noise_multiplier * max_grad_norm" },
+        { { 1, 1, 0, 0.01, 0, 0 }, "expected_batch_size" },
+        { { 1, 1, -1, 0.01, 0, 0 }, "expected_batch_size" },
+        { { 1, 1, NAN, 0.01, 0, 0 }, "expected_batch_size" },
+        { { 1, 1, INFINITY, 0.01, 0, 0 }, "expected_batch_size" },
+        { { 1, 1, 1e17, 0.01, 0, 0 }, "expected_batch_size" },
+        { { 1, 1, 10, -0.01, 0, 0 }, "sample_rate" },
+        { { 1, 1, 10, 1.01, 0, 0 }, "sample_rate" },
+        { { 1, 1, 10, NAN, 0, 0 }, "sample_rate" },
+        { { 1, 1, 10, 0.01, -1, 0 }, "max_batch_size" },
         { PSG_DP_OPTIONS_INIT, "expected_batch_size" },
     };
     for (size_t k = 0; k < COUNT(bad); k++) {
