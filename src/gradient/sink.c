@@ -140,17 +140,19 @@ static psg_part *as_rows(psg_part *part, kept_rows *rows, int64_t *live) {
     return &rows->part;
 }
 
-static psg_status sum_kept(psg_plan *plan, const char *function, sum_job *job) {
-    for (size_t k = 0; k < plan->part_count; k++) {
+/* The kept gradients of every part, or NULL; all memory is had before anything is written. */
+static psg_part **take_kept(psg_plan *plan, const char *function) {
+    psg_part **kept = psg_plan_take(plan, function, plan->part_count * sizeof *kept);
+    for (size_t k = 0; kept && k < plan->part_count; k++) {
         psg_part *part = &plan->parts[k];
+        kept[k] = NULL;
         if (!count_kept(part)) continue;
         kept_rows *rows = psg_plan_take(plan, function, sizeof *rows);
         int64_t *live = psg_plan_take(plan, function, (size_t)plan->batch * sizeof *live);
-        if (!rows || !live) return PSG_ERR_MEMORY;
-        add_tasks(job, as_rows(part, rows, live));
+        if (!rows || !live) return NULL;
+        kept[k] = as_rows(part, rows, live);
     }
-    run(job);
-    return PSG_OK;
+    return kept;
 }
 
 /* ---- the sum ---- */
@@ -192,7 +194,8 @@ psg_status psg_sum_samples(psg_plan *plan, const char *function, const double *w
     sum_job job = { .sum = &sum };
     job.parts = psg_plan_take(plan, function, plan->part_count * sizeof *job.parts);
     job.ends = psg_plan_take(plan, function, plan->part_count * sizeof *job.ends);
-    if (!covered || !accumulate || !job.parts || !job.ends) return PSG_ERR_MEMORY;
+    psg_part **kept = take_kept(plan, function);
+    if (!covered || !accumulate || !job.parts || !job.ends || !kept) return PSG_ERR_MEMORY;
     count_covered(plan, covered);
     start(plan, write, outs, covered, accumulate);
     for (size_t k = 0; k < plan->part_count; k++) {
@@ -202,5 +205,9 @@ psg_status psg_sum_samples(psg_plan *plan, const char *function, const double *w
     }
     run(&job);
     for (size_t k = 0; k < plan->part_count; k++) accumulate[k] |= count_kept(&plan->parts[k]) != plan->batch;
-    return sum_kept(plan, function, &job);
+    for (size_t k = 0; k < plan->part_count; k++) {
+        if (kept[k]) add_tasks(&job, kept[k]);
+    }
+    run(&job);
+    return PSG_OK;
 }
