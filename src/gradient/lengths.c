@@ -147,8 +147,22 @@ static void add_window_squares(const psg_part *part, const psg_piece *p, int64_t
 /* A sum of squares that no double lost anything of.  An f64 one of 0 may be of numbers whose squares underflow. */
 static bool is_whole(psg_dtype dtype, double square) { return is_safe(dtype, square, 1) || (dtype == PSG_F32 && square == 0); }
 
-/* sum_t |g_t| |a_t| over a block of positions, raised by the rounding of the sums of squares; NaN when a square leaves
- * the range of doubles. */
+/* |g_t| |a_t| whatever their magnitudes. */
+static double length_at(const psg_part *part, const psg_piece *p, int64_t n, int64_t t) {
+    double element, g = psg_norm_bound(part->kernels, p->dtype, psg_row(&p->g, p->dtype, n, t), p->g.step, p->g.columns);
+    long double sum = 0;
+    if (!p->has_windows) {
+        return g * psg_norm_bound(part->kernels, p->dtype, psg_row(&p->a, p->dtype, n, t), p->a.step, p->a.columns);
+    }
+    for (int64_t j = 0; j < p->a.columns; j++) {
+        psg_unfold_part unfolded = { t, 1, j, 1 };
+        part->kernels->unfold(&p->window, psg_row(&p->a, p->dtype, n, 0), &unfolded, &element, 1);
+        sum += psg_square_of(part->kernels, p->dtype, &element, 1, 1);
+    }
+    return g * (double)(sqrtl(sum) * (1 + 0x1p-30L));
+}
+
+/* sum_t |g_t| |a_t| over a block of positions, raised by the rounding of the sums of squares. */
 static double lengths_at(const psg_part *part, const psg_piece *p, int64_t n, int64_t t, int64_t count) {
     double g[AT_ONCE] = { 0 }, a[AT_ONCE] = { 0 }, sum = 0;
     double raise = 1 + psg_gamma(PSG_F64, (double)p->g.columns + (double)p->a.columns + 8);
@@ -157,15 +171,15 @@ static double lengths_at(const psg_part *part, const psg_piece *p, int64_t n, in
     else add_row_squares(part, &p->a, n, t, count, a);
     for (int64_t k = 0; k < count; k++) {
         bool whole = is_whole(p->dtype, g[k]) && is_whole(p->dtype, a[k]);
-        sum += whole ? sqrt(g[k]) * sqrt(a[k]) * raise : NAN;
+        sum += whole ? sqrt(g[k]) * sqrt(a[k]) * raise : length_at(part, p, n, t + k);
     }
     return sum;
 }
 
+/* The image of a padded sample holds pixels that no live window has: they are not read. */
 double psg_product_lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
     double sum = 0;
-    for (int64_t t = 0; !quick && t < live && !isnan(sum); t += AT_ONCE) {
-        sum += lengths_at(part, p, n, t, psg_least(AT_ONCE, live - t));
-    }
-    return quick || isnan(sum) ? quick_lengths(part, p, n, live) : sum;
+    if (quick && (!p->has_windows || live == p->positions)) return quick_lengths(part, p, n, live);
+    for (int64_t t = 0; t < live; t += AT_ONCE) sum += lengths_at(part, p, n, t, psg_least(AT_ONCE, live - t));
+    return sum;
 }
