@@ -163,7 +163,7 @@ PSG_API psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *g
                               double *upper, int64_t *fallbacks);
 
 /* outs[k] (*shape of gradient k) = sum_n weights[n] * grad_k[n]; weights NULL means all ones, which gives the ordinary
- * gradient.  A sample of weight exactly 0 is not read, so its NaN and Inf do not matter.
+ * gradient, padding read like the rest.  A sample of weight exactly 0 is not read, so its NaN and Inf do not matter.
  * outs may be of the gradient's real type, or PSG_F64 to accumulate micro-batches.  With weights, what a sample adds is
  * fixed before it meets others: its positions and blocks are summed first (one live position: its products are formed in
  * double), then weighted and added to sums in double, in the order of the samples.  outs must be contiguous. */

@@ -224,12 +224,13 @@ psg_route psg_factored_route(const psg_part *part, int64_t live) {
 
 /* Kept where the norm comes from tiles, since a norm must not change with what fits the budget, and where a product is
  * more work than writing and reading the gradient: a byte costs what 4 operations do. */
-bool psg_factored_keeps(const psg_part *part, int64_t live) {
+bool psg_factored_may_keep(const psg_part *part, int64_t live) {
     bool pays = part->pieces[0].has_windows || 2 * (live + 5) > 8 * (int64_t)psg_dtype_size(part->dtype) ||
                 part->context->forced_route == PSG_ROUTE_KEEP;
-    return part->kept && live <= PSG_LONGEST && pays &&
-           psg_factored_route(part, live) == PSG_ROUTE_TILES;
+    return live <= PSG_LONGEST && pays && psg_factored_route(part, live) == PSG_ROUTE_TILES;
 }
+
+bool psg_factored_keeps(const psg_part *part, int64_t live) { return part->kept && psg_factored_may_keep(part, live); }
 
 psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspace) {
     int64_t live = psg_part_live(part, n);

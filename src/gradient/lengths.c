@@ -111,9 +111,25 @@ static double image_bound(const psg_part *part, const psg_piece *p, int64_t n) {
     return (double)sqrtl(sum * most_windows(u)) * (1 + 0x1p-40);
 }
 
+static double window_bound(const psg_part *part, const psg_piece *p, int64_t n, int64_t t) {
+    double some[512];   /* room for either real type */
+    long double sum = 0;
+    for (int64_t j = 0; j < p->a.columns; j += 512) {
+        psg_unfold_part window = { t, 1, j, psg_least(512, p->a.columns - j) };
+        part->kernels->unfold(&p->window, psg_at(&p->a, p->dtype, n, 0, 0), &window, some, 1);
+        sum += psg_square_of(part->kernels, p->dtype, some, 1, window.columns);
+    }
+    return (double)sqrtl(sum) * (1 + 0x1p-30);
+}
+
+/* A padded image holds pixels that no live window has: they are not read. */
 static double piece_lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
     double sum = 0;
-    if (p->has_windows) return operand_bound(part, &p->g, n, live) * image_bound(part, p, n);
+    if (p->has_windows && live == p->positions) return operand_bound(part, &p->g, n, live) * image_bound(part, p, n);
+    for (int64_t t = 0; p->has_windows && t < live; t++) {
+        sum += psg_row_bound(part->kernels, p, &p->g, n, t) * window_bound(part, p, n, t);
+    }
+    if (p->has_windows) return sum;
     if (quick) return operand_bound(part, &p->g, n, live) * operand_bound(part, &p->a, n, live);
     for (int64_t t = 0; t < live; t++) {
         sum += psg_row_bound(part->kernels, p, &p->g, n, t) * psg_row_bound(part->kernels, p, &p->a, n, t);

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "gradient/factored.h"
 
 /* ---- memory ---- */
 
@@ -243,7 +244,8 @@ static bool can_keep(const psg_plan *plan, const psg_part *part) {
     bool contiguous = part->place.rows == 1 || part->place.stride == part->place.columns;
     double bytes = (double)psg_most(plan->capacity, plan->batch) * (double)psg_place_span(&part->place) * 8;
     return part->room == &psg_factored_room && contiguous && bytes < 0x1p62 &&
-           plan->context->forced_route != PSG_ROUTE_RECOMPUTE;
+           plan->context->forced_route != PSG_ROUTE_RECOMPUTE &&
+           psg_factored_may_keep(part, psg_least(psg_part_positions(part), PSG_LONGEST));
 }
 
 /* Windows cost their unfolding anew in norms and sum: a gradient that takes no more memory than the views it is made
@@ -284,11 +286,12 @@ static bool keep_gradients(psg_plan *plan) {
     size_t held = 0;
     if (!choose_kept(plan, &held)) return false;
     char *memory = held ? psg_budget_memory(plan->context, held) : NULL;
-    for (size_t k = 0; k < plan->part_count && memory; k++) {
+    for (size_t k = 0; k < plan->part_count; k++) {
         psg_part *part = &plan->parts[k];
-        if (!part->is_kept || part->kept) continue;
+        if (!part->in_budget) continue;
+        part->in_budget = memory != NULL;
         part->kept = memory;
-        memory += psg_plan_kept_bytes(part, plan->batch);
+        if (memory) memory += psg_plan_kept_bytes(part, plan->batch);
     }
     return true;
 }
