@@ -620,3 +620,62 @@ def cat(rng):
 def stack(rng):
     x = text(batch(rng), *middle(rng, 2))
     return finish(rng, [f"x{k} {x}" for k in range(rng.randint(1, 5))], {"dim": rng.choice((1, -1))}, second=False)
+
+
+# ---- effective weights ----
+
+def used_weight(rng, name):
+    """(operands, options, parameters, shape of the weight): a layer that takes it."""
+    kind = rng.choice(("mul", "linear", "conv1d", "conv2d", "lookup"))
+    options = {}
+    if kind == "mul":
+        shape = [rng.randint(1, 6)]
+        x = f"x {text(batch(rng), *middle(rng), *shape)}"
+    elif kind == "lookup":
+        shape = [rng.randint(1, 6), size(rng)]
+        x, options = f"x {text(batch(rng), *middle(rng))} <{shape[0]}", {"lookup": 1}
+    elif kind == "linear":
+        shape = [size(rng, 7), rng.randint(2, 9)]
+        x = f"x {text(batch(rng), *middle(rng), shape[1])}"
+    else:
+        groups, spatial = rng.choice((1, 1, 2, 3)), 1 if kind == "conv1d" else 2
+        kernel = [rng.randint(1, 3) for _ in range(spatial)]
+        shape = [groups * rng.randint(1, 3), rng.randint(1, 3), *kernel]
+        x = f"x {text(batch(rng), groups * shape[1], *[k + rng.randint(0, 3) for k in kernel])}"
+        options = {"groups": groups}
+    operands, parameters = [x, f"{name} {text(*shape)}"], [name]
+    for use in ("tied", "raw"):
+        if kind != "lookup" and chance(rng, 0.15):
+            options[use] = 1
+    return kind, operands, options, parameters, shape
+
+
+def finish_weight(rng, kind, operands, options, parameters, shape):
+    if kind in ("linear", "conv1d", "conv2d"):
+        optional(rng, operands, parameters, "bias", shape[0], probability=0.4)
+    return finish(rng, operands, options, parameters, second=False)
+
+
+@draws("weight_standardize")
+def weight_standardize(rng):
+    kind, operands, options, parameters, shape = used_weight(rng, "weight")
+    ones = [1] * (len(shape) - 1) if chance(rng, 0.3) else []
+    optional(rng, operands, parameters, "gain", shape[0], *ones)
+    options.update(eps=rng.choice((None, 0.5, 1e-3)), by_fan_in=1 if chance(rng, 0.5) else None)
+    return finish_weight(rng, kind, operands, options, parameters, shape)
+
+
+@draws("weight_norm")
+def weight_norm(rng):
+    kind, operands, options, parameters, shape = used_weight(rng, "v")
+    dim, over_all = rng.randrange(len(shape)), chance(rng, 0.2)
+    options.update(dim=dim, over_all=1 if over_all else None)
+    optional(rng, operands, parameters, "g", *([] if over_all else [shape[dim]]))
+    return finish_weight(rng, kind, operands, options, parameters, shape)
+
+
+@draws("cosine_linear")
+def cosine_linear(rng):
+    features, outputs = size(rng, 9), size(rng, 9)
+    operands = [f"x {text(batch(rng), *middle(rng, 3), features)}", f"weight {outputs},{features}"]
+    return finish(rng, operands, {"scale": rng.choice((None, 16, 0.5)), "eps": rng.choice((0.5, 1e-3))}, ["weight"])

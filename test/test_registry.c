@@ -41,6 +41,8 @@ static const psg_avg_pool_attributes avg_pairs = { { 2, 2, 2 }, PSG_AVG_POOL_OPT
 static const psg_adaptive_pool_attributes to_one = { { 1, 1, 1 } }, to_few = { { 2, 2, -1 } };
 static const psg_embedding_bag_options mean_bag = PSG_EMBEDDING_BAG_OPTIONS_INIT, sum_bag = { .mode = PSG_BAG_SUM },
                                        max_bag = { .mode = PSG_BAG_MAX };
+static const psg_weight_standardize_options fan_in = { 1, 1, 1e-3 };
+static const psg_weight_norm_options norm_dim_1 = { 1, 0 }, norm_dim_2 = { -1, 0 }, norm_over_all = { 0, 1 };
 static const psg_gelu_attributes exact_gelu = { 0 }, tanh_gelu = { 1 };
 static const psg_dropout_attributes some = { 0.4 };
 static const psg_scale_attributes by = { -1.5 };
@@ -297,6 +299,14 @@ static const op_case cases[] = {
       &strided_transpose },
     { "conv_transpose3d", { BATCHED(5, { 2, 3, 2, 3, 2 }), PARAMETER(5, { 3, 6, 2, 3, 2 }), PARAMETER(1, { 6 }) },
       &cubic_transpose },
+    { "weight_standardize", { PARAMETER(2, { 3, 4 }), PARAMETER(1, { 3 }) }, NULL },
+    { "weight_standardize", { PARAMETER(4, { 3, 2, 2, 3 }), PARAMETER(4, { 3, 1, 1, 1 }) }, &fan_in },
+    { "weight_standardize", { PARAMETER(3, { 3, 2, 2 }), CONSTANT(1, { 3 }) }, &fan_in },
+    { "weight_standardize", { CONSTANT(2, { 3, 4 }), PARAMETER(1, { 3 }) }, NULL },
+    { "weight_norm", { PARAMETER(2, { 3, 4 }), PARAMETER(1, { 3 }) }, NULL },
+    { "weight_norm", { PARAMETER(3, { 3, 2, 4 }), PARAMETER(3, { 1, 2, 1 }) }, &norm_dim_1 },
+    { "weight_norm", { PARAMETER(3, { 3, 2, 4 }) }, &norm_dim_2 },
+    { "weight_norm", { PARAMETER(3, { 3, 2, 4 }), PARAMETER(0, { 0 }) }, &norm_over_all },
 };
 
 enum { CASES = sizeof cases / sizeof cases[0] };

@@ -36,10 +36,10 @@ static psg_status check_sizes(const psg_check *at, const psg_derivation *d) {
     return psg_check_fail(at, PSG_ERR_OVERFLOW, "rows x columns of the derivation does not fit 63 bits");
 }
 
-/* Only W has the shape of E; beside other parameters E is a flat array. */
+/* Only W has the shape of E; beside a gain E is a flat array. */
 static psg_gradient effective_gradient(const psg_check *at, const psg_derivation *d) {
     psg_gradient effective = *at->gradient;
-    if (d->width == d->columns && at->numel == d->rows * d->columns) return effective;
+    if (d->width == d->columns && d->columns > 1 && at->numel == d->rows * d->columns) return effective;
     effective.rank = 1;
     effective.shape[0] = d->rows * d->columns;
     return effective;
@@ -60,8 +60,9 @@ static psg_status check(const psg_check *at, const psg_block *b) {
         status = psg_check_block(&own, &d->blocks[own.block]);
         if (status) return status;
     }
-    if (!is_sliced(d) || d->width != d->columns) return psg_check_place(at, b->offset, d->rows, d->width, b->row_stride);
-    return psg_check_place(at, b->offset, 1, d->rows * d->width, d->rows * d->width);
+    bool whole = b->row_stride == d->width || (is_sliced(d) && d->width == d->columns);
+    if (whole) return psg_check_place(at, b->offset, 1, d->rows * d->width, d->rows * d->width);
+    return psg_check_place(at, b->offset, d->rows, d->width, b->row_stride);
 }
 
 static double largest_norm(const psg_derivation *d) {

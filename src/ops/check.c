@@ -73,6 +73,8 @@ static bool has_gradient(const psg_op_checker *check, int k) {
 
 /* ---- setting up ---- */
 
+enum { PROBES = 3 };   /* samples that use an effective weight */
+
 static psg_status add_input(psg_op_checker *check, int k, const psg_operand *declared) {
     check->role[k] = declared->role;
     if (declared->role == PSG_ABSENT) return PSG_OK;
@@ -101,7 +103,7 @@ static psg_status add_input(psg_op_checker *check, int k, const psg_operand *dec
 static psg_status set_up(psg_op_checker *check, const psg_operand *inputs) {
     psg_status status = psg_tape_create(check->context, &check->tape);
     for (int k = 0; k < check->op->input_count && !status; k++) status = add_input(check, k, &inputs[k]);
-    if (check->batch_size < 0) check->batch_size = 0;
+    if (check->batch_size < 0) check->batch_size = check->op->derives ? PROBES : 0;
     return status;
 }
 
@@ -121,6 +123,24 @@ static psg_var add_var(psg_op_checker *check, int k) {
     return has_gradient(check, k) ? psg_input_with_grad(tape, &check->input[k]) : psg_input(tape, &check->input[k]);
 }
 
+/* An effective weight is checked through its product with a batched input of its shape. */
+static psg_status multiply_by_probe(psg_op_checker *check) {
+    psg_tensor weight;
+    int64_t shape[PSG_MAX_RANK] = { check->batch_size };
+    psg_status status = psg_value(check->tape, check->output_var, &weight);
+    if (status) return status;
+    if (weight.rank == PSG_MAX_RANK) return psg_op_check_fail(check, "derives a weight of rank %d", PSG_MAX_RANK);
+    for (int d = 0; d < weight.rank; d++) shape[d + 1] = weight.shape[d];
+    if (!check->probe.data) {
+        check->probe = psg_tensor_of(PSG_F64, NULL, weight.rank + 1, shape);
+        check->probe.data = psg_op_check_doubles(check, psg_tensor_count(&check->probe));
+        if (!check->probe.data) return PSG_ERR_MEMORY;
+        draw_tensor(check, &check->probe);
+    }
+    check->output_var = psg_mul(check->tape, psg_input(check->tape, &check->probe), check->output_var);
+    return PSG_OK;
+}
+
 static psg_status run_forward(psg_op_checker *check) {
     psg_pass pass = PSG_PASS_INIT;
     pass.batch_size = check->batch_size;
@@ -129,7 +149,8 @@ static psg_status run_forward(psg_op_checker *check) {
     if (status) return status;
     for (int k = 0; k < check->op->input_count; k++) check->var[k] = add_var(check, k);
     check->output_var = psg_record(check->tape, check->op, check->var, check->op->input_count, check->attributes);
-    return psg_value(check->tape, check->output_var, &check->output);
+    if (check->op->derives) status = multiply_by_probe(check);
+    return status ? status : psg_value(check->tape, check->output_var, &check->output);
 }
 
 static psg_status copy_gradient(psg_op_checker *check, int k, double *copy) {

@@ -6,7 +6,7 @@
 
 #include "base/context.h"
 #include "base/memory.h"
-#include "psg/tape.h"
+#include "psg/ops/arithmetic.h"
 
 /* Copies of what one pass gave; grad: of input k when it is batched (its shape) or a parameter ((B, *shape)). */
 typedef struct psg_op_check_results {
@@ -26,6 +26,7 @@ typedef struct psg_op_checker {
     bool given[PSG_MAX_INPUTS];          /* the caller's values, not drawn */
     psg_param *param[PSG_MAX_INPUTS];    /* over input[k].data */
     psg_var var[PSG_MAX_INPUTS];         /* of the pass that ran last */
+    psg_tensor probe;                    /* (B, *shape): what multiplies an effective weight, which has no batch */
     psg_var output_var;
     psg_tensor output;                   /* of the pass that ran last */
     psg_tensor grad_output;              /* random, of the output's shape */

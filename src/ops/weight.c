@@ -142,18 +142,12 @@ static int scale_to_one(double *x, int64_t count) {
     return exponent;
 }
 
-static bool is_constant(const double *x, int64_t count) {
-    int64_t k = 0;
-    while (k < count && x[k] == x[0]) k++;
-    return k == count;
-}
-
-/* Twice: the first differences are exact where they cancel. */
+/* Twice: the first differences are exact where they cancel; of equal elements they are a few units in the last place,
+ * and the second ones 0. */
 static void centre(const psg_kernel_table *doubles, double *x, int64_t count) {
-    bool constant = is_constant(x, count);
     for (int turn = 0; turn < 2; turn++) {
         double mean = doubles->sum((size_t)count, x) / (double)count;
-        for (int64_t k = 0; k < count; k++) x[k] = constant ? 0 : x[k] - mean;
+        for (int64_t k = 0; k < count; k++) x[k] -= mean;
     }
 }
 

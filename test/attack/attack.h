@@ -121,8 +121,15 @@ typedef enum attack_model {
     MODEL_LINEAR, MODEL_MLP, MODEL_ATTENTION, MODEL_CONV, MODEL_LSTM, MODEL_LAYER_NORM, MODEL_TIED, MODELS
 } attack_model;
 
+/* What the last map takes for its weight. */
+typedef enum attack_weight {
+    WEIGHT_PARAMETER, WEIGHT_STANDARDIZED, WEIGHT_BY_FAN_IN, WEIGHT_GAINED, WEIGHT_NORMED, WEIGHT_NORMED_COLUMNS,
+    WEIGHT_KINDS
+} attack_weight;
+
 typedef struct attack_network {
     attack_model model;
+    attack_weight weight;
     int64_t positions, inputs, outputs;
     bool kink;                    /* the last bias puts every pre-activation to 0 but for rounding */
     bool dropout;                 /* before the last map; samples have ids */

@@ -198,6 +198,18 @@ static void draw_lstm(attack_random *random, attack_pair *pair) { attack_draw_ne
 static void draw_norm(attack_random *random, attack_pair *pair) { attack_draw_network(random, pair, MODEL_LAYER_NORM); }
 static void draw_head(attack_random *random, attack_pair *pair) { attack_draw_network(random, pair, MODEL_TIED); }
 
+/* What a layer's weight is derived from gets next to nothing of records whose activations are all alike. */
+static void draw_derived(attack_random *random, attack_pair *pair) {
+    attack_draw_network(random, pair, (attack_model)ATTACK_PICK(random, MODEL_LINEAR, MODEL_LINEAR, MODEL_MLP,
+                                                                MODEL_CONV, MODEL_LSTM, MODEL_TIED));
+    pair->network.weight = (attack_weight)attack_range(random, WEIGHT_STANDARDIZED, WEIGHT_KINDS - 1);
+    for (int k = 0; k < ROLES; k++) {
+        attack_role *role = &pair->contents.role[k];
+        if (attack_once_in(random, 2)) role->kind = (attack_kind)ATTACK_PICK(random, KIND_CONSTANT, KIND_OFFSET, KIND_CANCEL);
+    }
+    attack_draw_norm(random, pair, (int)ATTACK_PICK(random, -2, -2, -14, -24));
+}
+
 const attack_family attack_families[] = {
     { "anything", false, draw_anything },
     { "linear and relu", true, draw_linear },
@@ -222,5 +234,6 @@ const attack_family attack_families[] = {
     { "layer_norm", true, draw_norm },
     { "poison", false, draw_poison },
     { "tied embedding", true, draw_head },
+    { "derived weight", true, draw_derived },
 };
 const int attack_family_count = sizeof attack_families / sizeof *attack_families;

@@ -24,6 +24,21 @@ static psg_var recur(const attack_graph *net, psg_var x, const psg_tensor *lengt
     return psg_lstm(net->tape, x, psg_input(net->tape, lengths), psg_none(), psg_none(), &w, NULL, NULL, NULL);
 }
 
+/* Derived weights; the bias is a gain beside. */
+static psg_var weight_of(const attack_graph *net, int k) {
+    psg_weight_standardize_options fan_in = { .by_fan_in = 1 };
+    psg_weight_norm_options columns = { .dim = 1 };
+    psg_var w = use(net, k);
+    switch (net->spec->weight) {
+    case WEIGHT_STANDARDIZED: return psg_weight_standardize(net->tape, w, psg_none(), NULL);
+    case WEIGHT_BY_FAN_IN: return psg_weight_standardize(net->tape, w, psg_none(), &fan_in);
+    case WEIGHT_GAINED: return psg_weight_standardize(net->tape, w, use(net, k + 1), NULL);
+    case WEIGHT_NORMED: return psg_weight_norm(net->tape, w, psg_none(), NULL);
+    case WEIGHT_NORMED_COLUMNS: return psg_weight_norm(net->tape, w, psg_none(), &columns);
+    default: return w;
+    }
+}
+
 /* What stands before the last ReLU, of samples [first, last). */
 static psg_var pre_activation(const attack_graph *net, int64_t first, int64_t last, int bias) {
     psg_tensor x_part = attack_part(&net->x, first, last), lengths = attack_part(&net->lengths, first, last);
@@ -41,9 +56,9 @@ static psg_var pre_activation(const attack_graph *net, int64_t first, int64_t la
     if (net->spec->model == MODEL_CONV) {
         psg_conv_options same = PSG_CONV_OPTIONS_INIT;
         same.padding_rule = PSG_CONV_SAME;
-        return psg_conv2d(net->tape, x, use(net, bias - 1), use(net, bias), &same);
+        return psg_conv2d(net->tape, x, weight_of(net, bias - 1), use(net, bias), &same);
     }
-    return psg_linear(net->tape, x, use(net, bias - 1), use(net, bias));
+    return psg_linear(net->tape, x, weight_of(net, bias - 1), use(net, bias));
 }
 
 static psg_status backward(const attack_graph *net, psg_var y, int64_t first, int64_t last, int bias) {

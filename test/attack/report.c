@@ -99,8 +99,10 @@ static void print_set(const attack_set *set) {
 
 static void print_network(const attack_network *n) {
     static const char *const models[MODELS] = { "linear", "mlp", "attention", "conv2d", "lstm", "layer_norm", "tied" };
-    printf("  %s: T %lld, inputs %lld, outputs %lld, %s%s, %s, with the record %lld more positions\n", models[n->model],
-           (long long)n->positions, (long long)n->inputs, (long long)n->outputs, n->kink ? "at its kink" : "no kink",
+    static const char *const weights[WEIGHT_KINDS] = { "a parameter", "standardized", "by fan in", "with gain", "normed",
+                                                       "normed columns" };
+    printf("  %s, weight %s: T %lld, inputs %lld, outputs %lld, %s%s, %s, with the record %lld more positions\n",
+           models[n->model], weights[n->weight], (long long)n->positions, (long long)n->inputs, (long long)n->outputs, n->kink ? "at its kink" : "no kink",
            n->dropout ? ", dropout" : "", n->mean ? "mean loss" : "output gradients", (long long)n->pad);
 }
 
