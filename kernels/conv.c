@@ -15,7 +15,6 @@
 #endif
 #define NR (NV * LANES)
 #define STEP (MR / 3) /* tiles have STEP, 2 STEP or MR rows */
-#define CHAIN ((size_t)128) /* terms that are added one after the other in the real type; then chains are */
 
 static size_t panels_of(const psg_conv *c) { return (c->rows + MR - 1) / MR; }
 
