@@ -296,7 +296,7 @@ static void blocks_are_checked(void **state) {
         { 2, real_ids, PSG_ERR_DTYPE, "ids" },                 { 0, other_type, PSG_ERR_DTYPE, "f32" },
         { 0, low_rank, PSG_ERR_SHAPE, "rank 1" },              { 4, low_rank, PSG_ERR_SHAPE, "rank 1" },
         { 4, image_rank, PSG_ERR_SHAPE, "rank 3" },            { 7, no_spatial, PSG_ERR_ARGUMENT, "spatial is 0" },
-        { 4, no_stride, PSG_ERR_ARGUMENT, "stride[0]" },       { 0, unknown_form, PSG_ERR_ARGUMENT, "form 9" },
+        { 4, no_stride, PSG_ERR_ARGUMENT, "stride[0]" },       { 0, unknown_form, PSG_ERR_ARGUMENT, "form is 9" },
     };
     test_random random = { 4 };
     for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
