@@ -213,11 +213,24 @@ static double error(const psg_part *part, int64_t n, bool quick) {
     return sum * part->pieces->derived_norm;
 }
 
+/* Kept in the real type: that rounding is part of what the sample adds. */
+static psg_estimate square_kept(const psg_part *part, int64_t n, void *workspace) {
+    int64_t first = part->place.offset, count = psg_place_span(&part->place);
+    void *to = psg_elements_mutable(part->kept, part->dtype, n * count);
+    part->is_kept[n] = true;
+    write_range(part, n, 1.0, first, first + count, to, false, workspace);
+    long double square = psg_square_of(part->kernels, part->dtype, to, 1, count), scale = part->scale;
+    double smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
+    double rounded = psg_gamma(part->dtype, 2) * (double)sqrtl(square) + sqrt((double)count) * smallest;
+    return (psg_estimate){ square * scale * scale, (error(part, n, false) + rounded) * fabs(part->scale) };
+}
+
 static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
     const psg_derivation *d = part->pieces->derivation;
     long double sum = 0, scale = part->scale;
     int64_t room = rows_at_once(part);
     if (!psg_part_live(part, n)) return (psg_estimate){ 0, 0 };
+    if (part->kept) return square_kept(part, n, workspace);
     for (int64_t i = 0; i < d->rows; i += room) {
         int64_t count = psg_least(room, d->rows - i);
         const double *pulled = pull_rows(part, n, i, count, workspace);
@@ -251,9 +264,11 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
 
 /* ---- sums: rows a task, as many as are pulled at once; their doubles fit half the tile memory ---- */
 
+/* Slices are the dearer the thinner they are. */
 static int64_t task_rows(const psg_part *part) {
-    int64_t rows = part->pieces->derivation->rows;
-    return psg_even_part(rows, psg_least(rows_at_once(part), psg_parts_of(rows, 8)), 1);
+    int64_t rows = part->pieces->derivation->rows, most = rows_at_once(part);
+    bool sliced = is_sliced(part->pieces->derivation);
+    return psg_even_part(rows, sliced ? most : psg_least(most, psg_parts_of(rows, 8)), 1);
 }
 
 static int64_t sum_tasks(const psg_part *part) {
@@ -272,6 +287,15 @@ static void sum_plain(const psg_part *part, int64_t first, int64_t count, const 
     for (int64_t k = 0; k < sink->rows * sink->columns; k++) sink->sums[k] = part->scale * pulled[k];
 }
 
+static void add_kept(const psg_sum *sum, const psg_part *part, int64_t n, double weight, const layout *l,
+                     const psg_sink *sink) {
+    int64_t start = n * psg_place_span(&part->place) + l->first - part->place.offset;
+    for (int64_t a = 0; a < l->lines; a++) {
+        psg_sink_add(sum, part->kernels, weight, psg_elements(part->kept, part->dtype, start + a * l->step), l->length,
+                     sink->sums + a * l->length);
+    }
+}
+
 static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
     int64_t first = task * task_rows(part), count = psg_least(task_rows(part), part->pieces->derivation->rows - first);
     layout l = layout_of_pulled(part, first, count);
@@ -281,16 +305,25 @@ static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, voi
     for (int64_t n = 0; n < part->batch && !plain; n++) {
         double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
         if (weight == 0) continue;
+        if (part->is_kept && part->is_kept[n]) {
+            add_kept(sum, part, n, weight, &l, &sink);
+            continue;
+        }
         const double *pulled = pull_rows(part, n, first, count, workspace);
         psg_sink_add(sum, part->doubles, weight, pulled, l.lines * l.length, sink.sums);
     }
     psg_sink_close(part, &sink, l.first, l.step);
 }
 
+static psg_route route(const psg_part *part, psg_question question) {
+    if (question == PSG_ASK_CLIPPED_SUM && part->kept) return PSG_ROUTE_KEEP;
+    return question == PSG_ASK_GRAD_SAMPLE ? PSG_ROUTE_MATERIALISE
+           : question == PSG_ASK_GRAM      ? PSG_ROUTE_TILES
+                                           : PSG_ROUTE_PULLED;
+}
+
 const psg_room psg_derived_room = {
     .name = "derived", .check = check, .view = view, .write = write_range, .overwrites = true, .stays_single = true,
-    .lengths = lengths, .error = error,
-        .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_rows,
-    .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_PULLED, PSG_ROUTE_PULLED, PSG_ROUTE_PULLED, PSG_ROUTE_PULLED,
-                PSG_ROUTE_TILES, PSG_ROUTE_PULLED },
+    .lengths = lengths, .error = error, .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_rows,
+    .route = route,
 };

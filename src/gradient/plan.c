@@ -243,9 +243,11 @@ size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples) {
 static bool can_keep(const psg_plan *plan, const psg_part *part) {
     bool contiguous = part->place.rows == 1 || part->place.stride == part->place.columns;
     double bytes = (double)psg_most(plan->capacity, plan->batch) * (double)psg_place_span(&part->place) * 8;
-    return part->room == &psg_factored_room && contiguous && bytes < 0x1p62 &&
-           plan->context->forced_route != PSG_ROUTE_RECOMPUTE &&
-           psg_factored_may_keep(part, psg_least(psg_part_positions(part), PSG_LONGEST));
+    bool keeps = part->room == &psg_derived_room;
+    if (part->room == &psg_factored_room) {
+        keeps = psg_factored_may_keep(part, psg_least(psg_part_positions(part), PSG_LONGEST));
+    }
+    return keeps && contiguous && bytes < 0x1p62 && plan->context->forced_route != PSG_ROUTE_RECOMPUTE;
 }
 
 /* Windows cost their unfolding anew in norms and sum: a gradient that takes no more memory than the views it is made

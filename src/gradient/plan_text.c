@@ -70,6 +70,10 @@ static void put_pieces(writer *w, const psg_part *part) {
     const psg_piece *p = part->pieces;
     put(w, ", %s", part->room->name);
     if (part->count > 1) put(w, " of %zu blocks", part->count);
+    if (p->derivation) {
+        put(w, " %lld rows of %lld", (long long)p->derivation->rows, (long long)p->derivation->columns);
+        return;
+    }
     put(w, "%s T=%lld p=%lld", p->has_windows ? " of windows" : "", (long long)psg_part_positions(part),
         (long long)p->g.columns);
     if (p->room == &psg_factored_room) put(w, " d=%lld", (long long)p->a.columns);

@@ -125,7 +125,7 @@ typedef struct rows {
     double *gain;              /* of row i */
     double *slope;             /* gain / s */
     double *along;             /* c */
-    bool centred;
+    double *ones;              /* columns of them; NULL: rows are not centred */
 } rows;
 
 /* Divides by a power of two, so that no square leaves the range; returns its exponent. */
@@ -199,7 +199,7 @@ static void run_rows(void *argument, size_t index, unsigned slot) {
 }
 
 static psg_status keep_rows(psg_call *call, const view *v, const rule *r, rows **kept) {
-    int64_t columns = v->outer * v->inner, count = v->rows * (columns + 3);
+    int64_t columns = v->outer * v->inner, count = v->rows * (columns + 3) + (r->centred ? columns : 0);
     size_t bytes;
     if (!psg_size_bytes(count, sizeof(double), &bytes)) {
         return psg_call_fail(call, PSG_ERR_OVERFLOW, "%lld elements do not fit the memory", (long long)count);
@@ -208,9 +208,11 @@ static psg_status keep_rows(psg_call *call, const view *v, const rule *r, rows *
     rows *all = memory ? psg_call_keep(call, sizeof *all) : NULL;
     if (!all) return PSG_ERR_MEMORY;
     memset(memory, 0, bytes);
-    *all = (rows){ call->context->kernels[PSG_F64], columns, memory, memory + v->rows * columns, NULL, NULL, r->centred };
+    *all = (rows){ call->context->kernels[PSG_F64], columns, memory, memory + v->rows * columns, NULL, NULL, NULL };
     all->slope = all->gain + v->rows;
     all->along = all->slope + v->rows;
+    if (r->centred) all->ones = all->along + v->rows;
+    for (int64_t k = 0; r->centred && k < columns; k++) all->ones[k] = 1;
     *kept = all;
     return PSG_OK;
 }
@@ -240,12 +242,15 @@ static psg_status forward(psg_call *call) {
 
 static void pull_weight(const void *user, int64_t first, int64_t count, const double *grad, double *pulled) {
     const rows *all = user;
-    for (int64_t i = 0; i < count; i++, grad += all->columns, pulled += all->columns) {
+    const psg_kernel_table *doubles = all->doubles;
+    size_t columns = (size_t)all->columns;
+    for (int64_t i = 0; i < count; i++, grad += columns, pulled += columns) {
         const double *unit = all->unit + (first + i) * all->columns;
-        size_t columns = (size_t)all->columns;
-        double slope = all->slope[first + i], mean = all->centred ? all->doubles->sum(columns, grad) / (double)columns : 0;
-        double along = all->along[first + i] * all->doubles->dot(columns, unit, grad);
-        for (size_t k = 0; k < columns; k++) pulled[k] = slope * (grad[k] - mean - along * unit[k]);
+        double slope = all->slope[first + i], along = all->along[first + i] * doubles->dot(columns, unit, grad);
+        doubles->from_f64(columns, slope, grad, pulled, false);
+        doubles->add_to_f64(columns, -slope * along, unit, pulled);
+        if (!all->ones) continue;
+        doubles->add_to_f64(columns, -slope * (doubles->sum(columns, grad) / (double)columns), all->ones, pulled);
     }
 }
 
