@@ -127,6 +127,8 @@ uint64_t case_seed(const case_line *line, const char *operand);
 void case_fill(const case_line *line, int k, const psg_tensor *tensor);
 /* Reals, as an operand of that name would hold: "grad_output". */
 void case_fill_reals(const case_line *line, const char *name, const psg_tensor *tensor);
+/* Integers in [0, high), likewise. */
+void case_fill_integers(const case_line *line, const char *name, int64_t high, const psg_tensor *tensor);
 
 /* ---- running a case ---- */
 

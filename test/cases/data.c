@@ -66,3 +66,9 @@ void case_fill_reals(const case_line *line, const char *name, const psg_tensor *
     int64_t count = psg_tensor_count(tensor);
     for (int64_t i = 0; i < count; i++) store(tensor, i, real_of(word_at(seed, (uint64_t)i)));
 }
+
+void case_fill_integers(const case_line *line, const char *name, int64_t high, const psg_tensor *tensor) {
+    uint64_t seed = case_seed(line, name);
+    int64_t count = psg_tensor_count(tensor);
+    for (int64_t i = 0; i < count; i++) store(tensor, i, (double)(word_at(seed, (uint64_t)i) % (uint64_t)high));
+}

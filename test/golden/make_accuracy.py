@@ -57,7 +57,7 @@ def error(actual, exact):
 
 def stored_places(line, name, count):
     """Drawn as an operand of integers of that name would be."""
-    drawn = case_tables.words(case_tables.seed_of(line.op, line.name, f"places of {name}"), min(STORED, count))
+    drawn = case_tables.words(case_tables.seed_of(line.op, line.name, f"places of {name}"), STORED)
     return (drawn % np.uint64(count)).astype(np.int64)
 
 
