@@ -258,9 +258,9 @@ static void many_blocks_of_a_rectangle_are_one(void **state) {
 static void many_blocks_of_any_kind_are_summed(void **state) {
     (void)state;
     test_random random = { 6 };
-    for (int k = 0; k < 2 * 6; k++) {
+    for (int k = 0; k < 2 * 12; k++) {
         fixture many, one;
-        new_unrolled(&many, &one, &random, (psg_dtype)(k % 2), 4, 5, 3, 17, 9, TEST_PADDED);
+        new_unrolled(&many, &one, &random, (psg_dtype)(k % 2), 4, 5, 3, 17, 9, k / 12 ? TEST_PADDED : TEST_CONTIGUOUS);
         for (int64_t n = 0; n < 4; n++) {   /* sample n lives in n + 1 blocks of 5, and in two positions of the last */
             for (int64_t b = n; b < 5; b++) {
                 psg_tensor g = many.block[0][b].backprop;
@@ -269,7 +269,7 @@ static void many_blocks_of_any_kind_are_summed(void **state) {
         }
         if (k / 2 % 3 == 1) for (int b = 0; b < 5; b++) many.block[0][b].scale = b - 1.5;
         if (k / 2 % 3 == 2) many.block[0][3].scale = 0;
-        if (k / 6) many.block[0][2] = psg_rows(&many.block[0][2].activation), many.block[0][2].offset = 9 * 4;
+        if (k / 6 % 2) many.block[0][2] = psg_rows(&many.block[0][2].activation), many.block[0][2].offset = 9 * 4;
         fixture_refresh(&many);
         psg_context *context = test_context_with(NULL, 2, NULL, k % 4 ? (size_t)1 << 20 : 0);
         check_all_questions(context, &many, &random);

@@ -63,6 +63,27 @@ static void row_products_are_formed_in_double(void **state) {
     psg_context_destroy(context);
 }
 
+/* f64: two positions that cancel but for the rounding of their products, which is that of 1e30. */
+static void the_rounding_of_row_products_is_covered(void **state) {
+    (void)state;
+    test_random random = { 7 };
+    psg_context *context = test_context(1, NULL);
+    for (int k = 0; k < 300; k++) {
+        double x = 1 + test_uniform(&random), c = 1e30 * (1 + test_uniform(&random)), e = 1e30 * (1 + test_uniform(&random));
+        double g[2] = { x, -x * (c / e) }, a[2] = { c, e }, square, upper, most = 2 * x * c * test_gamma(PSG_F64, 16);
+        long double truth = (long double)g[0] * a[0] + (long double)g[1] * a[1];   /* off by 2^-11 of itself */
+        psg_tensor backprop = psg_tensor_of(PSG_F64, g, 3, (int64_t[]){ 1, 2, 1 }), activation = backprop;
+        activation.data = a;
+        psg_block block = psg_rows_product(&backprop, &activation);
+        psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, (int64_t[]){ 1 });
+        const psg_gradient *set = &gradient;
+        TEST_OK(context, psg_sqnorm(context, &set, 1, &square, &upper, NULL));
+        if (!(upper >= truth * truth * (1 - 0x1p-9L))) fail_msg("upper %g < %Lg", upper, truth * truth);
+        if (!(upper <= most * most)) fail_msg("upper %g is loose", upper);
+    }
+    psg_context_destroy(context);
+}
+
 static void mismatched_row_products_are_refused(void **state) {
     (void)state;
     test_random random = { 2 };
@@ -255,6 +276,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(row_products_agree_with_plain_loops),
         cmocka_unit_test(row_products_are_formed_in_double),
+        cmocka_unit_test(the_rounding_of_row_products_is_covered),
         cmocka_unit_test(mismatched_row_products_are_refused),
         cmocka_unit_test(a_row_product_is_the_gain_of_a_layer_norm),
         cmocka_unit_test(a_folded_bias_agrees),
