@@ -145,16 +145,19 @@ static void add_window_squares(const psg_part *part, const psg_piece *p, int64_t
 }
 
 /* A sum of squares that no double lost anything of.  An f64 one of 0 may be of numbers whose squares underflow. */
-static bool is_whole(psg_dtype dtype, double square) { return is_safe(dtype, square, 1) || (dtype == PSG_F32 && square == 0); }
+static bool is_whole(psg_dtype dtype, double square) {
+    return is_safe(dtype, square, 1) || (dtype == PSG_F32 && square == 0);
+}
 
 /* |g_t| |a_t| whatever their magnitudes. */
 static double length_at(const psg_part *part, const psg_piece *p, int64_t n, int64_t t) {
-    double element, g = psg_norm_bound(part->kernels, p->dtype, psg_row(&p->g, p->dtype, n, t), p->g.step, p->g.columns);
+    const psg_operand_view *x = &p->g, *y = &p->a;
+    double element, g = psg_norm_bound(part->kernels, p->dtype, psg_row(x, p->dtype, n, t), x->step, x->columns);
     long double sum = 0;
     if (!p->has_windows) {
-        return g * psg_norm_bound(part->kernels, p->dtype, psg_row(&p->a, p->dtype, n, t), p->a.step, p->a.columns);
+        return g * psg_norm_bound(part->kernels, p->dtype, psg_row(y, p->dtype, n, t), y->step, y->columns);
     }
-    for (int64_t j = 0; j < p->a.columns; j++) {
+    for (int64_t j = 0; j < y->columns; j++) {
         psg_unfold_part unfolded = { t, 1, j, 1 };
         part->kernels->unfold(&p->window, psg_row(&p->a, p->dtype, n, 0), &unfolded, &element, 1);
         sum += psg_square_of(part->kernels, p->dtype, &element, 1, 1);
