@@ -42,8 +42,8 @@ void fixture_draw_layer(fixture *f, test_random *random, int round, int64_t batc
 /* An unfolded block; image and backprop are drawn, by the window's sizes. */
 void fixture_unfolded(fixture *f, test_random *random, psg_dtype dtype, int64_t batch_size, int64_t p,
                       const psg_window *window, const int64_t *image, int layout);
-/* By hand: operands of the fixture's real type, blocks in f->block[f->count], then the gradient over them; the values are
- * computed by fixture_refresh. */
+/* By hand: operands of the fixture's real type, blocks in f->block[f->count], then the gradient over them; the values
+ * are computed by fixture_refresh. */
 const psg_tensor *fixture_operand(fixture *f, test_random *random, int rank, const int64_t *shape, int layout);
 void fixture_add(fixture *f, size_t block_count, int rank, const int64_t *shape);
 /* Computes the values anew after blocks were edited. */

@@ -51,8 +51,8 @@ static void compare_reports(const psg_clip_report *a, const psg_clip_report *b, 
     test_near(a->max_norm, b->max_norm, bound * b->max_norm, "max_norm", 0);
 }
 
-/* Two certified bounds of one norm are as far apart as rounding in the real type may move it: a weight and its bias have
- * one bound where they are in one set. */
+/* Two certified bounds of one norm are as far apart as rounding in the real type may move it: a weight and its bias
+ * have one bound where they are in one set. */
 static double apart(const fixture *f, int64_t n) {
     double mass = 0, norm = (double)sqrtl(fixture_sqnorm(f, n));
     for (size_t k = 0; k < f->count; k++) mass += f->mass[(size_t)n * f->count + k];
@@ -186,8 +186,9 @@ static void bad_factors_are_refused(void **state) {
     (void)state;
     static const struct { psg_clip clip; int64_t batch; const char *word; int missing; } cases[] = {
         { { 1, 8 }, 4, "clip is NULL", 1 },    { { 1, 8 }, 4, "upper", 2 },             { { 1, 8 }, 4, "factors", 4 },
-        { { 1, 8 }, -1, "batch_size -1", 0 },  { { 1, 3 }, 4, "max_batch_size is 3", 0 }, { { 0, 8 }, 4, "max_grad_norm", 0 },
-        { { 1e101, 8 }, 4, "1e100", 0 },       { { 1e-101, 8 }, 4, "1e-100", 0 },       { { NAN, 8 }, 4, "max_grad_norm", 0 },
+        { { 1, 8 }, -1, "batch_size -1", 0 },  { { 1, 3 }, 4, "max_batch_size is 3", 0 },
+        { { 0, 8 }, 4, "max_grad_norm", 0 },   { { NAN, 8 }, 4, "max_grad_norm", 0 },
+        { { 1e101, 8 }, 4, "1e100", 0 },       { { 1e-101, 8 }, 4, "1e-100", 0 },
         { { 1, -1 }, 4, "max_batch_size", 0 }, { { 1, 50000000 }, 4, "margin", 0 },
     };
     psg_context *context = test_context(1, NULL);

@@ -148,7 +148,8 @@ static void the_budget_is_for_those_who_keep(void **state) {
     net both = { .set = set, .count = 2 };
     psg_clip clip = { 1, B };
     psg_context *context = test_context_with(NULL, 1, NULL, 4 * B * sample_bytes);
-    expect_text(context, &both, PSG_ASK_CLIPPED_SUM, &clip, "recompute (norms by gram), factored T=32 p=64 d=64, budget 0 of");
+    expect_text(context, &both, PSG_ASK_CLIPPED_SUM, &clip,
+                "recompute (norms by gram), factored T=32 p=64 d=64, budget 0 of");
     expect_text(context, &both, PSG_ASK_CLIPPED_SUM, &clip, "keep, factored T=32 p=32 d=32");
     psg_context_destroy(context);
     close_net(&large);
@@ -248,7 +249,8 @@ static size_t cells_of(const net *m) { return m->count * (size_t)psg_tensor_coun
 
 /* Clipped sums with the n-th allocation failing: PSG_OK and the bits of an undisturbed one, or PSG_ERR_MEMORY and
  * nothing written.  Returns how it went; -1: no failure was met. */
-static int clip_failing(const net *m, int64_t batch, size_t budget, uint64_t n, const double *sums, const double *factors) {
+static int clip_failing(const net *m, int64_t batch, size_t budget, uint64_t n, const double *sums,
+                        const double *factors) {
     test_allocator allocator = { 0 };
     psg_context *context = test_context_with(&allocator, 1, NULL, budget);
     psg_clip clip = { 1, batch };

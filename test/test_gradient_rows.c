@@ -63,6 +63,28 @@ static void row_products_are_formed_in_double(void **state) {
     psg_context_destroy(context);
 }
 
+/* f64: two positions that cancel but for the rounding of their products, which is that of 1e30. */
+static void the_rounding_of_row_products_is_covered(void **state) {
+    (void)state;
+    test_random random = { 7 };
+    psg_context *context = test_context(1, NULL);
+    for (int k = 0; k < 300; k++) {
+        double x = 1 + test_uniform(&random);
+        double c = 1e30 * (1 + test_uniform(&random)), e = 1e30 * (1 + test_uniform(&random));
+        double g[2] = { x, -x * (c / e) }, a[2] = { c, e }, square, upper, most = 2 * x * c * test_gamma(PSG_F64, 16);
+        long double truth = (long double)g[0] * a[0] + (long double)g[1] * a[1];   /* off by 2^-11 of itself */
+        psg_tensor backprop = psg_tensor_of(PSG_F64, g, 3, (int64_t[]){ 1, 2, 1 }), activation = backprop;
+        activation.data = a;
+        psg_block block = psg_rows_product(&backprop, &activation);
+        psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, (int64_t[]){ 1 });
+        const psg_gradient *set = &gradient;
+        TEST_OK(context, psg_sqnorm(context, &set, 1, &square, &upper, NULL));
+        if (!(upper >= truth * truth * (1 - 0x1p-9L))) fail_msg("upper %g < %Lg", upper, truth * truth);
+        if (!(upper <= most * most)) fail_msg("upper %g is loose", upper);
+    }
+    psg_context_destroy(context);
+}
+
 static void mismatched_row_products_are_refused(void **state) {
     (void)state;
     test_random random = { 2 };
@@ -177,7 +199,8 @@ static void a_folded_bias_has_the_norms_of_one_apart(void **state) {
                                   psg_gradient_of_blocks(&bias, 1, 1, (int64_t[]){ 20 }) };
         double square[2][B], upper[2][B];
         TEST_OK(context, psg_sqnorm(context, f.pointer, 1, square[0], upper[0], NULL));
-        TEST_OK(context, psg_sqnorm(context, (const psg_gradient *[]){ apart, apart + 1 }, 2, square[1], upper[1], NULL));
+        const psg_gradient *set[2] = { apart, apart + 1 };
+        TEST_OK(context, psg_sqnorm(context, set, 2, square[1], upper[1], NULL));
         assert_memory_equal(square[0], square[1], sizeof square[0]);
         for (int n = 0; n < B; n++) test_near(upper[0][n], upper[1][n], 1e-12 * upper[1][n], "upper", n);
         fixture_free(&f);
@@ -228,7 +251,7 @@ static void blocks_without_positions_are_zero(void **state) {
             const psg_tensor *g = fixture_operand(&f, &random, 3, (int64_t[]){ B, positions, p }, TEST_CONTIGUOUS);
             test_array *ids = NULL;
             switch (b == 2 ? 0 : k % 5) {
-            case 0: block[b] = psg_factored(g, fixture_operand(&f, &random, 3, (int64_t[]){ B, positions, 9 }, 0)); break;
+            case 0: block[b] = psg_factored(g, fixture_operand(&f, &random, 3, g->shape, TEST_CONTIGUOUS)); break;
             case 1: block[b] = psg_rows(g); break;
             case 2: block[b] = psg_rows_product(g, fixture_operand(&f, &random, 3, g->shape, TEST_CONTIGUOUS)); break;
             case 3:
@@ -255,6 +278,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(row_products_agree_with_plain_loops),
         cmocka_unit_test(row_products_are_formed_in_double),
+        cmocka_unit_test(the_rounding_of_row_products_is_covered),
         cmocka_unit_test(mismatched_row_products_are_refused),
         cmocka_unit_test(a_row_product_is_the_gain_of_a_layer_norm),
         cmocka_unit_test(a_folded_bias_agrees),

@@ -38,8 +38,8 @@ psg_status psg_check_windows(const psg_check *at, const psg_block *block, int64_
  * all positions are alike. */
 double psg_product_lengths(const psg_part *part, int64_t n, bool quick);
 
-/* factored_norm.c: the route of a sample with that many live positions, whether a clipped sum would keep its gradient, and
- * whether it does, having the memory. */
+/* factored_norm.c: the route of a sample with that many live positions, whether a clipped sum would keep its gradient,
+ * and whether it does, having the memory. */
 psg_route psg_factored_route(const psg_part *part, int64_t live);
 bool psg_factored_may_keep(const psg_part *part, int64_t live);
 bool psg_factored_keeps(const psg_part *part, int64_t live);
