@@ -78,11 +78,11 @@ static int64_t count_of(const case_tensor *tensor) { return tensor->rows * tenso
 
 /* Places are drawn as integers of an operand "places of NAME" would be. */
 static void check_pinned(const case_line *line, const peer *p, const case_tensor *exact) {
-    char operand[2 * CASE_NAME];
+    char operand[CASE_NAME + 16];
     double *index = malloc(STORED * sizeof *index);
     int64_t stored = STORED;
     psg_tensor places = psg_tensor_of(PSG_F64, index, 1, &stored);
-    snprintf(operand, sizeof operand, "places of %s", p->name);
+    snprintf(operand, sizeof operand, "places of %.63s", p->name);
     case_fill_integers(line, operand, p->count, &places);
     for (int k = 0; k < p->values; k++) {
         test_near(exact->data[(int64_t)index[k]], p->value[k], 1e-12 * (case_largest(exact) + 1),
