@@ -238,6 +238,7 @@ static void check_unrolled(psg_dtype dtype, int64_t batch, int64_t count, int64_
         bool tight = x.upper[n] <= 1.03 * y.upper[n];
         if (!tight) fail_msg("%d blocks: upper %g, one: %g", (int)count, x.upper[n], y.upper[n]);
     }
+    assert_int_equal(x.fallbacks, 0);   /* wrong Grams would be answered by tiles */
     answers_free(&x);
     answers_free(&y);
     psg_context_destroy(context);
