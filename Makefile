@@ -145,8 +145,10 @@ $(BUILD)/test/test_attack_smoke: $(ATTACK)
 $(BUILD)/test/law: $(BUILD)/test/law.o $(TEST_SUPPORT) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
-law: $(BUILD)/test/law  ## every sample of drawn batches against itself alone (ARGS="--seconds 600 --seed 7")
-	$< $(ARGS)
+law:  ## every sample of drawn batches against itself alone (ARGS="--seconds 600 --seed 7")
+	@.ci/need $(NEED_BUILD) $(NEED_TEST)
+	@$(MAKE) $(PARALLEL) $(BUILD)/test/law
+	$(BUILD)/test/law $(ARGS)
 
 PYTHON ?= python3
 differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that has it) on random cases

@@ -9,7 +9,7 @@
 
 #define BENCH_MAX_DIMS 4
 #define BENCH_MAX_PASSES 6
-#define BENCH_MAX_ARRAYS 320
+#define BENCH_MAX_ARRAYS 4096
 #define BENCH_MAX_PARAMS 32
 
 typedef struct bench_problem {
@@ -66,7 +66,8 @@ typedef struct bench_op {
     psg_status (*prepare)(bench_case *c);
 } bench_op;
 
-extern const bench_op bench_linear, bench_questions, bench_layer_norm, bench_group_norm, bench_mlp_step, bench_noise;
+extern const bench_op bench_linear, bench_questions, bench_layer_norm, bench_group_norm, bench_mlp_step, bench_noise,
+                      bench_tensors;
 extern const bench_op bench_conv1d, bench_conv2d, bench_conv3d, bench_instance_norm, bench_embedding, bench_lstm,
                       bench_attention, bench_cnn_mnist_step, bench_cnn_group_norm_step, bench_transformer_step;
 

@@ -40,6 +40,10 @@ static const bench_problem default_problems[] = {
     { "linear", "gram", { 64, 16, 256, 256 }, 0, NULL },
     { "linear", "sum_of_squares", { 64, 16, 256, 256 }, 0, NULL },
 
+    { "tensors", "clipped_sum", { 20, 16, 8, 8 }, 0, NULL },
+    { "tensors", "clipped_sum", { 320, 16, 8, 8 }, 0, NULL },
+    { "tensors", "clipped_sum", { 1280, 16, 8, 8 }, 0, NULL },
+
     { "layer_norm", "grad_sample", { 64, 128, 768 }, 0, NULL },
     { "layer_norm", "grad_sample", { 1024, 1, 256 }, 0, NULL },
     { "layer_norm", "sqnorm", { 64, 128, 768 }, 0, NULL },

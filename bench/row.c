@@ -53,14 +53,15 @@ static psg_status measure_runs(bench_case *c, double *runs, double *plain, doubl
     return PSG_OK;
 }
 
-/* From "question: gradient 0: route (details), blocks, ...", the first line of the plan: the route and its details. */
+/* From "question: gradient 0 (name): route (details), blocks, ...", the first line of the plan: the route, its details. */
 static psg_status find_route(bench_case *c, bench_row *row) {
     char text[512];
     strcpy(row->route, "-");
     if (c->gradient_count == 0) return PSG_OK;
-    TRY(psg_plan_text(c->context, c->question, c->gradient, c->gradient_count, text, sizeof text, NULL));
-    const char *route = strstr(text, "gradient 0: ");
-    route = route ? route + strlen("gradient 0: ") : text;
+    const psg_clip clip = { 1, c->samples };
+    TRY(psg_plan_text(c->context, c->question, c->gradient, c->gradient_count, &clip, text, sizeof text, NULL));
+    const char *name = strstr(text, "gradient 0"), *route = name ? strstr(name, ": ") : NULL;
+    route = route ? route + 2 : text;
     snprintf(row->route, sizeof row->route, "%.*s", (int)strcspn(route, ",\n"), route);
     return PSG_OK;
 }

@@ -71,9 +71,8 @@ psg_status tape_sqnorm(bench_case *c) {
 
 psg_status tape_clipped_sum(bench_case *c) {
     tape_case *t = c->state;
-    psg_clip clip = PSG_CLIP_INIT;
+    const psg_clip clip = { MAX_GRAD_NORM, c->samples };
     psg_clip_report report;
-    clip.max_grad_norm = MAX_GRAD_NORM;
     TRY(tape_backward(c));
     TRY(psg_clipped_sum(c->context, c->gradient, c->gradient_count, &clip, PSG_OVERWRITE, t->sum, NULL, t->factors,
                         &report));

@@ -115,16 +115,15 @@ static inline void unpack_rows(const rows *from, size_t count, size_t columns, r
 
 /* ---- products ----
  * c (m x n) (+)= a b with a (m x k) either rows of its own or, transposed, the columns of a^T; m is done in whole tiles
- * of MR rows and n in whole vectors. */
+ * of MR rows and n in whole vectors.  A sum is made of chains of at most KB terms, each from 0, so that its rounding
+ * grows with the chains and not with all terms. */
 
 /* across is a constant, 1 or NV; so is transposed. */
 INLINE void product_tile(size_t across, bool transposed, size_t k, const real *a, size_t a_stride, const real *b,
                          size_t b_stride, real *c, size_t c_stride, bool add) {
     vec sum[MR][NV];
     UNROLL for (size_t i = 0; i < MR; i++) {
-        UNROLL for (size_t j = 0; j < across; j++) {
-            sum[i][j] = add ? vec_load(c + i * c_stride + j * LANES) : vec_zero();
-        }
+        UNROLL for (size_t j = 0; j < across; j++) sum[i][j] = vec_zero();
     }
     for (size_t t = 0; t < k; t++, b += b_stride) {
         vec row[NV];
@@ -135,18 +134,26 @@ INLINE void product_tile(size_t across, bool transposed, size_t k, const real *a
         }
     }
     UNROLL for (size_t i = 0; i < MR; i++) {
-        UNROLL for (size_t j = 0; j < across; j++) vec_store(c + i * c_stride + j * LANES, sum[i][j]);
+        UNROLL for (size_t j = 0; j < across; j++) {
+            real *to = c + i * c_stride + j * LANES;
+            vec_store(to, add ? vec_load(to) + sum[i][j] : sum[i][j]);
+        }
     }
 }
 
 INLINE void product_any(bool transposed, size_t m, size_t n, size_t k, const rows *a, const rows *b, const rows *c,
                         bool add) {
+    const size_t tile_step = transposed ? 1 : a->stride, chain_step = transposed ? a->stride : 1;
     for (size_t j = 0; j < n; j += NV * LANES) {
         for (size_t i = 0; i < m; i += MR) {
-            const real *x = a->data + (transposed ? i : i * a->stride), *y = b->data + j;
             real *to = c->data + i * c->stride + j;
-            if (n - j > LANES) product_tile(NV, transposed, k, x, a->stride, y, b->stride, to, c->stride, add);
-            else product_tile(1, transposed, k, x, a->stride, y, b->stride, to, c->stride, add);
+            for (size_t t = 0; t == 0 || t < k; t += KB) {
+                const real *x = a->data + i * tile_step + t * chain_step, *y = b->data + t * b->stride + j;
+                const size_t chain = smaller(KB, k - t);
+                const bool more = add || t > 0;
+                if (n - j > LANES) product_tile(NV, transposed, chain, x, a->stride, y, b->stride, to, c->stride, more);
+                else product_tile(1, transposed, chain, x, a->stride, y, b->stride, to, c->stride, more);
+            }
         }
     }
 }

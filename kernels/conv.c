@@ -157,22 +157,30 @@ INLINE void add_terms(size_t rows, tile *c, const real *weight, const vec row[NV
     }
 }
 
-/* What a tile sums: taps [channel][tap], `skip` reals between the weights of channels. */
+/* What a tile sums: of each channel the taps [first, end); the others meet zeros of the padding. */
 typedef struct terms {
-    size_t channels, taps, skip;
-    const real *weight;
-    const real *panel;             /* [channel][tap][NR], or NULL: the stage */
+    size_t channels, taps, first, end;
+    const real *weight;            /* [channel][tap][MR] */
+    const real *panel;             /* [channel][tap from first on][NR], or NULL: the stage */
     const real *from[NV];          /* the stage: where vectors begin */
     const int32_t *offsets;
     size_t channel_stride;
+    size_t chain_channels;         /* of a chain: whole ones of at most CHAIN terms together, or one with more */
 } terms;
 
-/* rows is a constant: MR, 2 STEP or STEP. */
-INLINE tile sum_panel(size_t rows, const terms *s) {
+/* Some of them: channels [channel, channel_end), taps [tap, tap_end). */
+typedef struct part {
+    size_t channel, channel_end, tap, tap_end;
+} part;
+
+INLINE tile add_panel(size_t rows, const terms *s, const part *p) {
     tile c = zero_tile(rows);
-    const real *weight = s->weight, *panel = s->panel;
-    for (size_t channel = 0; channel < s->channels; channel++, weight += s->skip) {
-        for (size_t t = 0; t < s->taps; t++, weight += MR, panel += NR) {
+    const size_t width = s->end - s->first, joined = width == s->taps ? p->channel_end - p->channel : 1;
+    const size_t count = joined == 1 ? p->tap_end - p->tap : joined * width;
+    for (size_t channel = p->channel; channel < p->channel_end; channel += joined) {
+        const real *weight = s->weight + (channel * s->taps + p->tap) * MR;
+        const real *panel = s->panel + (channel * width + p->tap - s->first) * NR;
+        for (size_t t = 0; t < count; t++, weight += MR, panel += NR) {
             vec row[NV];
             UNROLL for (size_t j = 0; j < NV; j++) row[j] = *(const vec *)(const void *)(panel + j * LANES);
             add_terms(rows, &c, weight, row);
@@ -181,17 +189,51 @@ INLINE tile sum_panel(size_t rows, const terms *s) {
     return c;
 }
 
-INLINE tile sum_stage(size_t rows, const terms *s) {
+INLINE tile add_stage(size_t rows, const terms *s, const part *p) {
     tile c = zero_tile(rows);
-    const real *weight = s->weight, *base[NV];
-    UNROLL for (size_t j = 0; j < NV; j++) base[j] = s->from[j];
-    for (size_t channel = 0; channel < s->channels; channel++, weight += s->skip) {
-        for (size_t t = 0; t < s->taps; t++, weight += MR) {
+    const real *base[NV];
+    UNROLL for (size_t j = 0; j < NV; j++) base[j] = s->from[j] + p->channel * s->channel_stride;
+    for (size_t channel = p->channel; channel < p->channel_end; channel++) {
+        const real *weight = s->weight + (channel * s->taps + p->tap) * MR;
+        for (size_t t = p->tap; t < p->tap_end; t++, weight += MR) {
             vec row[NV];
             UNROLL for (size_t j = 0; j < NV; j++) row[j] = vec_load(base[j] + s->offsets[t]);
             add_terms(rows, &c, weight, row);
         }
         UNROLL for (size_t j = 0; j < NV; j++) base[j] += s->channel_stride;
+    }
+    return c;
+}
+
+/* The next chain: the next channels', or the next CHAIN taps of a channel with more.  Which taps are left out, as the
+ * panel's other positions may decide, moves no chain's ends. */
+INLINE bool next_part(const terms *s, part *p) {
+    if (p->tap_end >= s->end) {
+        p->channel = p->channel_end;
+        p->channel_end = smaller(s->channels, p->channel + s->chain_channels);
+        p->tap_end = s->first;
+    }
+    p->tap = p->tap_end;
+    p->tap_end = smaller(s->end, s->taps <= CHAIN ? s->taps : (p->tap / CHAIN + 1) * CHAIN);
+    return p->channel < s->channels;
+}
+
+/* rows is a constant: MR, 2 STEP or STEP.  The total of the chains so far waits in the first cache level. */
+INLINE tile sum_terms(size_t rows, const terms *s) {
+    _Alignas(PSG_VECTOR_BYTES) real total[MR * NR];
+    part p = { .tap_end = s->end };
+    tile c = zero_tile(rows);
+    for (bool first = true; next_part(s, &p); first = false) {
+        if (!first) {
+            UNROLL for (size_t i = 0; i < rows; i++) {
+                UNROLL for (size_t j = 0; j < NV; j++) vec_store(total + i * NR + j * LANES, c.v[i][j]);
+            }
+        }
+        c = s->panel ? add_panel(rows, s, &p) : add_stage(rows, s, &p);
+        if (first) continue;
+        UNROLL for (size_t i = 0; i < rows; i++) {
+            UNROLL for (size_t j = 0; j < NV; j++) c.v[i][j] = vec_load(total + i * NR + j * LANES) + c.v[i][j];
+        }
     }
     return c;
 }
@@ -267,24 +309,20 @@ static real *whole_panel(const panel_runs *runs, size_t step) {
 }
 
 INLINE void sum_rows(size_t rows, const terms *s, const target *t) {
-    tile c = s->panel ? sum_panel(rows, s) : sum_stage(rows, s);
+    tile c = sum_terms(rows, s);
     write_tile(rows, &c, t);
 }
 
 static terms terms_of(const box *b, const grid *g, const panel_runs *runs, size_t taps, const real *weight) {
-    terms s = { .channels = b->channels, .taps = runs->taps, .skip = (taps - runs->taps) * MR,
-                .weight = weight + runs->tap * MR };
+    terms s = { .channels = b->channels, .taps = taps, .first = runs->tap, .end = runs->tap + runs->taps,
+                .weight = weight, .chain_channels = taps > 0 && taps < CHAIN ? CHAIN / taps : 1 };
     if (g->direct) {
         vector_starts(runs, s.from);
-        s.offsets = b->offsets + runs->tap;
+        s.offsets = b->offsets;
         s.channel_stride = b->stage.channel;
-        return s;
-    }
-    pack_windows(b, runs);
-    s.panel = panel_of(b);
-    if (!s.skip) {
-        s.taps *= s.channels;
-        s.channels = 1;
+    } else {
+        pack_windows(b, runs);
+        s.panel = panel_of(b);
     }
     return s;
 }

@@ -19,19 +19,39 @@ typedef struct lines {
     ptrdiff_t row;         /* the output channel, from that of the box's first group on */
 } lines;
 
-/* LANES positions of count rows, `line` elements apart in the stage from `from` on.  Every third row has a base of its
- * own: an address a row would be more than there are registers. */
-INLINE void sum_lines(const lines *l, size_t count, const real *from, size_t line, vec sum[LINES]) {
-    const real *weight = l->weight;
+/* The next term of a walk over channels and their taps. */
+typedef struct term {
+    const real *weight, *from;
+    size_t tap;
+} term;
+
+/* sum[r] += the next n terms of LANES positions of count rows, `line` elements apart in the stage.  Every third row has
+ * a base of its own: an address a row would be more than there are registers. */
+INLINE void add_terms(const lines *l, size_t count, size_t n, size_t line, term *at, vec sum[LINES]) {
     const size_t step[] = { 0, line, 2 * line }, third[] = { 0, 3 * line, 6 * line };
+    for (; n > 0; n--) {
+        const real *from = at->from + l->box->offsets[at->tap], *base[3];
+        UNROLL for (size_t r = 0; r < 3; r++) base[r] = from + third[r];
+        vec w = vec_set(*at->weight++);
+        UNROLL for (size_t r = 0; r < count; r++) sum[r] += w * vec_load(base[r / 3] + step[r % 3]);
+        if (++at->tap < l->taps) continue;
+        at->tap = 0;
+        at->from += l->box->stage.channel;
+    }
+}
+
+/* The bias and all terms, in chains of at most CHAIN. */
+INLINE void sum_lines(const lines *l, size_t count, const real *from, size_t line, vec sum[LINES]) {
+    term at = { .weight = l->weight, .from = from };
+    size_t terms = l->box->channels * l->taps, chain = smaller(CHAIN, terms);
     UNROLL for (size_t r = 0; r < count; r++) sum[r] = vec_set(l->bias);
-    for (size_t channel = 0; channel < l->box->channels; channel++, from += l->box->stage.channel) {
-        for (size_t t = 0; t < l->taps; t++) {
-            const real *at = from + l->box->offsets[t], *base[3];
-            UNROLL for (size_t r = 0; r < 3; r++) base[r] = at + third[r];
-            vec w = vec_set(*weight++);
-            UNROLL for (size_t r = 0; r < count; r++) sum[r] += w * vec_load(base[r / 3] + step[r % 3]);
-        }
+    add_terms(l, count, chain, line, &at, sum);
+    for (terms -= chain; terms > 0; terms -= chain) {
+        vec next[LINES];
+        chain = smaller(CHAIN, terms);
+        UNROLL for (size_t r = 0; r < count; r++) next[r] = vec_zero();
+        add_terms(l, count, chain, line, &at, next);
+        UNROLL for (size_t r = 0; r < count; r++) sum[r] += next[r];
     }
 }
 
@@ -148,7 +168,7 @@ static void write_group_planes(const box *b, size_t group) {
 
 void PSG_KERNEL(conv_direct)(const psg_conv *c, size_t task, void *workspace) {
     box b = box_of(c, task, workspace);
-    if (planes_fit(c) && c->channels > 0) {
+    if (planes_fit(c) && c->channels > 0 && c->channels <= CHAIN) {
         for (size_t k = 0; k < b.groups; k++) write_group_planes(&b, b.group + k);
         return;
     }
@@ -188,24 +208,41 @@ INLINE void correlate_row(const real *grad, const real *x, size_t columns, vec_b
     }
 }
 
+/* A plane of positions: total[t] += grad * what tap t reads there, `count` (a constant) taps.  Rows, or pieces of long
+ * ones, are summed in the real type until a lane has CHAIN terms, and then in double. */
+INLINE void correlate_positions(const pair *p, const real *grad, const real *x, vec_bits last, const int32_t *offsets,
+                                size_t count, dvec *total) {
+    const psg_conv *c = p->box->conv;
+    const size_t x_row = c->axis[1].in_step * p->box->stage.row, grad_row = c->axis[2].out_size;
+    const size_t columns = p->size[2], piece = smaller(CHAIN * LANES, columns);
+    for (size_t k = 0; k < columns; k += piece) {
+        const size_t part = smaller(piece, columns - k), rows = CHAIN / ((part + LANES - 1) / LANES);
+        for (size_t first = 0; first < p->size[1]; first += rows) {
+            vec sum[9];
+            UNROLL for (size_t t = 0; t < count; t++) sum[t] = vec_zero();
+            for (size_t j = first; j < smaller(p->size[1], first + rows); j++) {
+                correlate_row(grad + j * grad_row + k, x + j * x_row + k, part, last, offsets, count, sum);
+            }
+            UNROLL for (size_t t = 0; t < count; t++) total[t] = dvec_add(total[t], sum[t]);
+        }
+    }
+}
+
 /* One pair of channels: out[t] += sum over positions of grad * what tap t reads there, `count` (a constant) taps. */
 INLINE void correlate(const pair *p, const int32_t *offsets, size_t count, real *out) {
     const box *b = p->box;
-    const psg_conv *c = b->conv;
-    const size_t rest = p->size[2] % LANES, x_row = c->axis[1].in_step * b->stage.row, grad_row = c->axis[2].out_size;
+    const size_t rest = p->size[2] % LANES;
     vec_bits last;
-    vec sum[9];
+    dvec total[9];
     for (size_t k = 0; k < LANES; k++) last[k] = k < rest ? -1 : 0;
-    UNROLL for (size_t t = 0; t < count; t++) sum[t] = vec_zero();
+    UNROLL for (size_t t = 0; t < count; t++) total[t] = (dvec){ 0 };
     for (size_t i = 0; i < p->size[0]; i++) {
         const real *grad = position_in_out(b, p->phase, 0, (const size_t[AXES]){ i, 0, 0 }) +
-                           (ptrdiff_t)p->row * c->out_channel;
+                           (ptrdiff_t)p->row * b->conv->out_channel;
         const real *x = b->staged + position_in_stage(b, 0, i, 0, 0) + p->channel * b->stage.channel;
-        for (size_t j = 0; j < p->size[1]; j++, grad += grad_row, x += x_row) {
-            correlate_row(grad, x, p->size[2], last, offsets, count, sum);
-        }
+        correlate_positions(p, grad, x, last, offsets, count, total);
     }
-    UNROLL for (size_t t = 0; t < count; t++) out[t] += (real)dvec_sum(dvec_add((dvec){ 0 }, sum[t]));
+    UNROLL for (size_t t = 0; t < count; t++) out[t] += (real)dvec_sum(total[t]);
 }
 
 static void correlate_taps(const pair *p, size_t taps, real *out) {

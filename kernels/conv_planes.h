@@ -100,11 +100,20 @@ static inline void write_plane(const plane *p, const real *weight, real bias, bo
     }
 }
 
-/* sum[tap] += grad * what the tap reads, in the order of the input. */
-INLINE void correlate_strip(const strip *s, const real *grad, vec sum[PLANE_TAPS * PLANE_TAPS]) {
+INLINE void flush_sums(vec sum[PLANE_TAPS * PLANE_TAPS], dvec total[PLANE_TAPS * PLANE_TAPS]) {
+    UNROLL for (int k = 0; k < PLANE_TAPS * PLANE_TAPS; k++) {
+        total[k] = dvec_add(total[k], sum[k]);
+        sum[k] = vec_zero();
+    }
+}
+
+/* total[tap] += grad * what the tap reads, in the order of the input; CHAIN rows at a time in the real type. */
+INLINE void correlate_strip(const strip *s, const real *grad, dvec total[PLANE_TAPS * PLANE_TAPS]) {
     const plane *p = s->plane;
-    vec g[PLANE_TAPS] = { vec_zero(), vec_zero(), vec_zero() };
+    vec g[PLANE_TAPS] = { vec_zero(), vec_zero(), vec_zero() }, sum[PLANE_TAPS * PLANE_TAPS];
+    UNROLL for (int k = 0; k < PLANE_TAPS * PLANE_TAPS; k++) sum[k] = vec_zero();
     for (size_t i = 0; i < p->out_rows + 2; i++, grad += p->out_columns) {
+        if (i > 0 && i % CHAIN == 0) flush_sums(sum, total);
         const vec row = strip_row(s, (ptrdiff_t)i + p->row);
         g[2] = g[1];
         g[1] = g[0];
@@ -114,22 +123,17 @@ INLINE void correlate_strip(const strip *s, const real *grad, vec sum[PLANE_TAPS
             UNROLL for (int a = 0; a < PLANE_TAPS; a++) sum[a * PLANE_TAPS + k] += g[a] * x;
         }
     }
+    flush_sums(sum, total);
 }
 
 static inline void correlate_plane(const plane *p, const real *grad, real *out) {
-    vec sum[PLANE_TAPS * PLANE_TAPS];
-    UNROLL for (int k = 0; k < PLANE_TAPS * PLANE_TAPS; k++) sum[k] = vec_zero();
+    dvec total[PLANE_TAPS * PLANE_TAPS];
+    UNROLL for (int k = 0; k < PLANE_TAPS * PLANE_TAPS; k++) total[k] = (dvec){ 0 };
     for (size_t k = 0; k < p->out_columns; k += STRIP) {
         const strip s = strip_at(p, k);
-        correlate_strip(&s, grad + k, sum);
+        correlate_strip(&s, grad + k, total);
     }
-    UNROLL for (int k = 0; k < PLANE_TAPS * PLANE_TAPS; k++) {
-#if PSG_REAL_IS_F64
-        out[k] = _mm512_reduce_add_pd((__m512d)sum[k]);
-#else
-        out[k] = _mm512_reduce_add_ps((__m512)sum[k]);
-#endif
-    }
+    UNROLL for (int k = 0; k < PLANE_TAPS * PLANE_TAPS; k++) out[k] = (real)dvec_sum(total[k]);
 }
 
 #else

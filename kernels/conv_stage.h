@@ -6,6 +6,7 @@
 #include "vector.h"
 
 #define AXES PSG_CONV_AXES
+#define CHAIN ((size_t)128) /* terms that are added one after the other in the real type; then such sums are */
 
 #define UNROLL _Pragma("GCC unroll 12")
 #define INLINE static inline __attribute__((always_inline))

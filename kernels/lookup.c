@@ -35,44 +35,56 @@ void PSG_KERNEL(gather_rows)(size_t rows, size_t n, const void *table_, const vo
     if (around) stream_fence();
 }
 
-/* ---- bags: sums and maxima over the rows of several ids ---- */
+/* ---- bags: sums and maxima over the rows of several ids ----
+ * Rows are added in the real type over CHAIN ids, and such sums in double. */
 
-enum { STRIP = 4 };   /* vectors that stay in registers while the ids are walked */
+enum { STRIP = 4, CHAIN = 32 };   /* STRIP vectors stay in registers while the ids are walked */
+
+static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 static inline __attribute__((always_inline)) void sum_strip(size_t vectors, size_t count, size_t n, const real *table,
                                                             const void *ids, size_t id_size, const real *weights,
-                                                            vec scale, real *out) {
-    vec sum[STRIP] = { vec_zero(), vec_zero(), vec_zero(), vec_zero() };
-    for (size_t t = 0; t < count; t++) {
-        ptrdiff_t id = id_at(ids, id_size, (ptrdiff_t)t);
-        if (id < 0) continue;
-        vec w = weights ? vec_set(weights[t]) : vec_set(1);
-        for (size_t k = 0; k < vectors; k++) sum[k] += w * vec_load(table + id * (ptrdiff_t)n + k * LANES);
+                                                            double scale, real *out) {
+    wide total[STRIP] = { { { 0 }, { 0 } } };
+    for (size_t t = 0, end; t < count; t = end) {
+        vec sum[STRIP] = { vec_zero(), vec_zero(), vec_zero(), vec_zero() };
+        end = smaller(count, t + CHAIN);
+        for (; t < end; t++) {
+            ptrdiff_t id = id_at(ids, id_size, (ptrdiff_t)t);
+            if (id < 0) continue;
+            vec w = weights ? vec_set(weights[t]) : vec_set(1);
+            for (size_t k = 0; k < vectors; k++) sum[k] += w * vec_load(table + id * (ptrdiff_t)n + k * LANES);
+        }
+        for (size_t k = 0; k < vectors; k++) total[k] = wide_add(total[k], sum[k]);
     }
-    for (size_t k = 0; k < vectors; k++) vec_store(out + k * LANES, scale * sum[k]);
+    for (size_t k = 0; k < vectors; k++) vec_store(out + k * LANES, narrow(wide_scale(total[k], scale)));
 }
 
-static real sum_column(size_t count, size_t n, const real *column, const void *ids, size_t id_size,
-                       const real *weights) {
-    real sum = 0;
-    for (size_t t = 0; t < count; t++) {
-        ptrdiff_t id = id_at(ids, id_size, (ptrdiff_t)t);
-        if (id >= 0) sum += (weights ? weights[t] : 1) * column[id * (ptrdiff_t)n];
+static double sum_column(size_t count, size_t n, const real *column, const void *ids, size_t id_size,
+                         const real *weights) {
+    double total = 0;
+    for (size_t t = 0, end; t < count; t = end) {
+        real sum = 0;
+        end = smaller(count, t + CHAIN);
+        for (; t < end; t++) {
+            ptrdiff_t id = id_at(ids, id_size, (ptrdiff_t)t);
+            if (id >= 0) sum += (weights ? weights[t] : 1) * column[id * (ptrdiff_t)n];
+        }
+        total += (double)sum;
     }
-    return sum;
+    return total;
 }
 
 void PSG_KERNEL(bag_sum)(size_t count, size_t n, const void *table_, const void *ids, size_t id_size,
                          const void *weights, double scale, void *out_) {
     const real *table = table_;
     real *out = out_;
-    vec factor = vec_set((real)scale);
     size_t i = 0;
     for (; i + STRIP * LANES <= n; i += STRIP * LANES) {
-        sum_strip(STRIP, count, n, table + i, ids, id_size, weights, factor, out + i);
+        sum_strip(STRIP, count, n, table + i, ids, id_size, weights, scale, out + i);
     }
-    for (; i + LANES <= n; i += LANES) sum_strip(1, count, n, table + i, ids, id_size, weights, factor, out + i);
-    for (; i < n; i++) out[i] = (real)scale * sum_column(count, n, table + i, ids, id_size, weights);
+    for (; i + LANES <= n; i += LANES) sum_strip(1, count, n, table + i, ids, id_size, weights, scale, out + i);
+    for (; i < n; i++) out[i] = (real)(scale * sum_column(count, n, table + i, ids, id_size, weights));
 }
 
 void PSG_KERNEL(bag_max)(size_t count, size_t n, const void *table_, const void *ids, size_t id_size, void *out_,

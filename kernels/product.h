@@ -1,9 +1,9 @@
 /* The product kernel: per-sample gradient tiles G^T A and what is done with each tile while it is in registers.
  *
  * C = alpha * sum_k w_k g[k, :]^T a[k, :], an m x n matrix, from rows g[k] (m reals, g_step apart, at g + k *
- * g_stride) and a[k] (n reals).  The sum over k runs in the real type, in chains of at most PSG_PRODUCT_CHAIN terms whose sums are
- * added in order (product_tile.h), and alpha multiplies the total: every element has one chain of operations, wherever
- * it stands, and rows of zeros at the end change no bit.  The finish decides what becomes of C:
+ * g_stride) and a[k] (n reals).  The sum over k runs in the real type, in chains of at most PSG_PRODUCT_CHAIN terms
+ * whose sums are added in order (product_tile.h), and alpha multiplies the total: an element has the same operations
+ * wherever it stands, and rows of zeros at the end change no bit.  The finish decides what becomes of C:
  *
  *   STORE     c (+)= C                 m x n reals, row stride c_stride; stream: around the cache (overwrite only)
  *   STORE and sum of squares           as above, and squares += ||C||^2 in double (before accumulation)
@@ -63,12 +63,12 @@ typedef struct psg_product {
 /* The terms of a chain. */
 #define PSG_PRODUCT_CHAIN 256
 
-/* One chain of C = alpha a b + bias, or of C = alpha a b + beta C: m packed rows of a times n packed columns of b over k
- * terms.  Chain after chain, with C holding the totals between them, gives every element that of product_tile.h. */
+/* One chain of C = alpha a b + bias, or of C = alpha a b + beta C: m packed rows of a times n packed columns of b over
+ * k terms.  Chain after chain, with C holding the totals between them, gives every element that of product_tile.h. */
 typedef struct psg_row_product {
     size_t m, n, k;           /* k at most PSG_PRODUCT_CHAIN */
-    const void *rows;         /* panels of panel_height() rows, k * panel_height() reals each (pack_rows) */
-    const void *columns;      /* panels of panel_width() columns, k * panel_width() reals each (pack_panel) */
+    const void *rows;         /* panels of panel_height() rows, k * panel_height() reals each (pack_rows) ... */
+    const void *columns;      /* ... and of panel_width() columns, k * panel_width() reals each (pack_panel) */
     bool continues, ends;     /* C holds the total of the chains before; this is the last, which makes C of the total */
     double alpha, beta;       /* beta: not with continues; where it is 0, C is not read */
     const void *bias;         /* n reals, or NULL; without beta */

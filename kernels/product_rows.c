@@ -51,39 +51,72 @@ INLINE void finish_tile(const psg_row_product *p, size_t rows, size_t across, ti
     }
 }
 
-/* The tile at row i and column j, m x n of it in the output. */
-INLINE void multiply_tile(const psg_row_product *p, size_t rows, size_t across, size_t i, size_t j, size_t m,
-                          size_t n) {
-    const size_t bytes = n * sizeof(real);
+/* Where a tile lies: m x n of it in the output, from row i and column j on. */
+typedef struct place {
+    size_t i, j, m, n;
+} place;
+
+INLINE void put_tile(const psg_row_product *p, size_t rows, size_t across, tile *c, const place *at) {
+    const size_t bytes = at->n * sizeof(real);
     const ptrdiff_t stride = p->c_stride * (ptrdiff_t)sizeof(real), edge_stride = NR * sizeof(real);
-    const bool whole = m == rows && n == across * LANES, reads = p->continues || p->beta != 0;
-    real *out = (real *)p->c + (ptrdiff_t)i * p->c_stride + (ptrdiff_t)j;
+    const bool whole = at->m == rows && at->n == across * LANES, reads = p->continues || p->beta != 0;
+    real *out = (real *)p->c + (ptrdiff_t)at->i * p->c_stride + (ptrdiff_t)at->j;
     _Alignas(64) real edge[MR * NR];
-    tile c = chain_tile(rows, across, p->k, (const real *)p->rows + i * p->k, (const real *)p->columns + j * p->k);
     if (!whole && reads) {
         memset(edge, 0, sizeof edge);
-        copy_edge(out, stride, edge, edge_stride, m, bytes);
+        copy_edge(out, stride, edge, edge_stride, at->m, bytes);
     }
-    finish_tile(p, rows, across, &c, whole ? out : edge, whole ? p->c_stride : (ptrdiff_t)NR,
-                p->bias ? (const real *)p->bias + j : NULL, n);
-    if (!whole) copy_edge(edge, edge_stride, out, stride, m, bytes);
+    finish_tile(p, rows, across, c, whole ? out : edge, whole ? p->c_stride : (ptrdiff_t)NR,
+                p->bias ? (const real *)p->bias + at->j : NULL, at->n);
+    if (!whole) copy_edge(edge, edge_stride, out, stride, at->m, bytes);
 }
 
-INLINE void multiply_any(const psg_row_product *p, size_t across, size_t i, size_t j, size_t m, size_t n) {
-    if (m <= STEP) multiply_tile(p, STEP, across, i, j, m, n);
-    else if (m <= 2 * STEP) multiply_tile(p, 2 * STEP, across, i, j, m, n);
-    else multiply_tile(p, MR, across, i, j, m, n);
+INLINE void multiply_tile(const psg_row_product *p, size_t rows, size_t across, const place *at) {
+    tile c = chain_tile(rows, across, p->k, (const real *)p->rows + at->i * p->k, 1, MR,
+                        (const real *)p->columns + at->j * p->k, NR);
+    put_tile(p, rows, across, &c, at);
+}
+
+INLINE void multiply_any(const psg_row_product *p, size_t across, const place *at) {
+    if (at->m <= STEP) multiply_tile(p, STEP, across, at);
+    else if (at->m <= 2 * STEP) multiply_tile(p, 2 * STEP, across, at);
+    else multiply_tile(p, MR, across, at);
 }
 
 /* The columns of a panel are used while they are near: rows vary fastest. */
 void PSG_KERNEL(row_product)(const psg_row_product *product) {
     const psg_row_product p = *product;
     for (size_t j = 0; j < p.n; j += NR) {
-        size_t n = smaller(NR, p.n - j);
         for (size_t i = 0; i < p.m; i += MR) {
-            size_t m = smaller(MR, p.m - i);
-            if (n <= LANES) multiply_any(&p, 1, i, j, m, n);
-            else multiply_any(&p, NV, i, j, m, n);
+            place at = { i, j, smaller(MR, p.m - i), smaller(NR, p.n - j) };
+            if (at.n <= LANES) multiply_any(&p, 1, &at);
+            else multiply_any(&p, NV, &at);
         }
+    }
+}
+
+/* ---- too little work to pay for packing ---- */
+
+/* rows of p where they are. */
+INLINE void multiply_loose_rows(const psg_row_product *p, size_t rows, ptrdiff_t stride, size_t i) {
+    const place at = { i, 0, rows, p->n };
+    tile c = chain_tile(rows, 1, p->k, (const real *)p->rows + (ptrdiff_t)i * stride, stride, 1, p->columns, NR);
+    put_tile(p, rows, 1, &c, &at);
+}
+
+void PSG_KERNEL(narrow_product)(const psg_row_product *product, ptrdiff_t row_stride) {
+    const psg_row_product p = *product;
+    size_t i = 0;
+    for (; i + MR <= p.m; i += MR) multiply_loose_rows(&p, MR, row_stride, i);
+    for (; i + STEP <= p.m; i += STEP) multiply_loose_rows(&p, STEP, row_stride, i);
+    for (; i < p.m; i++) multiply_loose_rows(&p, 1, row_stride, i);
+}
+
+void PSG_KERNEL(low_product)(const psg_row_product *product, ptrdiff_t column_stride) {
+    const psg_row_product p = *product;
+    for (size_t j = 0; j < p.n; j += NR) {
+        const place at = { 0, j, p.m, NR };
+        tile c = chain_tile(STEP, NV, p.k, p.rows, 1, MR, (const real *)p.columns + j, column_stride);
+        put_tile(&p, STEP, NV, &c, &at);
     }
 }

@@ -30,17 +30,18 @@ static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* rows and across, here and below, are constants: MR, 2 STEP or STEP; NV or 1. */
 
-/* One chain: k terms. */
-INLINE tile chain_tile(size_t rows, size_t across, size_t k, const real *g, const real *a) {
+/* One chain, k terms: of g[i * g_row + t * g_step] and the vectors at a + t * a_step. */
+INLINE tile chain_tile(size_t rows, size_t across, size_t k, const real *g, ptrdiff_t g_row, ptrdiff_t g_step,
+                       const real *a, ptrdiff_t a_step) {
     tile c;
     UNROLL for (size_t i = 0; i < rows; i++) {
         UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] = vec_zero();
     }
-    for (size_t t = 0; t < k; t++, g += MR, a += NR) {
+    for (size_t t = 0; t < k; t++, g += g_step, a += a_step) {
         vec row[NV];
-        UNROLL for (size_t j = 0; j < across; j++) row[j] = *(const vec *)(const void *)(a + j * LANES);
+        UNROLL for (size_t j = 0; j < across; j++) row[j] = vec_load(a + j * LANES);
         UNROLL for (size_t i = 0; i < rows; i++) {
-            UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] += g[i] * row[j];
+            UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] += g[(ptrdiff_t)i * g_row] * row[j];
         }
     }
     return c;
@@ -60,11 +61,11 @@ INLINE void add_spilled(size_t rows, tile *c, const real *buffer) {
 
 /* The total of k terms: beyond one chain it waits in the first cache level for the next. */
 INLINE tile sum_tile(size_t rows, size_t k, const real *g, const real *a) {
-    tile c = chain_tile(rows, NV, smaller(CHAIN, k), g, a);
+    tile c = chain_tile(rows, NV, smaller(CHAIN, k), g, 1, MR, a, NR);
     for (size_t t = CHAIN; t < k; t += CHAIN) {
         _Alignas(64) real total[MR * NR];
         spill_tile(rows, &c, total);
-        c = chain_tile(rows, NV, smaller(CHAIN, k - t), g + t * MR, a + t * NR);
+        c = chain_tile(rows, NV, smaller(CHAIN, k - t), g + t * MR, 1, MR, a + t * NR, NR);
         add_spilled(rows, &c, total);
     }
     return c;

@@ -6,9 +6,12 @@
 #include <stddef.h>
 
 /* c[i][first + j] = start + sum_k a[i * a_stride + k] W[k][j], i < rows, j < n.  W lies in panels of panel_width()
- * columns, each k x panel_width() reals (pack_panel), 64-byte aligned.  Every element is the start and 256 terms in one
- * chain of multiply-adds, to which the sums of further chains of 256 terms are added in order, whatever rows: a row has
- * the same bits in any company. */
+ * columns, each k x panel_width() reals (pack_panel), 64-byte aligned.  Every element is the start and 128 terms in one
+ * chain of multiply-adds, to which the sums of further chains of 128 terms are added in order, whatever rows: a row has
+ * the same bits in any company.  (Recurrence amplifies rounding: chains of 256 leave gated layers of 256 units at three
+ * times the error of 64.) */
+#define PSG_RECURRENT_CHAIN 128
+
 typedef struct psg_panel_product {
     size_t rows, n, k;
     const void *a;

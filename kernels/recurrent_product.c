@@ -13,7 +13,7 @@
 #define MR ((size_t)4)
 #endif
 
-#define CHAIN ((size_t)PSG_PRODUCT_CHAIN)
+#define CHAIN ((size_t)PSG_RECURRENT_CHAIN)
 
 #define UNROLL _Pragma("GCC unroll 8")
 #define INLINE static inline __attribute__((always_inline))

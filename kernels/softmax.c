@@ -6,12 +6,17 @@
 #include "kernels.h"
 #include "vector.h"
 
-/* Elements i .. i + LANES of the row; those past the end are -inf, whose exponential is 0. */
-static inline vec load_row(const real *x, ptrdiff_t stride, size_t i, size_t n) {
+/* Elements i .. i + LANES of the row; those past the end are `past`. */
+static inline vec load_until(const real *x, ptrdiff_t stride, size_t i, size_t n, real past) {
     if (stride == 1 && i + LANES <= n) return vec_load(x + i);
-    vec v = vec_set(-(real)INFINITY);
+    vec v = vec_set(past);
     for (size_t k = 0; k < LANES && i + k < n; k++) v[k] = x[(ptrdiff_t)(i + k) * stride];
     return v;
+}
+
+/* The same; past the end -inf, whose exponential is 0. */
+static inline vec load_row(const real *x, ptrdiff_t stride, size_t i, size_t n) {
+    return load_until(x, stride, i, n, -(real)INFINITY);
 }
 
 static inline void store_row(real *y, ptrdiff_t stride, size_t i, size_t n, vec v) {
@@ -49,13 +54,13 @@ void PSG_KERNEL(softmax_row)(size_t n, ptrdiff_t stride, const void *x_, void *y
     for (size_t i = 0; i < n; i += LANES) store_row(y, stride, i, n, load_row(y, stride, i, n) * inverse);
 }
 
+/* In the same order at every stride: a single sample of a batch in another dimension has 1. */
 static double row_dot(size_t n, ptrdiff_t stride, const real *x, const real *y) {
     wide sum = wide_zero();
-    size_t i = 0;
-    for (; stride == 1 && i + LANES <= n; i += LANES) sum = wide_add_product(sum, vec_load(x + i), vec_load(y + i));
-    double dot = wide_sum(sum);
-    for (; i < n; i++) dot += (double)x[(ptrdiff_t)i * stride] * (double)y[(ptrdiff_t)i * stride];
-    return dot;
+    for (size_t i = 0; i < n; i += LANES) {
+        sum = wide_add_product(sum, load_until(x, stride, i, n, 0), load_until(y, stride, i, n, 0));
+    }
+    return wide_sum(sum);
 }
 
 /* gx = y (gy - <gy, y>) */

@@ -170,6 +170,7 @@ static inline wide wide_add(wide s, vec x) {
     wide a = widen(x);
     return (wide){ s.low + a.low, s.high + a.high };
 }
+static inline wide wide_scale(wide s, double factor) { return (wide){ s.low * factor, s.high * factor }; }
 /* A vector of reals added to lane sums in double. */
 static inline dvec dvec_add(dvec sum, vec v) {
     wide both = widen(v);

@@ -15,8 +15,7 @@ int alone_same(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
 static void describe(const alone_case *c, char *text, size_t size) {
     const alone_setting *s = &c->setting;
     snprintf(text, size, "%s, %s, %u threads, budget %zu%s%s", psg_dtype_name(s->real), psg_context_isa(c->context),
-             s->threads, s->budget, s->accumulate ? ", accumulate" : "",
-             s->wide ? ", wide" : "");
+             s->threads, s->budget, s->accumulate ? ", accumulate" : "", s->wide ? ", wide" : "");
 }
 
 /* FNV-1a; true the second time. */
@@ -164,6 +163,10 @@ static alone_part *add_part(alone_results *results, const char *name, const char
     return part;
 }
 
+static double *add_numbers(alone_results *results, const char *name) {
+    return add_part(results, name, "", flat(1))->data;
+}
+
 static void copy_part(alone_results *results, const char *name, const char *of, const case_line *line,
                       const psg_tensor *tensor) {
     psg_tensor view = case_batch_first(line, tensor);
@@ -242,9 +245,9 @@ static void free_set(gradient_set *set) {
 }
 
 static psg_status ask_set(const alone_case *c, psg_context *context, gradient_set *set, alone_results *results) {
-    double *sqnorm = add_part(results, "sqnorm", "", flat(1))->data, *upper = add_part(results, "upper", "", flat(1))->data;
-    double *norm = add_part(results, "norm", "", flat(1))->data, *factor = add_part(results, "factor", "", flat(1))->data;
-    double *dot = add_part(results, "dot", "", flat(1))->data;
+    double *sqnorm = add_numbers(results, "sqnorm"), *upper = add_numbers(results, "upper");
+    double *norm = add_numbers(results, "norm"), *factor = add_numbers(results, "factor");
+    double *dot = add_numbers(results, "dot");
     psg_clip clip = { .max_grad_norm = 0.7, .max_batch_size = c->setting.max_batch_size };
     psg_write write = c->setting.accumulate ? PSG_ACCUMULATE : PSG_OVERWRITE;
     if (results->batch <= ALONE_GRAM) results->gram = calloc((size_t)(results->batch * results->batch) + 1, 8);

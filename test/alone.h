@@ -82,9 +82,9 @@ void alone_check(alone_case *c, const int64_t *pick, int64_t batch, int64_t chec
 /* The batch with `record` put in at `place` against the batch without it. */
 void alone_check_joined(alone_case *c, const int64_t *pick, int64_t batch, int64_t record, int64_t place);
 
-/* A batch of `line`, which is c's with larger dimensions, each sample being c's with `pad` behind it (a mask, "...mask":
- * with ones) and no output gradient there, against c's samples alone.  What of the larger results has a place in the
- * smaller ones is compared. */
+/* A batch of `line`, which is c's with larger dimensions, each sample being c's with `pad` behind it (a mask, an
+ * operand called "...mask": with ones) and no output gradient there, against c's samples alone.  What of the larger
+ * results has a place in the smaller ones is compared. */
 void alone_check_padded(alone_case *c, const case_line *line, double pad, const int64_t *pick, int64_t batch);
 
 /* Compares row a of one with row b of the other. */

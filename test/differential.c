@@ -1,4 +1,4 @@
-/* Answers case lines from the standard input, for differential.py:
+/* Answers case lines from the standard input, for differential.py and accuracy.py; with the argument f32 in that type:
  *
  *     <op> <case line>\n
  *
@@ -63,6 +63,11 @@ typedef struct answer {
     double *sqnorm;
 } answer;
 
+static void store(const psg_tensor *tensor, int64_t at, double value) {
+    if (tensor->dtype == PSG_F32) ((float *)tensor->data)[at] = (float)value;
+    else ((double *)tensor->data)[at] = value;
+}
+
 static psg_status draw_grad_output(case_run *run, answer *a) {
     psg_tensor view = case_batch_first(&run->line, &a->output);
     psg_tensor first = psg_tensor_of(PSG_F64, NULL, view.rank, view.shape);
@@ -81,7 +86,7 @@ static psg_status draw_grad_output(case_run *run, answer *a) {
             rest /= view.shape[d];
             at += index[d] * view.stride[d];
         }
-        ((double *)view.data)[at] = ((double *)first.data)[i];
+        store(&view, at, ((double *)first.data)[i]);
     }
     free(first.data);
     return PSG_OK;
@@ -93,7 +98,7 @@ static psg_status answer_parameter(case_run *run, answer *a, int k, int ordinary
     int64_t shape[PSG_MAX_RANK] = { a->gradient[k].batch_size };
     if (ordinary) shape[0] = 1;
     for (int d = 0; d < value->rank && d < PSG_MAX_RANK - 1; d++) shape[d + 1] = value->shape[d];
-    psg_tensor out = psg_tensor_of(PSG_F64, NULL, value->rank + 1, shape), sum = *value;
+    psg_tensor out = psg_tensor_of(run->real, NULL, value->rank + 1, shape), sum = *value;
     out.data = malloc((size_t)psg_tensor_count(&out) * 8 + 8);
     if (!out.data) return PSG_ERR_MEMORY;
     sum.data = out.data;
@@ -108,7 +113,7 @@ static psg_status answer_case(case_run *run, answer *a) {
     psg_pass pass = case_run_pass(run);
     psg_status status = case_run_forward(run, &pass);
     if (!status) status = psg_value(run->tape, run->output, &a->output);
-    if (status || a->output.dtype != PSG_F64) return status;
+    if (status || a->output.dtype != run->real) return status;
     status = draw_grad_output(run, a);
     if (!status) status = psg_backward_from(run->tape, run->output, &a->grad_output);
     for (int k = 0; k < CASE_OPERANDS && !status; k++) {
@@ -153,10 +158,10 @@ static void free_answer(const case_run *run, answer *a) {
     free(a->sqnorm);
 }
 
-static void run_line(psg_context *context, const case_line *line) {
+static void run_line(psg_context *context, psg_dtype real, const case_line *line) {
     case_run run;
     answer a = { .count = 0 };
-    psg_status status = case_run_open(&run, context, line, PSG_F64, 0, -1);
+    psg_status status = case_run_open(&run, context, line, real, 0, -1);
     if (!status) status = answer_case(&run, &a);
     put_status(status, status && psg_tape_status(run.tape) ? psg_tape_message(run.tape) : psg_context_message(context));
     if (!status) put_answer(&run, &a);
@@ -164,7 +169,7 @@ static void run_line(psg_context *context, const case_line *line) {
     case_run_close(&run);
 }
 
-static void run_text(psg_context *context, char *text) {
+static void run_text(psg_context *context, psg_dtype real, char *text) {
     char message[512];
     case_line line;
     text[strcspn(text, "\n")] = 0;
@@ -176,18 +181,19 @@ static void run_text(psg_context *context, char *text) {
     } else if (case_line_parse(op, rest, &line, message, sizeof message)) {
         put_status(PSG_ERR_ARGUMENT, message);
     } else {
-        run_line(context, &line);
+        run_line(context, real, &line);
     }
     fflush(stdout);
 }
 
-int main(void) {
+int main(int count, char **arguments) {
     char text[TEXT];
+    psg_dtype real = count > 1 && !strcmp(arguments[1], "f32") ? PSG_F32 : PSG_F64;
     psg_context *context;
     psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
     options.threads = 2;
     if (psg_context_create(&options, &context)) return 1;
-    while (fgets(text, sizeof text, stdin)) run_text(context, text);
+    while (fgets(text, sizeof text, stdin)) run_text(context, real, text);
     psg_context_destroy(context);
     return 0;
 }

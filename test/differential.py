@@ -34,8 +34,8 @@ TOLERANCE = 1e-10
 
 
 class Driver:
-    def __init__(self, path):
-        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, path):   # and arguments
+        self.process = subprocess.Popen(path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def take(self, layout):
         size = struct.calcsize(layout)

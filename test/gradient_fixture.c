@@ -24,6 +24,12 @@ static const psg_tensor *new_operand(fixture *f, test_random *random, extent siz
     return &array->view;
 }
 
+const psg_tensor *fixture_operand(fixture *f, test_random *random, int rank, const int64_t *shape, int layout) {
+    test_array *array = &f->array[f->array_count++];
+    *array = test_array_normal(random, f->dtype, rank, shape, layout);
+    return &array->view;
+}
+
 /* Ids of size.d rows, some of them no row. */
 static const psg_tensor *new_ids(fixture *f, test_random *random, extent size, int layout) {
     test_array *array = &f->array[f->array_count++];
@@ -42,7 +48,7 @@ static psg_block new_block(fixture *f, test_random *random, fixture_kind kind, e
     return kind == FIXTURE_WHOLE ? psg_factored(backprop, activation) : psg_factored_transposed(backprop, activation);
 }
 
-static void add_gradient(fixture *f, size_t block_count, int rank, const int64_t *shape) {
+void fixture_add(fixture *f, size_t block_count, int rank, const int64_t *shape) {
     size_t k = f->count++;
     f->gradient[k] = psg_gradient_of_blocks(f->block[k], block_count, rank, shape);
     f->gradient[k].dtype = f->dtype;
@@ -89,7 +95,7 @@ static void add_unfolded(fixture *f, test_random *random, extent size) {
     if (size.p > 33) size.p = 33;
     *block = new_unfolded(f, random, size, TEST_ANY);
     block->scale = draw_scale(random);
-    add_gradient(f, 1, 2, (int64_t[]){ size.p, block->row_stride });
+    fixture_add(f, 1, 2, (int64_t[]){ size.p, block->row_stride });
 }
 
 /* A table whose rows are named by one to three blocks, or also filled by a head that is tied to it. */
@@ -106,7 +112,7 @@ static void add_table(fixture *f, test_random *random, extent size) {
         extent own = { size.batch, size.positions, size.d, size.p };
         f->block[f->count][count++] = new_block(f, random, FIXTURE_WHOLE, own, TEST_ANY);
     }
-    add_gradient(f, count, 2, (int64_t[]){ size.d, size.p });
+    fixture_add(f, count, 2, (int64_t[]){ size.d, size.p });
 }
 
 /* One block that fills the parameter. */
@@ -115,9 +121,9 @@ static void add_whole(fixture *f, test_random *random, extent size) {
     psg_block *block = &f->block[f->count][0];
     *block = new_block(f, random, kind, size, TEST_ANY);
     block->scale = draw_scale(random);
-    if (kind == FIXTURE_WHOLE) add_gradient(f, 1, 2, (int64_t[]){ size.p, size.d });
-    if (kind == FIXTURE_TRANSPOSED) add_gradient(f, 1, 2, (int64_t[]){ size.d, size.p });
-    if (kind == FIXTURE_ROWS) add_gradient(f, 1, 2, (int64_t[]){ 1, size.p });
+    if (kind == FIXTURE_WHOLE) fixture_add(f, 1, 2, (int64_t[]){ size.p, size.d });
+    if (kind == FIXTURE_TRANSPOSED) fixture_add(f, 1, 2, (int64_t[]){ size.d, size.p });
+    if (kind == FIXTURE_ROWS) fixture_add(f, 1, 2, (int64_t[]){ 1, size.p });
 }
 
 /* Blocks of one p x d: tied uses, with numbers of positions of their own, at times through the transpose. */
@@ -132,7 +138,7 @@ static void add_tied(fixture *f, test_random *random, extent size) {
         *block = new_block(f, random, transposed ? FIXTURE_TRANSPOSED : FIXTURE_WHOLE, own, TEST_ANY);
         block->scale = draw_scale(random);
     }
-    add_gradient(f, count, 2, (int64_t[]){ size.p, size.d });
+    fixture_add(f, count, 2, (int64_t[]){ size.p, size.d });
 }
 
 /* Rectangles of a larger parameter, overlapping or not, and rows onto any part of it. */
@@ -160,7 +166,7 @@ static void add_rectangles(fixture *f, test_random *random, extent size) {
         }
         block->scale = draw_scale(random);
     }
-    add_gradient(f, count, 2, (int64_t[]){ rows, columns });
+    fixture_add(f, count, 2, (int64_t[]){ rows, columns });
 }
 
 /* Up to four gradients over one backprop: weights of layers that received the same output gradient, and biases. */
@@ -173,7 +179,7 @@ static void add_sharers(fixture *f, test_random *random, extent size) {
         if (weight) *block = psg_factored(backprop, new_operand(f, random, size, size.d, false, TEST_ANY));
         else *block = psg_rows(backprop);
         block->scale = test_range(random, 0, 3) ? scale : draw_scale(random);
-        add_gradient(f, 1, weight ? 2 : 1, (int64_t[]){ size.p, size.d });
+        fixture_add(f, 1, weight ? 2 : 1, (int64_t[]){ size.p, size.d });
     }
 }
 
@@ -189,7 +195,7 @@ void fixture_random(fixture *f, test_random *random, psg_dtype dtype) {
         case 0: add_rectangles(f, random, size); break;
         case 7: add_sharers(f, random, size); break;
         case 1: add_tied(f, random, size); break;
-        case 2: if (!test_range(random, 0, 2)) { add_gradient(f, 0, 1, (int64_t[]){ size.p }); break; }
+        case 2: if (!test_range(random, 0, 2)) { fixture_add(f, 0, 1, (int64_t[]){ size.p }); break; }
         /* fall through */
         default: add_whole(f, random, size);
         }
@@ -201,10 +207,10 @@ void fixture_single(fixture *f, test_random *random, psg_dtype dtype, fixture_ki
                     int64_t positions, int64_t p, int64_t d, int layout) {
     *f = (fixture){ .dtype = dtype, .batch_size = batch_size };
     f->block[0][0] = new_block(f, random, kind, (extent){ batch_size, positions, p, d }, layout);
-    if (kind == FIXTURE_WHOLE) add_gradient(f, 1, 2, (int64_t[]){ p, d });
-    if (kind == FIXTURE_TRANSPOSED) add_gradient(f, 1, 2, (int64_t[]){ d, p });
-    if (kind == FIXTURE_ROWS) add_gradient(f, 1, 1, (int64_t[]){ p });
-    if (kind == FIXTURE_SPARSE) add_gradient(f, 1, 2, (int64_t[]){ d, p });
+    if (kind == FIXTURE_WHOLE) fixture_add(f, 1, 2, (int64_t[]){ p, d });
+    if (kind == FIXTURE_TRANSPOSED) fixture_add(f, 1, 2, (int64_t[]){ d, p });
+    if (kind == FIXTURE_ROWS) fixture_add(f, 1, 1, (int64_t[]){ p });
+    if (kind == FIXTURE_SPARSE) fixture_add(f, 1, 2, (int64_t[]){ d, p });
     fixture_refresh(f);
 }
 
@@ -217,7 +223,7 @@ void fixture_unfolded(fixture *f, test_random *random, psg_dtype dtype, int64_t 
     f->array_count = 1;
     const psg_tensor *backprop = new_operand(f, random, (extent){ batch_size, positions, p, 0 }, p, false, layout);
     f->block[0][0] = psg_unfolded(backprop, &f->array[0].view, window);
-    add_gradient(f, 1, 2, (int64_t[]){ p, f->block[0][0].row_stride });
+    fixture_add(f, 1, 2, (int64_t[]){ p, f->block[0][0].row_stride });
     fixture_refresh(f);
 }
 
@@ -226,11 +232,11 @@ void fixture_layer(fixture *f, test_random *random, psg_dtype dtype, int64_t bat
     *f = (fixture){ .dtype = dtype, .batch_size = batch_size };
     extent size = { batch_size, positions, p, d };
     f->block[0][0] = new_block(f, random, FIXTURE_WHOLE, size, TEST_CONTIGUOUS);
-    add_gradient(f, 1, 2, (int64_t[]){ p, d });
+    fixture_add(f, 1, 2, (int64_t[]){ p, d });
     f->block[1][0] = psg_rows(&f->array[0].view);
-    add_gradient(f, 1, 1, (int64_t[]){ p });
+    fixture_add(f, 1, 1, (int64_t[]){ p });
     f->block[2][0] = new_block(f, random, FIXTURE_ROWS, size, TEST_CONTIGUOUS);
-    add_gradient(f, 1, 1, (int64_t[]){ p });
+    fixture_add(f, 1, 1, (int64_t[]){ p });
     fixture_refresh(f);
 }
 
@@ -316,10 +322,10 @@ void fixture_select(fixture *f, const fixture *from, const int64_t *samples, int
             psg_block *block = &f->block[k][b];
             *block = from->gradient[k].blocks[b];
             block->backprop = copy_of(f, from, &block->backprop);
-            if (block_is_product(block)) block->activation = copy_of(f, from, &block->activation);
+            if (block_has_activation(block)) block->activation = copy_of(f, from, &block->activation);
             if (block->form == PSG_SPARSE_ROWS) block->ids = copy_of(f, from, &block->ids);
         }
-        add_gradient(f, blocks, from->gradient[k].rank, from->gradient[k].shape);
+        fixture_add(f, blocks, from->gradient[k].rank, from->gradient[k].shape);
     }
     fixture_refresh(f);
 }

@@ -5,7 +5,7 @@
 
 #include "support.h"
 
-enum { FIXTURE_GRADIENTS = 4, FIXTURE_BLOCKS = 4 };
+enum { FIXTURE_GRADIENTS = 4, FIXTURE_BLOCKS = 4, FIXTURE_MOST_BLOCKS = 32 };   /* drawn, and given by hand */
 
 typedef struct fixture {
     psg_dtype dtype;
@@ -13,8 +13,8 @@ typedef struct fixture {
     size_t count;
     psg_gradient gradient[FIXTURE_GRADIENTS];
     const psg_gradient *pointer[FIXTURE_GRADIENTS];
-    psg_block block[FIXTURE_GRADIENTS][FIXTURE_BLOCKS];
-    test_array array[FIXTURE_GRADIENTS * FIXTURE_BLOCKS * 2];
+    psg_block block[FIXTURE_GRADIENTS][FIXTURE_MOST_BLOCKS];
+    test_array array[FIXTURE_GRADIENTS * FIXTURE_MOST_BLOCKS];
     size_t array_count;
     int64_t start[FIXTURE_GRADIENTS];   /* of gradient k among the total elements of a sample */
     int64_t size[FIXTURE_GRADIENTS];
@@ -42,6 +42,10 @@ void fixture_draw_layer(fixture *f, test_random *random, int round, int64_t batc
 /* An unfolded block; image and backprop are drawn, by the window's sizes. */
 void fixture_unfolded(fixture *f, test_random *random, psg_dtype dtype, int64_t batch_size, int64_t p,
                       const psg_window *window, const int64_t *image, int layout);
+/* By hand: operands of the fixture's real type, blocks in f->block[f->count], then the gradient over them; the values
+ * are computed by fixture_refresh. */
+const psg_tensor *fixture_operand(fixture *f, test_random *random, int rank, const int64_t *shape, int layout);
+void fixture_add(fixture *f, size_t block_count, int rank, const int64_t *shape);
 /* Computes the values anew after blocks were edited. */
 void fixture_refresh(fixture *f);
 void fixture_free(fixture *f);

@@ -9,6 +9,10 @@ static int64_t last_of(const psg_tensor *operand) { return operand->shape[operan
 
 bool block_is_product(const psg_block *block) { return block->form == PSG_FACTORED || block->form == PSG_UNFOLDED; }
 
+bool block_has_activation(const psg_block *block) {
+    return block_is_product(block) || block->form == PSG_ROWS_PRODUCT;
+}
+
 static int64_t columns_of(const psg_block *block) {
     if (!block_is_product(block)) return 1;
     if (block->form == PSG_FACTORED) return last_of(&block->activation);
@@ -60,11 +64,17 @@ static double norm_of(const double *row, int64_t count) {
 
 /* ---- the block ---- */
 
-/* value[start + i * stride + j] += scale g_i a_j. */
+/* Element i of rows. */
+static int64_t step_of(const psg_block *block) {
+    if (block_is_product(block)) return block->row_stride;
+    return block->form != PSG_SPARSE_ROWS && block->row_step ? block->row_step : 1;
+}
+
+/* value[start + i * step + j] += scale g_i a_j; row products: g_i a_i. */
 void block_add_values(const psg_block *block, int64_t n, long double *value, double *terms, double *mass) {
-    int64_t p = last_of(&block->backprop), d = columns_of(block);
-    int64_t stride = block_is_product(block) ? block->row_stride : 1;
-    double *g = malloc((size_t)(p + d + 1) * sizeof *g), *a = g + p;
+    int64_t p = last_of(&block->backprop), d = columns_of(block), step = step_of(block);
+    bool pairs = block->form == PSG_ROWS_PRODUCT;
+    double *g = malloc((size_t)(2 * p + d + 1) * sizeof *g), *a = g + p;
     for (int64_t t = 0; t < block_positions(block); t++) {
         int64_t start = block->offset;
         if (block->form == PSG_SPARSE_ROWS) {
@@ -73,15 +83,16 @@ void block_add_values(const psg_block *block, int64_t n, long double *value, dou
             start += id * block->row_stride;
         }
         load_row(&block->backprop, n, t, g);
-        load_second(block, n, t, a);
+        if (pairs) load_row(&block->activation, n, t, a);
+        else load_second(block, n, t, a);
         for (int64_t i = 0; i < p; i++) {
             for (int64_t j = 0; j < d; j++) {
-                long double term = (long double)g[i] * a[j] * block->scale;
-                value[start + i * stride + j] += term;
-                terms[start + i * stride + j] += fabs((double)term);
+                long double term = (long double)g[i] * a[pairs ? i : j] * block->scale;
+                value[start + i * step + j] += term;
+                terms[start + i * step + j] += fabs((double)term);
             }
         }
-        *mass += fabs(block->scale) * norm_of(g, p) * norm_of(a, d);
+        *mass += fabs(block->scale) * norm_of(g, p) * norm_of(a, pairs ? p : d);
     }
     free(g);
 }

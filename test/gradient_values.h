@@ -9,6 +9,8 @@ int64_t block_positions(const psg_block *block);
 double block_features(const psg_block *block);
 /* Factored or unfolded. */
 bool block_is_product(const psg_block *block);
+/* These and row products. */
+bool block_has_activation(const psg_block *block);
 
 /* Adds the block of sample n to the flattened parameter: values, sums of the terms' absolute values, and to *mass
  * sum_t |scale| |backprop_t| |activation_t|. */

@@ -1,7 +1,7 @@
 /* make law: the law "one sample, one result" on drawn batches of all case lines and of the larger ones of test/law.txt,
  * until the time is over.
  *
- *     law [--seconds N] [--seed S] [--case OP]
+ *     law [--seconds N] [--seed S] [--case OP|OP/LINE]
  *
  * A trial: a line, a real type, an instruction set, a number of threads, a budget, a batch with neighbours; ends with
  * "N passed, N failed" (results compared). */
@@ -18,8 +18,14 @@ enum { LARGEST = 3000, CHECKED = 6, MAX_BATCH_SIZE = 4096 };
 typedef struct options {
     double seconds;
     uint64_t seed;
-    const char *op; /* NULL: all */
+    const char *only; /* an op, or op/line; NULL: all */
 } options;
+
+static int is_wanted(const options *o, const case_line *line) {
+    char name[2 * CASE_NAME + 2];
+    snprintf(name, sizeof name, "%s/%s", line->op->name, line->name);
+    return !o->only || !strcmp(o->only, name) || !strcmp(o->only, line->op->name);
+}
 
 typedef struct tally {
     long long passed, failed, trials, refused;
@@ -89,7 +95,7 @@ static void try_line(test_random *random, const case_line *line, tally *t) {
     alone_close(&c);
 }
 
-static void try_table(test_random *random, const case_op *op, tally *t, double end) {
+static void try_table(test_random *random, const case_op *op, const options *o, tally *t, double end) {
     char message[512];
     case_table table;
     if (case_table_read(op, PSG_CASES_DIR, &table, message, sizeof message)) {
@@ -97,13 +103,13 @@ static void try_table(test_random *random, const case_op *op, tally *t, double e
         t->failed++;
     }
     for (int k = 0; k < table.count && now() < end; k++) {
-        if (alone_applies(&table.line[k])) try_line(random, &table.line[k], t);
+        if (alone_applies(&table.line[k]) && is_wanted(o, &table.line[k])) try_line(random, &table.line[k], t);
     }
     case_table_free(&table);
 }
 
 /* "op | line" */
-static void try_text(test_random *random, char *text, const char *wanted, tally *t) {
+static void try_text(test_random *random, char *text, const options *o, tally *t) {
     char message[512], *rest = strchr(text, '|');
     case_line line;
     if (*text == '#' || !rest) return;
@@ -111,16 +117,15 @@ static void try_text(test_random *random, char *text, const char *wanted, tally 
     text[strcspn(text, " ")] = 0;
     rest[strcspn(rest, "\n")] = 0;
     const case_op *op = alone_op_find(text);
-    if (op && wanted && strcmp(wanted, text) != 0) return;
     if (!op || case_line_parse(op, rest, &line, message, sizeof message)) {
         printf("test/law.txt: %s\n", op ? message : text);
         t->failed++;
         return;
     }
-    try_line(random, &line, t);
+    if (is_wanted(o, &line)) try_line(random, &line, t);
 }
 
-static void try_file(test_random *random, const char *wanted, tally *t, double end) {
+static void try_file(test_random *random, const options *o, tally *t, double end) {
     char text[4096];
     FILE *file = fopen(PSG_CASES_DIR "/../law.txt", "r");
     if (!file) {
@@ -128,7 +133,7 @@ static void try_file(test_random *random, const char *wanted, tally *t, double e
         t->failed++;
         return;
     }
-    while (fgets(text, sizeof text, file) && now() < end) try_text(random, text, wanted, t);
+    while (fgets(text, sizeof text, file) && now() < end) try_text(random, text, o, t);
     fclose(file);
 }
 
@@ -136,7 +141,7 @@ static int read_options(int argc, char **argv, options *o) {
     for (int k = 1; k + 1 < argc; k += 2) {
         if (!strcmp(argv[k], "--seconds")) o->seconds = atof(argv[k + 1]);
         else if (!strcmp(argv[k], "--seed")) o->seed = strtoull(argv[k + 1], NULL, 10);
-        else if (!strcmp(argv[k], "--case")) o->op = argv[k + 1];
+        else if (!strcmp(argv[k], "--case")) o->only = argv[k + 1];
         else return 0;
     }
     return argc % 2;
@@ -145,7 +150,7 @@ static int read_options(int argc, char **argv, options *o) {
 int main(int argc, char **argv) {
     options o = { 60, 1, NULL };
     if (!read_options(argc, argv, &o)) {
-        fputs("usage: law [--seconds N] [--seed S] [--case OP]\n", stderr);
+        fputs("usage: law [--seconds N] [--seed S] [--case OP|OP/LINE]\n", stderr);
         return 2;
     }
     test_random random = { o.seed };
@@ -154,9 +159,9 @@ int main(int argc, char **argv) {
     while (now() < end) {
         const case_op *op;
         for (int k = 0; (op = case_op_at(k)); k++) {
-            if (!o.op || !strcmp(op->name, o.op)) try_table(&random, op, &t, end);
+            try_table(&random, op, &o, &t, end);
         }
-        try_file(&random, o.op, &t, end);
+        try_file(&random, &o, &t, end);
     }
     printf("%lld trials, %lld lines not at another batch size\n", t.trials, t.refused);
     printf("%lld passed, %lld failed\n", t.passed, t.failed);

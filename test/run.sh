@@ -34,7 +34,8 @@ for isa in ${PSG_TEST_ISAS-baseline avx2 avx512}; do
         echo "PSG_ISA=$isa: not run, this processor lacks it"
         continue
     fi
-    for test in gradient gradient_norm gradient_clip gradient_laws gradient_sums norm ops golden cases optim random engine alone; do
+    for test in gradient gradient_norm gradient_clip gradient_laws gradient_sums gradient_bound gradient_range \
+                gradient_layout gradient_rows gradient_layers gradient_padding norm ops golden cases optim random engine alone; do
         [ -x "$build/test/test_$test" ] && run "test_$test, PSG_ISA=$isa" env PSG_ISA=$isa "$build/test/test_$test"
     done
 done

@@ -133,38 +133,46 @@ static void budgets_and_threads(void **state) {
     assert_int_equal(failed, 0);
 }
 
-static void padding_changes_nothing(void **state) {
-    static const char *const lines[][3] = {
-        { "linear", "live | x 2,5,6 | weight 4,6 | bias 4 |", "live | x 2,9,6 | weight 4,6 | bias 4 |" },
-        { "linear", "live | x 2,32,48 | weight 64,48 | bias 64 |", "live | x 2,130,48 | weight 64,48 | bias 64 |" },
-        { "rnn", "live | x 2,5,3 | lengths 2 =5,4 | weight_ih_l0 4,3 | weight_hh_l0 4,4 | bias_ih_l0 4 | bias_hh_l0 4 |",
-          "live | x 2,11,3 | lengths 2 =5,4 | weight_ih_l0 4,3 | weight_hh_l0 4,4 | bias_ih_l0 4 | bias_hh_l0 4 |" },
-        { "lstm", "live | x 2,5,3 | lengths 2 =5,4 | weight_ih_l0 16,3 | weight_hh_l0 16,4 | bias_ih_l0 16 | "
-                  "bias_hh_l0 16 |",
-          "live | x 2,19,3 | lengths 2 =5,4 | weight_ih_l0 16,3 | weight_hh_l0 16,4 | bias_ih_l0 16 | bias_hh_l0 16 |" },
-        { "gru", "live | x 2,5,3 | lengths 2 =5,4 | weight_ih_l0 12,3 | weight_hh_l0 12,4 | bias_ih_l0 12 | "
-                 "bias_hh_l0 12 |",
-          "live | x 2,19,3 | lengths 2 =5,4 | weight_ih_l0 12,3 | weight_hh_l0 12,4 | bias_ih_l0 12 | bias_hh_l0 12 |" },
-        { "multi_head_attention", "live | query 2,5,8 | in_proj_weight 24,8 | in_proj_bias 24 | out_proj_weight 8,8 | "
-                                  "out_proj_bias 8 | key_padding_mask 2,5 =0,0,0,0,0,0,0,0,0,0 | num_heads=2",
-          "live | query 2,21,8 | in_proj_weight 24,8 | in_proj_bias 24 | out_proj_weight 8,8 | out_proj_bias 8 | "
-          "key_padding_mask 2,21 | num_heads=2" },
-    };
+/* A line at two numbers of positions, under one name: one stream of parameters. */
+static void try_padding(const char *op, const char *format, int live, int padded, psg_dtype real, int64_t *failed) {
     const int64_t pick[4] = { 1, 0, 3, 2 };
+    alone_setting setting = { .real = real, .threads = 2, .max_batch_size = 64 };
+    case_line line[2];
+    alone_case c;
+    for (int k = 0; k < 2; k++) {
+        char text[512];
+        snprintf(text, sizeof text, format, k ? padded : live, k ? padded : live);
+        parse(op, text, &line[k]);
+    }
+    assert_true(alone_open(&c, &line[0], &setting, 4));
+    alone_check_padded(&c, &line[1], 0, pick, 4);
+    alone_check_padded(&c, &line[1], 0.25, pick, 4);
+    assert_true(c.passed + c.failed > 0);
+    *failed += c.failed;
+    alone_close(&c);
+}
+
+static void padding_changes_nothing(void **state) {
+    static const struct padding {
+        const char *op, *format;
+        int live, padded;
+    } paddings[] = {
+        { "linear", "padding | x 2,%d,6 | weight 4,6 | bias 4 |", 5, 9 },
+        { "linear", "padding | x 2,%d,48 | weight 64,48 | bias 64 |", 32, 130 },
+        { "rnn", "padding | x 2,%d,3 | lengths 2 =5,4 | weight_ih_l0 4,3 | weight_hh_l0 4,4 | bias_ih_l0 4 | "
+                 "bias_hh_l0 4 |", 5, 11 },
+        { "lstm", "padding | x 2,%d,3 | lengths 2 =5,4 | weight_ih_l0 16,3 | weight_hh_l0 16,4 | bias_ih_l0 16 | "
+                  "bias_hh_l0 16 |", 5, 19 },
+        { "gru", "padding | x 2,%d,3 | lengths 2 =5,4 | weight_ih_l0 12,3 | weight_hh_l0 12,4 | bias_ih_l0 12 | "
+                 "bias_hh_l0 12 |", 5, 19 },
+        { "multi_head_attention", "padding | query 2,%d,8 | in_proj_weight 24,8 | in_proj_bias 24 | out_proj_weight "
+                                  "8,8 | out_proj_bias 8 | key_padding_mask 2,%d <1 | num_heads=2", 5, 21 },
+    };
     int64_t failed = 0;
     (void)state;
-    for (size_t k = 0; k < 2 * sizeof lines / sizeof lines[0]; k++) {
-        case_line live, padded;
-        alone_case c;
-        alone_setting setting = { .real = (psg_dtype)(k % 2), .threads = 2, .max_batch_size = 64 };
-        parse(lines[k / 2][0], lines[k / 2][1], &live);
-        parse(lines[k / 2][0], lines[k / 2][2], &padded);
-        assert_true(alone_open(&c, &live, &setting, 4));
-        alone_check_padded(&c, &padded, 0, pick, 4);
-        alone_check_padded(&c, &padded, 0.25, pick, 4);
-        assert_true(c.passed + c.failed > 0);
-        failed += c.failed;
-        alone_close(&c);
+    for (size_t k = 0; k < 2 * sizeof paddings / sizeof paddings[0]; k++) {
+        const struct padding *p = &paddings[k / 2];
+        try_padding(p->op, p->format, p->live, p->padded, (psg_dtype)(k % 2), &failed);
     }
     assert_int_equal(failed, 0);
 }

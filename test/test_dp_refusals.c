@@ -11,7 +11,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static const psg_dp_options usual = { 1, 1, 10, 0.01, 0 };
+static const psg_dp_options usual = { 1, 1, 10, 0.01, 0, 0 };
 
 typedef struct fixture {
     psg_context *context;
@@ -42,24 +42,28 @@ static int tear_down(void **state) {
 static void test_options(void **state) {
     fixture *f = *state;
     const struct { psg_dp_options options; const char *name; } bad[] = {
-        { { 0, 1, 10, 0.01, 0 }, "max_grad_norm" },
-        { { -1, 1, 10, 0.01, 0 }, "max_grad_norm" },
-        { { INFINITY, 1, 10, 0.01, 0 }, "max_grad_norm" },
-        { { NAN, 1, 10, 0.01, 0 }, "max_grad_norm" },
-        { { 1, -0.1, 10, 0.01, 0 }, "noise_multiplier" },
-        { { 1, INFINITY, 10, 0.01, 0 }, "noise_multiplier" },
-        { { 1, NAN, 10, 0.01, 0 }, "noise_multiplier" },
-        { { 1e200, 1e200, 10, 0.01, 0 }, "noise_multiplier * max_grad_norm" },
-        { { 1e-200, 1e-200, 10, 0.01, 0 }, "noise_multiplier * max_grad_norm" },
-        { { 1, 1, 0, 0.01, 0 }, "expected_batch_size" },
-        { { 1, 1, -1, 0.01, 0 }, "expected_batch_size" },
-        { { 1, 1, NAN, 0.01, 0 }, "expected_batch_size" },
-        { { 1, 1, INFINITY, 0.01, 0 }, "expected_batch_size" },
-        { { 1, 1, 1e17, 0.01, 0 }, "expected_batch_size" },
-        { { 1, 1, 10, -0.01, 0 }, "sample_rate" },
-        { { 1, 1, 10, 1.01, 0 }, "sample_rate" },
-        { { 1, 1, 10, NAN, 0 }, "sample_rate" },
-        { { 1, 1, 10, 0.01, -1 }, "max_batch_size" },
+        { { 0, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { -1, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { INFINITY, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { NAN, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { 1e-101, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { 1e101, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
+        { { 1, 1, 10, 0.01, 100000000, 0 }, "max_batch_size" },
+        { { 1, 1, 1e9, 0.01, 0, 0 }, "max_batch_size" },
+        { { 1, -0.1, 10, 0.01, 0, 0 }, "noise_multiplier" },
+        { { 1, INFINITY, 10, 0.01, 0, 0 }, "noise_multiplier" },
+        { { 1, NAN, 10, 0.01, 0, 0 }, "noise_multiplier" },
+        { { 1e200, 1e200, 10, 0.01, 0, 0 }, "noise_multiplier * max_grad_norm" },
+        { { 1e-200, 1e-200, 10, 0.01, 0, 0 }, "noise_multiplier * max_grad_norm" },
+        { { 1, 1, 0, 0.01, 0, 0 }, "expected_batch_size" },
+        { { 1, 1, -1, 0.01, 0, 0 }, "expected_batch_size" },
+        { { 1, 1, NAN, 0.01, 0, 0 }, "expected_batch_size" },
+        { { 1, 1, INFINITY, 0.01, 0, 0 }, "expected_batch_size" },
+        { { 1, 1, 1e17, 0.01, 0, 0 }, "expected_batch_size" },
+        { { 1, 1, 10, -0.01, 0, 0 }, "sample_rate" },
+        { { 1, 1, 10, 1.01, 0, 0 }, "sample_rate" },
+        { { 1, 1, 10, NAN, 0, 0 }, "sample_rate" },
+        { { 1, 1, 10, 0.01, -1, 0 }, "max_batch_size" },
         { PSG_DP_OPTIONS_INIT, "expected_batch_size" },
     };
     for (size_t k = 0; k < COUNT(bad); k++) {
@@ -68,6 +72,32 @@ static void test_options(void **state) {
         test_status(f->context, status, PSG_ERR_ARGUMENT, bad[k].name);
         assert_null(dp);
         assert_non_null(strstr(psg_context_message(f->context), bad[k].name));
+    }
+}
+
+/* Under OpenBLAS a record moves the gradients of others: by name only. */
+static void test_engine(void **state) {
+    (void)state;
+    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+    int64_t counts[1] = { 4 };
+    for (int engine = PSG_GEMM_AUTOMATIC; engine <= PSG_GEMM_KERNEL; engine++) {
+        psg_context *context;
+        psg_generator *generator;
+        psg_dp *dp;
+        options.gemm = (psg_gemm_engine)engine;
+        assert_int_equal(psg_context_create(&options, &context), PSG_OK);
+        TEST_OK(context, psg_generator_create(context, &generator));
+        psg_dp_options own = usual;
+        psg_status status = psg_dp_create(context, generator, &own, counts, 1, &dp);
+        bool refused = context->gemm == PSG_GEMM_OPENBLAS;
+        assert_int_equal(status, refused ? PSG_ERR_ARGUMENT : PSG_OK);
+        if (refused) assert_non_null(strstr(psg_context_message(context), "allow_openblas"));
+        psg_dp_destroy(dp);
+        own.allow_openblas = 1;
+        TEST_OK(context, psg_dp_create(context, generator, &own, counts, 1, &dp));
+        psg_dp_destroy(dp);
+        psg_generator_destroy(generator);
+        psg_context_destroy(context);
     }
 }
 
@@ -274,6 +304,7 @@ static void test_noise_is_wiped(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_engine),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_create_arguments),
         cmocka_unit_test(test_without_memory),

@@ -290,13 +290,13 @@ static void unknown_form(psg_block *b) { b->form = (psg_form)9; }
 static void blocks_are_checked(void **state) {
     (void)state;
     static const refusal refusals[] = {
-        { 0, other_batch, PSG_ERR_BATCH, "batch size 3" },     { 1, other_batch, PSG_ERR_BATCH, "batch size 3" },
-        { 2, ids_batch, PSG_ERR_BATCH, "batch size 3" },       { 4, image_batch, PSG_ERR_BATCH, "batch size 3" },
+        { 0, other_batch, PSG_ERR_BATCH, "(3, " },     { 1, other_batch, PSG_ERR_BATCH, "(3, " },
+        { 2, ids_batch, PSG_ERR_SHAPE, "has (3, " },       { 4, image_batch, PSG_ERR_BATCH, "(3, " },
         { 0, other_positions, PSG_ERR_SHAPE, "6 positions" },      { 2, ids_positions, PSG_ERR_SHAPE, "(4, 6)" },
-        { 2, real_ids, PSG_ERR_DTYPE, "ids" },                 { 0, other_type, PSG_ERR_SHAPE, "f32" },
+        { 2, real_ids, PSG_ERR_DTYPE, "ids" },                 { 0, other_type, PSG_ERR_DTYPE, "f32" },
         { 0, low_rank, PSG_ERR_SHAPE, "rank 1" },              { 4, low_rank, PSG_ERR_SHAPE, "rank 1" },
-        { 4, image_rank, PSG_ERR_SHAPE, "rank 3" },            { 7, no_spatial, PSG_ERR_SHAPE, "0 spatial" },
-        { 4, no_stride, PSG_ERR_ARGUMENT, "stride[0]" },       { 0, unknown_form, PSG_ERR_ARGUMENT, "form 9" },
+        { 4, image_rank, PSG_ERR_SHAPE, "rank 3" },            { 7, no_spatial, PSG_ERR_ARGUMENT, "spatial is 0" },
+        { 4, no_stride, PSG_ERR_ARGUMENT, "stride[0]" },       { 0, unknown_form, PSG_ERR_ARGUMENT, "form is 9" },
     };
     test_random random = { 4 };
     for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {

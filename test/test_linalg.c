@@ -635,7 +635,8 @@ static void natural_gradient_refuses_bad_arguments(void **state) {
     psg_context_destroy(context);
 }
 
-/* Fails every allocation once and for good: PSG_ERR_MEMORY, outputs untouched, nothing leaked. */
+/* Fails every allocation once and for good: PSG_ERR_MEMORY, outputs untouched, nothing leaked; what is only for the next
+ * question may be missing. */
 static void failing_allocations_lose_nothing(void **state) {
     (void)state;
     test_random random = { 6 };
@@ -652,8 +653,8 @@ static void failing_allocations_lose_nothing(void **state) {
             test_allocator_arm(&allocator, n, forever);
             psg_status status = psg_natural_gradient(context, f.pointer, f.count, 1, a.directions, a.sums, NULL);
             failed = allocator.failed > 0;
-            assert_int_equal(status, failed ? PSG_ERR_MEMORY : PSG_OK);
-            assert_true(!failed || answers_hash(&a) == before);
+            assert_true(status == PSG_OK || (failed && status == PSG_ERR_MEMORY));
+            assert_true((status == PSG_OK) == (answers_hash(&a) != before));
             double values[81], gram[81] = { 0 };
             status = psg_gram_spectrum(context, gram, 9, values, NULL);
             assert_true(status == PSG_OK || (allocator.failed && status == PSG_ERR_MEMORY));

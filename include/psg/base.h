@@ -75,7 +75,8 @@ typedef struct psg_allocator {
 /* One task of a parallel loop.  slot names the worker: no two tasks with one slot run at the same time. */
 typedef void (*psg_task)(void *argument, size_t index, unsigned slot);
 
-/* Runs task(argument, i, slot) for every i in [0, count), slot in [0, slots), and returns when all are done. */
+/* Runs task(argument, i, slot) for every i in [0, count), slot in [0, slots), and returns when all are done.  Tasks
+ * need a stack of 512 KiB. */
 typedef void (*psg_parallel_for)(void *user, size_t count, unsigned slots, psg_task task, void *argument);
 
 /* ---- context ---- */
@@ -100,8 +101,9 @@ typedef struct psg_context_options {
     unsigned threads;          /* workers, the caller included; 0: PSG_NUM_THREADS, else the processors this process may
                                   use; more than 64 stands for 64 */
     const char *isa;           /* "avx512", "avx2" or "baseline"; NULL: PSG_ISA, else the best this processor has */
-    size_t memory_budget;      /* bytes that a plan may hold beyond 2 MiB a worker, such as B x P gradients kept between
-                                  their norms and their sum; 0: none.  See psg_plan_text. */
+    size_t memory_budget;      /* bytes that a plan may hold beyond 2 MiB a worker (and at most 4 MiB for the packed
+                                  weight of a product), such as B x P gradients kept between their norms and their
+                                  sum; 0: none.  See psg_plan_text. */
     psg_allocator allocator;   /* all zero: malloc and free */
     psg_parallel_for parallel_for; /* NULL: the context's own pool; else `threads` slots are asked of it */
     void *parallel_user;

@@ -52,15 +52,18 @@ PSG_API psg_status psg_poisson_sample(psg_generator *generator, uint64_t step, u
 typedef struct psg_dp psg_dp;
 
 typedef struct psg_dp_options {
-    double max_grad_norm;        /* C > 0 */
+    double max_grad_norm;        /* C, finite, in the range of psg_clip */
     double noise_multiplier;     /* sigma >= 0; 0 gives no privacy */
     double expected_batch_size;  /* public: sample_rate * records */
     double sample_rate;          /* of the Poisson sampler, for the accountant; in (0, 1] */
     int64_t max_batch_size;      /* public; samples one step may sum; 0: expected + 12 sqrt(expected) + 64, rounded up.
                                     The clip factors leave room for the rounding of that many (psg_clipped_sum) */
+    int allow_openblas;          /* non-zero: a context whose gemm is PSG_GEMM_OPENBLAS is accepted.  Under it OpenBLAS
+                                    multiplies batched rows and rounds a row by its place, so a record changes the
+                                    gradients of others and the sum moves by more than C: refused by default */
 } psg_dp_options;
 
-#define PSG_DP_OPTIONS_INIT { 1.0, 1.0, 0.0, 0.0, 0 }
+#define PSG_DP_OPTIONS_INIT { 1.0, 1.0, 0.0, 0.0, 0, 0 }
 
 /* For parameters of the given element counts.  Holds one double an element.  The generator must outlive it, and may
  * serve several: each draws noise of its own. */

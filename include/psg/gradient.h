@@ -163,7 +163,7 @@ PSG_API psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *g
                               double *upper, int64_t *fallbacks);
 
 /* outs[k] (*shape of gradient k) = sum_n weights[n] * grad_k[n]; weights NULL means all ones, which gives the ordinary
- * gradient.  A sample of weight exactly 0 is not read, so its NaN and Inf do not matter.
+ * gradient, padding read like the rest.  A sample of weight exactly 0 is not read, so its NaN and Inf do not matter.
  * outs may be of the gradient's real type, or PSG_F64 to accumulate micro-batches.  With weights, what a sample adds is
  * fixed before it meets others: its positions and blocks are summed first (one live position: its products are formed in
  * double), then weighted and added to sums in double, in the order of the samples.  outs must be contiguous. */
@@ -215,7 +215,8 @@ PSG_API psg_status psg_dot(psg_context *context, const psg_gradient *const *grad
                            const psg_tensor *direction, double *dots);
 
 /* gram (B x B doubles, row-major, symmetric) = inner products between samples; entry (i, j) is a function of samples i
- * and j alone.  Beyond 2,048 samples its shared tile is larger than 2 MiB: 1024 B bytes. */
+ * and j alone.  Takes memory for another B x B doubles; beyond 2,048 samples its shared tile is larger than 2 MiB:
+ * 1024 B bytes. */
 PSG_API psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, size_t count, double *gram);
 
 /* outs[k] = sum_n grad_k[n]^2, elementwise; outs as in psg_weighted_sum. */
@@ -236,10 +237,11 @@ typedef enum psg_question {
 /* "grad_sample", "sqnorm", ... */
 PSG_API const char *psg_question_name(psg_question question);
 
-/* Writes the plan for a question (clipped sums: with this clip; NULL: PSG_CLIP_INIT's) as text, one line a part (the blocks of one gradient that fill one rectangle of the
- * parameter): its gradient, its route, its blocks, what is held of the memory budget.  It is the plan that the question
- * executes; where a route depends on a sample's live positions, the line tells that of a sample without padding.  At
- * most size bytes with the final 0; *needed (or NULL) is the full length. */
+/* Writes the plan for a question (clipped sums: with this clip; NULL: PSG_CLIP_INIT's) as text, one line a part (the
+ * blocks of one gradient that fill one rectangle of the parameter): its gradient, its route, its blocks, what is held of
+ * the memory budget.  It is the plan that the question executes; where a route depends on a sample's live positions, the
+ * line tells that of a sample without padding.  At most size bytes with the final 0; *needed (or NULL) is the full
+ * length. */
 PSG_API psg_status psg_plan_text(psg_context *context, psg_question question, const psg_gradient *const *gradients,
                                  size_t count, const psg_clip *clip, char *text, size_t size, size_t *needed);
 

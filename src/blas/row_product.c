@@ -53,20 +53,58 @@ static void pack_columns(const job *j, int64_t c, int64_t n, int64_t t, char *pa
     }
 }
 
+/* Rows of unit step times few columns, and few rows times columns of unit step, are not worth packing. */
+static bool is_narrow(const job *j) { return !j->gemm->transpose_a && j->gemm->n <= j->width / 2; }
+static bool is_low(const job *j) { return !j->gemm->transpose_b && j->gemm->m <= j->height / 3; }
+
 /* With beta every chain is added to c by itself; otherwise c holds the total of those before, and the last one makes
  * the result of it. */
-static void multiply(const job *j, int64_t i, int64_t m, int64_t c, int64_t n, int64_t t, const void *rows,
-                     const void *columns) {
+static psg_row_product product_of(const job *j, int64_t i, int64_t m, int64_t c, int64_t n, int64_t t,
+                                  const void *rows, const void *columns) {
     psg_gemm g = psg_gemm_tile(j->gemm, i, m, c, n);
     bool onto = g.beta != 0 && !g.bias;
     psg_row_product product = { .m = (size_t)m, .n = (size_t)n, .k = (size_t)terms_at(j, t), .rows = rows,
                                 .columns = columns, .continues = t > 0 && !onto, .ends = onto || t + CHAIN >= g.k,
                                 .alpha = g.alpha, .bias = g.bias, .c = g.c, .c_stride = g.ldc };
     if (onto) product.beta = t > 0 ? 1 : g.beta;
+    return product;
+}
+
+static void multiply(const job *j, int64_t i, int64_t m, int64_t c, int64_t n, int64_t t, const void *rows,
+                     const void *columns) {
+    psg_row_product product = product_of(j, i, m, c, n, t, rows, columns);
     j->kernels->row_product(&product);
 }
 
+static void multiply_narrow(const job *j, int64_t i, int64_t m, int64_t t, const void *columns) {
+    const psg_gemm *g = j->gemm;
+    const void *rows = psg_gemm_at(g->a, g->dtype, i * g->lda + t);
+    psg_row_product product = product_of(j, i, m, 0, g->n, t, rows, columns);
+    j->kernels->narrow_product(&product, g->lda);
+}
+
+/* The first n columns, whole panels of them. */
+static void multiply_low(const job *j, int64_t n, int64_t t, const void *rows) {
+    const psg_gemm *g = j->gemm;
+    psg_row_product product = product_of(j, 0, g->m, 0, n, t, rows, psg_gemm_at(g->b, g->dtype, t * g->ldb));
+    j->kernels->low_product(&product, g->ldb);
+}
+
 /* ---- on one thread ---- */
+
+/* Columns [c, c + n), packed; `high` rows fit at once.  All of them stay for the next columns. */
+static void multiply_packed(const job *j, int64_t c, int64_t n, int64_t t, int64_t high, char *rows, char *columns) {
+    const int64_t m = j->gemm->m;
+    pack_columns(j, c, n, t, columns);
+    if (is_narrow(j)) {
+        multiply_narrow(j, 0, m, t, columns);
+        return;
+    }
+    for (int64_t i = 0; i < m; i += high) {
+        if (c == 0 || high < m) pack_rows(j, i, smaller(high, m - i), t, rows);
+        multiply(j, i, smaller(high, m - i), c, n, t, rows, columns);
+    }
+}
 
 /* As many columns as leave half of the memory to the rows. */
 static void multiply_chain(const job *j, int64_t t) {
@@ -75,15 +113,14 @@ static void multiply_chain(const job *j, int64_t t) {
     const int64_t terms = larger(terms_at(j, t), 1), room = STACK_BYTES / j->element / terms;
     const int64_t all = round_up(g->n, j->width), half = larger(room / 2 / j->width * j->width, j->width);
     const int64_t wide = all + j->height <= room ? all : half, high = (room - wide) / j->height * j->height;
+    const int64_t loose = is_low(j) ? g->n / j->width * j->width : 0;
     char *rows = memory + wide * terms * j->element;
-    for (int64_t c = 0; c < g->n; c += wide) {
-        int64_t n = smaller(wide, g->n - c);
-        pack_columns(j, c, n, t, memory);
-        for (int64_t i = 0; i < g->m; i += high) {
-            int64_t m = smaller(high, g->m - i);
-            if (c == 0 || high < g->m) pack_rows(j, i, m, t, rows);
-            multiply(j, i, m, c, n, t, rows, memory);
-        }
+    if (loose) {
+        pack_rows(j, 0, g->m, t, rows);
+        multiply_low(j, loose, t, rows);
+    }
+    for (int64_t c = loose; c < g->n; c += wide) {
+        multiply_packed(j, c, smaller(wide, g->n - c), t, high, rows, memory);
     }
 }
 
@@ -92,6 +129,28 @@ void psg_kernel_gemm(psg_context *context, const psg_gemm *gemm) {
     if (!gemm->m || !gemm->n) return;
     multiply_chain(&j, 0);
     for (int64_t t = CHAIN; t < gemm->k; t += CHAIN) multiply_chain(&j, t);
+}
+
+/* ---- over the workers, few rows: a part of the columns a task ---- */
+
+typedef struct slices {
+    psg_context *context;
+    const psg_gemm *gemm;
+    int64_t columns;
+} slices;
+
+static void multiply_slice(void *argument, size_t index, unsigned slot) {
+    (void)slot;
+    const slices *s = argument;
+    int64_t c = (int64_t)index * s->columns;
+    psg_gemm slice = psg_gemm_tile(s->gemm, 0, s->gemm->m, c, smaller(s->columns, s->gemm->n - c));
+    psg_kernel_gemm(s->context, &slice);
+}
+
+static void multiply_slices(const job *j) {
+    slices s = { j->context, j->gemm, 0 };
+    s.columns = round_up(parts_of(j->gemm->n, 4 * (int64_t)j->context->threads), j->width);
+    psg_parallel(j->context, (size_t)parts_of(j->gemm->n, s.columns), multiply_slice, &s);
 }
 
 /* ---- over the workers: panels of b are packed once and shared ---- */
@@ -127,8 +186,12 @@ static void multiply_shared(void *argument, size_t index, unsigned slot) {
     void *rows = s->job.context->workspace[slot];
     int64_t t = s->start;
     do {
-        pack_rows(&s->job, i, m, t, rows);
-        multiply(&s->job, i, m, s->first + column, n, t, rows, panels_at(s, column, t));
+        if (is_narrow(&s->job)) {
+            multiply_narrow(&s->job, i, m, t, panels_at(s, 0, t));
+        } else {
+            pack_rows(&s->job, i, m, t, rows);
+            multiply(&s->job, i, m, s->first + column, n, t, rows, panels_at(s, column, t));
+        }
         t += CHAIN;
     } while (t < s->start + s->terms);
 }
@@ -166,9 +229,7 @@ void psg_kernel_rows(psg_context *context, const psg_gemm *gemm) {
     const int64_t columns = smaller(panel_bytes / (longest * row) * s.job.width, round_up(gemm->n, s.job.width));
     if (!gemm->m || !gemm->n) return;
     s.panels = psg_panel_memory(context, (size_t)(columns * longest * s.job.element));
-    if (s.panels && (double)gemm->m * (double)gemm->n * (double)gemm->k > SMALL) {
-        multiply_parallel(&s, columns, longest);
-    } else {
-        psg_kernel_gemm(context, gemm);
-    }
+    if (!s.panels || (double)gemm->m * (double)gemm->n * (double)gemm->k <= SMALL) psg_kernel_gemm(context, gemm);
+    else if (gemm->m <= s.job.height) multiply_slices(&s.job);
+    else multiply_parallel(&s, columns, longest);
 }

@@ -38,6 +38,17 @@ static psg_status check_options(psg_context *context, const psg_dp_options *o) {
     return PSG_OK;
 }
 
+/* What psg_clipped_sum would refuse, and an engine under which its bound does not hold. */
+static psg_status check_clipping(psg_context *context, const psg_dp_options *o) {
+    const psg_clip clip = { o->max_grad_norm, o->max_batch_size };
+    psg_status status = psg_clip_factors(context, &clip, NULL, 0, NULL, NULL);
+    if (status) return status;
+    if (context->gemm != PSG_GEMM_OPENBLAS || o->allow_openblas) return PSG_OK;
+    return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: the context's gemm is openblas, under which a record "
+                    "changes the gradients of others, so max_grad_norm bounds nothing; use automatic or kernel, or set "
+                    "allow_openblas");
+}
+
 static int64_t default_max_batch_size(double expected) { return (int64_t)ceil(expected + 12 * sqrt(expected) + 64); }
 
 static psg_status check_arguments(psg_context *context, const psg_generator *generator, const psg_dp_options *options,
@@ -112,14 +123,15 @@ static psg_status start_accountant(psg_dp *dp) {
 
 static psg_status fill(psg_dp *dp, const int64_t *param_counts) {
     int64_t total;
-    psg_status status = count_elements(dp->context, param_counts, dp->param_count, &total);
+    if (!dp->options.max_batch_size) {
+        dp->options.max_batch_size = default_max_batch_size(dp->options.expected_batch_size);
+    }
+    psg_status status = check_clipping(dp->context, &dp->options);
+    if (!status) status = count_elements(dp->context, param_counts, dp->param_count, &total);
     if (!status) status = take_memory(dp, total);
     if (!status) status = start_accountant(dp);
     if (status) return status;
     lay_out(dp, param_counts);
-    if (!dp->options.max_batch_size) {
-        dp->options.max_batch_size = default_max_batch_size(dp->options.expected_batch_size);
-    }
     dp->owner = dp->generator->next_owner++;
     return PSG_OK;
 }

@@ -7,14 +7,15 @@
 #include "gradient/room.h"
 
 psg_status psg_check_fail(const psg_check *at, psg_status status, const char *format, ...) {
-    char text[PSG_MESSAGE_SIZE / 2];
-    const char *name = at->gradient->name;
+    char text[PSG_MESSAGE_SIZE / 2], block[32] = "";
+    const char *name = at->gradient ? at->gradient->name : NULL;
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    return psg_fail(at->context, status, "%s: gradients[%zu]%s%s%s, block %zu: %s", at->function, at->index,
-                    name ? " (" : "", name ? name : "", name ? ")" : "", at->block, text);
+    if (at->in_block) snprintf(block, sizeof block, ", block %zu", at->block);
+    return psg_fail(at->context, status, "%s: %s[%zu]%s%s%s%s: %s", at->function, at->argument ? at->argument : "gradients",
+                    at->index, name ? " (" : "", name ? name : "", name ? ")" : "", block, text);
 }
 
 /* ---- blocks ---- */
@@ -30,7 +31,7 @@ psg_status psg_check_operand(const psg_check *at, const psg_tensor *x, const cha
         return psg_check_fail(at, PSG_ERR_DTYPE, "%s is %s, the gradient is %s", name, psg_dtype_name(x->dtype),
                               psg_dtype_name(gradient->dtype));
     }
-    if (x->shape[0] != gradient->batch_size) {
+    if (x->shape[0] != gradient->batch_size && !gradient->batch_coupled) {
         return psg_check_fail(at, PSG_ERR_BATCH, "%s has shape %s, the gradient's batch size is %lld", name,
                               psg_tensor_text(x, text), (long long)gradient->batch_size);
     }
@@ -45,15 +46,16 @@ static bool fits(const psg_check *at, int64_t offset, int64_t rows, int64_t colu
            !__builtin_add_overflow(reach, columns, &reach) && reach <= at->numel;
 }
 
-/* Every row of the rectangle lies in a row of the parameter's last dimensions, one below the other, or all of it in one:
- * a block with p and d exchanged does not. */
+/* Every row of the rectangle lies in a row of the parameter's last dimensions, one below the other, or all of it in one
+ * row of the last (of more than one element): a block with p and d exchanged does not. */
 static bool is_part(const psg_check *at, int64_t offset, int64_t rows, int64_t columns, int64_t stride) {
     int64_t row = 1;
     if (at->gradient->rank <= 1 || rows == 1) return true;
     for (int d = at->gradient->rank - 1; d > 0; d--) {
         row *= at->gradient->shape[d];
         bool below = stride % row == 0 && offset % row + columns <= row;
-        if (below || offset % row + (rows - 1) * stride + columns <= row) return true;
+        bool flat = row == at->gradient->shape[d] && offset % row + (rows - 1) * stride + columns <= row;
+        if (below || flat) return true;
     }
     return false;
 }
@@ -85,87 +87,74 @@ psg_status psg_check_block(const psg_check *at, const psg_block *block) {
 
 /* ---- gradients, sets ---- */
 
-static bool is_over(const psg_context *context, const psg_gradient *gradient) {
-    return gradient->pass && !psg_pass_is_live(context, gradient->pass);
-}
-
-static psg_status check_shape(const psg_check *at) {
+static psg_status check_shape(psg_check *at) {
     const psg_gradient *gradient = at->gradient;
-    int64_t total;
+    int64_t total, least = 0;
     if (gradient->rank < 0 || gradient->rank > PSG_MAX_RANK || gradient->batch_size < 0) {
-        return psg_fail(at->context, PSG_ERR_SHAPE, "%s: gradients[%zu] has rank %d and batch size %lld", at->function,
-                        at->index, gradient->rank, (long long)gradient->batch_size);
+        return psg_check_fail(at, PSG_ERR_SHAPE, "rank %d and batch size %lld", gradient->rank,
+                              (long long)gradient->batch_size);
     }
     if (!psg_dtype_is_real(gradient->dtype)) {
-        return psg_fail(at->context, PSG_ERR_DTYPE, "%s: gradients[%zu] is %s, must be f32 or f64", at->function,
-                        at->index, psg_dtype_name(gradient->dtype));
+        return psg_check_fail(at, PSG_ERR_DTYPE, "%s, must be f32 or f64", psg_dtype_name(gradient->dtype));
     }
-    for (int d = 0; d < gradient->rank; d++) {
-        if (gradient->shape[d] < 0) return psg_check_fail(at, PSG_ERR_SHAPE, "the parameter has a negative dimension");
-    }
-    int64_t numel = psg_gradient_numel(gradient);
-    if (numel < 0 || !psg_size_multiply(numel, gradient->batch_size, &total)) {
-        return psg_fail(at->context, PSG_ERR_OVERFLOW, "%s: gradients[%zu]: B x P does not fit 63 bits", at->function,
-                        at->index);
-    }
-    return PSG_OK;
+    for (int d = 0; d < gradient->rank; d++) least = gradient->shape[d] < least ? gradient->shape[d] : least;
+    if (least < 0) return psg_check_fail(at, PSG_ERR_SHAPE, "the parameter has a negative dimension");
+    at->numel = psg_gradient_numel(gradient);
+    if (at->numel >= 0 && psg_size_multiply(at->numel, gradient->batch_size, &total)) return PSG_OK;
+    return psg_check_fail(at, PSG_ERR_OVERFLOW, "B x P does not fit 63 bits");
 }
 
 static psg_status check_gradient(psg_check *at) {
     const psg_gradient *gradient = at->gradient;
     if (!gradient || (gradient->block_count && !gradient->blocks)) {
-        return psg_fail(at->context, PSG_ERR_ARGUMENT, "%s: gradients[%zu] is NULL or has no blocks array",
-                        at->function, at->index);
+        return psg_check_fail(at, PSG_ERR_ARGUMENT, "NULL, or without its blocks array");
     }
-    if (is_over(at->context, gradient)) {
-        return psg_fail(at->context, PSG_ERR_STATE, "%s: gradients[%zu] (%s) is of a pass that is over, whose memory "
-                        "another pass has taken", at->function, at->index, gradient->name ? gradient->name : "");
+    if (gradient->pass && !psg_pass_is_live(at->context, gradient->pass)) {
+        return psg_check_fail(at, PSG_ERR_STATE, "of a pass that is over, whose memory another has taken");
     }
     psg_status status = check_shape(at);
-    if (!status) at->numel = psg_gradient_numel(gradient);
+    at->in_block = true;
     for (at->block = 0; !status && at->block < gradient->block_count; at->block++) {
         status = psg_check_block(at, &gradient->blocks[at->block]);
     }
+    at->in_block = false;
     return status;
 }
 
 static psg_status check_agreement(const psg_check *at, const psg_gradient *first) {
     const psg_gradient *other = at->gradient;
     if (first->batch_size != other->batch_size) {
-        return psg_fail(at->context, PSG_ERR_BATCH, "%s: gradients[0] has batch size %lld, gradients[%zu] has %lld",
-                        at->function, (long long)first->batch_size, at->index, (long long)other->batch_size);
+        return psg_check_fail(at, PSG_ERR_BATCH, "batch size %lld, gradients[0] has batch size %lld",
+                              (long long)other->batch_size, (long long)first->batch_size);
     }
-    if (first->dtype != other->dtype) {
-        return psg_fail(at->context, PSG_ERR_DTYPE, "%s: gradients[0] is %s, gradients[%zu] is %s", at->function,
-                        psg_dtype_name(first->dtype), at->index, psg_dtype_name(other->dtype));
-    }
-    return PSG_OK;
+    if (first->dtype == other->dtype) return PSG_OK;
+    return psg_check_fail(at, PSG_ERR_DTYPE, "%s, gradients[0] is %s", psg_dtype_name(other->dtype),
+                          psg_dtype_name(first->dtype));
 }
 
 psg_status psg_check_set(psg_context *context, const char *function, const psg_gradient *const *gradients,
                          size_t count) {
+    psg_status status = PSG_OK;
     if (!context) return PSG_ERR_ARGUMENT;
     if (!gradients || !count) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "%s: gradients is NULL or empty, must hold at least one", function);
     }
-    for (size_t k = 0; k < count; k++) {
+    for (size_t k = 0; !status && k < count; k++) {
         psg_check at = { .context = context, .function = function, .index = k, .gradient = gradients[k] };
-        psg_status status = check_gradient(&at);
+        status = check_gradient(&at);
         if (!status) status = check_agreement(&at, gradients[0]);
-        if (status) return status;
     }
-    return PSG_OK;
+    return status;
 }
 
 psg_status psg_check_questions(psg_context *context, const char *function, const psg_gradient *const *gradients,
                                size_t count) {
     psg_status status = psg_check_set(context, function, gradients, count);
     for (size_t k = 0; !status && k < count; k++) {
-        if (gradients[k]->batch_coupled) {
-            status = psg_fail(context, PSG_ERR_UNSUPPORTED,
-                              "%s: gradients[%zu] is of an ordinary pass, whose samples have no gradients of their "
-                              "own; only psg_weighted_sum with weights NULL is answered", function, k);
-        }
+        psg_check at = { .context = context, .function = function, .index = k, .gradient = gradients[k] };
+        if (!gradients[k]->batch_coupled) continue;
+        status = psg_check_fail(&at, PSG_ERR_UNSUPPORTED, "of an ordinary pass, whose samples have no gradients of their "
+                                "own; only psg_weighted_sum with weights NULL is answered");
     }
     return status;
 }
@@ -176,34 +165,30 @@ psg_status psg_check_write(psg_context *context, const char *function, psg_write
                     (int)write);
 }
 
-static psg_status check_tensor(const psg_check *at, const char *argument, const psg_tensor *t, bool allow_f64) {
+static psg_status check_tensor(const psg_check *at, const psg_tensor *t, bool allow_f64) {
     const psg_gradient *gradient = at->gradient;
     char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
     if (!psg_tensor_is_valid(t) || !psg_shape_equal(t->rank, t->shape, gradient->rank, gradient->shape)) {
-        return psg_fail(at->context, PSG_ERR_SHAPE, "%s: %s[%zu] must have the parameter's shape %s, has %s",
-                        at->function, argument, at->index, psg_shape_text(gradient->rank, gradient->shape, want),
-                        t->rank >= 0 && t->rank <= PSG_MAX_RANK ? psg_tensor_text(t, have) : "no valid shape");
+        return psg_check_fail(at, PSG_ERR_SHAPE, "must have the parameter's shape %s, has %s",
+                              psg_shape_text(gradient->rank, gradient->shape, want),
+                              t->rank >= 0 && t->rank <= PSG_MAX_RANK ? psg_tensor_text(t, have) : "no valid shape");
     }
     if (t->dtype != gradient->dtype && !(allow_f64 && t->dtype == PSG_F64)) {
-        return psg_fail(at->context, PSG_ERR_DTYPE, "%s: %s[%zu] is %s, must be %s%s", at->function, argument,
-                        at->index, psg_dtype_name(t->dtype), psg_dtype_name(gradient->dtype),
-                        allow_f64 && gradient->dtype != PSG_F64 ? " or f64" : "");
+        return psg_check_fail(at, PSG_ERR_DTYPE, "%s, must be %s%s", psg_dtype_name(t->dtype),
+                              psg_dtype_name(gradient->dtype), allow_f64 && gradient->dtype != PSG_F64 ? " or f64" : "");
     }
-    if (!psg_tensor_is_contiguous(t)) {
-        return psg_fail(at->context, PSG_ERR_SHAPE, "%s: %s[%zu] must be contiguous", at->function, argument,
-                        at->index);
-    }
-    return PSG_OK;
+    return psg_tensor_is_contiguous(t) ? PSG_OK : psg_check_fail(at, PSG_ERR_SHAPE, "must be contiguous");
 }
 
 psg_status psg_check_tensors(psg_context *context, const char *function, const char *argument,
                              const psg_gradient *const *gradients, size_t count, const psg_tensor *tensors,
                              bool allow_f64) {
+    psg_status status = PSG_OK;
     if (!tensors) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: %s is NULL", function, argument);
-    for (size_t k = 0; k < count; k++) {
-        psg_check at = { .context = context, .function = function, .index = k, .gradient = gradients[k] };
-        psg_status status = check_tensor(&at, argument, &tensors[k], allow_f64);
-        if (status) return status;
+    for (size_t k = 0; !status && k < count; k++) {
+        psg_check at = { .context = context, .function = function, .argument = argument, .index = k,
+                         .gradient = gradients[k] };
+        status = check_tensor(&at, &tensors[k], allow_f64);
     }
-    return PSG_OK;
+    return status;
 }

@@ -7,11 +7,12 @@
 #include "base/context.h"
 #include "psg/gradient.h"
 
-/* A block under check. */
+/* A gradient, or a tensor for one, or (in_block) a block of one, under check. */
 typedef struct psg_check {
     psg_context *context;
-    const char *function;
-    size_t index, block;           /* of the gradient in the set, of the block in it */
+    const char *function, *argument;   /* argument NULL: gradients */
+    size_t index, block;               /* of the gradient in the set, of the block in it */
+    bool in_block;
     const psg_gradient *gradient;
     int64_t numel;
 } psg_check;
@@ -30,14 +31,14 @@ psg_status psg_check_tensors(psg_context *context, const char *function, const c
 
 /* ---- for the rooms ---- */
 
-/* "<function>: gradients[k] (name), block b: <text>" */
+/* "<function>: <argument>[k] (name), block b: <text>" */
 psg_status psg_check_fail(const psg_check *at, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
 /* A (B, p) or (B, T, p) view of the gradient's type and batch size. */
 psg_status psg_check_operand(const psg_check *at, const psg_tensor *x, const char *name);
 /* rows x columns elements, row i at offset + i * stride, must lie in the parameter without overlapping, as a part of
  * its shape: within rows of its last dimensions. */
 psg_status psg_check_place(const psg_check *at, int64_t offset, int64_t rows, int64_t columns, int64_t stride);
-/* A block of its own, of a gradient that has the blocks of a derivation. */
+/* A block, at in_block. */
 psg_status psg_check_block(const psg_check *at, const psg_block *block);
 
 static inline int64_t psg_positions_of(const psg_tensor *x) { return x->rank == 3 ? x->shape[1] : 1; }

@@ -104,18 +104,22 @@ static psg_status clip_and_sum(psg_plan *plan, const psg_clip *clip, psg_write w
     const char *function = "psg_clipped_sum";
     size_t batch = (size_t)plan->batch;
     long double *square = psg_plan_take(plan, function, 2 * batch * sizeof *square), *upper = square + batch;
-    if (!factors) factors = psg_plan_take(plan, function, batch * sizeof *factors);
-    if (!square || !factors) return PSG_ERR_MEMORY;
+    double *weights = psg_plan_take(plan, function, batch * sizeof *weights);
+    if (!square || !weights) return PSG_ERR_MEMORY;
     psg_add_norms(plan, square, upper);
     double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
     for (size_t n = 0; n < batch; n++) {
-        long double bound = bound_of(upper[n]);
-        if (norms) norms[n] = (double)sqrtl(bound);
-        factors[n] = factor_of(clip, limit, bound, report);
+        upper[n] = bound_of(upper[n]);
+        weights[n] = factor_of(clip, limit, upper[n], report);
     }
     finish(report, plan->batch);
     report->fallbacks = plan->fallbacks;
-    return psg_sum_samples(plan, function, factors, false, write, outs);
+    psg_status status = psg_sum_samples(plan, function, weights, false, write, outs);
+    for (size_t n = 0; n < batch && !status; n++) {
+        if (norms) norms[n] = (double)sqrtl(upper[n]);
+        if (factors) factors[n] = weights[n];
+    }
+    return status;
 }
 
 psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,

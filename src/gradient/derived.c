@@ -124,19 +124,6 @@ static int64_t rows_at_once(const psg_part *part) {
     return psg_most(1, MOST_COLUMNS / psg_most(psg_most(d->columns, d->width), 1));
 }
 
-/* Elements [first, last) of E's gradient of a sample, added to the tile. */
-static void add_range(const psg_part *part, int64_t n, int64_t first, int64_t last, void *tile, void *workspace) {
-    const psg_piece *piece = part->pieces;
-    for (size_t k = 0; k < piece->inner_count; k++) {
-        const psg_part *inner = &piece->inner[k];
-        int64_t from = psg_most(first, inner->place.offset);
-        int64_t to = psg_least(last, inner->place.offset + psg_place_span(&inner->place));
-        if (from >= to) continue;
-        void *out = psg_elements_mutable(tile, part->dtype, from - first);
-        inner->room->write(inner, n, inner->scale, from, to, out, true, workspace);
-    }
-}
-
 /* Whole rows of E's gradient of a sample, in the lines of E: the tile. */
 static void *fill_tile(const psg_part *part, int64_t n, int64_t first, int64_t count, void *workspace) {
     const psg_derivation *d = part->pieces->derivation;
@@ -144,12 +131,13 @@ static void *fill_tile(const psg_part *part, int64_t n, int64_t first, int64_t c
     void *tile = (char *)psg_tile_memory(workspace) + PSG_OUT_TILE_BYTES;
     memset(tile, 0, (size_t)(count * d->columns) * psg_dtype_size(part->dtype));
     if (l.step == l.length) {
-        add_range(part, n, l.first, l.first + l.lines * l.length, tile, workspace);
+        psg_write_inner(part, n, 1.0, l.first, l.first + l.lines * l.length, tile, true, workspace);
         return tile;
     }
     for (int64_t a = 0; a < l.lines; a++) {
         int64_t start = l.first + a * l.step;
-        add_range(part, n, start, start + l.length, psg_elements_mutable(tile, part->dtype, a * l.length), workspace);
+        psg_write_inner(part, n, 1.0, start, start + l.length, psg_elements_mutable(tile, part->dtype, a * l.length),
+                        true, workspace);
     }
     return tile;
 }
@@ -215,24 +203,14 @@ static void write_range(const psg_part *part, int64_t n, double scale, int64_t f
     }
 }
 
-static double lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
-    double sum = 0;
-    (void)part, (void)live;
-    for (size_t k = 0; k < p->inner_count; k++) {
-        const psg_part *inner = &p->inner[k];
-        for (size_t i = 0; i < inner->count; i++) {
-            const psg_piece *piece = &inner->pieces[i];
-            sum += fabs(piece->scale) * piece->room->lengths(inner, piece, n, psg_live(inner, i, n), quick);
-        }
-    }
-    return sum * p->derived_norm;
+static double lengths(const psg_part *part, int64_t n, bool quick) {
+    return psg_inner_lengths(part, n, quick) * part->pieces->derived_norm;
 }
 
-static double error_of(const psg_part *part, int64_t n) {
-    const psg_piece *p = part->pieces;
-    double error = 0;
-    for (size_t k = 0; k < p->inner_count; k++) error += psg_gradient_error(&p->inner[k], n, false);
-    return error * p->derived_norm + psg_pull_gamma(p) * lengths(part, p, n, 0, true);
+static double error(const psg_part *part, int64_t n, bool quick) {
+    double sum = psg_gamma(PSG_F64, 8 * (double)part->pieces->derivation->columns + 64) * psg_inner_lengths(part, n, true);
+    for (size_t k = 0; k < part->inner_count; k++) sum += psg_gradient_error(&part->inner[k], n, quick);
+    return sum * part->pieces->derived_norm;
 }
 
 /* Kept in the real type: that rounding is part of what the sample adds. */
@@ -244,7 +222,7 @@ static psg_estimate square_kept(const psg_part *part, int64_t n, void *workspace
     long double square = psg_square_of(part->kernels, part->dtype, to, 1, count), scale = part->scale;
     double smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
     double rounded = psg_gamma(part->dtype, 2) * (double)sqrtl(square) + sqrt((double)count) * smallest;
-    return (psg_estimate){ square * scale * scale, (error_of(part, n) + rounded) * fabs(part->scale) };
+    return (psg_estimate){ square * scale * scale, (error(part, n, false) + rounded) * fabs(part->scale) };
 }
 
 static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
@@ -258,7 +236,7 @@ static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
         const double *pulled = pull_rows(part, n, i, count, workspace);
         sum += psg_square_of(part->doubles, PSG_F64, pulled, 1, count * d->width);
     }
-    return (psg_estimate){ sum * scale * scale, error_of(part, n) * fabs(part->scale) };
+    return (psg_estimate){ sum * scale * scale, error(part, n, false) * fabs(part->scale) };
 }
 
 static double dot_sample(const psg_part *part, int64_t n, const void *direction, void *workspace) {
@@ -293,8 +271,7 @@ static int64_t task_rows(const psg_part *part) {
     return psg_even_part(rows, sliced ? most : psg_least(most, psg_parts_of(rows, 8)), 1);
 }
 
-static int64_t sum_tasks(const psg_sum *sum, const psg_part *part) {
-    (void)sum;
+static int64_t sum_tasks(const psg_part *part) {
     return psg_parts_of(part->pieces->derivation->rows, task_rows(part));
 }
 
@@ -310,6 +287,15 @@ static void sum_plain(const psg_part *part, int64_t first, int64_t count, const 
     for (int64_t k = 0; k < sink->rows * sink->columns; k++) sink->sums[k] = part->scale * pulled[k];
 }
 
+static void add_kept(const psg_sum *sum, const psg_part *part, int64_t n, double weight, const layout *l,
+                     const psg_sink *sink) {
+    int64_t start = n * psg_place_span(&part->place) + l->first - part->place.offset;
+    for (int64_t a = 0; a < l->lines; a++) {
+        psg_sink_add(sum, part->kernels, weight, psg_elements(part->kept, part->dtype, start + a * l->step), l->length,
+                     sink->sums + a * l->length);
+    }
+}
+
 static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
     int64_t first = task * task_rows(part), count = psg_least(task_rows(part), part->pieces->derivation->rows - first);
     layout l = layout_of_pulled(part, first, count);
@@ -319,10 +305,14 @@ static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, voi
     for (int64_t n = 0; n < part->batch && !plain; n++) {
         double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
         if (weight == 0) continue;
+        if (part->is_kept && part->is_kept[n]) {
+            add_kept(sum, part, n, weight, &l, &sink);
+            continue;
+        }
         const double *pulled = pull_rows(part, n, first, count, workspace);
         psg_sink_add(sum, part->doubles, weight, pulled, l.lines * l.length, sink.sums);
     }
-    psg_sink_close(sum, part, &sink, l.first, l.step);
+    psg_sink_close(part, &sink, l.first, l.step);
 }
 
 static psg_route route(const psg_part *part, psg_question question) {
@@ -333,15 +323,7 @@ static psg_route route(const psg_part *part, psg_question question) {
 }
 
 const psg_room psg_derived_room = {
-    .name = "derived",
-    .check = check,
-    .view = view,
-    .write = write_range,
-    .overwrites = true,
-    .lengths = lengths,
-    .square = square,
-    .dot = dot,
-    .sum_tasks = sum_tasks,
-    .sum = sum_rows,
+    .name = "derived", .check = check, .view = view, .write = write_range, .overwrites = true, .stays_single = true,
+    .lengths = lengths, .error = error, .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_rows,
     .route = route,
 };

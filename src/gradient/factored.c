@@ -31,25 +31,21 @@ static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
     if (piece->g.columns == 1) piece->place.stride = piece->a.columns;   /* whatever was given: there is no next row */
 }
 
-static bool joins(const psg_piece *x, const psg_piece *y) {
-    return x->has_windows == y->has_windows && x->g.step == y->g.step && x->a.step == y->a.step;
-}
-
 /* ---- the product kernel's arguments ---- */
 
 psg_product psg_product_of(const psg_piece *p, int64_t n, const psg_rectangle *at, int64_t t, int64_t count) {
     psg_product product = {
         .m = (size_t)at->rows, .n = (size_t)at->columns, .k = (size_t)count, .alpha = 1.0,
-        .g = psg_elements(psg_row(&p->g, p->dtype, n, t), p->dtype, at->row * p->g.step),
+        .g = psg_at(&p->g, p->dtype, n, t, at->row),
         .g_stride = p->g.position, .g_step = p->g.step, .a_stride = p->a.position, .a_step = p->a.step,
     };
     if (p->has_windows) {
-        product.a = psg_row(&p->a, p->dtype, n, 0);
+        product.a = psg_at(&p->a, p->dtype, n, 0, 0);
         product.window = &p->window;
         product.a_position = t;
         product.a_column = at->column;
     } else {
-        product.a = psg_elements(psg_row(&p->a, p->dtype, n, t), p->dtype, at->column * p->a.step);
+        product.a = psg_at(&p->a, p->dtype, n, t, at->column);
     }
     return product;
 }
@@ -62,7 +58,7 @@ static void *gather_operand(const psg_part *part, int64_t n, bool activations, i
     for (size_t k = 0; k < part->count; k++) {
         const psg_operand_view *x = activations ? &part->pieces[k].a : &part->pieces[k].g;
         for (int64_t t = 0; t < psg_live(part, k, n); t++, to += bytes) {
-            const void *row = psg_elements(psg_row(x, part->dtype, n, t), part->dtype, first * x->step);
+            const void *row = psg_at(x, part->dtype, n, t, first);
             part->kernels->scale_row((size_t)count, 1.0, row, x->step, to, false);
         }
     }
@@ -106,29 +102,18 @@ static void store(const psg_kernel_table *kernels, const psg_piece *p, int64_t n
     } while (t < live);
 }
 
-/* The columns of row i that lie in [first, last). */
-static psg_rectangle part_of_row(const psg_place *place, int64_t i, int64_t first, int64_t last) {
-    int64_t start = place->offset + i * place->stride;
-    int64_t from = psg_most(first - start, 0), to = psg_least(last - start, place->columns);
-    return (psg_rectangle){ i, 1, from, psg_most(to - from, 0) };
-}
-
 /* Whole rows are taken together; a range may begin and end inside a row. */
 static void write_piece(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, double scale, int64_t first,
                         int64_t last, void *out, bool accumulate, void *workspace) {
     const psg_place *place = &part->place;
-    int64_t stride = psg_most(place->stride, 1), i = psg_most((first - place->offset) / stride, 0);
-    while (i < place->rows && place->offset + i * place->stride < last) {
-        psg_rectangle at = part_of_row(place, i, first, last);
-        int64_t start = place->offset + i * place->stride;
-        if (at.columns == place->columns) {
-            at.rows = psg_least((last - place->columns - start) / stride + 1, place->rows - i);
-        }
-        if (at.columns) {
-            store(part->kernels, p, n, live, &at, scale, psg_elements_mutable(out, p->dtype, start + at.column - first),
-                  accumulate, workspace);
-        }
-        i += at.rows;
+    int64_t stride = psg_most(place->stride, 1), i = psg_most((first - place->offset) / stride, 0), rows;
+    for (int64_t start; i < place->rows && (start = place->offset + i * stride) < last; i += rows) {
+        int64_t from = psg_most(first - start, 0), to = psg_least(last - start, place->columns);
+        bool whole = from == 0 && to == place->columns;
+        rows = whole ? psg_least((last - place->columns - start) / stride + 1, place->rows - i) : 1;
+        psg_rectangle at = { i, rows, from, to - from };
+        void *target = psg_elements_mutable(out, p->dtype, start + from - first);
+        if (from < to) store(part->kernels, p, n, live, &at, scale, target, accumulate, workspace);
     }
 }
 
@@ -174,7 +159,7 @@ static void project(const psg_part *part, const psg_piece *p, int64_t first, int
             int64_t terms = psg_least(PSG_LONGEST, p->g.columns - i);
             psg_product product = { .finish = PSG_FINISH_STORE, .m = (size_t)count, .n = (size_t)columns,
                                     .k = (size_t)terms, .alpha = 1, .narrow = p->dtype == PSG_F32,
-                                    .g = psg_elements(psg_row(&p->g, p->dtype, first, 0), p->dtype, i * p->g.step),
+                                    .g = psg_at(&p->g, p->dtype, first, 0, i),
                                     .g_stride = p->g.step, .g_step = p->g.batch,
                                     .a = psg_elements(v, p->dtype, i * p->place.stride + c),
                                     .a_stride = p->place.stride, .a_step = 1, .c = projected, .c_stride = columns,
@@ -183,7 +168,7 @@ static void project(const psg_part *part, const psg_piece *p, int64_t first, int
         }
         for (int64_t n = 0; n < count; n++) {
             memset(a, 0, (size_t)columns * sizeof *a);
-            const void *row = psg_elements(psg_row(&p->a, p->dtype, first + n, 0), p->dtype, c * p->a.step);
+            const void *row = psg_at(&p->a, p->dtype, first + n, 0, c);
             psg_add_strided(part->kernels, p->dtype, 1.0, row, p->a.step, columns, a);
             dots[n] += part->doubles->dot((size_t)columns, projected + n * columns, a);
         }
@@ -230,8 +215,8 @@ static bool has_pairs(const psg_part *part, int64_t n) {
 
 static double operand_dot(const psg_part *part, const psg_operand_view *x, int64_t i, const psg_operand_view *y,
                           int64_t j) {
-    return psg_strided_dot(part->kernels, part->dtype, psg_row(x, part->dtype, i, 0), x->step,
-                           psg_row(y, part->dtype, j, 0), y->step, x->columns);
+    return psg_strided_dot(part->kernels, part->dtype, psg_at(x, part->dtype, i, 0, 0), x->step,
+                           psg_at(y, part->dtype, j, 0, 0), y->step, x->columns);
 }
 
 static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) {
@@ -251,30 +236,17 @@ const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n) {
 
 static psg_route route(const psg_part *part, psg_question question) {
     int64_t positions = psg_part_positions(part);
-    bool single = psg_is_single(part, positions);
-    switch (question) {
-    case PSG_ASK_SQNORM: return psg_factored_route(part, positions);
-    case PSG_ASK_CLIPPED_SUM: return psg_factored_keeps(part, positions) ? PSG_ROUTE_KEEP : psg_factored_route(part, positions);
-    case PSG_ASK_DOT: return single ? PSG_ROUTE_PROJECT : PSG_ROUTE_TILES;
-    case PSG_ASK_GRAM: return single ? PSG_ROUTE_IDENTITY : PSG_ROUTE_TILES;
-    case PSG_ASK_GRAD_SAMPLE: return PSG_ROUTE_MATERIALISE;
-    default: return single ? PSG_ROUTE_STACKED : PSG_ROUTE_SAMPLES;
-    }
+    bool single = psg_is_single(part, positions), keeps = question == PSG_ASK_CLIPPED_SUM;
+    if (question == PSG_ASK_GRAD_SAMPLE) return PSG_ROUTE_MATERIALISE;
+    if (question == PSG_ASK_DOT) return single ? PSG_ROUTE_PROJECT : PSG_ROUTE_TILES;
+    if (question == PSG_ASK_GRAM) return single ? PSG_ROUTE_IDENTITY : PSG_ROUTE_TILES;
+    if (keeps && psg_factored_keeps(part, positions)) return PSG_ROUTE_KEEP;
+    if (keeps || question == PSG_ASK_SQNORM) return psg_factored_route(part, positions);
+    return single ? PSG_ROUTE_STACKED : PSG_ROUTE_SAMPLES;
 }
 
 const psg_room psg_factored_room = {
-    .name = "factored",
-    .check = check,
-    .view = view,
-    .joins = joins,
-    .write = write_range,
-    .overwrites = true,
-    .lengths = psg_product_lengths,
-    .square = psg_factored_square,
-    .dot = dot,
-    .sum_tasks = psg_factored_sum_tasks,
-    .sum = psg_factored_sum,
-    .has_pairs = has_pairs,
-    .pair = pair,
-    .route = route,
+    .name = "factored", .check = check, .view = view, .write = write_range, .overwrites = true,
+    .lengths = psg_product_lengths, .square = psg_factored_square, .dot = dot, .sum_tasks = psg_factored_sum_tasks,
+    .sum = psg_factored_sum, .has_pairs = has_pairs, .pair = pair, .route = route,
 };

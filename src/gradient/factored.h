@@ -36,15 +36,17 @@ const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n);
 psg_status psg_check_windows(const psg_check *at, const psg_block *block, int64_t *columns);
 /* lengths.c: at least sum_t |g_t| |a_t|.  Quick: |G| |A| in Frobenius norms (Cauchy and Schwarz), which is equal when
  * all positions are alike. */
-double psg_product_lengths(const psg_part *part, const psg_piece *piece, int64_t n, int64_t live, bool quick);
+double psg_product_lengths(const psg_part *part, int64_t n, bool quick);
 
-/* factored_norm.c: the route of a sample with that many live positions, whether a clipped sum keeps its gradient. */
+/* factored_norm.c: the route of a sample with that many live positions, whether a clipped sum would keep its gradient,
+ * and whether it does, having the memory. */
 psg_route psg_factored_route(const psg_part *part, int64_t live);
+bool psg_factored_may_keep(const psg_part *part, int64_t live);
 bool psg_factored_keeps(const psg_part *part, int64_t live);
 psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspace);
 
 /* factored_sum.c */
-int64_t psg_factored_sum_tasks(const psg_sum *sum, const psg_part *part);
+int64_t psg_factored_sum_tasks(const psg_part *part);
 void psg_factored_sum(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace);
 
 #endif

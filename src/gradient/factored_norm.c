@@ -46,8 +46,8 @@ static void *after_gathered(const sample *s, void *workspace) {
 static const long double most_norm = 1e190L;
 
 static psg_estimate square_single(const psg_part *part, const psg_piece *p, int64_t n) {
-    long double g = psg_square_of(part->kernels, p->dtype, psg_row(&p->g, p->dtype, n, 0), p->g.step, p->g.columns);
-    long double a = psg_square_of(part->kernels, p->dtype, psg_row(&p->a, p->dtype, n, 0), p->a.step, p->a.columns);
+    long double g = psg_square_of(part->kernels, p->dtype, psg_at(&p->g, p->dtype, n, 0, 0), p->g.step, p->g.columns);
+    long double a = psg_square_of(part->kernels, p->dtype, psg_at(&p->a, p->dtype, n, 0, 0), p->a.step, p->a.columns);
     if (g > most_norm * most_norm || a > most_norm * most_norm) g = INFINITY;
     long double scale = part->scale;
     return (psg_estimate){ g * (a + (part->partner ? 1 : 0)) * scale * scale, 0 };
@@ -116,20 +116,20 @@ static void gram_rows(const psg_part *part, const sample *s, size_t k, int64_t t
                       void *out) {
     const psg_piece *p = s->count == 1 ? &s->one : &s->pieces[k];
     const psg_operand_view *x = activations ? &p->a : &p->g;
-    const void *block = psg_row(x, part->dtype, s->n, t);
+    const void *block = psg_at(x, part->dtype, s->n, t, 0);
     psg_gemm gemm = { .dtype = part->dtype, .transpose_b = true, .m = rows, .k = x->columns, .alpha = 1, .a = block,
                       .lda = x->position, .c = out, .ldc = s->live };
     for (size_t l = 0; l < k; l++) {
         const psg_operand_view *y = activations ? &s->pieces[l].a : &s->pieces[l].g;
         gemm.n = psg_live(part, l, s->n);
-        gemm.b = psg_row(y, part->dtype, s->n, 0);
+        gemm.b = psg_at(y, part->dtype, s->n, 0, 0);
         gemm.ldb = y->position;
         psg_gemm_serial(part->context, &gemm);
         gemm.c = psg_elements_mutable(gemm.c, part->dtype, gemm.n);
     }
     bool whole = rows < 48;   /* SYRK is slower than a full product there */
     gemm.n = whole ? t + rows : t;
-    gemm.b = psg_row(x, part->dtype, s->n, 0);
+    gemm.b = psg_at(x, part->dtype, s->n, 0, 0);
     gemm.ldb = x->position;
     if (gemm.n) psg_gemm_serial(part->context, &gemm);
     if (whole) return;
@@ -224,12 +224,13 @@ psg_route psg_factored_route(const psg_part *part, int64_t live) {
 
 /* Kept where the norm comes from tiles, since a norm must not change with what fits the budget, and where a product is
  * more work than writing and reading the gradient: a byte costs what 4 operations do. */
-bool psg_factored_keeps(const psg_part *part, int64_t live) {
+bool psg_factored_may_keep(const psg_part *part, int64_t live) {
     bool pays = part->pieces[0].has_windows || 2 * (live + 5) > 8 * (int64_t)psg_dtype_size(part->dtype) ||
                 part->context->forced_route == PSG_ROUTE_KEEP;
-    return part->kept && live <= PSG_LONGEST && pays &&
-           psg_factored_route(part, live) == PSG_ROUTE_TILES;
+    return live <= PSG_LONGEST && pays && psg_factored_route(part, live) == PSG_ROUTE_TILES;
 }
+
+bool psg_factored_keeps(const psg_part *part, int64_t live) { return part->kept && psg_factored_may_keep(part, live); }
 
 psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspace) {
     int64_t live = psg_part_live(part, n);

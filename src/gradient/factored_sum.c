@@ -27,8 +27,7 @@ static grid grid_of(const psg_part *part) {
     return g;
 }
 
-int64_t psg_factored_sum_tasks(const psg_sum *sum, const psg_part *part) {
-    (void)sum;
+int64_t psg_factored_sum_tasks(const psg_part *part) {
     grid g = grid_of(part);
     return psg_parts_of(part->place.rows, g.rows) * g.across;
 }
@@ -66,7 +65,7 @@ static void add_single(const psg_sum *sum, const psg_part *part, int64_t n, cons
 static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at,
                        const psg_sink *sink, void *workspace) {
     int64_t live = psg_part_live(part, n);
-    double weight = live ? psg_addend_weight(sum, part, n) : 0;
+    double weight = live && !(part->is_kept && part->is_kept[n]) ? psg_addend_weight(sum, part, n) : 0;
     if (weight == 0) return;
     if (psg_is_single(part, live)) {
         add_single(sum, part, n, at, weight, sink, workspace);
@@ -104,16 +103,46 @@ static void add_singles(const psg_sum *sum, const psg_part *part, const psg_rect
     }
 }
 
+/* ---- gradients kept from the norms, several a pass ---- */
+
+static void add_kept_some(const psg_part *part, const int64_t *samples, const double *weights, size_t count,
+                          const psg_rectangle *at, const psg_sink *sink) {
+    for (int64_t i = 0; i < at->rows; i++) {
+        const void *row[PSG_ROWS_AT_ONCE];
+        for (size_t k = 0; k < count; k++) {
+            int64_t place = (samples[k] * part->place.rows + at->row + i) * part->place.columns + at->column;
+            row[k] = psg_elements(part->kept, part->dtype, place);
+        }
+        psg_sink_add_rows(part->kernels, count, weights, row, at->columns, sink->sums + i * at->columns);
+    }
+}
+
+static void add_kept(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, const psg_sink *sink) {
+    int64_t samples[PSG_ROWS_AT_ONCE];
+    double weights[PSG_ROWS_AT_ONCE];
+    size_t count = 0;
+    for (int64_t n = 0; n < part->batch; n++) {
+        double weight = part->is_kept[n] ? psg_addend_weight(sum, part, n) : 0;
+        if (weight != 0) {
+            samples[count] = n;
+            weights[count++] = weight;
+        }
+        if (count < PSG_ROWS_AT_ONCE && n + 1 < part->batch) continue;
+        add_kept_some(part, samples, weights, count, at, sink);
+        count = 0;
+    }
+}
+
 void psg_factored_sum(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
     grid g = grid_of(part);
     int64_t i = task / g.across * g.rows, c = task % g.across * g.columns;
     psg_rectangle at = { i, psg_least(g.rows, part->place.rows - i), c, psg_least(g.columns, part->place.columns - c) };
     psg_sink sink = psg_sink_open(at.rows, at.columns, workspace);
-    const psg_piece *p = &part->pieces[0];
-    if (part->count == 1 && p->positions == 1 && !p->has_windows) {
+    if (part->count == 1 && part->pieces->positions == 1 && !part->pieces->has_windows) {
         add_singles(sum, part, &at, &sink, workspace);
     } else {
         for (int64_t n = 0; n < part->batch; n++) add_sample(sum, part, n, &at, &sink, workspace);
     }
-    psg_sink_close(sum, part, &sink, part->place.offset + i * part->place.stride + c, part->place.stride);
+    if (part->is_kept) add_kept(sum, part, &at, &sink);
+    psg_sink_close(part, &sink, part->place.offset + i * part->place.stride + c, part->place.stride);
 }

@@ -1,5 +1,5 @@
-#include "gradient/lengths.h"
-
+/* Norms of operands, and the sums of their products that the rounding of a sum over positions multiplies.  None leaves
+ * the range of its type on the way. */
 #include <math.h>
 
 #include "gradient/factored.h"
@@ -65,104 +65,82 @@ double psg_gamma(psg_dtype dtype, double k) {
     return ku < 1 ? ku / (1 - ku) : INFINITY;
 }
 
-/* ---- Frobenius norms of a sample's operands ---- */
+/* ---- a sample's operands ---- */
 
-/* Along whichever of the two dimensions is contiguous; never both at once, which would depend on the batch where it
- * lies between them. */
+double psg_row_bound(const psg_kernel_table *kernels, const psg_piece *p, const psg_operand_view *x, int64_t n,
+                     int64_t t) {
+    return psg_norm_bound(kernels, p->dtype, psg_at(x, p->dtype, n, t, 0), x->step, x->columns);
+}
+
+/* The Frobenius norm, along whichever of the two dimensions is contiguous; never both at once, which would depend on
+ * the batch where it lies between them. */
 static double operand_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t live) {
-    const void *base = psg_row(x, part->dtype, n, 0);
     bool across = x->step == 1 || x->position != 1;
     int64_t lines = across ? live : x->columns, count = across ? x->columns : live;
     ptrdiff_t between = across ? x->position : x->step, step = across ? x->step : x->position;
     long double sum = 0;
     for (int64_t k = 0; k < lines; k++) {
-        long double line = psg_norm_bound(part->kernels, part->dtype, psg_elements(base, part->dtype, k * between),
-                                          step, count);
-        sum += line * line;
+        const void *line = psg_elements(psg_at(x, part->dtype, n, 0, 0), part->dtype, k * between);
+        long double length = psg_norm_bound(part->kernels, part->dtype, line, step, count);
+        sum += length * length;
     }
     return (double)sqrtl(sum) * (1 + 0x1p-40);
 }
 
-static int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % b) : a; }
-
-/* The most windows that hold one pixel: of the kernel's elements, those whose places differ by multiples of the
- * stride. */
+/* The most windows that hold one pixel: of the kernel's elements, those whose places differ by multiples of the stride;
+ * with a dilation, all of them may. */
 static double most_windows(const psg_unfolding *u) {
     double windows = 1;
     for (int d = 0; d < 3; d++) {
-        int64_t apart = u->stride[d] / common_divisor(u->stride[d], u->dilation[d]);
-        windows *= (double)psg_least((u->kernel[d] + apart - 1) / apart, u->output[d]);
+        int64_t apart = u->dilation[d] == 1 ? u->stride[d] : 1;
+        windows *= (double)psg_least(psg_parts_of(u->kernel[d], apart), u->output[d]);
     }
     return windows;
 }
 
 static double image_bound(const psg_part *part, const psg_piece *p, int64_t n) {
     const psg_unfolding *u = &p->window;
-    const void *image = psg_row(&p->a, p->dtype, n, 0);
     long double sum = 0;
-    for (int64_t c = 0; c < u->channels; c++) {
-        for (int64_t line = 0; line < u->size[0] * u->size[1]; line++) {
-            ptrdiff_t at = c * u->channel_step + line / u->size[1] * u->step[0] + line % u->size[1] * u->step[1];
-            long double length = psg_norm_bound(part->kernels, p->dtype, psg_elements(image, p->dtype, at), u->step[2],
-                                                u->size[2]);
-            sum += length * length;
-        }
+    for (int64_t line = 0; line < u->channels * u->size[0] * u->size[1]; line++) {
+        ptrdiff_t at = line / (u->size[0] * u->size[1]) * u->channel_step + line / u->size[1] % u->size[0] * u->step[0] +
+                       line % u->size[1] * u->step[1];
+        const void *from = psg_elements(psg_at(&p->a, p->dtype, n, 0, 0), p->dtype, at);
+        long double length = psg_norm_bound(part->kernels, p->dtype, from, u->step[2], u->size[2]);
+        sum += length * length;
     }
     return (double)sqrtl(sum * most_windows(u)) * (1 + 0x1p-40);
 }
 
-static double quick_lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live) {
-    double a = p->has_windows ? image_bound(part, p, n) : operand_bound(part, &p->a, n, live);
-    return operand_bound(part, &p->g, n, live) * a;
+static double window_bound(const psg_part *part, const psg_piece *p, int64_t n, int64_t t) {
+    double some[512];   /* room for either real type */
+    long double sum = 0;
+    for (int64_t j = 0; j < p->a.columns; j += 512) {
+        psg_unfold_part window = { t, 1, j, psg_least(512, p->a.columns - j) };
+        part->kernels->unfold(&p->window, psg_at(&p->a, p->dtype, n, 0, 0), &window, some, 1);
+        sum += psg_square_of(part->kernels, p->dtype, some, 1, window.columns);
+    }
+    return (double)sqrtl(sum) * (1 + 0x1p-30);
 }
 
-/* ---- position by position ---- */
-
-enum { AT_ONCE = 512 };   /* positions */
-
-/* squares[k] += at least the squared norm of row t + k of an operand. */
-static void add_row_squares(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t t, int64_t count,
-                            double *squares) {
-    for (int64_t k = 0; (x->step == 1 || x->position != 1) && k < count; k++) {
-        double length = psg_norm_bound(part->kernels, part->dtype, psg_row(x, part->dtype, n, t + k), x->step,
-                                       x->columns);
-        squares[k] += length * length;
+/* A padded image holds pixels that no live window has: they are not read. */
+static double piece_lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
+    double sum = 0;
+    if (p->has_windows && live == p->positions) return operand_bound(part, &p->g, n, live) * image_bound(part, p, n);
+    for (int64_t t = 0; p->has_windows && t < live; t++) {
+        sum += psg_row_bound(part->kernels, p, &p->g, n, t) * window_bound(part, p, n, t);
     }
-    for (int64_t j = 0; x->step != 1 && x->position == 1 && j < x->columns; j++) {
-        const void *line = psg_elements(psg_row(x, part->dtype, n, t), part->dtype, j * x->step);
-        part->kernels->add_squares_to_f64((size_t)count, 1.0, line, squares);
+    if (p->has_windows) return sum;
+    if (quick) return operand_bound(part, &p->g, n, live) * operand_bound(part, &p->a, n, live);
+    for (int64_t t = 0; t < live; t++) {
+        sum += psg_row_bound(part->kernels, p, &p->g, n, t) * psg_row_bound(part->kernels, p, &p->a, n, t);
     }
+    return sum * (1 + 0x1p-30);
 }
 
-static void add_window_squares(const psg_part *part, const psg_piece *p, int64_t n, int64_t t, int64_t count,
-                               double *squares) {
-    double line[AT_ONCE];   /* room for either real type */
-    for (int64_t j = 0; j < p->a.columns; j++) {
-        psg_unfold_part unfolded = { t, count, j, 1 };
-        part->kernels->unfold(&p->window, psg_row(&p->a, p->dtype, n, 0), &unfolded, line, count);
-        part->kernels->add_squares_to_f64((size_t)count, 1.0, line, squares);
-    }
-}
-
-/* sum_t |g_t| |a_t| over a block of positions, raised by the rounding of the sums of squares; NaN when a square leaves
- * the range of doubles. */
-static double lengths_at(const psg_part *part, const psg_piece *p, int64_t n, int64_t t, int64_t count) {
-    double g[AT_ONCE] = { 0 }, a[AT_ONCE] = { 0 }, sum = 0;
-    double raise = 1 + psg_gamma(PSG_F64, (double)p->g.columns + (double)p->a.columns + 8);
-    add_row_squares(part, &p->g, n, t, count, g);
-    if (p->has_windows) add_window_squares(part, p, n, t, count, a);
-    else add_row_squares(part, &p->a, n, t, count, a);
-    for (int64_t k = 0; k < count; k++) {
-        bool safe = (is_safe(p->dtype, g[k], 1) || g[k] == 0) && (is_safe(p->dtype, a[k], 1) || a[k] == 0);
-        sum += safe ? sqrt(g[k]) * sqrt(a[k]) * raise : NAN;
+double psg_product_lengths(const psg_part *part, int64_t n, bool quick) {
+    double sum = 0;
+    for (size_t k = 0; k < part->count; k++) {
+        sum += piece_lengths(part, &part->pieces[k], n, psg_live(part, k, n), quick);
     }
     return sum;
-}
-
-double psg_product_lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
-    double sum = 0;
-    for (int64_t t = 0; !quick && t < live && !isnan(sum); t += AT_ONCE) {
-        sum += lengths_at(part, p, n, t, psg_least(AT_ONCE, live - t));
-    }
-    return quick || isnan(sum) ? quick_lengths(part, p, n, live) : sum;
 }

@@ -1,53 +1,43 @@
-/* Pieces of one parameter that differ in form or overlap: every answer goes by tiles, in which the pieces are added in
- * the real type, one after the other. */
+/* Pieces of one parameter that differ in form or overlap: every answer goes by tiles, in which the inner parts, one a
+ * piece, are added in the real type, one after the other. */
 #include <string.h>
 
 #include "gradient/sink.h"
 
-/* Memory that the pieces before k have. */
-static size_t memory_before(const psg_part *part, size_t k) {
-    size_t bytes = 0;
-    for (size_t i = 0; i < k; i++) {
-        psg_part own = psg_part_of_piece(part, i);
-        if (own.room->memory) bytes += (own.room->memory(&own) + 15) / 16 * 16;
-    }
-    return bytes;
-}
-
-static size_t memory(const psg_part *part) { return memory_before(part, part->count); }
-
-static psg_part piece_of(const psg_part *part, size_t k) {
-    psg_part own = psg_part_of_piece(part, k);
-    if (own.room->memory) own.memory = (char *)part->memory + memory_before(part, k);
-    return own;
-}
-
-static void prepare(const psg_part *part, int64_t n, void *workspace) {
-    for (size_t k = 0; k < part->count; k++) {
-        psg_part own = piece_of(part, k);
-        if (own.room->prepare) own.room->prepare(&own, n, workspace);
-    }
-}
-
 /* Elements of the part that no piece has are left alone. */
-static void write_range(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
-                        bool accumulate, void *workspace) {
+void psg_write_inner(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
+                     bool accumulate, void *workspace) {
     (void)accumulate;
-    for (size_t k = 0; k < part->count; k++) {
-        psg_part own = piece_of(part, k);
-        int64_t from = psg_most(first, own.place.offset);
-        int64_t to = psg_least(last, own.place.offset + psg_place_span(&own.place));
-        if (from >= to) continue;
-        own.room->write(&own, n, scale * own.scale, from, to, psg_elements_mutable(out, part->dtype, from - first), true,
-                        workspace);
+    for (size_t k = 0; k < part->inner_count; k++) {
+        const psg_part *inner = &part->inner[k];
+        int64_t from = psg_most(first, inner->place.offset);
+        int64_t to = psg_least(last, inner->place.offset + psg_place_span(&inner->place));
+        if (from >= to || !psg_part_live(inner, n)) continue;
+        inner->room->write(inner, n, scale * inner->scale, from, to,
+                           psg_elements_mutable(out, part->dtype, from - first), true, workspace);
     }
+}
+
+double psg_inner_lengths(const psg_part *part, int64_t n, bool quick) {
+    double sum = 0;
+    for (size_t k = 0; k < part->inner_count; k++) {
+        const psg_part *inner = &part->inner[k];
+        sum += (inner->scale < 0 ? -inner->scale : inner->scale) * inner->room->lengths(inner, n, quick);
+    }
+    return sum;
+}
+
+/* Each inner part's, and those of their sum. */
+static double error(const psg_part *part, int64_t n, bool quick) {
+    double sum = psg_gamma(part->dtype, (double)part->inner_count + 2) * psg_inner_lengths(part, n, quick);
+    for (size_t k = 0; k < part->inner_count; k++) sum += 1.001 * psg_gradient_error(&part->inner[k], n, quick);
+    return sum;
 }
 
 static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
                 void *workspace) {
-    for (size_t k = 0; k < part->count; k++) {
-        psg_part own = piece_of(part, k);
-        own.room->dot(&own, first, count, direction, dots, workspace);
+    for (size_t k = 0; k < part->inner_count; k++) {
+        part->inner[k].room->dot(&part->inner[k], first, count, direction, dots, workspace);
     }
 }
 
@@ -57,39 +47,28 @@ static int64_t task_elements(const psg_part *part) {
     return psg_even_part(psg_place_span(&part->place), (int64_t)(PSG_OUT_TILE_BYTES / sizeof(double)) / 2, 16);
 }
 
-int64_t psg_tile_sum_tasks(const psg_sum *sum, const psg_part *part) {
-    (void)sum;
+static int64_t sum_tasks(const psg_part *part) {
     return psg_parts_of(psg_place_span(&part->place), task_elements(part));
 }
 
-void psg_tile_sum(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
+static void sum(const psg_sum *s, const psg_part *part, int64_t task, void *workspace) {
     int64_t elements = task_elements(part), first = part->place.offset + task * elements;
     int64_t count = psg_least(elements, part->place.offset + psg_place_span(&part->place) - first);
     psg_sink sink = psg_sink_open(1, count, workspace);
     void *tile = sink.sums + count;
     for (int64_t n = 0; n < part->batch; n++) {
-        double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
+        double weight = psg_part_live(part, n) ? psg_addend_weight(s, part, n) : 0;
         if (weight == 0) continue;
         memset(tile, 0, (size_t)count * psg_dtype_size(part->dtype));
-        part->room->write(part, n, 1.0, first, first + count, tile, true, workspace);
-        psg_sink_add(sum, part->kernels, weight, tile, count, sink.sums);
+        psg_write_inner(part, n, 1.0, first, first + count, tile, true, workspace);
+        psg_sink_add(s, part->kernels, weight, tile, count, sink.sums);
     }
-    psg_sink_close(sum, part, &sink, first, 0);
-}
-
-static psg_route route(const psg_part *part, psg_question question) {
-    (void)part;
-    return question == PSG_ASK_GRAD_SAMPLE ? PSG_ROUTE_MATERIALISE : PSG_ROUTE_TILES;
+    psg_sink_close(part, &sink, first, 0);
 }
 
 const psg_room psg_mixed_room = {
-    .name = "mixed",
-    .write = write_range,
-    .square = psg_square_by_tiles,
-    .dot = dot,
-    .sum_tasks = psg_tile_sum_tasks,
-    .sum = psg_tile_sum,
-    .memory = memory,
-    .prepare = prepare,
-    .route = route,
+    .name = "mixed", .write = psg_write_inner, .lengths = psg_inner_lengths, .error = error,
+    .square = psg_square_by_tiles, .dot = dot, .sum_tasks = sum_tasks, .sum = sum,
+    .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_TILES, PSG_ROUTE_TILES, PSG_ROUTE_TILES, PSG_ROUTE_TILES,
+                PSG_ROUTE_TILES, PSG_ROUTE_TILES },
 };

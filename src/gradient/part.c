@@ -16,7 +16,8 @@ const psg_room *psg_room_of(psg_form form) {
 
 int64_t psg_part_live(const psg_part *part, int64_t n) {
     int64_t live = 0;
-    for (size_t k = 0; k < part->count; k++) live += psg_live(part, k, n);
+    for (size_t k = 0; k < part->inner_count; k++) live += psg_part_live(&part->inner[k], n);
+    for (size_t k = 0; k < part->count && !part->inner; k++) live += psg_live(part, k, n);
     return live;
 }
 
@@ -24,20 +25,6 @@ int64_t psg_part_positions(const psg_part *part) {
     int64_t positions = 0;
     for (size_t k = 0; k < part->count; k++) positions += part->pieces[k].positions;
     return positions;
-}
-
-psg_part psg_part_of_piece(const psg_part *part, size_t k) {
-    const psg_piece *piece = &part->pieces[k];
-    psg_part own = *part;
-    own.room = piece->room;
-    own.pieces = piece;
-    own.count = 1;
-    own.place = piece->place;
-    own.scale = piece->scale;
-    if (part->live) own.live = part->live + (int64_t)k * part->batch;
-    own.partner = NULL;
-    own.kept = NULL;
-    return own;
 }
 
 bool psg_leaves_cache(const psg_piece *p) {
@@ -54,6 +41,7 @@ psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspac
     int64_t room = (int64_t)(bytes / psg_dtype_size(part->dtype));
     void *tile = psg_tile_memory(workspace);
     long double square = 0, scale = part->scale;
+    if (!psg_part_live(part, n)) return (psg_estimate){ 0, 0 };
     for (; first < end; first += room) {
         int64_t last = psg_least(first + room, end);
         memset(tile, 0, (size_t)(last - first) * psg_dtype_size(part->dtype));
@@ -66,40 +54,18 @@ psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspac
 
 /* ---- rounding ---- */
 
-/* gamma_K sum |scale| sum_t |g_t||a_t| over the pieces, K the products in one sum; what a product loses below the
- * smallest number is less than that number each.  Derived pieces: what their pull rounds, too. */
+/* gamma_K |scale| sum_t |g_t||a_t|, K the products in one sum; what a product loses below the smallest number is less
+ * than that number. */
 double psg_gradient_error(const psg_part *part, int64_t n, bool quick) {
-    double lengths = 0, pulled = 0, most = 0, positions = (double)psg_part_live(part, n) + (double)part->count;
-    double smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149, elements = (double)psg_place_span(&part->place);
-    for (size_t k = 0; k < part->count; k++) {
-        const psg_piece *p = &part->pieces[k];
-        const psg_derivation *d = p->derivation;
-        double length = fabs(p->scale) * p->room->lengths(part, p, n, psg_live(part, k, n), quick);
-        lengths += length;
-        most = fmax(most, fabs(p->scale) * (d ? 1 + p->derived_norm : 1));
-        if (!d) continue;
-        pulled += psg_pull_gamma(p) * length;
-        elements = fmax(elements, (double)d->rows * (double)d->columns);
-    }
-    return psg_gamma(part->dtype, positions + 3) * lengths + pulled + positions * sqrt(elements) * smallest * most;
+    double lengths = part->room->lengths(part, n, quick), positions = (double)psg_part_live(part, n) + 1;
+    double elements = (double)psg_place_span(&part->place), smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
+    if (part->room->error) return fabs(part->scale) * part->room->error(part, n, quick);
+    double lost = positions * sqrt(elements) * smallest;
+    return fabs(part->scale) * (psg_gamma(part->dtype, positions + (double)part->count + 2) * lengths + lost);
 }
 
 /* The quick bound where it is tight against the norm. */
 double psg_summed_error(const psg_part *part, int64_t n, long double square) {
     double quick = psg_gradient_error(part, n, true);
     return (long double)quick * quick <= psg_loose * psg_loose * square ? quick : psg_gradient_error(part, n, false);
-}
-
-/* ---- names ---- */
-
-const char *psg_route_name(psg_route route) {
-    static const char *const names[] = {
-        [PSG_ROUTE_NONE] = "none",           [PSG_ROUTE_IDENTITY] = "identity",   [PSG_ROUTE_GRAM] = "gram",
-        [PSG_ROUTE_TILES] = "tiles",         [PSG_ROUTE_ROWS] = "rows",           [PSG_ROUTE_STACKED] = "stacked",
-        [PSG_ROUTE_SAMPLES] = "samples",     [PSG_ROUTE_PROJECT] = "project",     [PSG_ROUTE_KEEP] = "keep",
-        [PSG_ROUTE_RECOMPUTE] = "recompute", [PSG_ROUTE_MATERIALISE] = "materialise",
-        [PSG_ROUTE_SORTED] = "sorted",       [PSG_ROUTE_GATHER] = "gather",       [PSG_ROUTE_MERGE] = "merge",
-        [PSG_ROUTE_SCATTER] = "scatter",     [PSG_ROUTE_PULLED] = "pulled",
-    };
-    return names[route];
 }

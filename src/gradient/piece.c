@@ -69,11 +69,9 @@ psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count,
 
 int64_t psg_gradient_numel(const psg_gradient *gradient) { return psg_shape_product(gradient->rank, gradient->shape); }
 
-static int64_t positions_of(const psg_tensor *x) { return x->rank == 3 ? x->shape[1] : 1; }
-
 int64_t psg_gradient_positions(const psg_gradient *gradient) {
     int64_t positions = 0;
-    for (size_t k = 0; k < gradient->block_count; k++) positions += positions_of(&gradient->blocks[k].backprop);
+    for (size_t k = 0; k < gradient->block_count; k++) positions += psg_positions_of(&gradient->blocks[k].backprop);
     return positions;
 }
 
@@ -126,33 +124,20 @@ static bool is_pixels(const psg_unfolding *u, ptrdiff_t *position) {
     return true;
 }
 
-/* One window that is the image: one row. */
-static bool is_image(const psg_unfolding *u) {
-    ptrdiff_t step = 1;
-    for (int d = 2; d >= 0; step *= u->size[d--]) {
-        bool all = u->kernel[d] == u->size[d] && u->padding[d] == 0 && u->output[d] == 1 &&
-                   (u->dilation[d] == 1 || u->kernel[d] == 1);
-        if (!all || (u->size[d] != 1 && u->step[d] != step)) return false;
-    }
-    return u->channels == 1 || u->channel_step == step;
-}
-
 static void view_windows(const psg_block *b, psg_piece *piece) {
     piece->window = unfold_of(&b->activation, &b->window);
     piece->a = (psg_operand_view){ b->activation.data, window_columns(&b->activation, &b->window),
                                    b->activation.stride[0], 0, 1 };
     ptrdiff_t position;
-    if (is_pixels(&piece->window, &position)) {
-        piece->a.position = position;
-        piece->a.step = piece->a.columns == 1 ? 1 : piece->window.channel_step;
-    } else {
-        piece->has_windows = !is_image(&piece->window);
-    }
+    piece->has_windows = !is_pixels(&piece->window, &position);
+    if (piece->has_windows) return;
+    piece->a.position = position;
+    piece->a.step = piece->a.columns == 1 ? 1 : piece->window.channel_step;
 }
 
 psg_piece psg_piece_of(const psg_gradient *gradient, const psg_block *b) {
-    psg_piece piece = { .room = psg_room_of(b->form), .dtype = gradient->dtype, .batch = gradient->batch_size,
-                        .positions = positions_of(&b->backprop), .g = view_of(&b->backprop), .scale = b->scale };
+    psg_piece piece = { .room = psg_room_of(b->form), .dtype = gradient->dtype, .batch = b->backprop.shape[0],
+                        .positions = psg_positions_of(&b->backprop), .g = view_of(&b->backprop), .scale = b->scale };
     if (b->form == PSG_UNFOLDED) view_windows(b, &piece);
     else if (b->form == PSG_FACTORED || b->form == PSG_ROWS_PRODUCT) piece.a = view_of(&b->activation);
     piece.room->view(b, psg_gradient_numel(gradient), &piece);
@@ -161,23 +146,17 @@ psg_piece psg_piece_of(const psg_gradient *gradient, const psg_block *b) {
 
 /* ---- live positions ---- */
 
-static bool is_zero(const void *x, psg_dtype dtype, ptrdiff_t step, int64_t count) {
-    if (dtype == PSG_F64) {
-        const double *v = x;
-        for (int64_t i = 0; i < count; i++) if (v[i * step] != 0) return false;
-    } else {
-        const float *v = x;
-        for (int64_t i = 0; i < count; i++) if (v[i * step] != 0) return false;
-    }
-    return true;
-}
-
-bool psg_row_is_zero(const psg_piece *p, int64_t n, int64_t t) {
-    return is_zero(psg_row(&p->g, p->dtype, n, t), p->dtype, p->g.step, p->g.columns);
+static bool is_padding(const psg_piece *p, int64_t n, int64_t t) {
+    const void *row = psg_at(&p->g, p->dtype, n, t, 0);
+    int64_t i = 0;
+    if (p->ids.data && psg_id_at(&p->ids, n, t) < 0) return true;
+    if (p->dtype == PSG_F64) while (i < p->g.columns && ((const double *)row)[i * p->g.step] == 0) i++;
+    else while (i < p->g.columns && ((const float *)row)[i * p->g.step] == 0) i++;
+    return i == p->g.columns;
 }
 
 int64_t psg_live_positions(const psg_piece *p, int64_t n) {
     int64_t live = p->positions;
-    while (live > 0 && ((p->ids.data && psg_id_at(&p->ids, n, live - 1) < 0) || psg_row_is_zero(p, n, live - 1))) live--;
+    while (live > 0 && is_padding(p, n, live - 1)) live--;
     return live;
 }

@@ -9,7 +9,6 @@
 #include "psg/gradient.h"
 
 typedef struct psg_room psg_room;
-struct psg_part;
 
 /* One operand of a block: element (n, t, j) at data + n * batch + t * position + j * step, in elements. */
 typedef struct psg_operand_view {
@@ -41,8 +40,6 @@ typedef struct psg_piece {
     psg_unfolding window;
     psg_ids ids;                  /* sparse rows */
     const psg_derivation *derivation;
-    const struct psg_part *inner; /* derived: the parts of the effective weight's gradient */
-    size_t inner_count;
     double derived_norm;          /* the largest norm of its rows' Jacobians */
     double scale;
     psg_place place;
@@ -56,7 +53,6 @@ int64_t psg_gradient_numel(const psg_gradient *gradient);
 int64_t psg_place_span(const psg_place *place);
 /* Positions up to the last of sample n whose backprop is not all zero. */
 int64_t psg_live_positions(const psg_piece *piece, int64_t n);
-bool psg_row_is_zero(const psg_piece *piece, int64_t n, int64_t t);
 
 psg_ids psg_ids_of(const psg_block *block);
 static inline int64_t psg_id_at(const psg_ids *ids, int64_t n, int64_t t) {
@@ -70,9 +66,9 @@ static inline const void *psg_elements(const void *base, psg_dtype dtype, int64_
 static inline void *psg_elements_mutable(void *base, psg_dtype dtype, int64_t count) {
     return (char *)base + count * (int64_t)psg_dtype_size(dtype);
 }
-/* Row (n, t) of an operand. */
-static inline const void *psg_row(const psg_operand_view *x, psg_dtype dtype, int64_t n, int64_t t) {
-    return psg_elements(x->data, dtype, n * x->batch + t * x->position);
+/* Element (n, t, j) of an operand. */
+static inline const void *psg_at(const psg_operand_view *x, psg_dtype dtype, int64_t n, int64_t t, int64_t j) {
+    return psg_elements(x->data, dtype, n * x->batch + t * x->position + j * x->step);
 }
 
 static inline int64_t psg_least(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -5,33 +5,7 @@
 
 #include "base/memory.h"
 #include "base/parallel.h"
-
-static const char *const question_names[PSG_QUESTION_COUNT] = {
-    "grad_sample", "sqnorm", "weighted_sum", "clipped_sum", "dot", "gram", "sum_of_squares",
-};
-
-const char *psg_question_name(psg_question question) {
-    return question >= 0 && question < PSG_QUESTION_COUNT ? question_names[question] : "unknown question";
-}
-
-psg_status psg_context_force_route(psg_context *context, const char *route) {
-    static const psg_route may_be_forced[] = { PSG_ROUTE_IDENTITY, PSG_ROUTE_GRAM, PSG_ROUTE_TILES, PSG_ROUTE_KEEP,
-                                               PSG_ROUTE_RECOMPUTE };
-    if (!context) return PSG_ERR_ARGUMENT;
-    if (!route) {
-        context->forced_route = PSG_ROUTE_NONE;
-        return PSG_OK;
-    }
-    for (size_t k = 0; k < sizeof may_be_forced / sizeof may_be_forced[0]; k++) {
-        if (!strcmp(route, psg_route_name(may_be_forced[k]))) {
-            context->forced_route = (int)may_be_forced[k];
-            return PSG_OK;
-        }
-    }
-    return psg_fail(context, PSG_ERR_ARGUMENT,
-                    "psg_context_force_route: route is \"%s\", must be identity, gram, tiles, keep or recompute",
-                    route);
-}
+#include "gradient/factored.h"
 
 /* ---- memory ---- */
 
@@ -76,29 +50,43 @@ typedef struct grouping {
 /* ---- parts ---- */
 
 static bool may_join(const psg_piece *x, const psg_piece *y) {
-    return x->room == y->room && x->scale == y->scale && same_place(x, y) && x->room->joins && x->room->joins(x, y);
+    return x->room == y->room && !x->room->stays_single && x->scale == y->scale && x->batch == y->batch &&
+           x->has_windows == y->has_windows && x->g.step == y->g.step && x->a.step == y->a.step && same_place(x, y);
+}
+
+static psg_part part_of(const grouping *g, const psg_piece *pieces, size_t count) {
+    psg_context *context = g->plan->context;
+    psg_part part = { .room = pieces->room, .context = context, .kernels = context->kernels[g->gradient->dtype],
+                      .doubles = context->kernels[PSG_F64], .pieces = pieces, .count = count,
+                      .dtype = g->gradient->dtype, .place = pieces->place, .scale = pieces->scale,
+                      .gradient = g->index, .fallbacks = &g->plan->fallbacks };
+    for (size_t k = 0; k < count; k++) part.batch = psg_most(part.batch, pieces[k].batch);
+    return part;
+}
+
+static void mix(const grouping *g, psg_part *part, int64_t end) {
+    int64_t first = part->place.offset;
+    part->room = &psg_mixed_room;
+    part->scale = 1;
+    part->place = (psg_place){ first, 1, end - first, end - first };
+    part->inner = take(g->plan, part->count * sizeof *part->inner);
+    for (; part->inner && part->inner_count < part->count; part->inner_count++) {
+        part->inner[part->inner_count] = part_of(g, &part->pieces[part->inner_count], 1);
+    }
 }
 
 /* Pieces [first, last) as one part: of their form when they fill one place alike, else mixed over all they touch. */
-static void add_part(grouping *g, size_t first, size_t last) {
-    const psg_piece *pieces = g->pieces + first;
-    psg_context *context = g->plan->context;
-    psg_part part = { .room = pieces->room, .context = context, .kernels = context->kernels[g->gradient->dtype],
-                      .doubles = context->kernels[PSG_F64], .pieces = pieces, .count = last - first,
-                      .dtype = g->gradient->dtype, .place = pieces->place, .scale = pieces->scale,
-                      .gradient = g->index, .batch = g->plan->batch, .fallbacks = &g->plan->fallbacks };
+static bool add_part(grouping *g, size_t first, size_t last) {
+    psg_part part = part_of(g, g->pieces + first, last - first);
     int64_t end = 0;
     bool alike = true;
     for (size_t k = first; k < last; k++) {
-        alike = alike && (k == first || may_join(pieces, &g->pieces[k]));
+        alike = alike && (k == first || may_join(part.pieces, &g->pieces[k]));
         end = psg_most(end, end_of(&g->pieces[k]));
     }
-    if (!alike) {
-        part.room = &psg_mixed_room;
-        part.scale = 1;
-        part.place = (psg_place){ pieces->place.offset, 1, end - pieces->place.offset, end - pieces->place.offset };
-    }
+    if (!alike) mix(g, &part, end);
     g->parts[g->part_count++] = part;
+    return alike || part.inner;
 }
 
 /* The columns of a place when its parameter is cut into rows of `row` elements; -1 when it does not fit between them. */
@@ -121,30 +109,25 @@ static bool are_side_by_side(const grouping *g, size_t first, size_t last) {
     return true;
 }
 
-static size_t end_of_place(const grouping *g, size_t first, size_t last) {
-    size_t k = first + 1;
-    while (k < last && same_place(&g->pieces[first], &g->pieces[k])) k++;
-    return k;
-}
-
 /* Pieces whose ranges overlap one after the other: a part a place where these are disjoint, else one part. */
-static void add_cluster(grouping *g, size_t first, size_t last) {
-    if (!are_side_by_side(g, first, last)) {
-        add_part(g, first, last);
-        return;
+static bool add_cluster(grouping *g, size_t first, size_t last) {
+    bool apart = are_side_by_side(g, first, last), added = true;
+    for (size_t k = first + 1; k <= last; k++) {
+        if (k < last && (!apart || same_place(&g->pieces[first], &g->pieces[k]))) continue;
+        added = added && add_part(g, first, k);
+        first = k;
     }
-    for (size_t k = first, end; k < last; k = end) {
-        end = end_of_place(g, k, last);
-        add_part(g, k, end);
-    }
+    return added;
 }
 
-static void add_clusters(grouping *g, size_t count) {
-    for (size_t first = 0, k; first < count; first = k) {
+static bool add_clusters(grouping *g, size_t count) {
+    bool added = true;
+    for (size_t first = 0, k; first < count && added; first = k) {
         int64_t end = end_of(&g->pieces[first]);
         for (k = first + 1; k < count && g->pieces[k].place.offset < end; k++) end = psg_most(end, end_of(&g->pieces[k]));
-        add_cluster(g, first, k);
+        added = add_cluster(g, first, k);
     }
+    return added;
 }
 
 /* The gradient's pieces that touch anything, sorted; false without memory. */
@@ -169,58 +152,43 @@ static bool add_gradient(psg_plan *plan, const psg_gradient *gradient, size_t in
     grouping g = { .plan = plan, .gradient = gradient, .index = index, .parts = parts, .part_count = *part_count };
     size_t count = 0;
     if (!gradient->block_count) return true;
-    if (!view_pieces(&g, &count)) return false;
-    add_clusters(&g, count);
+    bool added = view_pieces(&g, &count) && add_clusters(&g, count);
     *part_count = g.part_count;
-    return true;
-}
-
-/* ---- derived pieces: the parts of their effective weights ---- */
-
-static bool view_inner(psg_plan *plan, psg_piece *piece) {
-    const psg_derivation *d = piece->derivation;
-    int64_t shape[2] = { d->rows, d->columns };
-    psg_gradient inner = psg_gradient_of_blocks(d->blocks, d->block_count, 2, shape);
-    psg_part *parts = take(plan, d->block_count * sizeof *parts);
-    inner.dtype = piece->dtype;
-    inner.batch_size = piece->batch;
-    piece->inner = parts;
-    return parts && add_gradient(plan, &inner, 0, parts, &piece->inner_count);
+    return added;
 }
 
 /* ---- what parts need for every sample ---- */
 
-static bool take_part_memory(psg_plan *plan, psg_part *part) {
-    size_t samples = (size_t)plan->batch;
-    if (!plan->is_plain) {
-        part->live = take(plan, part->count * samples * sizeof *part->live);
-        if (!part->live) return false;
-    }
-    for (size_t k = 0; k < part->count; k++) {
-        psg_piece *piece = (psg_piece *)(uintptr_t)&part->pieces[k];
-        if (piece->derivation && !view_inner(plan, piece)) return false;
-        for (size_t i = 0; i < piece->inner_count; i++) {
-            if (!take_part_memory(plan, (psg_part *)(uintptr_t)&piece->inner[i])) return false;
-        }
-    }
-    if (!part->room->memory) return true;
-    part->memory = take(plan, part->room->memory(part));
-    return part->memory != NULL;
+/* A derived part: the parts of its effective weight's gradient, E flat. */
+static bool view_effective(psg_plan *plan, psg_part *part) {
+    const psg_derivation *d = part->pieces->derivation;
+    psg_gradient effective = psg_gradient_of_blocks(d->blocks, d->block_count, 2, (int64_t[]){ d->rows, d->columns });
+    effective.dtype = part->dtype;
+    effective.batch_size = part->batch;
+    part->inner = take(plan, (d->block_count + 1) * sizeof *part->inner);
+    if (!part->inner || !add_gradient(plan, &effective, part->gradient, part->inner, &part->inner_count)) return false;
+    for (size_t k = 0; k < part->inner_count; k++) part->batch = psg_most(part->batch, part->inner[k].batch);
+    return true;
 }
 
-/* A derived piece lives while anything of its effective weight's gradient does. */
-static int64_t live_positions(const psg_piece *piece, int64_t n) {
-    int64_t live = 0;
-    for (size_t i = 0; i < piece->inner_count; i++) live += psg_part_live(&piece->inner[i], n);
-    return piece->derivation ? live : psg_live_positions(piece, n);
+static bool take_part_memory(psg_plan *plan, psg_part *part) {
+    if (part->room == &psg_derived_room && !view_effective(plan, part)) return false;
+    for (size_t k = 0; k < part->inner_count; k++) {
+        if (!take_part_memory(plan, &part->inner[k])) return false;
+        part->batch = psg_most(part->batch, part->inner[k].batch);
+    }
+    if (!plan->is_plain && !part->inner) {
+        part->live = take(plan, part->count * (size_t)part->batch * sizeof *part->live);
+        if (!part->live) return false;
+    }
+    part->memory = part->room->memory ? take(plan, part->room->memory(part)) : NULL;
+    return !part->room->memory || part->memory;
 }
 
 static void prepare_part(const psg_part *part, int64_t n, void *workspace) {
-    for (size_t k = 0; k < part->count; k++) {
-        const psg_piece *piece = &part->pieces[k];
-        int64_t *live = (int64_t *)(uintptr_t)part->live;
-        for (size_t i = 0; i < piece->inner_count; i++) prepare_part(&piece->inner[i], n, workspace);
-        if (live) live[(int64_t)k * part->batch + n] = live_positions(piece, n);
+    for (size_t k = 0; k < part->inner_count; k++) prepare_part(&part->inner[k], n, workspace);
+    for (size_t k = 0; k < part->count && part->live && n < part->batch; k++) {
+        part->live[(int64_t)k * part->batch + n] = psg_live_positions(&part->pieces[k], n);
     }
     if (part->room->prepare) part->room->prepare(part, n, workspace);
 }
@@ -235,44 +203,32 @@ static void prepare_sample(void *argument, size_t n, unsigned slot) {
 /* ---- a weight and the bias that shares its backprop, found by the array's address ---- */
 
 static bool same_backprop(const psg_part *x, const psg_part *y) {
-    if (x->count != y->count || x->scale != y->scale || x->dtype != y->dtype) return false;
-    for (size_t k = 0; k < x->count; k++) {
-        const psg_operand_view *g = &x->pieces[k].g, *h = &y->pieces[k].g;
-        bool same = g->data == h->data && x->pieces[k].positions == y->pieces[k].positions && g->columns == h->columns &&
-                    g->batch == h->batch && g->position == h->position && g->step == h->step;
-        if (!same) return false;
+    bool same = x->count == y->count && x->scale == y->scale && !x->partner;
+    for (size_t k = 0; same && k < x->count; k++) {
+        same = x->pieces[k].positions == y->pieces[k].positions &&
+               !memcmp(&x->pieces[k].g, &y->pieces[k].g, sizeof x->pieces[k].g);
     }
-    return true;
+    return same;
 }
 
-static size_t slot_of(const psg_part *part, size_t size) {
-    return (size_t)((uintptr_t)part->pieces[0].g.data >> 4) * (size_t)0x9E3779B97F4A7C15u % size;
-}
-
-static void match(psg_part *const *table, size_t size, psg_part *bias) {
-    for (size_t at = slot_of(bias, size); table[at]; at = (at + 1) % size) {
-        if (table[at]->partner || !same_backprop(table[at], bias)) continue;
-        table[at]->partner = bias;
-        bias->is_partner = true;
-        return;
-    }
+static bool may_have_partner(const psg_part *part, const psg_room *room) {
+    return part->room == room && !(room == &psg_factored_room ? part->pieces->has_windows : part->pieces->a.data != NULL);
 }
 
 static bool find_partners(psg_plan *plan) {
     size_t size = 2 * plan->part_count + 1;
-    psg_part **table = take(plan, size * sizeof *table);
+    psg_part **table = take(plan, size * sizeof *table), **end = table + size;
     if (!table) return false;
     memset(table, 0, size * sizeof *table);
-    for (size_t k = 0; k < plan->part_count; k++) {
-        psg_part *part = &plan->parts[k];
-        if (part->room != &psg_factored_room || part->pieces[0].has_windows) continue;
-        size_t at = slot_of(part, size);
-        while (table[at]) at = (at + 1) % size;
-        table[at] = part;
-    }
-    for (size_t k = 0; k < plan->part_count; k++) {
-        psg_part *part = &plan->parts[k];
-        if (part->room == &psg_rows_room && !part->pieces[0].a.data) match(table, size, part);
+    for (size_t k = 0; k < 2 * plan->part_count; k++) {   /* weights first, then biases */
+        psg_part *part = &plan->parts[k % plan->part_count];
+        bool is_weight = k < plan->part_count;
+        if (!may_have_partner(part, is_weight ? &psg_factored_room : &psg_rows_room)) continue;
+        psg_part **at = table + (uintptr_t)part->pieces->g.data / 16 * 0x9E3779B97F4A7C15u % size;
+        while (*at && (is_weight || !same_backprop(*at, part))) at = at + 1 < end ? at + 1 : table;
+        if (is_weight) *at = part;
+        else if (*at) (*at)->partner = part;
+        part->is_partner = !is_weight && *at;
     }
     return true;
 }
@@ -287,7 +243,10 @@ size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples) {
 static bool can_keep(const psg_plan *plan, const psg_part *part) {
     bool contiguous = part->place.rows == 1 || part->place.stride == part->place.columns;
     double bytes = (double)psg_most(plan->capacity, plan->batch) * (double)psg_place_span(&part->place) * 8;
-    bool keeps = part->room == &psg_factored_room || part->room == &psg_derived_room;
+    bool keeps = part->room == &psg_derived_room;
+    if (part->room == &psg_factored_room) {
+        keeps = psg_factored_may_keep(part, psg_least(psg_part_positions(part), PSG_LONGEST));
+    }
     return keeps && contiguous && bytes < 0x1p62 && plan->context->forced_route != PSG_ROUTE_RECOMPUTE;
 }
 
@@ -329,11 +288,12 @@ static bool keep_gradients(psg_plan *plan) {
     size_t held = 0;
     if (!choose_kept(plan, &held)) return false;
     char *memory = held ? psg_budget_memory(plan->context, held) : NULL;
-    for (size_t k = 0; k < plan->part_count && memory; k++) {
+    for (size_t k = 0; k < plan->part_count; k++) {
         psg_part *part = &plan->parts[k];
-        if (!part->is_kept || part->kept) continue;
+        if (!part->in_budget) continue;
+        part->in_budget = memory != NULL;
         part->kept = memory;
-        memory += psg_plan_kept_bytes(part, plan->batch);
+        if (memory) memory += psg_plan_kept_bytes(part, plan->batch);
     }
     return true;
 }

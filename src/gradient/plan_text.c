@@ -1,7 +1,49 @@
-/* psg_plan_text: the plan of a question in words. */
+/* psg_plan_text: the plan of a question in words; the names of routes and questions. */
 #include <stdio.h>
+#include <string.h>
 
 #include "gradient/plan.h"
+
+/* ---- names ---- */
+
+const char *psg_route_name(psg_route route) {
+    static const char *const names[] = {
+        [PSG_ROUTE_NONE] = "none",           [PSG_ROUTE_IDENTITY] = "identity",   [PSG_ROUTE_GRAM] = "gram",
+        [PSG_ROUTE_TILES] = "tiles",         [PSG_ROUTE_ROWS] = "rows",           [PSG_ROUTE_STACKED] = "stacked",
+        [PSG_ROUTE_SAMPLES] = "samples",     [PSG_ROUTE_PROJECT] = "project",     [PSG_ROUTE_KEEP] = "keep",
+        [PSG_ROUTE_RECOMPUTE] = "recompute", [PSG_ROUTE_MATERIALISE] = "materialise",
+        [PSG_ROUTE_SORTED] = "sorted",       [PSG_ROUTE_GATHER] = "gather",       [PSG_ROUTE_MERGE] = "merge",
+        [PSG_ROUTE_SCATTER] = "scatter",     [PSG_ROUTE_PULLED] = "pulled",
+    };
+    return names[route];
+}
+
+static const char *const question_names[PSG_QUESTION_COUNT] = {
+    "grad_sample", "sqnorm", "weighted_sum", "clipped_sum", "dot", "gram", "sum_of_squares",
+};
+
+const char *psg_question_name(psg_question question) {
+    return question >= 0 && question < PSG_QUESTION_COUNT ? question_names[question] : "unknown question";
+}
+
+psg_status psg_context_force_route(psg_context *context, const char *route) {
+    static const psg_route may_be_forced[] = { PSG_ROUTE_IDENTITY, PSG_ROUTE_GRAM, PSG_ROUTE_TILES, PSG_ROUTE_KEEP,
+                                               PSG_ROUTE_RECOMPUTE };
+    if (!context) return PSG_ERR_ARGUMENT;
+    if (!route) {
+        context->forced_route = PSG_ROUTE_NONE;
+        return PSG_OK;
+    }
+    for (size_t k = 0; k < sizeof may_be_forced / sizeof may_be_forced[0]; k++) {
+        if (!strcmp(route, psg_route_name(may_be_forced[k]))) {
+            context->forced_route = (int)may_be_forced[k];
+            return PSG_OK;
+        }
+    }
+    return psg_fail(context, PSG_ERR_ARGUMENT,
+                    "psg_context_force_route: route is \"%s\", must be identity, gram, tiles, keep or recompute",
+                    route);
+}
 
 typedef struct writer {
     char *text;
@@ -37,9 +79,17 @@ static void put_pieces(writer *w, const psg_part *part) {
     if (p->room == &psg_factored_room) put(w, " d=%lld", (long long)p->a.columns);
 }
 
+static psg_route route_of(const psg_plan *plan, const psg_part *part) {
+    bool norms = plan->question == PSG_ASK_SQNORM || plan->question == PSG_ASK_CLIPPED_SUM;
+    int forced = plan->context->forced_route;
+    if (part->room->route) return part->room->route(part, plan->question);
+    bool tiles = (norms && forced == PSG_ROUTE_TILES) || (plan->question == PSG_ASK_GRAM && forced);
+    return tiles ? PSG_ROUTE_TILES : part->room->routes[plan->question];
+}
+
 static void put_part(writer *w, const psg_plan *plan, const psg_part *part) {
     bool clips = plan->question == PSG_ASK_CLIPPED_SUM;
-    psg_route route = part->room->route(part, plan->question);
+    psg_route route = route_of(plan, part);
     put_name(w, plan, part->gradient);
     if (clips && route != PSG_ROUTE_KEEP) put(w, "recompute (norms by %s)", psg_route_name(route));
     else put(w, "%s", psg_route_name(route));

@@ -30,7 +30,7 @@ typedef enum psg_route {
     PSG_ROUTE_PULLED       /* derived: rows pulled back to the parameter, in double */
 } psg_route;
 
-const char *psg_route_name(psg_route route);
+const char *psg_route_name(psg_route route);   /* plan_text.c */
 
 /* A squared norm and the most by which rounding may have moved the norm.  A double's square leaves the range of doubles. */
 typedef struct psg_estimate {
@@ -44,20 +44,24 @@ typedef struct psg_part {
     const psg_kernel_table *kernels, *doubles;   /* of the gradient's real type, of double */
     const psg_piece *pieces;
     size_t count;
+    struct psg_part *inner;    /* mixed: a part a piece; derived: the parts of the effective weight's gradient */
+    size_t inner_count;
     psg_dtype dtype;
     psg_place place;
     double scale;              /* of all pieces; 1 where they differ */
     size_t gradient;           /* its place in the set */
-    const int64_t *live;       /* of piece k in sample n: [k * B + n]; NULL in a plain sum, where all positions are */
+    int64_t *live;             /* of piece k in sample n: [k * B + n]; NULL with inner parts, and in a plain sum, where all
+                                  positions are, of as many samples as a piece has */
     int64_t batch;
     struct psg_part *partner;  /* the bias whose backprop is this weight's; its norm is answered with the weight's */
     bool is_partner;
     void *memory;              /* the room's own, see psg_room */
     atomic_llong *fallbacks;   /* samples whose Gram was too loose */
-    const struct psg_part *origin; /* of kept gradients as rows: the part they are of */
     char *kept;                /* clipped sums: B x P gradients kept from norms to sum; NULL: none are */
     bool *is_kept;             /* B: whether sample n's was */
     bool in_budget;            /* kept in the budget's memory */
+    const psg_tensor *out;     /* sums: the parameter's output */
+    bool accumulate;           /* sums: add to what it held */
 } psg_part;
 
 /* A sum over samples under way, see sink.h. */
@@ -67,24 +71,25 @@ struct psg_room {
     const char *name;
     /* Checks a block of this form, given that backprop is a (B, T, p) view. */
     psg_status (*check)(const psg_check *at, const psg_block *block);
-    /* Fills in what is this form's: operands, place. */
+    /* Fills in what is this form's: operands, place (numel: of the parameter). */
     void (*view)(const psg_block *block, int64_t numel, psg_piece *piece);
-    /* Whether a part may take these pieces, of one place and scale, together. */
-    bool (*joins)(const psg_piece *x, const psg_piece *y);
+    bool stays_single;         /* no part may take several such pieces together */
     /* out[f - first] = or += scale * unscaled gradient of sample n at f, for the elements f in [first, last) that are
      * the part's.  `out` is of the real type. */
     void (*write)(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
                   bool accumulate, void *workspace);
     bool overwrites;           /* without accumulate, write writes every element of the place */
     /* At least the sum over live positions of the lengths whose rounding a sum over them multiplies. */
-    double (*lengths)(const psg_part *part, const psg_piece *piece, int64_t n, int64_t live, bool quick);
+    double (*lengths)(const psg_part *part, int64_t n, bool quick);
+    /* psg_gradient_error over the scale, where it is not the one of a sum of products; or NULL. */
+    double (*error)(const psg_part *part, int64_t n, bool quick);
     /* The norm of sample n. */
     psg_estimate (*square)(const psg_part *part, int64_t n, void *workspace);
     /* dots[i] += <gradient of sample first + i, direction>, direction in the parameter's layout. */
     void (*dot)(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
                 void *workspace);
     /* Sums: how many tasks, and one of them. */
-    int64_t (*sum_tasks)(const psg_sum *sum, const psg_part *part);
+    int64_t (*sum_tasks)(const psg_part *part);
     void (*sum)(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace);
     /* Inner products of samples without their gradients, or NULL: whether sample n allows it; that of i and j. */
     bool (*has_pairs)(const psg_part *part, int64_t n);
@@ -92,7 +97,7 @@ struct psg_room {
     /* Memory that a part has for one question, and what fills in sample n's; or NULL. */
     size_t (*memory)(const psg_part *part);
     void (*prepare)(const psg_part *part, int64_t n, void *workspace);
-    /* The route of samples without padding. */
+    psg_route routes[PSG_QUESTION_COUNT];   /* by question, for samples without padding; or what tells it: */
     psg_route (*route)(const psg_part *part, psg_question question);
 };
 
@@ -103,15 +108,17 @@ const psg_room *psg_room_of(psg_form form);
 /* ---- what the rooms share ---- */
 
 static inline int64_t psg_live(const psg_part *part, size_t piece, int64_t n) {
-    return part->live ? part->live[(int64_t)piece * part->batch + n] : part->pieces[piece].positions;
+    if (part->live) return part->live[(int64_t)piece * part->batch + n];
+    return n < part->pieces[piece].batch ? part->pieces[piece].positions : 0;
 }
-/* Of all pieces together. */
+/* Of all pieces together; of inner parts where there are. */
 int64_t psg_part_live(const psg_part *part, int64_t n);
 int64_t psg_part_positions(const psg_part *part);
 
-/* Piece k as a part of its own. */
-psg_part psg_part_of_piece(const psg_part *part, size_t piece);
-
+/* mixed.c: writes inner parts; their lengths. */
+void psg_write_inner(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
+                     bool accumulate, void *workspace);
+double psg_inner_lengths(const psg_part *part, int64_t n, bool quick);
 /* The norm from tiles of the gradient, and the rounding of a gradient summed in the real type. */
 psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspace);
 double psg_summed_error(const psg_part *part, int64_t n, long double square);
@@ -119,10 +126,6 @@ double psg_summed_error(const psg_part *part, int64_t n, long double square);
 double psg_gradient_error(const psg_part *part, int64_t n, bool quick);
 /* gamma_k = k u / (1 - k u) for the real type: the relative rounding of a sum of k products in any order. */
 double psg_gamma(psg_dtype dtype, double k);
-/* What the pull of a derived piece rounds, of |J| |e|. */
-static inline double psg_pull_gamma(const psg_piece *piece) {
-    return psg_gamma(PSG_F64, 8 * (double)piece->derivation->columns + 64);
-}
 /* A quick bound is taken while it is at most this share of the value. */
 static const double psg_loose = 0.02;
 /* Whether B gradients of this piece are larger than the cache: they are written around it. */
@@ -134,6 +137,10 @@ long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, cons
 double psg_strided_dot(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t x_step, const void *y,
                        ptrdiff_t y_step, int64_t count);
 
+/* At least the norm of `count` elements, step apart; of row (n, t) of an operand. */
+double psg_norm_bound(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step, int64_t count);
+double psg_row_bound(const psg_kernel_table *kernels, const psg_piece *piece, const psg_operand_view *x, int64_t n,
+                     int64_t t);
 /* sums[i] += weight * x[i * step]. */
 void psg_add_strided(const psg_kernel_table *kernels, psg_dtype dtype, double weight, const void *x, ptrdiff_t step,
                      int64_t count, double *sums);

@@ -3,8 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "gradient/lengths.h"
-#include "gradient/plan.h"
 #include "gradient/sink.h"
 
 static psg_status check(const psg_check *at, const psg_block *b) {
@@ -25,12 +23,8 @@ static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
     piece->place = step == 1 ? (psg_place){ b->offset, 1, p, p } : (psg_place){ b->offset, p, 1, step };
 }
 
-static bool joins(const psg_piece *x, const psg_piece *y) {
-    (void)x, (void)y;
-    return true;
-}
-
 static int64_t columns_of(const psg_part *part) { return part->pieces[0].g.columns; }
+static ptrdiff_t step_of(const psg_part *part) { return part->place.rows > 1 ? part->place.stride : 1; }
 
 /* ---- a sample's vector ---- */
 
@@ -38,11 +32,7 @@ static int64_t columns_of(const psg_part *part) { return part->pieces[0].g.colum
 static const void *single_row(const psg_part *part, int64_t n) {
     const psg_piece *p = &part->pieces[0];
     bool plain = part->count == 1 && !p->a.data && psg_live(part, 0, n) == 1;
-    return plain ? psg_row(&p->g, p->dtype, n, 0) : NULL;
-}
-
-static const void *row_part(const psg_operand_view *x, psg_dtype dtype, int64_t n, int64_t t, int64_t first) {
-    return psg_elements(psg_row(x, dtype, n, t), dtype, first * x->step);
+    return plain ? psg_at(&p->g, p->dtype, n, 0, 0) : NULL;
 }
 
 static void add_adjacent(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, int64_t first,
@@ -51,32 +41,28 @@ static void add_adjacent(const psg_part *part, const psg_piece *p, int64_t n, in
     const void *row[PSG_ROWS_AT_ONCE];
     for (int64_t t = 0; t < live; t += PSG_ROWS_AT_ONCE) {
         size_t held = (size_t)psg_least(PSG_ROWS_AT_ONCE, live - t);
-        for (size_t k = 0; k < held; k++) row[k] = row_part(&p->g, p->dtype, n, t + (int64_t)k, first);
+        for (size_t k = 0; k < held; k++) row[k] = psg_at(&p->g, p->dtype, n, t + (int64_t)k, first);
         part->kernels->add_rows_to_f64(held, (size_t)count, ones, row, v);
     }
 }
 
 static void add_products(const psg_part *part, const psg_piece *p, int64_t n, int64_t t, int64_t first, int64_t count,
                          double *v) {
-    const void *g = row_part(&p->g, p->dtype, n, t, first), *a = row_part(&p->a, p->dtype, n, t, first);
-    if (p->g.step == 1 && p->a.step == 1) {
-        part->kernels->add_products_to_f64(1, (size_t)count, g, 0, a, 0, v);
-        return;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        v[i] += part->kernels->dot(1, psg_elements(g, p->dtype, i * p->g.step), psg_elements(a, p->dtype, i * p->a.step));
+    bool adjacent = p->g.step == 1 && p->a.step == 1;
+    for (int64_t i = 0, some = adjacent ? count : 1; i < count; i += some) {
+        part->kernels->add_products_to_f64(1, (size_t)some, psg_at(&p->g, p->dtype, n, t, first + i), 0,
+                                           psg_at(&p->a, p->dtype, n, t, first + i), 0, v + i);
     }
 }
 
 static void add_piece(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, int64_t first, int64_t count,
                       double *v) {
-    if (!p->a.data && p->g.step == 1) {
-        add_adjacent(part, p, n, live, first, count, v);
-        return;
-    }
-    for (int64_t t = 0; t < live; t++) {
+    bool adjacent = !p->a.data && p->g.step == 1;
+    if (adjacent) add_adjacent(part, p, n, live, first, count, v);
+    for (int64_t t = 0; !adjacent && t < live; t++) {
+        const void *row = psg_at(&p->g, p->dtype, n, t, first);
         if (p->a.data) add_products(part, p, n, t, first, count, v);
-        else psg_add_strided(part->kernels, p->dtype, 1.0, row_part(&p->g, p->dtype, n, t, first), p->g.step, count, v);
+        else psg_add_strided(part->kernels, p->dtype, 1.0, row, p->g.step, count, v);
     }
 }
 
@@ -110,8 +96,6 @@ static void write_run(const psg_part *part, int64_t n, double scale, int64_t fir
     }
 }
 
-static ptrdiff_t step_of(const psg_part *part) { return part->place.rows > 1 ? part->place.stride : 1; }
-
 /* A column of the parameter is written element by element. */
 static void write_range(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
                         bool accumulate, void *workspace) {
@@ -125,13 +109,15 @@ static void write_range(const psg_part *part, int64_t n, double scale, int64_t f
 }
 
 /* sum_t of the length of what is added at t. */
-static double lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
+static double lengths(const psg_part *part, int64_t n, bool quick) {
     double sum = 0;
     (void)quick;
-    for (int64_t t = 0; t < live; t++) {
-        double g = psg_norm_bound(part->kernels, p->dtype, psg_row(&p->g, p->dtype, n, t), p->g.step, p->g.columns);
-        const void *a = p->a.data ? psg_row(&p->a, p->dtype, n, t) : NULL;
-        sum += a ? g * psg_norm_bound(part->kernels, p->dtype, a, p->a.step, p->a.columns) : g;
+    for (size_t k = 0; k < part->count; k++) {
+        const psg_piece *p = &part->pieces[k];
+        for (int64_t t = 0; t < psg_live(part, k, n); t++) {
+            double g = psg_row_bound(part->kernels, p, &p->g, n, t);
+            sum += p->a.data ? g * psg_row_bound(part->kernels, p, &p->a, n, t) : g;
+        }
     }
     return sum;
 }
@@ -151,10 +137,7 @@ static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
         sum_positions(part, n, first, count, v);
         e.square += psg_square_of(part->doubles, PSG_F64, v, 1, count);
     }
-    for (size_t k = 0; !row && k < part->count; k++) {
-        e.error += lengths(part, &part->pieces[k], n, psg_live(part, k, n), false);
-    }
-    e.error *= psg_gamma(PSG_F64, (double)live + 1) * fabs(part->scale);
+    if (!row) e.error = psg_gamma(PSG_F64, (double)live + 1) * fabs(part->scale) * lengths(part, n, false);
     e.square *= scale * scale;
     return e;
 }
@@ -189,10 +172,7 @@ static int64_t task_columns(const psg_part *part) {
     return psg_even_part(columns_of(part), eighth < 128 ? 128 : psg_least(eighth, 2048), 16);
 }
 
-static int64_t sum_tasks(const psg_sum *sum, const psg_part *part) {
-    (void)sum;
-    return psg_parts_of(columns_of(part), task_columns(part));
-}
+static int64_t sum_tasks(const psg_part *part) { return psg_parts_of(columns_of(part), task_columns(part)); }
 
 /* Single rows are added several a pass. */
 typedef struct held_rows {
@@ -207,47 +187,29 @@ static void add_held(const psg_part *part, held_rows *held, const psg_sink *sink
 }
 
 static void sum_columns(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
-    const psg_piece *p = &part->pieces[0];
-    int64_t columns = task_columns(part), first = task * columns, count = psg_least(columns, p->g.columns - first);
+    int64_t columns = task_columns(part), first = task * columns, count = psg_least(columns, columns_of(part) - first);
     psg_sink sink = psg_sink_open(1, count, workspace);
-    double *v = psg_small_memory(workspace);
     held_rows held = { .count = 0 };
     for (int64_t n = 0; n < part->batch; n++) {
         double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
-        if (weight == 0) continue;
-        const void *row = p->g.step == 1 && !sum->squares ? single_row(part, n) : NULL;
-        if (row) {
-            held.row[held.count] = psg_elements(row, p->dtype, first);
+        const void *row = part->pieces->g.step == 1 && !sum->squares ? single_row(part, n) : NULL;
+        if (row && weight != 0) {
+            held.row[held.count] = psg_elements(row, part->dtype, first);
             held.weight[held.count++] = weight;
-            if (held.count == PSG_ROWS_AT_ONCE) add_held(part, &held, &sink);
-        } else {
-            add_held(part, &held, &sink);
-            sum_positions(part, n, first, count, v);
-            psg_sink_add(sum, part->doubles, weight, v, count, sink.sums);
         }
+        if (held.count == PSG_ROWS_AT_ONCE || (!row && weight != 0)) add_held(part, &held, &sink);
+        if (row || weight == 0) continue;
+        sum_positions(part, n, first, count, psg_small_memory(workspace));
+        psg_sink_add(sum, part->doubles, weight, psg_small_memory(workspace), count, sink.sums);
     }
     add_held(part, &held, &sink);
     if (part->place.rows > 1) sink = (psg_sink){ sink.sums, count, 1 };
-    psg_sink_close(sum, part, &sink, part->place.offset + first * step_of(part), step_of(part));
-}
-
-static psg_route route(const psg_part *part, psg_question question) {
-    bool tiles = question == PSG_ASK_GRAM || (part->context->forced_route == PSG_ROUTE_TILES && question == PSG_ASK_SQNORM);
-    if (question == PSG_ASK_GRAD_SAMPLE) return PSG_ROUTE_MATERIALISE;
-    return tiles ? PSG_ROUTE_TILES : PSG_ROUTE_ROWS;
+    psg_sink_close(part, &sink, part->place.offset + first * step_of(part), step_of(part));
 }
 
 const psg_room psg_rows_room = {
-    .name = "rows",
-    .check = check,
-    .view = view,
-    .joins = joins,
-    .write = write_range,
-    .overwrites = true,
-    .lengths = lengths,
-    .square = square,
-    .dot = dot,
-    .sum_tasks = sum_tasks,
-    .sum = sum_columns,
-    .route = route,
+    .name = "rows", .check = check, .view = view, .write = write_range, .overwrites = true,
+    .lengths = lengths, .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_columns,
+    .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_ROWS, PSG_ROUTE_ROWS, PSG_ROUTE_ROWS, PSG_ROUTE_ROWS, PSG_ROUTE_TILES,
+                PSG_ROUTE_ROWS },
 };

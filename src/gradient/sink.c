@@ -12,7 +12,6 @@
 /* Weights below 2^-900, whose products with f32 or f64 may vanish in part, are nothing beside any C that may be given. */
 double psg_addend_weight(const psg_sum *sum, const psg_part *part, int64_t n) {
     double weight = sum->weights && !sum->squares ? sum->weights[n] : 1.0;
-    if (part->is_kept && part->is_kept[n]) return 0;
     if (weight != 0) weight *= part->scale;
     return fabs(weight) < 0x1p-900 ? 0 : weight;
 }
@@ -23,12 +22,12 @@ psg_sink psg_sink_open(int64_t rows, int64_t columns, void *workspace) {
     return (psg_sink){ sums, rows, columns };
 }
 
-void psg_sink_close(const psg_sum *sum, const psg_part *part, const psg_sink *sink, int64_t first, int64_t stride) {
-    const psg_tensor *out = &sum->outs[part->gradient];
+void psg_sink_close(const psg_part *part, const psg_sink *sink, int64_t first, int64_t stride) {
+    const psg_tensor *out = part->out;
     for (int64_t i = 0; i < sink->rows; i++) {
         void *row = psg_elements_mutable(out->data, out->dtype, first + i * stride);
         part->context->kernels[out->dtype]->from_f64((size_t)sink->columns, 1.0, sink->sums + i * sink->columns, row,
-                                                     psg_sum_accumulates(sum, part));
+                                                     part->accumulate);
     }
 }
 
@@ -63,14 +62,14 @@ static bool is_stacked(const psg_operand_view *x, const psg_piece *p, ptrdiff_t 
 
 static bool sum_whole(const psg_sum *sum, const psg_part *part) {
     const psg_piece *p = part->pieces;
-    const psg_tensor *out = &sum->outs[part->gradient];
+    const psg_tensor *out = part->out;
     ptrdiff_t g_stride, a_stride;
     bool product = sum->plan->is_plain && part->room == &psg_factored_room && part->count == 1 && !p->has_windows;
     if (!product || out->dtype != part->dtype || part->place.stride >= INT32_MAX ||
         !is_stacked(&p->g, p, &g_stride) || !is_stacked(&p->a, p, &a_stride)) return false;
     psg_gemm gemm = { .dtype = p->dtype, .transpose_a = true, .m = p->g.columns, .n = p->a.columns,
                       .k = p->batch * p->positions, .alpha = p->scale,
-                      .beta = psg_sum_accumulates(sum, part) ? 1.0 : 0.0, .a = p->g.data, .lda = g_stride,
+                      .beta = part->accumulate ? 1.0 : 0.0, .a = p->g.data, .lda = g_stride,
                       .b = p->a.data, .ldb = a_stride,
                       .c = psg_elements_mutable(out->data, out->dtype, part->place.offset),
                       .ldc = part->place.stride };
@@ -82,7 +81,7 @@ static bool sum_whole(const psg_sum *sum, const psg_part *part) {
 
 typedef struct sum_job {
     const psg_sum *sum;
-    psg_part **parts;
+    const psg_part **parts;
     int64_t *ends;             /* of each part's tasks */
     size_t count;
 } sum_job;
@@ -92,115 +91,48 @@ static void run_task(void *argument, size_t index, unsigned slot) {
     size_t low = 0, high = job->count;
     while (low + 1 < high) {
         size_t middle = low + (high - low) / 2;
-        if ((int64_t)index < job->ends[middle - 1]) high = middle;
-        else low = middle;
+        bool before = (int64_t)index < job->ends[middle - 1];
+        low = before ? low : middle;
+        high = before ? middle : high;
     }
     const psg_part *part = job->parts[low];
     part->room->sum(job->sum, part, (int64_t)index - (low ? job->ends[low - 1] : 0), part->context->workspace[slot]);
 }
 
-static void add_tasks(sum_job *job, psg_part *part) {
-    int64_t before = job->count ? job->ends[job->count - 1] : 0;
-    job->parts[job->count] = part;
-    job->ends[job->count++] = before + part->room->sum_tasks(job->sum, part);
-}
-
-static void run(sum_job *job) {
-    if (job->count) psg_parallel(job->sum->plan->context, (size_t)job->ends[job->count - 1], run_task, job);
-    job->count = 0;
-}
-
-/* ---- kept gradients: rows of one position ---- */
-
-typedef struct kept_rows {
-    psg_part part;
-    psg_piece piece;
-} kept_rows;
-
-static int64_t count_kept(const psg_part *part) {
-    int64_t kept = 0;
-    for (int64_t n = 0; part->is_kept && n < part->batch; n++) kept += part->is_kept[n];
-    return kept;
-}
-
-static psg_part *as_rows(psg_part *part, kept_rows *rows, int64_t *live) {
-    int64_t numel = psg_place_span(&part->place);
-    for (int64_t n = 0; n < part->batch; n++) live[n] = part->is_kept[n];
-    rows->piece = (psg_piece){ .room = &psg_rows_room, .dtype = part->dtype, .batch = part->batch, .positions = 1,
-                               .g = { part->kept, numel, numel, 0, 1 }, .scale = part->scale,
-                               .place = { part->place.offset, 1, numel, numel } };
-    rows->part = *part;
-    rows->part.room = &psg_rows_room;
-    rows->part.pieces = &rows->piece;
-    rows->part.count = 1;
-    rows->part.place = rows->piece.place;
-    rows->part.live = live;
-    rows->part.is_kept = NULL;
-    rows->part.origin = part;
-    return &rows->part;
-}
-
-static psg_status sum_kept(psg_plan *plan, const char *function, sum_job *job) {
-    for (size_t k = 0; k < plan->part_count; k++) {
-        psg_part *part = &plan->parts[k];
-        if (!count_kept(part)) continue;
-        kept_rows *rows = psg_plan_take(plan, function, sizeof *rows);
-        int64_t *live = psg_plan_take(plan, function, (size_t)plan->batch * sizeof *live);
-        if (!rows || !live) return PSG_ERR_MEMORY;
-        add_tasks(job, as_rows(part, rows, live));
-    }
-    run(job);
-    return PSG_OK;
-}
-
 /* ---- the sum ---- */
 
-static void clear(const psg_tensor *out) {
-    memset(out->data, 0, (size_t)psg_tensor_count(out) * psg_dtype_size(out->dtype));
-}
-
-/* Whether every element of out k is some part's. */
-static void count_covered(const psg_plan *plan, int64_t *covered) {
+/* What no part writes is cleared first, and then added to. */
+static void start(psg_plan *plan, psg_write write, const psg_tensor *outs, int64_t *covered) {
     memset(covered, 0, plan->gradient_count * sizeof *covered);
     for (size_t k = 0; k < plan->part_count; k++) {
         covered[plan->parts[k].gradient] += plan->parts[k].place.rows * plan->parts[k].place.columns;
     }
-}
-
-bool psg_sum_accumulates(const psg_sum *sum, const psg_part *part) {
-    return sum->accumulate[(part->origin ? part->origin : part) - sum->plan->parts];
-}
-
-/* accumulate[k]: of part k.  What no part writes is cleared first. */
-static void start(const psg_plan *plan, psg_write write, const psg_tensor *outs, const int64_t *covered,
-                  bool *accumulate) {
-    bool add = write == PSG_ACCUMULATE;
-    for (size_t k = 0; k < plan->gradient_count && !add; k++) {
-        if (covered[k] != psg_gradient_numel(plan->gradients[k])) clear(&outs[k]);
+    for (size_t k = 0; k < plan->gradient_count && write == PSG_OVERWRITE; k++) {
+        size_t bytes = (size_t)psg_tensor_count(&outs[k]) * psg_dtype_size(outs[k].dtype);
+        if (covered[k] != psg_tensor_count(&outs[k])) memset(outs[k].data, 0, bytes);
     }
     for (size_t k = 0; k < plan->part_count; k++) {
-        size_t gradient = plan->parts[k].gradient;
-        accumulate[k] = add || covered[gradient] != psg_gradient_numel(plan->gradients[gradient]);
+        psg_part *part = &plan->parts[k];
+        part->out = &outs[part->gradient];
+        part->accumulate = write == PSG_ACCUMULATE || covered[part->gradient] != psg_tensor_count(part->out);
     }
 }
 
 psg_status psg_sum_samples(psg_plan *plan, const char *function, const double *weights, bool squares, psg_write write,
                            const psg_tensor *outs) {
-    int64_t *covered = psg_plan_take(plan, function, plan->gradient_count * sizeof *covered);
-    bool *accumulate = psg_plan_take(plan, function, plan->part_count * sizeof *accumulate);
-    psg_sum sum = { plan, weights, squares, outs, accumulate };
-    sum_job job = { .sum = &sum };
+    int64_t *covered = psg_plan_take(plan, function, (plan->gradient_count + plan->part_count) * sizeof *covered);
+    psg_sum sum = { plan, weights, squares };
+    sum_job job = { .sum = &sum, .ends = covered + plan->gradient_count };
     job.parts = psg_plan_take(plan, function, plan->part_count * sizeof *job.parts);
-    job.ends = psg_plan_take(plan, function, plan->part_count * sizeof *job.ends);
-    if (!covered || !accumulate || !job.parts || !job.ends) return PSG_ERR_MEMORY;
-    count_covered(plan, covered);
-    start(plan, write, outs, covered, accumulate);
+    if (!covered || !job.parts) return PSG_ERR_MEMORY;
+    start(plan, write, outs, covered);
     for (size_t k = 0; k < plan->part_count; k++) {
-        psg_part *part = &plan->parts[k];
-        bool all_kept = plan->batch && count_kept(part) == plan->batch;
-        if (!all_kept && !sum_whole(&sum, part)) add_tasks(&job, part);
+        const psg_part *part = &plan->parts[k];
+        if (sum_whole(&sum, part)) continue;
+        job.parts[job.count] = part;
+        job.ends[job.count] = (job.count ? job.ends[job.count - 1] : 0) + part->room->sum_tasks(part);
+        job.count++;
     }
-    run(&job);
-    for (size_t k = 0; k < plan->part_count; k++) accumulate[k] |= count_kept(&plan->parts[k]) != plan->batch;
-    return sum_kept(plan, function, &job);
+    if (job.count) psg_parallel(plan->context, (size_t)job.ends[job.count - 1], run_task, &job);
+    return PSG_OK;
 }

@@ -11,13 +11,9 @@ struct psg_sum {
     const struct psg_plan *plan;
     const double *weights;     /* B; NULL: ones */
     bool squares;              /* sum_n grad[n]^2 */
-    const psg_tensor *outs;    /* one a gradient */
-    const bool *accumulate;    /* one a part: add to what the out held */
 };
 
-bool psg_sum_accumulates(const psg_sum *sum, const psg_part *part);
-
-/* outs = or += sum over samples of all parts of a plan; the plan's kept gradients stand for their samples. */
+/* outs = or += sum over samples of all parts of a plan. */
 psg_status psg_sum_samples(struct psg_plan *plan, const char *function, const double *weights, bool squares,
                            psg_write write, const psg_tensor *outs);
 
@@ -34,7 +30,7 @@ typedef struct psg_sink {
 
 psg_sink psg_sink_open(int64_t rows, int64_t columns, void *workspace);
 /* Row i of the sink goes to element first + i * stride of the part's output. */
-void psg_sink_close(const psg_sum *sum, const psg_part *part, const psg_sink *sink, int64_t first, int64_t stride);
+void psg_sink_close(const psg_part *part, const psg_sink *sink, int64_t first, int64_t stride);
 
 /* A product: of one sample, whose whole sum over positions it is; or of several of one position each, its row_weight
  * theirs. */

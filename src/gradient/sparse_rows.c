@@ -6,9 +6,13 @@
 #include <string.h>
 
 #include "base/shape.h"
-#include "gradient/lengths.h"
-#include "gradient/plan.h"
 #include "gradient/sink.h"
+
+/* Position t of a piece of a sample belongs to a row. */
+typedef struct entry {
+    int64_t row;
+    uint32_t piece, t;
+} entry;
 
 /* ---- checks, views ---- */
 
@@ -62,44 +66,58 @@ static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
     piece->place = (psg_place){ b->offset, piece->g.columns ? row_count(b, numel) : 0, piece->g.columns, b->row_stride };
 }
 
-static bool joins(const psg_piece *x, const psg_piece *y) {
-    (void)x, (void)y;
-    return true;
-}
-
 /* ---- a sample's entries, in order ---- */
 
-static int64_t positions(const psg_part *part) { return psg_part_positions(part); }
+static void merge(const entry *from, int64_t middle, int64_t end, entry *to) {
+    for (int64_t left = 0, right = middle; left < middle || right < end;) {
+        bool take_right = left == middle || (right < end && from[right].row < from[left].row);
+        *to++ = take_right ? from[right++] : from[left++];
+    }
+}
+
+/* Stable; the upper half of the array is spare. */
+static void sort(entry *entries, entry *spare, int64_t count) {
+    entry *from = entries, *to = spare;
+    for (int64_t width = 1; width < count; width *= 2) {
+        for (int64_t i = 0; i < count; i += 2 * width) {
+            int64_t end = psg_least(2 * width, count - i);
+            merge(from + i, psg_least(width, end), end, to + i);
+        }
+        entry *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != entries) memcpy(entries, from, (size_t)count * sizeof *entries);
+}
 
 /* B counts, then of each sample its entries and as many spare ones. */
 static size_t memory(const psg_part *part) {
-    return (size_t)part->batch * (sizeof(int64_t) + 2 * (size_t)positions(part) * sizeof(psg_entry));
+    return (size_t)part->batch * (sizeof(int64_t) + 2 * (size_t)psg_part_positions(part) * sizeof(entry));
 }
 
-static psg_entry *entries_of(const psg_part *part, int64_t n) {
-    return (psg_entry *)(void *)((int64_t *)part->memory + part->batch) + 2 * n * positions(part);
+static entry *entries_of(const psg_part *part, int64_t n) {
+    return (entry *)(void *)((int64_t *)part->memory + part->batch) + 2 * n * psg_part_positions(part);
 }
 
 static int64_t entry_count(const psg_part *part, int64_t n) { return ((const int64_t *)part->memory)[n]; }
 
 static void prepare(const psg_part *part, int64_t n, void *workspace) {
-    psg_entry *entries = entries_of(part, n);
+    entry *entries = entries_of(part, n);
     int64_t count = 0;
     (void)workspace;
     for (size_t k = 0; k < part->count; k++) {
-        int64_t live = psg_live(part, k, n);
-        for (int64_t t = 0; t < live; t++) {
+        for (int64_t t = 0, live = psg_live(part, k, n); t < live; t++) {
             int64_t id = psg_id_at(&part->pieces[k].ids, n, t);
-            if (id >= 0) entries[count++] = (psg_entry){ id, (uint32_t)k, (uint32_t)t };
+            if (id >= 0) entries[count++] = (entry){ id, (uint32_t)k, (uint32_t)t };
         }
     }
-    psg_sort_entries(entries, entries + positions(part), count);
+    sort(entries, entries + psg_part_positions(part), count);
     ((int64_t *)part->memory)[n] = count;
 }
 
 /* The first entry of sample n whose row is at least `row`. */
 static int64_t first_of(const psg_part *part, int64_t n, int64_t row) {
-    const psg_entry *entries = entries_of(part, n);
+    const entry *entries = entries_of(part, n);
     int64_t low = 0, high = entry_count(part, n);
     while (low < high) {
         int64_t middle = low + (high - low) / 2;
@@ -114,21 +132,23 @@ static int64_t first_of(const psg_part *part, int64_t n, int64_t row) {
 typedef struct run {
     const psg_part *part;
     int64_t n;
-    const psg_entry *entries;
+    const entry *entries;
     int64_t count;
 } run;
 
 static run run_at(const psg_part *part, int64_t n, int64_t first) {
-    const psg_entry *entries = entries_of(part, n);
-    return (run){ part, n, entries + first, psg_run_end(entries, first, entry_count(part, n)) - first };
+    const entry *entries = entries_of(part, n) + first;
+    int64_t most = entry_count(part, n) - first, count = 1;
+    while (count < most && entries[count].row == entries->row) count++;
+    return (run){ part, n, entries, count };
 }
 
 static const void *row_of(const run *r, int64_t k, int64_t first) {
-    const psg_operand_view *g = &r->part->pieces[r->entries[k].block].g;
-    return psg_elements(psg_row(g, r->part->dtype, r->n, r->entries[k].t), r->part->dtype, first * g->step);
+    const psg_operand_view *g = &r->part->pieces[r->entries[k].piece].g;
+    return psg_at(g, r->part->dtype, r->n, r->entries[k].t, first);
 }
 
-static ptrdiff_t step_of(const run *r, int64_t k) { return r->part->pieces[r->entries[k].block].g.step; }
+static ptrdiff_t step_of(const run *r, int64_t k) { return r->part->pieces[r->entries[k].piece].g.step; }
 
 /* sums = elements [first, first + count) of the row. */
 static void sum_run(const run *r, int64_t first, int64_t count, double *sums) {
@@ -143,11 +163,17 @@ static const int64_t at_once = (int64_t)(PSG_SMALL_BYTES / sizeof(double));
 
 /* ---- the norm ---- */
 
-static double entry_length(const run *r, int64_t k) {
-    return psg_norm_bound(r->part->kernels, r->part->dtype, row_of(r, k, 0), step_of(r, k), r->part->place.columns);
+static double lengths(const psg_part *part, int64_t n, bool quick) {
+    run all = { part, n, entries_of(part, n), entry_count(part, n) };
+    double sum = 0;
+    (void)quick;
+    for (int64_t k = 0; k < all.count; k++) {
+        sum += psg_norm_bound(part->kernels, part->dtype, row_of(&all, k, 0), step_of(&all, k), part->place.columns);
+    }
+    return sum;
 }
 
-static long double square_run(const run *r, double *lengths, double *sums) {
+static long double square_run(const run *r, double *sums) {
     int64_t columns = r->part->place.columns;
     long double square = 0;
     if (r->count == 1) return psg_square_of(r->part->kernels, r->part->dtype, row_of(r, 0, 0), step_of(r, 0), columns);
@@ -156,31 +182,21 @@ static long double square_run(const run *r, double *lengths, double *sums) {
         sum_run(r, first, count, sums);
         square += psg_square_of(r->part->doubles, PSG_F64, sums, 1, count);
     }
-    for (int64_t k = 0; k < r->count; k++) *lengths += entry_length(r, k);
     return square;
 }
 
+/* Sums in double round by gamma of the entries times their lengths, where rows share one. */
 static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
     long double sum = 0, scale = part->scale;
-    double lengths = 0;
-    int64_t count = entry_count(part, n);
+    int64_t count = entry_count(part, n), runs = 0;
     if (part->context->forced_route == PSG_ROUTE_TILES) return psg_square_by_tiles(part, n, workspace);
-    for (int64_t first = 0; first < count;) {
+    for (int64_t first = 0; first < count; runs++) {
         run r = run_at(part, n, first);
-        sum += square_run(&r, &lengths, psg_small_memory(workspace));
+        sum += square_run(&r, psg_small_memory(workspace));
         first += r.count;
     }
-    return (psg_estimate){ sum * scale * scale, psg_gamma(PSG_F64, (double)count) * lengths * fabs(part->scale) };
-}
-
-static double lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
-    double sum = 0;
-    (void)quick;
-    for (int64_t t = 0; t < live; t++) {
-        if (psg_id_at(&p->ids, n, t) < 0) continue;
-        sum += psg_norm_bound(part->kernels, p->dtype, psg_row(&p->g, p->dtype, n, t), p->g.step, p->g.columns);
-    }
-    return sum;
+    double moved = runs < count ? lengths(part, n, true) : 0;
+    return (psg_estimate){ sum * scale * scale, psg_gamma(PSG_F64, (double)count) * moved * fabs(part->scale) };
 }
 
 /* ---- writing ---- */
@@ -214,6 +230,28 @@ static void write_range(const psg_part *part, int64_t n, double scale, int64_t f
                       psg_small_memory(workspace));
         }
         at += r.count;
+    }
+}
+
+/* ---- for grad_sample_sparse ---- */
+
+int64_t psg_sparse_rows_of(const psg_part *part, int64_t n, int64_t *rows) {
+    int64_t found = 0;
+    for (int64_t at = 0; at < entry_count(part, n); found++) {
+        run r = run_at(part, n, at);
+        rows[found] = r.entries->row;
+        at += r.count;
+    }
+    return found;
+}
+
+void psg_sparse_add_row(const psg_part *part, int64_t n, int64_t row, int64_t first, int64_t count, double scale,
+                        double *sums) {
+    int64_t at = first_of(part, n, row);
+    if (at == entry_count(part, n)) return;
+    run r = run_at(part, n, at);
+    for (int64_t k = 0; k < r.count && r.entries->row == row; k++) {
+        psg_add_strided(part->kernels, part->dtype, scale, row_of(&r, k, first), step_of(&r, k), count, sums);
     }
 }
 
@@ -278,46 +316,40 @@ typedef struct grid {
     int64_t rows, columns, across;
 } grid;
 
-static bool adds_directly(const psg_sum *sum, const psg_part *part) { return sum->outs[part->gradient].dtype == PSG_F64; }
-
-/* Doubles are added to where they are; another output gets tiles of doubles that are rounded once. */
-static grid grid_of(const psg_sum *sum, const psg_part *part) {
+/* Tiles of doubles that leave room for a flag a row. */
+static grid grid_of(const psg_part *part) {
     int64_t p = part->place.columns, half = p <= MOST_COLUMNS ? (p + 1) / 2 : MOST_COLUMNS;
     grid g = { 0, half < 16 ? psg_least(p, 16) : half, 0 };
-    int64_t tile = psg_least((int64_t)(PSG_TILE_BYTES / sizeof(double)) / g.columns, (int64_t)PSG_SMALL_BYTES / 2);
-    g.rows = adds_directly(sum, part) ? psg_even_part(part->place.rows, psg_parts_of(part->place.rows, 4), 1)
-                                      : psg_even_part(part->place.rows, tile, 1);
+    int64_t tile = psg_least((int64_t)(PSG_TILE_BYTES / sizeof(double)) / g.columns, (int64_t)PSG_SMALL_BYTES);
+    g.rows = psg_even_part(part->place.rows, psg_least(tile, psg_parts_of(part->place.rows, 4)), 1);
     g.across = psg_parts_of(p, g.columns);
     return g;
 }
 
-static int64_t sum_tasks(const psg_sum *sum, const psg_part *part) {
-    grid g = grid_of(sum, part);
+static int64_t sum_tasks(const psg_part *part) {
+    grid g = grid_of(part);
     return psg_parts_of(part->place.rows, g.rows) * g.across;
 }
 
-/* What a task adds to: row v at sums + (v - first_row) * stride. */
+/* A task's rows of doubles, and which of them hold something. */
 typedef struct target {
-    int64_t first_row, last_row, first, columns;
+    int64_t row, rows, first, columns;
     double *sums;
-    int64_t stride;
-    unsigned char *touched;    /* a tile's rows that hold something; NULL: sums is the output */
+    unsigned char *touched;
 } target;
 
 static double *target_row(const target *t, int64_t id) {
-    double *row = t->sums + (id - t->first_row) * t->stride;
-    if (t->touched && !t->touched[id - t->first_row]) {
-        t->touched[id - t->first_row] = 1;
-        memset(row, 0, (size_t)t->columns * sizeof *row);
-    }
+    double *row = t->sums + (id - t->row) * t->columns;
+    if (!t->touched[id - t->row]) memset(row, 0, (size_t)t->columns * sizeof *row);
+    t->touched[id - t->row] = 1;
     return row;
 }
 
 static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, double weight, const target *to) {
     double v[MOST_COLUMNS];
-    for (int64_t at = first_of(part, n, to->first_row); at < entry_count(part, n);) {
+    for (int64_t at = first_of(part, n, to->row); at < entry_count(part, n);) {
         run r = run_at(part, n, at);
-        if (r.entries->row >= to->last_row) break;
+        if (r.entries->row >= to->row + to->rows) break;
         double *sums = target_row(to, r.entries->row);
         if (r.count == 1 && step_of(&r, 0) == 1 && !sum->squares) {
             psg_sink_add(sum, part->kernels, weight, row_of(&r, 0, to->first), to->columns, sums);
@@ -329,74 +361,32 @@ static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, doub
     }
 }
 
-static void add_samples(const psg_sum *sum, const psg_part *part, const target *to) {
-    for (int64_t n = 0; n < part->batch; n++) {
-        double weight = entry_count(part, n) ? psg_addend_weight(sum, part, n) : 0;
-        if (weight != 0) add_sample(sum, part, n, weight, to);
-    }
-}
-
-static void *out_row(const psg_sum *sum, const psg_part *part, const target *t, int64_t id) {
-    const psg_tensor *out = &sum->outs[part->gradient];
-    return psg_elements_mutable(out->data, out->dtype, part->place.offset + id * part->place.stride + t->first);
-}
-
-static void add_directly(const psg_sum *sum, const psg_part *part, target t) {
-    t.sums = out_row(sum, part, &t, t.first_row);
-    t.stride = part->place.stride;
-    for (int64_t id = t.first_row; id < t.last_row && !psg_sum_accumulates(sum, part); id++) {
-        memset(out_row(sum, part, &t, id), 0, (size_t)t.columns * sizeof(double));
-    }
-    add_samples(sum, part, &t);
-}
-
-static void add_through_tile(const psg_sum *sum, const psg_part *part, target t, void *workspace) {
-    bool accumulate = psg_sum_accumulates(sum, part);
-    t.sums = psg_tile_memory(workspace);
-    t.stride = t.columns;
-    t.touched = psg_small_memory(workspace);
-    memset(t.touched, 0, (size_t)(t.last_row - t.first_row));
-    add_samples(sum, part, &t);
-    for (int64_t id = t.first_row; id < t.last_row; id++) {
-        if (accumulate && !t.touched[id - t.first_row]) continue;
-        part->kernels->from_f64((size_t)t.columns, 1.0, target_row(&t, id), out_row(sum, part, &t, id), accumulate);
+static void close_target(const psg_part *part, const target *t) {
+    for (int64_t id = t->row; id < t->row + t->rows; id++) {
+        if (part->accumulate && !t->touched[id - t->row]) continue;
+        psg_sink sink = { target_row(t, id), 1, t->columns };
+        psg_sink_close(part, &sink, part->place.offset + id * part->place.stride + t->first, 0);
     }
 }
 
 static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
-    grid g = grid_of(sum, part);
+    grid g = grid_of(part);
     int64_t row = task / g.across * g.rows, column = task % g.across * g.columns;
-    target t = { .first_row = row, .last_row = psg_least(row + g.rows, part->place.rows), .first = column,
-                 .columns = psg_least(g.columns, part->place.columns - column) };
-    if (adds_directly(sum, part)) add_directly(sum, part, t);
-    else add_through_tile(sum, part, t, workspace);
-}
-
-static psg_route route(const psg_part *part, psg_question question) {
-    switch (question) {
-    case PSG_ASK_GRAD_SAMPLE: return PSG_ROUTE_MATERIALISE;
-    case PSG_ASK_DOT: return PSG_ROUTE_GATHER;
-    case PSG_ASK_GRAM: return part->context->forced_route ? PSG_ROUTE_TILES : PSG_ROUTE_MERGE;
-    case PSG_ASK_WEIGHTED_SUM:
-    case PSG_ASK_SUM_OF_SQUARES: return PSG_ROUTE_SCATTER;
-    default: return part->context->forced_route == PSG_ROUTE_TILES ? PSG_ROUTE_TILES : PSG_ROUTE_SORTED;
+    target t = { row, psg_least(g.rows, part->place.rows - row), column,
+                 psg_least(g.columns, part->place.columns - column), psg_tile_memory(workspace),
+                 psg_small_memory(workspace) };
+    memset(t.touched, 0, (size_t)t.rows);
+    for (int64_t n = 0; n < part->batch; n++) {
+        double weight = entry_count(part, n) ? psg_addend_weight(sum, part, n) : 0;
+        if (weight != 0) add_sample(sum, part, n, weight, &t);
     }
+    close_target(part, &t);
 }
 
 const psg_room psg_sparse_room = {
-    .name = "sparse rows",
-    .check = check,
-    .view = view,
-    .joins = joins,
-    .write = write_range,
-    .lengths = lengths,
-    .square = square,
-    .dot = dot,
-    .sum_tasks = sum_tasks,
-    .sum = sum_rows,
-    .has_pairs = has_pairs,
-    .pair = pair,
-    .memory = memory,
-    .prepare = prepare,
-    .route = route,
+    .name = "sparse rows", .check = check, .view = view, .write = write_range, .lengths = lengths,
+    .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_rows, .has_pairs = has_pairs, .pair = pair,
+    .memory = memory, .prepare = prepare,
+    .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_SORTED, PSG_ROUTE_SCATTER, PSG_ROUTE_SORTED, PSG_ROUTE_GATHER,
+                PSG_ROUTE_MERGE, PSG_ROUTE_SCATTER },
 };

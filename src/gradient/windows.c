@@ -38,9 +38,9 @@ static psg_status check_image(const psg_check *at, const psg_block *b) {
         return psg_check_fail(at, PSG_ERR_DTYPE, "the image is %s, the gradient is %s", psg_dtype_name(x->dtype),
                               psg_dtype_name(at->gradient->dtype));
     }
-    if (x->shape[0] != at->gradient->batch_size) {
-        return psg_check_fail(at, PSG_ERR_BATCH, "the image has shape %s, the gradient's batch size is %lld",
-                              psg_tensor_text(x, text), (long long)at->gradient->batch_size);
+    if (x->shape[0] != b->backprop.shape[0]) {
+        return psg_check_fail(at, PSG_ERR_BATCH, "the image has shape %s, the batch size is %lld",
+                              psg_tensor_text(x, text), (long long)b->backprop.shape[0]);
     }
     return PSG_OK;
 }

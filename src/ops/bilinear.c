@@ -17,7 +17,7 @@
 enum { FIRST, SECOND, WEIGHT, BIAS, INPUTS };
 
 /* Rows a task, and bytes of outer products a worker holds. */
-enum { ROWS = 64, CHUNK_BYTES = 3 << 19 };
+enum { ROWS = 64, CHUNK_BYTES = 3 << 19, OUTPUTS = 64 };
 
 /* ---- shape ---- */
 
@@ -153,22 +153,54 @@ static void multiply_second(const rows_job *j, const chunk *c, psg_gemm *gemm) {
     psg_gemm_rows_serial(j->call->context, gemm);
 }
 
-/* The gradient of x1 (R, I1): u = g, v = x2. */
+/* Outputs [first, end) of the chunk, one product each, added to c. */
+static void add_outputs(const rows_job *j, const chunk *c, int64_t first, int64_t end, psg_gemm gemm) {
+    const psg_tensor *w = &j->call->input[WEIGHT].value;
+    const psg_tensor products = { .data = (void *)(uintptr_t)gemm.a, .dtype = gemm.dtype };
+    const char *weight = gemm.b;
+    for (int64_t o = first; o == first || o < end; o++) {
+        gemm.a = psg_tensor_offset(&products, o * c->q);
+        gemm.b = weight + o * w->shape[1] * w->shape[2] * (int64_t)psg_dtype_size(gemm.dtype);
+        psg_gemm_rows_serial(j->call->context, &gemm);
+        gemm.beta = 1;
+    }
+}
+
+/* The same by way of a partial sum. */
+static void add_partial(const rows_job *j, const chunk *c, int64_t first, int64_t end, psg_gemm gemm, void *partial) {
+    const psg_tensor sum = { .data = partial, .dtype = gemm.dtype }, to = { .data = gemm.c, .dtype = gemm.dtype };
+    const int64_t stride = gemm.ldc;
+    gemm.c = partial;
+    gemm.ldc = at_least_1(gemm.n);
+    gemm.beta = 0;
+    add_outputs(j, c, first, end, gemm);
+    for (int64_t r = 0; r < gemm.m; r++) {
+        psg_call_kernels(j->call)->scale_row((size_t)gemm.n, 1, psg_tensor_offset(&sum, r * gemm.n), 1,
+                                             psg_tensor_offset(&to, r * stride), true);
+    }
+}
+
+/* The gradient of x1 (R, I1): u = g, v = x2.  The products of OUTPUTS outputs are added in the real type, and then such
+ * sums, beside the chunk in the workspace: as many columns at a time as fit. */
 static void multiply_first(const rows_job *j, const chunk *c, psg_gemm *gemm) {
     const psg_tensor *w = &j->call->input[WEIGHT].value;
-    const void *products = gemm->a;
-    psg_tensor all = { .data = (void *)(uintptr_t)products, .dtype = j->to.dtype };
-    gemm->transpose_b = true;
-    gemm->k = c->p ? c->q : 0;
-    gemm->lda = at_least_1(c->p * c->q);
-    gemm->ldb = at_least_1(w->shape[2]);
-    for (int64_t o = 0; o == 0 || o < c->p; o++) {
-        gemm->a = psg_tensor_offset(&all, o * c->q);
-        gemm->b = psg_tensor_offset(w, (c->first + o) * w->shape[1] * w->shape[2] + c->second);
-        psg_gemm_rows_serial(j->call->context, gemm);
-        gemm->beta = 1;
+    const size_t size = psg_dtype_size(gemm->dtype);
+    const int64_t columns = (int64_t)((PSG_WORKSPACE_BYTES - CHUNK_BYTES) / ROWS / size);
+    char *partial = (char *)(uintptr_t)gemm->a + CHUNK_BYTES;
+    for (int64_t i = 0; i == 0 || i < w->shape[1]; i += columns) {
+        psg_gemm part = *gemm;
+        part.transpose_b = true;
+        part.n = smaller(columns, w->shape[1] - i);
+        part.k = c->p ? c->q : 0;
+        part.lda = at_least_1(c->p * c->q);
+        part.ldb = at_least_1(w->shape[2]);
+        part.b = psg_tensor_offset(w, (c->first * w->shape[1] + i) * w->shape[2] + c->second);
+        part.c = (char *)gemm->c + (size_t)i * size;
+        add_outputs(j, c, 0, smaller(OUTPUTS, c->p), part);
+        for (int64_t o = OUTPUTS; o < c->p; o += OUTPUTS) {
+            add_partial(j, c, o, smaller(o + OUTPUTS, c->p), part, partial);
+        }
     }
-    gemm->a = products;
 }
 
 static psg_status forward(psg_call *call) {

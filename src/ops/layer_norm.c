@@ -124,14 +124,12 @@ typedef struct backward_job {
     bool stream;
 } backward_job;
 
-/* One part a sample is enough where the samples are many; of fewer, parts of at least 8 rows and a range of work. */
+/* A part's terms are added in the real type, the parts in double: parts of 64 to 127 rows keep the rounding of a long
+ * sum, give several workers something to do, and cost little beside their rows.  However many samples there are, or a
+ * sample's sums would be others among others. */
 static int64_t parts_of(const layout *l) {
-    const int64_t enough = 64, rows = l->outer * l->inner, samples = l->samples ? l->samples : 1;
-    if (l->samples >= enough / 2 || !rows || !l->d) return 1;
-    int64_t parts = rows / 8, work = rows / (int64_t)psg_range_unit(l->d), most = enough / samples;
-    if (parts > work) parts = work;
-    if (parts > most) parts = most;
-    return parts < 1 ? 1 : parts;
+    const int64_t rows = l->outer * l->inner;
+    return rows < 128 || !l->d ? 1 : rows / 64;
 }
 
 static void *sums_at(const backward_job *j, void *sums, int64_t part) {

@@ -114,7 +114,7 @@ typedef struct fixed_job {
 static fixed_job job_of(const psg_call *call) {
     fixed_job j = { .call = call, .layout = psg_norm_layout_of(call), .size = psg_dtype_size(call->output.dtype) };
     j.fixed = fixed_at(call->kept, j.layout.channels, j.size);
-    j.rows = j.layout.spatial == 1 && j.layout.channel_stride == 1;
+    j.rows = j.layout.spatial == 1 && psg_norm_channel_dim(call) == 1;
     return j;
 }
 

@@ -102,6 +102,10 @@ psg_tape_var *psg_tape_var_of(const psg_tape *tape, psg_var var);
 psg_var psg_tape_push(psg_tape *tape, const psg_tape_var *var);
 
 psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use);
+/* The use of parameter input k of a call in backward; NULL when it wants no blocks or *status is an error. */
+psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status);
+/* Adds a block, scale times its own. */
+psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *block, double scale);
 /* B of blocks.  In an ordinary pass every block is that of one sample, see psg_call_add_rows. */
 int64_t psg_tape_samples(const psg_tape *tape);
 

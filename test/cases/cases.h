@@ -13,6 +13,7 @@
  *     <K          integers drawn from [0, K), i64         >=L     from [L, K)         i32     stored as i32
  *     =1,2,...    these values, row-major (of the row's kind, or as i64, i32 or real says)
  *     unit        reals in (0, 1)                         positive reals in (1/2, 3/2)
+ *     /K          reals over K, a power of two
  *     batched, constant, parameter                        another role than the row's
  *
  * Without words: reals in (-1, 1), or what the row says.  Options any op knows:
@@ -71,6 +72,7 @@ typedef struct case_operand {
     case_kind kind;
     psg_dtype integer; /* PSG_I64 or PSG_I32 */
     int64_t low, high; /* integers: [low, high) */
+    double divisor;    /* of reals */
     int rank;
     int64_t shape[PSG_MAX_RANK];
     int value_count; /* explicit values, else 0 */
@@ -125,6 +127,8 @@ uint64_t case_seed(const case_line *line, const char *operand);
 void case_fill(const case_line *line, int k, const psg_tensor *tensor);
 /* Reals, as an operand of that name would hold: "grad_output". */
 void case_fill_reals(const case_line *line, const char *name, const psg_tensor *tensor);
+/* Integers in [0, high), likewise. */
+void case_fill_integers(const case_line *line, const char *name, int64_t high, const psg_tensor *tensor);
 
 /* ---- running a case ---- */
 

@@ -28,13 +28,13 @@ static double element(const case_operand *operand, uint64_t seed, int64_t k) {
     uint64_t word = word_at(seed, (uint64_t)k);
     switch (operand->kind) {
     case CASE_UNIT:
-        return unit_of(word);
+        return unit_of(word) / operand->divisor;
     case CASE_POSITIVE:
-        return 0.5 + unit_of(word);
+        return (0.5 + unit_of(word)) / operand->divisor;
     case CASE_INTEGER:
         return (double)(operand->low + (int64_t)(word % (uint64_t)(operand->high - operand->low)));
     default:
-        return real_of(word);
+        return real_of(word) / operand->divisor;
     }
 }
 
@@ -65,4 +65,10 @@ void case_fill_reals(const case_line *line, const char *name, const psg_tensor *
     uint64_t seed = case_seed(line, name);
     int64_t count = psg_tensor_count(tensor);
     for (int64_t i = 0; i < count; i++) store(tensor, i, real_of(word_at(seed, (uint64_t)i)));
+}
+
+void case_fill_integers(const case_line *line, const char *name, int64_t high, const psg_tensor *tensor) {
+    uint64_t seed = case_seed(line, name);
+    int64_t count = psg_tensor_count(tensor);
+    for (int64_t i = 0; i < count; i++) store(tensor, i, (double)(word_at(seed, (uint64_t)i) % (uint64_t)high));
 }

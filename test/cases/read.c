@@ -76,6 +76,8 @@ static int read_word(const reader *r, case_operand *operand, const char *word) {
     if (*word == '<') {
         operand->kind = CASE_INTEGER;
         operand->high = strtoll(word + 1, NULL, 10);
+    } else if (*word == '/') {
+        operand->divisor = strtod(word + 1, NULL);
     } else if (!strncmp(word, ">=", 2)) {
         operand->low = strtoll(word + 2, NULL, 10);
     } else if (!strcmp(word, "i32") || !strcmp(word, "i64")) {
@@ -114,7 +116,8 @@ static int read_operand(const reader *r, char *text) {
     case_operand *operand = &r->line->operand[k];
     if (operand->present) return refuse(r, "operand %s twice", name);
     *operand = (case_operand){
-        .present = 1, .role = r->op->rule[k].role, .kind = r->op->rule[k].kind, .integer = PSG_I64, .high = 2
+        .present = 1, .role = r->op->rule[k].role, .kind = r->op->rule[k].kind, .integer = PSG_I64, .high = 2,
+        .divisor = 1
     };
     int bad = read_dims(r, operand, dims);
     for (char *word; !bad && (word = next_word(&text));) bad = read_word(r, operand, word);

@@ -35,6 +35,7 @@ class Operand:
     high: int = 2
     int32: bool = False
     values: list = None
+    divisor: float = 1
 
 
 def rows():
@@ -124,6 +125,8 @@ def parse_operand(rules, text):
             operand.values = [float(value) for value in word[1:].split(",")]
         elif word[0] == "<":
             operand.kind, operand.high = "INTEGER", int(word[1:])
+        elif word[0] == "/":
+            operand.divisor = float(word[1:])
         elif word[:2] == ">=":
             operand.low = int(word[2:])
         elif word in ("i32", "i64"):
@@ -193,10 +196,10 @@ def data_of(line, name):
     if operand.values is not None:
         return np.array(operand.values).astype(kind).reshape(operand.shape)
     if operand.kind == "REAL":
-        return reals(line.op, line.name, name, operand.shape)
+        return reals(line.op, line.name, name, operand.shape) / operand.divisor
     drawn = words(seed_of(line.op, line.name, name), count)
     if operand.kind == "INTEGER":
         value = (drawn % np.uint64(operand.high - operand.low)).astype(np.int64) + operand.low
         return value.astype(kind).reshape(operand.shape)
     unit = (2 * (drawn >> np.uint64(42)).astype(np.int64) + 1) * 2.0**-23
-    return (unit + (0.5 if operand.kind == "POSITIVE" else 0)).reshape(operand.shape)
+    return (unit + (0.5 if operand.kind == "POSITIVE" else 0)).reshape(operand.shape) / operand.divisor
