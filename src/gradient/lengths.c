@@ -10,40 +10,55 @@ static bool is_safe(psg_dtype dtype, double square, int64_t count) {
     return square > (dtype == PSG_F64 ? 0x1p-900 : 0x1p-120 * (double)count) && square < 0x1p1000;
 }
 
+/* Reductions go block by block, and elements with a step are gathered for it: how far apart they lie changes no bit. */
+enum { BLOCK = 1024 };
+
+static const void *gather(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step, int64_t first,
+                          int64_t count, double *room) {
+    const void *from = psg_elements(x, dtype, first * step);
+    if (step != 1) kernels->scale_row((size_t)count, 1.0, from, step, room, false);
+    return step == 1 ? from : room;
+}
+
 /* The exponent range of a long double holds the squares of all doubles. */
-static long double square_by_elements(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step,
-                                      int64_t count) {
+static long double square_of_block(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, int64_t count) {
+    double square = kernels->dot((size_t)count, x, x);
     long double sum = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const void *element = psg_elements(x, dtype, i * step);
-        long double wide = dtype == PSG_F64 ? *(const double *)element : 0;
-        sum += dtype == PSG_F64 ? wide * wide : (long double)kernels->dot(1, element, element);
-    }
+    if (dtype == PSG_F32 || is_safe(dtype, square, count) || isnan(square)) return square;
+    for (int64_t i = 0; i < count; i++) sum += (long double)((const double *)x)[i] * ((const double *)x)[i];
     return sum;
 }
 
 long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step,
                           int64_t count) {
-    if (step != 1) return square_by_elements(kernels, dtype, x, step, count);
-    double square = kernels->dot((size_t)count, x, x);
-    if (dtype == PSG_F32 || is_safe(dtype, square, count) || isnan(square)) return square;
-    return square_by_elements(kernels, dtype, x, step, count);
+    double room[BLOCK];
+    long double sum = 0;
+    for (int64_t i = 0; i < count; i += BLOCK) {
+        int64_t some = psg_least(BLOCK, count - i);
+        sum += square_of_block(kernels, dtype, gather(kernels, dtype, x, step, i, some, room), some);
+    }
+    return sum;
 }
 
 double psg_norm_bound(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step, int64_t count) {
-    if (step == 1) {
-        double square = kernels->sum_squares_bound((size_t)count, x);
-        if (is_safe(dtype, square, count)) return sqrt(square) * (1 + 0x1p-50);
+    double room[BLOCK];
+    long double sum = 0;
+    for (int64_t i = 0; i < count; i += BLOCK) {
+        int64_t some = psg_least(BLOCK, count - i);
+        const void *block = gather(kernels, dtype, x, step, i, some, room);
+        double square = kernels->sum_squares_bound((size_t)some, block);
+        sum += is_safe(dtype, square, some) ? (long double)square : square_of_block(kernels, dtype, block, some);
     }
-    return (double)(sqrtl(psg_square_of(kernels, dtype, x, step, count)) * (1 + 0x1p-30L));
+    return (double)(sqrtl(sum) * (1 + 0x1p-30L));
 }
 
 double psg_strided_dot(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t x_step, const void *y,
                        ptrdiff_t y_step, int64_t count) {
-    double sum = 0;
-    if (x_step == 1 && y_step == 1) return kernels->dot((size_t)count, x, y);
-    for (int64_t i = 0; i < count; i++) {
-        sum += kernels->dot(1, psg_elements(x, dtype, i * x_step), psg_elements(y, dtype, i * y_step));
+    double x_room[BLOCK], y_room[BLOCK], sum = 0;
+    for (int64_t i = 0; i < count; i += BLOCK) {
+        int64_t some = psg_least(BLOCK, count - i);
+        sum += kernels->dot((size_t)some, gather(kernels, dtype, x, x_step, i, some, x_room),
+                            gather(kernels, dtype, y, y_step, i, some, y_room));
     }
     return sum;
 }
@@ -75,7 +90,7 @@ double psg_row_bound(const psg_kernel_table *kernels, const psg_piece *p, const 
 /* The Frobenius norm, along whichever of the two dimensions is contiguous; never both at once, which would depend on
  * the batch where it lies between them. */
 static double operand_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t live) {
-    bool across = x->step == 1 || x->position != 1;
+    bool across = x->step == 1 || x->position != 1 || live == 1;
     int64_t lines = across ? live : x->columns, count = across ? x->columns : live;
     ptrdiff_t between = across ? x->position : x->step, step = across ? x->step : x->position;
     long double sum = 0;
