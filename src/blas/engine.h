@@ -9,8 +9,7 @@ static inline const void *psg_gemm_at(const void *base, psg_dtype dtype, int64_t
     return elements ? (const char *)base + elements * (int64_t)psg_dtype_size(dtype) : base;
 }
 
-/* The tile [i, i + m) x [j, j + n) of the product; the part of the product over terms [t, t + k). */
-psg_gemm psg_gemm_tile(const psg_gemm *gemm, int64_t i, int64_t m, int64_t j, int64_t n);
+/* The part of the product over terms [t, t + k). */
 psg_gemm psg_gemm_part(const psg_gemm *gemm, int64_t t, int64_t k);
 
 /* ---- openblas.c ---- */

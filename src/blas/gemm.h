@@ -23,6 +23,9 @@ typedef struct psg_gemm {
     const void *bias;
 } psg_gemm;
 
+/* The tile [i, i + m) x [j, j + n) of the product. */
+psg_gemm psg_gemm_tile(const psg_gemm *gemm, int64_t i, int64_t m, int64_t j, int64_t n);
+
 /* Rows of c are batched rows, or may be: on our own kernel, where a row has the same bits in any company, at any place
  * and for any number of threads, unless the context asks for OpenBLAS.  Over the workers, outside psg_parallel; takes
  * psg_panel_memory. */

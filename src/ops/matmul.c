@@ -144,6 +144,61 @@ static void run_matrix(void *argument, size_t index, unsigned slot) {
     }
 }
 
+/* ---- many terms, of a matrix repeated over heads: f32 would lose digits as their square root ----
+ * CHAIN at a time are summed in the real type, as one product onto the other, and these sums in double. */
+
+enum { CHAIN = 16, TILE = 1 << 16, TILE_COLUMNS = 256 };   /* terms; elements: of c in double and a chain */
+
+typedef struct tiles {
+    int64_t rows, columns;     /* of a tile, at most */
+    int64_t down, across;      /* tiles of a matrix */
+} tiles;
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static tiles tiles_of(const psg_gemm *g) {
+    int64_t columns = smaller(g->n, TILE_COLUMNS), rows = TILE / columns;
+    return (tiles){ rows, columns, (g->m + rows - 1) / rows, (g->n + columns - 1) / columns };
+}
+
+/* A term of the tile that is task `index`. */
+static psg_gemm tile_of(const product *p, const tiles *all, int64_t index, int64_t term) {
+    int64_t each = all->down * all->across, place = index % each;
+    int64_t i = place / all->across * all->rows, j = place % all->across * all->columns;
+    psg_gemm g = term_of(p, index / each, term);
+    return psg_gemm_tile(&g, i, smaller(all->rows, g.m - i), j, smaller(all->columns, g.n - j));
+}
+
+static void run_tile(void *argument, size_t index, unsigned slot) {
+    const product *p = argument;
+    const psg_kernel_table *kernels = p->context->kernels[p->gemm.dtype];
+    const tiles all = tiles_of(&p->gemm);
+    const psg_gemm out = tile_of(p, &all, (int64_t)index, 0);
+    const size_t count = (size_t)(out.m * out.n);
+    const int64_t terms = count_of(p, true);
+    double *sum = p->context->workspace[slot];
+    memset(sum, 0, count * sizeof *sum);
+    for (int64_t t = 0; t < terms; t++) {
+        psg_gemm term = tile_of(p, &all, (int64_t)index, t);
+        term.c = sum + TILE;
+        term.ldc = term.n;
+        term.beta = t % CHAIN ? 1 : 0;
+        psg_gemm_rows_serial(p->context, &term);
+        if ((t + 1) % CHAIN == 0 || t + 1 == terms) kernels->add_to_f64(count, 1, term.c, sum);
+    }
+    for (int64_t i = 0; i < out.m; i++) {
+        kernels->from_f64((size_t)out.n, 1, sum + i * out.n, (char *)out.c + i * out.ldc * (int64_t)p->size, false);
+    }
+}
+
+static void run_tiles(product *p, int64_t matrices) {
+    if (!p->gemm.m || !p->gemm.n) return;
+    tiles all = tiles_of(&p->gemm);
+    psg_parallel(p->context, (size_t)(matrices * all.down * all.across), run_tile, p);
+}
+
+/* ---- who runs what ---- */
+
 /* Leading dimensions that a and c have and b has not are rows of one matrix. */
 static bool is_stacked(const product *p) {
     for (int d = 0; d < p->rank; d++) {
@@ -162,6 +217,8 @@ static void run(product *p) {
     } else if (!terms) {
         size_t bytes = (size_t)(matrices * p->gemm.m * p->gemm.n) * p->size;
         if (bytes) memset(p->gemm.c, 0, bytes);
+    } else if (terms > CHAIN) {
+        run_tiles(p, matrices);
     } else if (matrices >= FEW) {
         psg_parallel(p->context, (size_t)matrices, run_matrix, p);
     } else {

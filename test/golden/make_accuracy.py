@@ -41,7 +41,7 @@ def compute(line, rules, real):
     torch.set_default_dtype(real)
 
     def tensor(values):
-        values = torch.from_numpy(values)
+        values = torch.from_numpy(np.asarray(values))
         return values.to(real) if values.is_floating_point() else values
     operands = {name: tensor(case_tables.data_of(line, name)) for name in line.operands}
     results = results_of(line, rules, operands,
