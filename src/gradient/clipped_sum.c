@@ -2,8 +2,8 @@
 #include <float.h>
 #include <math.h>
 
+#include "gradient/plan.h"
 #include "gradient/sink.h"
-#include "gradient/sqnorm.h"
 
 /* ---- what may be asked ---- */
 
@@ -53,7 +53,8 @@ static psg_status check_outs(psg_context *context, const psg_clip *clip, psg_wri
 /* ---- factors: functions of a sample's bound and of constants ---- */
 
 /* A norm beyond 2^900 C is removed like an infinite one: its factor would not be a full double. */
-static double factor_of(const psg_clip *clip, double limit, long double upper, psg_clip_report *report) {
+static double factor_of(const psg_clip *clip, long double upper, psg_clip_report *report) {
+    double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
     long double norm = sqrtl(upper);
     if (!(norm <= DBL_MAX) || norm * 0x1p-900L > limit) {
         report->removed++;
@@ -72,6 +73,7 @@ static void finish(psg_clip_report *report, int64_t batch) {
 psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const double *upper, int64_t batch_size,
                             double *factors, psg_clip_report *report) {
     const char *function = "psg_clip_factors";
+    psg_clip_report local = { 0, 0, 0, 0, 0 };
     if (!context) return PSG_ERR_ARGUMENT;
     if (batch_size < 0 || (batch_size && (!upper || !factors))) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "%s: upper or factors is NULL, or batch_size %lld below 0", function,
@@ -79,9 +81,7 @@ psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const do
     }
     psg_status status = check_clip(context, function, clip, batch_size);
     if (status) return status;
-    psg_clip_report local = { 0, 0, 0, 0, 0 };
-    double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
-    for (int64_t n = 0; n < batch_size; n++) factors[n] = factor_of(clip, limit, upper[n], &local);
+    for (int64_t n = 0; n < batch_size; n++) factors[n] = factor_of(clip, upper[n], &local);
     finish(&local, batch_size);
     if (report) *report = local;
     return PSG_OK;
@@ -101,36 +101,35 @@ static long double bound_of(long double upper) {
 
 static psg_status clip_and_sum(psg_plan *plan, const psg_clip *clip, psg_write write, const psg_tensor *outs,
                                double *norms, double *factors, psg_clip_report *report) {
-    const char *function = "psg_clipped_sum";
     size_t batch = (size_t)plan->batch;
-    long double *square = psg_plan_take(plan, function, 2 * batch * sizeof *square), *upper = square + batch;
-    if (!factors) factors = psg_plan_take(plan, function, batch * sizeof *factors);
+    long double *square = psg_plan_take(plan, 2 * batch * sizeof *square), *upper = square + batch;
+    if (!factors) factors = psg_plan_take(plan, batch * sizeof *factors);
     if (!square || !factors) return PSG_ERR_MEMORY;
     psg_add_norms(plan, square, upper);
-    double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
     for (size_t n = 0; n < batch; n++) {
         long double bound = bound_of(upper[n]);
         if (norms) norms[n] = (double)sqrtl(bound);
-        factors[n] = factor_of(clip, limit, bound, report);
+        factors[n] = factor_of(clip, bound, report);
     }
     finish(report, plan->batch);
     report->fallbacks = plan->fallbacks;
-    return psg_sum_samples(plan, function, factors, false, write, outs);
+    psg_sum_samples(plan, factors, write, outs);
+    return PSG_OK;
 }
 
 psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                            const psg_clip *clip, psg_write write, const psg_tensor *outs, double *norms,
                            double *factors, psg_clip_report *report) {
-    const char *function = "psg_clipped_sum";
-    psg_status status = psg_check_questions(context, function, gradients, count);
-    if (!status) status = check_clip(context, function, clip, gradients[0]->batch_size);
-    if (!status) status = psg_check_write(context, function, write);
-    if (!status) status = psg_check_tensors(context, function, "outs", gradients, count, outs, true);
+    psg_set set = { context, "psg_clipped_sum", gradients, count };
+    psg_clip_report local = { 0, 0, 0, 0, 0 };
+    psg_status status = psg_check_set(&set, false);
+    if (!status) status = check_clip(context, set.function, clip, gradients[0]->batch_size);
+    if (!status) status = psg_check_write(&set, write);
+    if (!status) status = psg_check_tensors(&set, "outs", outs, PSG_ALLOW_F64);
     if (!status) status = check_outs(context, clip, write, count, outs);
     if (status) return status;
-    psg_plan plan;
-    psg_clip_report local = { 0, 0, 0, 0, 0 };
-    status = psg_plan_make(context, function, PSG_ASK_CLIPPED_SUM, gradients, count, capacity_of(clip), false, &plan);
+    psg_plan plan = { .question = PSG_ASK_CLIPPED_SUM, .capacity = capacity_of(clip) };
+    status = psg_plan_make(&set, &plan);
     if (!status) status = clip_and_sum(&plan, clip, write, outs, norms, factors, &local);
     if (!status && report) *report = local;
     psg_plan_end(&plan);

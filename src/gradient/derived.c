@@ -73,9 +73,8 @@ static double largest_norm(const psg_derivation *d) {
     return most;
 }
 
-static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
+static void view(const psg_block *b, psg_piece *piece) {
     const psg_derivation *d = b->derivation;
-    (void)numel;
     piece->derivation = d;
     piece->positions = 1;
     piece->derived_norm = largest_norm(d);
@@ -250,13 +249,9 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
 
 /* ---- sums: rows a task, as many as are pulled at once; their doubles fit half the tile memory ---- */
 
-static int64_t task_rows(const psg_part *part) {
+static psg_grid grid(const psg_part *part) {
     int64_t rows = part->pieces->derivation->rows;
-    return psg_even_part(rows, psg_least(rows_at_once(part), psg_parts_of(rows, 8)), 1);
-}
-
-static int64_t sum_tasks(const psg_part *part) {
-    return psg_parts_of(part->pieces->derivation->rows, task_rows(part));
+    return (psg_grid){ rows, 1, psg_even_part(rows, psg_least(rows_at_once(part), psg_parts_of(rows, 8)), 1), 1 };
 }
 
 /* The sink's lines of the sum of all samples as they are: E's gradients are added, then pulled once. */
@@ -271,14 +266,14 @@ static void sum_plain(const psg_part *part, int64_t first, int64_t count, const 
     for (int64_t k = 0; k < sink->rows * sink->columns; k++) sink->sums[k] = part->scale * pulled[k];
 }
 
-static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
-    int64_t first = task * task_rows(part), count = psg_least(task_rows(part), part->pieces->derivation->rows - first);
+static void sum_rows(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, void *workspace) {
+    int64_t first = at->row, count = at->rows;
     layout l = layout_of_pulled(part, first, count);
     psg_sink sink = psg_sink_open(l.lines, l.length, workspace);
     bool plain = sum->plan->is_plain && !sum->squares;
     if (plain) sum_plain(part, first, count, &sink, workspace);
     for (int64_t n = 0; n < part->batch && !plain; n++) {
-        double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
+        double weight = psg_addend_weight(sum, part, n);
         if (weight == 0) continue;
         const double *pulled = pull_rows(part, n, first, count, workspace);
         psg_sink_add(sum, part->doubles, weight, pulled, l.lines * l.length, sink.sums);
@@ -289,7 +284,6 @@ static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, voi
 const psg_room psg_derived_room = {
     .name = "derived", .check = check, .view = view, .write = write_range, .overwrites = true, .stays_single = true,
     .lengths = lengths, .error = error,
-        .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_rows,
-    .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_PULLED, PSG_ROUTE_PULLED, PSG_ROUTE_PULLED, PSG_ROUTE_PULLED,
-                PSG_ROUTE_TILES, PSG_ROUTE_PULLED },
+        .square = square, .dot = dot, .grid = grid, .sum = sum_rows,
+    .routes = { "materialise", "pulled", "pulled", "pulled", "pulled", "tiles", "pulled" },
 };

@@ -25,8 +25,7 @@ static psg_status check(const psg_check *at, const psg_block *b) {
     return status ? status : psg_check_place(at, b->offset, psg_features_of(&b->backprop), columns, b->row_stride);
 }
 
-static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
-    (void)numel;
+static void view(const psg_block *b, psg_piece *piece) {
     piece->place = (psg_place){ b->offset, piece->g.columns, piece->a.columns, b->row_stride };
     if (piece->g.columns == 1) piece->place.stride = piece->a.columns;   /* whatever was given: there is no next row */
 }
@@ -65,18 +64,23 @@ static void *gather_operand(const psg_part *part, int64_t n, bool activations, i
     return to;
 }
 
-bool psg_can_gather(const psg_part *part, int64_t live, int64_t columns, size_t room) {
+bool psg_is_copied(const psg_part *part, int64_t live, int64_t columns, size_t room) {
     int64_t bytes = live * columns * (int64_t)psg_dtype_size(part->dtype);
     return part->count > 1 && !part->pieces[0].has_windows && bytes <= (int64_t)room;
 }
 
-psg_piece psg_gather(const psg_part *part, int64_t n, const psg_rectangle *at, void *memory) {
-    psg_piece one = part->pieces[0];
+psg_sample psg_sample_of(const psg_part *part, int64_t n, const psg_rectangle *at, void *memory, size_t room) {
+    psg_sample s = { .one = part->pieces[0], .at = *at, .n = n, .live = psg_part_live(part, n) };
+    s.is_copied = psg_is_copied(part, s.live, at->rows + at->columns, room);
+    s.is_whole = part->count == 1 || s.is_copied;
+    if (!s.is_copied) return s;
     void *a = gather_operand(part, n, false, at->row, at->rows, memory);
     gather_operand(part, n, true, at->column, at->columns, a);
-    one.g = (psg_operand_view){ memory, at->rows, 0, at->rows, 1 };
-    one.a = (psg_operand_view){ a, at->columns, 0, at->columns, 1 };
-    return one;
+    s.one.g = (psg_operand_view){ memory, at->rows, 0, at->rows, 1 };
+    s.one.a = (psg_operand_view){ a, at->columns, 0, at->columns, 1 };
+    s.at = (psg_rectangle){ 0, at->rows, 0, at->columns };
+    s.n = 0;
+    return s;
 }
 
 /* ---- writing ---- */
@@ -234,19 +238,19 @@ const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n) {
     return &part->pieces[k];
 }
 
-static psg_route route(const psg_part *part, psg_question question) {
+static const char *route(const psg_part *part, psg_question question) {
     int64_t positions = psg_part_positions(part);
     bool single = psg_is_single(part, positions), keeps = question == PSG_ASK_CLIPPED_SUM;
-    if (question == PSG_ASK_GRAD_SAMPLE) return PSG_ROUTE_MATERIALISE;
-    if (question == PSG_ASK_DOT) return single ? PSG_ROUTE_PROJECT : PSG_ROUTE_TILES;
-    if (question == PSG_ASK_GRAM) return single ? PSG_ROUTE_IDENTITY : PSG_ROUTE_TILES;
-    if (keeps && psg_factored_keeps(part, positions)) return PSG_ROUTE_KEEP;
-    if (keeps || question == PSG_ASK_SQNORM) return psg_factored_route(part, positions);
-    return single ? PSG_ROUTE_STACKED : PSG_ROUTE_SAMPLES;
+    if (question == PSG_ASK_GRAD_SAMPLE) return "materialise";
+    if (question == PSG_ASK_DOT) return single ? "project" : "tiles";
+    if (question == PSG_ASK_GRAM) return single ? "identity" : "tiles";
+    if (keeps && psg_factored_keeps(part, positions)) return "keep";
+    if (keeps || question == PSG_ASK_SQNORM) return psg_route_name(psg_factored_route(part, positions));
+    return single ? "stacked" : "samples";
 }
 
 const psg_room psg_factored_room = {
     .name = "factored", .check = check, .view = view, .write = write_range, .overwrites = true,
-    .lengths = psg_product_lengths, .square = psg_factored_square, .dot = dot, .sum_tasks = psg_factored_sum_tasks,
+    .lengths = psg_product_lengths, .square = psg_factored_square, .dot = dot, .grid = psg_factored_grid,
     .sum = psg_factored_sum, .has_pairs = has_pairs, .pair = pair, .route = route,
 };

@@ -9,27 +9,16 @@
 #include "gradient/plan.h"
 #include "gradient/sink.h"
 
-/* ---- rectangles: doubles (384 KiB) that stay in the second cache level, wide enough for packing to pay ---- */
-
-typedef struct grid {
-    int64_t rows, columns, across;
-} grid;
-
 /* What does not go to the kernel in one call is added up in the real type first, in the small memory. */
 static bool is_long(const psg_part *part) { return part->count > 1 || psg_part_positions(part) > PSG_LONGEST; }
 
-static grid grid_of(const psg_part *part) {
-    int64_t p = part->place.rows, d = part->place.columns;
-    grid g = { psg_even_part(p, is_long(part) ? 96 : 192, 12), psg_even_part(d, 256, 32), 0 };
-    if (part->pieces[0].has_windows) g.columns = psg_even_part(d, 96, 32);   /* windows cost little to unfold */
-    else if (psg_parts_of(p, g.rows) * psg_parts_of(d, g.columns) < 4) g.columns = psg_even_part(d, 128, 32);
-    g.across = psg_parts_of(d, g.columns);
-    return g;
-}
-
-int64_t psg_factored_sum_tasks(const psg_part *part) {
-    grid g = grid_of(part);
-    return psg_parts_of(part->place.rows, g.rows) * g.across;
+/* Doubles (384 KiB) that stay in the second cache level, wide enough for packing to pay. */
+psg_grid psg_factored_grid(const psg_part *part) {
+    int64_t p = part->place.rows, d = part->place.columns, high = psg_even_part(p, is_long(part) ? 96 : 192, 12);
+    int64_t wide = psg_even_part(d, 256, 32);
+    if (part->pieces[0].has_windows) wide = psg_even_part(d, 96, 32);   /* windows cost little to unfold */
+    else if (psg_parts_of(p, high) * psg_parts_of(d, wide) < 4) wide = psg_even_part(d, 128, 32);
+    return (psg_grid){ p, d, high, wide };
 }
 
 /* ---- one sample ---- */
@@ -64,22 +53,20 @@ static void add_single(const psg_sum *sum, const psg_part *part, int64_t n, cons
 
 static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at,
                        const psg_sink *sink, void *workspace) {
-    int64_t live = psg_part_live(part, n);
-    double weight = live && !(part->is_kept && part->is_kept[n]) ? psg_addend_weight(sum, part, n) : 0;
+    double weight = part->is_kept && part->is_kept[n] ? 0 : psg_addend_weight(sum, part, n);
     if (weight == 0) return;
+    int64_t live = psg_part_live(part, n);
     if (psg_is_single(part, live)) {
         add_single(sum, part, n, at, weight, sink, workspace);
-    } else if (live <= PSG_LONGEST && psg_can_gather(part, live, at->rows + at->columns, PSG_SMALL_BYTES)) {
-        psg_piece one = psg_gather(part, n, at, psg_small_memory(workspace));
-        psg_rectangle all = { 0, at->rows, 0, at->columns };
-        psg_product product = psg_product_of(&one, 0, &all, 0, live);
-        psg_sink_add_product(sum, part->kernels, &product, weight, sink, workspace);
-    } else if (part->count > 1 || live > PSG_LONGEST) {
-        add_long(sum, part, n, at, weight, sink, workspace);
-    } else {
-        psg_product product = psg_product_of(&part->pieces[0], n, at, 0, live);
-        psg_sink_add_product(sum, part->kernels, &product, weight, sink, workspace);
+        return;
     }
+    psg_sample s = psg_sample_of(part, n, at, psg_small_memory(workspace), live > PSG_LONGEST ? 0 : PSG_SMALL_BYTES);
+    if (!s.is_whole || live > PSG_LONGEST) {
+        add_long(sum, part, n, at, weight, sink, workspace);
+        return;
+    }
+    psg_product product = psg_product_of(&s.one, s.n, &s.at, 0, live);
+    psg_sink_add_product(sum, part->kernels, &product, weight, sink, workspace);
 }
 
 /* ---- all samples at once: one position each ---- */
@@ -90,9 +77,7 @@ static void add_singles(const psg_sum *sum, const psg_part *part, const psg_rect
     double *weights = psg_small_memory(workspace);
     for (int64_t first = 0; first < part->batch; first += PSG_LONGEST) {
         int64_t count = psg_least(PSG_LONGEST, part->batch - first);
-        for (int64_t n = 0; n < count; n++) {
-            weights[n] = psg_live(part, 0, first + n) ? psg_addend_weight(sum, part, first + n) : 0;
-        }
+        for (int64_t n = 0; n < count; n++) weights[n] = psg_addend_weight(sum, part, first + n);
         psg_product product = psg_product_of(p, first, at, 0, count);
         product.g_stride = p->g.batch;
         product.a_stride = p->a.batch;
@@ -122,27 +107,23 @@ static void add_kept(const psg_sum *sum, const psg_part *part, const psg_rectang
     double weights[PSG_ROWS_AT_ONCE];
     size_t count = 0;
     for (int64_t n = 0; n < part->batch; n++) {
-        double weight = part->is_kept[n] ? psg_addend_weight(sum, part, n) : 0;
-        if (weight != 0) {
-            samples[count] = n;
-            weights[count++] = weight;
-        }
+        samples[count] = n;
+        weights[count] = part->is_kept[n] ? psg_addend_weight(sum, part, n) : 0;
+        count += weights[count] != 0;
         if (count < PSG_ROWS_AT_ONCE && n + 1 < part->batch) continue;
         add_kept_some(part, samples, weights, count, at, sink);
         count = 0;
     }
 }
 
-void psg_factored_sum(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
-    grid g = grid_of(part);
-    int64_t i = task / g.across * g.rows, c = task % g.across * g.columns;
-    psg_rectangle at = { i, psg_least(g.rows, part->place.rows - i), c, psg_least(g.columns, part->place.columns - c) };
-    psg_sink sink = psg_sink_open(at.rows, at.columns, workspace);
+void psg_factored_sum(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, void *workspace) {
+    int64_t first = part->place.offset + at->row * part->place.stride + at->column;
+    psg_sink sink = psg_sink_open(at->rows, at->columns, workspace);
     if (part->count == 1 && part->pieces->positions == 1 && !part->pieces->has_windows) {
-        add_singles(sum, part, &at, &sink, workspace);
+        add_singles(sum, part, at, &sink, workspace);
     } else {
-        for (int64_t n = 0; n < part->batch; n++) add_sample(sum, part, n, &at, &sink, workspace);
+        for (int64_t n = 0; n < part->batch; n++) add_sample(sum, part, n, at, &sink, workspace);
     }
-    if (part->is_kept) add_kept(sum, part, &at, &sink);
-    psg_sink_close(part, &sink, part->place.offset + i * part->place.stride + c, part->place.stride);
+    if (part->is_kept) add_kept(sum, part, at, &sink);
+    psg_sink_close(part, &sink, first, part->place.stride);
 }

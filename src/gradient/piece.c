@@ -137,10 +137,11 @@ static void view_windows(const psg_block *b, psg_piece *piece) {
 
 psg_piece psg_piece_of(const psg_gradient *gradient, const psg_block *b) {
     psg_piece piece = { .room = psg_room_of(b->form), .dtype = gradient->dtype, .batch = b->backprop.shape[0],
-                        .positions = psg_positions_of(&b->backprop), .g = view_of(&b->backprop), .scale = b->scale };
+                        .positions = psg_positions_of(&b->backprop), .g = view_of(&b->backprop), .scale = b->scale,
+                        .numel = psg_gradient_numel(gradient) };
     if (b->form == PSG_UNFOLDED) view_windows(b, &piece);
     else if (b->form == PSG_FACTORED || b->form == PSG_ROWS_PRODUCT) piece.a = view_of(&b->activation);
-    piece.room->view(b, psg_gradient_numel(gradient), &piece);
+    piece.room->view(b, &piece);
     return piece;
 }
 

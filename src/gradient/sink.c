@@ -11,7 +11,7 @@
 
 /* Weights below 2^-900, whose products with f32 or f64 may vanish in part, are nothing beside any C that may be given. */
 double psg_addend_weight(const psg_sum *sum, const psg_part *part, int64_t n) {
-    double weight = sum->weights && !sum->squares ? sum->weights[n] : 1.0;
+    double weight = !psg_part_live(part, n) ? 0 : sum->weights && !sum->squares ? sum->weights[n] : 1.0;
     if (weight != 0) weight *= part->scale;
     return fabs(weight) < 0x1p-900 ? 0 : weight;
 }
@@ -79,60 +79,41 @@ static bool sum_whole(const psg_sum *sum, const psg_part *part) {
 
 /* ---- all parts in one parallel section ---- */
 
-typedef struct sum_job {
-    const psg_sum *sum;
-    const psg_part **parts;
-    int64_t *ends;             /* of each part's tasks */
-    size_t count;
-} sum_job;
+/* The part that has the task. */
+static const psg_part *part_of(const psg_plan *plan, int64_t task) {
+    size_t low = 0, high = plan->part_count - 1;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (plan->parts[middle].tasks <= task) low = middle + 1;
+        else high = middle;
+    }
+    return &plan->parts[low];
+}
 
 static void run_task(void *argument, size_t index, unsigned slot) {
-    const sum_job *job = argument;
-    size_t low = 0, high = job->count;
-    while (low + 1 < high) {
-        size_t middle = low + (high - low) / 2;
-        bool before = (int64_t)index < job->ends[middle - 1];
-        low = before ? low : middle;
-        high = before ? middle : high;
-    }
-    const psg_part *part = job->parts[low];
-    part->room->sum(job->sum, part, (int64_t)index - (low ? job->ends[low - 1] : 0), part->context->workspace[slot]);
+    const psg_sum *sum = argument;
+    const psg_part *part = part_of(sum->plan, (int64_t)index);
+    psg_grid g = part->room->grid(part);
+    int64_t across = psg_parts_of(g.columns, g.wide), from_end = part->tasks - (int64_t)index;
+    int64_t task = psg_parts_of(g.rows, g.high) * across - from_end;
+    int64_t row = task / across * g.high, column = task % across * g.wide;
+    psg_rectangle at = { row, psg_least(g.high, g.rows - row), column, psg_least(g.wide, g.columns - column) };
+    part->room->sum(sum, part, &at, part->context->workspace[slot]);
 }
 
-/* ---- the sum ---- */
-
-/* What no part writes is cleared first, and then added to. */
-static void start(psg_plan *plan, psg_write write, const psg_tensor *outs, int64_t *covered) {
-    memset(covered, 0, plan->gradient_count * sizeof *covered);
-    for (size_t k = 0; k < plan->part_count; k++) {
-        covered[plan->parts[k].gradient] += plan->parts[k].place.rows * plan->parts[k].place.columns;
-    }
-    for (size_t k = 0; k < plan->gradient_count && write == PSG_OVERWRITE; k++) {
+void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, const psg_tensor *outs) {
+    psg_sum sum = { plan, weights, plan->question == PSG_ASK_SUM_OF_SQUARES };
+    int64_t tasks = 0;
+    for (size_t k = 0; k < plan->gradient_count && write == PSG_OVERWRITE; k++) {   /* added to where parts leave gaps */
         size_t bytes = (size_t)psg_tensor_count(&outs[k]) * psg_dtype_size(outs[k].dtype);
-        if (covered[k] != psg_tensor_count(&outs[k])) memset(outs[k].data, 0, bytes);
+        if (!psg_plan_covers(plan, k)) memset(outs[k].data, 0, bytes);
     }
-    for (size_t k = 0; k < plan->part_count; k++) {
-        psg_part *part = &plan->parts[k];
+    for (psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
         part->out = &outs[part->gradient];
-        part->accumulate = write == PSG_ACCUMULATE || covered[part->gradient] != psg_tensor_count(part->out);
+        part->accumulate = write == PSG_ACCUMULATE || !psg_plan_covers(plan, part->gradient);
+        psg_grid g = part->room->grid(part);
+        if (!sum_whole(&sum, part)) tasks += psg_parts_of(g.rows, g.high) * psg_parts_of(g.columns, g.wide);
+        part->tasks = tasks;
     }
-}
-
-psg_status psg_sum_samples(psg_plan *plan, const char *function, const double *weights, bool squares, psg_write write,
-                           const psg_tensor *outs) {
-    int64_t *covered = psg_plan_take(plan, function, (plan->gradient_count + plan->part_count) * sizeof *covered);
-    psg_sum sum = { plan, weights, squares };
-    sum_job job = { .sum = &sum, .ends = covered + plan->gradient_count };
-    job.parts = psg_plan_take(plan, function, plan->part_count * sizeof *job.parts);
-    if (!covered || !job.parts) return PSG_ERR_MEMORY;
-    start(plan, write, outs, covered);
-    for (size_t k = 0; k < plan->part_count; k++) {
-        const psg_part *part = &plan->parts[k];
-        if (sum_whole(&sum, part)) continue;
-        job.parts[job.count] = part;
-        job.ends[job.count] = (job.count ? job.ends[job.count - 1] : 0) + part->room->sum_tasks(part);
-        job.count++;
-    }
-    if (job.count) psg_parallel(plan->context, (size_t)job.ends[job.count - 1], run_task, &job);
-    return PSG_OK;
+    if (tasks) psg_parallel(plan->context, (size_t)tasks, run_task, &sum);
 }

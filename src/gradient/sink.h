@@ -14,10 +14,10 @@ struct psg_sum {
 };
 
 /* outs = or += sum over samples of all parts of a plan. */
-psg_status psg_sum_samples(struct psg_plan *plan, const char *function, const double *weights, bool squares,
-                           psg_write write, const psg_tensor *outs);
+void psg_sum_samples(struct psg_plan *plan, const double *weights, psg_write write, const psg_tensor *outs);
 
-/* What multiplies sample n's unscaled gradient; 0: its addend is 0, and nothing of it is read.  Squares: the scale. */
+/* What multiplies sample n's unscaled gradient; 0: it has no live position, or its addend is 0, and nothing of it is
+ * read.  Squares: the scale. */
 double psg_addend_weight(const psg_sum *sum, const psg_part *part, int64_t n);
 
 /* ---- where a task adds: a tile of its own, which goes to the output once ----

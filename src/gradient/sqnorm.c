@@ -2,10 +2,9 @@
  *
  * Every part returns a value and a bound on its error; the bound of a gradient whose computed norm is v and whose
  * rounding in the real type is at most e is (v + e)^2, which holds for the exact gradient and for any computed one. */
-#include "gradient/sqnorm.h"
-
 #include <math.h>
-#include <string.h>
+
+#include "gradient/plan.h"
 
 typedef struct norm_job {
     const psg_plan *plan;
@@ -44,15 +43,14 @@ double psg_round_up(long double x) {
 
 psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *gradients, size_t count, double *sqnorm,
                       double *upper, int64_t *fallbacks) {
-    const char *function = "psg_sqnorm";
-    psg_status status = psg_check_questions(context, function, gradients, count);
-    if (status) return status;
-    if (!sqnorm) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: sqnorm is NULL", function);
-    psg_plan plan;
-    status = psg_plan_make(context, function, PSG_ASK_SQNORM, gradients, count, 0, false, &plan);
+    psg_set set = { context, "psg_sqnorm", gradients, count };
+    psg_plan plan = { .question = PSG_ASK_SQNORM };
+    psg_status status = psg_check_set(&set, false);
+    if (!status) status = psg_check_array(&set, "sqnorm", sqnorm);
+    if (!status) status = psg_plan_make(&set, &plan);
     if (status) return status;
     size_t batch = (size_t)plan.batch;
-    long double *sums = psg_plan_take(&plan, function, 2 * batch * sizeof *sums);
+    long double *sums = psg_plan_take(&plan, 2 * batch * sizeof *sums);
     if (!sums) return PSG_ERR_MEMORY;
     psg_add_norms(&plan, sums, sums + batch);
     for (size_t n = 0; n < batch; n++) {

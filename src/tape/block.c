@@ -63,10 +63,10 @@ psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status) {
 psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *block, double scale) {
     psg_tape *tape = ((psg_tape_node *)call->internal)->tape;
     psg_gradient gradient = psg_tape_gradient(tape, use);
-    const psg_gradient *set = &gradient;
+    psg_set set = { call->context, call->op->name, (const psg_gradient *[]){ &gradient }, 1 };
     gradient.blocks = block;
     gradient.block_count = 1;
-    psg_status status = psg_check_set(call->context, call->op->name, &set, 1);
+    psg_status status = psg_check_set(&set, true);
     if (status) return psg_tape_adopt(tape, status);
     void *table = use->blocks;
     if (!psg_tape_grow(tape, &table, use->block_count, &use->block_capacity, sizeof *block)) return tape->status;
