@@ -18,8 +18,6 @@ psg_status psg_check_fail(const psg_check *at, psg_status status, const char *fo
                     name ? " (" : "", name ? name : "", name ? ")" : "", block, text);
 }
 
-/* ---- blocks ---- */
-
 psg_status psg_check_operand(const psg_check *at, const psg_tensor *x, const char *name) {
     const psg_gradient *gradient = at->gradient;
     char text[PSG_SHAPE_TEXT];
@@ -150,8 +148,6 @@ psg_status psg_check_set(const psg_set *set, bool coupled) {
     return status;
 }
 
-/* ---- arguments ---- */
-
 psg_status psg_check_array(const psg_set *set, const char *name, const void *array) {
     return array ? PSG_OK : psg_fail(set->context, PSG_ERR_ARGUMENT, "%s: %s is NULL", set->function, name);
 }
@@ -165,9 +161,8 @@ psg_status psg_check_write(const psg_set *set, psg_write write) {
 psg_status psg_check_output(const psg_set *set, const char *name, const psg_tensor *out, psg_dtype dtype, int rank,
                             const int64_t *shape, psg_allow allow) {
     char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
-    if (!out) return psg_check_array(set, name, out);
     bool strided = allow & PSG_ALLOW_STRIDES, valid = psg_tensor_is_valid(out);
-    bool wide = allow & PSG_ALLOW_F64 && dtype != PSG_F64, readable = out->rank >= 0 && out->rank <= PSG_MAX_RANK;
+    bool wide = allow & PSG_ALLOW_F64 && dtype != PSG_F64, readable = out && out->rank >= 0 && out->rank <= PSG_MAX_RANK;
     if (!valid || !psg_shape_equal(out->rank, out->shape, rank, shape) || !(strided || psg_tensor_is_contiguous(out))) {
         return psg_fail(set->context, PSG_ERR_SHAPE, "%s: %s must be %s of shape %s, is %s", set->function, name,
                         strided ? "a view" : "contiguous", psg_shape_text(rank, shape, want),

@@ -5,8 +5,6 @@
 #include "gradient/plan.h"
 #include "gradient/sink.h"
 
-/* ---- what may be asked ---- */
-
 /* Each addend goes through at most N + 8 additions of doubles, each off by u of a partial sum, which is at most N C in
  * norm: 2 N gamma_{N+8} C for the two sums that are compared, and a few roundings of the addend itself. */
 static double margin_of(int64_t most) {
@@ -50,9 +48,7 @@ static psg_status check_outs(psg_context *context, const psg_clip *clip, psg_wri
     return PSG_OK;
 }
 
-/* ---- factors: functions of a sample's bound and of constants ---- */
-
-/* A norm beyond 2^900 C is removed like an infinite one: its factor would not be a full double. */
+/* A function of a sample's bound and of constants.  A norm beyond 2^900 C is removed like an infinite one: its factor would not be a full double. */
 static double factor_of(const psg_clip *clip, long double upper, psg_clip_report *report) {
     double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
     long double norm = sqrtl(upper);
@@ -91,8 +87,6 @@ void psg_add_upper(int64_t batch_size, const double *upper, double *total) {
     for (int64_t n = 0; n < batch_size; n++) total[n] = psg_round_up((long double)total[n] + upper[n]);
 }
 
-/* ---- the question ---- */
-
 /* What psg_sqnorm tells, where that is a double. */
 static long double bound_of(long double upper) {
     double told = psg_round_up(upper);
@@ -101,13 +95,11 @@ static long double bound_of(long double upper) {
 
 static psg_status clip_and_sum(psg_plan *plan, const psg_clip *clip, psg_write write, const psg_tensor *outs,
                                double *norms, double *factors, psg_clip_report *report) {
-    size_t batch = (size_t)plan->batch;
-    long double *square = psg_plan_take(plan, 2 * batch * sizeof *square), *upper = square + batch;
-    if (!factors) factors = psg_plan_take(plan, batch * sizeof *factors);
-    if (!square || !factors) return PSG_ERR_MEMORY;
-    psg_add_norms(plan, square, upper);
-    for (size_t n = 0; n < batch; n++) {
-        long double bound = bound_of(upper[n]);
+    if (!factors) factors = psg_plan_take(plan, (size_t)plan->batch * sizeof *factors);
+    if (!factors) return PSG_ERR_MEMORY;
+    psg_plan_norms(plan);
+    for (int64_t n = 0; n < plan->batch; n++) {
+        long double bound = bound_of(plan->upper[n]);
         if (norms) norms[n] = (double)sqrtl(bound);
         factors[n] = factor_of(clip, bound, report);
     }

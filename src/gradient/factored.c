@@ -5,8 +5,6 @@
 
 #include "gradient/plan.h"
 
-/* ---- checks, views ---- */
-
 static psg_status check_factored(const psg_check *at, const psg_block *b) {
     psg_status status = psg_check_operand(at, &b->activation, "activation");
     if (status) return status;
@@ -30,8 +28,6 @@ static void view(const psg_block *b, psg_piece *piece) {
     if (piece->g.columns == 1) piece->place.stride = piece->a.columns;   /* whatever was given: there is no next row */
 }
 
-/* ---- the product kernel's arguments ---- */
-
 psg_product psg_product_of(const psg_piece *p, int64_t n, const psg_rectangle *at, int64_t t, int64_t count) {
     psg_product product = {
         .m = (size_t)at->rows, .n = (size_t)at->columns, .k = (size_t)count, .alpha = 1.0,
@@ -48,8 +44,6 @@ psg_product psg_product_of(const psg_piece *p, int64_t n, const psg_rectangle *a
     }
     return product;
 }
-
-/* ---- several pieces as one ---- */
 
 /* Elements [first, first + count) of every live row, one row after the other; the end of the copy. */
 static void *gather_operand(const psg_part *part, int64_t n, bool activations, int64_t first, int64_t count, char *to) {
@@ -210,8 +204,7 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
     }
 }
 
-/* ---- pairs of samples: <g_i a_i^T, g_j a_j^T> = <g_i, g_j> <a_i, a_j> ---- */
-
+/* Pairs of samples: <g_i a_i^T, g_j a_j^T> = <g_i, g_j> <a_i, a_j>. */
 static bool has_pairs(const psg_part *part, int64_t n) {
     int64_t live = psg_part_live(part, n);
     return !live || psg_is_single(part, live);
@@ -229,8 +222,6 @@ static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) 
     const psg_piece *x = psg_single_live_piece(part, i), *y = psg_single_live_piece(part, j);
     return part->scale * part->scale * operand_dot(part, &x->g, i, &y->g, j) * operand_dot(part, &x->a, i, &y->a, j);
 }
-
-/* ---- the table ---- */
 
 const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n) {
     size_t k = 0;

@@ -24,8 +24,6 @@ static void *after_copy(const psg_sample *s, void *workspace) {
     return (char *)workspace + (s->is_copied ? COPY_BYTES : 0);
 }
 
-/* ---- the norm: one position ---- */
-
 /* f64 operands beyond this could hide what their product loses below the smallest double. */
 static const long double most_norm = 1e190L;
 
@@ -36,8 +34,6 @@ static psg_estimate square_single(const psg_part *part, const psg_piece *p, int6
     long double scale = part->scale;
     return (psg_estimate){ g * (a + (part->partner ? 1 : 0)) * scale * scale, 0 };
 }
-
-/* ---- the norm: tiles ---- */
 
 /* The bias that shares the backprop. */
 static psg_estimate with_partner(const psg_part *part, int64_t n, psg_estimate weight, void *workspace) {

@@ -21,8 +21,6 @@ psg_grid psg_factored_grid(const psg_part *part) {
     return (psg_grid){ p, d, high, wide };
 }
 
-/* ---- one sample ---- */
-
 /* Several pieces, or more positions than one call: stored, then added. */
 static void add_long(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at, double weight,
                      const psg_sink *sink, void *workspace) {
@@ -69,8 +67,7 @@ static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, cons
     psg_sink_add_product(sum, part->kernels, &product, weight, sink, workspace);
 }
 
-/* ---- all samples at once: one position each ---- */
-
+/* All samples at once, of one position each. */
 static void add_singles(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, const psg_sink *sink,
                         void *workspace) {
     const psg_piece *p = &part->pieces[0];
@@ -88,8 +85,7 @@ static void add_singles(const psg_sum *sum, const psg_part *part, const psg_rect
     }
 }
 
-/* ---- gradients kept from the norms, several a pass ---- */
-
+/* Gradients kept from the norms, several a pass. */
 static void add_kept_some(const psg_part *part, const int64_t *samples, const double *weights, size_t count,
                           const psg_rectangle *at, const psg_sink *sink) {
     for (int64_t i = 0; i < at->rows; i++) {

@@ -16,8 +16,7 @@ typedef struct store_job {
     int64_t ranges;            /* tasks a sample */
 } store_job;
 
-/* ---- outputs whose samples are contiguous ---- */
-
+/* Outputs whose samples are contiguous. */
 static void run_direct(void *argument, size_t index, unsigned slot) {
     const store_job *j = argument;
     int64_t n = (int64_t)index / j->ranges, first = j->first + (int64_t)index % j->ranges * j->range;
@@ -34,8 +33,6 @@ static void run_clear(void *argument, size_t n, unsigned slot) {
                                                    psg_tensor_offset(&j->out, (int64_t)n * j->out.stride[0]));
 }
 
-/* ---- others: through a tile ---- */
-
 static void *element_of(const psg_tensor *sample, int64_t flat) {
     int64_t position = 0;
     for (int d = sample->rank - 1; d >= 0; d--) {
@@ -45,6 +42,7 @@ static void *element_of(const psg_tensor *sample, int64_t flat) {
     return psg_tensor_offset(sample, position);
 }
 
+/* Others: through a tile. */
 static void run_scattered(void *argument, size_t index, unsigned slot) {
     const store_job *j = argument;
     int64_t n = (int64_t)index / j->ranges, first = (int64_t)index % j->ranges * j->range;
@@ -59,8 +57,6 @@ static void run_scattered(void *argument, size_t index, unsigned slot) {
         kernels->scale_row(1, 1.0, element, 1, element_of(&sample, f), j->accumulate);
     }
 }
-
-/* ---- the array ---- */
 
 /* Tasks of whole rows; few samples are cut finer, so that there is work for every worker. */
 static void cut(store_job *j) {
@@ -105,6 +101,7 @@ static void materialise(store_job *j) {
 static psg_status check_out(const psg_set *set, const psg_gradient *gradient, const psg_tensor *out) {
     int64_t shape[PSG_MAX_RANK + 1] = { gradient->batch_size };
     memcpy(shape + 1, gradient->shape, sizeof gradient->shape);
+    if (!out) return psg_check_array(set, "out", out);
     return psg_check_output(set, "out", out, gradient->dtype, gradient->rank + 1, shape, PSG_ALLOW_STRIDES);
 }
 

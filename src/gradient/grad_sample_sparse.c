@@ -13,8 +13,6 @@ typedef struct collect_job {
     const psg_tensor *rows;
 } collect_job;
 
-/* ---- one sample ---- */
-
 static int by_number(const void *left, const void *right) {
     int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
     return (a > b) - (a < b);
@@ -68,8 +66,6 @@ static void run_sample(void *argument, size_t n, unsigned slot) {
     for (int64_t k = count; k < j->positions; k++) ids[k] = -1;
     j->counts[n] = count;
 }
-
-/* ---- the question ---- */
 
 /* Every block must be sparse rows inside the rows of a parameter (V, *D). */
 static psg_status check_parts(const psg_plan *plan, const psg_gradient *gradient, int64_t width) {

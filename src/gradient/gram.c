@@ -79,8 +79,6 @@ static void run_pairs(void *argument, size_t n, unsigned slot) {
     }
 }
 
-/* ---- the question ---- */
-
 static void add_part(gram_job *j) {
     int64_t batch = j->plan->batch, pairs = 0;
     for (int64_t n = 0; n < batch; n++) pairs += has_pairs(j, n);

@@ -56,8 +56,6 @@ void psg_add_strided(const psg_kernel_table *kernels, psg_dtype dtype, double we
     }
 }
 
-/* ---- rounding ---- */
-
 double psg_tiny_norm(psg_dtype dtype) { return dtype == PSG_F64 ? 0x1p-494 : 0x1p-46; }
 
 double psg_gamma(psg_dtype dtype, double k) {

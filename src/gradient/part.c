@@ -60,8 +60,6 @@ psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspac
     return (psg_estimate){ square, psg_summed_error(part, n, square) };
 }
 
-/* ---- rounding ---- */
-
 /* gamma_K |scale| sum_t |g_t||a_t|, K the products in one sum; what a product loses below the smallest number is less
  * than that number. */
 double psg_gradient_error(const psg_part *part, int64_t n, bool quick) {

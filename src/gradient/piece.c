@@ -34,18 +34,21 @@ psg_block psg_sparse_rows(const psg_tensor *backprop, const psg_tensor *ids) {
     return block;
 }
 
-/* d = C prod kernel; 0 for a window that the questions refuse. */
-static int64_t window_columns(const psg_tensor *image, const psg_window *window) {
-    int64_t d = image->rank > 1 ? image->shape[1] : 0;
-    for (int k = 0; k < window->spatial && k < 3; k++) {
-        if (!psg_size_multiply(d, window->kernel[k], &d)) return 0;
+bool psg_window_columns(const psg_tensor *image, const psg_window *window, int64_t *columns) {
+    bool fits = true;
+    *columns = image->rank > 1 ? image->shape[1] : 0;
+    for (int k = 0; k < window->spatial && k < 3 && fits; k++) {
+        fits = psg_size_multiply(*columns, window->kernel[k], columns);
     }
-    return d;
+    return fits;
 }
 
 psg_block psg_unfolded(const psg_tensor *backprop, const psg_tensor *image, const psg_window *window) {
-    return (psg_block){ .form = PSG_UNFOLDED, .backprop = *backprop, .activation = *image, .window = *window,
-                        .scale = 1.0, .row_stride = window_columns(image, window) };
+    psg_block block = psg_factored(backprop, image);
+    block.form = PSG_UNFOLDED;
+    block.window = *window;
+    if (!psg_window_columns(image, window, &block.row_stride)) block.row_stride = 0;   /* the questions refuse it */
+    return block;
 }
 
 psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t batch_size) {
@@ -126,8 +129,8 @@ static bool is_pixels(const psg_unfolding *u, ptrdiff_t *position) {
 
 static void view_windows(const psg_block *b, psg_piece *piece) {
     piece->window = unfold_of(&b->activation, &b->window);
-    piece->a = (psg_operand_view){ b->activation.data, window_columns(&b->activation, &b->window),
-                                   b->activation.stride[0], 0, 1 };
+    piece->a = (psg_operand_view){ .data = b->activation.data, .batch = b->activation.stride[0], .step = 1 };
+    psg_window_columns(&b->activation, &b->window, &piece->a.columns);
     ptrdiff_t position;
     piece->has_windows = !is_pixels(&piece->window, &position);
     if (piece->has_windows) return;
@@ -144,8 +147,6 @@ psg_piece psg_piece_of(const psg_gradient *gradient, const psg_block *b) {
     piece.room->view(b, &piece);
     return piece;
 }
-
-/* ---- live positions ---- */
 
 static bool is_padding(const psg_piece *p, int64_t n, int64_t t) {
     const void *row = psg_at(&p->g, p->dtype, n, t, 0);

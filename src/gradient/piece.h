@@ -49,6 +49,8 @@ typedef struct psg_piece {
 /* The view of a checked block. */
 psg_piece psg_piece_of(const psg_gradient *gradient, const psg_block *block);
 
+/* d = C prod kernel; false when that does not fit. */
+bool psg_window_columns(const psg_tensor *image, const psg_window *window, int64_t *columns);
 int64_t psg_gradient_numel(const psg_gradient *gradient);
 /* Elements from the first to the last that a place may touch. */
 int64_t psg_place_span(const psg_place *place);

@@ -138,8 +138,6 @@ static size_t add_gradient(psg_plan *plan, const psg_gradient *gradient, size_t 
     return g.count;
 }
 
-/* ---- what parts need for every sample ---- */
-
 /* A derived part: the parts of its effective weight's gradient, E flat. */
 static void add_effective(psg_plan *plan, psg_part *part) {
     const psg_derivation *d = part->pieces->derivation;
@@ -175,8 +173,6 @@ static void prepare_sample(void *argument, size_t n, unsigned slot) {
     for (size_t k = 0; k < plan->part_count; k++) prepare_part(&plan->parts[k], (int64_t)n);
 }
 
-/* ---- a weight and the bias that shares its backprop, found by the array's address ---- */
-
 static bool same_backprop(const psg_part *x, const psg_part *y) {
     bool same = x->count == y->count && x->scale == y->scale && !x->partner;
     for (size_t k = 0; same && k < x->count; k++) {
@@ -190,6 +186,7 @@ static bool may_have_partner(const psg_part *part, const psg_room *room) {
     return part->room == room && !(room == &psg_factored_room ? part->pieces->has_windows : part->pieces->a.data != NULL);
 }
 
+/* A weight and the bias that shares its backprop find each other by the array's address. */
 static void find_partners(psg_plan *plan) {
     size_t size = 2 * plan->part_count + 1;
     psg_part **table = take_zeroed(plan, size * sizeof *table), **end = table + size;
@@ -204,8 +201,6 @@ static void find_partners(psg_plan *plan) {
         part->is_partner = !is_weight && *at;
     }
 }
-
-/* ---- gradients kept between norms and sum ---- */
 
 size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples) {
     size_t bytes = (size_t)samples * (size_t)psg_place_span(&part->place) * psg_dtype_size(part->dtype);
@@ -232,7 +227,7 @@ static bool fits_budget(const psg_plan *plan, const psg_part *part) {
     return psg_plan_kept_bytes(part, plan->capacity) <= plan->context->memory_budget - plan->budget_held;
 }
 
-/* Small gradients have memory of the plan, others share the budget's.  A budget that cannot be had leaves them without:
+/* Gradients kept between norms and sum: small ones have memory of the plan, others share the budget's.  A budget that cannot be had leaves them without:
  * they are recomputed. */
 static void keep_gradients(psg_plan *plan) {
     size_t held = 0;
@@ -269,8 +264,11 @@ static void build(psg_plan *plan) {
         plan->covered[plan->parts[k].gradient] += plan->parts[k].place.rows * plan->parts[k].place.columns;
     }
     bool clips = plan->question == PSG_ASK_CLIPPED_SUM;
-    if (clips || plan->question == PSG_ASK_SQNORM) find_partners(plan);
     if (clips) keep_gradients(plan);
+    if (!clips && plan->question != PSG_ASK_SQNORM) return;
+    find_partners(plan);
+    plan->square = take(plan, 2 * (size_t)plan->batch * sizeof *plan->square);
+    plan->upper = plan->square + plan->batch;
 }
 
 psg_status psg_plan_make(const psg_set *set, psg_plan *plan) {
@@ -292,8 +290,6 @@ psg_status psg_plan_make(const psg_set *set, psg_plan *plan) {
 bool psg_plan_covers(const psg_plan *plan, size_t gradient) {
     return plan->covered[gradient] == psg_gradient_numel(plan->gradients[gradient]);
 }
-
-/* ---- samples ---- */
 
 typedef struct sample_job {
     psg_task task;

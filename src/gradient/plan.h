@@ -24,6 +24,7 @@ typedef struct psg_plan {
     psg_part *parts;           /* in the order of their gradients */
     size_t part_count;
     int64_t *covered;          /* elements of each gradient that parts have */
+    long double *square, *upper;   /* norms: B squares, and their bounds */
     size_t budget_held;
     bool failed;               /* without memory */
     atomic_llong fallbacks;
@@ -43,8 +44,8 @@ size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples);
 /* Runs task(argument, n, slot) for every sample, a few a turn where there are many. */
 void psg_plan_samples(const psg_plan *plan, psg_task task, void *argument);
 
-/* sqnorm.c: squared norms of the samples over all parts, and their upper bounds, B of each. */
-void psg_add_norms(psg_plan *plan, long double *square, long double *upper);
+/* sqnorm.c: fills in the squared norms of the samples over all parts, and their upper bounds. */
+void psg_plan_norms(psg_plan *plan);
 /* The least double that is not below x (which is not negative), up to a factor of 1 + 2^-51. */
 double psg_round_up(long double x);
 

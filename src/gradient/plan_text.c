@@ -28,8 +28,6 @@ psg_status psg_context_force_route(psg_context *context, const char *route) {
     return PSG_OK;
 }
 
-/* ---- the text ---- */
-
 typedef struct writer {
     char *text;
     size_t size, used;

@@ -72,8 +72,6 @@ static psg_vector vector_of(const psg_part *part, int64_t n) {
     return (psg_vector){ part, n, single ? psg_at(&p->g, p->dtype, n, 0, 0) : NULL, p->g.step, add_positions, NULL, 0 };
 }
 
-/* ---- answers ---- */
-
 /* A column of the parameter is written element by element. */
 static void write_range(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
                         bool accumulate, void *workspace) {
@@ -125,8 +123,6 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
         if (psg_part_live(part, first + n)) dots[n] += part->scale * dot_sample(part, first + n, direction, workspace);
     }
 }
-
-/* ---- sums: columns a task ---- */
 
 static psg_grid grid(const psg_part *part) {
     int64_t columns = columns_of(part), eighth = columns / 8;

@@ -7,8 +7,6 @@
 #include "blas/gemm.h"
 #include "gradient/plan.h"
 
-/* ---- addends ---- */
-
 /* Weights below 2^-900, whose products with f32 or f64 may vanish in part, are nothing beside any C that may be given. */
 double psg_addend_weight(const psg_sum *sum, const psg_part *part, int64_t n) {
     double weight = !psg_part_live(part, n) ? 0 : sum->weights && !sum->squares ? sum->weights[n] : 1.0;
@@ -51,8 +49,6 @@ void psg_sink_add_rows(const psg_kernel_table *kernels, size_t rows, const doubl
     kernels->add_rows_to_f64(rows, (size_t)count, weights, x, sums);
 }
 
-/* ---- the ordinary gradient in the real type: one large product ---- */
-
 /* Whether rows are evenly spaced over samples and positions together: one (B T) x p matrix. */
 static bool is_stacked(const psg_operand_view *x, const psg_piece *p, ptrdiff_t *stride) {
     *stride = p->positions == 1 ? x->batch : x->position;
@@ -60,6 +56,7 @@ static bool is_stacked(const psg_operand_view *x, const psg_piece *p, ptrdiff_t 
     return even && x->step == 1 && *stride >= x->columns && *stride < INT32_MAX;
 }
 
+/* The ordinary gradient in the real type: one large product. */
 static bool sum_whole(const psg_sum *sum, const psg_part *part) {
     const psg_piece *p = part->pieces;
     const psg_tensor *out = part->out;
@@ -76,8 +73,6 @@ static bool sum_whole(const psg_sum *sum, const psg_part *part) {
     psg_gemm_rows(part->context, &gemm);
     return true;
 }
-
-/* ---- all parts in one parallel section ---- */
 
 /* The part that has the task. */
 static const psg_part *part_of(const psg_plan *plan, int64_t task) {

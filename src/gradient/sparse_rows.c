@@ -13,8 +13,6 @@ typedef struct entry {
     uint32_t piece, t;
 } entry;
 
-/* ---- checks, views ---- */
-
 /* The rows that fit between the block's offset and the parameter's end. */
 static int64_t row_count(const psg_block *b, int64_t numel) {
     int64_t p = psg_features_of(&b->backprop);
@@ -67,26 +65,18 @@ static void view(const psg_block *b, psg_piece *piece) {
 
 /* ---- a sample's entries, in order ---- */
 
-static void merge(const entry *from, int64_t middle, int64_t end, entry *to) {
-    for (int64_t left = 0, right = middle; left < middle || right < end;) {
-        bool take_right = left == middle || (right < end && from[right].row < from[left].row);
-        *to++ = take_right ? from[right++] : from[left++];
-    }
-}
-
-/* Stable; the upper half of the array is spare. */
+/* By row, stable. */
 static void sort(entry *entries, entry *spare, int64_t count) {
-    entry *from = entries, *to = spare;
-    for (int64_t width = 1; width < count; width *= 2) {
-        for (int64_t i = 0; i < count; i += 2 * width) {
-            int64_t end = psg_least(2 * width, count - i);
-            merge(from + i, psg_least(width, end), end, to + i);
-        }
-        entry *swap = from;
-        from = to;
-        to = swap;
+    int64_t half = count / 2, left = 0, right = half;
+    if (count < 2) return;
+    sort(entries, spare, half);
+    sort(entries + half, spare, count - half);
+    if (entries[half - 1].row <= entries[half].row) return;
+    for (int64_t k = 0; k < count; k++) {
+        bool take_right = left == half || (right < count && entries[right].row < entries[left].row);
+        spare[k] = entries[take_right ? right++ : left++];
     }
-    if (from != entries) memcpy(entries, from, (size_t)count * sizeof *entries);
+    memcpy(entries, spare, (size_t)count * sizeof *entries);
 }
 
 /* B counts, then of each sample its entries and as many spare ones. */
@@ -162,8 +152,6 @@ static psg_vector row_at(const psg_part *part, int64_t n, int64_t first) {
 }
 
 static int64_t row_number(const psg_vector *v) { return ((const entry *)v->terms)->row; }
-
-/* ---- answers ---- */
 
 static double lengths(const psg_part *part, int64_t n, bool quick) {
     psg_vector all = vector_of(part, n, 0, entry_count(part, n));

@@ -53,11 +53,6 @@ psg_status psg_check_windows(const psg_check *at, const psg_block *b, int64_t *c
         return psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, the window's output %lld",
                               (long long)psg_positions_of(&b->backprop), (long long)positions);
     }
-    *columns = b->activation.shape[1];
-    for (int k = 0; k < b->window.spatial; k++) {
-        if (!psg_size_multiply(*columns, b->window.kernel[k], columns)) {
-            return psg_check_fail(at, PSG_ERR_OVERFLOW, "the window's elements do not fit 63 bits");
-        }
-    }
-    return PSG_OK;
+    bool counted = psg_window_columns(&b->activation, &b->window, columns);
+    return counted ? PSG_OK : psg_check_fail(at, PSG_ERR_OVERFLOW, "the window's elements do not fit 63 bits");
 }

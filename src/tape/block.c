@@ -3,8 +3,6 @@
 #include "gradient/check.h"
 #include "tape/tape.h"
 
-/* ---- views ---- */
-
 /* Dimensions [first, last] as one; the view is copied when no strides can say so. */
 static psg_status merge_dimensions(psg_tape *tape, psg_tensor *view, int first, int last) {
     if (psg_tensor_merge(view, first, last)) return PSG_OK;
@@ -44,8 +42,6 @@ static psg_status merge_views(psg_call *call, const psg_tape_use *use, psg_block
     if (!status && block->form == PSG_SPARSE_ROWS) status = merge_view(call, use, &block->ids, 0);
     return status;
 }
-
-/* ---- the list of a parameter ---- */
 
 psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status) {
     psg_tape_node *node = call->internal;
