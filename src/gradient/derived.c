@@ -254,31 +254,35 @@ static psg_grid grid(const psg_part *part) {
     return (psg_grid){ rows, 1, psg_even_part(rows, psg_least(rows_at_once(part), psg_parts_of(rows, 8)), 1), 1 };
 }
 
-/* The sink's lines of the sum of all samples as they are: E's gradients are added, then pulled once. */
-static void sum_plain(const psg_part *part, int64_t first, int64_t count, const psg_sink *sink, void *workspace) {
+/* The lines of the sum of all samples as they are: E's gradients are added, then pulled once. */
+static void sum_plain(const psg_sink *to, int64_t first, int64_t count) {
+    const psg_part *part = to->part;
     int64_t elements = count * part->pieces->derivation->columns;
-    double *effective = sink->sums;
+    double *effective = to->sums;
     memset(effective, 0, (size_t)elements * sizeof *effective);
     for (int64_t n = 0; n < part->batch; n++) {
-        part->kernels->add_to_f64((size_t)elements, 1.0, fill_tile(part, n, first, count, workspace), effective);
+        part->kernels->add_to_f64((size_t)elements, 1.0, fill_tile(part, n, first, count, to->workspace), effective);
     }
-    const double *pulled = pull(part, first, count, effective, workspace);
-    for (int64_t k = 0; k < sink->rows * sink->columns; k++) sink->sums[k] = part->scale * pulled[k];
+    const double *pulled = pull(part, first, count, effective, to->workspace);
+    for (int64_t k = 0; k < to->at.rows * to->at.columns; k++) to->sums[k] = part->scale * pulled[k];
 }
 
-static void sum_rows(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, void *workspace) {
-    int64_t first = at->row, count = at->rows;
+static void sum_rows(const psg_sink *task) {
+    const psg_part *part = task->part;
+    int64_t first = task->at.row, count = task->at.rows;
     layout l = layout_of_pulled(part, first, count);
-    psg_sink sink = psg_sink_open(l.lines, l.length, workspace);
-    bool plain = sum->plan->is_plain && !sum->squares;
-    if (plain) sum_plain(part, first, count, &sink, workspace);
+    psg_sink to = *task;
+    to.at = (psg_rectangle){ 0, l.lines, 0, l.length };
+    psg_sink_clear(&to);
+    bool plain = to.plan->is_plain && !to.squares;
+    if (plain) sum_plain(&to, first, count);
     for (int64_t n = 0; n < part->batch && !plain; n++) {
-        double weight = psg_addend_weight(sum, part, n);
+        double weight = psg_addend_weight(&to, n);
         if (weight == 0) continue;
-        const double *pulled = pull_rows(part, n, first, count, workspace);
-        psg_sink_add(sum, part->doubles, weight, pulled, l.lines * l.length, sink.sums);
+        const double *pulled = pull_rows(part, n, first, count, to.workspace);
+        psg_sink_add(&to, part->doubles, weight, pulled, l.lines * l.length, to.sums);
     }
-    psg_sink_close(part, &sink, l.first, l.step);
+    psg_sink_close(&to, l.first, l.step);
 }
 
 const psg_room psg_derived_room = {

@@ -49,6 +49,6 @@ psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspac
 
 /* factored_sum.c */
 psg_grid psg_factored_grid(const psg_part *part);
-void psg_factored_sum(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, void *workspace);
+void psg_factored_sum(const psg_sink *to);
 
 #endif

@@ -22,104 +22,96 @@ psg_grid psg_factored_grid(const psg_part *part) {
 }
 
 /* Several pieces, or more positions than one call: stored, then added. */
-static void add_long(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at, double weight,
-                     const psg_sink *sink, void *workspace) {
-    void *tile = psg_small_memory(workspace);
+static void add_long(const psg_sink *to, int64_t n, double weight) {
+    const psg_part *part = to->part;
+    void *tile = psg_small_memory(to->workspace);
     bool accumulate = false;
     for (size_t k = 0; k < part->count; k++) {
         int64_t live = psg_live(part, k, n);
         for (int64_t t = 0; t < live; t += PSG_LONGEST, accumulate = true) {
-            psg_product product = psg_product_of(&part->pieces[k], n, at, t, psg_least(PSG_LONGEST, live - t));
+            psg_product product = psg_product_of(&part->pieces[k], n, &to->at, t, psg_least(PSG_LONGEST, live - t));
             product.finish = PSG_FINISH_STORE;
             product.c = tile;
-            product.c_stride = at->columns;
+            product.c_stride = to->at.columns;
             product.accumulate = accumulate;
-            part->kernels->product(&product, workspace);
+            part->kernels->product(&product, to->workspace);
         }
     }
-    psg_sink_add(sum, part->kernels, weight, tile, at->rows * at->columns, sink->sums);
+    psg_sink_add(to, part->kernels, weight, tile, to->at.rows * to->at.columns, to->sums);
 }
 
-/* One live position, in double. */
-static void add_single(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at, double weight,
-                       const psg_sink *sink, void *workspace) {
-    psg_product product = psg_product_of(psg_single_live_piece(part, n), n, at, 0, 1);
-    product.narrow = part->dtype == PSG_F32;
-    product.row_weight = &weight;
-    psg_sink_add_product(sum, part->doubles, &product, 1.0, sink, workspace);
+/* Samples of one live position each, whose products are formed in double. */
+static void add_singles(const psg_sink *to, const psg_piece *p, int64_t first, int64_t count, const double *weights) {
+    psg_product product = psg_product_of(p, first, &to->at, 0, count);
+    product.g_stride = p->g.batch;
+    product.a_stride = p->a.batch;
+    product.narrow = p->dtype == PSG_F32;
+    product.row_weight = weights;
+    product.flush = to->squares ? 1 : 256;
+    psg_sink_add_product(to, to->part->doubles, &product, 1.0);
 }
 
-static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at,
-                       const psg_sink *sink, void *workspace) {
-    double weight = part->is_kept && part->is_kept[n] ? 0 : psg_addend_weight(sum, part, n);
+static void add_sample(const psg_sink *to, int64_t n) {
+    const psg_part *part = to->part;
+    double weight = part->is_kept && part->is_kept[n] ? 0 : psg_addend_weight(to, n);
     if (weight == 0) return;
     int64_t live = psg_part_live(part, n);
     if (psg_is_single(part, live)) {
-        add_single(sum, part, n, at, weight, sink, workspace);
+        add_singles(to, psg_single_live_piece(part, n), n, 1, &weight);
         return;
     }
-    psg_sample s = psg_sample_of(part, n, at, psg_small_memory(workspace), live > PSG_LONGEST ? 0 : PSG_SMALL_BYTES);
+    void *copy = psg_small_memory(to->workspace);
+    psg_sample s = psg_sample_of(part, n, &to->at, copy, live > PSG_LONGEST ? 0 : PSG_SMALL_BYTES);
     if (!s.is_whole || live > PSG_LONGEST) {
-        add_long(sum, part, n, at, weight, sink, workspace);
+        add_long(to, n, weight);
         return;
     }
     psg_product product = psg_product_of(&s.one, s.n, &s.at, 0, live);
-    psg_sink_add_product(sum, part->kernels, &product, weight, sink, workspace);
+    psg_sink_add_product(to, part->kernels, &product, weight);
 }
 
-/* All samples at once, of one position each. */
-static void add_singles(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, const psg_sink *sink,
-                        void *workspace) {
-    const psg_piece *p = &part->pieces[0];
-    double *weights = psg_small_memory(workspace);
-    for (int64_t first = 0; first < part->batch; first += PSG_LONGEST) {
-        int64_t count = psg_least(PSG_LONGEST, part->batch - first);
-        for (int64_t n = 0; n < count; n++) weights[n] = psg_addend_weight(sum, part, first + n);
-        psg_product product = psg_product_of(p, first, at, 0, count);
-        product.g_stride = p->g.batch;
-        product.a_stride = p->a.batch;
-        product.narrow = part->dtype == PSG_F32;
-        product.row_weight = weights;
-        product.flush = sum->squares ? 1 : 256;
-        psg_sink_add_product(sum, part->doubles, &product, 1.0, sink, workspace);
+static void add_all_singles(const psg_sink *to) {
+    double *weights = psg_small_memory(to->workspace);
+    for (int64_t first = 0; first < to->part->batch; first += PSG_LONGEST) {
+        int64_t count = psg_least(PSG_LONGEST, to->part->batch - first);
+        for (int64_t n = 0; n < count; n++) weights[n] = psg_addend_weight(to, first + n);
+        add_singles(to, to->part->pieces, first, count, weights);
     }
 }
 
 /* Gradients kept from the norms, several a pass. */
-static void add_kept_some(const psg_part *part, const int64_t *samples, const double *weights, size_t count,
-                          const psg_rectangle *at, const psg_sink *sink) {
-    for (int64_t i = 0; i < at->rows; i++) {
+static void add_kept_some(const psg_sink *to, const int64_t *samples, const double *weights, size_t count) {
+    const psg_part *part = to->part;
+    for (int64_t i = 0; i < to->at.rows; i++) {
         const void *row[PSG_ROWS_AT_ONCE];
         for (size_t k = 0; k < count; k++) {
-            int64_t place = (samples[k] * part->place.rows + at->row + i) * part->place.columns + at->column;
+            int64_t place = (samples[k] * part->place.rows + to->at.row + i) * part->place.columns + to->at.column;
             row[k] = psg_elements(part->kept, part->dtype, place);
         }
-        psg_sink_add_rows(part->kernels, count, weights, row, at->columns, sink->sums + i * at->columns);
+        psg_sink_add_rows(to, i, count, weights, row);
     }
 }
 
-static void add_kept(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, const psg_sink *sink) {
+static void add_kept(const psg_sink *to) {
     int64_t samples[PSG_ROWS_AT_ONCE];
     double weights[PSG_ROWS_AT_ONCE];
     size_t count = 0;
-    for (int64_t n = 0; n < part->batch; n++) {
+    for (int64_t n = 0; n < to->part->batch; n++) {
         samples[count] = n;
-        weights[count] = part->is_kept[n] ? psg_addend_weight(sum, part, n) : 0;
+        weights[count] = to->part->is_kept[n] ? psg_addend_weight(to, n) : 0;
         count += weights[count] != 0;
-        if (count < PSG_ROWS_AT_ONCE && n + 1 < part->batch) continue;
-        add_kept_some(part, samples, weights, count, at, sink);
+        if (count < PSG_ROWS_AT_ONCE && n + 1 < to->part->batch) continue;
+        add_kept_some(to, samples, weights, count);
         count = 0;
     }
 }
 
-void psg_factored_sum(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, void *workspace) {
-    int64_t first = part->place.offset + at->row * part->place.stride + at->column;
-    psg_sink sink = psg_sink_open(at->rows, at->columns, workspace);
-    if (part->count == 1 && part->pieces->positions == 1 && !part->pieces->has_windows) {
-        add_singles(sum, part, at, &sink, workspace);
-    } else {
-        for (int64_t n = 0; n < part->batch; n++) add_sample(sum, part, n, at, &sink, workspace);
-    }
-    if (part->is_kept) add_kept(sum, part, at, &sink);
-    psg_sink_close(part, &sink, first, part->place.stride);
+void psg_factored_sum(const psg_sink *to) {
+    const psg_part *part = to->part;
+    bool singles = part->count == 1 && part->pieces->positions == 1 && !part->pieces->has_windows;
+    psg_sink_clear(to);
+    if (singles) add_all_singles(to);
+    for (int64_t n = 0; n < part->batch && !singles; n++) add_sample(to, n);
+    if (part->is_kept) add_kept(to);
+    psg_sink_close(to, part->place.offset + to->at.row * part->place.stride + to->at.column, part->place.stride);
 }

@@ -40,18 +40,19 @@ static psg_grid grid(const psg_part *part) {
     return (psg_grid){ 1, span, 1, psg_even_part(span, (int64_t)(PSG_OUT_TILE_BYTES / sizeof(double)) / 2, 16) };
 }
 
-static void sum(const psg_sum *s, const psg_part *part, const psg_rectangle *at, void *workspace) {
-    int64_t first = part->place.offset + at->column, count = at->columns;
-    psg_sink sink = psg_sink_open(1, count, workspace);
-    void *tile = sink.sums + count;
+static void sum(const psg_sink *to) {
+    const psg_part *part = to->part;
+    int64_t first = part->place.offset + to->at.column, count = to->at.columns;
+    void *tile = to->sums + count;
+    psg_sink_clear(to);
     for (int64_t n = 0; n < part->batch; n++) {
-        double weight = psg_addend_weight(s, part, n);
+        double weight = psg_addend_weight(to, n);
         if (weight == 0) continue;
         memset(tile, 0, (size_t)count * psg_dtype_size(part->dtype));
-        psg_write_inner(part, n, 1.0, first, first + count, tile, true, workspace);
-        psg_sink_add(s, part->kernels, weight, tile, count, sink.sums);
+        psg_write_inner(part, n, 1.0, first, first + count, tile, true, to->workspace);
+        psg_sink_add(to, part->kernels, weight, tile, count, to->sums);
     }
-    psg_sink_close(part, &sink, first, 0);
+    psg_sink_close(to, first, 0);
 }
 
 const psg_room psg_mixed_room = {

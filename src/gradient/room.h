@@ -59,8 +59,8 @@ typedef struct psg_part {
     int64_t tasks;             /* sums: of this part and those before it */
 } psg_part;
 
-/* A sum over samples under way, see sink.h. */
-typedef struct psg_sum psg_sum;
+/* Where a task of a sum over samples adds, see sink.h. */
+typedef struct psg_sink psg_sink;
 
 /* A rectangle of a matrix; a rows x columns matrix cut into rectangles of at most high x wide. */
 typedef struct psg_rectangle {
@@ -93,7 +93,7 @@ struct psg_room {
                 void *workspace);
     /* Sums: rectangles of the gradient, a task each. */
     psg_grid (*grid)(const psg_part *part);
-    void (*sum)(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, void *workspace);
+    void (*sum)(const psg_sink *to);
     /* Inner products of samples without their gradients, or NULL: whether sample n allows it (NULL: all do); that of i
      * and j. */
     bool (*has_pairs)(const psg_part *part, int64_t n);

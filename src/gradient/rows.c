@@ -136,32 +136,35 @@ typedef struct held_rows {
     size_t count;
 } held_rows;
 
-static void add_held(const psg_part *part, held_rows *held, const psg_sink *sink) {
-    psg_sink_add_rows(part->kernels, held->count, held->weight, held->row, sink->columns, sink->sums);
+static void add_held(const psg_sink *to, held_rows *held) {
+    psg_sink_add_rows(to, 0, held->count, held->weight, held->row);
     held->count = 0;
 }
 
-static void sum_columns(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, void *workspace) {
-    psg_sink sink = psg_sink_open(1, at->columns, workspace);
+static void sum_columns(const psg_sink *task) {
+    const psg_part *part = task->part;
+    psg_sink to = *task;
     held_rows held = { .count = 0 };
-    double *sums = psg_small_memory(workspace);
+    double *sums = psg_small_memory(to.workspace);
+    int64_t first = to.at.column, count = to.at.columns;
+    psg_sink_clear(&to);
     for (int64_t n = 0; n < part->batch; n++) {
-        double weight = psg_addend_weight(sum, part, n);
+        double weight = psg_addend_weight(&to, n);
         psg_vector v = vector_of(part, n);
-        bool holds = v.row && v.step == 1 && !sum->squares;
+        bool holds = v.row && v.step == 1 && !to.squares;
         if (weight == 0) continue;
         if (holds) {
-            held.row[held.count] = psg_elements(v.row, part->dtype, at->column);
+            held.row[held.count] = psg_elements(v.row, part->dtype, first);
             held.weight[held.count++] = weight;
         }
-        if (held.count == PSG_ROWS_AT_ONCE || !holds) add_held(part, &held, &sink);
+        if (held.count == PSG_ROWS_AT_ONCE || !holds) add_held(&to, &held);
         if (holds) continue;
-        psg_vector_sum(&v, at->column, at->columns, sums);
-        psg_sink_add(sum, part->doubles, weight, sums, at->columns, sink.sums);
+        psg_vector_sum(&v, first, count, sums);
+        psg_sink_add(&to, part->doubles, weight, sums, count, to.sums);
     }
-    add_held(part, &held, &sink);
-    if (part->place.rows > 1) sink = (psg_sink){ sink.sums, at->columns, 1 };
-    psg_sink_close(part, &sink, part->place.offset + at->column * step_of(part), step_of(part));
+    add_held(&to, &held);
+    if (part->place.rows > 1) to.at = (psg_rectangle){ 0, count, 0, 1 };
+    psg_sink_close(&to, part->place.offset + first * step_of(part), step_of(part));
 }
 
 const psg_room psg_rows_room = {

@@ -5,48 +5,45 @@
 
 #include "base/parallel.h"
 #include "blas/gemm.h"
-#include "gradient/plan.h"
 
 /* Weights below 2^-900, whose products with f32 or f64 may vanish in part, are nothing beside any C that may be given. */
-double psg_addend_weight(const psg_sum *sum, const psg_part *part, int64_t n) {
-    double weight = !psg_part_live(part, n) ? 0 : sum->weights && !sum->squares ? sum->weights[n] : 1.0;
-    if (weight != 0) weight *= part->scale;
+double psg_addend_weight(const psg_sink *to, int64_t n) {
+    double weight = !psg_part_live(to->part, n) ? 0 : to->weights && !to->squares ? to->weights[n] : 1.0;
+    if (weight != 0) weight *= to->part->scale;
     return fabs(weight) < 0x1p-900 ? 0 : weight;
 }
 
-psg_sink psg_sink_open(int64_t rows, int64_t columns, void *workspace) {
-    double *sums = psg_tile_memory(workspace);
-    memset(sums, 0, (size_t)(rows * columns) * sizeof *sums);
-    return (psg_sink){ sums, rows, columns };
+void psg_sink_clear(const psg_sink *to) {
+    memset(to->sums, 0, (size_t)(to->at.rows * to->at.columns) * sizeof *to->sums);
 }
 
-void psg_sink_close(const psg_part *part, const psg_sink *sink, int64_t first, int64_t stride) {
-    const psg_tensor *out = part->out;
-    for (int64_t i = 0; i < sink->rows; i++) {
+void psg_sink_close(const psg_sink *to, int64_t first, int64_t stride) {
+    const psg_tensor *out = to->part->out;
+    int64_t columns = to->at.columns;
+    for (int64_t i = 0; i < to->at.rows; i++) {
         void *row = psg_elements_mutable(out->data, out->dtype, first + i * stride);
-        part->context->kernels[out->dtype]->from_f64((size_t)sink->columns, 1.0, sink->sums + i * sink->columns, row,
-                                                     part->accumulate);
+        to->part->context->kernels[out->dtype]->from_f64((size_t)columns, 1.0, to->sums + i * columns, row,
+                                                         to->part->accumulate);
     }
 }
 
-void psg_sink_add_product(const psg_sum *sum, const psg_kernel_table *kernels, psg_product *product, double weight,
-                          const psg_sink *sink, void *workspace) {
-    product->finish = sum->squares ? PSG_FINISH_ADD_SQUARES_F64 : PSG_FINISH_ADD_F64;
+void psg_sink_add_product(const psg_sink *to, const psg_kernel_table *kernels, psg_product *product, double weight) {
+    product->finish = to->squares ? PSG_FINISH_ADD_SQUARES_F64 : PSG_FINISH_ADD_F64;
     product->alpha = weight;
-    product->c = sink->sums;
-    product->c_stride = sink->columns;
-    kernels->product(product, workspace);
+    product->c = to->sums;
+    product->c_stride = to->at.columns;
+    kernels->product(product, to->workspace);
 }
 
-void psg_sink_add(const psg_sum *sum, const psg_kernel_table *kernels, double weight, const void *x, int64_t count,
+void psg_sink_add(const psg_sink *to, const psg_kernel_table *kernels, double weight, const void *x, int64_t count,
                   double *sums) {
-    if (sum->squares) kernels->add_squares_to_f64((size_t)count, weight * weight, x, sums);
+    if (to->squares) kernels->add_squares_to_f64((size_t)count, weight * weight, x, sums);
     else kernels->add_to_f64((size_t)count, weight, x, sums);
 }
 
-void psg_sink_add_rows(const psg_kernel_table *kernels, size_t rows, const double *weights, const void *const *x,
-                       int64_t count, double *sums) {
-    kernels->add_rows_to_f64(rows, (size_t)count, weights, x, sums);
+void psg_sink_add_rows(const psg_sink *to, int64_t row, size_t count, const double *weights, const void *const *x) {
+    int64_t columns = to->at.columns;
+    to->part->kernels->add_rows_to_f64(count, (size_t)columns, weights, x, to->sums + row * columns);
 }
 
 /* Whether rows are evenly spaced over samples and positions together: one (B T) x p matrix. */
@@ -57,11 +54,11 @@ static bool is_stacked(const psg_operand_view *x, const psg_piece *p, ptrdiff_t 
 }
 
 /* The ordinary gradient in the real type: one large product. */
-static bool sum_whole(const psg_sum *sum, const psg_part *part) {
+static bool sum_whole(const psg_plan *plan, const psg_part *part) {
     const psg_piece *p = part->pieces;
     const psg_tensor *out = part->out;
     ptrdiff_t g_stride, a_stride;
-    bool product = sum->plan->is_plain && part->room == &psg_factored_room && part->count == 1 && !p->has_windows;
+    bool product = plan->is_plain && part->room == &psg_factored_room && part->count == 1 && !p->has_windows;
     if (!product || out->dtype != part->dtype || part->place.stride >= INT32_MAX ||
         !is_stacked(&p->g, p, &g_stride) || !is_stacked(&p->a, p, &a_stride)) return false;
     psg_gemm gemm = { .dtype = p->dtype, .transpose_a = true, .m = p->g.columns, .n = p->a.columns,
@@ -86,18 +83,20 @@ static const psg_part *part_of(const psg_plan *plan, int64_t task) {
 }
 
 static void run_task(void *argument, size_t index, unsigned slot) {
-    const psg_sum *sum = argument;
-    const psg_part *part = part_of(sum->plan, (int64_t)index);
-    psg_grid g = part->room->grid(part);
-    int64_t across = psg_parts_of(g.columns, g.wide), from_end = part->tasks - (int64_t)index;
-    int64_t task = psg_parts_of(g.rows, g.high) * across - from_end;
+    psg_sink to = *(const psg_sink *)argument;
+    to.part = part_of(to.plan, (int64_t)index);
+    to.workspace = to.plan->context->workspace[slot];
+    to.sums = psg_tile_memory(to.workspace);
+    psg_grid g = to.part->room->grid(to.part);
+    int64_t across = psg_parts_of(g.columns, g.wide), tasks = psg_parts_of(g.rows, g.high) * across;
+    int64_t task = (int64_t)index - (to.part->tasks - tasks);
     int64_t row = task / across * g.high, column = task % across * g.wide;
-    psg_rectangle at = { row, psg_least(g.high, g.rows - row), column, psg_least(g.wide, g.columns - column) };
-    part->room->sum(sum, part, &at, part->context->workspace[slot]);
+    to.at = (psg_rectangle){ row, psg_least(g.high, g.rows - row), column, psg_least(g.wide, g.columns - column) };
+    to.part->room->sum(&to);
 }
 
 void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, const psg_tensor *outs) {
-    psg_sum sum = { plan, weights, plan->question == PSG_ASK_SUM_OF_SQUARES };
+    psg_sink to = { .plan = plan, .weights = weights, .squares = plan->question == PSG_ASK_SUM_OF_SQUARES };
     int64_t tasks = 0;
     for (size_t k = 0; k < plan->gradient_count && write == PSG_OVERWRITE; k++) {   /* added to where parts leave gaps */
         size_t bytes = (size_t)psg_tensor_count(&outs[k]) * psg_dtype_size(outs[k].dtype);
@@ -107,8 +106,8 @@ void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, con
         part->out = &outs[part->gradient];
         part->accumulate = write == PSG_ACCUMULATE || !psg_plan_covers(plan, part->gradient);
         psg_grid g = part->room->grid(part);
-        if (!sum_whole(&sum, part)) tasks += psg_parts_of(g.rows, g.high) * psg_parts_of(g.columns, g.wide);
+        if (!sum_whole(plan, part)) tasks += psg_parts_of(g.rows, g.high) * psg_parts_of(g.columns, g.wide);
         part->tasks = tasks;
     }
-    if (tasks) psg_parallel(plan->context, (size_t)tasks, run_task, &sum);
+    if (tasks) psg_parallel(plan->context, (size_t)tasks, run_task, &to);
 }

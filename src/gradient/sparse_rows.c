@@ -256,53 +256,49 @@ static psg_grid grid(const psg_part *part) {
     return (psg_grid){ rows, p, psg_even_part(rows, psg_least(tile, psg_parts_of(rows, 4)), 1), wide };
 }
 
-/* A task's rectangle of doubles, and which of its rows hold something. */
-typedef struct target {
-    psg_rectangle at;
-    double *sums;
-    unsigned char *touched;
-} target;
+/* Of each row of a task, whether it holds something. */
+static unsigned char *touched_of(const psg_sink *to) { return psg_small_memory(to->workspace); }
 
-static double *target_row(const target *t, int64_t id) {
-    double *row = t->sums + (id - t->at.row) * t->at.columns;
-    if (!t->touched[id - t->at.row]) memset(row, 0, (size_t)t->at.columns * sizeof *row);
-    t->touched[id - t->at.row] = 1;
-    return row;
+static double *sums_of(const psg_sink *to, int64_t id) {
+    unsigned char *touched = touched_of(to) + (id - to->at.row);
+    double *sums = to->sums + (id - to->at.row) * to->at.columns;
+    if (!*touched) memset(sums, 0, (size_t)to->at.columns * sizeof *sums);
+    *touched = 1;
+    return sums;
 }
 
-static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, double weight, const target *to) {
+static void add_sample(const psg_sink *to, int64_t n, double weight) {
+    const psg_part *part = to->part;
     double w[MOST_COLUMNS];
     for (int64_t at = first_of(part, n, to->at.row); at < entry_count(part, n);) {
         psg_vector v = row_at(part, n, at);
         if (row_number(&v) >= to->at.row + to->at.rows) break;
-        double *sums = target_row(to, row_number(&v));
-        if (v.row && v.step == 1 && !sum->squares) {
+        double *sums = sums_of(to, row_number(&v));
+        if (v.row && v.step == 1 && !to->squares) {
             const void *row = psg_elements(v.row, part->dtype, to->at.column);
-            psg_sink_add(sum, part->kernels, weight, row, to->at.columns, sums);
+            psg_sink_add(to, part->kernels, weight, row, to->at.columns, sums);
         } else {
             psg_vector_sum(&v, to->at.column, to->at.columns, w);
-            psg_sink_add(sum, part->doubles, weight, w, to->at.columns, sums);
+            psg_sink_add(to, part->doubles, weight, w, to->at.columns, sums);
         }
         at += v.count;
     }
 }
 
-static void close_target(const psg_part *part, const target *t) {
-    for (int64_t id = t->at.row; id < t->at.row + t->at.rows; id++) {
-        if (part->accumulate && !t->touched[id - t->at.row]) continue;
-        psg_sink sink = { target_row(t, id), 1, t->at.columns };
-        psg_sink_close(part, &sink, part->place.offset + id * part->place.stride + t->at.column, 0);
+static void sum_rows(const psg_sink *to) {
+    const psg_place *place = &to->part->place;
+    memset(touched_of(to), 0, (size_t)to->at.rows);
+    for (int64_t n = 0; n < to->part->batch; n++) {
+        double weight = psg_addend_weight(to, n);
+        if (weight != 0) add_sample(to, n, weight);
     }
-}
-
-static void sum_rows(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, void *workspace) {
-    target t = { *at, psg_tile_memory(workspace), psg_small_memory(workspace) };
-    memset(t.touched, 0, (size_t)at->rows);
-    for (int64_t n = 0; n < part->batch; n++) {
-        double weight = psg_addend_weight(sum, part, n);
-        if (weight != 0) add_sample(sum, part, n, weight, &t);
+    psg_sink row = *to;
+    row.at.rows = 1;
+    for (int64_t id = to->at.row; id < to->at.row + to->at.rows; id++) {
+        if (to->part->accumulate && !touched_of(to)[id - to->at.row]) continue;
+        row.sums = sums_of(to, id);
+        psg_sink_close(&row, place->offset + id * place->stride + to->at.column, 0);
     }
-    close_target(part, &t);
 }
 
 const psg_room psg_sparse_room = {
