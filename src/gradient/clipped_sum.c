@@ -87,19 +87,14 @@ void psg_add_upper(int64_t batch_size, const double *upper, double *total) {
     for (int64_t n = 0; n < batch_size; n++) total[n] = psg_round_up((long double)total[n] + upper[n]);
 }
 
-/* What psg_sqnorm tells, where that is a double. */
-static long double bound_of(long double upper) {
-    double told = psg_round_up(upper);
-    return isfinite(told) ? told : upper;
-}
-
 static psg_status clip_and_sum(psg_plan *plan, const psg_clip *clip, psg_write write, const psg_tensor *outs,
                                double *norms, double *factors, psg_clip_report *report) {
     if (!factors) factors = psg_plan_take(plan, (size_t)plan->batch * sizeof *factors);
     if (!factors) return PSG_ERR_MEMORY;
     psg_plan_norms(plan);
     for (int64_t n = 0; n < plan->batch; n++) {
-        long double bound = bound_of(plan->upper[n]);
+        double told = psg_round_up(plan->upper[n]);   /* by psg_sqnorm */
+        long double bound = isfinite(told) ? told : plan->upper[n];
         if (norms) norms[n] = (double)sqrtl(bound);
         factors[n] = factor_of(clip, bound, report);
     }

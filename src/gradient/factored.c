@@ -5,22 +5,17 @@
 
 #include "gradient/plan.h"
 
-static psg_status check_factored(const psg_check *at, const psg_block *b) {
-    psg_status status = psg_check_operand(at, &b->activation, "activation");
-    if (status) return status;
-    if (psg_positions_of(&b->activation) != psg_positions_of(&b->backprop)) {
-        return psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, activation %lld",
-                              (long long)psg_positions_of(&b->backprop), (long long)psg_positions_of(&b->activation));
-    }
-    return psg_check_place(at, b->offset, psg_features_of(&b->backprop), psg_features_of(&b->activation),
-                           b->row_stride);
-}
-
 static psg_status check(const psg_check *at, const psg_block *b) {
-    int64_t columns;
-    if (b->form == PSG_FACTORED) return check_factored(at, b);
-    psg_status status = psg_check_windows(at, b, &columns);
-    return status ? status : psg_check_place(at, b->offset, psg_features_of(&b->backprop), columns, b->row_stride);
+    const psg_tensor *g = &b->backprop, *a = &b->activation;
+    bool windows = b->form == PSG_UNFOLDED;
+    int64_t columns = 0;
+    psg_status status = windows ? psg_check_windows(at, b, &columns) : psg_check_operand(at, a, "activation");
+    if (!status && !windows && psg_positions_of(a) != psg_positions_of(g)) {
+        status = psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, activation %lld",
+                                (long long)psg_positions_of(g), (long long)psg_positions_of(a));
+    }
+    if (status) return status;
+    return psg_check_place(at, b->offset, psg_features_of(g), windows ? columns : psg_features_of(a), b->row_stride);
 }
 
 static void view(const psg_block *b, psg_piece *piece) {
@@ -210,17 +205,16 @@ static bool has_pairs(const psg_part *part, int64_t n) {
     return !live || psg_is_single(part, live);
 }
 
-static double operand_dot(const psg_part *part, const psg_operand_view *x, int64_t i, const psg_operand_view *y,
-                          int64_t j) {
-    return psg_strided_dot(part->kernels, part->dtype, psg_at(x, part->dtype, i, 0, 0), x->step,
-                           psg_at(y, part->dtype, j, 0, 0), y->step, x->columns);
-}
-
 static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) {
+    psg_dtype dtype = part->dtype;
     (void)workspace;
     if (!psg_part_live(part, i) || !psg_part_live(part, j)) return 0;
     const psg_piece *x = psg_single_live_piece(part, i), *y = psg_single_live_piece(part, j);
-    return part->scale * part->scale * operand_dot(part, &x->g, i, &y->g, j) * operand_dot(part, &x->a, i, &y->a, j);
+    double g = psg_strided_dot(part->kernels, dtype, psg_at(&x->g, dtype, i, 0, 0), x->g.step,
+                               psg_at(&y->g, dtype, j, 0, 0), y->g.step, x->g.columns);
+    double a = psg_strided_dot(part->kernels, dtype, psg_at(&x->a, dtype, i, 0, 0), x->a.step,
+                               psg_at(&y->a, dtype, j, 0, 0), y->a.step, x->a.columns);
+    return part->scale * part->scale * g * a;
 }
 
 const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n) {

@@ -88,23 +88,16 @@ static void add_part(gram_job *j) {
     for (int64_t k = 0; k < batch * batch; k++) j->gram[k] += j->of_part[k];
 }
 
-static void mirror(double *gram, int64_t batch) {
-    for (int64_t i = 0; i < batch; i++) {
-        for (int64_t k = 0; k < i; k++) gram[k * batch + i] = gram[i * batch + k];
-    }
-}
-
 static psg_status add_parts(psg_plan *plan, double *gram, size_t bytes) {
     gram_job job = { .plan = plan, .gram = gram, .room = room_of(plan) };
     job.of_part = psg_plan_take(plan, bytes);
     job.tile = psg_plan_take(plan, (size_t)(plan->batch * job.room) * sizeof(double));
     if (!job.of_part || !job.tile) return PSG_ERR_MEMORY;
     memset(gram, 0, bytes);
-    for (size_t k = 0; k < plan->part_count; k++) {
-        job.part = &plan->parts[k];
-        add_part(&job);
+    for (job.part = plan->parts; job.part < plan->parts + plan->part_count; job.part++) add_part(&job);
+    for (int64_t i = 0; i < plan->batch; i++) {
+        for (int64_t k = 0; k < i; k++) gram[k * plan->batch + i] = gram[i * plan->batch + k];
     }
-    mirror(gram, plan->batch);
     return PSG_OK;
 }
 

@@ -96,16 +96,16 @@ static psg_operand_view view_of(const psg_tensor *x) {
 
 /* The image's sizes and strides, its spatial dimensions put last of three. */
 static psg_unfolding unfold_of(const psg_tensor *image, const psg_window *window) {
-    psg_unfolding u = { .channels = image->shape[1], .channel_step = image->stride[1] };
-    for (int d = 0, from = window->spatial - 3; d < 3; d++, from++) {
-        bool there = from >= 0;
-        u.size[d] = there ? image->shape[2 + from] : 1;
-        u.step[d] = there ? image->stride[2 + from] : 0;
-        u.kernel[d] = there ? window->kernel[from] : 1;
-        u.stride[d] = there ? window->stride[from] : 1;
-        u.dilation[d] = there ? window->dilation[from] : 1;
-        u.padding[d] = there ? window->padding[from] : 0;
-        u.output[d] = there ? window->output[from] : 1;
+    psg_unfolding u = { .channels = image->shape[1], .channel_step = image->stride[1], .size = { 1, 1, 1 },
+                        .kernel = { 1, 1, 1 }, .stride = { 1, 1, 1 }, .dilation = { 1, 1, 1 }, .output = { 1, 1, 1 } };
+    for (int from = 0, d = 3 - window->spatial; d < 3; from++, d++) {
+        u.size[d] = image->shape[2 + from];
+        u.step[d] = image->stride[2 + from];
+        u.kernel[d] = window->kernel[from];
+        u.stride[d] = window->stride[from];
+        u.dilation[d] = window->dilation[from];
+        u.padding[d] = window->padding[from];
+        u.output[d] = window->output[from];
     }
     return u;
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "gradient/sink.h"
-#include "gradient/vector.h"
 
 static psg_status check(const psg_check *at, const psg_block *b) {
     int64_t p = psg_features_of(&b->backprop), step = b->row_step ? b->row_step : 1;
@@ -39,23 +38,21 @@ static void add_adjacent(const psg_part *part, const psg_piece *p, int64_t n, in
     }
 }
 
-static void add_products(const psg_part *part, const psg_piece *p, int64_t n, int64_t t, int64_t first, int64_t count,
-                         double *v) {
-    bool adjacent = p->g.step == 1 && p->a.step == 1;
-    for (int64_t i = 0, some = adjacent ? count : 1; i < count; i += some) {
-        part->kernels->add_products_to_f64(1, (size_t)some, psg_at(&p->g, p->dtype, n, t, first + i), 0,
-                                           psg_at(&p->a, p->dtype, n, t, first + i), 0, v + i);
-    }
-}
-
+/* As many elements a call as lie one after the other. */
 static void add_piece(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, int64_t first, int64_t count,
                       double *v) {
-    bool adjacent = !p->a.data && p->g.step == 1;
-    if (adjacent) add_adjacent(part, p, n, live, first, count, v);
-    for (int64_t t = 0; !adjacent && t < live; t++) {
+    int64_t some = p->g.step == 1 && p->a.step == 1 ? count : 1;
+    if (!p->a.data && p->g.step == 1) {
+        add_adjacent(part, p, n, live, first, count, v);
+        return;
+    }
+    for (int64_t t = 0; t < live; t++) {
         const void *row = psg_at(&p->g, p->dtype, n, t, first);
-        if (p->a.data) add_products(part, p, n, t, first, count, v);
-        else psg_add_strided(part->kernels, p->dtype, 1.0, row, p->g.step, count, v);
+        if (!p->a.data) psg_add_strided(part->kernels, p->dtype, 1.0, row, p->g.step, count, v);
+        for (int64_t i = 0; i < count && p->a.data; i += some) {
+            part->kernels->add_products_to_f64(1, (size_t)some, psg_at(&p->g, p->dtype, n, t, first + i), 0,
+                                               psg_at(&p->a, p->dtype, n, t, first + i), 0, v + i);
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 
 #include "base/shape.h"
 #include "gradient/sink.h"
-#include "gradient/vector.h"
 
 /* Position t of a piece of a sample belongs to a row. */
 typedef struct entry {
@@ -22,18 +21,15 @@ static int64_t row_count(const psg_block *b, int64_t numel) {
 
 static psg_status check_ids_view(const psg_check *at, const psg_block *b) {
     const psg_tensor *ids = &b->ids;
-    char text[PSG_SHAPE_TEXT];
+    const int64_t shape[2] = { at->gradient->batch_size, psg_positions_of(&b->backprop) };
+    char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
     if (ids->dtype != PSG_I32 && ids->dtype != PSG_I64) {
         return psg_check_fail(at, PSG_ERR_DTYPE, "ids is %s, must be i32 or i64", psg_dtype_name(ids->dtype));
     }
-    if (!psg_tensor_is_valid(ids) || ids->rank != 2 || ids->shape[0] != at->gradient->batch_size ||
-        ids->shape[1] != psg_positions_of(&b->backprop)) {
-        return psg_check_fail(at, PSG_ERR_SHAPE, "ids must have shape (%lld, %lld), has %s",
-                              (long long)at->gradient->batch_size, (long long)psg_positions_of(&b->backprop),
-                              ids->rank >= 0 && ids->rank <= PSG_MAX_RANK ? psg_tensor_text(ids, text)
-                                                                          : "no valid shape");
-    }
-    return PSG_OK;
+    if (psg_tensor_is_valid(ids) && psg_shape_equal(ids->rank, ids->shape, 2, shape)) return PSG_OK;
+    bool readable = ids->rank >= 0 && ids->rank <= PSG_MAX_RANK;
+    return psg_check_fail(at, PSG_ERR_SHAPE, "ids must have shape %s, has %s", psg_shape_text(2, shape, want),
+                          readable ? psg_tensor_text(ids, have) : "no valid shape");
 }
 
 static psg_status check_ids(const psg_check *at, const psg_block *b, int64_t rows) {

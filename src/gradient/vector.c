@@ -1,6 +1,6 @@
-#include "gradient/vector.h"
-
 #include <string.h>
+
+#include "gradient/room.h"
 
 void psg_vector_sum(const psg_vector *v, int64_t first, int64_t count, double *sums) {
     const psg_part *part = v->part;
