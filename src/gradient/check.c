@@ -162,7 +162,8 @@ psg_status psg_check_output(const psg_set *set, const char *name, const psg_tens
                             const int64_t *shape, psg_allow allow) {
     char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
     bool strided = allow & PSG_ALLOW_STRIDES, valid = psg_tensor_is_valid(out);
-    bool wide = allow & PSG_ALLOW_F64 && dtype != PSG_F64, readable = out && out->rank >= 0 && out->rank <= PSG_MAX_RANK;
+    bool wide = allow & PSG_ALLOW_F64 && dtype != PSG_F64;
+    bool readable = out && out->rank >= 0 && out->rank <= PSG_MAX_RANK;
     if (!valid || !psg_shape_equal(out->rank, out->shape, rank, shape) || !(strided || psg_tensor_is_contiguous(out))) {
         return psg_fail(set->context, PSG_ERR_SHAPE, "%s: %s must be %s of shape %s, is %s", set->function, name,
                         strided ? "a view" : "contiguous", psg_shape_text(rank, shape, want),

@@ -48,7 +48,8 @@ static psg_status check_outs(psg_context *context, const psg_clip *clip, psg_wri
     return PSG_OK;
 }
 
-/* A function of a sample's bound and of constants.  A norm beyond 2^900 C is removed like an infinite one: its factor would not be a full double. */
+/* A function of a sample's bound and of constants.  A norm beyond 2^900 C is removed like an infinite one: its factor
+ * would not be a full double. */
 static double factor_of(const psg_clip *clip, long double upper, psg_clip_report *report) {
     double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
     long double norm = sqrtl(upper);

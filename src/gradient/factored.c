@@ -58,18 +58,23 @@ bool psg_is_copied(const psg_part *part, int64_t live, int64_t columns, size_t r
     return part->count > 1 && !part->pieces[0].has_windows && bytes <= (int64_t)room;
 }
 
-psg_sample psg_sample_of(const psg_part *part, int64_t n, const psg_rectangle *at, void *memory, size_t room) {
-    psg_sample s = { .one = part->pieces[0], .at = *at, .n = n, .live = psg_part_live(part, n) };
-    s.is_copied = psg_is_copied(part, s.live, at->rows + at->columns, room);
-    s.is_whole = part->count == 1 || s.is_copied;
-    if (!s.is_copied) return s;
+void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *memory,
+                     size_t room) {
+    s->one = part->pieces;
+    s->at = *at;
+    s->n = n;
+    s->live = psg_part_live(part, n);
+    s->is_copied = psg_is_copied(part, s->live, at->rows + at->columns, room);
+    s->is_whole = part->count == 1 || s->is_copied;
+    if (!s->is_copied) return;
     void *a = gather_operand(part, n, false, at->row, at->rows, memory);
     gather_operand(part, n, true, at->column, at->columns, a);
-    s.one.g = (psg_operand_view){ memory, at->rows, 0, at->rows, 1 };
-    s.one.a = (psg_operand_view){ a, at->columns, 0, at->columns, 1 };
-    s.at = (psg_rectangle){ 0, at->rows, 0, at->columns };
-    s.n = 0;
-    return s;
+    s->copy = part->pieces[0];
+    s->copy.g = (psg_operand_view){ memory, at->rows, 0, at->rows, 1 };
+    s->copy.a = (psg_operand_view){ a, at->columns, 0, at->columns, 1 };
+    s->one = &s->copy;
+    s->at = (psg_rectangle){ 0, at->rows, 0, at->columns };
+    s->n = 0;
 }
 
 /* ---- writing ---- */

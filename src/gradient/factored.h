@@ -18,7 +18,8 @@ psg_product psg_product_of(const psg_piece *piece, int64_t n, const psg_rectangl
 
 /* Sample n's live positions: those of its piece, or of several pieces copied together where they are few. */
 typedef struct psg_sample {
-    psg_piece one;              /* is_whole: of all live positions */
+    const psg_piece *one;       /* is_whole: of all live positions */
+    psg_piece copy;
     psg_rectangle at;           /* within it, as n */
     bool is_copied, is_whole;
     int64_t n, live;
@@ -27,7 +28,8 @@ typedef struct psg_sample {
 /* Whether a sample of several pieces is copied into `room` bytes: of both operands `columns` elements a position. */
 bool psg_is_copied(const psg_part *part, int64_t live, int64_t columns, size_t room);
 /* A rectangle of sample n; memory for `room` bytes of copies. */
-psg_sample psg_sample_of(const psg_part *part, int64_t n, const psg_rectangle *at, void *memory, size_t room);
+void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *memory,
+                     size_t room);
 
 /* One live position, whose products are formed in double wherever they are summed. */
 static inline bool psg_is_single(const psg_part *part, int64_t live) {

@@ -15,9 +15,9 @@
 #define COPY_BYTES (PSG_PRODUCT_WORKSPACE / 2)
 
 /* The choice is the sample's own. */
-static psg_sample sample_of(const psg_part *part, int64_t n, void *workspace) {
+static void take_sample(psg_sample *s, const psg_part *part, int64_t n, void *workspace) {
     psg_rectangle all = psg_whole(part);
-    return psg_sample_of(part, n, &all, workspace, COPY_BYTES);
+    psg_take_sample(s, part, n, &all, workspace, COPY_BYTES);
 }
 
 static void *after_copy(const psg_sample *s, void *workspace) {
@@ -54,9 +54,10 @@ static psg_estimate scaled(const psg_part *part, int64_t n, long double square) 
 
 static psg_estimate square_tiles(const psg_part *part, int64_t n, void *workspace) {
     double square = 0;
-    psg_sample s = sample_of(part, n, workspace);
+    psg_sample s;
+    take_sample(&s, part, n, workspace);
     if (!s.is_whole || s.live > PSG_LONGEST) return psg_square_by_tiles(part, n, workspace);
-    psg_product product = psg_product_of(&s.one, s.n, &s.at, 0, s.live);
+    psg_product product = psg_product_of(s.one, s.n, &s.at, 0, s.live);
     product.finish = PSG_FINISH_SQUARE;
     product.squares = &square;
     product.workspace_bytes = PSG_WORKSPACE_BYTES - (s.is_copied ? COPY_BYTES : 0);
@@ -90,7 +91,7 @@ static psg_estimate square_kept(const psg_part *part, int64_t n, void *to, void 
 /* Rows [t, t + rows) of piece k of x x^T, left of and on the diagonal block; row stride: all live positions. */
 static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64_t t, int64_t rows, bool activations,
                       void *out) {
-    const psg_piece *pieces = s->is_whole ? &s->one : part->pieces;
+    const psg_piece *pieces = s->is_whole ? s->one : part->pieces;
     const psg_operand_view *x = activations ? &pieces[k].a : &pieces[k].g;
     bool whole = rows < 48;   /* SYRK is slower than a full product there */
     psg_gemm gemm = { .dtype = part->dtype, .transpose_b = true, .m = rows, .k = x->columns, .alpha = 1,
@@ -137,7 +138,8 @@ static bool may_overflow(const psg_part *part, double lengths) {
  * sums in double, which are at most 2 L + 16 additions deep.  false: the bound is loose. */
 static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate, void *workspace) {
     const psg_place *place = &part->place;
-    psg_sample s = sample_of(part, n, workspace);
+    psg_sample s;
+    take_sample(&s, part, n, workspace);
     double gp = psg_gamma(part->dtype, (double)place->rows + 1), gd = psg_gamma(part->dtype, (double)place->columns + 1);
     double out[4] = { 0, 0, 0, 0 }, live = (double)s.live;
     psg_raise raise = { 1 + gp, 1 + gd, psg_tiny_norm(part->dtype) };

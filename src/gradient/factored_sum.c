@@ -60,13 +60,13 @@ static void add_sample(const psg_sink *to, int64_t n) {
         add_singles(to, psg_single_live_piece(part, n), n, 1, &weight);
         return;
     }
-    void *copy = psg_small_memory(to->workspace);
-    psg_sample s = psg_sample_of(part, n, &to->at, copy, live > PSG_LONGEST ? 0 : PSG_SMALL_BYTES);
+    psg_sample s;
+    psg_take_sample(&s, part, n, &to->at, psg_small_memory(to->workspace), live > PSG_LONGEST ? 0 : PSG_SMALL_BYTES);
     if (!s.is_whole || live > PSG_LONGEST) {
         add_long(to, n, weight);
         return;
     }
-    psg_product product = psg_product_of(&s.one, s.n, &s.at, 0, live);
+    psg_product product = psg_product_of(s.one, s.n, &s.at, 0, live);
     psg_sink_add_product(to, part->kernels, &product, weight);
 }
 

@@ -74,8 +74,8 @@ static psg_status check_parts(const psg_plan *plan, const psg_gradient *gradient
         bool inside = gradient->rank > 0 && width && part->place.stride % width == 0 &&
                       part->place.offset % width + part->place.columns <= width;
         if (part->room == &psg_sparse_room && inside) continue;
-        return psg_fail(plan->context, PSG_ERR_UNSUPPORTED, "%s: block %lld is %s, must be sparse rows inside the rows of "
-                        "a parameter of shape (V, *D), like every block; psg_grad_sample takes all forms",
+        return psg_fail(plan->context, PSG_ERR_UNSUPPORTED, "%s: block %lld is %s, must be sparse rows inside the "
+                        "rows of a parameter of shape (V, *D), like every block; psg_grad_sample takes all forms",
                         plan->function, (long long)part->pieces->block, part->room->name);
     }
     return PSG_OK;

@@ -183,7 +183,8 @@ static bool same_backprop(const psg_part *x, const psg_part *y) {
 }
 
 static bool may_have_partner(const psg_part *part, const psg_room *room) {
-    return part->room == room && !(room == &psg_factored_room ? part->pieces->has_windows : part->pieces->a.data != NULL);
+    const psg_piece *p = part->pieces;
+    return part->room == room && !(room == &psg_factored_room ? p->has_windows : p->a.data != NULL);
 }
 
 /* A weight and the bias that shares its backprop find each other by the array's address. */
@@ -220,15 +221,16 @@ static bool is_small(const psg_part *part) {
     const psg_piece *p = part->pieces;
     const psg_unfolding *u = &p->window;
     int64_t image = u->channels * u->size[0] * u->size[1] * u->size[2];
-    return p->has_windows && part->place.rows * part->place.columns <= (int64_t)part->count * (p->positions * p->g.columns + image);
+    int64_t views = (int64_t)part->count * (p->positions * p->g.columns + image);
+    return p->has_windows && part->place.rows * part->place.columns <= views;
 }
 
 static bool fits_budget(const psg_plan *plan, const psg_part *part) {
     return psg_plan_kept_bytes(part, plan->capacity) <= plan->context->memory_budget - plan->budget_held;
 }
 
-/* Gradients kept between norms and sum: small ones have memory of the plan, others share the budget's.  A budget that cannot be had leaves them without:
- * they are recomputed. */
+/* Gradients kept between norms and sum: small ones have memory of the plan, others share the budget's.  A budget that
+ * cannot be had leaves them without: they are recomputed. */
 static void keep_gradients(psg_plan *plan) {
     size_t held = 0;
     for (size_t k = 0; k < plan->part_count; k++) {

@@ -101,7 +101,8 @@ struct psg_room {
     /* Memory that a part has for one question, and what fills in sample n's; or NULL. */
     size_t (*memory)(const psg_part *part);
     void (*prepare)(const psg_part *part, int64_t n);
-    const char *routes[PSG_QUESTION_COUNT];   /* how it answers, in a word, for samples without padding; or what tells it: */
+    /* How it answers, in a word, for samples without padding; or what tells it. */
+    const char *routes[PSG_QUESTION_COUNT];
     const char *(*route)(const psg_part *part, psg_question question);
 };
 

@@ -98,7 +98,7 @@ static void run_task(void *argument, size_t index, unsigned slot) {
 void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, const psg_tensor *outs) {
     psg_sink to = { .plan = plan, .weights = weights, .squares = plan->question == PSG_ASK_SUM_OF_SQUARES };
     int64_t tasks = 0;
-    for (size_t k = 0; k < plan->gradient_count && write == PSG_OVERWRITE; k++) {   /* added to where parts leave gaps */
+    for (size_t k = 0; k < plan->gradient_count && write == PSG_OVERWRITE; k++) {   /* what no part writes is 0 */
         size_t bytes = (size_t)psg_tensor_count(&outs[k]) * psg_dtype_size(outs[k].dtype);
         if (!psg_plan_covers(plan, k)) memset(outs[k].data, 0, bytes);
     }

@@ -56,23 +56,32 @@ static psg_status check(const psg_check *at, const psg_block *b) {
 
 static void view(const psg_block *b, psg_piece *piece) {
     piece->ids = psg_ids_of(b);
-    piece->place = (psg_place){ b->offset, piece->g.columns ? row_count(b, piece->numel) : 0, piece->g.columns, b->row_stride };
+    int64_t p = piece->g.columns;
+    piece->place = (psg_place){ b->offset, p ? row_count(b, piece->numel) : 0, p, b->row_stride };
 }
 
 /* ---- a sample's entries, in order ---- */
 
-/* By row, stable. */
-static void sort(entry *entries, entry *spare, int64_t count) {
-    int64_t half = count / 2, left = 0, right = half;
-    if (count < 2) return;
-    sort(entries, spare, half);
-    sort(entries + half, spare, count - half);
-    if (entries[half - 1].row <= entries[half].row) return;
-    for (int64_t k = 0; k < count; k++) {
-        bool take_right = left == half || (right < count && entries[right].row < entries[left].row);
-        spare[k] = entries[take_right ? right++ : left++];
+static void merge(const entry *from, int64_t middle, int64_t end, entry *to) {
+    for (int64_t left = 0, right = middle; left < middle || right < end;) {
+        bool take_right = left == middle || (right < end && from[right].row < from[left].row);
+        *to++ = take_right ? from[right++] : from[left++];
     }
-    memcpy(entries, spare, (size_t)count * sizeof *entries);
+}
+
+/* Stable; the upper half of the array is spare. */
+static void sort(entry *entries, entry *spare, int64_t count) {
+    entry *from = entries, *to = spare;
+    for (int64_t width = 1; width < count; width *= 2) {
+        for (int64_t i = 0; i < count; i += 2 * width) {
+            int64_t end = psg_least(2 * width, count - i);
+            merge(from + i, psg_least(width, end), end, to + i);
+        }
+        entry *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != entries) memcpy(entries, from, (size_t)count * sizeof *entries);
 }
 
 /* B counts, then of each sample its entries and as many spare ones. */
@@ -203,10 +212,11 @@ int64_t psg_sparse_rows_of(const psg_part *part, int64_t n, int64_t *rows) {
 
 void psg_sparse_add_row(const psg_part *part, int64_t n, int64_t row, int64_t first, int64_t count, double scale,
                         double *sums) {
-    int64_t at = first_of(part, n, row);
-    if (at == entry_count(part, n)) return;
-    psg_vector v = row_at(part, n, at);
-    if (row_number(&v) == row) add_scaled(&v, scale, first, count, sums);
+    int64_t at = first_of(part, n, row), end = at;
+    const entry *entries = entries_of(part, n);
+    while (end < entry_count(part, n) && entries[end].row == row) end++;
+    psg_vector v = { .part = part, .n = n, .terms = entries + at, .count = end - at };
+    add_scaled(&v, scale, first, count, sums);
 }
 
 static double dot_sample(const psg_part *part, int64_t n, const void *direction) {
