@@ -167,7 +167,7 @@ static void project(const psg_part *part, const psg_piece *p, int64_t first, int
         for (int64_t n = 0; n < count; n++) {
             memset(a, 0, (size_t)columns * sizeof *a);
             const void *row = psg_at(&p->a, p->dtype, first + n, 0, c);
-            psg_add_strided(part->kernels, p->dtype, 1.0, row, p->a.step, columns, a);
+            psg_add_strided(part, 1.0, row, p->a.step, columns, a);
             dots[n] += part->doubles->dot((size_t)columns, projected + n * columns, a);
         }
     }
@@ -210,16 +210,17 @@ static bool has_pairs(const psg_part *part, int64_t n) {
     return !live || psg_is_single(part, live);
 }
 
+static double operand_dot(const psg_part *part, const psg_operand_view *x, int64_t i, const psg_operand_view *y,
+                          int64_t j) {
+    const void *left = psg_at(x, part->dtype, i, 0, 0), *right = psg_at(y, part->dtype, j, 0, 0);
+    return psg_strided_dot(part, left, x->step, right, y->step, x->columns);
+}
+
 static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) {
-    psg_dtype dtype = part->dtype;
     (void)workspace;
     if (!psg_part_live(part, i) || !psg_part_live(part, j)) return 0;
     const psg_piece *x = psg_single_live_piece(part, i), *y = psg_single_live_piece(part, j);
-    double g = psg_strided_dot(part->kernels, dtype, psg_at(&x->g, dtype, i, 0, 0), x->g.step,
-                               psg_at(&y->g, dtype, j, 0, 0), y->g.step, x->g.columns);
-    double a = psg_strided_dot(part->kernels, dtype, psg_at(&x->a, dtype, i, 0, 0), x->a.step,
-                               psg_at(&y->a, dtype, j, 0, 0), y->a.step, x->a.columns);
-    return part->scale * part->scale * g * a;
+    return part->scale * part->scale * operand_dot(part, &x->g, i, &y->g, j) * operand_dot(part, &x->a, i, &y->a, j);
 }
 
 const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n) {

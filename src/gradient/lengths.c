@@ -30,29 +30,29 @@ long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, cons
     return square_by_elements(kernels, dtype, x, step, count);
 }
 
-double psg_norm_bound(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step, int64_t count) {
+double psg_norm_bound(const psg_part *part, const void *x, ptrdiff_t step, int64_t count) {
     if (step == 1) {
-        double square = kernels->sum_squares_bound((size_t)count, x);
-        if (is_safe(dtype, square, count)) return sqrt(square) * (1 + 0x1p-50);
+        double square = part->kernels->sum_squares_bound((size_t)count, x);
+        if (is_safe(part->dtype, square, count)) return sqrt(square) * (1 + 0x1p-50);
     }
-    return (double)(sqrtl(psg_square_of(kernels, dtype, x, step, count)) * (1 + 0x1p-30L));
+    return (double)(sqrtl(psg_square_of(part->kernels, part->dtype, x, step, count)) * (1 + 0x1p-30L));
 }
 
-double psg_strided_dot(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t x_step, const void *y,
-                       ptrdiff_t y_step, int64_t count) {
+double psg_strided_dot(const psg_part *part, const void *x, ptrdiff_t x_step, const void *y, ptrdiff_t y_step,
+                       int64_t count) {
     double sum = 0;
-    if (x_step == 1 && y_step == 1) return kernels->dot((size_t)count, x, y);
+    if (x_step == 1 && y_step == 1) return part->kernels->dot((size_t)count, x, y);
     for (int64_t i = 0; i < count; i++) {
-        sum += kernels->dot(1, psg_elements(x, dtype, i * x_step), psg_elements(y, dtype, i * y_step));
+        const void *left = psg_elements(x, part->dtype, i * x_step), *right = psg_elements(y, part->dtype, i * y_step);
+        sum += part->kernels->dot(1, left, right);
     }
     return sum;
 }
 
-void psg_add_strided(const psg_kernel_table *kernels, psg_dtype dtype, double weight, const void *x, ptrdiff_t step,
-                     int64_t count, double *sums) {
-    if (step == 1) kernels->add_to_f64((size_t)count, weight, x, sums);
+void psg_add_strided(const psg_part *part, double weight, const void *x, ptrdiff_t step, int64_t count, double *sums) {
+    if (step == 1) part->kernels->add_to_f64((size_t)count, weight, x, sums);
     for (int64_t i = 0; step != 1 && i < count; i++) {
-        kernels->add_to_f64(1, weight, psg_elements(x, dtype, i * step), sums + i);
+        part->kernels->add_to_f64(1, weight, psg_elements(x, part->dtype, i * step), sums + i);
     }
 }
 
@@ -65,9 +65,8 @@ double psg_gamma(psg_dtype dtype, double k) {
 
 /* ---- a sample's operands ---- */
 
-double psg_row_bound(const psg_kernel_table *kernels, const psg_piece *p, const psg_operand_view *x, int64_t n,
-                     int64_t t) {
-    return psg_norm_bound(kernels, p->dtype, psg_at(x, p->dtype, n, t, 0), x->step, x->columns);
+double psg_row_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t t) {
+    return psg_norm_bound(part, psg_at(x, part->dtype, n, t, 0), x->step, x->columns);
 }
 
 /* The Frobenius norm, along whichever of the two dimensions is contiguous; never both at once, which would depend on
@@ -79,7 +78,7 @@ static double operand_bound(const psg_part *part, const psg_operand_view *x, int
     long double sum = 0;
     for (int64_t k = 0; k < lines; k++) {
         const void *line = psg_elements(psg_at(x, part->dtype, n, 0, 0), part->dtype, k * between);
-        long double length = psg_norm_bound(part->kernels, part->dtype, line, step, count);
+        long double length = psg_norm_bound(part, line, step, count);
         sum += length * length;
     }
     return (double)sqrtl(sum) * (1 + 0x1p-40);
@@ -103,7 +102,7 @@ static double image_bound(const psg_part *part, const psg_piece *p, int64_t n) {
         ptrdiff_t at = line / (u->size[0] * u->size[1]) * u->channel_step + line / u->size[1] % u->size[0] * u->step[0] +
                        line % u->size[1] * u->step[1];
         const void *from = psg_elements(psg_at(&p->a, p->dtype, n, 0, 0), p->dtype, at);
-        long double length = psg_norm_bound(part->kernels, p->dtype, from, u->step[2], u->size[2]);
+        long double length = psg_norm_bound(part, from, u->step[2], u->size[2]);
         sum += length * length;
     }
     return (double)sqrtl(sum * most_windows(u)) * (1 + 0x1p-40);
@@ -114,7 +113,7 @@ static double piece_lengths(const psg_part *part, const psg_piece *p, int64_t n,
     if (p->has_windows) return operand_bound(part, &p->g, n, live) * image_bound(part, p, n);
     if (quick) return operand_bound(part, &p->g, n, live) * operand_bound(part, &p->a, n, live);
     for (int64_t t = 0; t < live; t++) {
-        sum += psg_row_bound(part->kernels, p, &p->g, n, t) * psg_row_bound(part->kernels, p, &p->a, n, t);
+        sum += psg_row_bound(part, &p->g, n, t) * psg_row_bound(part, &p->a, n, t);
     }
     return sum * (1 + 0x1p-30);
 }

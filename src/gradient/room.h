@@ -141,17 +141,14 @@ bool psg_leaves_cache(const psg_piece *piece);
 /* sum_i x[i]^2 over `count` elements `step` apart, whatever their magnitudes. */
 long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step,
                           int64_t count);
-/* sum_i x[i] y[i] over elements that lie steps apart, in double. */
-double psg_strided_dot(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t x_step, const void *y,
-                       ptrdiff_t y_step, int64_t count);
-
-/* At least the norm of `count` elements, step apart; of row (n, t) of an operand. */
-double psg_norm_bound(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step, int64_t count);
-double psg_row_bound(const psg_kernel_table *kernels, const psg_piece *piece, const psg_operand_view *x, int64_t n,
-                     int64_t t);
-/* sums[i] += weight * x[i * step]. */
-void psg_add_strided(const psg_kernel_table *kernels, psg_dtype dtype, double weight, const void *x, ptrdiff_t step,
-                     int64_t count, double *sums);
+/* Of elements of the part's real type that lie steps apart: sum_i x[i] y[i] in double; at least the norm; sums[i] +=
+ * weight * x[i]. */
+double psg_strided_dot(const psg_part *part, const void *x, ptrdiff_t x_step, const void *y, ptrdiff_t y_step,
+                       int64_t count);
+double psg_norm_bound(const psg_part *part, const void *x, ptrdiff_t step, int64_t count);
+void psg_add_strided(const psg_part *part, double weight, const void *x, ptrdiff_t step, int64_t count, double *sums);
+/* At least the norm of row (n, t) of an operand. */
+double psg_row_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t t);
 
 /* vector.c: a vector of a sample, as rows and sparse rows have them: a row as it is, or a sum of rows in double. */
 typedef struct psg_vector {

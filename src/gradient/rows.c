@@ -48,7 +48,7 @@ static void add_piece(const psg_part *part, const psg_piece *p, int64_t n, int64
     }
     for (int64_t t = 0; t < live; t++) {
         const void *row = psg_at(&p->g, p->dtype, n, t, first);
-        if (!p->a.data) psg_add_strided(part->kernels, p->dtype, 1.0, row, p->g.step, count, v);
+        if (!p->a.data) psg_add_strided(part, 1.0, row, p->g.step, count, v);
         for (int64_t i = 0; i < count && p->a.data; i += some) {
             part->kernels->add_products_to_f64(1, (size_t)some, psg_at(&p->g, p->dtype, n, t, first + i), 0,
                                                psg_at(&p->a, p->dtype, n, t, first + i), 0, v + i);
@@ -89,8 +89,8 @@ static double lengths(const psg_part *part, int64_t n, bool quick) {
     for (size_t k = 0; k < part->count; k++) {
         const psg_piece *p = &part->pieces[k];
         for (int64_t t = 0; t < psg_live(part, k, n); t++) {
-            double g = psg_row_bound(part->kernels, p, &p->g, n, t);
-            sum += p->a.data ? g * psg_row_bound(part->kernels, p, &p->a, n, t) : g;
+            double g = psg_row_bound(part, &p->g, n, t);
+            sum += p->a.data ? g * psg_row_bound(part, &p->a, n, t) : g;
         }
     }
     return sum;

@@ -134,7 +134,7 @@ static void add_scaled(const psg_vector *v, double scale, int64_t first, int64_t
     for (int64_t k = 0; k < v->count; k++) {
         ptrdiff_t step;
         const void *row = row_of(v, k, first, &step);
-        psg_add_strided(v->part->kernels, v->part->dtype, scale, row, step, count, sums);
+        psg_add_strided(v->part, scale, row, step, count, sums);
     }
 }
 
@@ -165,7 +165,7 @@ static double lengths(const psg_part *part, int64_t n, bool quick) {
     for (int64_t k = 0; k < all.count; k++) {
         ptrdiff_t step;
         const void *row = row_of(&all, k, 0, &step);
-        sum += psg_norm_bound(part->kernels, part->dtype, row, step, part->place.columns);
+        sum += psg_norm_bound(part, row, step, part->place.columns);
     }
     return sum;
 }
@@ -227,7 +227,7 @@ static double dot_sample(const psg_part *part, int64_t n, const void *direction)
         ptrdiff_t step;
         const void *row = row_of(&all, k, 0, &step);
         const void *to = psg_elements(direction, part->dtype, part->place.offset + entries[k].row * part->place.stride);
-        sum += psg_strided_dot(part->kernels, part->dtype, row, step, to, 1, part->place.columns);
+        sum += psg_strided_dot(part, row, step, to, 1, part->place.columns);
     }
     return sum;
 }

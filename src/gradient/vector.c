@@ -3,11 +3,10 @@
 #include "gradient/room.h"
 
 void psg_vector_sum(const psg_vector *v, int64_t first, int64_t count, double *sums) {
-    const psg_part *part = v->part;
     memset(sums, 0, (size_t)count * sizeof *sums);
-    if (!v->row) v->add(v, first, count, sums);
-    else psg_add_strided(part->kernels, part->dtype, 1.0, psg_elements(v->row, part->dtype, first * v->step), v->step,
-                         count, sums);
+    const void *row = v->row ? psg_elements(v->row, v->part->dtype, first * v->step) : NULL;
+    if (row) psg_add_strided(v->part, 1.0, row, v->step, count, sums);
+    else v->add(v, first, count, sums);
 }
 
 long double psg_vector_square(const psg_vector *v, int64_t columns, void *workspace) {
@@ -25,7 +24,7 @@ long double psg_vector_square(const psg_vector *v, int64_t columns, void *worksp
 double psg_vector_dot(const psg_vector *x, const psg_vector *y, int64_t columns, int64_t some, void *workspace) {
     const psg_part *part = x->part;
     double *sums = psg_small_memory(workspace), *others = psg_tile_memory(workspace), dot = 0;
-    if (x->row && y->row) return psg_strided_dot(part->kernels, part->dtype, x->row, x->step, y->row, y->step, columns);
+    if (x->row && y->row) return psg_strided_dot(part, x->row, x->step, y->row, y->step, columns);
     for (int64_t first = 0; first < columns; first += some) {
         int64_t count = psg_least(some, columns - first);
         psg_vector_sum(x, first, count, sums);
