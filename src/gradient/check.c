@@ -14,11 +14,9 @@ psg_status psg_check_fail(const psg_check *at, psg_status status, const char *fo
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     if (at->in_block) snprintf(block, sizeof block, ", block %zu", at->block);
-    return psg_fail(at->context, status, "%s: %s[%zu]%s%s%s%s: %s", at->function, at->argument ? at->argument : "gradients",
-                    at->index, name ? " (" : "", name ? name : "", name ? ")" : "", block, text);
+    return psg_fail(at->set->context, status, "%s: gradients[%zu]%s%s%s%s: %s", at->set->function, at->index,
+                    name ? " (" : "", name ? name : "", name ? ")" : "", block, text);
 }
-
-/* ---- blocks ---- */
 
 psg_status psg_check_operand(const psg_check *at, const psg_tensor *x, const char *name) {
     const psg_gradient *gradient = at->gradient;
@@ -109,7 +107,7 @@ static psg_status check_gradient(psg_check *at) {
     if (!gradient || (gradient->block_count && !gradient->blocks)) {
         return psg_check_fail(at, PSG_ERR_ARGUMENT, "NULL, or without its blocks array");
     }
-    if (gradient->pass && !psg_pass_is_live(at->context, gradient->pass)) {
+    if (gradient->pass && !psg_pass_is_live(at->set->context, gradient->pass)) {
         return psg_check_fail(at, PSG_ERR_STATE, "of a pass that is over, whose memory another has taken");
     }
     psg_status status = check_shape(at);
@@ -121,74 +119,71 @@ static psg_status check_gradient(psg_check *at) {
     return status;
 }
 
-static psg_status check_agreement(const psg_check *at, const psg_gradient *first) {
-    const psg_gradient *other = at->gradient;
+static psg_status check_agreement(const psg_check *at, bool coupled) {
+    const psg_gradient *first = at->set->gradients[0], *other = at->gradient;
     if (first->batch_size != other->batch_size) {
         return psg_check_fail(at, PSG_ERR_BATCH, "batch size %lld, gradients[0] has batch size %lld",
                               (long long)other->batch_size, (long long)first->batch_size);
     }
-    if (first->dtype == other->dtype) return PSG_OK;
-    return psg_check_fail(at, PSG_ERR_DTYPE, "%s, gradients[0] is %s", psg_dtype_name(other->dtype),
-                          psg_dtype_name(first->dtype));
+    if (first->dtype != other->dtype) {
+        return psg_check_fail(at, PSG_ERR_DTYPE, "%s, gradients[0] is %s", psg_dtype_name(other->dtype),
+                              psg_dtype_name(first->dtype));
+    }
+    if (coupled || !other->batch_coupled) return PSG_OK;
+    return psg_check_fail(at, PSG_ERR_UNSUPPORTED, "of an ordinary pass, whose samples have no gradients of their own; "
+                          "only psg_weighted_sum with weights NULL is answered");
 }
 
-psg_status psg_check_set(psg_context *context, const char *function, const psg_gradient *const *gradients,
-                         size_t count) {
+psg_status psg_check_set(const psg_set *set, bool coupled) {
     psg_status status = PSG_OK;
-    if (!context) return PSG_ERR_ARGUMENT;
-    if (!gradients || !count) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: gradients is NULL or empty, must hold at least one", function);
+    if (!set->context) return PSG_ERR_ARGUMENT;
+    if (!set->gradients || !set->count) {
+        return psg_fail(set->context, PSG_ERR_ARGUMENT, "%s: gradients is NULL or empty, must hold at least one",
+                        set->function);
     }
-    for (size_t k = 0; !status && k < count; k++) {
-        psg_check at = { .context = context, .function = function, .index = k, .gradient = gradients[k] };
+    for (size_t k = 0; !status && k < set->count; k++) {
+        psg_check at = { .set = set, .index = k, .gradient = set->gradients[k] };
         status = check_gradient(&at);
-        if (!status) status = check_agreement(&at, gradients[0]);
+        if (!status) status = check_agreement(&at, coupled);
     }
     return status;
 }
 
-psg_status psg_check_questions(psg_context *context, const char *function, const psg_gradient *const *gradients,
-                               size_t count) {
-    psg_status status = psg_check_set(context, function, gradients, count);
-    for (size_t k = 0; !status && k < count; k++) {
-        psg_check at = { .context = context, .function = function, .index = k, .gradient = gradients[k] };
-        if (!gradients[k]->batch_coupled) continue;
-        status = psg_check_fail(&at, PSG_ERR_UNSUPPORTED, "of an ordinary pass, whose samples have no gradients of their "
-                                "own; only psg_weighted_sum with weights NULL is answered");
-    }
-    return status;
+psg_status psg_check_array(const psg_set *set, const char *name, const void *array) {
+    return array ? PSG_OK : psg_fail(set->context, PSG_ERR_ARGUMENT, "%s: %s is NULL", set->function, name);
 }
 
-psg_status psg_check_write(psg_context *context, const char *function, psg_write write) {
+psg_status psg_check_write(const psg_set *set, psg_write write) {
     if (write == PSG_OVERWRITE || write == PSG_ACCUMULATE) return PSG_OK;
-    return psg_fail(context, PSG_ERR_ARGUMENT, "%s: write is %d, must be PSG_OVERWRITE or PSG_ACCUMULATE", function,
-                    (int)write);
+    return psg_fail(set->context, PSG_ERR_ARGUMENT, "%s: write is %d, must be PSG_OVERWRITE or PSG_ACCUMULATE",
+                    set->function, (int)write);
 }
 
-static psg_status check_tensor(const psg_check *at, const psg_tensor *t, bool allow_f64) {
-    const psg_gradient *gradient = at->gradient;
+psg_status psg_check_output(const psg_set *set, const char *name, const psg_tensor *out, psg_dtype dtype, int rank,
+                            const int64_t *shape, psg_allow allow) {
     char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
-    if (!psg_tensor_is_valid(t) || !psg_shape_equal(t->rank, t->shape, gradient->rank, gradient->shape)) {
-        return psg_check_fail(at, PSG_ERR_SHAPE, "must have the parameter's shape %s, has %s",
-                              psg_shape_text(gradient->rank, gradient->shape, want),
-                              t->rank >= 0 && t->rank <= PSG_MAX_RANK ? psg_tensor_text(t, have) : "no valid shape");
+    bool strided = allow & PSG_ALLOW_STRIDES, valid = psg_tensor_is_valid(out);
+    bool wide = allow & PSG_ALLOW_F64 && dtype != PSG_F64;
+    bool readable = out && out->rank >= 0 && out->rank <= PSG_MAX_RANK;
+    if (!valid || !psg_shape_equal(out->rank, out->shape, rank, shape) || !(strided || psg_tensor_is_contiguous(out))) {
+        return psg_fail(set->context, PSG_ERR_SHAPE, "%s: %s must be %s of shape %s, is %s", set->function, name,
+                        strided ? "a view" : "contiguous", psg_shape_text(rank, shape, want),
+                        readable ? psg_tensor_text(out, have) : "no valid view");
     }
-    if (t->dtype != gradient->dtype && !(allow_f64 && t->dtype == PSG_F64)) {
-        return psg_check_fail(at, PSG_ERR_DTYPE, "%s, must be %s%s", psg_dtype_name(t->dtype),
-                              psg_dtype_name(gradient->dtype), allow_f64 && gradient->dtype != PSG_F64 ? " or f64" : "");
-    }
-    return psg_tensor_is_contiguous(t) ? PSG_OK : psg_check_fail(at, PSG_ERR_SHAPE, "must be contiguous");
+    if (out->dtype == dtype || (wide && out->dtype == PSG_F64)) return PSG_OK;
+    return psg_fail(set->context, PSG_ERR_DTYPE, "%s: %s is %s, must be %s%s", set->function, name,
+                    psg_dtype_name(out->dtype), psg_dtype_name(dtype), wide ? " or f64" : "");
 }
 
-psg_status psg_check_tensors(psg_context *context, const char *function, const char *argument,
-                             const psg_gradient *const *gradients, size_t count, const psg_tensor *tensors,
-                             bool allow_f64) {
+psg_status psg_check_tensors(const psg_set *set, const char *argument, const psg_tensor *tensors, psg_allow allow) {
     psg_status status = PSG_OK;
-    if (!tensors) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: %s is NULL", function, argument);
-    for (size_t k = 0; !status && k < count; k++) {
-        psg_check at = { .context = context, .function = function, .argument = argument, .index = k,
-                         .gradient = gradients[k] };
-        status = check_tensor(&at, &tensors[k], allow_f64);
+    if (!tensors) return psg_check_array(set, argument, tensors);
+    for (size_t k = 0; !status && k < set->count; k++) {
+        const psg_gradient *gradient = set->gradients[k];
+        char name[PSG_MESSAGE_SIZE / 2];
+        const char *of = gradient->name;
+        snprintf(name, sizeof name, "%s[%zu]%s%s%s", argument, k, of ? " (" : "", of ? of : "", of ? ")" : "");
+        status = psg_check_output(set, name, &tensors[k], gradient->dtype, gradient->rank, gradient->shape, allow);
     }
     return status;
 }

@@ -7,31 +7,39 @@
 #include "base/context.h"
 #include "psg/gradient.h"
 
-/* A gradient, or a tensor for one, or (in_block) a block of one, under check. */
-typedef struct psg_check {
+/* The gradients of a question, and who asks it. */
+typedef struct psg_set {
     psg_context *context;
-    const char *function, *argument;   /* argument NULL: gradients */
+    const char *function;
+    const psg_gradient *const *gradients;
+    size_t count;
+} psg_set;
+
+/* Checks the gradients and names what is wrong in the context's message, as "<function>: ..."; coupled: a batch_coupled
+ * one, which has no gradients of single samples, is allowed, else PSG_ERR_UNSUPPORTED. */
+psg_status psg_check_set(const psg_set *set, bool coupled);
+/* An output array, of any size, is given. */
+psg_status psg_check_array(const psg_set *set, const char *name, const void *array);
+psg_status psg_check_write(const psg_set *set, psg_write write);
+/* An output of that type and shape, contiguous, but for what is allowed. */
+typedef enum psg_allow { PSG_ALLOW_NOTHING = 0, PSG_ALLOW_STRIDES = 1, PSG_ALLOW_F64 = 2 } psg_allow;
+psg_status psg_check_output(const psg_set *set, const char *name, const psg_tensor *out, psg_dtype dtype, int rank,
+                            const int64_t *shape, psg_allow allow);
+/* Tensors given one a gradient: contiguous, of the gradient's shape, real type. */
+psg_status psg_check_tensors(const psg_set *set, const char *argument, const psg_tensor *tensors, psg_allow allow);
+
+/* ---- for the rooms ---- */
+
+/* A gradient, or (in_block) a block of one, under check. */
+typedef struct psg_check {
+    const psg_set *set;
     size_t index, block;               /* of the gradient in the set, of the block in it */
     bool in_block;
     const psg_gradient *gradient;
     int64_t numel;
 } psg_check;
 
-/* Checks a gradient set and names what is wrong in the context's message, as "<function>: ...". */
-psg_status psg_check_set(psg_context *context, const char *function, const psg_gradient *const *gradients,
-                         size_t count);
-/* The same for questions that need gradients of single samples: a batch_coupled one is PSG_ERR_UNSUPPORTED. */
-psg_status psg_check_questions(psg_context *context, const char *function, const psg_gradient *const *gradients,
-                               size_t count);
-psg_status psg_check_write(psg_context *context, const char *function, psg_write write);
-/* Checks tensors given one a gradient: contiguous, of the gradient's shape, real type or (allow_f64) PSG_F64. */
-psg_status psg_check_tensors(psg_context *context, const char *function, const char *argument,
-                             const psg_gradient *const *gradients, size_t count, const psg_tensor *tensors,
-                             bool allow_f64);
-
-/* ---- for the rooms ---- */
-
-/* "<function>: <argument>[k] (name), block b: <text>" */
+/* "<function>: gradients[k] (name), block b: <text>" */
 psg_status psg_check_fail(const psg_check *at, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
 /* A (B, p) or (B, T, p) view of the gradient's type and batch size. */
 psg_status psg_check_operand(const psg_check *at, const psg_tensor *x, const char *name);

@@ -2,10 +2,8 @@
 #include <float.h>
 #include <math.h>
 
+#include "gradient/plan.h"
 #include "gradient/sink.h"
-#include "gradient/sqnorm.h"
-
-/* ---- what may be asked ---- */
 
 /* Each addend goes through at most N + 8 additions of doubles, each off by u of a partial sum, which is at most N C in
  * norm: 2 N gamma_{N+8} C for the two sums that are compared, and a few roundings of the addend itself. */
@@ -50,10 +48,10 @@ static psg_status check_outs(psg_context *context, const psg_clip *clip, psg_wri
     return PSG_OK;
 }
 
-/* ---- factors: functions of a sample's bound and of constants ---- */
-
-/* A norm beyond 2^900 C is removed like an infinite one: its factor would not be a full double. */
-static double factor_of(const psg_clip *clip, double limit, long double upper, psg_clip_report *report) {
+/* A function of a sample's bound and of constants.  A norm beyond 2^900 C is removed like an infinite one: its factor
+ * would not be a full double. */
+static double factor_of(const psg_clip *clip, long double upper, psg_clip_report *report) {
+    double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
     long double norm = sqrtl(upper);
     if (!(norm <= DBL_MAX) || norm * 0x1p-900L > limit) {
         report->removed++;
@@ -72,6 +70,7 @@ static void finish(psg_clip_report *report, int64_t batch) {
 psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const double *upper, int64_t batch_size,
                             double *factors, psg_clip_report *report) {
     const char *function = "psg_clip_factors";
+    psg_clip_report local = { 0, 0, 0, 0, 0 };
     if (!context) return PSG_ERR_ARGUMENT;
     if (batch_size < 0 || (batch_size && (!upper || !factors))) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "%s: upper or factors is NULL, or batch_size %lld below 0", function,
@@ -79,9 +78,7 @@ psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const do
     }
     psg_status status = check_clip(context, function, clip, batch_size);
     if (status) return status;
-    psg_clip_report local = { 0, 0, 0, 0, 0 };
-    double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
-    for (int64_t n = 0; n < batch_size; n++) factors[n] = factor_of(clip, limit, upper[n], &local);
+    for (int64_t n = 0; n < batch_size; n++) factors[n] = factor_of(clip, upper[n], &local);
     finish(&local, batch_size);
     if (report) *report = local;
     return PSG_OK;
@@ -91,50 +88,36 @@ void psg_add_upper(int64_t batch_size, const double *upper, double *total) {
     for (int64_t n = 0; n < batch_size; n++) total[n] = psg_round_up((long double)total[n] + upper[n]);
 }
 
-/* ---- the question ---- */
-
-/* What psg_sqnorm tells, where that is a double. */
-static long double bound_of(long double upper) {
-    double told = psg_round_up(upper);
-    return isfinite(told) ? told : upper;
-}
-
 static psg_status clip_and_sum(psg_plan *plan, const psg_clip *clip, psg_write write, const psg_tensor *outs,
                                double *norms, double *factors, psg_clip_report *report) {
-    const char *function = "psg_clipped_sum";
-    size_t batch = (size_t)plan->batch;
-    long double *square = psg_plan_take(plan, function, 2 * batch * sizeof *square), *upper = square + batch;
-    double *weights = psg_plan_take(plan, function, batch * sizeof *weights);
-    if (!square || !weights) return PSG_ERR_MEMORY;
-    psg_add_norms(plan, square, upper);
-    double limit = clip->max_grad_norm * (1 - margin_of(capacity_of(clip)));
-    for (size_t n = 0; n < batch; n++) {
-        upper[n] = bound_of(upper[n]);
-        weights[n] = factor_of(clip, limit, upper[n], report);
+    if (!factors) factors = psg_plan_take(plan, (size_t)plan->batch * sizeof *factors);
+    if (!factors) return PSG_ERR_MEMORY;
+    psg_plan_norms(plan);
+    for (int64_t n = 0; n < plan->batch; n++) {
+        double told = psg_round_up(plan->upper[n]);   /* by psg_sqnorm */
+        long double bound = isfinite(told) ? told : plan->upper[n];
+        if (norms) norms[n] = (double)sqrtl(bound);
+        factors[n] = factor_of(clip, bound, report);
     }
     finish(report, plan->batch);
     report->fallbacks = plan->fallbacks;
-    psg_status status = psg_sum_samples(plan, function, weights, false, write, outs);
-    for (size_t n = 0; n < batch && !status; n++) {
-        if (norms) norms[n] = (double)sqrtl(upper[n]);
-        if (factors) factors[n] = weights[n];
-    }
-    return status;
+    psg_sum_samples(plan, factors, write, outs);
+    return PSG_OK;
 }
 
 psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                            const psg_clip *clip, psg_write write, const psg_tensor *outs, double *norms,
                            double *factors, psg_clip_report *report) {
-    const char *function = "psg_clipped_sum";
-    psg_status status = psg_check_questions(context, function, gradients, count);
-    if (!status) status = check_clip(context, function, clip, gradients[0]->batch_size);
-    if (!status) status = psg_check_write(context, function, write);
-    if (!status) status = psg_check_tensors(context, function, "outs", gradients, count, outs, true);
+    psg_set set = { context, "psg_clipped_sum", gradients, count };
+    psg_clip_report local = { 0, 0, 0, 0, 0 };
+    psg_status status = psg_check_set(&set, false);
+    if (!status) status = check_clip(context, set.function, clip, gradients[0]->batch_size);
+    if (!status) status = psg_check_write(&set, write);
+    if (!status) status = psg_check_tensors(&set, "outs", outs, PSG_ALLOW_F64);
     if (!status) status = check_outs(context, clip, write, count, outs);
     if (status) return status;
-    psg_plan plan;
-    psg_clip_report local = { 0, 0, 0, 0, 0 };
-    status = psg_plan_make(context, function, PSG_ASK_CLIPPED_SUM, gradients, count, capacity_of(clip), false, &plan);
+    psg_plan plan = { .question = PSG_ASK_CLIPPED_SUM, .capacity = capacity_of(clip) };
+    status = psg_plan_make(&set, &plan);
     if (!status) status = clip_and_sum(&plan, clip, write, outs, norms, factors, &local);
     if (!status && report) *report = local;
     psg_plan_end(&plan);

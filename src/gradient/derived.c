@@ -74,9 +74,8 @@ static double largest_norm(const psg_derivation *d) {
     return most;
 }
 
-static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
+static void view(const psg_block *b, psg_piece *piece) {
     const psg_derivation *d = b->derivation;
-    (void)numel;
     piece->derivation = d;
     piece->positions = 1;
     piece->derived_norm = largest_norm(d);
@@ -265,65 +264,62 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
 /* ---- sums: rows a task, as many as are pulled at once; their doubles fit half the tile memory ---- */
 
 /* Slices are the dearer the thinner they are. */
-static int64_t task_rows(const psg_part *part) {
+static psg_grid grid(const psg_part *part) {
     int64_t rows = part->pieces->derivation->rows, most = rows_at_once(part);
     bool sliced = is_sliced(part->pieces->derivation);
-    return psg_even_part(rows, sliced ? most : psg_least(most, psg_parts_of(rows, 8)), 1);
+    return (psg_grid){ rows, 1, psg_even_part(rows, sliced ? most : psg_least(most, psg_parts_of(rows, 8)), 1), 1 };
 }
 
-static int64_t sum_tasks(const psg_part *part) {
-    return psg_parts_of(part->pieces->derivation->rows, task_rows(part));
-}
-
-/* The sink's lines of the sum of all samples as they are: E's gradients are added, then pulled once. */
-static void sum_plain(const psg_part *part, int64_t first, int64_t count, const psg_sink *sink, void *workspace) {
+/* The lines of the sum of all samples as they are: E's gradients are added, then pulled once. */
+static void sum_plain(const psg_sink *to, int64_t first, int64_t count) {
+    const psg_part *part = to->part;
     int64_t elements = count * part->pieces->derivation->columns;
-    double *effective = sink->sums;
+    double *effective = to->sums;
     memset(effective, 0, (size_t)elements * sizeof *effective);
     for (int64_t n = 0; n < part->batch; n++) {
-        part->kernels->add_to_f64((size_t)elements, 1.0, fill_tile(part, n, first, count, workspace), effective);
+        part->kernels->add_to_f64((size_t)elements, 1.0, fill_tile(part, n, first, count, to->workspace), effective);
     }
-    const double *pulled = pull(part, first, count, effective, workspace);
-    for (int64_t k = 0; k < sink->rows * sink->columns; k++) sink->sums[k] = part->scale * pulled[k];
+    const double *pulled = pull(part, first, count, effective, to->workspace);
+    for (int64_t k = 0; k < to->at.rows * to->at.columns; k++) to->sums[k] = part->scale * pulled[k];
 }
 
-static void add_kept(const psg_sum *sum, const psg_part *part, int64_t n, double weight, const layout *l,
-                     const psg_sink *sink) {
+static void add_kept(const psg_sink *to, int64_t n, double weight, const layout *l) {
+    const psg_part *part = to->part;
     int64_t start = n * psg_place_span(&part->place) + l->first - part->place.offset;
     for (int64_t a = 0; a < l->lines; a++) {
-        psg_sink_add(sum, part->kernels, weight, psg_elements(part->kept, part->dtype, start + a * l->step), l->length,
-                     sink->sums + a * l->length);
+        psg_sink_add(to, part->kernels, weight, psg_elements(part->kept, part->dtype, start + a * l->step), l->length,
+                     to->sums + a * l->length);
     }
 }
 
-static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
-    int64_t first = task * task_rows(part), count = psg_least(task_rows(part), part->pieces->derivation->rows - first);
+static void sum_rows(const psg_sink *task) {
+    const psg_part *part = task->part;
+    int64_t first = task->at.row, count = task->at.rows;
     layout l = layout_of_pulled(part, first, count);
-    psg_sink sink = psg_sink_open(l.lines, l.length, workspace);
-    bool plain = sum->plan->is_plain && !sum->squares;
-    if (plain) sum_plain(part, first, count, &sink, workspace);
+    psg_sink to = *task;
+    to.at = (psg_rectangle){ 0, l.lines, 0, l.length };
+    psg_sink_clear(&to);
+    bool plain = to.plan->is_plain && !to.squares;
+    if (plain) sum_plain(&to, first, count);
     for (int64_t n = 0; n < part->batch && !plain; n++) {
-        double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
+        double weight = psg_addend_weight(&to, n);
         if (weight == 0) continue;
         if (part->is_kept && part->is_kept[n]) {
-            add_kept(sum, part, n, weight, &l, &sink);
+            add_kept(&to, n, weight, &l);
             continue;
         }
-        const double *pulled = pull_rows(part, n, first, count, workspace);
-        psg_sink_add(sum, part->doubles, weight, pulled, l.lines * l.length, sink.sums);
+        const double *pulled = pull_rows(part, n, first, count, to.workspace);
+        psg_sink_add(&to, part->doubles, weight, pulled, l.lines * l.length, to.sums);
     }
-    psg_sink_close(part, &sink, l.first, l.step);
+    psg_sink_close(&to, l.first, l.step);
 }
 
-static psg_route route(const psg_part *part, psg_question question) {
-    if (question == PSG_ASK_CLIPPED_SUM && part->kept) return PSG_ROUTE_KEEP;
-    return question == PSG_ASK_GRAD_SAMPLE ? PSG_ROUTE_MATERIALISE
-           : question == PSG_ASK_GRAM      ? PSG_ROUTE_TILES
-                                           : PSG_ROUTE_PULLED;
+static const char *route(const psg_part *part, psg_question question) {
+    if (question == PSG_ASK_CLIPPED_SUM && part->kept) return "keep";
+    return question == PSG_ASK_GRAD_SAMPLE ? "materialise" : question == PSG_ASK_GRAM ? "tiles" : "pulled";
 }
 
 const psg_room psg_derived_room = {
     .name = "derived", .check = check, .view = view, .write = write_range, .overwrites = true, .stays_single = true,
-    .lengths = lengths, .error = error, .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_rows,
-    .route = route,
+    .lengths = lengths, .error = error, .square = square, .dot = dot, .grid = grid, .sum = sum_rows, .route = route,
 };

@@ -23,13 +23,13 @@ static void run_samples(void *argument, size_t index, unsigned slot) {
 
 psg_status psg_dot(psg_context *context, const psg_gradient *const *gradients, size_t count,
                    const psg_tensor *direction, double *dots) {
-    const char *function = "psg_dot";
-    psg_status status = psg_check_questions(context, function, gradients, count);
-    if (!status) status = psg_check_tensors(context, function, "direction", gradients, count, direction, false);
+    psg_set set = { context, "psg_dot", gradients, count };
+    psg_plan plan = { .question = PSG_ASK_DOT };
+    psg_status status = psg_check_set(&set, false);
+    if (!status) status = psg_check_tensors(&set, "direction", direction, PSG_ALLOW_NOTHING);
+    if (!status) status = psg_check_array(&set, "dots", dots);
     if (status) return status;
-    if (!dots) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: dots is NULL", function);
-    psg_plan plan;
-    status = psg_plan_make(context, function, PSG_ASK_DOT, gradients, count, 0, false, &plan);
+    status = psg_plan_make(&set, &plan);
     dot_job job = { &plan, direction, dots };
     if (!status) psg_parallel(context, (size_t)psg_parts_of(plan.batch, SAMPLES), run_samples, &job);
     psg_plan_end(&plan);

@@ -5,33 +5,23 @@
 
 #include "gradient/plan.h"
 
-/* ---- checks, views ---- */
-
-static psg_status check_factored(const psg_check *at, const psg_block *b) {
-    psg_status status = psg_check_operand(at, &b->activation, "activation");
-    if (status) return status;
-    if (psg_positions_of(&b->activation) != psg_positions_of(&b->backprop)) {
-        return psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, activation %lld",
-                              (long long)psg_positions_of(&b->backprop), (long long)psg_positions_of(&b->activation));
-    }
-    return psg_check_place(at, b->offset, psg_features_of(&b->backprop), psg_features_of(&b->activation),
-                           b->row_stride);
-}
-
 static psg_status check(const psg_check *at, const psg_block *b) {
-    int64_t columns;
-    if (b->form == PSG_FACTORED) return check_factored(at, b);
-    psg_status status = psg_check_windows(at, b, &columns);
-    return status ? status : psg_check_place(at, b->offset, psg_features_of(&b->backprop), columns, b->row_stride);
+    const psg_tensor *g = &b->backprop, *a = &b->activation;
+    bool windows = b->form == PSG_UNFOLDED;
+    int64_t columns = 0;
+    psg_status status = windows ? psg_check_windows(at, b, &columns) : psg_check_operand(at, a, "activation");
+    if (!status && !windows && psg_positions_of(a) != psg_positions_of(g)) {
+        status = psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, activation %lld",
+                                (long long)psg_positions_of(g), (long long)psg_positions_of(a));
+    }
+    if (status) return status;
+    return psg_check_place(at, b->offset, psg_features_of(g), windows ? columns : psg_features_of(a), b->row_stride);
 }
 
-static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
-    (void)numel;
+static void view(const psg_block *b, psg_piece *piece) {
     piece->place = (psg_place){ b->offset, piece->g.columns, piece->a.columns, b->row_stride };
     if (piece->g.columns == 1) piece->place.stride = piece->a.columns;   /* whatever was given: there is no next row */
 }
-
-/* ---- the product kernel's arguments ---- */
 
 psg_product psg_product_of(const psg_piece *p, int64_t n, const psg_rectangle *at, int64_t t, int64_t count) {
     psg_product product = {
@@ -50,8 +40,6 @@ psg_product psg_product_of(const psg_piece *p, int64_t n, const psg_rectangle *a
     return product;
 }
 
-/* ---- several pieces as one ---- */
-
 /* Elements [first, first + count) of every live row, one row after the other; the end of the copy. */
 static void *gather_operand(const psg_part *part, int64_t n, bool activations, int64_t first, int64_t count, char *to) {
     size_t bytes = (size_t)count * psg_dtype_size(part->dtype);
@@ -65,18 +53,28 @@ static void *gather_operand(const psg_part *part, int64_t n, bool activations, i
     return to;
 }
 
-bool psg_can_gather(const psg_part *part, int64_t live, int64_t columns, size_t room) {
+bool psg_is_copied(const psg_part *part, int64_t live, int64_t columns, size_t room) {
     int64_t bytes = live * columns * (int64_t)psg_dtype_size(part->dtype);
     return part->count > 1 && !part->pieces[0].has_windows && bytes <= (int64_t)room;
 }
 
-psg_piece psg_gather(const psg_part *part, int64_t n, const psg_rectangle *at, void *memory) {
-    psg_piece one = part->pieces[0];
+void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *memory,
+                     size_t room) {
+    s->one = part->pieces;
+    s->at = *at;
+    s->n = n;
+    s->live = psg_part_live(part, n);
+    s->is_copied = psg_is_copied(part, s->live, at->rows + at->columns, room);
+    s->is_whole = part->count == 1 || s->is_copied;
+    if (!s->is_copied) return;
     void *a = gather_operand(part, n, false, at->row, at->rows, memory);
     gather_operand(part, n, true, at->column, at->columns, a);
-    one.g = (psg_operand_view){ memory, at->rows, 0, at->rows, 1 };
-    one.a = (psg_operand_view){ a, at->columns, 0, at->columns, 1 };
-    return one;
+    s->copy = part->pieces[0];
+    s->copy.g = (psg_operand_view){ memory, at->rows, 0, at->rows, 1 };
+    s->copy.a = (psg_operand_view){ a, at->columns, 0, at->columns, 1 };
+    s->one = &s->copy;
+    s->at = (psg_rectangle){ 0, at->rows, 0, at->columns };
+    s->n = 0;
 }
 
 /* ---- writing ---- */
@@ -169,7 +167,7 @@ static void project(const psg_part *part, const psg_piece *p, int64_t first, int
         for (int64_t n = 0; n < count; n++) {
             memset(a, 0, (size_t)columns * sizeof *a);
             const void *row = psg_at(&p->a, p->dtype, first + n, 0, c);
-            psg_add_strided(part->kernels, p->dtype, 1.0, row, p->a.step, columns, a);
+            psg_add_strided(part, 1.0, row, p->a.step, columns, a);
             dots[n] += part->doubles->dot((size_t)columns, projected + n * columns, a);
         }
     }
@@ -206,8 +204,7 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
     }
 }
 
-/* ---- pairs of samples: <g_i a_i^T, g_j a_j^T> = <g_i, g_j> <a_i, a_j> ---- */
-
+/* Pairs of samples: <g_i a_i^T, g_j a_j^T> = <g_i, g_j> <a_i, a_j>. */
 static bool has_pairs(const psg_part *part, int64_t n) {
     int64_t live = psg_part_live(part, n);
     return !live || psg_is_single(part, live);
@@ -215,8 +212,8 @@ static bool has_pairs(const psg_part *part, int64_t n) {
 
 static double operand_dot(const psg_part *part, const psg_operand_view *x, int64_t i, const psg_operand_view *y,
                           int64_t j) {
-    return psg_strided_dot(part->kernels, part->dtype, psg_at(x, part->dtype, i, 0, 0), x->step,
-                           psg_at(y, part->dtype, j, 0, 0), y->step, x->columns);
+    const void *left = psg_at(x, part->dtype, i, 0, 0), *right = psg_at(y, part->dtype, j, 0, 0);
+    return psg_strided_dot(part, left, x->step, right, y->step, x->columns);
 }
 
 static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) {
@@ -226,27 +223,25 @@ static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) 
     return part->scale * part->scale * operand_dot(part, &x->g, i, &y->g, j) * operand_dot(part, &x->a, i, &y->a, j);
 }
 
-/* ---- the table ---- */
-
 const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n) {
     size_t k = 0;
     while (!psg_live(part, k, n)) k++;
     return &part->pieces[k];
 }
 
-static psg_route route(const psg_part *part, psg_question question) {
+static const char *route(const psg_part *part, psg_question question) {
     int64_t positions = psg_part_positions(part);
     bool single = psg_is_single(part, positions), keeps = question == PSG_ASK_CLIPPED_SUM;
-    if (question == PSG_ASK_GRAD_SAMPLE) return PSG_ROUTE_MATERIALISE;
-    if (question == PSG_ASK_DOT) return single ? PSG_ROUTE_PROJECT : PSG_ROUTE_TILES;
-    if (question == PSG_ASK_GRAM) return single ? PSG_ROUTE_IDENTITY : PSG_ROUTE_TILES;
-    if (keeps && psg_factored_keeps(part, positions)) return PSG_ROUTE_KEEP;
-    if (keeps || question == PSG_ASK_SQNORM) return psg_factored_route(part, positions);
-    return single ? PSG_ROUTE_STACKED : PSG_ROUTE_SAMPLES;
+    if (question == PSG_ASK_GRAD_SAMPLE) return "materialise";
+    if (question == PSG_ASK_DOT) return single ? "project" : "tiles";
+    if (question == PSG_ASK_GRAM) return single ? "identity" : "tiles";
+    if (keeps && psg_factored_keeps(part, positions)) return "keep";
+    if (keeps || question == PSG_ASK_SQNORM) return psg_route_name(psg_factored_route(part, positions));
+    return single ? "stacked" : "samples";
 }
 
 const psg_room psg_factored_room = {
     .name = "factored", .check = check, .view = view, .write = write_range, .overwrites = true,
-    .lengths = psg_product_lengths, .square = psg_factored_square, .dot = dot, .sum_tasks = psg_factored_sum_tasks,
+    .lengths = psg_product_lengths, .square = psg_factored_square, .dot = dot, .grid = psg_factored_grid,
     .sum = psg_factored_sum, .has_pairs = has_pairs, .pair = pair, .route = route,
 };

@@ -7,11 +7,7 @@
 /* Positions of one call of the product kernel. */
 #define PSG_LONGEST ((int64_t)PSG_PRODUCT_MAX_K)
 
-/* A rectangle of the p x d matrix. */
-typedef struct psg_rectangle {
-    int64_t row, rows, column, columns;
-} psg_rectangle;
-
+/* Of the p x d matrix. */
 static inline psg_rectangle psg_whole(const psg_part *part) {
     return (psg_rectangle){ 0, part->place.rows, 0, part->place.columns };
 }
@@ -20,10 +16,20 @@ static inline psg_rectangle psg_whole(const psg_part *part) {
  * finish.  They point into the piece. */
 psg_product psg_product_of(const psg_piece *piece, int64_t n, const psg_rectangle *at, int64_t t, int64_t count);
 
-/* Whether several pieces' live positions, `columns` elements each of both operands, may be copied into that many bytes. */
-bool psg_can_gather(const psg_part *part, int64_t live, int64_t columns, size_t room);
-/* A rectangle of sample n's live positions of all pieces, copied together: a piece of one sample, n = 0. */
-psg_piece psg_gather(const psg_part *part, int64_t n, const psg_rectangle *at, void *memory);
+/* Sample n's live positions: those of its piece, or of several pieces copied together where they are few. */
+typedef struct psg_sample {
+    const psg_piece *one;       /* is_whole: of all live positions */
+    psg_piece copy;
+    psg_rectangle at;           /* within it, as n */
+    bool is_copied, is_whole;
+    int64_t n, live;
+} psg_sample;
+
+/* Whether a sample of several pieces is copied into `room` bytes: of both operands `columns` elements a position. */
+bool psg_is_copied(const psg_part *part, int64_t live, int64_t columns, size_t room);
+/* A rectangle of sample n; memory for `room` bytes of copies. */
+void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *memory,
+                     size_t room);
 
 /* One live position, whose products are formed in double wherever they are summed. */
 static inline bool psg_is_single(const psg_part *part, int64_t live) {
@@ -46,7 +52,7 @@ bool psg_factored_keeps(const psg_part *part, int64_t live);
 psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspace);
 
 /* factored_sum.c */
-int64_t psg_factored_sum_tasks(const psg_part *part);
-void psg_factored_sum(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace);
+psg_grid psg_factored_grid(const psg_part *part);
+void psg_factored_sum(const psg_sink *to);
 
 #endif

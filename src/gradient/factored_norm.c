@@ -11,36 +11,18 @@
 #include "gradient/factored.h"
 #include "gradient/plan.h"
 
-/* ---- a sample's positions: those of its piece, or of all its pieces copied together where they are few ---- */
-
-typedef struct sample {
-    psg_piece one;              /* count 1: all live positions */
-    const psg_piece *pieces;
-    size_t count;
-    int64_t n, live;            /* n within the pieces */
-} sample;
-
-#define GATHERED_BYTES (PSG_PRODUCT_WORKSPACE / 2)
+/* Copied positions go first in the panels' memory, which the products then have the rest of. */
+#define COPY_BYTES (PSG_PRODUCT_WORKSPACE / 2)
 
 /* The choice is the sample's own. */
-static bool is_gathered(const psg_part *part, int64_t live) {
-    return psg_can_gather(part, live, part->place.rows + part->place.columns, GATHERED_BYTES);
+static void take_sample(psg_sample *s, const psg_part *part, int64_t n, void *workspace) {
+    psg_rectangle all = psg_whole(part);
+    psg_take_sample(s, part, n, &all, workspace, COPY_BYTES);
 }
 
-static sample sample_of(const psg_part *part, int64_t n, void *workspace) {
-    int64_t live = psg_part_live(part, n);
-    if (is_gathered(part, live)) {
-        psg_rectangle all = psg_whole(part);
-        return (sample){ .one = psg_gather(part, n, &all, workspace), .count = 1, .live = live };
-    }
-    return (sample){ .one = part->pieces[0], .pieces = part->pieces, .count = part->count, .n = n, .live = live };
+static void *after_copy(const psg_sample *s, void *workspace) {
+    return (char *)workspace + (s->is_copied ? COPY_BYTES : 0);
 }
-
-static void *after_gathered(const sample *s, void *workspace) {
-    return s->pieces ? workspace : (char *)workspace + GATHERED_BYTES;
-}
-
-/* ---- the norm: one position ---- */
 
 /* f64 operands beyond this could hide what their product loses below the smallest double. */
 static const long double most_norm = 1e190L;
@@ -52,8 +34,6 @@ static psg_estimate square_single(const psg_part *part, const psg_piece *p, int6
     long double scale = part->scale;
     return (psg_estimate){ g * (a + (part->partner ? 1 : 0)) * scale * scale, 0 };
 }
-
-/* ---- the norm: tiles ---- */
 
 /* The bias that shares the backprop. */
 static psg_estimate with_partner(const psg_part *part, int64_t n, psg_estimate weight, void *workspace) {
@@ -67,84 +47,76 @@ static bool is_lost(const psg_part *part, double square) {
     return part->dtype == PSG_F64 && !(square > 0x1p-900 && square < 0x1p1000);
 }
 
-static psg_estimate square_fused(const psg_part *part, const sample *s, int64_t n, void *workspace) {
-    double square = 0;
-    psg_rectangle all = psg_whole(part);
-    psg_product product = psg_product_of(&s->one, s->n, &all, 0, s->live);
-    product.finish = PSG_FINISH_SQUARE;
-    product.squares = &square;
-    product.workspace_bytes = PSG_WORKSPACE_BYTES - (s->pieces ? 0 : GATHERED_BYTES);
-    part->kernels->product(&product, after_gathered(s, workspace));
-    if (is_lost(part, square)) return psg_square_by_tiles(part, n, workspace);
-    long double scaled = (long double)square * part->scale * part->scale;
-    return (psg_estimate){ scaled, psg_summed_error(part, n, scaled) };
+static psg_estimate scaled(const psg_part *part, int64_t n, long double square) {
+    square = square * part->scale * part->scale;
+    return (psg_estimate){ square, psg_summed_error(part, n, square) };
 }
 
 static psg_estimate square_tiles(const psg_part *part, int64_t n, void *workspace) {
-    sample s = sample_of(part, n, workspace);
-    bool fused = s.count == 1 && s.live <= PSG_LONGEST;
-    return fused ? square_fused(part, &s, n, workspace) : psg_square_by_tiles(part, n, workspace);
+    double square = 0;
+    psg_sample s;
+    take_sample(&s, part, n, workspace);
+    if (!s.is_whole || s.live > PSG_LONGEST) return psg_square_by_tiles(part, n, workspace);
+    psg_product product = psg_product_of(s.one, s.n, &s.at, 0, s.live);
+    product.finish = PSG_FINISH_SQUARE;
+    product.squares = &square;
+    product.workspace_bytes = PSG_WORKSPACE_BYTES - (s.is_copied ? COPY_BYTES : 0);
+    part->kernels->product(&product, after_copy(&s, workspace));
+    return is_lost(part, square) ? psg_square_by_tiles(part, n, workspace) : scaled(part, n, square);
 }
 
 /* Keeps the gradient at `to`, rows of place.columns, and squares it on the way, or when all pieces are in it. */
 static psg_estimate square_kept(const psg_part *part, int64_t n, void *to, void *workspace) {
-    const psg_piece *p = &part->pieces[0];
     double square = 0;
     int64_t first = part->place.offset, count = psg_place_span(&part->place);
-    if (part->count > 1) {
+    bool whole = part->count == 1;
+    if (whole) {
+        psg_rectangle all = psg_whole(part);
+        psg_product product = psg_product_of(part->pieces, n, &all, 0, psg_live(part, 0, n));
+        product.finish = PSG_FINISH_STORE_SQUARE;
+        product.c = to;
+        product.c_stride = part->place.columns;
+        product.stream = psg_leaves_cache(part->pieces);
+        product.squares = &square;
+        part->kernels->product(&product, workspace);
+    } else {
         part->room->write(part, n, 1.0, first, first + count, to, false, workspace);
-        long double whole = psg_square_of(part->kernels, part->dtype, to, 1, count) * part->scale * part->scale;
-        return (psg_estimate){ whole, psg_summed_error(part, n, whole) };
     }
-    psg_rectangle all = psg_whole(part);
-    psg_product product = psg_product_of(p, n, &all, 0, psg_live(part, 0, n));
-    product.finish = PSG_FINISH_STORE_SQUARE;
-    product.c = to;
-    product.c_stride = part->place.columns;
-    product.stream = psg_leaves_cache(p);
-    product.squares = &square;
-    part->kernels->product(&product, workspace);
-    long double whole = is_lost(part, square) ? psg_square_of(part->kernels, part->dtype, to, 1, count) : square;
-    long double scaled = whole * part->scale * part->scale;
-    return (psg_estimate){ scaled, psg_summed_error(part, n, scaled) };
+    if (whole && !is_lost(part, square)) return scaled(part, n, square);
+    return scaled(part, n, psg_square_of(part->kernels, part->dtype, to, 1, count));
 }
 
 /* ---- the norm: |G^T A|^2 = <A A^T + one, G G^T> ---- */
 
 /* Rows [t, t + rows) of piece k of x x^T, left of and on the diagonal block; row stride: all live positions. */
-static void gram_rows(const psg_part *part, const sample *s, size_t k, int64_t t, int64_t rows, bool activations,
+static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64_t t, int64_t rows, bool activations,
                       void *out) {
-    const psg_piece *p = s->count == 1 ? &s->one : &s->pieces[k];
-    const psg_operand_view *x = activations ? &p->a : &p->g;
-    const void *block = psg_at(x, part->dtype, s->n, t, 0);
-    psg_gemm gemm = { .dtype = part->dtype, .transpose_b = true, .m = rows, .k = x->columns, .alpha = 1, .a = block,
-                      .lda = x->position, .c = out, .ldc = s->live };
-    for (size_t l = 0; l < k; l++) {
-        const psg_operand_view *y = activations ? &s->pieces[l].a : &s->pieces[l].g;
-        gemm.n = psg_live(part, l, s->n);
+    const psg_piece *pieces = s->is_whole ? s->one : part->pieces;
+    const psg_operand_view *x = activations ? &pieces[k].a : &pieces[k].g;
+    bool whole = rows < 48;   /* SYRK is slower than a full product there */
+    psg_gemm gemm = { .dtype = part->dtype, .transpose_b = true, .m = rows, .k = x->columns, .alpha = 1,
+                      .a = psg_at(x, part->dtype, s->n, t, 0), .lda = x->position, .c = out, .ldc = s->live };
+    for (size_t l = 0; l <= k; l++) {
+        const psg_operand_view *y = activations ? &pieces[l].a : &pieces[l].g;
+        gemm.n = l < k ? psg_live(part, l, s->n) : whole ? t + rows : t;
         gemm.b = psg_at(y, part->dtype, s->n, 0, 0);
         gemm.ldb = y->position;
-        psg_gemm_serial(part->context, &gemm);
+        if (gemm.n) psg_gemm_serial(part->context, &gemm);
         gemm.c = psg_elements_mutable(gemm.c, part->dtype, gemm.n);
     }
-    bool whole = rows < 48;   /* SYRK is slower than a full product there */
-    gemm.n = whole ? t + rows : t;
-    gemm.b = psg_at(x, part->dtype, s->n, 0, 0);
-    gemm.ldb = x->position;
-    if (gemm.n) psg_gemm_serial(part->context, &gemm);
     if (whole) return;
-    psg_syrk_serial(part->context, part->dtype, rows, x->columns, 1.0, block, x->position, 0.0,
-                    psg_elements_mutable(gemm.c, part->dtype, t), s->live);
+    psg_syrk_serial(part->context, part->dtype, rows, x->columns, 1.0, gemm.a, x->position, 0.0, gemm.c, s->live);
 }
 
 /* Both Grams by blocks of rows, combined as they come. */
-static void gram_sums(const psg_part *part, const sample *s, const psg_raise *raise, double out[4], void *workspace) {
+static void gram_sums(const psg_part *part, const psg_sample *s, const psg_raise *raise, double out[4],
+                      void *workspace) {
     int64_t row = s->live * (int64_t)psg_dtype_size(part->dtype), done = 0;
-    int64_t room = (int64_t)(s->pieces ? PSG_TILE_BYTES : GATHERED_BYTES) / row;
-    void *u = after_gathered(s, workspace), *v = psg_tile_memory(workspace);
+    int64_t room = (int64_t)(s->is_copied ? COPY_BYTES : PSG_TILE_BYTES) / row;
+    void *u = after_copy(s, workspace), *v = psg_tile_memory(workspace);
     double *norms = psg_small_memory(workspace);
-    for (size_t k = 0; k < s->count; k++) {
-        int64_t count = s->count == 1 ? s->live : psg_live(part, k, s->n);
+    for (size_t k = 0; k < (s->is_whole ? 1 : part->count); k++) {
+        int64_t count = s->is_whole ? s->live : psg_live(part, k, s->n);
         for (int64_t t = 0; t < count; t += room) {
             int64_t rows = psg_least(room, count - t);
             gram_rows(part, s, k, t, rows, false, u);
@@ -166,7 +138,8 @@ static bool may_overflow(const psg_part *part, double lengths) {
  * sums in double, which are at most 2 L + 16 additions deep.  false: the bound is loose. */
 static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate, void *workspace) {
     const psg_place *place = &part->place;
-    sample s = sample_of(part, n, workspace);
+    psg_sample s;
+    take_sample(&s, part, n, workspace);
     double gp = psg_gamma(part->dtype, (double)place->rows + 1), gd = psg_gamma(part->dtype, (double)place->columns + 1);
     double out[4] = { 0, 0, 0, 0 }, live = (double)s.live;
     psg_raise raise = { 1 + gp, 1 + gd, psg_tiny_norm(part->dtype) };
@@ -204,7 +177,7 @@ static bool suits_blas(const psg_operand_view *x, int64_t positions) {
 static bool gram_applies(const psg_part *part, int64_t live) {
     bool arrays = live * 2 * (int64_t)sizeof(double) <= (int64_t)PSG_SMALL_BYTES;
     if (part->pieces[0].has_windows || !arrays) return false;
-    if (is_gathered(part, live)) return true;
+    if (psg_is_copied(part, live, part->place.rows + part->place.columns, COPY_BYTES)) return true;
     for (size_t k = 0; k < part->count; k++) {
         const psg_piece *p = &part->pieces[k];
         if (!suits_blas(&p->g, p->positions) || !suits_blas(&p->a, p->positions)) return false;
@@ -238,14 +211,10 @@ psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspac
     if (!live) return estimate;
     psg_route route = psg_factored_route(part, live);
     if (route == PSG_ROUTE_IDENTITY) return square_single(part, psg_single_live_piece(part, n), n);
-    if (route == PSG_ROUTE_GRAM) {
-        if (square_gram(part, n, &estimate, workspace)) return estimate;
-        atomic_fetch_add(part->fallbacks, 1);
-    } else if (psg_factored_keeps(part, live)) {
-        int64_t bytes = part->place.rows * part->place.columns * (int64_t)psg_dtype_size(part->dtype);
-        part->is_kept[n] = true;
-        estimate = square_kept(part, n, part->kept + n * bytes, workspace);
-        return with_partner(part, n, estimate, workspace);
-    }
-    return with_partner(part, n, square_tiles(part, n, workspace), workspace);
+    if (route == PSG_ROUTE_GRAM && square_gram(part, n, &estimate, workspace)) return estimate;
+    if (route == PSG_ROUTE_GRAM) atomic_fetch_add(part->fallbacks, 1);
+    if (!psg_factored_keeps(part, live)) return with_partner(part, n, square_tiles(part, n, workspace), workspace);
+    int64_t bytes = part->place.rows * part->place.columns * (int64_t)psg_dtype_size(part->dtype);
+    part->is_kept[n] = true;
+    return with_partner(part, n, square_kept(part, n, part->kept + n * bytes, workspace), workspace);
 }

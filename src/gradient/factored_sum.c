@@ -9,140 +9,109 @@
 #include "gradient/plan.h"
 #include "gradient/sink.h"
 
-/* ---- rectangles: doubles (384 KiB) that stay in the second cache level, wide enough for packing to pay ---- */
-
-typedef struct grid {
-    int64_t rows, columns, across;
-} grid;
-
 /* What does not go to the kernel in one call is added up in the real type first, in the small memory. */
 static bool is_long(const psg_part *part) { return part->count > 1 || psg_part_positions(part) > PSG_LONGEST; }
 
-static grid grid_of(const psg_part *part) {
-    int64_t p = part->place.rows, d = part->place.columns;
-    grid g = { psg_even_part(p, is_long(part) ? 96 : 192, 12), psg_even_part(d, 256, 32), 0 };
-    if (part->pieces[0].has_windows) g.columns = psg_even_part(d, 96, 32);   /* windows cost little to unfold */
-    else if (psg_parts_of(p, g.rows) * psg_parts_of(d, g.columns) < 4) g.columns = psg_even_part(d, 128, 32);
-    g.across = psg_parts_of(d, g.columns);
-    return g;
+/* Doubles (384 KiB) that stay in the second cache level, wide enough for packing to pay. */
+psg_grid psg_factored_grid(const psg_part *part) {
+    int64_t p = part->place.rows, d = part->place.columns, high = psg_even_part(p, is_long(part) ? 96 : 192, 12);
+    int64_t wide = psg_even_part(d, 256, 32);
+    if (part->pieces[0].has_windows) wide = psg_even_part(d, 96, 32);   /* windows cost little to unfold */
+    else if (psg_parts_of(p, high) * psg_parts_of(d, wide) < 4) wide = psg_even_part(d, 128, 32);
+    return (psg_grid){ p, d, high, wide };
 }
-
-int64_t psg_factored_sum_tasks(const psg_part *part) {
-    grid g = grid_of(part);
-    return psg_parts_of(part->place.rows, g.rows) * g.across;
-}
-
-/* ---- one sample ---- */
 
 /* Several pieces, or more positions than one call: stored, then added. */
-static void add_long(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at, double weight,
-                     const psg_sink *sink, void *workspace) {
-    void *tile = psg_small_memory(workspace);
+static void add_long(const psg_sink *to, int64_t n, double weight) {
+    const psg_part *part = to->part;
+    void *tile = psg_small_memory(to->workspace);
     bool accumulate = false;
     for (size_t k = 0; k < part->count; k++) {
         int64_t live = psg_live(part, k, n);
         for (int64_t t = 0; t < live; t += PSG_LONGEST, accumulate = true) {
-            psg_product product = psg_product_of(&part->pieces[k], n, at, t, psg_least(PSG_LONGEST, live - t));
+            psg_product product = psg_product_of(&part->pieces[k], n, &to->at, t, psg_least(PSG_LONGEST, live - t));
             product.finish = PSG_FINISH_STORE;
             product.c = tile;
-            product.c_stride = at->columns;
+            product.c_stride = to->at.columns;
             product.accumulate = accumulate;
-            part->kernels->product(&product, workspace);
+            part->kernels->product(&product, to->workspace);
         }
     }
-    psg_sink_add(sum, part->kernels, weight, tile, at->rows * at->columns, sink->sums);
+    psg_sink_add(to, part->kernels, weight, tile, to->at.rows * to->at.columns, to->sums);
 }
 
-/* One live position, in double. */
-static void add_single(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at, double weight,
-                       const psg_sink *sink, void *workspace) {
-    psg_product product = psg_product_of(psg_single_live_piece(part, n), n, at, 0, 1);
-    product.narrow = part->dtype == PSG_F32;
-    product.row_weight = &weight;
-    psg_sink_add_product(sum, part->doubles, &product, 1.0, sink, workspace);
+/* Samples of one live position each, whose products are formed in double. */
+static void add_singles(const psg_sink *to, const psg_piece *p, int64_t first, int64_t count, const double *weights) {
+    psg_product product = psg_product_of(p, first, &to->at, 0, count);
+    product.g_stride = p->g.batch;
+    product.a_stride = p->a.batch;
+    product.narrow = p->dtype == PSG_F32;
+    product.row_weight = weights;
+    product.flush = to->squares ? 1 : 256;
+    psg_sink_add_product(to, to->part->doubles, &product, 1.0);
 }
 
-static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, const psg_rectangle *at,
-                       const psg_sink *sink, void *workspace) {
-    int64_t live = psg_part_live(part, n);
-    double weight = live && !(part->is_kept && part->is_kept[n]) ? psg_addend_weight(sum, part, n) : 0;
+static void add_sample(const psg_sink *to, int64_t n) {
+    const psg_part *part = to->part;
+    double weight = part->is_kept && part->is_kept[n] ? 0 : psg_addend_weight(to, n);
     if (weight == 0) return;
+    int64_t live = psg_part_live(part, n);
     if (psg_is_single(part, live)) {
-        add_single(sum, part, n, at, weight, sink, workspace);
-    } else if (live <= PSG_LONGEST && psg_can_gather(part, live, at->rows + at->columns, PSG_SMALL_BYTES)) {
-        psg_piece one = psg_gather(part, n, at, psg_small_memory(workspace));
-        psg_rectangle all = { 0, at->rows, 0, at->columns };
-        psg_product product = psg_product_of(&one, 0, &all, 0, live);
-        psg_sink_add_product(sum, part->kernels, &product, weight, sink, workspace);
-    } else if (part->count > 1 || live > PSG_LONGEST) {
-        add_long(sum, part, n, at, weight, sink, workspace);
-    } else {
-        psg_product product = psg_product_of(&part->pieces[0], n, at, 0, live);
-        psg_sink_add_product(sum, part->kernels, &product, weight, sink, workspace);
+        add_singles(to, psg_single_live_piece(part, n), n, 1, &weight);
+        return;
+    }
+    psg_sample s;
+    psg_take_sample(&s, part, n, &to->at, psg_small_memory(to->workspace), live > PSG_LONGEST ? 0 : PSG_SMALL_BYTES);
+    if (!s.is_whole || live > PSG_LONGEST) {
+        add_long(to, n, weight);
+        return;
+    }
+    psg_product product = psg_product_of(s.one, s.n, &s.at, 0, live);
+    psg_sink_add_product(to, part->kernels, &product, weight);
+}
+
+static void add_all_singles(const psg_sink *to) {
+    double *weights = psg_small_memory(to->workspace);
+    for (int64_t first = 0; first < to->part->batch; first += PSG_LONGEST) {
+        int64_t count = psg_least(PSG_LONGEST, to->part->batch - first);
+        for (int64_t n = 0; n < count; n++) weights[n] = psg_addend_weight(to, first + n);
+        add_singles(to, to->part->pieces, first, count, weights);
     }
 }
 
-/* ---- all samples at once: one position each ---- */
-
-static void add_singles(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, const psg_sink *sink,
-                        void *workspace) {
-    const psg_piece *p = &part->pieces[0];
-    double *weights = psg_small_memory(workspace);
-    for (int64_t first = 0; first < part->batch; first += PSG_LONGEST) {
-        int64_t count = psg_least(PSG_LONGEST, part->batch - first);
-        for (int64_t n = 0; n < count; n++) {
-            weights[n] = psg_live(part, 0, first + n) ? psg_addend_weight(sum, part, first + n) : 0;
-        }
-        psg_product product = psg_product_of(p, first, at, 0, count);
-        product.g_stride = p->g.batch;
-        product.a_stride = p->a.batch;
-        product.narrow = part->dtype == PSG_F32;
-        product.row_weight = weights;
-        product.flush = sum->squares ? 1 : 256;
-        psg_sink_add_product(sum, part->doubles, &product, 1.0, sink, workspace);
-    }
-}
-
-/* ---- gradients kept from the norms, several a pass ---- */
-
-static void add_kept_some(const psg_part *part, const int64_t *samples, const double *weights, size_t count,
-                          const psg_rectangle *at, const psg_sink *sink) {
-    for (int64_t i = 0; i < at->rows; i++) {
+/* Gradients kept from the norms, several a pass. */
+static void add_kept_some(const psg_sink *to, const int64_t *samples, const double *weights, size_t count) {
+    const psg_part *part = to->part;
+    for (int64_t i = 0; i < to->at.rows; i++) {
         const void *row[PSG_ROWS_AT_ONCE];
         for (size_t k = 0; k < count; k++) {
-            int64_t place = (samples[k] * part->place.rows + at->row + i) * part->place.columns + at->column;
+            int64_t place = (samples[k] * part->place.rows + to->at.row + i) * part->place.columns + to->at.column;
             row[k] = psg_elements(part->kept, part->dtype, place);
         }
-        psg_sink_add_rows(part->kernels, count, weights, row, at->columns, sink->sums + i * at->columns);
+        psg_sink_add_rows(to, i, count, weights, row);
     }
 }
 
-static void add_kept(const psg_sum *sum, const psg_part *part, const psg_rectangle *at, const psg_sink *sink) {
+static void add_kept(const psg_sink *to) {
     int64_t samples[PSG_ROWS_AT_ONCE];
     double weights[PSG_ROWS_AT_ONCE];
     size_t count = 0;
-    for (int64_t n = 0; n < part->batch; n++) {
-        double weight = part->is_kept[n] ? psg_addend_weight(sum, part, n) : 0;
-        if (weight != 0) {
-            samples[count] = n;
-            weights[count++] = weight;
-        }
-        if (count < PSG_ROWS_AT_ONCE && n + 1 < part->batch) continue;
-        add_kept_some(part, samples, weights, count, at, sink);
+    for (int64_t n = 0; n < to->part->batch; n++) {
+        samples[count] = n;
+        weights[count] = to->part->is_kept[n] ? psg_addend_weight(to, n) : 0;
+        count += weights[count] != 0;
+        if (count < PSG_ROWS_AT_ONCE && n + 1 < to->part->batch) continue;
+        add_kept_some(to, samples, weights, count);
         count = 0;
     }
 }
 
-void psg_factored_sum(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
-    grid g = grid_of(part);
-    int64_t i = task / g.across * g.rows, c = task % g.across * g.columns;
-    psg_rectangle at = { i, psg_least(g.rows, part->place.rows - i), c, psg_least(g.columns, part->place.columns - c) };
-    psg_sink sink = psg_sink_open(at.rows, at.columns, workspace);
-    if (part->count == 1 && part->pieces->positions == 1 && !part->pieces->has_windows) {
-        add_singles(sum, part, &at, &sink, workspace);
-    } else {
-        for (int64_t n = 0; n < part->batch; n++) add_sample(sum, part, n, &at, &sink, workspace);
-    }
-    if (part->is_kept) add_kept(sum, part, &at, &sink);
-    psg_sink_close(part, &sink, part->place.offset + i * part->place.stride + c, part->place.stride);
+void psg_factored_sum(const psg_sink *to) {
+    const psg_part *part = to->part;
+    bool singles = part->count == 1 && part->pieces->positions == 1 && !part->pieces->has_windows;
+    psg_sink_clear(to);
+    if (singles) add_all_singles(to);
+    for (int64_t n = 0; n < part->batch && !singles; n++) add_sample(to, n);
+    if (part->is_kept) add_kept(to);
+    psg_sink_close(to, part->place.offset + to->at.row * part->place.stride + to->at.column, part->place.stride);
 }

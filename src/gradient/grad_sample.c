@@ -16,8 +16,7 @@ typedef struct store_job {
     int64_t ranges;            /* tasks a sample */
 } store_job;
 
-/* ---- outputs whose samples are contiguous ---- */
-
+/* Outputs whose samples are contiguous. */
 static void run_direct(void *argument, size_t index, unsigned slot) {
     const store_job *j = argument;
     int64_t n = (int64_t)index / j->ranges, first = j->first + (int64_t)index % j->ranges * j->range;
@@ -34,8 +33,6 @@ static void run_clear(void *argument, size_t n, unsigned slot) {
                                                    psg_tensor_offset(&j->out, (int64_t)n * j->out.stride[0]));
 }
 
-/* ---- others: through a tile ---- */
-
 static void *element_of(const psg_tensor *sample, int64_t flat) {
     int64_t position = 0;
     for (int d = sample->rank - 1; d >= 0; d--) {
@@ -45,6 +42,7 @@ static void *element_of(const psg_tensor *sample, int64_t flat) {
     return psg_tensor_offset(sample, position);
 }
 
+/* Others: through a tile. */
 static void run_scattered(void *argument, size_t index, unsigned slot) {
     const store_job *j = argument;
     int64_t n = (int64_t)index / j->ranges, first = (int64_t)index % j->ranges * j->range;
@@ -53,57 +51,38 @@ static void run_scattered(void *argument, size_t index, unsigned slot) {
     const psg_kernel_table *kernels = j->plan->context->kernels[j->out.dtype];
     psg_tensor sample = psg_tensor_at(&j->out, n);
     memset(tile, 0, (size_t)(last - first) * psg_dtype_size(j->out.dtype));
-    for (size_t k = 0; k < j->plan->part_count; k++) {
-        const psg_part *part = &j->plan->parts[k];
-        int64_t from = psg_most(first, part->place.offset);
-        int64_t to = psg_least(last, part->place.offset + psg_place_span(&part->place));
-        if (from >= to) continue;
-        part->room->write(part, n, j->scale * part->scale, from, to,
-                          psg_elements_mutable(tile, j->out.dtype, from - first), true, workspace);
-    }
+    psg_write_parts(j->plan->parts, j->plan->part_count, n, j->scale, first, last, tile, workspace);
     for (int64_t f = first; f < last; f++) {
-        kernels->scale_row(1, 1.0, psg_elements(tile, j->out.dtype, f - first), 1, element_of(&sample, f),
-                           j->accumulate);
+        const void *element = psg_elements(tile, j->out.dtype, f - first);
+        kernels->scale_row(1, 1.0, element, 1, element_of(&sample, f), j->accumulate);
     }
 }
-
-/* ---- the array ---- */
 
 /* Tasks of whole rows; few samples are cut finer, so that there is work for every worker. */
 static void cut(store_job *j) {
     const psg_place *place = &j->part->place;
-    int64_t batch = j->plan->batch, rows = place->rows;
+    int64_t batch = j->plan->batch, rows = place->rows, row = rows > 1 ? place->stride : place->columns;
     int64_t target = batch >= 32 || rows <= 96 ? rows : rows / 8 > 96 ? rows / 8 : 96;
-    int64_t row = rows > 1 ? place->stride : place->columns;
     j->first = place->offset;
-    j->last = place->offset + psg_place_span(place);
+    j->last = psg_place_end(place);
     j->range = psg_even_part(rows, target, 12) * row;
     if (rows == 1) j->range = psg_even_part(row, batch >= 32 ? row : 1 << 16, 64);
     j->ranges = psg_parts_of(j->last - j->first, j->range);
 }
 
 /* Vectors of few elements go several samples a task. */
-static void write_part(store_job *j) {
-    cut(j);
-    if (j->ranges == 1) psg_plan_samples(j->plan, run_direct, j);
-    else psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_direct, j);
-}
-
 static void write_parts(store_job *j) {
-    int64_t covered = 0;
-    bool whole = true;
-    for (size_t k = 0; k < j->plan->part_count; k++) {
-        const psg_part *part = &j->plan->parts[k];
-        covered += part->place.rows * part->place.columns;
-        whole = whole && part->room->overwrites;
-    }
-    if (!j->accumulate && (!whole || covered != j->numel)) {
+    bool whole = psg_plan_covers(j->plan, 0);
+    for (size_t k = 0; k < j->plan->part_count; k++) whole = whole && j->plan->parts[k].room->overwrites;
+    if (!j->accumulate && !whole) {
         psg_parallel(j->plan->context, (size_t)j->plan->batch, run_clear, j);
         j->accumulate = true;
     }
     for (size_t k = 0; k < j->plan->part_count; k++) {
         j->part = &j->plan->parts[k];
-        write_part(j);
+        cut(j);
+        if (j->ranges == 1) psg_plan_samples(j->plan, run_direct, j);
+        else psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_direct, j);
     }
 }
 
@@ -119,33 +98,22 @@ static void materialise(store_job *j) {
     psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_scattered, j);
 }
 
-static psg_status check_out(psg_context *context, const psg_gradient *gradient, const psg_tensor *out) {
-    char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
-    if (!out) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_grad_sample: out is NULL");
-    bool valid = psg_tensor_is_valid(out);
-    if (!valid || out->rank != gradient->rank + 1 || out->shape[0] != gradient->batch_size ||
-        !psg_shape_equal(gradient->rank, gradient->shape, out->rank - 1, out->shape + 1)) {
-        return psg_fail(context, PSG_ERR_SHAPE,
-                        "psg_grad_sample: out must have shape (%lld, *%s), is %s", (long long)gradient->batch_size,
-                        psg_shape_text(gradient->rank, gradient->shape, want),
-                        valid ? psg_tensor_text(out, have) : "no valid view");
-    }
-    if (out->dtype != gradient->dtype) {
-        return psg_fail(context, PSG_ERR_DTYPE, "psg_grad_sample: out is %s, the gradient is %s",
-                        psg_dtype_name(out->dtype), psg_dtype_name(gradient->dtype));
-    }
-    return PSG_OK;
+static psg_status check_out(const psg_set *set, const psg_gradient *gradient, const psg_tensor *out) {
+    int64_t shape[PSG_MAX_RANK + 1] = { gradient->batch_size };
+    memcpy(shape + 1, gradient->shape, sizeof gradient->shape);
+    if (!out) return psg_check_array(set, "out", out);
+    return psg_check_output(set, "out", out, gradient->dtype, gradient->rank + 1, shape, PSG_ALLOW_STRIDES);
 }
 
 psg_status psg_grad_sample(psg_context *context, const psg_gradient *gradient, double scale, psg_write write,
                            const psg_tensor *out) {
-    const char *function = "psg_grad_sample";
-    psg_status status = psg_check_questions(context, function, &gradient, 1);
-    if (!status) status = psg_check_write(context, function, write);
-    if (!status) status = check_out(context, gradient, out);
+    psg_set set = { context, "psg_grad_sample", &gradient, 1 };
+    psg_plan plan = { .question = PSG_ASK_GRAD_SAMPLE };
+    psg_status status = psg_check_set(&set, false);
+    if (!status) status = psg_check_write(&set, write);
+    if (!status) status = check_out(&set, gradient, out);
     if (status) return status;
-    psg_plan plan;
-    status = psg_plan_make(context, function, PSG_ASK_GRAD_SAMPLE, &gradient, 1, 0, false, &plan);
+    status = psg_plan_make(&set, &plan);
     store_job j = { .plan = &plan, .scale = scale, .accumulate = write == PSG_ACCUMULATE, .out = *out,
                     .numel = psg_gradient_numel(gradient) };
     if (!status) materialise(&j);

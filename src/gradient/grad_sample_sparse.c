@@ -3,9 +3,7 @@
 #include <string.h>
 
 #include "base/shape.h"
-#include "gradient/sparse_rows.h"
-
-static const char *const function = "psg_grad_sample_sparse";
+#include "gradient/plan.h"
 
 typedef struct collect_job {
     const psg_plan *plan;
@@ -14,8 +12,6 @@ typedef struct collect_job {
     int64_t *ids, *counts;
     const psg_tensor *rows;
 } collect_job;
-
-/* ---- one sample ---- */
 
 static int by_number(const void *left, const void *right) {
     int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
@@ -71,22 +67,6 @@ static void run_sample(void *argument, size_t n, unsigned slot) {
     j->counts[n] = count;
 }
 
-/* ---- the question ---- */
-
-static psg_status check_output(psg_context *context, const char *name, const psg_tensor *out, psg_dtype dtype, int rank,
-                               const int64_t *shape) {
-    char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
-    bool readable = out && out->rank >= 0 && out->rank <= PSG_MAX_RANK;
-    if (!psg_tensor_is_valid(out) || !psg_shape_equal(out->rank, out->shape, rank, shape) ||
-        !psg_tensor_is_contiguous(out)) {
-        return psg_fail(context, PSG_ERR_SHAPE, "%s: %s must be contiguous of shape %s, is %s", function, name,
-                        psg_shape_text(rank, shape, want), readable ? psg_tensor_text(out, have) : "no valid view");
-    }
-    if (out->dtype == dtype) return PSG_OK;
-    return psg_fail(context, PSG_ERR_DTYPE, "%s: %s is %s, must be %s", function, name, psg_dtype_name(out->dtype),
-                    psg_dtype_name(dtype));
-}
-
 /* Every block must be sparse rows inside the rows of a parameter (V, *D). */
 static psg_status check_parts(const psg_plan *plan, const psg_gradient *gradient, int64_t width) {
     for (size_t k = 0; k < plan->part_count; k++) {
@@ -94,47 +74,27 @@ static psg_status check_parts(const psg_plan *plan, const psg_gradient *gradient
         bool inside = gradient->rank > 0 && width && part->place.stride % width == 0 &&
                       part->place.offset % width + part->place.columns <= width;
         if (part->room == &psg_sparse_room && inside) continue;
-        return psg_fail(plan->context, PSG_ERR_UNSUPPORTED, "%s: block %zu is %s, must be sparse rows inside the rows of "
-                        "a parameter of shape (V, *D), like every block; psg_grad_sample takes all forms", function,
-                        part->gradient, part->room->name);
+        return psg_fail(plan->context, PSG_ERR_UNSUPPORTED, "%s: block %lld is %s, must be sparse rows inside the "
+                        "rows of a parameter of shape (V, *D), like every block; psg_grad_sample takes all forms",
+                        plan->function, (long long)part->pieces->block, part->room->name);
     }
     return PSG_OK;
 }
 
-static psg_status check_outputs(const collect_job *j, const psg_gradient *gradient, const psg_tensor *ids) {
-    int64_t shape[3] = { gradient->batch_size, j->positions, j->width };
-    psg_context *context = j->plan->context;
-    psg_status status = check_parts(j->plan, gradient, j->width);
-    if (!status) status = check_output(context, "ids", ids, PSG_I64, 2, shape);
-    if (!status) status = check_output(context, "rows", j->rows, gradient->dtype, 3, shape);
-    if (!status && !j->counts) status = psg_fail(context, PSG_ERR_ARGUMENT, "%s: counts is NULL", function);
-    return status;
-}
-
-/* A gradient a block: their rows are merged here. */
-static psg_status plan_blocks(psg_context *context, const psg_gradient *gradient, psg_plan *plan) {
-    size_t count = gradient->block_count ? gradient->block_count : 1;
-    psg_gradient *single = psg_scratch(context, count * (sizeof *single + sizeof single));
-    if (!single) return psg_fail_memory(context, function, count * sizeof *single);
-    const psg_gradient **set = (const psg_gradient **)(void *)(single + count);
-    for (size_t k = 0; k < count; k++) {
-        single[k] = *gradient;
-        if (gradient->block_count) single[k].blocks += k;
-        single[k].block_count = gradient->block_count > 0;
-        set[k] = &single[k];
-    }
-    return psg_plan_make(context, function, PSG_ASK_GRAD_SAMPLE, set, count, 0, false, plan);
-}
-
 psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *gradient, double scale,
                                   const psg_tensor *ids, const psg_tensor *rows, int64_t *counts) {
-    psg_plan plan;
-    psg_status status = psg_check_questions(context, function, &gradient, 1);
-    if (!status) status = plan_blocks(context, gradient, &plan);
+    psg_set set = { context, "psg_grad_sample_sparse", &gradient, 1 };
+    psg_plan plan = { .question = PSG_ASK_GRAD_SAMPLE, .is_apart = true };   /* rows are merged here, blocks in order */
+    psg_status status = psg_check_set(&set, false);
+    if (!status) status = psg_plan_make(&set, &plan);
     if (status) return status;
     int64_t width = gradient->rank > 0 ? psg_shape_product(gradient->rank - 1, gradient->shape + 1) : 1;
     collect_job j = { &plan, scale, psg_gradient_positions(gradient), width, NULL, counts, rows };
-    status = check_outputs(&j, gradient, ids);
+    int64_t shape[3] = { gradient->batch_size, j.positions, width };
+    status = check_parts(&plan, gradient, width);
+    if (!status) status = psg_check_output(&set, "ids", ids, PSG_I64, 2, shape, PSG_ALLOW_NOTHING);
+    if (!status) status = psg_check_output(&set, "rows", rows, gradient->dtype, 3, shape, PSG_ALLOW_NOTHING);
+    if (!status) status = psg_check_array(&set, "counts", counts);
     j.ids = status ? NULL : ids->data;
     if (!status) psg_plan_samples(&plan, run_sample, &j);
     psg_plan_end(&plan);

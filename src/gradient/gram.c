@@ -16,7 +16,6 @@ typedef struct gram_job {
     const psg_part *part;
     double *gram, *of_part;    /* B x B */
     double *tile;              /* B x room */
-    bool *has_pairs;           /* B */
     int64_t first, width, room;
 } gram_job;
 
@@ -54,7 +53,7 @@ static int64_t room_of(const psg_plan *plan) {
 }
 
 static void add_tiles(gram_job *j) {
-    int64_t end = j->part->place.offset + psg_place_span(&j->part->place), batch = j->plan->batch;
+    int64_t end = psg_place_end(&j->part->place), batch = j->plan->batch;
     for (j->first = j->part->place.offset; j->first < end; j->first += j->room) {
         j->width = psg_least(j->room, end - j->first);
         psg_parallel(j->plan->context, (size_t)batch, run_fill, j);
@@ -64,70 +63,57 @@ static void add_tiles(gram_job *j) {
 
 /* ---- pairs ---- */
 
+/* Any forced route forces tiles. */
+static bool has_pairs(const gram_job *j, int64_t n) {
+    const psg_room *room = j->part->room;
+    return room->pair && !j->plan->context->forced_route && (!room->has_pairs || room->has_pairs(j->part, n));
+}
+
 static void run_pairs(void *argument, size_t n, unsigned slot) {
     const gram_job *j = argument;
     double *row = j->of_part + (int64_t)n * j->plan->batch;
-    for (int64_t m = 0; m <= (int64_t)n && j->has_pairs[n]; m++) {
-        if (!j->has_pairs[m]) continue;
+    if (!has_pairs(j, (int64_t)n)) return;
+    for (int64_t m = 0; m <= (int64_t)n; m++) {
+        if (!has_pairs(j, m)) continue;
         row[m] = j->part->room->pair(j->part, (int64_t)n, m, j->plan->context->workspace[slot]);
     }
 }
 
-/* How many samples allow pairs; tiles are forced by any forced route. */
-static int64_t count_pairs(const gram_job *j) {
-    int64_t count = 0;
-    bool may = j->part->room->has_pairs && !j->plan->context->forced_route;
-    for (int64_t n = 0; n < j->plan->batch; n++) {
-        j->has_pairs[n] = may && j->part->room->has_pairs(j->part, n);
-        count += j->has_pairs[n];
-    }
-    return count;
-}
-
-/* ---- the question ---- */
-
 static void add_part(gram_job *j) {
-    int64_t batch = j->plan->batch, pairs = count_pairs(j);
+    int64_t batch = j->plan->batch, pairs = 0;
+    for (int64_t n = 0; n < batch; n++) pairs += has_pairs(j, n);
     memset(j->of_part, 0, (size_t)(batch * batch) * sizeof *j->of_part);
     if (pairs < batch) add_tiles(j);
     if (pairs) psg_parallel(j->plan->context, (size_t)batch, run_pairs, j);
     for (int64_t k = 0; k < batch * batch; k++) j->gram[k] += j->of_part[k];
 }
 
-static void mirror(double *gram, int64_t batch) {
-    for (int64_t i = 0; i < batch; i++) {
-        for (int64_t k = 0; k < i; k++) gram[k * batch + i] = gram[i * batch + k];
-    }
-}
-
-static psg_status add_parts(psg_plan *plan, const char *function, double *gram, size_t bytes) {
+static psg_status add_parts(psg_plan *plan, double *gram, size_t bytes) {
     gram_job job = { .plan = plan, .gram = gram, .room = room_of(plan) };
-    job.of_part = psg_plan_take(plan, function, bytes);
-    job.tile = psg_plan_take(plan, function, (size_t)(plan->batch * job.room) * sizeof(double));
-    job.has_pairs = psg_plan_take(plan, function, (size_t)plan->batch * sizeof *job.has_pairs);
-    if (!job.of_part || !job.tile || !job.has_pairs) return PSG_ERR_MEMORY;
+    job.of_part = psg_plan_take(plan, bytes);
+    job.tile = psg_plan_take(plan, (size_t)(plan->batch * job.room) * sizeof(double));
+    if (!job.of_part || !job.tile) return PSG_ERR_MEMORY;
     memset(gram, 0, bytes);
-    for (size_t k = 0; k < plan->part_count; k++) {
-        job.part = &plan->parts[k];
-        add_part(&job);
+    for (job.part = plan->parts; job.part < plan->parts + plan->part_count; job.part++) add_part(&job);
+    for (int64_t i = 0; i < plan->batch; i++) {
+        for (int64_t k = 0; k < i; k++) gram[k * plan->batch + i] = gram[i * plan->batch + k];
     }
-    mirror(gram, plan->batch);
     return PSG_OK;
 }
 
 psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, size_t count, double *gram) {
-    const char *function = "psg_gram";
-    psg_status status = psg_check_questions(context, function, gradients, count);
+    psg_set set = { context, "psg_gram", gradients, count };
+    psg_plan plan = { .question = PSG_ASK_GRAM };
+    psg_status status = psg_check_set(&set, false);
+    if (!status) status = psg_check_array(&set, "gram", gram);
     if (status) return status;
-    if (!gram) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: gram is NULL", function);
     int64_t batch = gradients[0]->batch_size, cells;
     size_t bytes;
     if (!psg_size_multiply(batch, batch, &cells) || !psg_size_bytes(cells, sizeof(double), &bytes)) {
-        return psg_fail(context, PSG_ERR_OVERFLOW, "%s: B x B does not fit, B = %lld", function, (long long)batch);
+        return psg_fail(context, PSG_ERR_OVERFLOW, "psg_gram: B x B does not fit, B = %lld", (long long)batch);
     }
-    psg_plan plan;
-    status = psg_plan_make(context, function, PSG_ASK_GRAM, gradients, count, 0, false, &plan);
-    if (!status) status = add_parts(&plan, function, gram, bytes);
+    status = psg_plan_make(&set, &plan);
+    if (!status) status = add_parts(&plan, gram, bytes);
     psg_plan_end(&plan);
     return status;
 }

@@ -40,7 +40,9 @@ long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, cons
     return sum;
 }
 
-double psg_norm_bound(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step, int64_t count) {
+double psg_norm_bound(const psg_part *part, const void *x, ptrdiff_t step, int64_t count) {
+    const psg_kernel_table *kernels = part->kernels;
+    psg_dtype dtype = part->dtype;
     double room[BLOCK];
     long double sum = 0;
     for (int64_t i = 0; i < count; i += BLOCK) {
@@ -52,26 +54,24 @@ double psg_norm_bound(const psg_kernel_table *kernels, psg_dtype dtype, const vo
     return (double)(sqrtl(sum) * (1 + 0x1p-30L));
 }
 
-double psg_strided_dot(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t x_step, const void *y,
-                       ptrdiff_t y_step, int64_t count) {
+double psg_strided_dot(const psg_part *part, const void *x, ptrdiff_t x_step, const void *y, ptrdiff_t y_step,
+                       int64_t count) {
+    const psg_kernel_table *kernels = part->kernels;
     double x_room[BLOCK], y_room[BLOCK], sum = 0;
     for (int64_t i = 0; i < count; i += BLOCK) {
         int64_t some = psg_least(BLOCK, count - i);
-        sum += kernels->dot((size_t)some, gather(kernels, dtype, x, x_step, i, some, x_room),
-                            gather(kernels, dtype, y, y_step, i, some, y_room));
+        sum += kernels->dot((size_t)some, gather(kernels, part->dtype, x, x_step, i, some, x_room),
+                            gather(kernels, part->dtype, y, y_step, i, some, y_room));
     }
     return sum;
 }
 
-void psg_add_strided(const psg_kernel_table *kernels, psg_dtype dtype, double weight, const void *x, ptrdiff_t step,
-                     int64_t count, double *sums) {
-    if (step == 1) kernels->add_to_f64((size_t)count, weight, x, sums);
+void psg_add_strided(const psg_part *part, double weight, const void *x, ptrdiff_t step, int64_t count, double *sums) {
+    if (step == 1) part->kernels->add_to_f64((size_t)count, weight, x, sums);
     for (int64_t i = 0; step != 1 && i < count; i++) {
-        kernels->add_to_f64(1, weight, psg_elements(x, dtype, i * step), sums + i);
+        part->kernels->add_to_f64(1, weight, psg_elements(x, part->dtype, i * step), sums + i);
     }
 }
-
-/* ---- rounding ---- */
 
 double psg_tiny_norm(psg_dtype dtype) { return dtype == PSG_F64 ? 0x1p-494 : 0x1p-46; }
 
@@ -82,9 +82,8 @@ double psg_gamma(psg_dtype dtype, double k) {
 
 /* ---- a sample's operands ---- */
 
-double psg_row_bound(const psg_kernel_table *kernels, const psg_piece *p, const psg_operand_view *x, int64_t n,
-                     int64_t t) {
-    return psg_norm_bound(kernels, p->dtype, psg_at(x, p->dtype, n, t, 0), x->step, x->columns);
+double psg_row_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t t) {
+    return psg_norm_bound(part, psg_at(x, part->dtype, n, t, 0), x->step, x->columns);
 }
 
 /* The Frobenius norm, along whichever of the two dimensions is contiguous; never both at once, which would depend on
@@ -96,7 +95,7 @@ static double operand_bound(const psg_part *part, const psg_operand_view *x, int
     long double sum = 0;
     for (int64_t k = 0; k < lines; k++) {
         const void *line = psg_elements(psg_at(x, part->dtype, n, 0, 0), part->dtype, k * between);
-        long double length = psg_norm_bound(part->kernels, part->dtype, line, step, count);
+        long double length = psg_norm_bound(part, line, step, count);
         sum += length * length;
     }
     return (double)sqrtl(sum) * (1 + 0x1p-40);
@@ -120,7 +119,7 @@ static double image_bound(const psg_part *part, const psg_piece *p, int64_t n) {
         ptrdiff_t at = line / (u->size[0] * u->size[1]) * u->channel_step + line / u->size[1] % u->size[0] * u->step[0] +
                        line % u->size[1] * u->step[1];
         const void *from = psg_elements(psg_at(&p->a, p->dtype, n, 0, 0), p->dtype, at);
-        long double length = psg_norm_bound(part->kernels, p->dtype, from, u->step[2], u->size[2]);
+        long double length = psg_norm_bound(part, from, u->step[2], u->size[2]);
         sum += length * length;
     }
     return (double)sqrtl(sum * most_windows(u)) * (1 + 0x1p-40);
@@ -142,12 +141,12 @@ static double piece_lengths(const psg_part *part, const psg_piece *p, int64_t n,
     double sum = 0;
     if (p->has_windows && live == p->positions) return operand_bound(part, &p->g, n, live) * image_bound(part, p, n);
     for (int64_t t = 0; p->has_windows && t < live; t++) {
-        sum += psg_row_bound(part->kernels, p, &p->g, n, t) * window_bound(part, p, n, t);
+        sum += psg_row_bound(part, &p->g, n, t) * window_bound(part, p, n, t);
     }
     if (p->has_windows) return sum;
     if (quick) return operand_bound(part, &p->g, n, live) * operand_bound(part, &p->a, n, live);
     for (int64_t t = 0; t < live; t++) {
-        sum += psg_row_bound(part->kernels, p, &p->g, n, t) * psg_row_bound(part->kernels, p, &p->a, n, t);
+        sum += psg_row_bound(part, &p->g, n, t) * psg_row_bound(part, &p->a, n, t);
     }
     return sum * (1 + 0x1p-30);
 }

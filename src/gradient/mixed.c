@@ -8,14 +8,7 @@
 void psg_write_inner(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
                      bool accumulate, void *workspace) {
     (void)accumulate;
-    for (size_t k = 0; k < part->inner_count; k++) {
-        const psg_part *inner = &part->inner[k];
-        int64_t from = psg_most(first, inner->place.offset);
-        int64_t to = psg_least(last, inner->place.offset + psg_place_span(&inner->place));
-        if (from >= to || !psg_part_live(inner, n)) continue;
-        inner->room->write(inner, n, scale * inner->scale, from, to,
-                           psg_elements_mutable(out, part->dtype, from - first), true, workspace);
-    }
+    psg_write_parts(part->inner, part->inner_count, n, scale, first, last, out, workspace);
 }
 
 double psg_inner_lengths(const psg_part *part, int64_t n, bool quick) {
@@ -41,34 +34,29 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
     }
 }
 
-/* ---- sums: a range of the parameter a task; the tile memory holds its sums, then a sample's gradient ---- */
-
-static int64_t task_elements(const psg_part *part) {
-    return psg_even_part(psg_place_span(&part->place), (int64_t)(PSG_OUT_TILE_BYTES / sizeof(double)) / 2, 16);
+/* The tile memory holds a range's sums, then a sample's gradient. */
+static psg_grid grid(const psg_part *part) {
+    int64_t span = psg_place_span(&part->place);
+    return (psg_grid){ 1, span, 1, psg_even_part(span, (int64_t)(PSG_OUT_TILE_BYTES / sizeof(double)) / 2, 16) };
 }
 
-static int64_t sum_tasks(const psg_part *part) {
-    return psg_parts_of(psg_place_span(&part->place), task_elements(part));
-}
-
-static void sum(const psg_sum *s, const psg_part *part, int64_t task, void *workspace) {
-    int64_t elements = task_elements(part), first = part->place.offset + task * elements;
-    int64_t count = psg_least(elements, part->place.offset + psg_place_span(&part->place) - first);
-    psg_sink sink = psg_sink_open(1, count, workspace);
-    void *tile = sink.sums + count;
+static void sum(const psg_sink *to) {
+    const psg_part *part = to->part;
+    int64_t first = part->place.offset + to->at.column, count = to->at.columns;
+    void *tile = to->sums + count;
+    psg_sink_clear(to);
     for (int64_t n = 0; n < part->batch; n++) {
-        double weight = psg_part_live(part, n) ? psg_addend_weight(s, part, n) : 0;
+        double weight = psg_addend_weight(to, n);
         if (weight == 0) continue;
         memset(tile, 0, (size_t)count * psg_dtype_size(part->dtype));
-        psg_write_inner(part, n, 1.0, first, first + count, tile, true, workspace);
-        psg_sink_add(s, part->kernels, weight, tile, count, sink.sums);
+        psg_write_inner(part, n, 1.0, first, first + count, tile, true, to->workspace);
+        psg_sink_add(to, part->kernels, weight, tile, count, to->sums);
     }
-    psg_sink_close(part, &sink, first, 0);
+    psg_sink_close(to, first, 0);
 }
 
 const psg_room psg_mixed_room = {
     .name = "mixed", .write = psg_write_inner, .lengths = psg_inner_lengths, .error = error,
-    .square = psg_square_by_tiles, .dot = dot, .sum_tasks = sum_tasks, .sum = sum,
-    .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_TILES, PSG_ROUTE_TILES, PSG_ROUTE_TILES, PSG_ROUTE_TILES,
-                PSG_ROUTE_TILES, PSG_ROUTE_TILES },
+    .square = psg_square_by_tiles, .dot = dot, .grid = grid, .sum = sum,
+    .routes = { "materialise", "tiles", "tiles", "tiles", "tiles", "tiles", "tiles" },
 };

@@ -33,10 +33,18 @@ bool psg_leaves_cache(const psg_piece *p) {
     return (double)p->batch * elements * (double)psg_dtype_size(p->dtype) > cache;
 }
 
-/* ---- tiles ---- */
+void psg_write_parts(const psg_part *parts, size_t count, int64_t n, double scale, int64_t first, int64_t last,
+                     void *out, void *workspace) {
+    for (const psg_part *part = parts; part < parts + count; part++) {
+        int64_t from = psg_most(first, part->place.offset), to = psg_least(last, psg_place_end(&part->place));
+        if (from >= to || !psg_part_live(part, n)) continue;
+        part->room->write(part, n, scale * part->scale, from, to, psg_elements_mutable(out, part->dtype, from - first),
+                          true, workspace);
+    }
+}
 
 psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspace) {
-    int64_t first = part->place.offset, end = first + psg_place_span(&part->place);
+    int64_t first = part->place.offset, end = psg_place_end(&part->place);
     size_t bytes = part->room == &psg_mixed_room ? PSG_OUT_TILE_BYTES : PSG_TILE_BYTES;
     int64_t room = (int64_t)(bytes / psg_dtype_size(part->dtype));
     void *tile = psg_tile_memory(workspace);
@@ -51,8 +59,6 @@ psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspac
     square *= scale * scale;
     return (psg_estimate){ square, psg_summed_error(part, n, square) };
 }
-
-/* ---- rounding ---- */
 
 /* gamma_K |scale| sum_t |g_t||a_t|, K the products in one sum; what a product loses below the smallest number is less
  * than that number. */

@@ -34,18 +34,21 @@ psg_block psg_sparse_rows(const psg_tensor *backprop, const psg_tensor *ids) {
     return block;
 }
 
-/* d = C prod kernel; 0 for a window that the questions refuse. */
-static int64_t window_columns(const psg_tensor *image, const psg_window *window) {
-    int64_t d = image->rank > 1 ? image->shape[1] : 0;
-    for (int k = 0; k < window->spatial && k < 3; k++) {
-        if (!psg_size_multiply(d, window->kernel[k], &d)) return 0;
+bool psg_window_columns(const psg_tensor *image, const psg_window *window, int64_t *columns) {
+    bool fits = true;
+    *columns = image->rank > 1 ? image->shape[1] : 0;
+    for (int k = 0; k < window->spatial && k < 3 && fits; k++) {
+        fits = psg_size_multiply(*columns, window->kernel[k], columns);
     }
-    return d;
+    return fits;
 }
 
 psg_block psg_unfolded(const psg_tensor *backprop, const psg_tensor *image, const psg_window *window) {
-    return (psg_block){ .form = PSG_UNFOLDED, .backprop = *backprop, .activation = *image, .window = *window,
-                        .scale = 1.0, .row_stride = window_columns(image, window) };
+    psg_block block = psg_factored(backprop, image);
+    block.form = PSG_UNFOLDED;
+    block.window = *window;
+    if (!psg_window_columns(image, window, &block.row_stride)) block.row_stride = 0;   /* the questions refuse it */
+    return block;
 }
 
 psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t batch_size) {
@@ -93,16 +96,16 @@ static psg_operand_view view_of(const psg_tensor *x) {
 
 /* The image's sizes and strides, its spatial dimensions put last of three. */
 static psg_unfolding unfold_of(const psg_tensor *image, const psg_window *window) {
-    psg_unfolding u = { .channels = image->shape[1], .channel_step = image->stride[1] };
-    for (int d = 0, from = window->spatial - 3; d < 3; d++, from++) {
-        bool there = from >= 0;
-        u.size[d] = there ? image->shape[2 + from] : 1;
-        u.step[d] = there ? image->stride[2 + from] : 0;
-        u.kernel[d] = there ? window->kernel[from] : 1;
-        u.stride[d] = there ? window->stride[from] : 1;
-        u.dilation[d] = there ? window->dilation[from] : 1;
-        u.padding[d] = there ? window->padding[from] : 0;
-        u.output[d] = there ? window->output[from] : 1;
+    psg_unfolding u = { .channels = image->shape[1], .channel_step = image->stride[1], .size = { 1, 1, 1 },
+                        .kernel = { 1, 1, 1 }, .stride = { 1, 1, 1 }, .dilation = { 1, 1, 1 }, .output = { 1, 1, 1 } };
+    for (int from = 0, d = 3 - window->spatial; d < 3; from++, d++) {
+        u.size[d] = image->shape[2 + from];
+        u.step[d] = image->stride[2 + from];
+        u.kernel[d] = window->kernel[from];
+        u.stride[d] = window->stride[from];
+        u.dilation[d] = window->dilation[from];
+        u.padding[d] = window->padding[from];
+        u.output[d] = window->output[from];
     }
     return u;
 }
@@ -126,8 +129,8 @@ static bool is_pixels(const psg_unfolding *u, ptrdiff_t *position) {
 
 static void view_windows(const psg_block *b, psg_piece *piece) {
     piece->window = unfold_of(&b->activation, &b->window);
-    piece->a = (psg_operand_view){ b->activation.data, window_columns(&b->activation, &b->window),
-                                   b->activation.stride[0], 0, 1 };
+    piece->a = (psg_operand_view){ .data = b->activation.data, .batch = b->activation.stride[0], .step = 1 };
+    psg_window_columns(&b->activation, &b->window, &piece->a.columns);
     ptrdiff_t position;
     piece->has_windows = !is_pixels(&piece->window, &position);
     if (piece->has_windows) return;
@@ -137,14 +140,13 @@ static void view_windows(const psg_block *b, psg_piece *piece) {
 
 psg_piece psg_piece_of(const psg_gradient *gradient, const psg_block *b) {
     psg_piece piece = { .room = psg_room_of(b->form), .dtype = gradient->dtype, .batch = b->backprop.shape[0],
-                        .positions = psg_positions_of(&b->backprop), .g = view_of(&b->backprop), .scale = b->scale };
+                        .positions = psg_positions_of(&b->backprop), .g = view_of(&b->backprop), .scale = b->scale,
+                        .numel = psg_gradient_numel(gradient) };
     if (b->form == PSG_UNFOLDED) view_windows(b, &piece);
     else if (b->form == PSG_FACTORED || b->form == PSG_ROWS_PRODUCT) piece.a = view_of(&b->activation);
-    piece.room->view(b, psg_gradient_numel(gradient), &piece);
+    piece.room->view(b, &piece);
     return piece;
 }
-
-/* ---- live positions ---- */
 
 static bool is_padding(const psg_piece *p, int64_t n, int64_t t) {
     const void *row = psg_at(&p->g, p->dtype, n, t, 0);

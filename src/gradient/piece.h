@@ -33,6 +33,7 @@ typedef struct psg_place {
 typedef struct psg_piece {
     const psg_room *room;
     psg_dtype dtype;
+    int64_t block, numel;         /* its place in the gradient; elements of the parameter */
     int64_t batch, positions;     /* B, T */
     psg_operand_view g, a;        /* a: products and row products; windows: data and batch are the image's, the window's
                                      elements are the columns */
@@ -48,9 +49,12 @@ typedef struct psg_piece {
 /* The view of a checked block. */
 psg_piece psg_piece_of(const psg_gradient *gradient, const psg_block *block);
 
+/* d = C prod kernel; false when that does not fit. */
+bool psg_window_columns(const psg_tensor *image, const psg_window *window, int64_t *columns);
 int64_t psg_gradient_numel(const psg_gradient *gradient);
 /* Elements from the first to the last that a place may touch. */
 int64_t psg_place_span(const psg_place *place);
+static inline int64_t psg_place_end(const psg_place *place) { return place->offset + psg_place_span(place); }
 /* Positions up to the last of sample n whose backprop is not all zero. */
 int64_t psg_live_positions(const psg_piece *piece, int64_t n);
 

@@ -7,47 +7,49 @@
 #include "base/parallel.h"
 #include "gradient/factored.h"
 
-/* ---- memory ---- */
+/* A failure sticks to the plan: what is built after it is not used. */
+static void *take(psg_plan *plan, size_t bytes) {
+    void *memory = psg_arena_take(&plan->context->question, bytes);
+    plan->failed = plan->failed || !memory;
+    return memory;
+}
 
-static void *take(psg_plan *plan, size_t bytes) { return psg_arena_take(&plan->context->question, bytes); }
-
-void *psg_plan_take(psg_plan *plan, const char *function, size_t bytes) {
+static void *take_zeroed(psg_plan *plan, size_t bytes) {
     void *memory = take(plan, bytes);
-    if (!memory) psg_fail_memory(plan->context, function, bytes);
+    return memory ? memset(memory, 0, bytes) : NULL;
+}
+
+void *psg_plan_take(psg_plan *plan, size_t bytes) {
+    void *memory = take(plan, bytes);
+    if (!memory) psg_fail_memory(plan->context, plan->function, bytes);
     return memory;
 }
 
 /* What the question needed in several chunks, the next one finds in one. */
 void psg_plan_end(psg_plan *plan) { psg_arena_reset(&plan->context->question); }
 
-/* ---- pieces by place ---- */
-
-static int compare(int64_t a, int64_t b) { return (a > b) - (a < b); }
+/* ---- parts ---- */
 
 /* By offset, then the same places together, in the order of the blocks. */
 static int by_place(const void *left, const void *right) {
-    const psg_piece *x = *(const psg_piece *const *)left, *y = *(const psg_piece *const *)right;
-    int order = compare(x->place.offset, y->place.offset);
-    if (!order) order = compare(x->place.rows, y->place.rows);
-    if (!order) order = compare(x->place.columns, y->place.columns);
-    if (!order) order = compare(x->place.stride, y->place.stride);
-    return order ? order : compare(x - y, 0);
+    const psg_piece *x = left, *y = right;
+    const int64_t a[] = { x->place.offset, x->place.rows, x->place.columns, x->place.stride, x->block };
+    const int64_t b[] = { y->place.offset, y->place.rows, y->place.columns, y->place.stride, y->block };
+    int k = 0;
+    while (k < 4 && a[k] == b[k]) k++;
+    return (a[k] > b[k]) - (a[k] < b[k]);
 }
 
 static bool same_place(const psg_piece *x, const psg_piece *y) { return !memcmp(&x->place, &y->place, sizeof x->place); }
 
-static int64_t end_of(const psg_piece *p) { return p->place.offset + psg_place_span(&p->place); }
-
+/* Pieces, sorted, to be made parts of. */
 typedef struct grouping {
     psg_plan *plan;
-    const psg_gradient *gradient;
-    size_t index;
-    psg_piece *pieces;         /* sorted */
+    size_t gradient;
+    psg_piece *pieces;
     psg_part *parts;
-    size_t part_count;
+    size_t count;              /* of parts */
 } grouping;
-
-/* ---- parts ---- */
 
 static bool may_join(const psg_piece *x, const psg_piece *y) {
     return x->room == y->room && !x->room->stays_single && x->scale == y->scale && x->batch == y->batch &&
@@ -56,151 +58,121 @@ static bool may_join(const psg_piece *x, const psg_piece *y) {
 
 static psg_part part_of(const grouping *g, const psg_piece *pieces, size_t count) {
     psg_context *context = g->plan->context;
-    psg_part part = { .room = pieces->room, .context = context, .kernels = context->kernels[g->gradient->dtype],
-                      .doubles = context->kernels[PSG_F64], .pieces = pieces, .count = count,
-                      .dtype = g->gradient->dtype, .place = pieces->place, .scale = pieces->scale,
-                      .gradient = g->index, .fallbacks = &g->plan->fallbacks };
+    psg_part part = { .room = pieces->room, .context = context, .kernels = context->kernels[pieces->dtype],
+                      .doubles = context->kernels[PSG_F64], .pieces = pieces, .count = count, .dtype = pieces->dtype,
+                      .place = pieces->place, .scale = pieces->scale, .gradient = g->gradient,
+                      .fallbacks = &g->plan->fallbacks };
     for (size_t k = 0; k < count; k++) part.batch = psg_most(part.batch, pieces[k].batch);
     return part;
 }
 
-static void mix(const grouping *g, psg_part *part, int64_t end) {
-    int64_t first = part->place.offset;
-    part->room = &psg_mixed_room;
-    part->scale = 1;
-    part->place = (psg_place){ first, 1, end - first, end - first };
-    part->inner = take(g->plan, part->count * sizeof *part->inner);
-    for (; part->inner && part->inner_count < part->count; part->inner_count++) {
-        part->inner[part->inner_count] = part_of(g, &part->pieces[part->inner_count], 1);
-    }
-}
-
 /* Pieces [first, last) as one part: of their form when they fill one place alike, else mixed over all they touch. */
-static bool add_part(grouping *g, size_t first, size_t last) {
-    psg_part part = part_of(g, g->pieces + first, last - first);
-    int64_t end = 0;
+static void add_part(grouping *g, size_t first, size_t last) {
+    psg_part *part = &g->parts[g->count++];
+    *part = part_of(g, g->pieces + first, last - first);
+    int64_t start = part->place.offset, end = start;
     bool alike = true;
     for (size_t k = first; k < last; k++) {
-        alike = alike && (k == first || may_join(part.pieces, &g->pieces[k]));
-        end = psg_most(end, end_of(&g->pieces[k]));
+        alike = alike && (k == first || may_join(part->pieces, &g->pieces[k]));
+        end = psg_most(end, psg_place_end(&g->pieces[k].place));
     }
-    if (!alike) mix(g, &part, end);
-    g->parts[g->part_count++] = part;
-    return alike || part.inner;
+    if (alike || !(part->inner = take(g->plan, part->count * sizeof *part->inner))) return;
+    part->room = &psg_mixed_room;
+    part->scale = 1;
+    part->place = (psg_place){ start, 1, end - start, end - start };
+    for (size_t k = 0; k < part->count; k++) part->inner[part->inner_count++] = part_of(g, &part->pieces[k], 1);
 }
 
 /* The columns of a place when its parameter is cut into rows of `row` elements; -1 when it does not fit between them. */
-static int64_t column_of(const psg_piece *p, int64_t row) {
-    int64_t column = row > 0 ? p->place.offset % row : 0;
-    bool fits = row > 0 && column + p->place.columns <= row && (p->place.rows == 1 || p->place.stride == row);
+static int64_t column_of(const psg_place *place, int64_t row) {
+    int64_t column = row > 0 ? place->offset % row : 0;
+    bool fits = row > 0 && column + place->columns <= row && (place->rows == 1 || place->stride == row);
     return fits ? column : -1;
 }
 
 /* Whether the places of [first, last), whose ranges overlap, lie side by side: no two share a column. */
-static bool are_side_by_side(const grouping *g, size_t first, size_t last) {
+static bool are_side_by_side(const psg_piece *first, const psg_piece *last) {
     int64_t row = 0, taken = 0;
-    for (size_t k = first; k < last; k++) row = psg_most(row, g->pieces[k].place.rows > 1 ? g->pieces[k].place.stride : 0);
-    for (size_t k = first; k < last; k++) {
-        bool again = k > first && same_place(&g->pieces[k], &g->pieces[k - 1]);
-        int64_t column = column_of(&g->pieces[k], row);
+    for (const psg_piece *p = first; p < last; p++) row = psg_most(row, p->place.rows > 1 ? p->place.stride : 0);
+    for (const psg_piece *p = first; p < last; p++) {
+        bool again = p > first && same_place(p, p - 1);
+        int64_t column = column_of(&p->place, row);
         if (column < 0 || (!again && column < taken)) return false;
-        taken = column + g->pieces[k].place.columns;
+        taken = column + p->place.columns;
     }
     return true;
 }
 
 /* Pieces whose ranges overlap one after the other: a part a place where these are disjoint, else one part. */
-static bool add_cluster(grouping *g, size_t first, size_t last) {
-    bool apart = are_side_by_side(g, first, last), added = true;
+static void add_cluster(grouping *g, size_t first, size_t last) {
+    bool apart = are_side_by_side(g->pieces + first, g->pieces + last);
     for (size_t k = first + 1; k <= last; k++) {
         if (k < last && (!apart || same_place(&g->pieces[first], &g->pieces[k]))) continue;
-        added = added && add_part(g, first, k);
+        add_part(g, first, k);
         first = k;
     }
-    return added;
 }
 
-static bool add_clusters(grouping *g, size_t count) {
-    bool added = true;
-    for (size_t first = 0, k; first < count && added; first = k) {
-        int64_t end = end_of(&g->pieces[first]);
-        for (k = first + 1; k < count && g->pieces[k].place.offset < end; k++) end = psg_most(end, end_of(&g->pieces[k]));
-        added = add_cluster(g, first, k);
+static void add_clusters(grouping *g, size_t count) {
+    for (size_t first = 0, k; first < count; first = k) {
+        int64_t end = psg_place_end(&g->pieces[first].place);
+        for (k = first + 1; k < count && g->pieces[k].place.offset < end; k++) {
+            end = psg_most(end, psg_place_end(&g->pieces[k].place));
+        }
+        add_cluster(g, first, k);
     }
-    return added;
 }
 
-/* The gradient's pieces that touch anything, sorted; false without memory. */
-static bool view_pieces(grouping *g, size_t *count) {
-    size_t blocks = g->gradient->block_count;
-    psg_piece *views = take(g->plan, blocks * sizeof *views);
-    const psg_piece **order = take(g->plan, blocks * sizeof *order);
-    g->pieces = take(g->plan, blocks * sizeof *g->pieces);
-    if (!views || !order || !g->pieces) return false;
-    *count = 0;
-    for (size_t k = 0; k < blocks; k++) {
-        views[k] = psg_piece_of(g->gradient, &g->gradient->blocks[k]);
-        if (psg_place_span(&views[k].place)) order[(*count)++] = &views[k];
+/* Appends the parts that a gradient's blocks make, those that touch anything; how many there are then. */
+static size_t add_gradient(psg_plan *plan, const psg_gradient *gradient, size_t index, psg_part *parts, size_t count) {
+    grouping g = { plan, index, take(plan, gradient->block_count * sizeof *g.pieces), parts, count };
+    size_t pieces = 0;
+    for (size_t k = 0; k < gradient->block_count && g.pieces; k++) {
+        g.pieces[pieces] = psg_piece_of(gradient, &gradient->blocks[k]);
+        g.pieces[pieces].block = (int64_t)k;
+        pieces += psg_place_span(&g.pieces[pieces].place) > 0;
     }
-    qsort(order, *count, sizeof *order, by_place);
-    for (size_t k = 0; k < *count; k++) g->pieces[k] = *order[k];
-    return true;
+    for (size_t k = 0; k < pieces && plan->is_apart; k++) add_part(&g, k, k + 1);
+    if (plan->is_apart) return g.count;
+    if (pieces) qsort(g.pieces, pieces, sizeof *g.pieces, by_place);
+    add_clusters(&g, pieces);
+    return g.count;
 }
-
-/* Appends the gradient's parts; returns false without memory. */
-static bool add_gradient(psg_plan *plan, const psg_gradient *gradient, size_t index, psg_part *parts, size_t *part_count) {
-    grouping g = { .plan = plan, .gradient = gradient, .index = index, .parts = parts, .part_count = *part_count };
-    size_t count = 0;
-    if (!gradient->block_count) return true;
-    bool added = view_pieces(&g, &count) && add_clusters(&g, count);
-    *part_count = g.part_count;
-    return added;
-}
-
-/* ---- what parts need for every sample ---- */
 
 /* A derived part: the parts of its effective weight's gradient, E flat. */
-static bool view_effective(psg_plan *plan, psg_part *part) {
+static void add_effective(psg_plan *plan, psg_part *part) {
     const psg_derivation *d = part->pieces->derivation;
     psg_gradient effective = psg_gradient_of_blocks(d->blocks, d->block_count, 2, (int64_t[]){ d->rows, d->columns });
     effective.dtype = part->dtype;
     effective.batch_size = part->batch;
     part->inner = take(plan, (d->block_count + 1) * sizeof *part->inner);
-    if (!part->inner || !add_gradient(plan, &effective, part->gradient, part->inner, &part->inner_count)) return false;
-    for (size_t k = 0; k < part->inner_count; k++) part->batch = psg_most(part->batch, part->inner[k].batch);
-    return true;
+    if (part->inner) part->inner_count = add_gradient(plan, &effective, part->gradient, part->inner, 0);
 }
 
-static bool take_part_memory(psg_plan *plan, psg_part *part) {
-    if (part->room == &psg_derived_room && !view_effective(plan, part)) return false;
+static void take_part_memory(psg_plan *plan, psg_part *part) {
+    if (part->room == &psg_derived_room) add_effective(plan, part);
     for (size_t k = 0; k < part->inner_count; k++) {
-        if (!take_part_memory(plan, &part->inner[k])) return false;
+        take_part_memory(plan, &part->inner[k]);
         part->batch = psg_most(part->batch, part->inner[k].batch);
     }
-    if (!plan->is_plain && !part->inner) {
-        part->live = take(plan, part->count * (size_t)part->batch * sizeof *part->live);
-        if (!part->live) return false;
-    }
-    part->memory = part->room->memory ? take(plan, part->room->memory(part)) : NULL;
-    return !part->room->memory || part->memory;
+    bool live = !plan->is_plain && !part->inner;
+    if (live) part->live = take(plan, part->count * (size_t)part->batch * sizeof *part->live);
+    if (part->room->memory) part->memory = take(plan, part->room->memory(part));
 }
 
-static void prepare_part(const psg_part *part, int64_t n, void *workspace) {
-    for (size_t k = 0; k < part->inner_count; k++) prepare_part(&part->inner[k], n, workspace);
+static void prepare_part(const psg_part *part, int64_t n) {
+    for (size_t k = 0; k < part->inner_count; k++) prepare_part(&part->inner[k], n);
     for (size_t k = 0; k < part->count && part->live && n < part->batch; k++) {
         part->live[(int64_t)k * part->batch + n] = psg_live_positions(&part->pieces[k], n);
     }
-    if (part->room->prepare) part->room->prepare(part, n, workspace);
+    if (part->room->prepare) part->room->prepare(part, n);
 }
 
 static void prepare_sample(void *argument, size_t n, unsigned slot) {
     const psg_plan *plan = argument;
-    for (size_t k = 0; k < plan->part_count; k++) {
-        prepare_part(&plan->parts[k], (int64_t)n, plan->context->workspace[slot]);
-    }
+    (void)slot;
+    for (size_t k = 0; k < plan->part_count; k++) prepare_part(&plan->parts[k], (int64_t)n);
 }
-
-/* ---- a weight and the bias that shares its backprop, found by the array's address ---- */
 
 static bool same_backprop(const psg_part *x, const psg_part *y) {
     bool same = x->count == y->count && x->scale == y->scale && !x->partner;
@@ -212,15 +184,15 @@ static bool same_backprop(const psg_part *x, const psg_part *y) {
 }
 
 static bool may_have_partner(const psg_part *part, const psg_room *room) {
-    return part->room == room && !(room == &psg_factored_room ? part->pieces->has_windows : part->pieces->a.data != NULL);
+    const psg_piece *p = part->pieces;
+    return part->room == room && !(room == &psg_factored_room ? p->has_windows : p->a.data != NULL);
 }
 
-static bool find_partners(psg_plan *plan) {
+/* A weight and the bias that shares its backprop find each other by the array's address. */
+static void find_partners(psg_plan *plan) {
     size_t size = 2 * plan->part_count + 1;
-    psg_part **table = take(plan, size * sizeof *table), **end = table + size;
-    if (!table) return false;
-    memset(table, 0, size * sizeof *table);
-    for (size_t k = 0; k < 2 * plan->part_count; k++) {   /* weights first, then biases */
+    psg_part **table = take_zeroed(plan, size * sizeof *table), **end = table + size;
+    for (size_t k = 0; k < 2 * plan->part_count && table; k++) {   /* weights first, then biases */
         psg_part *part = &plan->parts[k % plan->part_count];
         bool is_weight = k < plan->part_count;
         if (!may_have_partner(part, is_weight ? &psg_factored_room : &psg_rows_room)) continue;
@@ -230,10 +202,7 @@ static bool find_partners(psg_plan *plan) {
         else if (*at) (*at)->partner = part;
         part->is_partner = !is_weight && *at;
     }
-    return true;
 }
-
-/* ---- gradients kept between norms and sum ---- */
 
 size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples) {
     size_t bytes = (size_t)samples * (size_t)psg_place_span(&part->place) * psg_dtype_size(part->dtype);
@@ -256,79 +225,79 @@ static bool is_small(const psg_part *part) {
     const psg_piece *p = part->pieces;
     const psg_unfolding *u = &p->window;
     int64_t image = u->channels * u->size[0] * u->size[1] * u->size[2];
-    return p->has_windows && part->place.rows * part->place.columns <= (int64_t)part->count * (p->positions * p->g.columns + image);
+    int64_t views = (int64_t)part->count * (p->positions * p->g.columns + image);
+    return p->has_windows && part->place.rows * part->place.columns <= views;
 }
 
 static bool fits_budget(const psg_plan *plan, const psg_part *part) {
     return psg_plan_kept_bytes(part, plan->capacity) <= plan->context->memory_budget - plan->budget_held;
 }
 
-/* Parts that keep their gradients get their flags, small ones their memory; *held: what the others need. */
-static bool choose_kept(psg_plan *plan, size_t *held) {
-    for (size_t k = 0; k < plan->part_count; k++) {
-        psg_part *part = &plan->parts[k];
-        if (!can_keep(plan, part) || !(is_small(part) || fits_budget(plan, part))) continue;
-        part->is_kept = take(plan, (size_t)plan->batch * sizeof *part->is_kept);
-        if (!part->is_kept) return false;
-        memset(part->is_kept, 0, (size_t)plan->batch * sizeof *part->is_kept);
-        if (is_small(part)) {
-            part->kept = take(plan, psg_plan_kept_bytes(part, plan->batch));
-            if (!part->kept) return false;
-            continue;
-        }
-        part->in_budget = true;
-        plan->budget_held += psg_plan_kept_bytes(part, plan->capacity);
-        *held += psg_plan_kept_bytes(part, plan->batch);
-    }
-    return true;
-}
-
-/* A budget that cannot be had leaves the parts without: they recompute. */
-static bool keep_gradients(psg_plan *plan) {
+/* Gradients kept between norms and sum: small ones have memory of the plan, others share the budget's.  A budget that
+ * cannot be had leaves them without: they are recomputed. */
+static void keep_gradients(psg_plan *plan) {
     size_t held = 0;
-    if (!choose_kept(plan, &held)) return false;
-    char *memory = held ? psg_budget_memory(plan->context, held) : NULL;
     for (size_t k = 0; k < plan->part_count; k++) {
         psg_part *part = &plan->parts[k];
+        bool small = is_small(part);
+        if (!can_keep(plan, part) || !(small || fits_budget(plan, part))) continue;
+        part->is_kept = take_zeroed(plan, (size_t)plan->batch * sizeof *part->is_kept);
+        part->in_budget = !small;
+        if (small) part->kept = take(plan, psg_plan_kept_bytes(part, plan->batch));
+        plan->budget_held += small ? 0 : psg_plan_kept_bytes(part, plan->capacity);
+        held += small ? 0 : psg_plan_kept_bytes(part, plan->batch);
+    }
+    char *memory = held ? psg_budget_memory(plan->context, held) : NULL;
+    for (psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
         if (!part->in_budget) continue;
         part->in_budget = memory != NULL;
+        if (!memory) continue;
         part->kept = memory;
         if (memory) memory += psg_plan_kept_bytes(part, plan->batch);
     }
-    return true;
 }
 
 /* ---- the plan ---- */
 
-static bool build(psg_plan *plan) {
+static void build(psg_plan *plan) {
     size_t blocks = 0;
     for (size_t k = 0; k < plan->gradient_count; k++) blocks += plan->gradients[k]->block_count;
     plan->parts = take(plan, (blocks + 1) * sizeof *plan->parts);
-    if (!plan->parts) return false;
-    for (size_t k = 0; k < plan->gradient_count; k++) {
-        if (!add_gradient(plan, plan->gradients[k], k, plan->parts, &plan->part_count)) return false;
+    plan->covered = take_zeroed(plan, plan->gradient_count * sizeof *plan->covered);
+    for (size_t k = 0; k < plan->gradient_count && !plan->failed; k++) {
+        plan->part_count = add_gradient(plan, plan->gradients[k], k, plan->parts, plan->part_count);
     }
-    for (size_t k = 0; k < plan->part_count; k++) {
-        if (!take_part_memory(plan, &plan->parts[k])) return false;
+    for (size_t k = 0; k < plan->part_count && !plan->failed; k++) {
+        take_part_memory(plan, &plan->parts[k]);
+        plan->covered[plan->parts[k].gradient] += plan->parts[k].place.rows * plan->parts[k].place.columns;
     }
-    bool norms = plan->question == PSG_ASK_SQNORM || plan->question == PSG_ASK_CLIPPED_SUM;
-    if (norms && !find_partners(plan)) return false;
-    return plan->question != PSG_ASK_CLIPPED_SUM || keep_gradients(plan);
+    bool clips = plan->question == PSG_ASK_CLIPPED_SUM;
+    if (clips) keep_gradients(plan);
+    if (!clips && plan->question != PSG_ASK_SQNORM) return;
+    find_partners(plan);
+    plan->square = take(plan, 2 * (size_t)plan->batch * sizeof *plan->square);
+    plan->upper = plan->square + plan->batch;
 }
 
-psg_status psg_plan_make(psg_context *context, const char *function, psg_question question,
-                         const psg_gradient *const *gradients, size_t count, int64_t capacity, bool is_plain,
-                         psg_plan *plan) {
-    *plan = (psg_plan){ .context = context, .question = question, .gradients = gradients, .gradient_count = count,
-                        .is_plain = is_plain, .batch = gradients[0]->batch_size, .capacity = capacity };
-    if (psg_arena_reset(&context->question) || !build(plan)) {
-        return psg_fail(context, PSG_ERR_MEMORY, "%s: no memory for a plan of %zu gradients", function, count);
+psg_status psg_plan_make(const psg_set *set, psg_plan *plan) {
+    plan->context = set->context;
+    plan->function = set->function;
+    plan->gradients = set->gradients;
+    plan->gradient_count = set->count;
+    plan->batch = set->gradients[0]->batch_size;
+    plan->failed = psg_arena_reset(&plan->context->question) != PSG_OK;
+    if (!plan->failed) build(plan);
+    if (plan->failed) {
+        return psg_fail(plan->context, PSG_ERR_MEMORY, "%s: no memory for a plan of %zu gradients", plan->function,
+                        plan->gradient_count);
     }
     psg_plan_samples(plan, prepare_sample, plan);
     return PSG_OK;
 }
 
-/* ---- samples ---- */
+bool psg_plan_covers(const psg_plan *plan, size_t gradient) {
+    return plan->covered[gradient] == psg_gradient_numel(plan->gradients[gradient]);
+}
 
 typedef struct sample_job {
     psg_task task;

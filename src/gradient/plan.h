@@ -10,34 +10,43 @@
 #include "gradient/room.h"
 
 typedef struct psg_plan {
-    psg_context *context;
+    /* given: */
     psg_question question;
+    bool is_plain;             /* a sum of all samples as they are: live positions do not matter */
+    bool is_apart;             /* a part a block, in their order, wherever they lie */
+    int64_t capacity;          /* clipped sums: the samples that one sum may hold */
+    /* made: */
+    psg_context *context;
+    const char *function;
     const psg_gradient *const *gradients;
     size_t gradient_count;
-    psg_part *parts;
+    int64_t batch;
+    psg_part *parts;           /* in the order of their gradients */
     size_t part_count;
-    bool is_plain;             /* a sum of all samples as they are: live positions do not matter */
-    int64_t batch, capacity;
+    int64_t *covered;          /* elements of each gradient that parts have */
+    long double *square, *upper;   /* norms: B squares, and their bounds */
     size_t budget_held;
+    bool failed;               /* without memory */
     atomic_llong fallbacks;
 } psg_plan;
 
-/* Plans a question of a checked set; capacity: the samples that one sum may hold (clipped sums).  is_plain: see above.
- * PSG_ERR_MEMORY names the function. */
-psg_status psg_plan_make(psg_context *context, const char *function, psg_question question,
-                         const psg_gradient *const *gradients, size_t count, int64_t capacity, bool is_plain,
-                         psg_plan *plan);
-
-/* Memory of the question under way, until psg_plan_end; NULL after failing with PSG_ERR_MEMORY. */
-void *psg_plan_take(psg_plan *plan, const char *function, size_t bytes);
-
-/* What a part's gradients of that many samples hold of the budget, whole cache lines. */
-size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples);
-
-/* The question is answered. */
+/* Plans a question of a checked set.  PSG_ERR_MEMORY names the function. */
+psg_status psg_plan_make(const psg_set *set, psg_plan *plan);
+/* The question is answered, or the plan was not made. */
 void psg_plan_end(psg_plan *plan);
 
+/* Memory of the question under way, until psg_plan_end; NULL after failing with PSG_ERR_MEMORY. */
+void *psg_plan_take(psg_plan *plan, size_t bytes);
+/* Whether the parts of a gradient have all its elements. */
+bool psg_plan_covers(const psg_plan *plan, size_t gradient);
+/* What a part's gradients of that many samples hold of the budget, whole cache lines. */
+size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples);
 /* Runs task(argument, n, slot) for every sample, a few a turn where there are many. */
 void psg_plan_samples(const psg_plan *plan, psg_task task, void *argument);
+
+/* sqnorm.c: fills in the squared norms of the samples over all parts, and their upper bounds. */
+void psg_plan_norms(psg_plan *plan);
+/* The least double that is not below x (which is not negative), up to a factor of 1 + 2^-51. */
+double psg_round_up(long double x);
 
 #endif

@@ -4,19 +4,9 @@
 
 #include "gradient/plan.h"
 
-/* ---- names ---- */
+static const char *const route_names[] = { "none", "identity", "gram", "tiles", "keep", "recompute" };
 
-const char *psg_route_name(psg_route route) {
-    static const char *const names[] = {
-        [PSG_ROUTE_NONE] = "none",           [PSG_ROUTE_IDENTITY] = "identity",   [PSG_ROUTE_GRAM] = "gram",
-        [PSG_ROUTE_TILES] = "tiles",         [PSG_ROUTE_ROWS] = "rows",           [PSG_ROUTE_STACKED] = "stacked",
-        [PSG_ROUTE_SAMPLES] = "samples",     [PSG_ROUTE_PROJECT] = "project",     [PSG_ROUTE_KEEP] = "keep",
-        [PSG_ROUTE_RECOMPUTE] = "recompute", [PSG_ROUTE_MATERIALISE] = "materialise",
-        [PSG_ROUTE_SORTED] = "sorted",       [PSG_ROUTE_GATHER] = "gather",       [PSG_ROUTE_MERGE] = "merge",
-        [PSG_ROUTE_SCATTER] = "scatter",     [PSG_ROUTE_PULLED] = "pulled",
-    };
-    return names[route];
-}
+const char *psg_route_name(psg_route route) { return route_names[route]; }
 
 static const char *const question_names[PSG_QUESTION_COUNT] = {
     "grad_sample", "sqnorm", "weighted_sum", "clipped_sum", "dot", "gram", "sum_of_squares",
@@ -27,22 +17,15 @@ const char *psg_question_name(psg_question question) {
 }
 
 psg_status psg_context_force_route(psg_context *context, const char *route) {
-    static const psg_route may_be_forced[] = { PSG_ROUTE_IDENTITY, PSG_ROUTE_GRAM, PSG_ROUTE_TILES, PSG_ROUTE_KEEP,
-                                               PSG_ROUTE_RECOMPUTE };
     if (!context) return PSG_ERR_ARGUMENT;
-    if (!route) {
-        context->forced_route = PSG_ROUTE_NONE;
-        return PSG_OK;
+    int k = route ? PSG_ROUTE_RECOMPUTE : PSG_ROUTE_NONE;
+    while (k > PSG_ROUTE_NONE && strcmp(route, route_names[k])) k--;
+    if (route && k == PSG_ROUTE_NONE) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_context_force_route: route is \"%s\", must be identity, gram, "
+                        "tiles, keep or recompute", route);
     }
-    for (size_t k = 0; k < sizeof may_be_forced / sizeof may_be_forced[0]; k++) {
-        if (!strcmp(route, psg_route_name(may_be_forced[k]))) {
-            context->forced_route = (int)may_be_forced[k];
-            return PSG_OK;
-        }
-    }
-    return psg_fail(context, PSG_ERR_ARGUMENT,
-                    "psg_context_force_route: route is \"%s\", must be identity, gram, tiles, keep or recompute",
-                    route);
+    context->forced_route = k;
+    return PSG_OK;
 }
 
 typedef struct writer {
@@ -79,20 +62,19 @@ static void put_pieces(writer *w, const psg_part *part) {
     if (p->room == &psg_factored_room) put(w, " d=%lld", (long long)p->a.columns);
 }
 
-static psg_route route_of(const psg_plan *plan, const psg_part *part) {
+static const char *route_of(const psg_plan *plan, const psg_part *part) {
     bool norms = plan->question == PSG_ASK_SQNORM || plan->question == PSG_ASK_CLIPPED_SUM;
     int forced = plan->context->forced_route;
     if (part->room->route) return part->room->route(part, plan->question);
     bool tiles = (norms && forced == PSG_ROUTE_TILES) || (plan->question == PSG_ASK_GRAM && forced);
-    return tiles ? PSG_ROUTE_TILES : part->room->routes[plan->question];
+    return tiles ? "tiles" : part->room->routes[plan->question];
 }
 
 static void put_part(writer *w, const psg_plan *plan, const psg_part *part) {
-    bool clips = plan->question == PSG_ASK_CLIPPED_SUM;
-    psg_route route = route_of(plan, part);
+    const char *route = route_of(plan, part);
+    bool recomputes = plan->question == PSG_ASK_CLIPPED_SUM && strcmp(route, "keep");
     put_name(w, plan, part->gradient);
-    if (clips && route != PSG_ROUTE_KEEP) put(w, "recompute (norms by %s)", psg_route_name(route));
-    else put(w, "%s", psg_route_name(route));
+    put(w, recomputes ? "recompute (norms by %s)" : "%s", route);
     if (part->is_partner) put(w, ", norm taken with its weight's");
     put_pieces(w, part);
     put(w, ", budget %zu of %zu\n", part->in_budget ? psg_plan_kept_bytes(part, plan->capacity) : 0,
@@ -112,18 +94,18 @@ static void put_plan(writer *w, const psg_plan *plan) {
 
 psg_status psg_plan_text(psg_context *context, psg_question question, const psg_gradient *const *gradients,
                          size_t count, const psg_clip *clip, char *text, size_t size, size_t *needed) {
-    const char *function = "psg_plan_text";
-    psg_status status = psg_check_set(context, function, gradients, count);
-    if (status) return status;
-    if (question < 0 || question >= PSG_QUESTION_COUNT) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: question is %d, must be one of psg_question", function,
-                        (int)question);
-    }
-    if (size && !text) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: text is NULL, size is %zu", function, size);
-    psg_plan plan;
-    writer w = { text, size, 0 };
+    psg_set set = { context, "psg_plan_text", gradients, count };
     int64_t capacity = clip && clip->max_batch_size > 0 ? clip->max_batch_size : PSG_DEFAULT_MAX_BATCH_SIZE;
-    status = psg_plan_make(context, function, question, gradients, count, capacity, false, &plan);
+    psg_plan plan = { .question = question, .capacity = capacity };
+    writer w = { text, size, 0 };
+    psg_status status = psg_check_set(&set, true);
+    if (!status && (question < 0 || question >= PSG_QUESTION_COUNT)) {
+        status = psg_fail(context, PSG_ERR_ARGUMENT, "%s: question is %d, must be one of psg_question", set.function,
+                          (int)question);
+    }
+    if (!status && size) status = psg_check_array(&set, "text", text);
+    if (status) return status;
+    status = psg_plan_make(&set, &plan);
     if (!status) put_plan(&w, &plan);
     if (!status && needed) *needed = w.used;
     psg_plan_end(&plan);

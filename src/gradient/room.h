@@ -10,24 +10,18 @@
 #include "gradient/check.h"
 #include "gradient/piece.h"
 
-/* How a part answers: what plans print, and psg_context_force_route asks for. */
+/* What psg_context_force_route asks for: for norms
+ *   identity   one position: |g|^2 |a|^2
+ *   gram       <A A^T, G G^T>
+ *   tiles      of the gradient, used and discarded: any form, any number of blocks
+ * and for clipped sums gradients kept between norms and sum, or norms first, then a weighted sum from the blocks. */
 typedef enum psg_route {
     PSG_ROUTE_NONE = 0,
-    PSG_ROUTE_IDENTITY,    /* one position: |g|^2 |a|^2, <g_i, g_j> <a_i, a_j> */
-    PSG_ROUTE_GRAM,        /* <A A^T, G G^T> */
-    PSG_ROUTE_TILES,       /* tiles of the gradient, used and discarded: any form, any number of blocks */
-    PSG_ROUTE_ROWS,        /* vectors are read as they are, or summed over positions */
-    PSG_ROUTE_STACKED,     /* one product over samples of one position */
-    PSG_ROUTE_SAMPLES,     /* a product a sample */
-    PSG_ROUTE_PROJECT,     /* (G V) . A */
-    PSG_ROUTE_KEEP,        /* clipped_sum: gradients kept between norms and sum */
-    PSG_ROUTE_RECOMPUTE,   /* clipped_sum: norms first, then a weighted sum from the blocks */
-    PSG_ROUTE_MATERIALISE, /* grad_sample */
-    PSG_ROUTE_SORTED,      /* sparse rows: a sample's ids sorted, duplicates summed */
-    PSG_ROUTE_SCATTER,     /* sparse rows: added where their ids say */
-    PSG_ROUTE_GATHER,      /* sparse rows: against the rows that their ids name */
-    PSG_ROUTE_MERGE,       /* sparse rows: a merge of two samples' rows a pair */
-    PSG_ROUTE_PULLED       /* derived: rows pulled back to the parameter, in double */
+    PSG_ROUTE_IDENTITY,
+    PSG_ROUTE_GRAM,
+    PSG_ROUTE_TILES,
+    PSG_ROUTE_KEEP,
+    PSG_ROUTE_RECOMPUTE
 } psg_route;
 
 const char *psg_route_name(psg_route route);   /* plan_text.c */
@@ -62,17 +56,26 @@ typedef struct psg_part {
     bool in_budget;            /* kept in the budget's memory */
     const psg_tensor *out;     /* sums: the parameter's output */
     bool accumulate;           /* sums: add to what it held */
+    int64_t tasks;             /* sums: of this part and those before it */
 } psg_part;
 
-/* A sum over samples under way, see sink.h. */
-typedef struct psg_sum psg_sum;
+/* Where a task of a sum over samples adds, see sink.h. */
+typedef struct psg_sink psg_sink;
+
+/* A rectangle of a matrix; a rows x columns matrix cut into rectangles of at most high x wide. */
+typedef struct psg_rectangle {
+    int64_t row, rows, column, columns;
+} psg_rectangle;
+typedef struct psg_grid {
+    int64_t rows, columns, high, wide;
+} psg_grid;
 
 struct psg_room {
     const char *name;
     /* Checks a block of this form, given that backprop is a (B, T, p) view. */
     psg_status (*check)(const psg_check *at, const psg_block *block);
-    /* Fills in what is this form's: operands, place (numel: of the parameter). */
-    void (*view)(const psg_block *block, int64_t numel, psg_piece *piece);
+    /* Fills in what is this form's: operands, place. */
+    void (*view)(const psg_block *block, psg_piece *piece);
     bool stays_single;         /* no part may take several such pieces together */
     /* out[f - first] = or += scale * unscaled gradient of sample n at f, for the elements f in [first, last) that are
      * the part's.  `out` is of the real type. */
@@ -88,17 +91,19 @@ struct psg_room {
     /* dots[i] += <gradient of sample first + i, direction>, direction in the parameter's layout. */
     void (*dot)(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
                 void *workspace);
-    /* Sums: how many tasks, and one of them. */
-    int64_t (*sum_tasks)(const psg_part *part);
-    void (*sum)(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace);
-    /* Inner products of samples without their gradients, or NULL: whether sample n allows it; that of i and j. */
+    /* Sums: rectangles of the gradient, a task each. */
+    psg_grid (*grid)(const psg_part *part);
+    void (*sum)(const psg_sink *to);
+    /* Inner products of samples without their gradients, or NULL: whether sample n allows it (NULL: all do); that of i
+     * and j. */
     bool (*has_pairs)(const psg_part *part, int64_t n);
     double (*pair)(const psg_part *part, int64_t i, int64_t j, void *workspace);
     /* Memory that a part has for one question, and what fills in sample n's; or NULL. */
     size_t (*memory)(const psg_part *part);
-    void (*prepare)(const psg_part *part, int64_t n, void *workspace);
-    psg_route routes[PSG_QUESTION_COUNT];   /* by question, for samples without padding; or what tells it: */
-    psg_route (*route)(const psg_part *part, psg_question question);
+    void (*prepare)(const psg_part *part, int64_t n);
+    /* How it answers, in a word, for samples without padding; or what tells it. */
+    const char *routes[PSG_QUESTION_COUNT];
+    const char *(*route)(const psg_part *part, psg_question question);
 };
 
 /* By psg_form; mixed: pieces of different forms or places that overlap, by tiles. */
@@ -115,7 +120,10 @@ static inline int64_t psg_live(const psg_part *part, size_t piece, int64_t n) {
 int64_t psg_part_live(const psg_part *part, int64_t n);
 int64_t psg_part_positions(const psg_part *part);
 
-/* mixed.c: writes inner parts; their lengths. */
+/* Adds scale * gradient of sample n in [first, last) of all of these parts to out, which begins at first. */
+void psg_write_parts(const psg_part *parts, size_t count, int64_t n, double scale, int64_t first, int64_t last,
+                     void *out, void *workspace);
+/* mixed.c: the same for inner parts; their lengths. */
 void psg_write_inner(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
                      bool accumulate, void *workspace);
 double psg_inner_lengths(const psg_part *part, int64_t n, bool quick);
@@ -133,17 +141,44 @@ bool psg_leaves_cache(const psg_piece *piece);
 /* sum_i x[i]^2 over `count` elements `step` apart, whatever their magnitudes. */
 long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step,
                           int64_t count);
-/* sum_i x[i] y[i] over elements that lie steps apart, in double. */
-double psg_strided_dot(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t x_step, const void *y,
-                       ptrdiff_t y_step, int64_t count);
+/* Of elements of the part's real type that lie steps apart: sum_i x[i] y[i] in double; at least the norm; sums[i] +=
+ * weight * x[i]. */
+double psg_strided_dot(const psg_part *part, const void *x, ptrdiff_t x_step, const void *y, ptrdiff_t y_step,
+                       int64_t count);
+double psg_norm_bound(const psg_part *part, const void *x, ptrdiff_t step, int64_t count);
+void psg_add_strided(const psg_part *part, double weight, const void *x, ptrdiff_t step, int64_t count, double *sums);
+/* At least the norm of row (n, t) of an operand. */
+double psg_row_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t t);
 
-/* At least the norm of `count` elements, step apart; of row (n, t) of an operand. */
-double psg_norm_bound(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step, int64_t count);
-double psg_row_bound(const psg_kernel_table *kernels, const psg_piece *piece, const psg_operand_view *x, int64_t n,
-                     int64_t t);
-/* sums[i] += weight * x[i * step]. */
-void psg_add_strided(const psg_kernel_table *kernels, psg_dtype dtype, double weight, const void *x, ptrdiff_t step,
-                     int64_t count, double *sums);
+/* vector.c: a vector of a sample, as rows and sparse rows have them: a row as it is, or a sum of rows in double. */
+typedef struct psg_vector {
+    const psg_part *part;
+    int64_t n;
+    const void *row;           /* the row, unscaled, its elements step apart; NULL: there is something to sum */
+    ptrdiff_t step;
+    /* sums += elements [first, first + count), from the room's own terms. */
+    void (*add)(const struct psg_vector *v, int64_t first, int64_t count, double *sums);
+    const void *terms;
+    int64_t count;
+} psg_vector;
+
+/* Elements at a time: doubles that fit the small memory. */
+#define PSG_AT_ONCE ((int64_t)(PSG_SMALL_BYTES / sizeof(double)))
+
+/* sums = elements [first, first + count). */
+void psg_vector_sum(const psg_vector *v, int64_t first, int64_t count, double *sums);
+long double psg_vector_square(const psg_vector *v, int64_t columns, void *workspace);
+/* <x, y>, sums over some elements at a time. */
+double psg_vector_dot(const psg_vector *x, const psg_vector *y, int64_t columns, int64_t some, void *workspace);
+/* out = or += scale * elements [first, first + count). */
+void psg_vector_write(const psg_vector *v, double scale, int64_t first, int64_t count, void *out, bool accumulate,
+                      void *workspace);
+
+/* sparse_rows.c: the rows that sample n names, ascending, each once; how many. */
+int64_t psg_sparse_rows_of(const psg_part *part, int64_t n, int64_t *rows);
+/* sums += scale * elements [first, first + count) of what sample n adds to a row. */
+void psg_sparse_add_row(const psg_part *part, int64_t n, int64_t row, int64_t first, int64_t count, double scale,
+                        double *sums);
 
 /* A norm raised by this covers underflow too: a product below the smallest normal number is off by less than 2^-149
  * (f32), 2^-1074 (f64), which u * tiny^2 exceeds for any sum of at most 2^32 of them. */

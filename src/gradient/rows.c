@@ -17,9 +17,8 @@ static psg_status check(const psg_check *at, const psg_block *b) {
     return psg_check_place(at, b->offset, step == 1 ? 1 : p, step == 1 ? p : 1, step == 1 ? p : step);
 }
 
-static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
+static void view(const psg_block *b, psg_piece *piece) {
     int64_t p = piece->g.columns, step = b->row_step ? b->row_step : 1;
-    (void)numel;
     piece->place = step == 1 ? (psg_place){ b->offset, 1, p, p } : (psg_place){ b->offset, p, 1, step };
 }
 
@@ -27,13 +26,6 @@ static int64_t columns_of(const psg_part *part) { return part->pieces[0].g.colum
 static ptrdiff_t step_of(const psg_part *part) { return part->place.rows > 1 ? part->place.stride : 1; }
 
 /* ---- a sample's vector ---- */
-
-/* The row that is sample n's gradient, unscaled; NULL when there is something to sum. */
-static const void *single_row(const psg_part *part, int64_t n) {
-    const psg_piece *p = &part->pieces[0];
-    bool plain = part->count == 1 && !p->a.data && psg_live(part, 0, n) == 1;
-    return plain ? psg_at(&p->g, p->dtype, n, 0, 0) : NULL;
-}
 
 static void add_adjacent(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, int64_t first,
                          int64_t count, double *v) {
@@ -46,54 +38,35 @@ static void add_adjacent(const psg_part *part, const psg_piece *p, int64_t n, in
     }
 }
 
-static void add_products(const psg_part *part, const psg_piece *p, int64_t n, int64_t t, int64_t first, int64_t count,
-                         double *v) {
-    bool adjacent = p->g.step == 1 && p->a.step == 1;
-    for (int64_t i = 0, some = adjacent ? count : 1; i < count; i += some) {
-        part->kernels->add_products_to_f64(1, (size_t)some, psg_at(&p->g, p->dtype, n, t, first + i), 0,
-                                           psg_at(&p->a, p->dtype, n, t, first + i), 0, v + i);
-    }
-}
-
+/* As many elements a call as lie one after the other. */
 static void add_piece(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, int64_t first, int64_t count,
                       double *v) {
-    bool adjacent = !p->a.data && p->g.step == 1;
-    if (adjacent) add_adjacent(part, p, n, live, first, count, v);
-    for (int64_t t = 0; !adjacent && t < live; t++) {
-        const void *row = psg_at(&p->g, p->dtype, n, t, first);
-        if (p->a.data) add_products(part, p, n, t, first, count, v);
-        else psg_add_strided(part->kernels, p->dtype, 1.0, row, p->g.step, count, v);
-    }
-}
-
-/* v = elements [first, first + count) of sample n's vector, unscaled. */
-static void sum_positions(const psg_part *part, int64_t n, int64_t first, int64_t count, double *v) {
-    memset(v, 0, (size_t)count * sizeof *v);
-    for (size_t k = 0; k < part->count; k++) {
-        add_piece(part, &part->pieces[k], n, psg_live(part, k, n), first, count, v);
-    }
-}
-
-/* Elements of a vector at a time: doubles that fit the small memory. */
-static const int64_t at_once = (int64_t)(PSG_SMALL_BYTES / sizeof(double));
-
-/* ---- answers ---- */
-
-/* out = or += scale * elements [first, first + count). */
-static void write_run(const psg_part *part, int64_t n, double scale, int64_t first, int64_t count, void *out,
-                      bool accumulate, double *v) {
-    const void *row = single_row(part, n);
-    ptrdiff_t step = part->pieces[0].g.step;
-    if (row) {
-        part->kernels->scale_row((size_t)count, scale, psg_elements(row, part->dtype, first * step), step, out,
-                                 accumulate);
+    int64_t some = p->g.step == 1 && p->a.step == 1 ? count : 1;
+    if (!p->a.data && p->g.step == 1) {
+        add_adjacent(part, p, n, live, first, count, v);
         return;
     }
-    for (int64_t i = 0; i < count; i += at_once) {
-        int64_t some = psg_least(at_once, count - i);
-        sum_positions(part, n, first + i, some, v);
-        part->kernels->from_f64((size_t)some, scale, v, psg_elements_mutable(out, part->dtype, i), accumulate);
+    for (int64_t t = 0; t < live; t++) {
+        const void *row = psg_at(&p->g, p->dtype, n, t, first);
+        if (!p->a.data) psg_add_strided(part, 1.0, row, p->g.step, count, v);
+        for (int64_t i = 0; i < count && p->a.data; i += some) {
+            part->kernels->add_products_to_f64(1, (size_t)some, psg_at(&p->g, p->dtype, n, t, first + i), 0,
+                                               psg_at(&p->a, p->dtype, n, t, first + i), 0, v + i);
+        }
     }
+}
+
+static void add_positions(const psg_vector *v, int64_t first, int64_t count, double *sums) {
+    for (size_t k = 0; k < v->part->count; k++) {
+        add_piece(v->part, &v->part->pieces[k], v->n, psg_live(v->part, k, v->n), first, count, sums);
+    }
+}
+
+/* The row that is sample n's gradient, or the sum over positions. */
+static psg_vector vector_of(const psg_part *part, int64_t n) {
+    const psg_piece *p = &part->pieces[0];
+    bool single = part->count == 1 && !p->a.data && psg_live(part, 0, n) == 1;
+    return (psg_vector){ part, n, single ? psg_at(&p->g, p->dtype, n, 0, 0) : NULL, p->g.step, add_positions, NULL, 0 };
 }
 
 /* A column of the parameter is written element by element. */
@@ -102,9 +75,10 @@ static void write_range(const psg_part *part, int64_t n, double scale, int64_t f
     int64_t step = step_of(part), offset = part->place.offset;
     int64_t from = psg_parts_of(psg_most(first - offset, 0), step);
     int64_t to = psg_least(psg_parts_of(last - offset, step), columns_of(part)), run = step == 1 ? to - from : 1;
+    psg_vector v = vector_of(part, n);
     for (int64_t j = from; j < to; j += run) {
-        write_run(part, n, scale, j, run, psg_elements_mutable(out, part->dtype, offset + j * step - first), accumulate,
-                  psg_small_memory(workspace));
+        void *target = psg_elements_mutable(out, part->dtype, offset + j * step - first);
+        psg_vector_write(&v, scale, j, run, target, accumulate, workspace);
     }
 }
 
@@ -115,8 +89,8 @@ static double lengths(const psg_part *part, int64_t n, bool quick) {
     for (size_t k = 0; k < part->count; k++) {
         const psg_piece *p = &part->pieces[k];
         for (int64_t t = 0; t < psg_live(part, k, n); t++) {
-            double g = psg_row_bound(part->kernels, p, &p->g, n, t);
-            sum += p->a.data ? g * psg_row_bound(part->kernels, p, &p->a, n, t) : g;
+            double g = psg_row_bound(part, &p->g, n, t);
+            sum += p->a.data ? g * psg_row_bound(part, &p->a, n, t) : g;
         }
     }
     return sum;
@@ -124,38 +98,20 @@ static double lengths(const psg_part *part, int64_t n, bool quick) {
 
 /* Sums in double round by gamma_{L+1} sum_t |g_t|. */
 static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
-    const psg_piece *p = &part->pieces[0];
     int64_t live = psg_part_live(part, n);
     long double scale = part->scale;
     psg_estimate e = { 0, 0 };
-    const void *row = single_row(part, n);
+    psg_vector v = vector_of(part, n);
     if (part->context->forced_route == PSG_ROUTE_TILES) return psg_square_by_tiles(part, n, workspace);
-    if (row) e.square = psg_square_of(part->kernels, p->dtype, row, p->g.step, p->g.columns);
-    for (int64_t first = 0; live && !row && first < p->g.columns; first += at_once) {
-        int64_t count = psg_least(at_once, p->g.columns - first);
-        double *v = psg_small_memory(workspace);
-        sum_positions(part, n, first, count, v);
-        e.square += psg_square_of(part->doubles, PSG_F64, v, 1, count);
-    }
-    if (!row) e.error = psg_gamma(PSG_F64, (double)live + 1) * fabs(part->scale) * lengths(part, n, false);
-    e.square *= scale * scale;
+    if (live) e.square = psg_vector_square(&v, columns_of(part), workspace) * (scale * scale);
+    if (!v.row) e.error = psg_gamma(PSG_F64, (double)live + 1) * fabs(part->scale) * lengths(part, n, false);
     return e;
 }
 
 static double dot_sample(const psg_part *part, int64_t n, const void *direction, void *workspace) {
-    const psg_piece *p = &part->pieces[0];
-    const void *row = single_row(part, n), *to = psg_elements(direction, p->dtype, p->place.offset);
-    ptrdiff_t step = step_of(part);
-    double *v = psg_small_memory(workspace), *w = psg_tile_memory(workspace), sum = 0;
-    if (row) return psg_strided_dot(part->kernels, p->dtype, row, p->g.step, to, step, p->g.columns);
-    for (int64_t first = 0; first < p->g.columns; first += at_once) {
-        int64_t count = psg_least(at_once, p->g.columns - first);
-        sum_positions(part, n, first, count, v);
-        memset(w, 0, (size_t)count * sizeof *w);
-        psg_add_strided(part->kernels, p->dtype, 1.0, psg_elements(to, p->dtype, first * step), step, count, w);
-        sum += part->doubles->dot((size_t)count, v, w);
-    }
-    return sum;
+    psg_vector v = vector_of(part, n), to = { .part = part, .step = step_of(part) };
+    to.row = psg_elements(direction, part->dtype, part->place.offset);
+    return psg_vector_dot(&v, &to, columns_of(part), PSG_AT_ONCE, workspace);
 }
 
 static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
@@ -165,14 +121,10 @@ static void dot(const psg_part *part, int64_t first, int64_t count, const void *
     }
 }
 
-/* ---- sums: columns a task ---- */
-
-static int64_t task_columns(const psg_part *part) {
-    int64_t eighth = columns_of(part) / 8;
-    return psg_even_part(columns_of(part), eighth < 128 ? 128 : psg_least(eighth, 2048), 16);
+static psg_grid grid(const psg_part *part) {
+    int64_t columns = columns_of(part), eighth = columns / 8;
+    return (psg_grid){ 1, columns, 1, psg_even_part(columns, eighth < 128 ? 128 : psg_least(eighth, 2048), 16) };
 }
-
-static int64_t sum_tasks(const psg_part *part) { return psg_parts_of(columns_of(part), task_columns(part)); }
 
 /* Single rows are added several a pass. */
 typedef struct held_rows {
@@ -181,35 +133,39 @@ typedef struct held_rows {
     size_t count;
 } held_rows;
 
-static void add_held(const psg_part *part, held_rows *held, const psg_sink *sink) {
-    psg_sink_add_rows(part->kernels, held->count, held->weight, held->row, sink->columns, sink->sums);
+static void add_held(const psg_sink *to, held_rows *held) {
+    psg_sink_add_rows(to, 0, held->count, held->weight, held->row);
     held->count = 0;
 }
 
-static void sum_columns(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
-    int64_t columns = task_columns(part), first = task * columns, count = psg_least(columns, columns_of(part) - first);
-    psg_sink sink = psg_sink_open(1, count, workspace);
+static void sum_columns(const psg_sink *task) {
+    const psg_part *part = task->part;
+    psg_sink to = *task;
     held_rows held = { .count = 0 };
+    double *sums = psg_small_memory(to.workspace);
+    int64_t first = to.at.column, count = to.at.columns;
+    psg_sink_clear(&to);
     for (int64_t n = 0; n < part->batch; n++) {
-        double weight = psg_part_live(part, n) ? psg_addend_weight(sum, part, n) : 0;
-        const void *row = part->pieces->g.step == 1 && !sum->squares ? single_row(part, n) : NULL;
-        if (row && weight != 0) {
-            held.row[held.count] = psg_elements(row, part->dtype, first);
+        double weight = psg_addend_weight(&to, n);
+        psg_vector v = vector_of(part, n);
+        bool holds = v.row && v.step == 1 && !to.squares;
+        if (weight == 0) continue;
+        if (holds) {
+            held.row[held.count] = psg_elements(v.row, part->dtype, first);
             held.weight[held.count++] = weight;
         }
-        if (held.count == PSG_ROWS_AT_ONCE || (!row && weight != 0)) add_held(part, &held, &sink);
-        if (row || weight == 0) continue;
-        sum_positions(part, n, first, count, psg_small_memory(workspace));
-        psg_sink_add(sum, part->doubles, weight, psg_small_memory(workspace), count, sink.sums);
+        if (held.count == PSG_ROWS_AT_ONCE || !holds) add_held(&to, &held);
+        if (holds) continue;
+        psg_vector_sum(&v, first, count, sums);
+        psg_sink_add(&to, part->doubles, weight, sums, count, to.sums);
     }
-    add_held(part, &held, &sink);
-    if (part->place.rows > 1) sink = (psg_sink){ sink.sums, count, 1 };
-    psg_sink_close(part, &sink, part->place.offset + first * step_of(part), step_of(part));
+    add_held(&to, &held);
+    if (part->place.rows > 1) to.at = (psg_rectangle){ 0, count, 0, 1 };
+    psg_sink_close(&to, part->place.offset + first * step_of(part), step_of(part));
 }
 
 const psg_room psg_rows_room = {
     .name = "rows", .check = check, .view = view, .write = write_range, .overwrites = true,
-    .lengths = lengths, .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_columns,
-    .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_ROWS, PSG_ROUTE_ROWS, PSG_ROUTE_ROWS, PSG_ROUTE_ROWS, PSG_ROUTE_TILES,
-                PSG_ROUTE_ROWS },
+    .lengths = lengths, .square = square, .dot = dot, .grid = grid, .sum = sum_columns,
+    .routes = { "materialise", "rows", "rows", "rows", "rows", "tiles", "rows" },
 };

@@ -1,7 +1,5 @@
 /* Sparse rows: gradient[n][ids[n, t]] += g[n, t].  A question sorts each sample's positions by row once; what shares a
  * row is summed in double before anything else happens to it. */
-#include "gradient/sparse_rows.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -14,8 +12,6 @@ typedef struct entry {
     uint32_t piece, t;
 } entry;
 
-/* ---- checks, views ---- */
-
 /* The rows that fit between the block's offset and the parameter's end. */
 static int64_t row_count(const psg_block *b, int64_t numel) {
     int64_t p = psg_features_of(&b->backprop);
@@ -25,18 +21,15 @@ static int64_t row_count(const psg_block *b, int64_t numel) {
 
 static psg_status check_ids_view(const psg_check *at, const psg_block *b) {
     const psg_tensor *ids = &b->ids;
-    char text[PSG_SHAPE_TEXT];
+    const int64_t shape[2] = { at->gradient->batch_size, psg_positions_of(&b->backprop) };
+    char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
     if (ids->dtype != PSG_I32 && ids->dtype != PSG_I64) {
         return psg_check_fail(at, PSG_ERR_DTYPE, "ids is %s, must be i32 or i64", psg_dtype_name(ids->dtype));
     }
-    if (!psg_tensor_is_valid(ids) || ids->rank != 2 || ids->shape[0] != at->gradient->batch_size ||
-        ids->shape[1] != psg_positions_of(&b->backprop)) {
-        return psg_check_fail(at, PSG_ERR_SHAPE, "ids must have shape (%lld, %lld), has %s",
-                              (long long)at->gradient->batch_size, (long long)psg_positions_of(&b->backprop),
-                              ids->rank >= 0 && ids->rank <= PSG_MAX_RANK ? psg_tensor_text(ids, text)
-                                                                          : "no valid shape");
-    }
-    return PSG_OK;
+    if (psg_tensor_is_valid(ids) && psg_shape_equal(ids->rank, ids->shape, 2, shape)) return PSG_OK;
+    bool readable = ids->rank >= 0 && ids->rank <= PSG_MAX_RANK;
+    return psg_check_fail(at, PSG_ERR_SHAPE, "ids must have shape %s, has %s", psg_shape_text(2, shape, want),
+                          readable ? psg_tensor_text(ids, have) : "no valid shape");
 }
 
 static psg_status check_ids(const psg_check *at, const psg_block *b, int64_t rows) {
@@ -61,9 +54,10 @@ static psg_status check(const psg_check *at, const psg_block *b) {
     return check_ids(at, b, row_count(b, at->numel));
 }
 
-static void view(const psg_block *b, int64_t numel, psg_piece *piece) {
+static void view(const psg_block *b, psg_piece *piece) {
     piece->ids = psg_ids_of(b);
-    piece->place = (psg_place){ b->offset, piece->g.columns ? row_count(b, numel) : 0, piece->g.columns, b->row_stride };
+    int64_t p = piece->g.columns;
+    piece->place = (psg_place){ b->offset, p ? row_count(b, piece->numel) : 0, p, b->row_stride };
 }
 
 /* ---- a sample's entries, in order ---- */
@@ -101,10 +95,9 @@ static entry *entries_of(const psg_part *part, int64_t n) {
 
 static int64_t entry_count(const psg_part *part, int64_t n) { return ((const int64_t *)part->memory)[n]; }
 
-static void prepare(const psg_part *part, int64_t n, void *workspace) {
+static void prepare(const psg_part *part, int64_t n) {
     entry *entries = entries_of(part, n);
     int64_t count = 0;
-    (void)workspace;
     for (size_t k = 0; k < part->count; k++) {
         for (int64_t t = 0, live = psg_live(part, k, n); t < live; t++) {
             int64_t id = psg_id_at(&part->pieces[k].ids, n, t);
@@ -127,91 +120,68 @@ static int64_t first_of(const psg_part *part, int64_t n, int64_t row) {
     return low;
 }
 
-/* ---- one row of a sample: entries [first, end) ---- */
+/* ---- one row of a sample: a vector of its entries ---- */
 
-typedef struct run {
-    const psg_part *part;
-    int64_t n;
-    const entry *entries;
-    int64_t count;
-} run;
+/* Element `first` of entry k, its elements step apart. */
+static const void *row_of(const psg_vector *v, int64_t k, int64_t first, ptrdiff_t *step) {
+    const entry *e = (const entry *)v->terms + k;
+    const psg_operand_view *g = &v->part->pieces[e->piece].g;
+    *step = g->step;
+    return psg_at(g, v->part->dtype, v->n, e->t, first);
+}
 
-static run run_at(const psg_part *part, int64_t n, int64_t first) {
+static void add_scaled(const psg_vector *v, double scale, int64_t first, int64_t count, double *sums) {
+    for (int64_t k = 0; k < v->count; k++) {
+        ptrdiff_t step;
+        const void *row = row_of(v, k, first, &step);
+        psg_add_strided(v->part, scale, row, step, count, sums);
+    }
+}
+
+static void add_entries(const psg_vector *v, int64_t first, int64_t count, double *sums) {
+    add_scaled(v, 1.0, first, count, sums);
+}
+
+static psg_vector vector_of(const psg_part *part, int64_t n, int64_t first, int64_t count) {
+    psg_vector v = { part, n, NULL, 0, add_entries, entries_of(part, n) + first, count };
+    if (count == 1) v.row = row_of(&v, 0, 0, &v.step);
+    return v;
+}
+
+/* The entries from the first of a row on that share it. */
+static psg_vector row_at(const psg_part *part, int64_t n, int64_t first) {
     const entry *entries = entries_of(part, n) + first;
     int64_t most = entry_count(part, n) - first, count = 1;
     while (count < most && entries[count].row == entries->row) count++;
-    return (run){ part, n, entries, count };
+    return vector_of(part, n, first, count);
 }
 
-static const void *row_of(const run *r, int64_t k, int64_t first) {
-    const psg_operand_view *g = &r->part->pieces[r->entries[k].piece].g;
-    return psg_at(g, r->part->dtype, r->n, r->entries[k].t, first);
-}
-
-static ptrdiff_t step_of(const run *r, int64_t k) { return r->part->pieces[r->entries[k].piece].g.step; }
-
-/* sums = elements [first, first + count) of the row. */
-static void sum_run(const run *r, int64_t first, int64_t count, double *sums) {
-    memset(sums, 0, (size_t)count * sizeof *sums);
-    for (int64_t k = 0; k < r->count; k++) {
-        psg_add_strided(r->part->kernels, r->part->dtype, 1.0, row_of(r, k, first), step_of(r, k), count, sums);
-    }
-}
-
-/* Elements of a row at a time: doubles that fit the small memory. */
-static const int64_t at_once = (int64_t)(PSG_SMALL_BYTES / sizeof(double));
-
-/* ---- the norm ---- */
+static int64_t row_number(const psg_vector *v) { return ((const entry *)v->terms)->row; }
 
 static double lengths(const psg_part *part, int64_t n, bool quick) {
-    run all = { part, n, entries_of(part, n), entry_count(part, n) };
+    psg_vector all = vector_of(part, n, 0, entry_count(part, n));
     double sum = 0;
     (void)quick;
     for (int64_t k = 0; k < all.count; k++) {
-        sum += psg_norm_bound(part->kernels, part->dtype, row_of(&all, k, 0), step_of(&all, k), part->place.columns);
+        ptrdiff_t step;
+        const void *row = row_of(&all, k, 0, &step);
+        sum += psg_norm_bound(part, row, step, part->place.columns);
     }
     return sum;
-}
-
-static long double square_run(const run *r, double *sums) {
-    int64_t columns = r->part->place.columns;
-    long double square = 0;
-    if (r->count == 1) return psg_square_of(r->part->kernels, r->part->dtype, row_of(r, 0, 0), step_of(r, 0), columns);
-    for (int64_t first = 0; first < columns; first += at_once) {
-        int64_t count = psg_least(at_once, columns - first);
-        sum_run(r, first, count, sums);
-        square += psg_square_of(r->part->doubles, PSG_F64, sums, 1, count);
-    }
-    return square;
 }
 
 /* Sums in double round by gamma of the entries times their lengths, where rows share one. */
 static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
     long double sum = 0, scale = part->scale;
-    int64_t count = entry_count(part, n), runs = 0;
+    int64_t count = entry_count(part, n), rows = 0;
     if (part->context->forced_route == PSG_ROUTE_TILES) return psg_square_by_tiles(part, n, workspace);
-    for (int64_t first = 0; first < count; runs++) {
-        run r = run_at(part, n, first);
-        sum += square_run(&r, psg_small_memory(workspace));
-        first += r.count;
+    for (int64_t at = 0; at < count; rows++) {
+        psg_vector v = row_at(part, n, at);
+        sum += psg_vector_square(&v, part->place.columns, workspace);
+        at += v.count;
     }
-    double moved = runs < count ? lengths(part, n, true) : 0;
+    double moved = rows < count ? lengths(part, n, true) : 0;
     return (psg_estimate){ sum * scale * scale, psg_gamma(PSG_F64, (double)count) * moved * fabs(part->scale) };
-}
-
-/* ---- writing ---- */
-
-static void write_run(const run *r, double scale, int64_t first, int64_t count, void *out, double *sums) {
-    const psg_part *part = r->part;
-    if (r->count == 1) {
-        part->kernels->scale_row((size_t)count, scale, row_of(r, 0, first), step_of(r, 0), out, true);
-        return;
-    }
-    for (int64_t i = 0; i < count; i += at_once) {
-        int64_t some = psg_least(at_once, count - i);
-        sum_run(r, first + i, some, sums);
-        part->kernels->from_f64((size_t)some, scale, sums, psg_elements_mutable(out, part->dtype, i), true);
-    }
 }
 
 /* Rows without an entry are not touched: accumulate alone. */
@@ -221,87 +191,59 @@ static void write_range(const psg_part *part, int64_t n, double scale, int64_t f
     int64_t at = first_of(part, n, psg_most(0, (first - part->place.offset) / stride - 1));
     (void)accumulate;
     while (at < entry_count(part, n)) {
-        run r = run_at(part, n, at);
-        int64_t start = part->place.offset + r.entries->row * stride;
+        psg_vector v = row_at(part, n, at);
+        int64_t start = part->place.offset + row_number(&v) * stride;
         int64_t from = psg_most(first, start), to = psg_least(last, start + part->place.columns);
         if (start >= last) break;
-        if (from < to) {
-            write_run(&r, scale, from - start, to - from, psg_elements_mutable(out, part->dtype, from - first),
-                      psg_small_memory(workspace));
-        }
-        at += r.count;
+        void *target = psg_elements_mutable(out, part->dtype, from - first);
+        if (from < to) psg_vector_write(&v, scale, from - start, to - from, target, true, workspace);
+        at += v.count;
     }
 }
 
-/* ---- for grad_sample_sparse ---- */
-
 int64_t psg_sparse_rows_of(const psg_part *part, int64_t n, int64_t *rows) {
+    const entry *entries = entries_of(part, n);
     int64_t found = 0;
-    for (int64_t at = 0; at < entry_count(part, n); found++) {
-        run r = run_at(part, n, at);
-        rows[found] = r.entries->row;
-        at += r.count;
+    for (int64_t k = 0; k < entry_count(part, n); k++) {
+        if (!found || rows[found - 1] != entries[k].row) rows[found++] = entries[k].row;
     }
     return found;
 }
 
 void psg_sparse_add_row(const psg_part *part, int64_t n, int64_t row, int64_t first, int64_t count, double scale,
                         double *sums) {
-    int64_t at = first_of(part, n, row);
-    if (at == entry_count(part, n)) return;
-    run r = run_at(part, n, at);
-    for (int64_t k = 0; k < r.count && r.entries->row == row; k++) {
-        psg_add_strided(part->kernels, part->dtype, scale, row_of(&r, k, first), step_of(&r, k), count, sums);
-    }
+    int64_t at = first_of(part, n, row), end = at;
+    const entry *entries = entries_of(part, n);
+    while (end < entry_count(part, n) && entries[end].row == row) end++;
+    psg_vector v = { .part = part, .n = n, .terms = entries + at, .count = end - at };
+    add_scaled(&v, scale, first, count, sums);
 }
 
-/* ---- dot, pairs ---- */
+static double dot_sample(const psg_part *part, int64_t n, const void *direction) {
+    psg_vector all = vector_of(part, n, 0, entry_count(part, n));
+    const entry *entries = all.terms;
+    double sum = 0;
+    for (int64_t k = 0; k < all.count; k++) {
+        ptrdiff_t step;
+        const void *row = row_of(&all, k, 0, &step);
+        const void *to = psg_elements(direction, part->dtype, part->place.offset + entries[k].row * part->place.stride);
+        sum += psg_strided_dot(part, row, step, to, 1, part->place.columns);
+    }
+    return sum;
+}
 
 static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
                 void *workspace) {
     (void)workspace;
-    for (int64_t n = 0; n < count; n++) {
-        double sum = 0;
-        int64_t entries = entry_count(part, first + n);
-        run r = { part, first + n, entries_of(part, first + n), entries };
-        for (int64_t k = 0; k < entries; k++) {
-            const void *v = psg_elements(direction, part->dtype,
-                                         part->place.offset + r.entries[k].row * part->place.stride);
-            sum += psg_strided_dot(part->kernels, part->dtype, row_of(&r, k, 0), step_of(&r, k), v, 1,
-                                   part->place.columns);
-        }
-        dots[n] += part->scale * sum;
-    }
-}
-
-static bool has_pairs(const psg_part *part, int64_t n) {
-    (void)part, (void)n;
-    return true;
-}
-
-/* <sum of x's entries, sum of y's entries>, both of one row. */
-static double pair_of_runs(const run *x, const run *y, double *sums) {
-    const int64_t half = at_once / 2, columns = x->part->place.columns;
-    double dot = 0;
-    if (x->count == 1 && y->count == 1) {
-        return psg_strided_dot(x->part->kernels, x->part->dtype, row_of(x, 0, 0), step_of(x, 0), row_of(y, 0, 0),
-                               step_of(y, 0), columns);
-    }
-    for (int64_t first = 0; first < columns; first += half) {
-        int64_t count = psg_least(half, columns - first);
-        sum_run(x, first, count, sums);
-        sum_run(y, first, count, sums + half);
-        dot += x->part->doubles->dot((size_t)count, sums, sums + half);
-    }
-    return dot;
+    for (int64_t n = 0; n < count; n++) dots[n] += part->scale * dot_sample(part, first + n, direction);
 }
 
 static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) {
     double sum = 0;
     for (int64_t at = 0, to = 0; at < entry_count(part, i) && to < entry_count(part, j);) {
-        run x = run_at(part, i, at), y = run_at(part, j, to);
-        int64_t left = x.entries->row, right = y.entries->row;
-        if (left == right) sum += pair_of_runs(&x, &y, psg_small_memory(workspace));
+        psg_vector x = row_at(part, i, at), y = row_at(part, j, to);
+        int64_t left = row_number(&x), right = row_number(&y);
+        if (left == right) sum += psg_vector_dot(&x, &y, part->place.columns, PSG_AT_ONCE / 2, workspace);
         at += left <= right ? x.count : 0;
         to += right <= left ? y.count : 0;
     }
@@ -312,81 +254,61 @@ static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) 
 
 enum { MOST_COLUMNS = 64 };
 
-typedef struct grid {
-    int64_t rows, columns, across;
-} grid;
-
 /* Tiles of doubles that leave room for a flag a row. */
-static grid grid_of(const psg_part *part) {
-    int64_t p = part->place.columns, half = p <= MOST_COLUMNS ? (p + 1) / 2 : MOST_COLUMNS;
-    grid g = { 0, half < 16 ? psg_least(p, 16) : half, 0 };
-    int64_t tile = psg_least((int64_t)(PSG_TILE_BYTES / sizeof(double)) / g.columns, (int64_t)PSG_SMALL_BYTES);
-    g.rows = psg_even_part(part->place.rows, psg_least(tile, psg_parts_of(part->place.rows, 4)), 1);
-    g.across = psg_parts_of(p, g.columns);
-    return g;
+static psg_grid grid(const psg_part *part) {
+    int64_t rows = part->place.rows, p = part->place.columns, half = p <= MOST_COLUMNS ? (p + 1) / 2 : MOST_COLUMNS;
+    int64_t wide = half < 16 ? psg_least(p, 16) : half;
+    int64_t tile = psg_least((int64_t)(PSG_TILE_BYTES / sizeof(double)) / wide, (int64_t)PSG_SMALL_BYTES);
+    return (psg_grid){ rows, p, psg_even_part(rows, psg_least(tile, psg_parts_of(rows, 4)), 1), wide };
 }
 
-static int64_t sum_tasks(const psg_part *part) {
-    grid g = grid_of(part);
-    return psg_parts_of(part->place.rows, g.rows) * g.across;
+/* Of each row of a task, whether it holds something. */
+static unsigned char *touched_of(const psg_sink *to) { return psg_small_memory(to->workspace); }
+
+static double *sums_of(const psg_sink *to, int64_t id) {
+    unsigned char *touched = touched_of(to) + (id - to->at.row);
+    double *sums = to->sums + (id - to->at.row) * to->at.columns;
+    if (!*touched) memset(sums, 0, (size_t)to->at.columns * sizeof *sums);
+    *touched = 1;
+    return sums;
 }
 
-/* A task's rows of doubles, and which of them hold something. */
-typedef struct target {
-    int64_t row, rows, first, columns;
-    double *sums;
-    unsigned char *touched;
-} target;
-
-static double *target_row(const target *t, int64_t id) {
-    double *row = t->sums + (id - t->row) * t->columns;
-    if (!t->touched[id - t->row]) memset(row, 0, (size_t)t->columns * sizeof *row);
-    t->touched[id - t->row] = 1;
-    return row;
-}
-
-static void add_sample(const psg_sum *sum, const psg_part *part, int64_t n, double weight, const target *to) {
-    double v[MOST_COLUMNS];
-    for (int64_t at = first_of(part, n, to->row); at < entry_count(part, n);) {
-        run r = run_at(part, n, at);
-        if (r.entries->row >= to->row + to->rows) break;
-        double *sums = target_row(to, r.entries->row);
-        if (r.count == 1 && step_of(&r, 0) == 1 && !sum->squares) {
-            psg_sink_add(sum, part->kernels, weight, row_of(&r, 0, to->first), to->columns, sums);
+static void add_sample(const psg_sink *to, int64_t n, double weight) {
+    const psg_part *part = to->part;
+    double w[MOST_COLUMNS];
+    for (int64_t at = first_of(part, n, to->at.row); at < entry_count(part, n);) {
+        psg_vector v = row_at(part, n, at);
+        if (row_number(&v) >= to->at.row + to->at.rows) break;
+        double *sums = sums_of(to, row_number(&v));
+        if (v.row && v.step == 1 && !to->squares) {
+            const void *row = psg_elements(v.row, part->dtype, to->at.column);
+            psg_sink_add(to, part->kernels, weight, row, to->at.columns, sums);
         } else {
-            sum_run(&r, to->first, to->columns, v);
-            psg_sink_add(sum, part->doubles, weight, v, to->columns, sums);
+            psg_vector_sum(&v, to->at.column, to->at.columns, w);
+            psg_sink_add(to, part->doubles, weight, w, to->at.columns, sums);
         }
-        at += r.count;
+        at += v.count;
     }
 }
 
-static void close_target(const psg_part *part, const target *t) {
-    for (int64_t id = t->row; id < t->row + t->rows; id++) {
-        if (part->accumulate && !t->touched[id - t->row]) continue;
-        psg_sink sink = { target_row(t, id), 1, t->columns };
-        psg_sink_close(part, &sink, part->place.offset + id * part->place.stride + t->first, 0);
+static void sum_rows(const psg_sink *to) {
+    const psg_place *place = &to->part->place;
+    memset(touched_of(to), 0, (size_t)to->at.rows);
+    for (int64_t n = 0; n < to->part->batch; n++) {
+        double weight = psg_addend_weight(to, n);
+        if (weight != 0) add_sample(to, n, weight);
     }
-}
-
-static void sum_rows(const psg_sum *sum, const psg_part *part, int64_t task, void *workspace) {
-    grid g = grid_of(part);
-    int64_t row = task / g.across * g.rows, column = task % g.across * g.columns;
-    target t = { row, psg_least(g.rows, part->place.rows - row), column,
-                 psg_least(g.columns, part->place.columns - column), psg_tile_memory(workspace),
-                 psg_small_memory(workspace) };
-    memset(t.touched, 0, (size_t)t.rows);
-    for (int64_t n = 0; n < part->batch; n++) {
-        double weight = entry_count(part, n) ? psg_addend_weight(sum, part, n) : 0;
-        if (weight != 0) add_sample(sum, part, n, weight, &t);
+    psg_sink row = *to;
+    row.at.rows = 1;
+    for (int64_t id = to->at.row; id < to->at.row + to->at.rows; id++) {
+        if (to->part->accumulate && !touched_of(to)[id - to->at.row]) continue;
+        row.sums = sums_of(to, id);
+        psg_sink_close(&row, place->offset + id * place->stride + to->at.column, 0);
     }
-    close_target(part, &t);
 }
 
 const psg_room psg_sparse_room = {
     .name = "sparse rows", .check = check, .view = view, .write = write_range, .lengths = lengths,
-    .square = square, .dot = dot, .sum_tasks = sum_tasks, .sum = sum_rows, .has_pairs = has_pairs, .pair = pair,
-    .memory = memory, .prepare = prepare,
-    .routes = { PSG_ROUTE_MATERIALISE, PSG_ROUTE_SORTED, PSG_ROUTE_SCATTER, PSG_ROUTE_SORTED, PSG_ROUTE_GATHER,
-                PSG_ROUTE_MERGE, PSG_ROUTE_SCATTER },
+    .square = square, .dot = dot, .grid = grid, .sum = sum_rows, .pair = pair, .memory = memory, .prepare = prepare,
+    .routes = { "materialise", "sorted", "scatter", "sorted", "gather", "merge", "scatter" },
 };

@@ -2,15 +2,9 @@
  *
  * Every part returns a value and a bound on its error; the bound of a gradient whose computed norm is v and whose
  * rounding in the real type is at most e is (v + e)^2, which holds for the exact gradient and for any computed one. */
-#include "gradient/sqnorm.h"
-
 #include <math.h>
-#include <string.h>
 
-typedef struct norm_job {
-    const psg_plan *plan;
-    long double *square, *upper;
-} norm_job;
+#include "gradient/plan.h"
 
 /* Sums of as many doubles as the part has elements, and a few operations more. */
 static long double upper_of(const psg_part *part, psg_estimate e) {
@@ -20,22 +14,17 @@ static long double upper_of(const psg_part *part, psg_estimate e) {
 }
 
 static void run_sample(void *argument, size_t n, unsigned slot) {
-    const norm_job *j = argument;
-    void *workspace = j->plan->context->workspace[slot];
-    j->square[n] = j->upper[n] = 0;
-    for (size_t k = 0; k < j->plan->part_count; k++) {
-        const psg_part *part = &j->plan->parts[k];
+    const psg_plan *plan = argument;
+    plan->square[n] = plan->upper[n] = 0;
+    for (const psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
         if (part->is_partner) continue;
-        psg_estimate e = part->room->square(part, (int64_t)n, workspace);
-        j->square[n] += e.square;
-        j->upper[n] += upper_of(part, e);
+        psg_estimate e = part->room->square(part, (int64_t)n, plan->context->workspace[slot]);
+        plan->square[n] += e.square;
+        plan->upper[n] += upper_of(part, e);
     }
 }
 
-void psg_add_norms(psg_plan *plan, long double *square, long double *upper) {
-    norm_job job = { plan, square, upper };
-    psg_plan_samples(plan, run_sample, &job);
-}
+void psg_plan_norms(psg_plan *plan) { psg_plan_samples(plan, run_sample, plan); }
 
 double psg_round_up(long double x) {
     double rounded = (double)(x * (1 + 0x1p-52L));
@@ -44,20 +33,16 @@ double psg_round_up(long double x) {
 
 psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *gradients, size_t count, double *sqnorm,
                       double *upper, int64_t *fallbacks) {
-    const char *function = "psg_sqnorm";
-    psg_status status = psg_check_questions(context, function, gradients, count);
+    psg_set set = { context, "psg_sqnorm", gradients, count };
+    psg_plan plan = { .question = PSG_ASK_SQNORM };
+    psg_status status = psg_check_set(&set, false);
+    if (!status) status = psg_check_array(&set, "sqnorm", sqnorm);
+    if (!status) status = psg_plan_make(&set, &plan);
     if (status) return status;
-    if (!sqnorm) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: sqnorm is NULL", function);
-    psg_plan plan;
-    status = psg_plan_make(context, function, PSG_ASK_SQNORM, gradients, count, 0, false, &plan);
-    if (status) return status;
-    size_t batch = (size_t)plan.batch;
-    long double *sums = psg_plan_take(&plan, function, 2 * batch * sizeof *sums);
-    if (!sums) return PSG_ERR_MEMORY;
-    psg_add_norms(&plan, sums, sums + batch);
-    for (size_t n = 0; n < batch; n++) {
-        sqnorm[n] = (double)sums[n];
-        if (upper) upper[n] = psg_round_up(sums[batch + n]);
+    psg_plan_norms(&plan);
+    for (int64_t n = 0; n < plan.batch; n++) {
+        sqnorm[n] = (double)plan.square[n];
+        if (upper) upper[n] = psg_round_up(plan.upper[n]);
     }
     if (fallbacks) *fallbacks = plan.fallbacks;
     psg_plan_end(&plan);

@@ -2,28 +2,27 @@
 #include "gradient/sink.h"
 #include "gradient/plan.h"
 
-static psg_status sum(psg_context *context, const char *function, psg_question question,
-                      const psg_gradient *const *gradients, size_t count, const double *weights, psg_write write,
+static psg_status sum(const psg_set *set, psg_question question, const double *weights, psg_write write,
                       const psg_tensor *outs) {
-    bool squares = question == PSG_ASK_SUM_OF_SQUARES, plain = !weights && !squares;
-    psg_status status = plain ? psg_check_set(context, function, gradients, count)
-                              : psg_check_questions(context, function, gradients, count);
-    if (!status) status = psg_check_write(context, function, write);
-    if (!status) status = psg_check_tensors(context, function, "outs", gradients, count, outs, true);
+    psg_plan plan = { .question = question, .is_plain = !weights && question == PSG_ASK_WEIGHTED_SUM };
+    psg_status status = psg_check_set(set, plan.is_plain);
+    if (!status) status = psg_check_write(set, write);
+    if (!status) status = psg_check_tensors(set, "outs", outs, PSG_ALLOW_F64);
     if (status) return status;
-    psg_plan plan;
-    status = psg_plan_make(context, function, question, gradients, count, 0, plain, &plan);
-    if (!status) status = psg_sum_samples(&plan, function, weights, squares, write, outs);
+    status = psg_plan_make(set, &plan);
+    if (!status) psg_sum_samples(&plan, weights, write, outs);
     psg_plan_end(&plan);
     return status;
 }
 
 psg_status psg_weighted_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                             const double *weights, psg_write write, const psg_tensor *outs) {
-    return sum(context, "psg_weighted_sum", PSG_ASK_WEIGHTED_SUM, gradients, count, weights, write, outs);
+    psg_set set = { context, "psg_weighted_sum", gradients, count };
+    return sum(&set, PSG_ASK_WEIGHTED_SUM, weights, write, outs);
 }
 
 psg_status psg_sum_of_squares(psg_context *context, const psg_gradient *const *gradients, size_t count,
                               psg_write write, const psg_tensor *outs) {
-    return sum(context, "psg_sum_of_squares", PSG_ASK_SUM_OF_SQUARES, gradients, count, NULL, write, outs);
+    psg_set set = { context, "psg_sum_of_squares", gradients, count };
+    return sum(&set, PSG_ASK_SUM_OF_SQUARES, NULL, write, outs);
 }

@@ -2,18 +2,17 @@
 #include "base/shape.h"
 #include "gradient/factored.h"
 
-static psg_status fail_window(const psg_check *at, const char *what, int d, int64_t value, int64_t least) {
-    return psg_check_fail(at, PSG_ERR_ARGUMENT, "window.%s[%d] is %lld, must be >= %lld", what, d, (long long)value,
-                          (long long)least);
-}
-
 static psg_status check_window(const psg_check *at, const psg_window *w) {
+    const struct { const char *name; const int64_t *values, least; } limits[] = {
+        { "kernel", w->kernel, 1 }, { "stride", w->stride, 1 }, { "dilation", w->dilation, 1 },
+        { "padding", w->padding, 0 }, { "output", w->output, 0 },
+    };
     for (int d = 0; d < w->spatial; d++) {
-        if (w->kernel[d] < 1) return fail_window(at, "kernel", d, w->kernel[d], 1);
-        if (w->stride[d] < 1) return fail_window(at, "stride", d, w->stride[d], 1);
-        if (w->dilation[d] < 1) return fail_window(at, "dilation", d, w->dilation[d], 1);
-        if (w->padding[d] < 0) return fail_window(at, "padding", d, w->padding[d], 0);
-        if (w->output[d] < 0) return fail_window(at, "output", d, w->output[d], 0);
+        for (size_t k = 0; k < sizeof limits / sizeof limits[0]; k++) {
+            if (limits[k].values[d] >= limits[k].least) continue;
+            return psg_check_fail(at, PSG_ERR_ARGUMENT, "window.%s[%d] is %lld, must be >= %lld", limits[k].name, d,
+                                  (long long)limits[k].values[d], (long long)limits[k].least);
+        }
         int64_t reach, dilated;
         bool fits = psg_size_multiply(w->output[d], w->stride[d], &reach) &&
                     psg_size_multiply(w->kernel[d], w->dilation[d], &dilated) &&
@@ -54,11 +53,6 @@ psg_status psg_check_windows(const psg_check *at, const psg_block *b, int64_t *c
         return psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, the window's output %lld",
                               (long long)psg_positions_of(&b->backprop), (long long)positions);
     }
-    *columns = b->activation.shape[1];
-    for (int k = 0; k < b->window.spatial; k++) {
-        if (!psg_size_multiply(*columns, b->window.kernel[k], columns)) {
-            return psg_check_fail(at, PSG_ERR_OVERFLOW, "the window's elements do not fit 63 bits");
-        }
-    }
-    return PSG_OK;
+    bool counted = psg_window_columns(&b->activation, &b->window, columns);
+    return counted ? PSG_OK : psg_check_fail(at, PSG_ERR_OVERFLOW, "the window's elements do not fit 63 bits");
 }

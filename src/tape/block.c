@@ -3,8 +3,6 @@
 #include "gradient/check.h"
 #include "tape/tape.h"
 
-/* ---- views ---- */
-
 /* Dimensions [first, last] as one; the view is copied when no strides can say so. */
 static psg_status merge_dimensions(psg_tape *tape, psg_tensor *view, int first, int last) {
     if (psg_tensor_merge(view, first, last)) return PSG_OK;
@@ -45,8 +43,6 @@ static psg_status merge_views(psg_call *call, const psg_tape_use *use, psg_block
     return status;
 }
 
-/* ---- the list of a parameter ---- */
-
 psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status) {
     psg_tape_node *node = call->internal;
     *status = PSG_OK;
@@ -63,10 +59,10 @@ psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status) {
 psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *block, double scale) {
     psg_tape *tape = ((psg_tape_node *)call->internal)->tape;
     psg_gradient gradient = psg_tape_gradient(tape, use);
-    const psg_gradient *set = &gradient;
+    psg_set set = { call->context, call->op->name, (const psg_gradient *[]){ &gradient }, 1 };
     gradient.blocks = block;
     gradient.block_count = 1;
-    psg_status status = psg_check_set(call->context, call->op->name, &set, 1);
+    psg_status status = psg_check_set(&set, true);
     if (status) return psg_tape_adopt(tape, status);
     void *table = use->blocks;
     if (!psg_tape_grow(tape, &table, use->block_count, &use->block_capacity, sizeof *block)) return tape->status;
