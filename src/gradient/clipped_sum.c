@@ -3,7 +3,6 @@
 #include <math.h>
 
 #include "gradient/plan.h"
-#include "gradient/sink.h"
 
 /* Each addend goes through at most N + 8 additions of doubles, each off by u of a partial sum, which is at most N C in
  * norm: 2 N gamma_{N+8} C for the two sums that are compared, and a few roundings of the addend itself. */

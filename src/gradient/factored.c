@@ -1,15 +1,54 @@
 /* The factored and unfolded forms: gradient[n] = sum_t g[n, t]^T a[n, t], p x d. */
-#include "gradient/factored.h"
-
 #include <string.h>
 
+#include "base/shape.h"
+#include "gradient/factored.h"
 #include "gradient/plan.h"
+
+/* ---- checks ---- */
+
+static psg_status check_window(const psg_check *at, const psg_window *w) {
+    const struct { const char *name; const int64_t *values, least; } limits[] = {
+        { "kernel", w->kernel, 1 }, { "stride", w->stride, 1 }, { "dilation", w->dilation, 1 },
+        { "padding", w->padding, 0 }, { "output", w->output, 0 },
+    };
+    for (int d = 0; d < w->spatial; d++) {
+        for (size_t k = 0; k < sizeof limits / sizeof limits[0]; k++) {
+            if (limits[k].values[d] >= limits[k].least) continue;
+            return psg_check_fail(at, PSG_ERR_ARGUMENT, "window.%s[%d] is %lld, must be >= %lld", limits[k].name, d,
+                                  (long long)limits[k].values[d], (long long)limits[k].least);
+        }
+        int64_t reach, dilated;
+        bool fits = psg_size_multiply(w->output[d], w->stride[d], &reach) &&
+                    psg_size_multiply(w->kernel[d], w->dilation[d], &dilated) &&
+                    !__builtin_add_overflow(reach, dilated, &reach) && w->padding[d] < INT64_MAX / 4 &&
+                    reach < INT64_MAX / 4;
+        if (!fits) return psg_check_fail(at, PSG_ERR_OVERFLOW, "the window's reach does not fit 63 bits");
+    }
+    return PSG_OK;
+}
+
+static psg_status check_windows(const psg_check *at, const psg_block *b, int64_t *columns) {
+    if (b->window.spatial < 1 || b->window.spatial > 3) {
+        return psg_check_fail(at, PSG_ERR_ARGUMENT, "window.spatial is %d, must be 1, 2 or 3", b->window.spatial);
+    }
+    psg_status status = psg_check_operand(at, b, &b->activation, "the image");
+    if (!status) status = check_window(at, &b->window);
+    if (status) return status;
+    int64_t positions = psg_shape_product(b->window.spatial, b->window.output);
+    if (positions != psg_positions_of(&b->backprop)) {
+        return psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, the window's output %lld",
+                              (long long)psg_positions_of(&b->backprop), (long long)positions);
+    }
+    bool counted = psg_window_columns(&b->activation, &b->window, columns);
+    return counted ? PSG_OK : psg_check_fail(at, PSG_ERR_OVERFLOW, "the window's elements do not fit 63 bits");
+}
 
 static psg_status check(const psg_check *at, const psg_block *b) {
     const psg_tensor *g = &b->backprop, *a = &b->activation;
     bool windows = b->form == PSG_UNFOLDED;
     int64_t columns = 0;
-    psg_status status = windows ? psg_check_windows(at, b, &columns) : psg_check_operand(at, a, "activation");
+    psg_status status = windows ? check_windows(at, b, &columns) : psg_check_operand(at, b, a, "activation");
     if (!status && !windows && psg_positions_of(a) != psg_positions_of(g)) {
         status = psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, activation %lld",
                                 (long long)psg_positions_of(g), (long long)psg_positions_of(a));

@@ -38,8 +38,6 @@ static inline bool psg_is_single(const psg_part *part, int64_t live) {
 /* The piece that has sample n's one live position, its first. */
 const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n);
 
-/* windows.c: the image and its windows; *columns: d. */
-psg_status psg_check_windows(const psg_check *at, const psg_block *block, int64_t *columns);
 /* lengths.c: at least sum_t |g_t| |a_t|.  Quick: |G| |A| in Frobenius norms (Cauchy and Schwarz), which is equal when
  * all positions are alike. */
 double psg_product_lengths(const psg_part *part, int64_t n, bool quick);

@@ -158,3 +158,19 @@ double psg_product_lengths(const psg_part *part, int64_t n, bool quick) {
     }
     return sum;
 }
+
+/* gamma_K |scale| sum_t |g_t||a_t|, K the products in one sum; what a product loses below the smallest number is less
+ * than that number. */
+double psg_gradient_error(const psg_part *part, int64_t n, bool quick) {
+    double lengths = part->room->lengths(part, n, quick), positions = (double)psg_part_live(part, n) + 1;
+    double elements = (double)psg_place_span(&part->place), smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
+    if (part->room->error) return fabs(part->scale) * part->room->error(part, n, quick);
+    double lost = positions * sqrt(elements) * smallest;
+    return fabs(part->scale) * (psg_gamma(part->dtype, positions + (double)part->count + 2) * lengths + lost);
+}
+
+/* The quick bound where it is tight against the norm. */
+double psg_summed_error(const psg_part *part, int64_t n, long double square) {
+    double quick = psg_gradient_error(part, n, true);
+    return (long double)quick * quick <= psg_loose * psg_loose * square ? quick : psg_gradient_error(part, n, false);
+}

@@ -7,7 +7,6 @@
 
 #include <stdatomic.h>
 
-#include "gradient/check.h"
 #include "gradient/piece.h"
 
 /* What psg_context_force_route asks for: for norms
@@ -59,7 +58,7 @@ typedef struct psg_part {
     int64_t tasks;             /* sums: of this part and those before it */
 } psg_part;
 
-/* Where a task of a sum over samples adds, see sink.h. */
+/* Where a task of a sum over samples adds, see plan.h. */
 typedef struct psg_sink psg_sink;
 
 /* A rectangle of a matrix; a rows x columns matrix cut into rectangles of at most high x wide. */
@@ -150,7 +149,7 @@ void psg_add_strided(const psg_part *part, double weight, const void *x, ptrdiff
 /* At least the norm of row (n, t) of an operand. */
 double psg_row_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t t);
 
-/* vector.c: a vector of a sample, as rows and sparse rows have them: a row as it is, or a sum of rows in double. */
+/* rows.c: a vector of a sample, as rows and sparse rows have them: a row as it is, or a sum of rows in double. */
 typedef struct psg_vector {
     const psg_part *part;
     int64_t n;

@@ -1,4 +1,4 @@
-#include "gradient/sink.h"
+#include "gradient/plan.h"
 
 #include <math.h>
 #include <string.h>

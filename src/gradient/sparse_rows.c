@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/shape.h"
-#include "gradient/sink.h"
+#include "gradient/plan.h"
 
 /* Position t of a piece of a sample belongs to a row. */
 typedef struct entry {

@@ -1,5 +1,4 @@
 /* weighted_sum and sum_of_squares: the two sums over samples that need no norms. */
-#include "gradient/sink.h"
 #include "gradient/plan.h"
 
 static psg_status sum(const psg_set *set, psg_question question, const double *weights, psg_write write,

@@ -1,6 +1,6 @@
 /* The blocks that an op's backward adds to its parameters' gradients. */
 #include "base/shape.h"
-#include "gradient/check.h"
+#include "gradient/piece.h"
 #include "tape/tape.h"
 
 /* Dimensions [first, last] as one; the view is copied when no strides can say so. */
