@@ -68,20 +68,17 @@ psg_status psg_check_place(const psg_check *at, int64_t offset, int64_t rows, in
                           psg_shape_text(at->gradient->rank, at->gradient->shape, text));
 }
 
-static psg_status check_scale(const psg_check *at, double scale) {
-    if (scale == 0 || (fabs(scale) >= 1e-100 && fabs(scale) <= 1e100)) return PSG_OK;
-    return psg_check_fail(at, PSG_ERR_ARGUMENT, "scale is %g, must be 0 or of magnitude 1e-100 to 1e100", scale);
-}
-
 psg_status psg_check_block(const psg_check *at, const psg_block *block) {
     const psg_room *room = psg_room_of(block->form);
     if (!room) return psg_check_fail(at, PSG_ERR_ARGUMENT, "form is %d, must be one of psg_form", (int)block->form);
     psg_status status = psg_check_operand(at, block, &block->backprop, "backprop");
-    if (!status) status = check_scale(at, block->scale);
+    double scale = fabs(block->scale);
+    if (!status && scale != 0 && !(scale >= 1e-100 && scale <= 1e100)) {
+        return psg_check_fail(at, PSG_ERR_ARGUMENT, "scale is %g, must be 0 or of magnitude 1e-100 to 1e100",
+                              block->scale);
+    }
     return status ? status : room->check(at, block);
 }
-
-/* ---- gradients, sets ---- */
 
 static psg_status check_shape(psg_check *at) {
     const psg_gradient *gradient = at->gradient;

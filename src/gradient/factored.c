@@ -5,8 +5,6 @@
 #include "gradient/factored.h"
 #include "gradient/plan.h"
 
-/* ---- checks ---- */
-
 static psg_status check_window(const psg_check *at, const psg_window *w) {
     const struct { const char *name; const int64_t *values, least; } limits[] = {
         { "kernel", w->kernel, 1 }, { "stride", w->stride, 1 }, { "dilation", w->dilation, 1 },
@@ -116,8 +114,6 @@ void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_r
     s->n = 0;
 }
 
-/* ---- writing ---- */
-
 static void store(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, int64_t live, const psg_rectangle *at,
                   double scale, void *out, bool accumulate, void *workspace) {
     int64_t t = 0;
@@ -162,8 +158,6 @@ static void write_range(const psg_part *part, int64_t n, double scale, int64_t f
     }
 }
 
-/* ---- dot ---- */
-
 /* Tiles of the gradient against tiles of v. */
 static double dot_tiles(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, const void *direction,
                         void *workspace) {
@@ -182,7 +176,6 @@ static double dot_tiles(const psg_part *part, const psg_piece *p, int64_t n, int
 }
 
 enum { PROJECTED = 64 };   /* samples at once */
-
 /* dots[i] = <g V, a> of samples first + i of one position each, (G V) . A in double. */
 static void project(const psg_part *part, const psg_piece *p, int64_t first, int64_t count, const void *direction,
                     double *dots, void *workspace) {
@@ -213,30 +206,26 @@ static void project(const psg_part *part, const psg_piece *p, int64_t first, int
 }
 
 static double dot_sample(const psg_part *part, int64_t n, const void *direction, void *workspace) {
-    int64_t live = psg_part_live(part, n);
+    bool single = psg_is_single(part, psg_part_live(part, n));
     double sum = 0;
-    if (psg_is_single(part, live)) {
-        project(part, psg_single_live_piece(part, n), n, 1, direction, &sum, workspace);
-        return sum;
-    }
-    for (size_t k = 0; k < part->count; k++) {
+    if (single) project(part, psg_single_live_piece(part, n), n, 1, direction, &sum, workspace);
+    for (size_t k = 0; k < part->count && !single; k++) {
         sum += dot_tiles(part, &part->pieces[k], n, psg_live(part, k, n), direction, workspace);
     }
     return sum;
 }
 
 /* Samples of one position share the packed direction. */
-static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
-                void *workspace) {
+static void dot(const psg_part *part, int64_t first, int64_t count, const void *v, double *dots, void *workspace) {
     const psg_piece *p = &part->pieces[0];
     bool together = part->count == 1 && p->positions == 1 && !p->has_windows;
     for (int64_t n = 0; n < count && !together; n++) {
-        dots[n] += part->scale * dot_sample(part, first + n, direction, workspace);
+        dots[n] += part->scale * dot_sample(part, first + n, v, workspace);
     }
     for (int64_t n = 0; n < count && together; n += PROJECTED) {
         double some[PROJECTED];
         int64_t taken = psg_least(PROJECTED, count - n);
-        project(part, p, first + n, taken, direction, some, workspace);
+        project(part, p, first + n, taken, v, some, workspace);
         for (int64_t i = 0; i < taken; i++) {
             if (psg_live(part, 0, first + n + i)) dots[n + i] += part->scale * some[i];
         }

@@ -1,10 +1,8 @@
 /* Pieces of one parameter that differ in form or overlap: every answer goes by tiles, in which the inner parts, one a
- * piece, are added in the real type, one after the other. */
+ * piece, are added in the real type, one after the other.  Before it what all rooms share: live positions, tiles. */
 #include <string.h>
 
 #include "gradient/plan.h"
-
-/* ---- what all rooms share: live positions, tiles of the gradient ---- */
 
 static const psg_room *const rooms[] = {
     [PSG_FACTORED] = &psg_factored_room,    [PSG_ROWS] = &psg_rows_room,
@@ -62,8 +60,6 @@ psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspac
     return (psg_estimate){ square, psg_summed_error(part, n, square) };
 }
 
-/* ---- the room ---- */
-
 /* Elements of the part that no piece has are left alone. */
 void psg_write_inner(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
                      bool accumulate, void *workspace) {
@@ -87,10 +83,9 @@ static double error(const psg_part *part, int64_t n, bool quick) {
     return sum;
 }
 
-static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
-                void *workspace) {
+static void dot(const psg_part *part, int64_t first, int64_t count, const void *v, double *dots, void *workspace) {
     for (size_t k = 0; k < part->inner_count; k++) {
-        part->inner[k].room->dot(&part->inner[k], first, count, direction, dots, workspace);
+        part->inner[k].room->dot(&part->inner[k], first, count, v, dots, workspace);
     }
 }
 
