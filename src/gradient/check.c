@@ -1,5 +1,3 @@
-#include "gradient/check.h"
-
 #include <math.h>
 #include <stdio.h>
 
@@ -18,22 +16,22 @@ psg_status psg_check_fail(const psg_check *at, psg_status status, const char *fo
                     name ? " (" : "", name ? name : "", name ? ")" : "", block, text);
 }
 
-psg_status psg_check_operand(const psg_check *at, const psg_tensor *x, const char *name) {
-    const psg_gradient *gradient = at->gradient;
+psg_status psg_check_operand(const psg_check *at, const psg_block *block, const psg_tensor *x, const char *name) {
+    bool image = block->form == PSG_UNFOLDED && x == &block->activation;
+    int least = image ? 2 + block->window.spatial : 2, most = image ? least : 3;
+    int64_t batch = at->gradient->batch_coupled ? block->backprop.shape[0] : at->gradient->batch_size;
     char text[PSG_SHAPE_TEXT];
-    if (!psg_tensor_is_valid(x) || (x->rank != 2 && x->rank != 3)) {
-        return psg_check_fail(at, PSG_ERR_SHAPE, "%s must be a valid (B, p) or (B, T, p) view, has rank %d", name,
-                              x->rank);
+    if (!psg_tensor_is_valid(x) || x->rank < least || x->rank > most) {
+        return psg_check_fail(at, PSG_ERR_SHAPE, "%s must be a valid %s view of rank %d to %d, has rank %d", name,
+                              image ? "(B, C, *X)" : "(B, p) or (B, T, p)", least, most, x->rank);
     }
-    if (x->dtype != gradient->dtype) {
+    if (x->dtype != at->gradient->dtype) {
         return psg_check_fail(at, PSG_ERR_DTYPE, "%s is %s, the gradient is %s", name, psg_dtype_name(x->dtype),
-                              psg_dtype_name(gradient->dtype));
+                              psg_dtype_name(at->gradient->dtype));
     }
-    if (x->shape[0] != gradient->batch_size && !gradient->batch_coupled) {
-        return psg_check_fail(at, PSG_ERR_BATCH, "%s has shape %s, the gradient's batch size is %lld", name,
-                              psg_tensor_text(x, text), (long long)gradient->batch_size);
-    }
-    return PSG_OK;
+    if (x->shape[0] == batch) return PSG_OK;
+    return psg_check_fail(at, PSG_ERR_BATCH, "%s has shape %s, the gradient's batch size is %lld", name,
+                          psg_tensor_text(x, text), (long long)batch);
 }
 
 /* The last element must lie in the parameter, and rows must not overlap one another. */
@@ -70,20 +68,17 @@ psg_status psg_check_place(const psg_check *at, int64_t offset, int64_t rows, in
                           psg_shape_text(at->gradient->rank, at->gradient->shape, text));
 }
 
-static psg_status check_scale(const psg_check *at, double scale) {
-    if (scale == 0 || (fabs(scale) >= 1e-100 && fabs(scale) <= 1e100)) return PSG_OK;
-    return psg_check_fail(at, PSG_ERR_ARGUMENT, "scale is %g, must be 0 or of magnitude 1e-100 to 1e100", scale);
-}
-
 psg_status psg_check_block(const psg_check *at, const psg_block *block) {
     const psg_room *room = psg_room_of(block->form);
     if (!room) return psg_check_fail(at, PSG_ERR_ARGUMENT, "form is %d, must be one of psg_form", (int)block->form);
-    psg_status status = psg_check_operand(at, &block->backprop, "backprop");
-    if (!status) status = check_scale(at, block->scale);
+    psg_status status = psg_check_operand(at, block, &block->backprop, "backprop");
+    double scale = fabs(block->scale);
+    if (!status && scale != 0 && !(scale >= 1e-100 && scale <= 1e100)) {
+        return psg_check_fail(at, PSG_ERR_ARGUMENT, "scale is %g, must be 0 or of magnitude 1e-100 to 1e100",
+                              block->scale);
+    }
     return status ? status : room->check(at, block);
 }
-
-/* ---- gradients, sets ---- */
 
 static psg_status check_shape(psg_check *at) {
     const psg_gradient *gradient = at->gradient;

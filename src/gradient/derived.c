@@ -9,7 +9,6 @@
 
 #include "base/shape.h"
 #include "gradient/plan.h"
-#include "gradient/sink.h"
 
 /* The tile memory holds what is written or summed, then a tile of E; the panels' memory doubles of it and what is
  * pulled. */

@@ -14,8 +14,7 @@ static void run_samples(void *argument, size_t index, unsigned slot) {
     const dot_job *j = argument;
     int64_t first = (int64_t)index * SAMPLES, count = psg_least(SAMPLES, j->plan->batch - first);
     for (int64_t n = 0; n < count; n++) j->dots[first + n] = 0;
-    for (size_t k = 0; k < j->plan->part_count; k++) {
-        const psg_part *part = &j->plan->parts[k];
+    for (const psg_part *part = j->plan->parts; part < j->plan->parts + j->plan->part_count; part++) {
         part->room->dot(part, first, count, j->direction[part->gradient].data, j->dots + first,
                         j->plan->context->workspace[slot]);
     }
@@ -25,11 +24,9 @@ psg_status psg_dot(psg_context *context, const psg_gradient *const *gradients, s
                    const psg_tensor *direction, double *dots) {
     psg_set set = { context, "psg_dot", gradients, count };
     psg_plan plan = { .question = PSG_ASK_DOT };
-    psg_status status = psg_check_set(&set, false);
+    psg_status status = psg_plan_make(&set, false, &plan);
     if (!status) status = psg_check_tensors(&set, "direction", direction, PSG_ALLOW_NOTHING);
     if (!status) status = psg_check_array(&set, "dots", dots);
-    if (status) return status;
-    status = psg_plan_make(&set, &plan);
     dot_job job = { &plan, direction, dots };
     if (!status) psg_parallel(context, (size_t)psg_parts_of(plan.batch, SAMPLES), run_samples, &job);
     psg_plan_end(&plan);

@@ -1,15 +1,52 @@
 /* The factored and unfolded forms: gradient[n] = sum_t g[n, t]^T a[n, t], p x d. */
-#include "gradient/factored.h"
-
 #include <string.h>
 
+#include "base/shape.h"
+#include "gradient/factored.h"
 #include "gradient/plan.h"
+
+static psg_status check_window(const psg_check *at, const psg_window *w) {
+    const struct { const char *name; const int64_t *values, least; } limits[] = {
+        { "kernel", w->kernel, 1 }, { "stride", w->stride, 1 }, { "dilation", w->dilation, 1 },
+        { "padding", w->padding, 0 }, { "output", w->output, 0 },
+    };
+    for (int d = 0; d < w->spatial; d++) {
+        for (size_t k = 0; k < sizeof limits / sizeof limits[0]; k++) {
+            if (limits[k].values[d] >= limits[k].least) continue;
+            return psg_check_fail(at, PSG_ERR_ARGUMENT, "window.%s[%d] is %lld, must be >= %lld", limits[k].name, d,
+                                  (long long)limits[k].values[d], (long long)limits[k].least);
+        }
+        int64_t reach, dilated;
+        bool fits = psg_size_multiply(w->output[d], w->stride[d], &reach) &&
+                    psg_size_multiply(w->kernel[d], w->dilation[d], &dilated) &&
+                    !__builtin_add_overflow(reach, dilated, &reach) && w->padding[d] < INT64_MAX / 4 &&
+                    reach < INT64_MAX / 4;
+        if (!fits) return psg_check_fail(at, PSG_ERR_OVERFLOW, "the window's reach does not fit 63 bits");
+    }
+    return PSG_OK;
+}
+
+static psg_status check_windows(const psg_check *at, const psg_block *b, int64_t *columns) {
+    if (b->window.spatial < 1 || b->window.spatial > 3) {
+        return psg_check_fail(at, PSG_ERR_ARGUMENT, "window.spatial is %d, must be 1, 2 or 3", b->window.spatial);
+    }
+    psg_status status = psg_check_operand(at, b, &b->activation, "the image");
+    if (!status) status = check_window(at, &b->window);
+    if (status) return status;
+    int64_t positions = psg_shape_product(b->window.spatial, b->window.output);
+    if (positions != psg_positions_of(&b->backprop)) {
+        return psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, the window's output %lld",
+                              (long long)psg_positions_of(&b->backprop), (long long)positions);
+    }
+    bool counted = psg_window_columns(&b->activation, &b->window, columns);
+    return counted ? PSG_OK : psg_check_fail(at, PSG_ERR_OVERFLOW, "the window's elements do not fit 63 bits");
+}
 
 static psg_status check(const psg_check *at, const psg_block *b) {
     const psg_tensor *g = &b->backprop, *a = &b->activation;
     bool windows = b->form == PSG_UNFOLDED;
     int64_t columns = 0;
-    psg_status status = windows ? psg_check_windows(at, b, &columns) : psg_check_operand(at, a, "activation");
+    psg_status status = windows ? check_windows(at, b, &columns) : psg_check_operand(at, b, a, "activation");
     if (!status && !windows && psg_positions_of(a) != psg_positions_of(g)) {
         status = psg_check_fail(at, PSG_ERR_SHAPE, "backprop has %lld positions, activation %lld",
                                 (long long)psg_positions_of(g), (long long)psg_positions_of(a));
@@ -77,8 +114,6 @@ void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_r
     s->n = 0;
 }
 
-/* ---- writing ---- */
-
 static void store(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, int64_t live, const psg_rectangle *at,
                   double scale, void *out, bool accumulate, void *workspace) {
     int64_t t = 0;
@@ -123,8 +158,6 @@ static void write_range(const psg_part *part, int64_t n, double scale, int64_t f
     }
 }
 
-/* ---- dot ---- */
-
 /* Tiles of the gradient against tiles of v. */
 static double dot_tiles(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, const void *direction,
                         void *workspace) {
@@ -143,7 +176,6 @@ static double dot_tiles(const psg_part *part, const psg_piece *p, int64_t n, int
 }
 
 enum { PROJECTED = 64 };   /* samples at once */
-
 /* dots[i] = <g V, a> of samples first + i of one position each, (G V) . A in double. */
 static void project(const psg_part *part, const psg_piece *p, int64_t first, int64_t count, const void *direction,
                     double *dots, void *workspace) {
@@ -174,30 +206,26 @@ static void project(const psg_part *part, const psg_piece *p, int64_t first, int
 }
 
 static double dot_sample(const psg_part *part, int64_t n, const void *direction, void *workspace) {
-    int64_t live = psg_part_live(part, n);
+    bool single = psg_is_single(part, psg_part_live(part, n));
     double sum = 0;
-    if (psg_is_single(part, live)) {
-        project(part, psg_single_live_piece(part, n), n, 1, direction, &sum, workspace);
-        return sum;
-    }
-    for (size_t k = 0; k < part->count; k++) {
+    if (single) project(part, psg_single_live_piece(part, n), n, 1, direction, &sum, workspace);
+    for (size_t k = 0; k < part->count && !single; k++) {
         sum += dot_tiles(part, &part->pieces[k], n, psg_live(part, k, n), direction, workspace);
     }
     return sum;
 }
 
 /* Samples of one position share the packed direction. */
-static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
-                void *workspace) {
+static void dot(const psg_part *part, int64_t first, int64_t count, const void *v, double *dots, void *workspace) {
     const psg_piece *p = &part->pieces[0];
     bool together = part->count == 1 && p->positions == 1 && !p->has_windows;
     for (int64_t n = 0; n < count && !together; n++) {
-        dots[n] += part->scale * dot_sample(part, first + n, direction, workspace);
+        dots[n] += part->scale * dot_sample(part, first + n, v, workspace);
     }
     for (int64_t n = 0; n < count && together; n += PROJECTED) {
         double some[PROJECTED];
         int64_t taken = psg_least(PROJECTED, count - n);
-        project(part, p, first + n, taken, direction, some, workspace);
+        project(part, p, first + n, taken, v, some, workspace);
         for (int64_t i = 0; i < taken; i++) {
             if (psg_live(part, 0, first + n + i)) dots[n + i] += part->scale * some[i];
         }

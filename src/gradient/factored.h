@@ -7,13 +7,10 @@
 /* Positions of one call of the product kernel. */
 #define PSG_LONGEST ((int64_t)PSG_PRODUCT_MAX_K)
 
-/* Of the p x d matrix. */
 static inline psg_rectangle psg_whole(const psg_part *part) {
     return (psg_rectangle){ 0, part->place.rows, 0, part->place.columns };
 }
-
-/* The product kernel's arguments for a rectangle over positions [t, t + count) of a piece; the caller chooses the
- * finish.  They point into the piece. */
+/* The product kernel's arguments, which point into the piece, for positions [t, t + count); all but the finish. */
 psg_product psg_product_of(const psg_piece *piece, int64_t n, const psg_rectangle *at, int64_t t, int64_t count);
 
 /* Sample n's live positions: those of its piece, or of several pieces copied together where they are few. */
@@ -24,33 +21,23 @@ typedef struct psg_sample {
     bool is_copied, is_whole;
     int64_t n, live;
 } psg_sample;
-
 /* Whether a sample of several pieces is copied into `room` bytes: of both operands `columns` elements a position. */
 bool psg_is_copied(const psg_part *part, int64_t live, int64_t columns, size_t room);
-/* A rectangle of sample n; memory for `room` bytes of copies. */
-void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *memory,
-                     size_t room);
-
+/* A rectangle of sample n; at `copy` are `room` bytes. */
+void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *copy, size_t room);
 /* One live position, whose products are formed in double wherever they are summed. */
 static inline bool psg_is_single(const psg_part *part, int64_t live) {
     return live == 1 && !part->pieces[0].has_windows;
 }
 /* The piece that has sample n's one live position, its first. */
 const psg_piece *psg_single_live_piece(const psg_part *part, int64_t n);
-
-/* windows.c: the image and its windows; *columns: d. */
-psg_status psg_check_windows(const psg_check *at, const psg_block *block, int64_t *columns);
-/* lengths.c: at least sum_t |g_t| |a_t|.  Quick: |G| |A| in Frobenius norms (Cauchy and Schwarz), which is equal when
- * all positions are alike. */
+/* lengths.c: at least sum_t |g_t| |a_t|; quick: |G| |A| in Frobenius norms, equal when all positions are alike. */
 double psg_product_lengths(const psg_part *part, int64_t n, bool quick);
-
-/* factored_norm.c: the route of a sample with that many live positions, whether a clipped sum would keep its gradient,
- * and whether it does, having the memory. */
+/* factored_norm.c: a sample's route; whether a clipped sum would keep its gradient; whether it has the memory to. */
 psg_route psg_factored_route(const psg_part *part, int64_t live);
 bool psg_factored_may_keep(const psg_part *part, int64_t live);
 bool psg_factored_keeps(const psg_part *part, int64_t live);
 psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspace);
-
 /* factored_sum.c */
 psg_grid psg_factored_grid(const psg_part *part);
 void psg_factored_sum(const psg_sink *to);

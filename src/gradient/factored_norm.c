@@ -26,7 +26,6 @@ static void *after_copy(const psg_sample *s, void *workspace) {
 
 /* f64 operands beyond this could hide what their product loses below the smallest double. */
 static const long double most_norm = 1e190L;
-
 static psg_estimate square_single(const psg_part *part, const psg_piece *p, int64_t n) {
     long double g = psg_square_of(part->kernels, p->dtype, psg_at(&p->g, p->dtype, n, 0, 0), p->g.step, p->g.columns);
     long double a = psg_square_of(part->kernels, p->dtype, psg_at(&p->a, p->dtype, n, 0, 0), p->a.step, p->a.columns);
@@ -69,8 +68,7 @@ static psg_estimate square_tiles(const psg_part *part, int64_t n, void *workspac
 static psg_estimate square_kept(const psg_part *part, int64_t n, void *to, void *workspace) {
     double square = 0;
     int64_t first = part->place.offset, count = psg_place_span(&part->place);
-    bool whole = part->count == 1;
-    if (whole) {
+    if (part->count == 1) {
         psg_rectangle all = psg_whole(part);
         psg_product product = psg_product_of(part->pieces, n, &all, 0, psg_live(part, 0, n));
         product.finish = PSG_FINISH_STORE_SQUARE;
@@ -82,8 +80,8 @@ static psg_estimate square_kept(const psg_part *part, int64_t n, void *to, void 
     } else {
         part->room->write(part, n, 1.0, first, first + count, to, false, workspace);
     }
-    if (whole && !is_lost(part, square)) return scaled(part, n, square);
-    return scaled(part, n, psg_square_of(part->kernels, part->dtype, to, 1, count));
+    bool known = part->count == 1 && !is_lost(part, square);
+    return scaled(part, n, known ? square : psg_square_of(part->kernels, part->dtype, to, 1, count));
 }
 
 /* ---- the norm: |G^T A|^2 = <A A^T + one, G G^T> ---- */
@@ -140,8 +138,8 @@ static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate,
     const psg_place *place = &part->place;
     psg_sample s;
     take_sample(&s, part, n, workspace);
-    double gp = psg_gamma(part->dtype, (double)place->rows + 1), gd = psg_gamma(part->dtype, (double)place->columns + 1);
-    double out[4] = { 0, 0, 0, 0 }, live = (double)s.live;
+    double gp = psg_gamma(part->dtype, (double)place->rows + 1), out[4] = { 0, 0, 0, 0 };
+    double gd = psg_gamma(part->dtype, (double)place->columns + 1), live = (double)s.live;
     psg_raise raise = { 1 + gp, 1 + gd, psg_tiny_norm(part->dtype) };
     gram_sums(part, &s, &raise, out, workspace);
     double lengths = out[3], deep = psg_gamma(PSG_F64, 2 * live + 16);
@@ -164,8 +162,7 @@ static double tiles_cost(const psg_place *place, double t) {
 
 static double gram_cost(const psg_place *place, double t) {
     double both = (double)place->rows + (double)place->columns;
-    double products = t < 48 ? 2 * t * t * both : 1.12 * t * t * both;
-    return products + 15 * t * t + 4 * t * both;
+    return (t < 48 ? 2 * t * t * both : 1.12 * t * t * both) + 15 * t * t + 4 * t * both;
 }
 
 /* BLAS takes rows with unit steps and a stride of at least their length. */
@@ -190,9 +187,8 @@ psg_route psg_factored_route(const psg_part *part, int64_t live) {
     if (forced == PSG_ROUTE_TILES) return PSG_ROUTE_TILES;
     if (psg_is_single(part, live)) return PSG_ROUTE_IDENTITY;
     if (!gram_applies(part, live)) return PSG_ROUTE_TILES;
-    if (forced == PSG_ROUTE_GRAM) return PSG_ROUTE_GRAM;
-    return gram_cost(&part->place, (double)live) < tiles_cost(&part->place, (double)live) ? PSG_ROUTE_GRAM
-                                                                                          : PSG_ROUTE_TILES;
+    bool cheaper = gram_cost(&part->place, (double)live) < tiles_cost(&part->place, (double)live);
+    return cheaper || forced == PSG_ROUTE_GRAM ? PSG_ROUTE_GRAM : PSG_ROUTE_TILES;
 }
 
 /* Kept where the norm comes from tiles, since a norm must not change with what fits the budget, and where a product is

@@ -7,7 +7,6 @@
 #include "blas/gemm.h"
 #include "gradient/factored.h"
 #include "gradient/plan.h"
-#include "gradient/sink.h"
 
 /* What does not go to the kernel in one call is added up in the real type first, in the small memory. */
 static bool is_long(const psg_part *part) { return part->count > 1 || psg_part_positions(part) > PSG_LONGEST; }
@@ -62,12 +61,9 @@ static void add_sample(const psg_sink *to, int64_t n) {
     }
     psg_sample s;
     psg_take_sample(&s, part, n, &to->at, psg_small_memory(to->workspace), live > PSG_LONGEST ? 0 : PSG_SMALL_BYTES);
-    if (!s.is_whole || live > PSG_LONGEST) {
-        add_long(to, n, weight);
-        return;
-    }
     psg_product product = psg_product_of(s.one, s.n, &s.at, 0, live);
-    psg_sink_add_product(to, part->kernels, &product, weight);
+    if (s.is_whole && live <= PSG_LONGEST) psg_sink_add_product(to, part->kernels, &product, weight);
+    else add_long(to, n, weight);
 }
 
 static void add_all_singles(const psg_sink *to) {

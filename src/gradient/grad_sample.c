@@ -10,7 +10,7 @@ typedef struct store_job {
     const psg_part *part;
     double scale;
     bool accumulate;
-    psg_tensor out;
+    const psg_tensor *out;
     int64_t numel;             /* of a sample */
     int64_t first, last, range; /* elements of the part, of a task */
     int64_t ranges;            /* tasks a sample */
@@ -21,16 +21,16 @@ static void run_direct(void *argument, size_t index, unsigned slot) {
     const store_job *j = argument;
     int64_t n = (int64_t)index / j->ranges, first = j->first + (int64_t)index % j->ranges * j->range;
     int64_t last = psg_least(first + j->range, j->last);
-    void *out = psg_tensor_offset(&j->out, n * j->out.stride[0] + first);
+    void *out = psg_tensor_offset(j->out, n * j->out->stride[0] + first);
     j->part->room->write(j->part, n, j->scale * j->part->scale, first, last, out, j->accumulate,
                          j->plan->context->workspace[slot]);
 }
 
 static void run_clear(void *argument, size_t n, unsigned slot) {
     const store_job *j = argument;
+    void *sample = psg_tensor_offset(j->out, (int64_t)n * j->out->stride[0]);
     (void)slot;
-    j->plan->context->kernels[j->out.dtype]->clear((size_t)j->numel,
-                                                   psg_tensor_offset(&j->out, (int64_t)n * j->out.stride[0]));
+    j->plan->context->kernels[j->out->dtype]->clear((size_t)j->numel, sample);
 }
 
 static void *element_of(const psg_tensor *sample, int64_t flat) {
@@ -48,12 +48,12 @@ static void run_scattered(void *argument, size_t index, unsigned slot) {
     int64_t n = (int64_t)index / j->ranges, first = (int64_t)index % j->ranges * j->range;
     int64_t last = psg_least(first + j->range, j->numel);
     void *workspace = j->plan->context->workspace[slot], *tile = psg_tile_memory(workspace);
-    const psg_kernel_table *kernels = j->plan->context->kernels[j->out.dtype];
-    psg_tensor sample = psg_tensor_at(&j->out, n);
-    memset(tile, 0, (size_t)(last - first) * psg_dtype_size(j->out.dtype));
+    const psg_kernel_table *kernels = j->plan->context->kernels[j->out->dtype];
+    psg_tensor sample = psg_tensor_at(j->out, n);
+    memset(tile, 0, (size_t)(last - first) * psg_dtype_size(j->out->dtype));
     psg_write_parts(j->plan->parts, j->plan->part_count, n, j->scale, first, last, tile, workspace);
     for (int64_t f = first; f < last; f++) {
-        const void *element = psg_elements(tile, j->out.dtype, f - first);
+        const void *element = psg_elements(tile, j->out->dtype, f - first);
         kernels->scale_row(1, 1.0, element, 1, element_of(&sample, f), j->accumulate);
     }
 }
@@ -87,15 +87,13 @@ static void write_parts(store_job *j) {
 }
 
 static void materialise(store_job *j) {
+    j->numel = psg_gradient_numel(j->plan->gradients[0]);
     if (!j->plan->batch || !j->numel) return;
-    psg_tensor sample = psg_tensor_at(&j->out, 0);
-    if (psg_tensor_is_contiguous(&sample)) {
-        write_parts(j);
-        return;
-    }
-    j->range = psg_least(j->numel, (int64_t)(PSG_OUT_TILE_BYTES / psg_dtype_size(j->out.dtype)));
+    psg_tensor sample = psg_tensor_at(j->out, 0);
+    j->range = psg_least(j->numel, (int64_t)(PSG_OUT_TILE_BYTES / psg_dtype_size(j->out->dtype)));
     j->ranges = psg_parts_of(j->numel, j->range);
-    psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_scattered, j);
+    if (psg_tensor_is_contiguous(&sample)) write_parts(j);
+    else psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_scattered, j);
 }
 
 static psg_status check_out(const psg_set *set, const psg_gradient *gradient, const psg_tensor *out) {
@@ -109,13 +107,10 @@ psg_status psg_grad_sample(psg_context *context, const psg_gradient *gradient, d
                            const psg_tensor *out) {
     psg_set set = { context, "psg_grad_sample", &gradient, 1 };
     psg_plan plan = { .question = PSG_ASK_GRAD_SAMPLE };
-    psg_status status = psg_check_set(&set, false);
+    psg_status status = psg_plan_make(&set, false, &plan);
     if (!status) status = psg_check_write(&set, write);
     if (!status) status = check_out(&set, gradient, out);
-    if (status) return status;
-    status = psg_plan_make(&set, &plan);
-    store_job j = { .plan = &plan, .scale = scale, .accumulate = write == PSG_ACCUMULATE, .out = *out,
-                    .numel = psg_gradient_numel(gradient) };
+    store_job j = { .plan = &plan, .scale = scale, .accumulate = write == PSG_ACCUMULATE, .out = out };
     if (!status) materialise(&j);
     psg_plan_end(&plan);
     return status;

@@ -21,8 +21,7 @@ static int by_number(const void *left, const void *right) {
 /* Rows of the parameter, ascending: a part may be some columns of it, and begin below its first row. */
 static int64_t find_rows(const collect_job *j, int64_t n, int64_t *ids) {
     int64_t found = 0, different = 0;
-    for (size_t k = 0; k < j->plan->part_count; k++) {
-        const psg_part *part = &j->plan->parts[k];
+    for (const psg_part *part = j->plan->parts; part < j->plan->parts + j->plan->part_count; part++) {
         int64_t count = psg_sparse_rows_of(part, n, ids + found);
         for (int64_t i = found; i < found + count; i++) {
             ids[i] = (part->place.offset + ids[i] * part->place.stride) / j->width;
@@ -39,8 +38,7 @@ static int64_t find_rows(const collect_job *j, int64_t n, int64_t *ids) {
 /* sums = elements [first, first + count) of a row of the parameter. */
 static void sum_row(const collect_job *j, int64_t n, int64_t row, int64_t first, int64_t count, double *sums) {
     memset(sums, 0, (size_t)count * sizeof *sums);
-    for (size_t k = 0; k < j->plan->part_count; k++) {
-        const psg_part *part = &j->plan->parts[k];
+    for (const psg_part *part = j->plan->parts; part < j->plan->parts + j->plan->part_count; part++) {
         int64_t column = part->place.offset % j->width, below = row * j->width + column - part->place.offset;
         int64_t from = psg_most(first, column), to = psg_least(first + count, column + part->place.columns);
         if (from >= to || below < 0 || below % part->place.stride) continue;
@@ -69,8 +67,7 @@ static void run_sample(void *argument, size_t n, unsigned slot) {
 
 /* Every block must be sparse rows inside the rows of a parameter (V, *D). */
 static psg_status check_parts(const psg_plan *plan, const psg_gradient *gradient, int64_t width) {
-    for (size_t k = 0; k < plan->part_count; k++) {
-        const psg_part *part = &plan->parts[k];
+    for (const psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
         bool inside = gradient->rank > 0 && width && part->place.stride % width == 0 &&
                       part->place.offset % width + part->place.columns <= width;
         if (part->room == &psg_sparse_room && inside) continue;
@@ -85,8 +82,7 @@ psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *grad
                                   const psg_tensor *ids, const psg_tensor *rows, int64_t *counts) {
     psg_set set = { context, "psg_grad_sample_sparse", &gradient, 1 };
     psg_plan plan = { .question = PSG_ASK_GRAD_SAMPLE, .is_apart = true };   /* rows are merged here, blocks in order */
-    psg_status status = psg_check_set(&set, false);
-    if (!status) status = psg_plan_make(&set, &plan);
+    psg_status status = psg_plan_make(&set, false, &plan);
     if (status) return status;
     int64_t width = gradient->rank > 0 ? psg_shape_product(gradient->rank - 1, gradient->shape + 1) : 1;
     collect_job j = { &plan, scale, psg_gradient_positions(gradient), width, NULL, counts, rows };

@@ -1,8 +1,8 @@
 /* gram: inner products between samples, in double.
  *
  * For each tile of the parameter every sample's gradient there is written as a row of doubles, D (B x F), and D D^T is
- * added, CHAIN elements at a time, so that an entry depends on its two samples alone.  Two samples that both allow it (one
- * position; sparse rows) are answered without their gradients. */
+ * added, CHAIN elements at a time, so that an entry depends on its two samples alone.  Two samples that both allow it
+ * (one position; sparse rows) are answered without their gradients. */
 #include <string.h>
 
 #include "base/parallel.h"
@@ -18,8 +18,6 @@ typedef struct gram_job {
     double *tile;              /* B x room */
     int64_t first, width, room;
 } gram_job;
-
-/* ---- tiles ---- */
 
 static void run_fill(void *argument, size_t n, unsigned slot) {
     const gram_job *j = argument;
@@ -61,8 +59,6 @@ static void add_tiles(gram_job *j) {
     }
 }
 
-/* ---- pairs ---- */
-
 /* Any forced route forces tiles. */
 static bool has_pairs(const gram_job *j, int64_t n) {
     const psg_room *room = j->part->room;
@@ -72,10 +68,10 @@ static bool has_pairs(const gram_job *j, int64_t n) {
 static void run_pairs(void *argument, size_t n, unsigned slot) {
     const gram_job *j = argument;
     double *row = j->of_part + (int64_t)n * j->plan->batch;
+    void *workspace = j->plan->context->workspace[slot];
     if (!has_pairs(j, (int64_t)n)) return;
     for (int64_t m = 0; m <= (int64_t)n; m++) {
-        if (!has_pairs(j, m)) continue;
-        row[m] = j->part->room->pair(j->part, (int64_t)n, m, j->plan->context->workspace[slot]);
+        if (has_pairs(j, m)) row[m] = j->part->room->pair(j->part, (int64_t)n, m, workspace);
     }
 }
 
@@ -88,7 +84,8 @@ static void add_part(gram_job *j) {
     for (int64_t k = 0; k < batch * batch; k++) j->gram[k] += j->of_part[k];
 }
 
-static psg_status add_parts(psg_plan *plan, double *gram, size_t bytes) {
+static psg_status add_parts(psg_plan *plan, double *gram) {
+    size_t bytes = (size_t)(plan->batch * plan->batch) * sizeof *gram;
     gram_job job = { .plan = plan, .gram = gram, .room = room_of(plan) };
     job.of_part = psg_plan_take(plan, bytes);
     job.tile = psg_plan_take(plan, (size_t)(plan->batch * job.room) * sizeof(double));
@@ -101,19 +98,21 @@ static psg_status add_parts(psg_plan *plan, double *gram, size_t bytes) {
     return PSG_OK;
 }
 
+static psg_status check_size(psg_context *context, int64_t batch) {
+    int64_t cells;
+    size_t bytes;
+    if (psg_size_multiply(batch, batch, &cells) && psg_size_bytes(cells, sizeof(double), &bytes)) return PSG_OK;
+    return psg_fail(context, PSG_ERR_OVERFLOW, "psg_gram: B x B does not fit, B = %lld", (long long)batch);
+}
+
 psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, size_t count, double *gram) {
     psg_set set = { context, "psg_gram", gradients, count };
     psg_plan plan = { .question = PSG_ASK_GRAM };
     psg_status status = psg_check_set(&set, false);
     if (!status) status = psg_check_array(&set, "gram", gram);
-    if (status) return status;
-    int64_t batch = gradients[0]->batch_size, cells;
-    size_t bytes;
-    if (!psg_size_multiply(batch, batch, &cells) || !psg_size_bytes(cells, sizeof(double), &bytes)) {
-        return psg_fail(context, PSG_ERR_OVERFLOW, "psg_gram: B x B does not fit, B = %lld", (long long)batch);
-    }
-    status = psg_plan_make(&set, &plan);
-    if (!status) status = add_parts(&plan, gram, bytes);
+    if (!status) status = check_size(context, gradients[0]->batch_size);
+    if (!status) status = psg_plan_make(&set, false, &plan);
+    if (!status) status = add_parts(&plan, gram);
     psg_plan_end(&plan);
     return status;
 }

@@ -4,8 +4,6 @@
 
 #include "gradient/factored.h"
 
-/* ---- one vector ---- */
-
 static bool is_safe(psg_dtype dtype, double square, int64_t count) {
     return square > (dtype == PSG_F64 ? 0x1p-900 : 0x1p-120 * (double)count) && square < 0x1p1000;
 }
@@ -13,8 +11,8 @@ static bool is_safe(psg_dtype dtype, double square, int64_t count) {
 /* Reductions go block by block, and elements with a step are gathered for it: how far apart they lie changes no bit. */
 enum { BLOCK = 1024 };
 
-static const void *gather(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step, int64_t first,
-                          int64_t count, double *room) {
+static const void *gather(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step,
+                          int64_t first, int64_t count, double *room) {
     const void *from = psg_elements(x, dtype, first * step);
     if (step != 1) kernels->scale_row((size_t)count, 1.0, from, step, room, false);
     return step == 1 ? from : room;
@@ -29,29 +27,27 @@ static long double square_of_block(const psg_kernel_table *kernels, psg_dtype dt
     return sum;
 }
 
-long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step,
-                          int64_t count) {
-    double room[BLOCK];
-    long double sum = 0;
-    for (int64_t i = 0; i < count; i += BLOCK) {
-        int64_t some = psg_least(BLOCK, count - i);
-        sum += square_of_block(kernels, dtype, gather(kernels, dtype, x, step, i, some, room), some);
-    }
-    return sum;
-}
-
-double psg_norm_bound(const psg_part *part, const void *x, ptrdiff_t step, int64_t count) {
-    const psg_kernel_table *kernels = part->kernels;
-    psg_dtype dtype = part->dtype;
+/* The bound is the quicker. */
+static long double sum_squares(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step,
+                               int64_t count, bool bound) {
     double room[BLOCK];
     long double sum = 0;
     for (int64_t i = 0; i < count; i += BLOCK) {
         int64_t some = psg_least(BLOCK, count - i);
         const void *block = gather(kernels, dtype, x, step, i, some, room);
-        double square = kernels->sum_squares_bound((size_t)some, block);
+        double square = bound ? kernels->sum_squares_bound((size_t)some, block) : 0;
         sum += is_safe(dtype, square, some) ? (long double)square : square_of_block(kernels, dtype, block, some);
     }
-    return (double)(sqrtl(sum) * (1 + 0x1p-30L));
+    return sum;
+}
+
+long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step,
+                          int64_t count) {
+    return sum_squares(kernels, dtype, x, step, count, false);
+}
+
+double psg_norm_bound(const psg_part *part, const void *x, ptrdiff_t step, int64_t count) {
+    return (double)(sqrtl(sum_squares(part->kernels, part->dtype, x, step, count, true)) * (1 + 0x1p-30L));
 }
 
 double psg_strided_dot(const psg_part *part, const void *x, ptrdiff_t x_step, const void *y, ptrdiff_t y_step,
@@ -79,8 +75,6 @@ double psg_gamma(psg_dtype dtype, double k) {
     double ku = k * (dtype == PSG_F64 ? 0x1p-53 : 0x1p-24);
     return ku < 1 ? ku / (1 - ku) : INFINITY;
 }
-
-/* ---- a sample's operands ---- */
 
 double psg_row_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t t) {
     return psg_norm_bound(part, psg_at(x, part->dtype, n, t, 0), x->step, x->columns);
@@ -116,8 +110,8 @@ static double image_bound(const psg_part *part, const psg_piece *p, int64_t n) {
     const psg_unfolding *u = &p->window;
     long double sum = 0;
     for (int64_t line = 0; line < u->channels * u->size[0] * u->size[1]; line++) {
-        ptrdiff_t at = line / (u->size[0] * u->size[1]) * u->channel_step + line / u->size[1] % u->size[0] * u->step[0] +
-                       line % u->size[1] * u->step[1];
+        ptrdiff_t at = line / (u->size[0] * u->size[1]) * u->channel_step +
+                       line / u->size[1] % u->size[0] * u->step[0] + line % u->size[1] * u->step[1];
         const void *from = psg_elements(psg_at(&p->a, p->dtype, n, 0, 0), p->dtype, at);
         long double length = psg_norm_bound(part, from, u->step[2], u->size[2]);
         sum += length * length;
@@ -138,17 +132,17 @@ static double window_bound(const psg_part *part, const psg_piece *p, int64_t n, 
 
 /* A padded image holds pixels that no live window has: they are not read. */
 static double piece_lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
+    bool windows = p->has_windows;
     double sum = 0;
-    if (p->has_windows && live == p->positions) return operand_bound(part, &p->g, n, live) * image_bound(part, p, n);
-    for (int64_t t = 0; p->has_windows && t < live; t++) {
-        sum += psg_row_bound(part, &p->g, n, t) * window_bound(part, p, n, t);
+    if (windows ? live == p->positions : quick) {
+        return operand_bound(part, &p->g, n, live) *
+               (windows ? image_bound(part, p, n) : operand_bound(part, &p->a, n, live));
     }
-    if (p->has_windows) return sum;
-    if (quick) return operand_bound(part, &p->g, n, live) * operand_bound(part, &p->a, n, live);
     for (int64_t t = 0; t < live; t++) {
-        sum += psg_row_bound(part, &p->g, n, t) * psg_row_bound(part, &p->a, n, t);
+        double a = windows ? window_bound(part, p, n, t) : psg_row_bound(part, &p->a, n, t);
+        sum += psg_row_bound(part, &p->g, n, t) * a;
     }
-    return sum * (1 + 0x1p-30);
+    return windows ? sum : sum * (1 + 0x1p-30);
 }
 
 double psg_product_lengths(const psg_part *part, int64_t n, bool quick) {
@@ -157,4 +151,20 @@ double psg_product_lengths(const psg_part *part, int64_t n, bool quick) {
         sum += piece_lengths(part, &part->pieces[k], n, psg_live(part, k, n), quick);
     }
     return sum;
+}
+
+/* gamma_K |scale| sum_t |g_t||a_t|, K the products in one sum; what a product loses below the smallest number is less
+ * than that number. */
+double psg_gradient_error(const psg_part *part, int64_t n, bool quick) {
+    double lengths = part->room->lengths(part, n, quick), positions = (double)psg_part_live(part, n) + 1;
+    double elements = (double)psg_place_span(&part->place), smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
+    if (part->room->error) return fabs(part->scale) * part->room->error(part, n, quick);
+    double lost = positions * sqrt(elements) * smallest;
+    return fabs(part->scale) * (psg_gamma(part->dtype, positions + (double)part->count + 2) * lengths + lost);
+}
+
+/* The quick bound where it is tight against the norm. */
+double psg_summed_error(const psg_part *part, int64_t n, long double square) {
+    double quick = psg_gradient_error(part, n, true);
+    return (long double)quick * quick <= psg_loose * psg_loose * square ? quick : psg_gradient_error(part, n, false);
 }

@@ -3,8 +3,6 @@
 #include "base/shape.h"
 #include "gradient/room.h"
 
-/* ---- public constructors ---- */
-
 static int64_t last_dimension(const psg_tensor *x) { return x->rank > 0 ? x->shape[x->rank - 1] : 0; }
 
 psg_block psg_factored(const psg_tensor *backprop, const psg_tensor *activation) {
@@ -68,8 +66,6 @@ psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count,
     return gradient;
 }
 
-/* ---- views ---- */
-
 int64_t psg_gradient_numel(const psg_gradient *gradient) { return psg_shape_product(gradient->rank, gradient->shape); }
 
 int64_t psg_gradient_positions(const psg_gradient *gradient) {
@@ -91,8 +87,6 @@ static psg_operand_view view_of(const psg_tensor *x) {
     return (psg_operand_view){ x->data, x->shape[last], x->stride[0], x->rank == 3 ? x->stride[1] : 0,
                                x->shape[last] == 1 ? 1 : x->stride[last] };
 }
-
-/* ---- windows ---- */
 
 /* The image's sizes and strides, its spatial dimensions put last of three. */
 static psg_unfolding unfold_of(const psg_tensor *image, const psg_window *window) {
@@ -116,8 +110,7 @@ static bool is_pixels(const psg_unfolding *u, ptrdiff_t *position) {
     int64_t count = 1;
     *position = 1;
     for (int d = 2; d >= 0; d--) {
-        bool one = u->kernel[d] == 1 && u->padding[d] == 0 && (u->output[d] - 1) * u->stride[d] < u->size[d];
-        if (!one) return false;
+        if (u->kernel[d] != 1 || u->padding[d] != 0 || (u->output[d] - 1) * u->stride[d] >= u->size[d]) return false;
         if (u->output[d] == 1) continue;
         ptrdiff_t step = u->step[d] * u->stride[d];
         if (count == 1) *position = step;

@@ -8,27 +8,23 @@
 #include "gradient/factored.h"
 
 /* A failure sticks to the plan: what is built after it is not used. */
-static void *take(psg_plan *plan, size_t bytes) {
+void *psg_plan_take(psg_plan *plan, size_t bytes) {
     void *memory = psg_arena_take(&plan->context->question, bytes);
-    plan->failed = plan->failed || !memory;
-    return memory;
+    if (memory) return memory;
+    plan->failed = true;
+    psg_fail_memory(plan->context, plan->function, bytes);
+    return NULL;
 }
 
 static void *take_zeroed(psg_plan *plan, size_t bytes) {
-    void *memory = take(plan, bytes);
+    void *memory = psg_plan_take(plan, bytes);
     return memory ? memset(memory, 0, bytes) : NULL;
 }
 
-void *psg_plan_take(psg_plan *plan, size_t bytes) {
-    void *memory = take(plan, bytes);
-    if (!memory) psg_fail_memory(plan->context, plan->function, bytes);
-    return memory;
-}
-
 /* What the question needed in several chunks, the next one finds in one. */
-void psg_plan_end(psg_plan *plan) { psg_arena_reset(&plan->context->question); }
-
-/* ---- parts ---- */
+void psg_plan_end(psg_plan *plan) {
+    if (plan->context) psg_arena_reset(&plan->context->question);
+}
 
 /* By offset, then the same places together, in the order of the blocks. */
 static int by_place(const void *left, const void *right) {
@@ -40,7 +36,9 @@ static int by_place(const void *left, const void *right) {
     return (a[k] > b[k]) - (a[k] < b[k]);
 }
 
-static bool same_place(const psg_piece *x, const psg_piece *y) { return !memcmp(&x->place, &y->place, sizeof x->place); }
+static bool same_place(const psg_piece *x, const psg_piece *y) {
+    return !memcmp(&x->place, &y->place, sizeof x->place);
+}
 
 /* Pieces, sorted, to be made parts of. */
 typedef struct grouping {
@@ -76,14 +74,14 @@ static void add_part(grouping *g, size_t first, size_t last) {
         alike = alike && (k == first || may_join(part->pieces, &g->pieces[k]));
         end = psg_most(end, psg_place_end(&g->pieces[k].place));
     }
-    if (alike || !(part->inner = take(g->plan, part->count * sizeof *part->inner))) return;
+    if (alike || !(part->inner = psg_plan_take(g->plan, part->count * sizeof *part->inner))) return;
     part->room = &psg_mixed_room;
     part->scale = 1;
     part->place = (psg_place){ start, 1, end - start, end - start };
     for (size_t k = 0; k < part->count; k++) part->inner[part->inner_count++] = part_of(g, &part->pieces[k], 1);
 }
 
-/* The columns of a place when its parameter is cut into rows of `row` elements; -1 when it does not fit between them. */
+/* The column of a place when its parameter is cut into rows of `row` elements; -1 when it does not fit one. */
 static int64_t column_of(const psg_place *place, int64_t row) {
     int64_t column = row > 0 ? place->offset % row : 0;
     bool fits = row > 0 && column + place->columns <= row && (place->rows == 1 || place->stride == row);
@@ -125,7 +123,7 @@ static void add_clusters(grouping *g, size_t count) {
 
 /* Appends the parts that a gradient's blocks make, those that touch anything; how many there are then. */
 static size_t add_gradient(psg_plan *plan, const psg_gradient *gradient, size_t index, psg_part *parts, size_t count) {
-    grouping g = { plan, index, take(plan, gradient->block_count * sizeof *g.pieces), parts, count };
+    grouping g = { plan, index, psg_plan_take(plan, gradient->block_count * sizeof *g.pieces), parts, count };
     size_t pieces = 0;
     for (size_t k = 0; k < gradient->block_count && g.pieces; k++) {
         g.pieces[pieces] = psg_piece_of(gradient, &gradient->blocks[k]);
@@ -133,9 +131,8 @@ static size_t add_gradient(psg_plan *plan, const psg_gradient *gradient, size_t 
         pieces += psg_place_span(&g.pieces[pieces].place) > 0;
     }
     for (size_t k = 0; k < pieces && plan->is_apart; k++) add_part(&g, k, k + 1);
-    if (plan->is_apart) return g.count;
-    if (pieces) qsort(g.pieces, pieces, sizeof *g.pieces, by_place);
-    add_clusters(&g, pieces);
+    if (pieces && !plan->is_apart) qsort(g.pieces, pieces, sizeof *g.pieces, by_place);
+    if (!plan->is_apart) add_clusters(&g, pieces);
     return g.count;
 }
 
@@ -145,7 +142,7 @@ static void add_effective(psg_plan *plan, psg_part *part) {
     psg_gradient effective = psg_gradient_of_blocks(d->blocks, d->block_count, 2, (int64_t[]){ d->rows, d->columns });
     effective.dtype = part->dtype;
     effective.batch_size = part->batch;
-    part->inner = take(plan, (d->block_count + 1) * sizeof *part->inner);
+    part->inner = psg_plan_take(plan, (d->block_count + 1) * sizeof *part->inner);
     if (part->inner) part->inner_count = add_gradient(plan, &effective, part->gradient, part->inner, 0);
 }
 
@@ -155,9 +152,9 @@ static void take_part_memory(psg_plan *plan, psg_part *part) {
         take_part_memory(plan, &part->inner[k]);
         part->batch = psg_most(part->batch, part->inner[k].batch);
     }
-    bool live = !plan->is_plain && !part->inner;
-    if (live) part->live = take(plan, part->count * (size_t)part->batch * sizeof *part->live);
-    if (part->room->memory) part->memory = take(plan, part->room->memory(part));
+    size_t numbers = part->count * (size_t)part->batch;
+    if (!plan->is_plain && !part->inner) part->live = psg_plan_take(plan, numbers * sizeof *part->live);
+    if (part->room->memory) part->memory = psg_plan_take(plan, part->room->memory(part));
 }
 
 static void prepare_part(const psg_part *part, int64_t n) {
@@ -229,40 +226,34 @@ static bool is_small(const psg_part *part) {
     return p->has_windows && part->place.rows * part->place.columns <= views;
 }
 
-static bool fits_budget(const psg_plan *plan, const psg_part *part) {
-    return psg_plan_kept_bytes(part, plan->capacity) <= plan->context->memory_budget - plan->budget_held;
-}
-
 /* Gradients kept between norms and sum: small ones have memory of the plan, others share the budget's.  A budget that
  * cannot be had leaves them without: they are recomputed. */
 static void keep_gradients(psg_plan *plan) {
     size_t held = 0;
-    for (size_t k = 0; k < plan->part_count; k++) {
-        psg_part *part = &plan->parts[k];
+    for (psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
         bool small = is_small(part);
-        if (!can_keep(plan, part) || !(small || fits_budget(plan, part))) continue;
+        size_t bytes = psg_plan_kept_bytes(part, plan->capacity);
+        size_t left = plan->context->memory_budget - plan->budget_held;
+        if (!can_keep(plan, part) || !(small || bytes <= left)) continue;
         part->is_kept = take_zeroed(plan, (size_t)plan->batch * sizeof *part->is_kept);
         part->in_budget = !small;
-        if (small) part->kept = take(plan, psg_plan_kept_bytes(part, plan->batch));
-        plan->budget_held += small ? 0 : psg_plan_kept_bytes(part, plan->capacity);
+        if (small) part->kept = psg_plan_take(plan, psg_plan_kept_bytes(part, plan->batch));
+        plan->budget_held += small ? 0 : bytes;
         held += small ? 0 : psg_plan_kept_bytes(part, plan->batch);
     }
     char *memory = held ? psg_budget_memory(plan->context, held) : NULL;
     for (psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
         if (!part->in_budget) continue;
         part->in_budget = memory != NULL;
-        if (!memory) continue;
         part->kept = memory;
         if (memory) memory += psg_plan_kept_bytes(part, plan->batch);
     }
 }
 
-/* ---- the plan ---- */
-
 static void build(psg_plan *plan) {
     size_t blocks = 0;
     for (size_t k = 0; k < plan->gradient_count; k++) blocks += plan->gradients[k]->block_count;
-    plan->parts = take(plan, (blocks + 1) * sizeof *plan->parts);
+    plan->parts = psg_plan_take(plan, (blocks + 1) * sizeof *plan->parts);
     plan->covered = take_zeroed(plan, plan->gradient_count * sizeof *plan->covered);
     for (size_t k = 0; k < plan->gradient_count && !plan->failed; k++) {
         plan->part_count = add_gradient(plan, plan->gradients[k], k, plan->parts, plan->part_count);
@@ -275,22 +266,22 @@ static void build(psg_plan *plan) {
     if (clips) keep_gradients(plan);
     if (!clips && plan->question != PSG_ASK_SQNORM) return;
     find_partners(plan);
-    plan->square = take(plan, 2 * (size_t)plan->batch * sizeof *plan->square);
+    plan->square = psg_plan_take(plan, 2 * (size_t)plan->batch * sizeof *plan->square);
     plan->upper = plan->square + plan->batch;
 }
 
-psg_status psg_plan_make(const psg_set *set, psg_plan *plan) {
+psg_status psg_plan_make(const psg_set *set, bool coupled, psg_plan *plan) {
+    psg_status status = psg_check_set(set, coupled);
+    if (status) return status;
     plan->context = set->context;
     plan->function = set->function;
     plan->gradients = set->gradients;
     plan->gradient_count = set->count;
     plan->batch = set->gradients[0]->batch_size;
-    plan->failed = psg_arena_reset(&plan->context->question) != PSG_OK;
-    if (!plan->failed) build(plan);
-    if (plan->failed) {
-        return psg_fail(plan->context, PSG_ERR_MEMORY, "%s: no memory for a plan of %zu gradients", plan->function,
-                        plan->gradient_count);
-    }
+    size_t needed = plan->context->question.peak;
+    if (psg_arena_reset(&plan->context->question)) return psg_fail_memory(plan->context, plan->function, needed);
+    build(plan);
+    if (plan->failed) return PSG_ERR_MEMORY;
     psg_plan_samples(plan, prepare_sample, plan);
     return PSG_OK;
 }

@@ -1,6 +1,5 @@
-/* The plan of a question: every gradient's blocks grouped into parts, what each keeps, who answers with whom.  Built
- * once a call, in linear time up to sorting, in memory of the context that lives until the next question; executed,
- * printed and forced from this one object.
+/* The plan of a question: every gradient's blocks grouped into parts, what each keeps, who answers with whom; executed,
+ * printed and forced from this one object.  Built once a call, in linear time up to sorting.
  *
  * Nothing in it depends on the batch: what may differ from sample to sample (the route of a norm) the rooms decide from
  * a sample's live positions, and gradients are kept where those of `capacity` samples fit the budget. */
@@ -29,24 +28,53 @@ typedef struct psg_plan {
     bool failed;               /* without memory */
     atomic_llong fallbacks;
 } psg_plan;
-
-/* Plans a question of a checked set.  PSG_ERR_MEMORY names the function. */
-psg_status psg_plan_make(const psg_set *set, psg_plan *plan);
+/* Checks the set and plans a question of it.  PSG_ERR_MEMORY names the function. */
+psg_status psg_plan_make(const psg_set *set, bool coupled, psg_plan *plan);
 /* The question is answered, or the plan was not made. */
 void psg_plan_end(psg_plan *plan);
-
 /* Memory of the question under way, until psg_plan_end; NULL after failing with PSG_ERR_MEMORY. */
 void *psg_plan_take(psg_plan *plan, size_t bytes);
+/* clipped_sum.c: the samples that one sum may hold. */
+int64_t psg_capacity_of(const psg_clip *clip);
 /* Whether the parts of a gradient have all its elements. */
 bool psg_plan_covers(const psg_plan *plan, size_t gradient);
 /* What a part's gradients of that many samples hold of the budget, whole cache lines. */
 size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples);
 /* Runs task(argument, n, slot) for every sample, a few a turn where there are many. */
 void psg_plan_samples(const psg_plan *plan, psg_task task, void *argument);
-
 /* sqnorm.c: fills in the squared norms of the samples over all parts, and their upper bounds. */
 void psg_plan_norms(psg_plan *plan);
 /* The least double that is not below x (which is not negative), up to a factor of 1 + 2^-51. */
 double psg_round_up(long double x);
+
+/* ---- sums over samples ----
+ * A task owns elements of a parameter and adds every sample's addend there, samples in order, to doubles.  An addend is
+ * fixed before it gets here: the sink is the one place where samples meet. */
+
+/* outs = or += sum over samples of all parts of a plan; weights: B, or NULL, which stands for ones. */
+void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, const psg_tensor *outs);
+
+/* Where a task adds: a tile of its own, which goes to the output once: lines in another worker's cache cost more. */
+struct psg_sink {
+    const psg_plan *plan;
+    const psg_part *part;
+    const double *weights;
+    bool squares;              /* sum_n grad[n]^2 */
+    psg_rectangle at;          /* the task's, of the room's grid */
+    double *sums;              /* at.rows x at.columns, in the tile memory */
+    void *workspace;
+};
+/* What multiplies sample n's unscaled gradient (squares: the scale); 0: it adds nothing and nothing of it is read. */
+double psg_addend_weight(const psg_sink *to, int64_t n);
+void psg_sink_clear(const psg_sink *to);
+/* Row i of the sums goes to element first + i * stride of the output. */
+void psg_sink_close(const psg_sink *to, int64_t first, int64_t stride);
+/* A product: a sample's whole sum over positions, or of several samples of one position each and their row_weight. */
+void psg_sink_add_product(const psg_sink *to, const psg_kernel_table *kernels, psg_product *product, double weight);
+/* sums += weight * x, or weight^2 x^2: count elements of a sample's gradient. */
+void psg_sink_add(const psg_sink *to, const psg_kernel_table *kernels, double weight, const void *x, int64_t count,
+                  double *sums);
+/* Row `row` of the sums += several samples' rows at once. */
+void psg_sink_add_rows(const psg_sink *to, int64_t row, size_t count, const double *weights, const void *const *x);
 
 #endif

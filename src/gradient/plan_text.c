@@ -5,13 +5,11 @@
 #include "gradient/plan.h"
 
 static const char *const route_names[] = { "none", "identity", "gram", "tiles", "keep", "recompute" };
-
 const char *psg_route_name(psg_route route) { return route_names[route]; }
 
 static const char *const question_names[PSG_QUESTION_COUNT] = {
     "grad_sample", "sqnorm", "weighted_sum", "clipped_sum", "dot", "gram", "sum_of_squares",
 };
-
 const char *psg_question_name(psg_question question) {
     return question >= 0 && question < PSG_QUESTION_COUNT ? question_names[question] : "unknown question";
 }
@@ -95,17 +93,14 @@ static void put_plan(writer *w, const psg_plan *plan) {
 psg_status psg_plan_text(psg_context *context, psg_question question, const psg_gradient *const *gradients,
                          size_t count, const psg_clip *clip, char *text, size_t size, size_t *needed) {
     psg_set set = { context, "psg_plan_text", gradients, count };
-    int64_t capacity = clip && clip->max_batch_size > 0 ? clip->max_batch_size : PSG_DEFAULT_MAX_BATCH_SIZE;
-    psg_plan plan = { .question = question, .capacity = capacity };
+    psg_plan plan = { .question = question, .capacity = psg_capacity_of(clip) };
     writer w = { text, size, 0 };
-    psg_status status = psg_check_set(&set, true);
+    psg_status status = psg_plan_make(&set, true, &plan);
     if (!status && (question < 0 || question >= PSG_QUESTION_COUNT)) {
         status = psg_fail(context, PSG_ERR_ARGUMENT, "%s: question is %d, must be one of psg_question", set.function,
                           (int)question);
     }
     if (!status && size) status = psg_check_array(&set, "text", text);
-    if (status) return status;
-    status = psg_plan_make(&set, &plan);
     if (!status) put_plan(&w, &plan);
     if (!status && needed) *needed = w.used;
     psg_plan_end(&plan);

@@ -1,32 +1,19 @@
-/* What every form answers: one table a form, all the questions see of it.
- *
- * A part is what a room works on: the pieces of one gradient that fill one place, their positions taken together in the
- * order of the blocks.  No other part of the gradient touches its elements. */
+/* What every form answers: one table a form, all the questions see of it.  A part is what a room works on: the pieces
+ * of one gradient that fill one place, positions in the order of the blocks; no other part touches its elements. */
 #ifndef PSG_GRADIENT_ROOM_H
 #define PSG_GRADIENT_ROOM_H
 
 #include <stdatomic.h>
 
-#include "gradient/check.h"
 #include "gradient/piece.h"
 
-/* What psg_context_force_route asks for: for norms
- *   identity   one position: |g|^2 |a|^2
- *   gram       <A A^T, G G^T>
- *   tiles      of the gradient, used and discarded: any form, any number of blocks
- * and for clipped sums gradients kept between norms and sum, or norms first, then a weighted sum from the blocks. */
+/* What psg_context_force_route asks for.  Norms: identity, one position's |g|^2 |a|^2; gram, <A A^T, G G^T>; tiles of
+ * the gradient, used and discarded.  Clipped sums: gradients kept from the norms, or recomputed for the sum. */
 typedef enum psg_route {
-    PSG_ROUTE_NONE = 0,
-    PSG_ROUTE_IDENTITY,
-    PSG_ROUTE_GRAM,
-    PSG_ROUTE_TILES,
-    PSG_ROUTE_KEEP,
-    PSG_ROUTE_RECOMPUTE
+    PSG_ROUTE_NONE = 0, PSG_ROUTE_IDENTITY, PSG_ROUTE_GRAM, PSG_ROUTE_TILES, PSG_ROUTE_KEEP, PSG_ROUTE_RECOMPUTE
 } psg_route;
-
 const char *psg_route_name(psg_route route);   /* plan_text.c */
-
-/* A squared norm and the most by which rounding may have moved the norm.  A double's square leaves the range of doubles. */
+/* A squared norm, whose range is beyond that of doubles, and the most by which rounding may have moved the norm. */
 typedef struct psg_estimate {
     long double square;
     double error;
@@ -44,8 +31,8 @@ typedef struct psg_part {
     psg_place place;
     double scale;              /* of all pieces; 1 where they differ */
     size_t gradient;           /* its place in the set */
-    int64_t *live;             /* of piece k in sample n: [k * B + n]; NULL with inner parts, and in a plain sum, where all
-                                  positions are, of as many samples as a piece has */
+    int64_t *live;             /* of piece k in sample n: [k * B + n]; NULL with inner parts, and in a plain sum, where
+                                  all positions are, of as many samples as a piece has */
     int64_t batch;
     struct psg_part *partner;  /* the bias whose backprop is this weight's; its norm is answered with the weight's */
     bool is_partner;
@@ -59,16 +46,12 @@ typedef struct psg_part {
     int64_t tasks;             /* sums: of this part and those before it */
 } psg_part;
 
-/* Where a task of a sum over samples adds, see sink.h. */
+/* Where a task of a sum over samples adds, see plan.h. */
 typedef struct psg_sink psg_sink;
 
 /* A rectangle of a matrix; a rows x columns matrix cut into rectangles of at most high x wide. */
-typedef struct psg_rectangle {
-    int64_t row, rows, column, columns;
-} psg_rectangle;
-typedef struct psg_grid {
-    int64_t rows, columns, high, wide;
-} psg_grid;
+typedef struct psg_rectangle { int64_t row, rows, column, columns; } psg_rectangle;
+typedef struct psg_grid { int64_t rows, columns, high, wide; } psg_grid;
 
 struct psg_room {
     const char *name;
@@ -88,14 +71,12 @@ struct psg_room {
     double (*error)(const psg_part *part, int64_t n, bool quick);
     /* The norm of sample n. */
     psg_estimate (*square)(const psg_part *part, int64_t n, void *workspace);
-    /* dots[i] += <gradient of sample first + i, direction>, direction in the parameter's layout. */
-    void (*dot)(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
-                void *workspace);
+    /* dots[i] += <gradient of sample first + i, v>, v in the parameter's layout. */
+    void (*dot)(const psg_part *part, int64_t first, int64_t count, const void *v, double *dots, void *workspace);
     /* Sums: rectangles of the gradient, a task each. */
     psg_grid (*grid)(const psg_part *part);
     void (*sum)(const psg_sink *to);
-    /* Inner products of samples without their gradients, or NULL: whether sample n allows it (NULL: all do); that of i
-     * and j. */
+    /* Inner products without gradients, or NULL: whether sample n allows it (NULL: all do); that of i and j. */
     bool (*has_pairs)(const psg_part *part, int64_t n);
     double (*pair)(const psg_part *part, int64_t i, int64_t j, void *workspace);
     /* Memory that a part has for one question, and what fills in sample n's; or NULL. */
@@ -109,9 +90,6 @@ struct psg_room {
 /* By psg_form; mixed: pieces of different forms or places that overlap, by tiles. */
 extern const psg_room psg_factored_room, psg_rows_room, psg_sparse_room, psg_derived_room, psg_mixed_room;
 const psg_room *psg_room_of(psg_form form);
-
-/* ---- what the rooms share ---- */
-
 static inline int64_t psg_live(const psg_part *part, size_t piece, int64_t n) {
     if (part->live) return part->live[(int64_t)piece * part->batch + n];
     return n < part->pieces[piece].batch ? part->pieces[piece].positions : 0;
@@ -150,7 +128,7 @@ void psg_add_strided(const psg_part *part, double weight, const void *x, ptrdiff
 /* At least the norm of row (n, t) of an operand. */
 double psg_row_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t t);
 
-/* vector.c: a vector of a sample, as rows and sparse rows have them: a row as it is, or a sum of rows in double. */
+/* rows.c: a vector of a sample, as rows and sparse rows have them: a row as it is, or a sum of rows in double. */
 typedef struct psg_vector {
     const psg_part *part;
     int64_t n;
@@ -162,9 +140,8 @@ typedef struct psg_vector {
     int64_t count;
 } psg_vector;
 
-/* Elements at a time: doubles that fit the small memory. */
+/* Doubles that fit the small memory. */
 #define PSG_AT_ONCE ((int64_t)(PSG_SMALL_BYTES / sizeof(double)))
-
 /* sums = elements [first, first + count). */
 void psg_vector_sum(const psg_vector *v, int64_t first, int64_t count, double *sums);
 long double psg_vector_square(const psg_vector *v, int64_t columns, void *workspace);
@@ -173,7 +150,6 @@ double psg_vector_dot(const psg_vector *x, const psg_vector *y, int64_t columns,
 /* out = or += scale * elements [first, first + count). */
 void psg_vector_write(const psg_vector *v, double scale, int64_t first, int64_t count, void *out, bool accumulate,
                       void *workspace);
-
 /* sparse_rows.c: the rows that sample n names, ascending, each once; how many. */
 int64_t psg_sparse_rows_of(const psg_part *part, int64_t n, int64_t *rows);
 /* sums += scale * elements [first, first + count) of what sample n adds to a row. */
@@ -183,7 +159,6 @@ void psg_sparse_add_row(const psg_part *part, int64_t n, int64_t row, int64_t fi
 /* A norm raised by this covers underflow too: a product below the smallest normal number is off by less than 2^-149
  * (f32), 2^-1074 (f64), which u * tiny^2 exceeds for any sum of at most 2^32 of them. */
 double psg_tiny_norm(psg_dtype dtype);
-
 /* A worker's workspace: panels of the product kernel, then a tile of the gradient, then small arrays. */
 #define PSG_TILE_BYTES ((size_t)768 << 10)
 /* Of the tile: what `write` is given in the workspace; the rest is the derived room's. */
@@ -193,7 +168,6 @@ static inline void *psg_tile_memory(void *workspace) { return (char *)workspace 
 static inline void *psg_small_memory(void *workspace) {
     return (char *)workspace + PSG_PRODUCT_WORKSPACE + PSG_TILE_BYTES;
 }
-
 static inline int64_t psg_parts_of(int64_t count, int64_t part) { return (count + part - 1) / part; }
 /* Cuts count into equal parts of about target, multiples of grain: the size of a part. */
 static inline int64_t psg_even_part(int64_t count, int64_t target, int64_t grain) {

@@ -1,16 +1,62 @@
-/* Rows and row products: one vector a sample, v[n] = sum_t g[n, t] or sum_t g[n, t] a[n, t], summed in double.  A single
- * row stands for itself. */
+/* Rows and row products: one vector a sample, v[n] = sum_t g[n, t] or sum_t g[n, t] a[n, t], summed in double.  A
+ * single row stands for itself. */
 #include <math.h>
 #include <string.h>
 
-#include "gradient/sink.h"
+#include "gradient/plan.h"
+
+void psg_vector_sum(const psg_vector *v, int64_t first, int64_t count, double *sums) {
+    memset(sums, 0, (size_t)count * sizeof *sums);
+    const void *row = v->row ? psg_elements(v->row, v->part->dtype, first * v->step) : NULL;
+    if (row) psg_add_strided(v->part, 1.0, row, v->step, count, sums);
+    else v->add(v, first, count, sums);
+}
+
+long double psg_vector_square(const psg_vector *v, int64_t columns, void *workspace) {
+    double *sums = psg_small_memory(workspace);
+    long double square = 0;
+    if (v->row) return psg_square_of(v->part->kernels, v->part->dtype, v->row, v->step, columns);
+    for (int64_t first = 0; first < columns; first += PSG_AT_ONCE) {
+        int64_t count = psg_least(PSG_AT_ONCE, columns - first);
+        psg_vector_sum(v, first, count, sums);
+        square += psg_square_of(v->part->doubles, PSG_F64, sums, 1, count);
+    }
+    return square;
+}
+
+double psg_vector_dot(const psg_vector *x, const psg_vector *y, int64_t columns, int64_t some, void *workspace) {
+    const psg_part *part = x->part;
+    double *sums = psg_small_memory(workspace), *others = psg_tile_memory(workspace), dot = 0;
+    if (x->row && y->row) return psg_strided_dot(part, x->row, x->step, y->row, y->step, columns);
+    for (int64_t first = 0; first < columns; first += some) {
+        int64_t count = psg_least(some, columns - first);
+        psg_vector_sum(x, first, count, sums);
+        psg_vector_sum(y, first, count, others);
+        dot += part->doubles->dot((size_t)count, sums, others);
+    }
+    return dot;
+}
+
+void psg_vector_write(const psg_vector *v, double scale, int64_t first, int64_t count, void *out, bool accumulate,
+                      void *workspace) {
+    const psg_part *part = v->part;
+    const void *row = v->row ? psg_elements(v->row, part->dtype, first * v->step) : NULL;
+    double *sums = psg_small_memory(workspace);
+    if (row) part->kernels->scale_row((size_t)count, scale, row, v->step, out, accumulate);
+    for (int64_t i = 0; i < count && !row; i += PSG_AT_ONCE) {
+        int64_t some = psg_least(PSG_AT_ONCE, count - i);
+        psg_vector_sum(v, first + i, some, sums);
+        part->kernels->from_f64((size_t)some, scale, sums, psg_elements_mutable(out, part->dtype, i), accumulate);
+    }
+}
 
 static psg_status check(const psg_check *at, const psg_block *b) {
     int64_t p = psg_features_of(&b->backprop), step = b->row_step ? b->row_step : 1;
     if (b->form == PSG_ROWS_PRODUCT) {
-        psg_status status = psg_check_operand(at, &b->activation, "activation");
+        psg_status status = psg_check_operand(at, b, &b->activation, "activation");
         if (status) return status;
-        if (psg_features_of(&b->activation) != p || psg_positions_of(&b->activation) != psg_positions_of(&b->backprop)) {
+        int64_t positions = psg_positions_of(&b->backprop);
+        if (psg_features_of(&b->activation) != p || psg_positions_of(&b->activation) != positions) {
             return psg_check_fail(at, PSG_ERR_SHAPE, "backprop and activation must have one shape");
         }
     }
@@ -42,11 +88,9 @@ static void add_adjacent(const psg_part *part, const psg_piece *p, int64_t n, in
 static void add_piece(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, int64_t first, int64_t count,
                       double *v) {
     int64_t some = p->g.step == 1 && p->a.step == 1 ? count : 1;
-    if (!p->a.data && p->g.step == 1) {
-        add_adjacent(part, p, n, live, first, count, v);
-        return;
-    }
-    for (int64_t t = 0; t < live; t++) {
+    bool adjacent = !p->a.data && p->g.step == 1;
+    if (adjacent) add_adjacent(part, p, n, live, first, count, v);
+    for (int64_t t = 0; t < live && !adjacent; t++) {
         const void *row = psg_at(&p->g, p->dtype, n, t, first);
         if (!p->a.data) psg_add_strided(part, 1.0, row, p->g.step, count, v);
         for (int64_t i = 0; i < count && p->a.data; i += some) {
@@ -114,10 +158,9 @@ static double dot_sample(const psg_part *part, int64_t n, const void *direction,
     return psg_vector_dot(&v, &to, columns_of(part), PSG_AT_ONCE, workspace);
 }
 
-static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
-                void *workspace) {
+static void dot(const psg_part *part, int64_t first, int64_t count, const void *v, double *dots, void *workspace) {
     for (int64_t n = 0; n < count; n++) {
-        if (psg_part_live(part, first + n)) dots[n] += part->scale * dot_sample(part, first + n, direction, workspace);
+        if (psg_part_live(part, first + n)) dots[n] += part->scale * dot_sample(part, first + n, v, workspace);
     }
 }
 

@@ -1,4 +1,4 @@
-#include "gradient/sink.h"
+#include "gradient/plan.h"
 
 #include <math.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "base/parallel.h"
 #include "blas/gemm.h"
 
-/* Weights below 2^-900, whose products with f32 or f64 may vanish in part, are nothing beside any C that may be given. */
+/* Weights below 2^-900, whose products with f32 or f64 may vanish in part, are nothing beside any C that may be. */
 double psg_addend_weight(const psg_sink *to, int64_t n) {
     double weight = !psg_part_live(to->part, n) ? 0 : to->weights && !to->squares ? to->weights[n] : 1.0;
     if (weight != 0) weight *= to->part->scale;

@@ -4,13 +4,10 @@
 #include <string.h>
 
 #include "base/shape.h"
-#include "gradient/sink.h"
+#include "gradient/plan.h"
 
 /* Position t of a piece of a sample belongs to a row. */
-typedef struct entry {
-    int64_t row;
-    uint32_t piece, t;
-} entry;
+typedef struct entry { int64_t row; uint32_t piece, t; } entry;
 
 /* The rows that fit between the block's offset and the parameter's end. */
 static int64_t row_count(const psg_block *b, int64_t numel) {
@@ -59,8 +56,6 @@ static void view(const psg_block *b, psg_piece *piece) {
     int64_t p = piece->g.columns;
     piece->place = (psg_place){ b->offset, p ? row_count(b, piece->numel) : 0, p, b->row_stride };
 }
-
-/* ---- a sample's entries, in order ---- */
 
 static void merge(const entry *from, int64_t middle, int64_t end, entry *to) {
     for (int64_t left = 0, right = middle; left < middle || right < end;) {
@@ -119,8 +114,6 @@ static int64_t first_of(const psg_part *part, int64_t n, int64_t row) {
     }
     return low;
 }
-
-/* ---- one row of a sample: a vector of its entries ---- */
 
 /* Element `first` of entry k, its elements step apart. */
 static const void *row_of(const psg_vector *v, int64_t k, int64_t first, ptrdiff_t *step) {
@@ -232,10 +225,9 @@ static double dot_sample(const psg_part *part, int64_t n, const void *direction)
     return sum;
 }
 
-static void dot(const psg_part *part, int64_t first, int64_t count, const void *direction, double *dots,
-                void *workspace) {
+static void dot(const psg_part *part, int64_t first, int64_t count, const void *v, double *dots, void *workspace) {
     (void)workspace;
-    for (int64_t n = 0; n < count; n++) dots[n] += part->scale * dot_sample(part, first + n, direction);
+    for (int64_t n = 0; n < count; n++) dots[n] += part->scale * dot_sample(part, first + n, v);
 }
 
 static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) {
@@ -250,11 +242,8 @@ static double pair(const psg_part *part, int64_t i, int64_t j, void *workspace) 
     return sum * part->scale * part->scale;
 }
 
-/* ---- sums: rows and columns of the parameter a task ---- */
-
 enum { MOST_COLUMNS = 64 };
-
-/* Tiles of doubles that leave room for a flag a row. */
+/* Rows and columns of the parameter a task: tiles of doubles that leave room for a flag a row. */
 static psg_grid grid(const psg_part *part) {
     int64_t rows = part->place.rows, p = part->place.columns, half = p <= MOST_COLUMNS ? (p + 1) / 2 : MOST_COLUMNS;
     int64_t wide = half < 16 ? psg_least(p, 16) : half;

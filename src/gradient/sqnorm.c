@@ -35,16 +35,14 @@ psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *gradients
                       double *upper, int64_t *fallbacks) {
     psg_set set = { context, "psg_sqnorm", gradients, count };
     psg_plan plan = { .question = PSG_ASK_SQNORM };
-    psg_status status = psg_check_set(&set, false);
+    psg_status status = psg_plan_make(&set, false, &plan);
     if (!status) status = psg_check_array(&set, "sqnorm", sqnorm);
-    if (!status) status = psg_plan_make(&set, &plan);
-    if (status) return status;
-    psg_plan_norms(&plan);
-    for (int64_t n = 0; n < plan.batch; n++) {
+    if (!status) psg_plan_norms(&plan);
+    for (int64_t n = 0; !status && n < plan.batch; n++) {
         sqnorm[n] = (double)plan.square[n];
         if (upper) upper[n] = psg_round_up(plan.upper[n]);
     }
-    if (fallbacks) *fallbacks = plan.fallbacks;
+    if (!status && fallbacks) *fallbacks = plan.fallbacks;
     psg_plan_end(&plan);
-    return PSG_OK;
+    return status;
 }

@@ -1,15 +1,12 @@
 /* weighted_sum and sum_of_squares: the two sums over samples that need no norms. */
-#include "gradient/sink.h"
 #include "gradient/plan.h"
 
 static psg_status sum(const psg_set *set, psg_question question, const double *weights, psg_write write,
                       const psg_tensor *outs) {
     psg_plan plan = { .question = question, .is_plain = !weights && question == PSG_ASK_WEIGHTED_SUM };
-    psg_status status = psg_check_set(set, plan.is_plain);
+    psg_status status = psg_plan_make(set, plan.is_plain, &plan);
     if (!status) status = psg_check_write(set, write);
     if (!status) status = psg_check_tensors(set, "outs", outs, PSG_ALLOW_F64);
-    if (status) return status;
-    status = psg_plan_make(set, &plan);
     if (!status) psg_sum_samples(&plan, weights, write, outs);
     psg_plan_end(&plan);
     return status;

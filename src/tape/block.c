@@ -1,6 +1,6 @@
 /* The blocks that an op's backward adds to its parameters' gradients. */
 #include "base/shape.h"
-#include "gradient/check.h"
+#include "gradient/piece.h"
 #include "tape/tape.h"
 
 /* Dimensions [first, last] as one; the view is copied when no strides can say so. */
@@ -28,15 +28,11 @@ static psg_status merge_view(psg_call *call, const psg_tape_use *use, psg_tensor
 }
 
 /* Windows belong to an image, so the batch is dimension 0 in every pass. */
-static psg_status merge_windows(psg_call *call, const psg_tape_use *use, psg_block *block) {
-    psg_tape_node *node = call->internal;
-    if (block->backprop.rank < 2) return merge_view(call, use, &block->backprop, 2);
-    return merge_dimensions(node->tape, &block->backprop, 1, block->backprop.rank - 2);
-}
-
 static psg_status merge_views(psg_call *call, const psg_tape_use *use, psg_block *block) {
-    if (block->form == PSG_UNFOLDED) return merge_windows(call, use, block);
-    psg_status status = merge_view(call, use, &block->backprop, 1);
+    psg_tape_node *node = call->internal;
+    bool windows = block->form == PSG_UNFOLDED && block->backprop.rank >= 2;
+    if (windows) return merge_dimensions(node->tape, &block->backprop, 1, block->backprop.rank - 2);
+    psg_status status = merge_view(call, use, &block->backprop, block->form == PSG_UNFOLDED ? 2 : 1);
     bool two = block->form == PSG_FACTORED || block->form == PSG_ROWS_PRODUCT;
     if (!status && two) status = merge_view(call, use, &block->activation, 1);
     if (!status && block->form == PSG_SPARSE_ROWS) status = merge_view(call, use, &block->ids, 0);
@@ -84,16 +80,13 @@ psg_status psg_call_add_block(psg_call *call, int k, const psg_block *given) {
 }
 
 psg_status psg_call_add_factored(psg_call *call, int k, const psg_tensor *backprop, const psg_tensor *activation) {
-    psg_block block = psg_factored(backprop, activation);
-    return psg_call_add_block(call, k, &block);
+    return psg_call_add_block(call, k, (psg_block[]){ psg_factored(backprop, activation) });
 }
 
 psg_status psg_call_add_rows(psg_call *call, int k, const psg_tensor *backprop) {
-    psg_block block = psg_rows(backprop);
-    return psg_call_add_block(call, k, &block);
+    return psg_call_add_block(call, k, (psg_block[]){ psg_rows(backprop) });
 }
 
 psg_status psg_call_add_sparse_rows(psg_call *call, int k, const psg_tensor *backprop, const psg_tensor *ids) {
-    psg_block block = psg_sparse_rows(backprop, ids);
-    return psg_call_add_block(call, k, &block);
+    return psg_call_add_block(call, k, (psg_block[]){ psg_sparse_rows(backprop, ids) });
 }
