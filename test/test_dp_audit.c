@@ -92,7 +92,7 @@ static void check_pair(psg_context *context, test_random *random, psg_dtype dtyp
     for (int64_t n = 0; n <= size; n++) {
         if (n == at || test_range(random, 0, 3) == 0) poison(random, &batch, n, (kind)test_range(random, 0, KINDS - 1));
     }
-    psg_dp_options options = { norms[test_range(random, 0, 2)], 0, 1, 0.01, 100 };
+    psg_dp_options options = { norms[test_range(random, 0, 2)], 0, 1, 0.01, 100, 0 };
     private_sum(context, &options, &batch, 0, size + 1, with);
     private_sum(context, &options, &batch, at ? 0 : 1, size, without);
     double moved = distance(with, without, dp_batch_elements(&batch));
@@ -217,7 +217,7 @@ static void test_attacker_learns_what_was_declared(void **state) {
     static const double sigmas[] = { 0.5, 1 };
     psg_context *context = test_context(1, NULL);
     for (size_t k = 0; k < COUNT(sigmas); k++) {
-        psg_dp_options options = { 0.7, sigmas[k], 4, 1, 8 };
+        psg_dp_options options = { 0.7, sigmas[k], 4, 1, 8, 0 };
         attack(context, &options, (unsigned char)(2 * k), 1, out);
         attack(context, &options, (unsigned char)(2 * k + 1), 2, in);
         double mu = mu_bound(out, in) * sigmas[k];
