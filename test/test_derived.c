@@ -221,6 +221,54 @@ static void plain_sums_agree(void **state) {
     psg_context_destroy(context);
 }
 
+/* What a sample adds has the same bits whether it was kept, rounded to f32, or is pulled anew. */
+static void kept_and_recomputed_are_the_same(void **state) {
+    (void)state;
+    test_random random = { 24 };
+    for (int k = 0; k < 9; k++) {
+        scene s;
+        open_scene(&s, &random, PSG_F32, FIXTURE_WHOLE, 5, 3, 6, 7, layout_of(k % 3, 6, 7), 1, BESIDE_NOTHING);
+        answers answer[2];
+        for (int keep = 0; keep < 2; keep++) {
+            psg_context *context = test_context_with(NULL, 2, NULL, keep ? 1 << 20 : 0);
+            answer[keep] = answers_of(context, &s.o, PSG_ASK_SUM_OF_SQUARES);   /* sums of doubles */
+            psg_clip clip = PSG_CLIP_INIT;
+            double factors[5];
+            clip.max_batch_size = 5;
+            TEST_OK(context, psg_clipped_sum(context, s.o.pointer, 2, &clip, PSG_OVERWRITE, answer[keep].sums, NULL,
+                                             factors, NULL));
+            psg_context_destroy(context);
+        }
+        for (size_t g = 0; g < 2; g++) {
+            assert_int_equal(answer[0].sums[g].dtype, PSG_F64);
+            assert_memory_equal(answer[0].sums[g].data, answer[1].sums[g].data, (size_t)s.o.size[g] * sizeof(double));
+        }
+        answers_free(&answer[0]);
+        answers_free(&answer[1]);
+        close_scene(&s);
+    }
+}
+
+static double first_is_nan(const void *user, int64_t row) {
+    (void)user;
+    return row == 0 ? NAN : 1e-9;
+}
+
+/* A row whose Jacobian has no norm has no bound, whatever the rows after it say. */
+static void a_norm_that_is_nan_is_no_bound(void **state) {
+    (void)state;
+    test_random random = { 25 };
+    scene s;
+    open_scene(&s, &random, PSG_F32, FIXTURE_WHOLE, 2, 3, 6, 7, layout_of(0, 6, 7), 1, BESIDE_NOTHING);
+    s.weight.derivation.norm = first_is_nan;
+    psg_context *context = test_context(1, NULL);
+    double squares[2], upper[2];
+    TEST_OK(context, psg_sqnorm(context, s.o.pointer, 1, squares, upper, NULL));
+    assert_true(isfinite(squares[0]) && isnan(upper[0]) && isnan(upper[1]));
+    psg_context_destroy(context);
+    close_scene(&s);
+}
+
 static void mistakes_are_refused(void **state) {
     (void)state;
     test_random random = { 24 };
@@ -260,6 +308,8 @@ int main(void) {
         cmocka_unit_test(every_question_is_answered),
         cmocka_unit_test(large_parameters_are_answered),
         cmocka_unit_test(plain_sums_agree),
+        cmocka_unit_test(kept_and_recomputed_are_the_same),
+        cmocka_unit_test(a_norm_that_is_nan_is_no_bound),
         cmocka_unit_test(mistakes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

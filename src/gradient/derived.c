@@ -68,7 +68,8 @@ static double largest_norm(const psg_derivation *d) {
     double most = 0;
     for (int64_t i = 0; i < d->rows; i++) {
         double norm = d->norm(d->user, i);
-        if (!(norm <= most)) most = norm;
+        if (!(norm >= 0)) return NAN;
+        if (norm > most) most = norm;
     }
     return most;
 }
@@ -142,7 +143,7 @@ static void *fill_tile(const psg_part *part, int64_t n, int64_t first, int64_t c
 
 /* Rows of E in double, in the lines of E, pulled back: in the lines of the parameter.  `lines` is the first half of the
  * panels' memory or not in it; the result is in the panels' memory. */
-static const double *pull(const psg_part *part, int64_t first, int64_t count, double *lines, void *workspace) {
+static double *pull(const psg_part *part, int64_t first, int64_t count, double *lines, void *workspace) {
     const psg_derivation *d = part->pieces->derivation;
     int64_t outer = is_sliced(d) ? d->columns / d->inner : 1;
     double *one = workspace, *other = one + MOST_COLUMNS;
@@ -157,13 +158,20 @@ static const double *pull(const psg_part *part, int64_t first, int64_t count, do
     return other;
 }
 
-/* A sample's pulled rows [first, first + count), unscaled. */
+/* A sample's pulled rows [first, first + count), unscaled, rounded to the real type: what the sample adds is then the
+ * same whether it is kept or pulled anew. */
 static const double *pull_rows(const psg_part *part, int64_t n, int64_t first, int64_t count, void *workspace) {
-    int64_t elements = count * part->pieces->derivation->columns;
-    const void *tile = fill_tile(part, n, first, count, workspace);
-    memset(workspace, 0, (size_t)elements * sizeof(double));
-    part->kernels->add_to_f64((size_t)elements, 1.0, tile, workspace);
-    return pull(part, first, count, workspace, workspace);
+    const psg_derivation *d = part->pieces->derivation;
+    size_t elements = (size_t)(count * d->columns), pulled = (size_t)(count * d->width);
+    void *tile = fill_tile(part, n, first, count, workspace);
+    memset(workspace, 0, elements * sizeof(double));
+    part->kernels->add_to_f64(elements, 1.0, tile, workspace);
+    double *rows = pull(part, first, count, workspace, workspace);
+    if (part->dtype == PSG_F64) return rows;
+    part->kernels->from_f64(pulled, 1.0, rows, tile, false);
+    memset(rows, 0, pulled * sizeof(double));
+    part->kernels->add_to_f64(pulled, 1.0, tile, rows);
+    return rows;
 }
 
 /* ---- answers ---- */
@@ -206,21 +214,25 @@ static double lengths(const psg_part *part, int64_t n, bool quick) {
 }
 
 static double error(const psg_part *part, int64_t n, bool quick) {
-    double sum = psg_gamma(PSG_F64, 8 * (double)part->pieces->derivation->columns + 64) * psg_inner_lengths(part, n, true);
+    double sum = psg_gamma(PSG_F64, 8 * (double)part->pieces->derivation->columns + 64);
+    sum *= psg_inner_lengths(part, n, true);
     for (size_t k = 0; k < part->inner_count; k++) sum += psg_gradient_error(&part->inner[k], n, quick);
     return sum * part->pieces->derived_norm;
 }
 
-/* Kept in the real type: that rounding is part of what the sample adds. */
-static psg_estimate square_kept(const psg_part *part, int64_t n, void *workspace) {
-    int64_t first = part->place.offset, count = psg_place_span(&part->place);
-    void *to = psg_elements_mutable(part->kept, part->dtype, n * count);
-    part->is_kept[n] = true;
-    write_range(part, n, 1.0, first, first + count, to, false, workspace);
-    long double square = psg_square_of(part->kernels, part->dtype, to, 1, count), scale = part->scale;
-    double smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
-    double rounded = psg_gamma(part->dtype, 2) * (double)sqrtl(square) + sqrt((double)count) * smallest;
-    return (psg_estimate){ square * scale * scale, (error(part, n, false) + rounded) * fabs(part->scale) };
+/* What the real type's rounding moves a sample's pulled rows by. */
+static double rounding(const psg_part *part, long double square) {
+    if (part->dtype == PSG_F64) return 0;
+    return psg_gamma(PSG_F32, 2) * (double)sqrtl(square) + sqrt((double)psg_place_span(&part->place)) * 0x1p-149;
+}
+
+static void keep_rows(const psg_part *part, int64_t n, int64_t first, int64_t count, const double *pulled) {
+    layout l = layout_of_pulled(part, first, count);
+    int64_t start = n * psg_place_span(&part->place) + l.first - part->place.offset;
+    for (int64_t a = 0; a < l.lines; a++) {
+        void *to = psg_elements_mutable(part->kept, part->dtype, start + a * l.step);
+        part->kernels->from_f64((size_t)l.length, 1.0, pulled + a * l.length, to, false);
+    }
 }
 
 static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
@@ -228,13 +240,14 @@ static psg_estimate square(const psg_part *part, int64_t n, void *workspace) {
     long double sum = 0, scale = part->scale;
     int64_t room = rows_at_once(part);
     if (!psg_part_live(part, n)) return (psg_estimate){ 0, 0 };
-    if (part->kept) return square_kept(part, n, workspace);
     for (int64_t i = 0; i < d->rows; i += room) {
         int64_t count = psg_least(room, d->rows - i);
         const double *pulled = pull_rows(part, n, i, count, workspace);
         sum += psg_square_of(part->doubles, PSG_F64, pulled, 1, count * d->width);
+        if (part->kept) keep_rows(part, n, i, count, pulled);
     }
-    return (psg_estimate){ sum * scale * scale, error(part, n, false) * fabs(part->scale) };
+    if (part->kept) part->is_kept[n] = true;
+    return (psg_estimate){ sum * scale * scale, (error(part, n, false) + rounding(part, sum)) * fabs(part->scale) };
 }
 
 static double dot_sample(const psg_part *part, int64_t n, const void *direction, void *workspace) {
