@@ -16,6 +16,8 @@ psg_status psg_check_fail(const psg_check *at, psg_status status, const char *fo
                     name ? " (" : "", name ? name : "", name ? ")" : "", block, text);
 }
 
+static const int64_t MOST_VECTORS = (int64_t)1 << 40;   /* bytes for each are then far below 2^63 */
+
 psg_status psg_check_operand(const psg_check *at, const psg_block *block, const psg_tensor *x, const char *name) {
     bool image = block->form == PSG_UNFOLDED && x == &block->activation;
     int least = image ? 2 + block->window.spatial : 2, most = image ? least : 3;
@@ -28,6 +30,9 @@ psg_status psg_check_operand(const psg_check *at, const psg_block *block, const 
     if (x->dtype != at->gradient->dtype) {
         return psg_check_fail(at, PSG_ERR_DTYPE, "%s is %s, the gradient is %s", name, psg_dtype_name(x->dtype),
                               psg_dtype_name(at->gradient->dtype));
+    }
+    if (psg_most(x->shape[0], 1) > MOST_VECTORS / psg_most(psg_positions_of(x), 1)) {
+        return psg_check_fail(at, PSG_ERR_OVERFLOW, "%s: B x T is beyond 2^40", name);
     }
     if (x->shape[0] == batch) return PSG_OK;
     return psg_check_fail(at, PSG_ERR_BATCH, "%s has shape %s, the gradient's batch size is %lld", name,
@@ -93,8 +98,9 @@ static psg_status check_shape(psg_check *at) {
     for (int d = 0; d < gradient->rank; d++) least = gradient->shape[d] < least ? gradient->shape[d] : least;
     if (least < 0) return psg_check_fail(at, PSG_ERR_SHAPE, "the parameter has a negative dimension");
     at->numel = psg_gradient_numel(gradient);
-    if (at->numel >= 0 && psg_size_multiply(at->numel, gradient->batch_size, &total)) return PSG_OK;
-    return psg_check_fail(at, PSG_ERR_OVERFLOW, "B x P does not fit 63 bits");
+    bool fits = gradient->batch_size <= MOST_VECTORS && at->numel >= 0;
+    if (fits && psg_size_multiply(at->numel, gradient->batch_size, &total)) return PSG_OK;
+    return psg_check_fail(at, PSG_ERR_OVERFLOW, "B is beyond 2^40, or B x P beyond 63 bits");
 }
 
 static psg_status check_gradient(psg_check *at) {

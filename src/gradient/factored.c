@@ -90,18 +90,18 @@ static void *gather_operand(const psg_part *part, int64_t n, bool activations, i
     return to;
 }
 
-bool psg_is_copied(const psg_part *part, int64_t live, int64_t columns, size_t room) {
-    int64_t bytes = live * columns * (int64_t)psg_dtype_size(part->dtype);
-    return part->count > 1 && !part->pieces[0].has_windows && bytes <= (int64_t)room;
+bool psg_is_copied(const psg_part *part, int64_t live) {
+    int64_t position = (part->place.rows + part->place.columns) * (int64_t)psg_dtype_size(part->dtype);
+    bool fits = live <= psg_least(PSG_LONGEST, (int64_t)PSG_SMALL_BYTES / position);
+    return part->count > 1 && !part->pieces[0].has_windows && fits;
 }
 
-void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *memory,
-                     size_t room) {
+void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *memory) {
     s->one = part->pieces;
     s->at = *at;
     s->n = n;
     s->live = psg_part_live(part, n);
-    s->is_copied = psg_is_copied(part, s->live, at->rows + at->columns, room);
+    s->is_copied = psg_is_copied(part, s->live);
     s->is_whole = part->count == 1 || s->is_copied;
     if (!s->is_copied) return;
     void *a = gather_operand(part, n, false, at->row, at->rows, memory);

@@ -21,10 +21,10 @@ typedef struct psg_sample {
     bool is_copied, is_whole;
     int64_t n, live;
 } psg_sample;
-/* Whether a sample of several pieces is copied into `room` bytes: of both operands `columns` elements a position. */
-bool psg_is_copied(const psg_part *part, int64_t live, int64_t columns, size_t room);
-/* A rectangle of sample n; at `copy` are `room` bytes. */
-void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *copy, size_t room);
+/* Whether a sample of several pieces is copied, and so summed in one chain: alike in its norm and in sums. */
+bool psg_is_copied(const psg_part *part, int64_t live);
+/* A rectangle of sample n; at `copy` are PSG_SMALL_BYTES. */
+void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *copy);
 /* One live position, whose products are formed in double wherever they are summed. */
 static inline bool psg_is_single(const psg_part *part, int64_t live) {
     return live == 1 && !part->pieces[0].has_windows;

@@ -3,7 +3,6 @@
  *   L = 1   |g|^2 |a|^2
  *   Gram    <A A^T, G G^T>, where that costs less
  *   tiles   of the gradient, squared in registers and discarded. */
-#include <float.h>
 #include <math.h>
 #include <stdatomic.h>
 
@@ -12,17 +11,7 @@
 #include "gradient/plan.h"
 
 /* Copied positions go first in the panels' memory, which the products then have the rest of. */
-#define COPY_BYTES (PSG_PRODUCT_WORKSPACE / 2)
-
-/* The choice is the sample's own. */
-static void take_sample(psg_sample *s, const psg_part *part, int64_t n, void *workspace) {
-    psg_rectangle all = psg_whole(part);
-    psg_take_sample(s, part, n, &all, workspace, COPY_BYTES);
-}
-
-static void *after_copy(const psg_sample *s, void *workspace) {
-    return (char *)workspace + (s->is_copied ? COPY_BYTES : 0);
-}
+static size_t copy_bytes(const psg_sample *s) { return s->is_copied ? PSG_SMALL_BYTES : 0; }
 
 /* f64 operands beyond this could hide what their product loses below the smallest double. */
 static const long double most_norm = 1e190L;
@@ -51,37 +40,32 @@ static psg_estimate scaled(const psg_part *part, int64_t n, long double square) 
     return (psg_estimate){ square, psg_summed_error(part, n, square) };
 }
 
-static psg_estimate square_tiles(const psg_part *part, int64_t n, void *workspace) {
+/* The gradient squared in registers; to: where it is kept, rows of place.columns, or NULL. */
+static double square_whole(const psg_part *part, const psg_sample *s, void *to, void *workspace) {
     double square = 0;
-    psg_sample s;
-    take_sample(&s, part, n, workspace);
-    if (!s.is_whole || s.live > PSG_LONGEST) return psg_square_by_tiles(part, n, workspace);
-    psg_product product = psg_product_of(s.one, s.n, &s.at, 0, s.live);
-    product.finish = PSG_FINISH_SQUARE;
+    psg_product product = psg_product_of(s->one, s->n, &s->at, 0, s->live);
+    product.finish = to ? PSG_FINISH_STORE_SQUARE : PSG_FINISH_SQUARE;
+    product.c = to;
+    product.c_stride = part->place.columns;
+    product.stream = to && psg_leaves_cache(part->pieces);
     product.squares = &square;
-    product.workspace_bytes = PSG_WORKSPACE_BYTES - (s.is_copied ? COPY_BYTES : 0);
-    part->kernels->product(&product, after_copy(&s, workspace));
-    return is_lost(part, square) ? psg_square_by_tiles(part, n, workspace) : scaled(part, n, square);
+    product.workspace_bytes = PSG_WORKSPACE_BYTES - copy_bytes(s);
+    part->kernels->product(&product, (char *)workspace + copy_bytes(s));
+    return square;
 }
 
-/* Keeps the gradient at `to`, rows of place.columns, and squares it on the way, or when all pieces are in it. */
-static psg_estimate square_kept(const psg_part *part, int64_t n, void *to, void *workspace) {
-    double square = 0;
+/* By tiles; what is kept is squared on the way, or when all pieces are in it. */
+static psg_estimate square_tiles(const psg_part *part, int64_t n, void *to, void *workspace) {
     int64_t first = part->place.offset, count = psg_place_span(&part->place);
-    if (part->count == 1) {
-        psg_rectangle all = psg_whole(part);
-        psg_product product = psg_product_of(part->pieces, n, &all, 0, psg_live(part, 0, n));
-        product.finish = PSG_FINISH_STORE_SQUARE;
-        product.c = to;
-        product.c_stride = part->place.columns;
-        product.stream = psg_leaves_cache(part->pieces);
-        product.squares = &square;
-        part->kernels->product(&product, workspace);
-    } else {
-        part->room->write(part, n, 1.0, first, first + count, to, false, workspace);
-    }
-    bool known = part->count == 1 && !is_lost(part, square);
-    return scaled(part, n, known ? square : psg_square_of(part->kernels, part->dtype, to, 1, count));
+    psg_rectangle all = psg_whole(part);
+    psg_sample s;
+    psg_take_sample(&s, part, n, &all, workspace);
+    bool whole = s.is_whole && s.live <= PSG_LONGEST;
+    double square = whole ? square_whole(part, &s, to, workspace) : 0;
+    if (whole && !is_lost(part, square)) return scaled(part, n, square);
+    if (!to) return psg_square_by_tiles(part, n, workspace);
+    if (!whole) part->room->write(part, n, 1.0, first, first + count, to, false, workspace);
+    return scaled(part, n, psg_square_of(part->kernels, part->dtype, to, 1, count));
 }
 
 /* ---- the norm: |G^T A|^2 = <A A^T + one, G G^T> ---- */
@@ -110,8 +94,8 @@ static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64
 static void gram_sums(const psg_part *part, const psg_sample *s, const psg_raise *raise, double out[4],
                       void *workspace) {
     int64_t row = s->live * (int64_t)psg_dtype_size(part->dtype), done = 0;
-    int64_t room = (int64_t)(s->is_copied ? COPY_BYTES : PSG_TILE_BYTES) / row;
-    void *u = after_copy(s, workspace), *v = psg_tile_memory(workspace);
+    int64_t room = (int64_t)PSG_TILE_BYTES / row;
+    void *u = (char *)workspace + copy_bytes(s), *v = psg_tile_memory(workspace);
     double *norms = psg_small_memory(workspace);
     for (size_t k = 0; k < (s->is_whole ? 1 : part->count); k++) {
         int64_t count = s->is_whole ? s->live : psg_live(part, k, s->n);
@@ -126,25 +110,20 @@ static void gram_sums(const psg_part *part, const psg_sample *s, const psg_raise
     }
 }
 
-/* Whether a partial sum of the gradient may leave the real type's range: the tiles then say whether it does. */
-static bool may_overflow(const psg_part *part, double lengths) {
-    double most = part->dtype == PSG_F64 ? DBL_MAX : (double)FLT_MAX;
-    return !(lengths * fmax(1, fabs(part->scale)) <= most / 2);
-}
-
 /* n^2 is off by at most E = gamma_p sum |V||g||g| + gamma_d sum |U||a||a| + gamma_p gamma_d (sum |g||a|)^2, and by the
  * sums in double, which are at most 2 L + 16 additions deep.  false: the bound is loose. */
 static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate, void *workspace) {
     const psg_place *place = &part->place;
+    psg_rectangle all = psg_whole(part);
     psg_sample s;
-    take_sample(&s, part, n, workspace);
+    psg_take_sample(&s, part, n, &all, workspace);
     double gp = psg_gamma(part->dtype, (double)place->rows + 1), out[4] = { 0, 0, 0, 0 };
     double gd = psg_gamma(part->dtype, (double)place->columns + 1), live = (double)s.live;
     psg_raise raise = { 1 + gp, 1 + gd, psg_tiny_norm(part->dtype) };
     gram_sums(part, &s, &raise, out, workspace);
     double lengths = out[3], deep = psg_gamma(PSG_F64, 2 * live + 16);
     double error = gp * out[1] + gd * out[2] + (gp * gd + deep) * lengths * lengths;
-    if (!(error <= psg_loose * out[0]) || !isfinite(out[0]) || may_overflow(part, lengths)) return false;
+    if (!(error <= psg_loose * out[0]) || !isfinite(out[0]) || isinf(psg_in_range(part, lengths))) return false;
     double norm = sqrt(out[0]), above = sqrt(out[0] + error) - norm;
     double scale = fabs(part->scale), rounding = psg_gamma(part->dtype, live + 3) * lengths;
     *estimate = (psg_estimate){ (long double)out[0] * scale * scale, (above + rounding) * scale };
@@ -174,7 +153,7 @@ static bool suits_blas(const psg_operand_view *x, int64_t positions) {
 static bool gram_applies(const psg_part *part, int64_t live) {
     bool arrays = live * 2 * (int64_t)sizeof(double) <= (int64_t)PSG_SMALL_BYTES;
     if (part->pieces[0].has_windows || !arrays) return false;
-    if (psg_is_copied(part, live, part->place.rows + part->place.columns, COPY_BYTES)) return true;
+    if (psg_is_copied(part, live)) return true;
     for (size_t k = 0; k < part->count; k++) {
         const psg_piece *p = &part->pieces[k];
         if (!suits_blas(&p->g, p->positions) || !suits_blas(&p->a, p->positions)) return false;
@@ -209,8 +188,9 @@ psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspac
     if (route == PSG_ROUTE_IDENTITY) return square_single(part, psg_single_live_piece(part, n), n);
     if (route == PSG_ROUTE_GRAM && square_gram(part, n, &estimate, workspace)) return estimate;
     if (route == PSG_ROUTE_GRAM) atomic_fetch_add(part->fallbacks, 1);
-    if (!psg_factored_keeps(part, live)) return with_partner(part, n, square_tiles(part, n, workspace), workspace);
+    bool keeps = psg_factored_keeps(part, live);
     int64_t bytes = part->place.rows * part->place.columns * (int64_t)psg_dtype_size(part->dtype);
-    part->is_kept[n] = true;
-    return with_partner(part, n, square_kept(part, n, part->kept + n * bytes, workspace), workspace);
+    if (keeps) part->is_kept[n] = true;
+    estimate = square_tiles(part, n, keeps ? part->kept + n * bytes : NULL, workspace);
+    return with_partner(part, n, estimate, workspace);
 }

@@ -60,7 +60,7 @@ static void add_sample(const psg_sink *to, int64_t n) {
         return;
     }
     psg_sample s;
-    psg_take_sample(&s, part, n, &to->at, psg_small_memory(to->workspace), live > PSG_LONGEST ? 0 : PSG_SMALL_BYTES);
+    psg_take_sample(&s, part, n, &to->at, psg_small_memory(to->workspace));
     psg_product product = psg_product_of(s.one, s.n, &s.at, 0, live);
     if (s.is_whole && live <= PSG_LONGEST) psg_sink_add_product(to, part->kernels, &product, weight);
     else add_long(to, n, weight);

@@ -1,5 +1,6 @@
 /* Norms of operands, and the sums of their products that the rounding of a sum over positions multiplies.  None leaves
  * the range of its type on the way. */
+#include <float.h>
 #include <math.h>
 
 #include "gradient/factored.h"
@@ -106,8 +107,20 @@ static double most_windows(const psg_unfolding *u) {
     return windows;
 }
 
-static double image_bound(const psg_part *part, const psg_piece *p, int64_t n) {
-    const psg_unfolding *u = &p->window;
+/* The part of an image that windows [0, live) reach, and how many they are a dimension. */
+static psg_unfolding reached(const psg_unfolding *whole, int64_t live) {
+    psg_unfolding u = *whole;
+    for (int d = 2; d >= 0; d--) {
+        u.output[d] = psg_least(whole->output[d], live);
+        live = psg_parts_of(live, psg_most(whole->output[d], 1));
+        int64_t end = (u.output[d] - 1) * u.stride[d] + (u.kernel[d] - 1) * u.dilation[d] + 1 - u.padding[d];
+        u.size[d] = psg_most(0, psg_least(u.size[d], end));
+    }
+    return u;
+}
+
+static double image_bound(const psg_part *part, const psg_piece *p, int64_t n, int64_t live) {
+    const psg_unfolding part_of_it = reached(&p->window, live), *u = &part_of_it;
     long double sum = 0;
     for (int64_t line = 0; line < u->channels * u->size[0] * u->size[1]; line++) {
         ptrdiff_t at = line / (u->size[0] * u->size[1]) * u->channel_step +
@@ -130,19 +143,20 @@ static double window_bound(const psg_part *part, const psg_piece *p, int64_t n, 
     return (double)sqrtl(sum) * (1 + 0x1p-30);
 }
 
-/* A padded image holds pixels that no live window has: they are not read. */
 static double piece_lengths(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, bool quick) {
     bool windows = p->has_windows;
-    double sum = 0;
-    if (windows ? live == p->positions : quick) {
-        return operand_bound(part, &p->g, n, live) *
-               (windows ? image_bound(part, p, n) : operand_bound(part, &p->a, n, live));
-    }
-    for (int64_t t = 0; t < live; t++) {
-        double a = windows ? window_bound(part, p, n, t) : psg_row_bound(part, &p->a, n, t);
+    double sum = 0, a = windows ? image_bound(part, p, n, live) : quick ? operand_bound(part, &p->a, n, live) : NAN;
+    if (isfinite(a) || (quick && !windows)) return a * operand_bound(part, &p->g, n, live);
+    for (int64_t t = 0; t < live; t++) {   /* pixels that no window holds may be NaN or Inf */
+        a = windows ? window_bound(part, p, n, t) : psg_row_bound(part, &p->a, n, t);
         sum += psg_row_bound(part, &p->g, n, t) * a;
     }
     return windows ? sum : sum * (1 + 0x1p-30);
+}
+
+double psg_in_range(const psg_part *part, double lengths) {
+    double most = part->dtype == PSG_F64 ? DBL_MAX : (double)FLT_MAX;
+    return lengths * fmax(1, fabs(part->scale)) > most / 2 ? INFINITY : lengths;
 }
 
 double psg_product_lengths(const psg_part *part, int64_t n, bool quick) {
@@ -150,7 +164,7 @@ double psg_product_lengths(const psg_part *part, int64_t n, bool quick) {
     for (size_t k = 0; k < part->count; k++) {
         sum += piece_lengths(part, &part->pieces[k], n, psg_live(part, k, n), quick);
     }
-    return sum;
+    return psg_part_live(part, n) > 1 ? psg_in_range(part, sum) : sum;
 }
 
 /* gamma_K |scale| sum_t |g_t||a_t|, K the products in one sum; what a product loses below the smallest number is less
@@ -159,8 +173,8 @@ double psg_gradient_error(const psg_part *part, int64_t n, bool quick) {
     double lengths = part->room->lengths(part, n, quick), positions = (double)psg_part_live(part, n) + 1;
     double elements = (double)psg_place_span(&part->place), smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
     if (part->room->error) return fabs(part->scale) * part->room->error(part, n, quick);
-    double lost = positions * sqrt(elements) * smallest;
-    return fabs(part->scale) * (psg_gamma(part->dtype, positions + (double)part->count + 2) * lengths + lost);
+    double lost = positions * sqrt(elements) * smallest, scale = fabs(part->scale);
+    return scale * psg_gamma(part->dtype, positions + (double)part->count + 2) * lengths + fmax(scale, 1) * lost;
 }
 
 /* The quick bound where it is tight against the norm. */

@@ -1,5 +1,6 @@
 /* Pieces of one parameter that differ in form or overlap: every answer goes by tiles, in which the inner parts, one a
  * piece, are added in the real type, one after the other.  Before it what all rooms share: live positions, tiles. */
+#include <math.h>
 #include <string.h>
 
 #include "gradient/plan.h"
@@ -71,9 +72,11 @@ double psg_inner_lengths(const psg_part *part, int64_t n, bool quick) {
     double sum = 0;
     for (size_t k = 0; k < part->inner_count; k++) {
         const psg_part *inner = &part->inner[k];
-        sum += (inner->scale < 0 ? -inner->scale : inner->scale) * inner->room->lengths(inner, n, quick);
+        double scale = fabs(inner->scale);   /* applied in the real type */
+        sum += scale * inner->room->lengths(inner, n, quick);
+        if (part->dtype == PSG_F32 && scale != 0 && !(scale >= 1e-30 && scale <= 1e30)) return INFINITY;
     }
-    return sum;
+    return psg_in_range(part, sum);
 }
 
 /* Each inner part's, and those of their sum. */

@@ -162,7 +162,7 @@ static void prepare_part(const psg_part *part, int64_t n) {
     for (size_t k = 0; k < part->count && part->live && n < part->batch; k++) {
         part->live[(int64_t)k * part->batch + n] = psg_live_positions(&part->pieces[k], n);
     }
-    if (part->room->prepare) part->room->prepare(part, n);
+    if (part->room->prepare && n < part->batch) part->room->prepare(part, n);
 }
 
 static void prepare_sample(void *argument, size_t n, unsigned slot) {
@@ -260,6 +260,7 @@ static void build(psg_plan *plan) {
     }
     for (size_t k = 0; k < plan->part_count && !plan->failed; k++) {
         take_part_memory(plan, &plan->parts[k]);
+        plan->batch = psg_most(plan->batch, plan->parts[k].batch);   /* of an ordinary pass, they differ */
         plan->covered[plan->parts[k].gradient] += plan->parts[k].place.rows * plan->parts[k].place.columns;
     }
     bool clips = plan->question == PSG_ASK_CLIPPED_SUM;

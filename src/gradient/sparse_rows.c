@@ -18,7 +18,7 @@ static int64_t row_count(const psg_block *b, int64_t numel) {
 
 static psg_status check_ids_view(const psg_check *at, const psg_block *b) {
     const psg_tensor *ids = &b->ids;
-    const int64_t shape[2] = { at->gradient->batch_size, psg_positions_of(&b->backprop) };
+    const int64_t shape[2] = { b->backprop.shape[0], psg_positions_of(&b->backprop) };
     char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
     if (ids->dtype != PSG_I32 && ids->dtype != PSG_I64) {
         return psg_check_fail(at, PSG_ERR_DTYPE, "ids is %s, must be i32 or i64", psg_dtype_name(ids->dtype));
@@ -31,7 +31,7 @@ static psg_status check_ids_view(const psg_check *at, const psg_block *b) {
 
 static psg_status check_ids(const psg_check *at, const psg_block *b, int64_t rows) {
     psg_ids ids = psg_ids_of(b);
-    for (int64_t n = 0; n < at->gradient->batch_size; n++) {
+    for (int64_t n = 0; n < b->ids.shape[0]; n++) {
         for (int64_t t = 0; t < b->ids.shape[1]; t++) {
             if (psg_id_at(&ids, n, t) < rows) continue;
             return psg_check_fail(at, PSG_ERR_ARGUMENT, "ids[%lld, %lld] is %lld, the parameter has %lld rows",
