@@ -21,8 +21,9 @@
  * One sample, one result: everything that is answered for sample n has the bits that it has when n is the whole batch,
  * whatever the batch size, its place and its neighbours, for one configuration (instruction set, library, OpenBLAS core,
  * memory budget, max_batch_size).  How sample n is computed follows from its live positions alone: those up to the last
- * at which a backprop of the block is not all zero.  What comes after them is padding: it is never read, so a batch may
- * be padded to its longest sample, with anything in the padded activations. */
+ * at which a backprop of the block is not all zero.  What comes after them is padding: it is not read (but by the
+ * ordinary sum, psg_weighted_sum with weights NULL), so a batch may be padded to its longest sample, with anything in
+ * the padded activations. */
 #ifndef PSG_GRADIENT_H
 #define PSG_GRADIENT_H
 
@@ -63,7 +64,8 @@ typedef struct psg_block {
                                sparse rows: unused */
     psg_tensor ids;         /* sparse rows: (B, T), i32 or i64; a negative one is no row */
     psg_window window;      /* unfolded */
-    double scale;           /* multiplies the block; 0, or of magnitude 1e-100 to 1e100 */
+    double scale;           /* multiplies the block; 0, or of magnitude 1e-100 to 1e100; in f32, beside blocks of other
+                             * forms or places, one beyond 1e-30 to 1e30 has upper Inf */
     int64_t offset;
     int64_t row_stride;     /* d (sparse rows: p) for a whole parameter; rows: not read */
     int64_t row_step;       /* rows; 0 stands for 1 */
@@ -105,8 +107,10 @@ typedef struct psg_gradient {
     uint32_t pass;              /* the tape's: blocks of a pass that is over are refused; 0: the caller's own arrays */
 } psg_gradient;
 
-/* Blocks from views of rank 2 (B, p) or 3 (B, T, p), any strides.  Zero batch stride shares one array among samples.
- * They check nothing; the questions do. */
+/* Blocks from views of rank 2 (B, p) or 3 (B, T, p), any strides; scale 1, offset 0, the row_stride of a whole parameter.
+ * A part of a parameter is told by editing these fields: a weight (p, d + 1) whose last column is its bias has a factored
+ * block with row_stride d + 1, and rows with offset d and row_step d + 1.  Zero batch stride shares one array among
+ * samples.  They check nothing; the questions do. */
 PSG_API psg_block psg_factored(const psg_tensor *backprop, const psg_tensor *activation);
 /* The parameter stores the transpose: element (j, i) of a d x p array receives backprop[.., i] * activation[.., j]. */
 PSG_API psg_block psg_factored_transposed(const psg_tensor *backprop, const psg_tensor *activation);
@@ -195,7 +199,8 @@ typedef struct psg_clip_report {   /* none of this is private */
  * the rounding of a sum of N addends in double (0.03 % at N = 2^20).  PSG_ERR_ARGUMENT when that exceeds 1/2.
  * A sample whose gradient holds NaN or Inf, or whose sums over positions leave the real type's range, is removed: the
  * result is bit for bit that of the batch with its rows zero.
- * Gradients are kept between norms and sum where those of max_batch_size samples fit the memory budget.
+ * Gradients whose norms come from tiles are kept between norms and sum where those of max_batch_size samples fit the
+ * memory budget and keeping costs less than forming them again.
  * norms (or NULL): B upper norms; factors (or NULL): B factors c; report (or NULL). */
 PSG_API psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                    const psg_clip *clip, psg_write write, const psg_tensor *outs, double *norms,
@@ -203,11 +208,13 @@ PSG_API psg_status psg_clipped_sum(psg_context *context, const psg_gradient *con
 
 /* The factors c[n] of psg_clipped_sum from upper bounds of squared norms, for programs that free a layer's arrays before
  * the next: ask each layer for its upper (psg_sqnorm), add them (psg_add_upper), then sum layer by layer with
- * psg_weighted_sum and the factors, outs in PSG_F64.  factors: B; report (or NULL); upper and factors may be one array. */
+ * psg_weighted_sum and the factors, outs in PSG_F64: one record then moves the sum by at most C, as in psg_clipped_sum,
+ * whose factors differ by the rounding of totals.  factors: B; report (or NULL); upper and factors may be one array. */
 PSG_API psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const double *upper, int64_t batch_size,
                                     double *factors, psg_clip_report *report);
 
-/* total[n] += upper[n], rounded upwards; what is NaN stays so, and is removed by psg_clip_factors. */
+/* total[n] += upper[n], rounded upwards; totals begin at 0.  What is NaN or beyond the doubles stays so, and is removed
+ * by psg_clip_factors. */
 PSG_API void psg_add_upper(int64_t batch_size, const double *upper, double *total);
 
 /* dots[n] = <grad[n], direction>, direction[k] of the shape and real type of gradient k, contiguous. */
@@ -240,8 +247,11 @@ PSG_API const char *psg_question_name(psg_question question);
 /* Writes the plan for a question (clipped sums: with this clip; NULL: PSG_CLIP_INIT's) as text, one line a part (the
  * blocks of one gradient that fill one rectangle of the parameter): its gradient, its route, its blocks, what is held of
  * the memory budget.  It is the plan that the question executes; where a route depends on a sample's live positions, the
- * line tells that of a sample without padding.  At most size bytes with the final 0; *needed (or NULL) is the full
- * length. */
+ * line tells that of a sample without padding.  At most size bytes with the final 0 (a text that is cut is no error; size
+ * 0 with text NULL is allowed); *needed (or NULL) is the full length without it.  Routes: identity |g|^2 |a|^2; gram
+ * <A A^T, G G^T>; tiles of the gradient, used and discarded; rows summed over positions; stacked, one product over
+ * samples; samples, a product each; project (G V) . A; sorted, scatter, gather, merge of sparse rows; pulled, derived;
+ * keep, recompute between norms and sum; materialise. */
 PSG_API psg_status psg_plan_text(psg_context *context, psg_question question, const psg_gradient *const *gradients,
                                  size_t count, const psg_clip *clip, char *text, size_t size, size_t *needed);
 
