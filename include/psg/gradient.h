@@ -197,8 +197,8 @@ typedef struct psg_clip_report {   /* none of this is private */
  * Euclidean norm: norm_upper is certified and, like c[n], a function of sample n alone; a sample's addend is fixed before
  * it meets others; and margin = 2 N gamma_{N+8} + 2^-40, N = max_batch_size, gamma_k = k u / (1 - k u), u = 2^-53, covers
  * the rounding of a sum of N addends in double (0.03 % at N = 2^20).  PSG_ERR_ARGUMENT when that exceeds 1/2.
- * A sample whose gradient holds NaN or Inf, or whose sums over positions leave the real type's range, is removed: the
- * result is bit for bit that of the batch with its rows zero.
+ * A sample whose gradient holds NaN or Inf, or whose sums over positions may, in some order, leave the real type's
+ * range, is removed: the result is bit for bit that of the batch with its rows zero.
  * Gradients whose norms come from tiles are kept between norms and sum where those of max_batch_size samples fit the
  * memory budget and keeping costs less than forming them again.
  * norms (or NULL): B upper norms; factors (or NULL): B factors c; report (or NULL). */
