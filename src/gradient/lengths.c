@@ -155,8 +155,8 @@ static double piece_lengths(const psg_part *part, const psg_piece *p, int64_t n,
 }
 
 double psg_in_range(const psg_part *part, double lengths) {
-    double most = part->dtype == PSG_F64 ? DBL_MAX : (double)FLT_MAX;
-    return lengths * fmax(1, fabs(part->scale)) > most / 2 ? INFINITY : lengths;
+    double most = part->dtype == PSG_F64 ? DBL_MAX / 2 : FLT_MAX / 2, scale = fmax(1, fabs(part->scale));
+    return lengths * scale > most ? INFINITY : lengths;
 }
 
 double psg_product_lengths(const psg_part *part, int64_t n, bool quick) {

@@ -104,9 +104,8 @@ void psg_write_parts(const psg_part *parts, size_t count, int64_t n, double scal
 /* mixed.c: the same for inner parts; their lengths. */
 void psg_write_inner(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
                      bool accumulate, void *workspace);
-/* INFINITY where a partial sum may leave the real type's range, in whatever order: the sample is removed. */
-double psg_in_range(const psg_part *part, double lengths);
 double psg_inner_lengths(const psg_part *part, int64_t n, bool quick);
+double psg_in_range(const psg_part *part, double lengths);   /* INFINITY: a partial sum may leave the real type's range */
 /* The norm from tiles of the gradient, and the rounding of a gradient summed in the real type. */
 psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspace);
 double psg_summed_error(const psg_part *part, int64_t n, long double square);
