@@ -6,15 +6,7 @@
  * reads the stage itself; where rows are short, the windows of NR positions, which may lie in several rows and samples,
  * are packed into a panel first. */
 #include "conv_stage.h"
-
-#define NV 2 /* vectors across a tile */
-#if PSG_VECTOR_BYTES == 64
-#define MR ((size_t)12)
-#else
-#define MR ((size_t)6)
-#endif
-#define NR (NV * LANES)
-#define STEP (MR / 3) /* tiles have STEP, 2 STEP or MR rows */
+#include "tile_shape.h"
 
 static size_t panels_of(const psg_conv *c) { return (c->rows + MR - 1) / MR; }
 

@@ -10,16 +10,9 @@
 
 #include "product.h"
 #include "product_pack.h"
+#include "tile_shape.h"
 #include "vector.h"
 
-#define NV 2 /* vectors across a tile */
-#if PSG_VECTOR_BYTES == 64
-#define MR ((size_t)12)
-#else
-#define MR ((size_t)6)
-#endif
-#define NR (NV * LANES)
-#define STEP (MR / 3) /* the last panel's tiles have STEP, 2 STEP or MR rows */
 #define CHAIN ((size_t)PSG_PRODUCT_CHAIN)
 
 typedef struct tile {
