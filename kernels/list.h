@@ -21,6 +21,9 @@ KERNEL(void, narrow_product, (const psg_row_product *product, ptrdiff_t row_stri
  * step, their terms column_stride apart. */
 KERNEL(void, low_product, (const psg_row_product *product, ptrdiff_t column_stride))
 
+/* ---- row_dots.c: see product.h ---- */
+KERNEL(void, row_dots, (const psg_row_dots *dots))
+
 /* ---- product.c ---- */
 /* x = 0, around the cache. */
 KERNEL(void, clear, (size_t n, void *x))

@@ -76,4 +76,16 @@ typedef struct psg_row_product {
     ptrdiff_t c_stride;
 } psg_row_product;
 
+/* c[i][j] = <row i of x, row j of y> over k terms, m x n: of row i the columns up to diagonal + i (others may be written
+ * too). */
+typedef struct psg_row_dots {
+    size_t m, n, k, diagonal;
+    const void *x;
+    ptrdiff_t x_stride;
+    const void *y;
+    ptrdiff_t y_stride;
+    void *c;
+    ptrdiff_t c_stride;
+} psg_row_dots;
+
 #endif

@@ -444,8 +444,9 @@ static void check_agreement(psg_context *const contexts[2], const problem *p,
     free(c[0]), free(c[1]), free(a), free(b);
 }
 
-static void run_syrk(psg_context *context, const psg_gemm *g) {
-    psg_syrk_serial(context, g->dtype, g->n, g->k, g->alpha, g->b, g->ldb, g->beta, g->c, g->ldc);
+static void run_gram(psg_context *context, const psg_gemm *g) {
+    psg_gram_product gram = { g->dtype, g->m, g->n, g->k, 0, g->b, g->ldb, g->b, g->ldb, g->c, g->ldc };
+    psg_gram_serial(context, &gram);
     for (int64_t i = 0; i < g->m; i++) {   /* undefined above the diagonal */
         for (int64_t j = i + 1; j < g->n; j++) set(g->dtype, g->c, i * g->ldc + j, 0);
     }
@@ -469,7 +470,7 @@ static void engines_agree(void **state) {
             free(p.a);
             p.a = p.b;
             p.gemm.a = p.a;
-            check_agreement(contexts, &p, run_syrk);
+            check_agreement(contexts, &p, run_gram);
             p.a = NULL;
         }
         problem_free(&p);
@@ -477,15 +478,100 @@ static void engines_agree(void **state) {
     test_context_free(contexts[0]), test_context_free(contexts[1]);
 }
 
+/* Rows of a longer array against all of them, up to their own: lengths around a vector and around what the kernel takes
+ * at once (4 KiB), strides beyond the rows. */
+static void grams_are_inner_products(void **state) {
+    (void)state;
+    static const int64_t terms[] = { 0, 1, 15, 16, 17, 255, 256, 511, 513, 1023, 1024, 1025, 2100 };
+    psg_context *contexts[2] = { context_of(1, NULL, PSG_GEMM_OPENBLAS), context_of(1, NULL, PSG_GEMM_KERNEL) };
+    test_random random = { 145 };
+    for (int round = 0; round < 120; round++) {
+        const psg_dtype dtype = round % 2 ? PSG_F64 : PSG_F32;
+        const int64_t m = test_range(&random, 1, round % 10 ? 13 : 60), diagonal = test_range(&random, 0, 9);
+        const int64_t k = TEST_PICK(&random, terms), n = diagonal + m, ld = k + test_range(&random, 1, 3), ldc = n + 2;
+        void *rows = normal(&random, dtype, n * ld), *c = normal(&random, dtype, m * ldc);
+        psg_gram_product gram = { dtype, m, n, k, diagonal, at(dtype, rows, diagonal * ld), ld, rows, ld, c, ldc };
+        psg_gram_serial(contexts[round / 2 % 2], &gram);
+        for (int64_t e = 0; e < m * n; e++) {
+            const int64_t i = e / n, j = e % n;
+            double dot = 0, size = 0;
+            for (int64_t t = 0; t < k && j <= diagonal + i; t++) {
+                double product = get(dtype, gram.a, i * ld + t) * get(dtype, rows, j * ld + t);
+                dot += product;
+                size += fabs(product);
+            }
+            if (j > diagonal + i) continue;
+            test_near(get(dtype, c, i * ldc + j), dot, test_gamma(dtype, (double)k + 8) * size, "gram", e);
+        }
+        free(rows), free(c);
+    }
+    test_context_free(contexts[0]), test_context_free(contexts[1]);
+}
+
+/* Where the choice is left: a Gram of rows of 1 KiB is the kernels', where these are vectors of 256 bits and more; short
+ * rows and many of them are OpenBLAS's. */
+static void grams_are_shared_out(void **state) {
+    (void)state;
+    const struct { const char *isa; int64_t rows, terms; psg_gemm_engine engine; } cases[] = {
+        { "avx512", 64, 256, PSG_GEMM_KERNEL },   { "avx2", 64, 256, PSG_GEMM_KERNEL },
+        { "baseline", 64, 256, PSG_GEMM_OPENBLAS }, { "avx512", 64, 255, PSG_GEMM_OPENBLAS },
+    };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+        psg_context *context;
+        options.threads = 1, options.isa = cases[c].isa;
+        if (psg_context_create(&options, &context)) continue;   /* not of this processor */
+        test_random random = { 146 };
+        void *rows = normal(&random, PSG_F32, 64 * 256), *out = reals(64 * 64);
+        psg_gram_product gram = { PSG_F32, cases[c].rows, cases[c].rows, cases[c].terms, 0, rows, 256, rows, 256, out,
+                                  64 };
+        psg_gram_serial(context, &gram);
+        assert_int_equal(psg_context_products(context, cases[c].engine), 1);
+        free(rows), free(out);
+        test_context_free(context);
+    }
+}
+
+/* A materialised gradient goes to OpenBLAS, a sample a call, only where the context says so. */
+static void materialised_gradients_follow_the_context(void **state) {
+    (void)state;
+    enum { B = 3, T = 5, P = 4, D = 6 };
+    test_random random = { 147 };
+    float *g = normal(&random, PSG_F32, B * T * P), *a = normal(&random, PSG_F32, B * T * D), out[3][B * P * D];
+    psg_tensor backprop = psg_f32_3d(g, B, T, P), activation = psg_f32_3d(a, B, T, D);
+    psg_block block = psg_factored(&backprop, &activation);
+    psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 2, (int64_t[]){ P, D });
+    for (int engine = PSG_GEMM_AUTOMATIC; engine <= PSG_GEMM_KERNEL; engine++) {
+        psg_context *context = context_of(2, NULL, (psg_gemm_engine)engine);
+        psg_tensor view = psg_f32_3d(out[engine], B, P, D);
+        TEST_OK(context, psg_grad_sample(context, &gradient, 2.0, PSG_OVERWRITE, &view));
+        TEST_OK(context, psg_grad_sample(context, &gradient, -1.0, PSG_ACCUMULATE, &view));
+        assert_int_equal(psg_context_products(context, PSG_GEMM_OPENBLAS), engine == PSG_GEMM_OPENBLAS ? 2 * B : 0);
+        test_context_free(context);
+    }
+    for (int64_t e = 0; e < B * P * D; e++) {
+        double sum = 0, size = 0;
+        for (int64_t n = e / (P * D), t = 0; t < T; t++) {
+            double product = (double)g[(n * T + t) * P + e / D % P] * (double)a[(n * T + t) * D + e % D];
+            sum += product;
+            size += fabs(product);
+        }
+        for (int k = 0; k < 3; k++) {
+            test_near(out[k][e], sum, 3 * test_gamma(PSG_F32, T + 3) * size, "grad_sample", e);
+        }
+    }
+    free(g), free(a);
+}
+
 static void counters_say_who_served(void **state) {
     (void)state;
-    /* rows, rows_serial, serial, syrk: by OpenBLAS */
+    /* rows, rows_serial, serial, Gram of short rows: by OpenBLAS */
     static const uint64_t by_openblas[3][4] = { { 0, 0, 1, 1 }, { 1, 1, 1, 1 }, { 0, 0, 0, 0 } };
     test_random random = { 150 };
     problem p = draw(&random, PSG_F32, 1);
     p.gemm.transpose_b = true, p.gemm.m = p.gemm.n = 3, p.gemm.k = 1, p.gemm.ldb = 1;
     void (*const runs[4])(psg_context *, const psg_gemm *) = { psg_gemm_rows, psg_gemm_rows_serial, psg_gemm_serial,
-                                                               run_syrk };
+                                                               run_gram };
     for (int engine = PSG_GEMM_AUTOMATIC; engine <= PSG_GEMM_KERNEL; engine++) {
         psg_context *context = context_of(2, NULL, (psg_gemm_engine)engine);
         for (int k = 0; k < 4; k++) {
@@ -710,6 +796,9 @@ int main(void) {
         cmocka_unit_test(recurrent_steps_are_one_chain),
         cmocka_unit_test(samples_have_the_bits_they_have_alone),
         cmocka_unit_test(engines_agree),
+        cmocka_unit_test(grams_are_inner_products),
+        cmocka_unit_test(grams_are_shared_out),
+        cmocka_unit_test(materialised_gradients_follow_the_context),
         cmocka_unit_test(counters_say_who_served),
         cmocka_unit_test(context_reads_psg_gemm),
         cmocka_unit_test(rows_take_memory_once),

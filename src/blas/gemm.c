@@ -6,23 +6,35 @@
 
 /* ---- who serves what ---- */
 
-/* For what belongs to one sample where the context leaves the choice: by our kernels and OpenBLAS's core, the first
- * line whose names both begin with these. */
-static psg_gemm_engine engine_of_sample(const psg_context *context) {
-    static const struct {
-        const char *isa, *core;
-        psg_gemm_engine engine;
-    } measured[] = {
-        { "", "", PSG_GEMM_OPENBLAS },
+/* Where the context leaves the choice, by our kernels and OpenBLAS's core: the first line whose names both begin with
+ * these.  OpenBLAS serves what it does within 3 % of our kernels' time or faster. */
+typedef struct service {
+    const char *isa, *core;
+    int64_t gram_rows, gram_bytes; /* our kernels multiply Grams of at most so many rows of at least so many bytes */
+    psg_gemm_engine others;
+} service;
+
+static const service *service_of(const psg_context *context) {
+    static const service measured[] = {
+        { "avx512", "", 256, 1024, PSG_GEMM_OPENBLAS },
+        { "avx2", "", 64, 1024, PSG_GEMM_OPENBLAS },
+        { "", "", 0, 0, PSG_GEMM_OPENBLAS },
     };
     const char *core = psg_openblas_core();
-    size_t line = 0;
-    while (strncmp(context->isa, measured[line].isa, strlen(measured[line].isa)) ||
-           strncmp(core, measured[line].core, strlen(measured[line].core))) {
-        line++;
-    }
-    return measured[line].engine;
+    const service *line = measured;
+    while (strncmp(context->isa, line->isa, strlen(line->isa)) || strncmp(core, line->core, strlen(line->core))) line++;
+    return line;
 }
+
+static psg_gemm_engine engine_of_sample(const psg_context *context) { return service_of(context)->others; }
+
+static psg_gemm_engine engine_of_gram(const psg_context *context, const psg_gram_product *g) {
+    const service *line = service_of(context);
+    bool ours = g->n <= line->gram_rows && g->k * (int64_t)psg_dtype_size(g->dtype) >= line->gram_bytes;
+    return ours ? PSG_GEMM_KERNEL : line->others;
+}
+
+bool psg_gemm_materialises(const psg_context *context) { return context->gemm == PSG_GEMM_OPENBLAS; }
 
 /* Chooses and counts. */
 static bool takes_openblas(psg_context *context, psg_gemm_engine automatic) {
@@ -46,25 +58,29 @@ void psg_gemm_serial(psg_context *context, const psg_gemm *gemm) {
     else psg_kernel_gemm(context, gemm);
 }
 
-/* Blocks of rows up to their last diagonal element. */
-static void syrk_by_blocks(psg_context *context, const psg_gemm *gemm) {
-    enum { ROWS = 96 };
-    for (int64_t i = 0; i < gemm->m; i += ROWS) {
-        int64_t rows = gemm->m - i < ROWS ? gemm->m - i : ROWS;
-        psg_gemm block = psg_gemm_tile(gemm, i, rows, 0, i + rows);
-        psg_kernel_gemm(context, &block);
-    }
+/* ---- Grams ---- */
+
+/* The square at the end of the rows is symmetric where they are the rows of a; below 48 of them a whole product is
+ * faster. */
+static void gram_by_openblas(const psg_gram_product *g) {
+    bool square = g->m >= 48 && g->n == g->diagonal + g->m && g->lda == g->ldb &&
+                  g->a == psg_gemm_at(g->b, g->dtype, g->diagonal * g->ldb);
+    psg_gemm left = { .dtype = g->dtype, .transpose_b = true, .m = g->m, .n = square ? g->diagonal : g->n, .k = g->k,
+                      .alpha = 1, .a = g->a, .lda = g->lda, .b = g->b, .ldb = g->ldb, .c = g->c, .ldc = g->ldc };
+    void *rest = (void *)(uintptr_t)psg_gemm_at(g->c, g->dtype, g->diagonal);
+    if (left.n) psg_openblas_gemm(&left);
+    if (square) psg_openblas_syrk(g->dtype, g->m, g->k, 1.0, g->a, g->lda, 0.0, rest, g->ldc);
 }
 
-void psg_syrk_serial(psg_context *context, psg_dtype dtype, int64_t n, int64_t k, double alpha, const void *a,
-                     int64_t lda, double beta, void *c, int64_t ldc) {
-    if (takes_openblas(context, engine_of_sample(context))) {
-        psg_openblas_syrk(dtype, n, k, alpha, a, lda, beta, c, ldc);
-        return;
-    }
-    psg_gemm gemm = { .dtype = dtype, .transpose_b = true, .m = n, .n = n, .k = k, .alpha = alpha, .beta = beta, .a = a,
-                      .lda = lda, .b = a, .ldb = lda, .c = c, .ldc = ldc };
-    syrk_by_blocks(context, &gemm);
+static void gram_by_kernel(const psg_context *context, const psg_gram_product *g) {
+    psg_row_dots dots = { .m = (size_t)g->m, .n = (size_t)g->n, .k = (size_t)g->k, .diagonal = (size_t)g->diagonal,
+                          .x = g->a, .x_stride = g->lda, .y = g->b, .y_stride = g->ldb, .c = g->c, .c_stride = g->ldc };
+    context->kernels[g->dtype]->row_dots(&dots);
+}
+
+void psg_gram_serial(psg_context *context, const psg_gram_product *gram) {
+    if (takes_openblas(context, engine_of_gram(context, gram))) gram_by_openblas(gram);
+    else gram_by_kernel(context, gram);
 }
 
 /* ---- parts of a product ---- */

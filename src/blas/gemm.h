@@ -36,9 +36,23 @@ void psg_gemm_rows_serial(psg_context *context, const psg_gemm *gemm);
 /* A product that belongs to one sample, with sizes that depend on the sample alone.  On one thread: for use inside
  * psg_parallel. */
 void psg_gemm_serial(psg_context *context, const psg_gemm *gemm);
-/* Likewise: lower triangle of c (n x n) = alpha * a a^T + beta * c, a n x k.  What c holds above the diagonal is
- * undefined afterwards. */
-void psg_syrk_serial(psg_context *context, psg_dtype dtype, int64_t n, int64_t k, double alpha, const void *a,
-                     int64_t lda, double beta, void *c, int64_t ldc);
+
+/* Inner products of a sample's rows: c[i][j] = <row i of a, row j of b>, k terms, m x n.  Of row i the columns up to
+ * diagonal + i are wanted; what c holds in the others is undefined afterwards. */
+typedef struct psg_gram_product {
+    psg_dtype dtype;
+    int64_t m, n, k, diagonal;
+    const void *a;
+    int64_t lda;
+    const void *b;
+    int64_t ldb;
+    void *c;
+    int64_t ldc;
+} psg_gram_product;
+
+void psg_gram_serial(psg_context *context, const psg_gram_product *gram);
+
+/* Whether a sample's materialised gradient is OpenBLAS's: then it goes through psg_gemm_serial. */
+bool psg_gemm_materialises(const psg_context *context);
 
 #endif

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/shape.h"
+#include "blas/gemm.h"
 #include "gradient/factored.h"
 #include "gradient/plan.h"
 
@@ -114,8 +115,25 @@ void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_r
     s->n = 0;
 }
 
-static void store(const psg_kernel_table *kernels, const psg_piece *p, int64_t n, int64_t live, const psg_rectangle *at,
+/* BLAS takes rows with unit steps and a stride of at least their length. */
+bool psg_suits_blas(const psg_operand_view *x, int64_t positions) {
+    return x->step == 1 && (positions <= 1 || x->position >= x->columns) && x->columns < INT32_MAX &&
+           x->position < INT32_MAX;
+}
+
+static void store_by_blas(psg_context *context, const psg_piece *p, const psg_product *product, int64_t live) {
+    psg_gemm gemm = { .dtype = p->dtype, .transpose_a = true, .m = (int64_t)product->m, .n = (int64_t)product->n,
+                      .k = live, .alpha = product->alpha, .beta = product->accumulate ? 1 : 0, .a = product->g,
+                      .lda = psg_most(product->g_stride, p->g.columns), .b = product->a,
+                      .ldb = psg_most(product->a_stride, p->a.columns), .c = product->c, .ldc = product->c_stride };
+    psg_gemm_serial(context, &gemm);
+}
+
+static void store(const psg_part *part, const psg_piece *p, int64_t n, int64_t live, const psg_rectangle *at,
                   double scale, void *out, bool accumulate, void *workspace) {
+    const psg_kernel_table *kernels = part->kernels;
+    bool blas = psg_gemm_materialises(part->context) && !p->has_windows && psg_suits_blas(&p->g, live) &&
+                psg_suits_blas(&p->a, live) && p->place.stride < INT32_MAX;
     int64_t t = 0;
     do {
         psg_product product = psg_product_of(p, n, at, t, psg_least(PSG_LONGEST, live - t));
@@ -125,6 +143,10 @@ static void store(const psg_kernel_table *kernels, const psg_piece *p, int64_t n
         product.c_stride = p->place.stride;
         product.accumulate = accumulate || t > 0;
         product.stream = !accumulate && live <= PSG_LONGEST && psg_leaves_cache(p);
+        if (blas) {
+            store_by_blas(part->context, p, &product, live);
+            return;
+        }
         if (product.k == 1 && !product.window && p->g.step == 1 && p->a.step == 1) {
             kernels->outer(product.m, product.n, scale, product.g, product.a, out, product.c_stride,
                            product.accumulate, product.stream);
@@ -146,7 +168,7 @@ static void write_piece(const psg_part *part, const psg_piece *p, int64_t n, int
         rows = whole ? psg_least((last - place->columns - start) / stride + 1, place->rows - i) : 1;
         psg_rectangle at = { i, rows, from, to - from };
         void *target = psg_elements_mutable(out, p->dtype, start + from - first);
-        if (from < to) store(part->kernels, p, n, live, &at, scale, target, accumulate, workspace);
+        if (from < to) store(part, p, n, live, &at, scale, target, accumulate, workspace);
     }
 }
 

@@ -75,19 +75,17 @@ static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64
                       void *out) {
     const psg_piece *pieces = s->is_whole ? s->one : part->pieces;
     const psg_operand_view *x = activations ? &pieces[k].a : &pieces[k].g;
-    bool whole = rows < 48;   /* SYRK is slower than a full product there */
-    psg_gemm gemm = { .dtype = part->dtype, .transpose_b = true, .m = rows, .k = x->columns, .alpha = 1,
-                      .a = psg_at(x, part->dtype, s->n, t, 0), .lda = x->position, .c = out, .ldc = s->live };
+    psg_gram_product gram = { .dtype = part->dtype, .m = rows, .k = x->columns,
+                              .a = psg_at(x, part->dtype, s->n, t, 0), .lda = x->position, .c = out, .ldc = s->live };
     for (size_t l = 0; l <= k; l++) {
         const psg_operand_view *y = activations ? &pieces[l].a : &pieces[l].g;
-        gemm.n = l < k ? psg_live(part, l, s->n) : whole ? t + rows : t;
-        gemm.b = psg_at(y, part->dtype, s->n, 0, 0);
-        gemm.ldb = y->position;
-        if (gemm.n) psg_gemm_serial(part->context, &gemm);
-        gemm.c = psg_elements_mutable(gemm.c, part->dtype, gemm.n);
+        gram.n = l < k ? psg_live(part, l, s->n) : t + rows;
+        gram.diagonal = l < k ? gram.n : t;
+        gram.b = psg_at(y, part->dtype, s->n, 0, 0);
+        gram.ldb = y->position;
+        if (gram.n) psg_gram_serial(part->context, &gram);
+        gram.c = psg_elements_mutable(gram.c, part->dtype, gram.n);
     }
-    if (whole) return;
-    psg_syrk_serial(part->context, part->dtype, rows, x->columns, 1.0, gemm.a, x->position, 0.0, gemm.c, s->live);
 }
 
 /* Both Grams by blocks of rows, combined as they come. */
@@ -131,8 +129,8 @@ static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate,
 }
 
 /* ---- the choice, in floating-point operations at the speed of a large product ----
- * The factors are ratios measured on one core of a Zen 4 with OpenBLAS 0.3.21: SYRK runs at 0.89 of GEMM and below
- * 48 positions is slower than a full GEMM; finishing a register tile costs what 5 more positions cost. */
+ * The factors are ratios measured on one core of a Zen 4: Grams run at 0.87 of a large product and lose tiles at the
+ * diagonal, which weigh more where positions are few; finishing a register tile costs what 5 more positions cost. */
 
 static double tiles_cost(const psg_place *place, double t) {
     double p = (double)place->rows, d = (double)place->columns;
@@ -141,13 +139,7 @@ static double tiles_cost(const psg_place *place, double t) {
 
 static double gram_cost(const psg_place *place, double t) {
     double both = (double)place->rows + (double)place->columns;
-    return (t < 48 ? 2 * t * t * both : 1.12 * t * t * both) + 15 * t * t + 4 * t * both;
-}
-
-/* BLAS takes rows with unit steps and a stride of at least their length. */
-static bool suits_blas(const psg_operand_view *x, int64_t positions) {
-    return x->step == 1 && (positions <= 1 || x->position >= x->columns) && x->columns < INT32_MAX &&
-           x->position < INT32_MAX;
+    return (1.15 * t + 6) * t * both + 15 * t * t + 4 * t * both;
 }
 
 static bool gram_applies(const psg_part *part, int64_t live) {
@@ -156,7 +148,7 @@ static bool gram_applies(const psg_part *part, int64_t live) {
     if (psg_is_copied(part, live)) return true;
     for (size_t k = 0; k < part->count; k++) {
         const psg_piece *p = &part->pieces[k];
-        if (!suits_blas(&p->g, p->positions) || !suits_blas(&p->a, p->positions)) return false;
+        if (!psg_suits_blas(&p->g, p->positions) || !psg_suits_blas(&p->a, p->positions)) return false;
     }
     return part->count == 1 || live >= 8 * (int64_t)part->count;
 }
