@@ -32,8 +32,10 @@ KERNEL(void, clear, (size_t n, void *x))
 /* out[j * out_step + t] = A[position + t][column + j]. */
 KERNEL(void, unfold, (const psg_unfolding *window, const void *image, const psg_unfold_part *part, void *out,
                       ptrdiff_t out_step))
-/* panel[t * width + j] = A[position + t][column + j], 0 for columns <= j < width = two vectors. */
-KERNEL(void, unfold_panel, (const psg_unfolding *window, const void *image, const psg_unfold_part *part, void *panel))
+/* Panels of two vectors' columns, one after another: panel[t * width + j] = A[position + t][column + j], 0 for the
+ * columns that the last one lacks. */
+KERNEL(void, unfold_panels, (const psg_unfolding *window, const void *image, const psg_unfold_part *part,
+                             void *panels))
 
 /* ---- reduce.c ---- */
 /* sum_i x[i] y[i] in double. */

@@ -54,13 +54,22 @@ static inline vec load_apart(const real *p, size_t stride, size_t n) {
     return v;
 }
 
+static inline void store_index(vec_bits index, size_t n, int32_t *to) {
+#if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
+    _mm512_mask_cvtepi64_storeu_epi32(to, (__mmask8)((1u << n) - 1), (__m512i)index);
+#elif PSG_VECTOR_BYTES == 64
+    _mm512_mask_storeu_epi32(to, (__mmask16)((1u << n) - 1), (__m512i)index);
+#else
+    for (size_t k = 0; k < LANES; k++) {
+        if (k < n) to[k] = (int32_t)index[k];
+    }
+#endif
+}
+
 static inline void store_best(best b, size_t n, real *y, int32_t *argmax) {
     if (n == LANES) vec_store(y, b.value);
     else vec_store_part(y, b.value, n);
-    int32_t index[LANES];
-    for (size_t k = 0; k < LANES; k++) index[k] = (int32_t)b.index[k];
-    if (argmax && n == LANES) memcpy(argmax, index, sizeof index);
-    for (size_t k = 0; argmax && n < LANES && k < n; k++) argmax[k] = index[k];
+    if (argmax) store_index(b.index, n, argmax);
 }
 
 /* n <= LANES windows of the run at once, from window ow on. */

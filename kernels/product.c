@@ -11,24 +11,19 @@
 #include "product_tile.h"
 
 /* unfold_panel.c */
-void PSG_KERNEL(unfold_panel)(const psg_unfolding *window, const void *image, const psg_unfold_part *part, void *panel);
+void PSG_KERNEL(unfold_panels)(const psg_unfolding *window, const void *image, const psg_unfold_part *part,
+                               void *panels);
 
 #define ALIGNED ((size_t)16) /* reals: the panels of a begin on a cache line */
 #define SQUARE_REALS ((LANES + MR - 1) / MR) /* that a column of g needs beside its panel: see panels */
 
 /* ---- packing ---- */
 
-static void pack_windows(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
-    for (size_t j = 0; j < count; j += NR, panels += k * NR) {
-        psg_unfold_part part = { p->a_position + (int64_t)row, (int64_t)k, p->a_column + (int64_t)(first + j),
-                                 (int64_t)smaller(NR, count - j) };
-        PSG_KERNEL(unfold_panel)(p->window, p->a, &part, panels);
-    }
-}
-
 static void pack_a(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
     if (p->window) {
-        pack_windows(p, row, k, first, count, panels);
+        psg_unfold_part part = { p->a_position + (int64_t)row, (int64_t)k, p->a_column + (int64_t)first,
+                                 (int64_t)count };
+        PSG_KERNEL(unfold_panels)(p->window, p->a, &part, panels);
         return;
     }
     operand a = { p->a, p->a_stride, p->a_step, p->narrow };

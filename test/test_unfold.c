@@ -93,14 +93,15 @@ static void check_lines(const scene *s, const psg_kernel_table *kernels, int rea
 
 static void check_panel(const scene *s, const psg_kernel_table *kernels, int real, size_t vector, test_random *random) {
     int64_t width = 2 * (int64_t)(vector / (real ? 8 : 4));
-    psg_unfold_part part = draw_part(&s->u, random, width);
-    int64_t count = part.positions * width + GUARD;
+    psg_unfold_part part = draw_part(&s->u, random, 5 * width);
+    int64_t panels = (part.columns + width - 1) / width, count = part.positions * width * panels + GUARD;
     void *panel = room(real, count);
-    kernels->unfold_panel(&s->u, real ? (void *)s->image : s->narrow, &part, panel);
+    kernels->unfold_panels(&s->u, real ? (void *)s->image : s->narrow, &part, panel);
     for (int64_t k = 0; k < count; k++) {
-        int64_t t = k / width, j = k % width;
+        int64_t rows = part.positions ? part.positions : 1, t = k / width % rows;
+        int64_t j = k / width / rows * width + k % width;
         double have = value(panel, real, k);
-        if (t >= part.positions) assert_true(isnan(have));
+        if (k >= count - GUARD) assert_true(isnan(have));
         else assert_true(have == (j < part.columns ? element(s, part.position + t, part.column + j) : 0));
     }
     free(panel);
