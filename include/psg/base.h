@@ -99,7 +99,9 @@ typedef enum psg_gemm_engine { PSG_GEMM_AUTOMATIC = 0, PSG_GEMM_OPENBLAS = 1, PS
 
 typedef struct psg_context_options {
     unsigned threads;          /* workers, the caller included; 0: PSG_NUM_THREADS, else the processors this process may
-                                  use; more than 64 stands for 64 */
+                                  use: those of its affinity mask, at most what the CPU quotas of its cgroups (version
+                                  1 or 2) allow, rounded up, as they stand when the context is made.  More than 64
+                                  stands for 64; of more workers than these processors, no more run at a time. */
     const char *isa;           /* "avx512", "avx2" or "baseline"; NULL: PSG_ISA, else the best this processor has */
     size_t memory_budget;      /* bytes that a plan may hold beyond 2 MiB a worker (and at most 4 MiB for the packed
                                   weight of a product), such as B x P gradients kept between their norms and their

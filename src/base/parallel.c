@@ -1,27 +1,20 @@
 #include "base/parallel.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/blas_threads.h"
 #include "base/context.h"
 #include "base/pool.h"
+#include "base/processors.h"
 
 /* ---- the number of workers ---- */
-
-static unsigned available_processors(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set)) return 1;
-    int count = CPU_COUNT(&set);
-    return count < 1 ? 1 : (unsigned)count;
-}
 
 static psg_status default_threads(unsigned *threads) {
     const char *text = getenv("PSG_NUM_THREADS");
     if (!text || !*text) {
-        *threads = available_processors();
+        *threads = psg_processors();
         return PSG_OK;
     }
     char *end;
@@ -39,7 +32,7 @@ psg_status psg_parallel_start(psg_context *context, unsigned threads) {
     }
     context->threads = threads > PSG_MAX_THREADS ? PSG_MAX_THREADS : threads;
     if (context->threads == 1 || context->parallel_for) return PSG_OK;
-    return psg_pool_create(context, context->threads, &context->pool);
+    return psg_pool_create(context, context->threads, psg_processors(), &context->pool);
 }
 
 void psg_parallel_stop(psg_context *context) {
