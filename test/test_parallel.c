@@ -1,8 +1,9 @@
-/* The pool, a loop of the host's, OpenBLAS's thread count, a host that multiplies meanwhile. */
+/* The pool, also of more workers than processors, a loop of the host's, OpenBLAS's thread count, a host that multiplies meanwhile. */
 #include "support.h"
 
 #include <cblas.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/parallel.h"
+#include "base/pool.h"
 
 /* ---- the pool ---- */
 
@@ -56,6 +58,150 @@ static void pools_come_and_go(void **state) {
         psg_context_destroy(context);
     }
 }
+
+/* ---- more workers than processors ---- */
+
+/* Pins this thread, and so those that it creates; returns the mask before. */
+static cpu_set_t pin_to_one(void) {
+    cpu_set_t before, one;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    int first = 0;
+    while (!CPU_ISSET(first, &before)) first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    return before;
+}
+
+static void unpin(const cpu_set_t *before) { assert_int_equal(sched_setaffinity(0, sizeof *before, before), 0); }
+
+/* A pool of 64 that keeps `processors` awake runs loops of few and of many tasks. */
+static void run_crowded_pool(unsigned processors, int loops) {
+    test_random random = { processors };
+    psg_context *context = test_context(1, NULL);
+    psg_pool *pool;
+    assert_int_equal(psg_pool_create(context, 64, processors, &pool), PSG_OK);
+    for (int repeat = 0; repeat < loops; repeat++) {
+        size_t count = (size_t)test_range(&random, 1, repeat % 10 ? 8 : 256);
+        visits v = { .slots = 64 };
+        psg_pool_run(pool, count, visit, &v);
+        assert_int_equal(v.wrong, 0);
+        for (size_t k = 0; k < 256; k++) assert_int_equal(v.count[k], k < count ? 1 : 0);
+        if (repeat % 50 == 49) usleep(500);   /* let the workers fall asleep */
+    }
+    psg_pool_join(pool);
+    psg_pool_free(context, pool);
+    psg_context_destroy(context);
+}
+
+static void crowded_pools_run_every_index_once(void **state) {
+    (void)state;
+    static const unsigned processors[] = { 1, 2, 3, 64 };
+    for (size_t k = 0; k < sizeof processors / sizeof processors[0]; k++) {
+        int loops = processors[k] < 64 ? 2000 : 200;
+        run_crowded_pool(processors[k], loops);
+        cpu_set_t before = pin_to_one();
+        run_crowded_pool(processors[k], loops / 4);
+        unpin(&before);
+    }
+}
+
+static void pinned_context_of_many_workers_computes(void **state) {
+    (void)state;
+    psg_context *wide = test_context(64, NULL);
+    cpu_set_t before = pin_to_one();
+    psg_context *narrow = test_context(64, NULL);
+    for (int repeat = 0; repeat < 2000; repeat++) {
+        check_visits(wide, (size_t)(repeat % 9));
+        check_visits(narrow, (size_t)(repeat % 9));
+    }
+    unpin(&before);
+    check_visits(narrow, 256);
+    psg_context_destroy(narrow);
+    psg_context_destroy(wide);
+}
+
+typedef struct crowd { atomic_int inside, most; } crowd;
+
+static void count_crowd(void *argument, size_t index, unsigned slot) {
+    (void)index;
+    (void)slot;
+    crowd *c = argument;
+    int now = atomic_fetch_add(&c->inside, 1) + 1, most = atomic_load(&c->most);
+    while (now > most && !atomic_compare_exchange_weak(&c->most, &most, now)) {}
+    usleep(100);
+    atomic_fetch_sub(&c->inside, 1);
+}
+
+static void no_more_work_than_there_are_processors(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    for (unsigned processors = 1; processors <= 4; processors++) {
+        psg_pool *pool;
+        crowd c = { 0 };
+        assert_int_equal(psg_pool_create(context, 16, processors, &pool), PSG_OK);
+        for (int repeat = 0; repeat < 20; repeat++) psg_pool_run(pool, 40, count_crowd, &c);
+        psg_pool_join(pool);
+        psg_pool_free(context, pool);
+        assert_in_range(c.most, 1, processors);
+    }
+    psg_context_destroy(context);
+}
+
+static void meet(void *argument, size_t index, unsigned slot) {
+    (void)index;
+    (void)slot;
+    pthread_barrier_wait(argument);
+}
+
+/* As many tasks as processors wait for each other: each needs a thread of its own, awake or asleep before. */
+static void every_processor_gets_a_worker(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    alarm(60);
+    for (unsigned processors = 2; processors <= 5; processors++) {
+        psg_pool *pool;
+        pthread_barrier_t barrier;
+        pthread_barrier_init(&barrier, NULL, processors);
+        assert_int_equal(psg_pool_create(context, 16, processors, &pool), PSG_OK);
+        for (int repeat = 0; repeat < 300; repeat++) {
+            psg_pool_run(pool, processors, meet, &barrier);
+            usleep((unsigned)(repeat % 7 * 20));   /* about the time that a worker spins */
+        }
+        psg_pool_join(pool);
+        psg_pool_free(context, pool);
+        pthread_barrier_destroy(&barrier);
+    }
+    alarm(0);
+    psg_context_destroy(context);
+}
+
+/* The worker's task outlasts the caller's spinning: the caller sleeps and must be woken. */
+static void nap_elsewhere(void *argument, size_t index, unsigned slot) {
+    (void)index;
+    atomic_int *naps = argument;
+    usleep(slot ? 3000 : 1000);
+    atomic_fetch_add(naps, 1);
+}
+
+static void caller_waits_for_a_slow_worker(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_pool *pool;
+    atomic_int naps = 0;
+    alarm(60);
+    assert_int_equal(psg_pool_create(context, 3, 3, &pool), PSG_OK);
+    for (int repeat = 1; repeat <= 100; repeat++) {
+        psg_pool_run(pool, 3, nap_elsewhere, &naps);
+        assert_int_equal(naps, 3 * repeat);
+    }
+    alarm(0);
+    psg_pool_join(pool);
+    psg_pool_free(context, pool);
+    psg_context_destroy(context);
+}
+
+/* ---- a loop of the host's, a forked child ---- */
 
 typedef struct host_calls { size_t calls; unsigned slots; } host_calls;
 
@@ -272,6 +418,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_runs_every_index_once),
         cmocka_unit_test(pools_come_and_go),
+        cmocka_unit_test(crowded_pools_run_every_index_once),
+        cmocka_unit_test(pinned_context_of_many_workers_computes),
+        cmocka_unit_test(no_more_work_than_there_are_processors),
+        cmocka_unit_test(every_processor_gets_a_worker),
+        cmocka_unit_test(caller_waits_for_a_slow_worker),
         cmocka_unit_test(host_loop_replaces_the_pool),
         cmocka_unit_test(forked_child_still_computes),
         cmocka_unit_test(openblas_count_is_restored),
