@@ -1,4 +1,5 @@
-/* The pool, also of more workers than processors, a loop of the host's, OpenBLAS's thread count, a host that multiplies meanwhile. */
+/* The pool, also of more workers than processors, a loop of the host's, OpenBLAS's thread count, a host that multiplies
+ * meanwhile. */
 #include "support.h"
 
 #include <cblas.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/parallel.h"
@@ -148,25 +150,37 @@ static void no_more_work_than_there_are_processors(void **state) {
     psg_context_destroy(context);
 }
 
+/* Without sleeping: a random time about that which a worker spins before it sleeps. */
+static void pause_shortly(test_random *random) {
+    struct timespec start, now;
+    int64_t wait = test_range(random, 0, 130000), gone = 0;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    while (gone < wait) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        gone = (now.tv_sec - start.tv_sec) * 1000000000LL + (now.tv_nsec - start.tv_nsec);
+    }
+}
+
 static void meet(void *argument, size_t index, unsigned slot) {
     (void)index;
     (void)slot;
     pthread_barrier_wait(argument);
 }
 
-/* As many tasks as processors wait for each other: each needs a thread of its own, awake or asleep before. */
+/* As many tasks as processors wait for each other: each needs a thread of its own, awake, asleep or between. */
 static void every_processor_gets_a_worker(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
-    alarm(60);
-    for (unsigned processors = 2; processors <= 5; processors++) {
+    test_random random = { 31 };
+    alarm(300);
+    for (unsigned processors = 2; processors <= 4; processors++) {
         psg_pool *pool;
         pthread_barrier_t barrier;
         pthread_barrier_init(&barrier, NULL, processors);
         assert_int_equal(psg_pool_create(context, 16, processors, &pool), PSG_OK);
-        for (int repeat = 0; repeat < 300; repeat++) {
+        for (int repeat = 0; repeat < (processors == 2 ? 2000 : 200); repeat++) {
             psg_pool_run(pool, processors, meet, &barrier);
-            usleep((unsigned)(repeat % 7 * 20));   /* about the time that a worker spins */
+            pause_shortly(&random);
         }
         psg_pool_join(pool);
         psg_pool_free(context, pool);
@@ -189,7 +203,7 @@ static void caller_waits_for_a_slow_worker(void **state) {
     psg_context *context = test_context(1, NULL);
     psg_pool *pool;
     atomic_int naps = 0;
-    alarm(60);
+    alarm(300);
     assert_int_equal(psg_pool_create(context, 3, 3, &pool), PSG_OK);
     for (int repeat = 1; repeat <= 100; repeat++) {
         psg_pool_run(pool, 3, nap_elsewhere, &naps);

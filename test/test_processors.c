@@ -1,4 +1,4 @@
-/* The CPU quotas of cgroups, read from a made-up /proc/self/cgroup and /sys/fs/cgroup; the number that contexts take. */
+/* The CPU quotas of cgroups, read from a made-up /proc/self/cgroup and /sys/fs/cgroup; what contexts take. */
 #include "support.h"
 
 #include <ftw.h>

@@ -52,9 +52,10 @@ static unsigned limit_by(const char *folder, bool unified, unsigned processors) 
 
 /* ---- the process's cgroup and its ancestors ---- */
 
-/* From the cgroup up to the mount.  A container may be shown its host's path but mounted its own cgroup: then the folders
- * of the path are not there, and the mount itself is the cgroup. */
-static unsigned limit_upwards(const char *root, const char *mount, const char *path, bool unified, unsigned processors) {
+/* From the cgroup up to the mount.  A container may be shown its host's path but mounted its own cgroup: then the
+ * folders of the path are not there, and the mount itself is the cgroup. */
+static unsigned limit_upwards(const char *root, const char *mount, const char *path, bool unified,
+                              unsigned processors) {
     char folder[2 * LINE];
     size_t top = (size_t)snprintf(folder, sizeof folder, "%s%s", root, mount);
     if (top + strlen(path) >= sizeof folder) return processors;
