@@ -14,9 +14,6 @@ KERNEL(void, pack_rows, (size_t m, size_t k, const void *x, ptrdiff_t m_stride, 
 /* n <= panel_width() columns of a k-row matrix, element (t, j) at w[j * n_stride + t * k_stride], as a panel. */
 KERNEL(void, pack_panel, (size_t n, size_t k, const void *w, ptrdiff_t n_stride, ptrdiff_t k_stride, void *panel))
 KERNEL(void, row_product, (const psg_row_product *product))
-/* The same for at most half a panel's width of columns, with rows that are not packed: of unit step, row_stride
- * apart. */
-KERNEL(void, narrow_product, (const psg_row_product *product, ptrdiff_t row_stride))
 /* The same for at most a third of a panel's height of rows, with whole panels of columns that are not packed: of unit
  * step, their terms column_stride apart. */
 KERNEL(void, low_product, (const psg_row_product *product, ptrdiff_t column_stride))

@@ -63,12 +63,13 @@ typedef struct psg_product {
 /* The terms of a chain. */
 #define PSG_PRODUCT_CHAIN 256
 
-/* One chain of C = alpha a b + bias, or of C = alpha a b + beta C: m packed rows of a times n packed columns of b over
- * k terms.  Chain after chain, with C holding the totals between them, gives every element that of product_tile.h. */
+/* One chain of C = alpha a b + bias, or of C = alpha a b + beta C: m rows of a times n packed columns of b over k terms.
+ * Chain after chain, with C holding the totals between them, gives every element that of product_tile.h. */
 typedef struct psg_row_product {
     size_t m, n, k;           /* k at most PSG_PRODUCT_CHAIN */
-    const void *rows;         /* panels of panel_height() rows, k * panel_height() reals each (pack_rows) ... */
-    const void *columns;      /* ... and of panel_width() columns, k * panel_width() reals each (pack_panel) */
+    const void *rows;         /* panels of panel_height() rows, k * panel_height() reals each (pack_rows); */
+    ptrdiff_t row_stride;     /* other than 0: rows of unit step where they are, so far apart */
+    const void *columns;      /* panels of panel_width() columns, k * panel_width() reals each (pack_panel) */
     bool continues, ends;     /* C holds the total of the chains before; this is the last, which makes C of the total */
     double alpha, beta;       /* beta: not with continues; where it is 0, C is not read */
     const void *bias;         /* n reals, or NULL; without beta */

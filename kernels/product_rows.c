@@ -1,4 +1,5 @@
-/* Rows times a matrix that they share: packed rows, packed columns, and the tiles and the chain of product_tile.h. */
+/* Rows times a matrix that they share: rows packed or where they are, packed columns, and the tiles and the chain of
+ * product_tile.h. */
 #include "kernels.h"
 #include "product_pack.h"
 #include "product_tile.h"
@@ -71,16 +72,51 @@ INLINE void put_tile(const psg_row_product *p, size_t rows, size_t across, tile 
     if (!whole) copy_edge(edge, edge_stride, out, stride, at->m, bytes);
 }
 
-INLINE void multiply_tile(const psg_row_product *p, size_t rows, size_t across, const place *at) {
-    tile c = chain_tile(rows, across, p->k, (const real *)p->rows + at->i * p->k, 1, MR,
-                        (const real *)p->columns + at->j * p->k, NR);
+INLINE void multiply_tile(const psg_row_product *p, size_t rows, size_t across, const place *at, const real *panel) {
+    tile c = chain_tile(rows, across, p->k, panel, 1, MR, (const real *)p->columns + at->j * p->k, NR);
     put_tile(p, rows, across, &c, at);
 }
 
-INLINE void multiply_any(const psg_row_product *p, size_t across, const place *at) {
-    if (at->m <= STEP) multiply_tile(p, STEP, across, at);
-    else if (at->m <= 2 * STEP) multiply_tile(p, 2 * STEP, across, at);
-    else multiply_tile(p, MR, across, at);
+/* panel: the rows', packed. */
+INLINE void multiply_any(const psg_row_product *p, size_t across, const place *at, const real *panel) {
+    if (at->m <= STEP) multiply_tile(p, STEP, across, at, panel);
+    else if (at->m <= 2 * STEP) multiply_tile(p, 2 * STEP, across, at, panel);
+    else multiply_tile(p, MR, across, at, panel);
+}
+
+/* MR rows where they are.  Pointers to every third of them are as many as registers hold. */
+INLINE void multiply_loose(const psg_row_product *p, size_t across, const place *at) {
+    const real *a = (const real *)p->columns + at->j * p->k, *third[STEP];
+    const ptrdiff_t stride = p->row_stride;
+    tile c;
+    UNROLL for (size_t i = 0; i < STEP; i++) third[i] = (const real *)p->rows + (ptrdiff_t)(at->i + 3 * i) * stride;
+    UNROLL for (size_t i = 0; i < MR; i++) {
+        UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] = vec_zero();
+    }
+    for (size_t t = 0; t < p->k; t++, a += NR) {
+        vec row[NV];
+        UNROLL for (size_t j = 0; j < across; j++) row[j] = vec_load(a + j * LANES);
+        UNROLL for (size_t i = 0; i < MR; i++) {
+            const real weight = third[i / 3][(ptrdiff_t)(i % 3) * stride];
+            UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] += weight * row[j];
+        }
+        UNROLL for (size_t i = 0; i < STEP; i++) third[i]++;
+    }
+    put_tile(p, MR, across, &c, at);
+}
+
+/* The last rows where they are: packed for this tile. */
+INLINE void multiply_last(const psg_row_product *p, size_t across, const place *at) {
+    _Alignas(64) real panel[MR * CHAIN];
+    const operand rows = { p->rows, 1, p->row_stride, false };
+    pack_panel(&rows, 0, p->k, at->i, at->m, MR, NULL, false, panel);
+    multiply_any(p, across, at, panel);
+}
+
+INLINE void multiply_place(const psg_row_product *p, size_t across, const place *at) {
+    if (!p->row_stride) multiply_any(p, across, at, (const real *)p->rows + at->i * p->k);
+    else if (at->m == MR) multiply_loose(p, across, at);
+    else multiply_last(p, across, at);
 }
 
 /* The columns of a panel are used while they are near: rows vary fastest. */
@@ -89,29 +125,13 @@ void PSG_KERNEL(row_product)(const psg_row_product *product) {
     for (size_t j = 0; j < p.n; j += NR) {
         for (size_t i = 0; i < p.m; i += MR) {
             place at = { i, j, smaller(MR, p.m - i), smaller(NR, p.n - j) };
-            if (at.n <= LANES) multiply_any(&p, 1, &at);
-            else multiply_any(&p, NV, &at);
+            if (at.n <= LANES) multiply_place(&p, 1, &at);
+            else multiply_place(&p, NV, &at);
         }
     }
 }
 
-/* ---- too little work to pay for packing ---- */
-
-/* rows of p where they are. */
-INLINE void multiply_loose_rows(const psg_row_product *p, size_t rows, ptrdiff_t stride, size_t i) {
-    const place at = { i, 0, rows, p->n };
-    tile c = chain_tile(rows, 1, p->k, (const real *)p->rows + (ptrdiff_t)i * stride, stride, 1, p->columns, NR);
-    put_tile(p, rows, 1, &c, &at);
-}
-
-void PSG_KERNEL(narrow_product)(const psg_row_product *product, ptrdiff_t row_stride) {
-    const psg_row_product p = *product;
-    size_t i = 0;
-    for (; i + MR <= p.m; i += MR) multiply_loose_rows(&p, MR, row_stride, i);
-    for (; i + STEP <= p.m; i += STEP) multiply_loose_rows(&p, STEP, row_stride, i);
-    for (; i < p.m; i++) multiply_loose_rows(&p, 1, row_stride, i);
-}
-
+/* Few rows: columns are not worth packing. */
 void PSG_KERNEL(low_product)(const psg_row_product *product, ptrdiff_t column_stride) {
     const psg_row_product p = *product;
     for (size_t j = 0; j < p.n; j += NR) {

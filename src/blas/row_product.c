@@ -53,8 +53,12 @@ static void pack_columns(const job *j, int64_t c, int64_t n, int64_t t, char *pa
     }
 }
 
-/* Rows of unit step times few columns, and few rows times columns of unit step, are not worth packing. */
-static bool is_narrow(const job *j) { return !j->gemm->transpose_a && j->gemm->n <= j->width / 2; }
+/* Rows of unit step are not worth packing for few columns, unless many of them begin in the same cache sets; nor are
+ * columns of unit step for few rows. */
+static bool is_loose(const job *j, int64_t n) {
+    const int64_t columns = 512, sets = 4096;   /* bytes after which first-level sets recur */
+    return !j->gemm->transpose_a && n <= columns && j->gemm->lda * j->element % sets;
+}
 static bool is_low(const job *j) { return !j->gemm->transpose_b && j->gemm->m <= j->height / 3; }
 
 /* With beta every chain is added to c by itself; otherwise c holds the total of those before, and the last one makes
@@ -76,11 +80,11 @@ static void multiply(const job *j, int64_t i, int64_t m, int64_t c, int64_t n, i
     j->kernels->row_product(&product);
 }
 
-static void multiply_narrow(const job *j, int64_t i, int64_t m, int64_t t, const void *columns) {
+static void multiply_loose(const job *j, int64_t i, int64_t m, int64_t c, int64_t n, int64_t t, const void *columns) {
     const psg_gemm *g = j->gemm;
-    const void *rows = psg_gemm_at(g->a, g->dtype, i * g->lda + t);
-    psg_row_product product = product_of(j, i, m, 0, g->n, t, rows, columns);
-    j->kernels->narrow_product(&product, g->lda);
+    psg_row_product product = product_of(j, i, m, c, n, t, psg_gemm_at(g->a, g->dtype, i * g->lda + t), columns);
+    product.row_stride = g->lda;
+    j->kernels->row_product(&product);
 }
 
 /* The first n columns, whole panels of them. */
@@ -96,8 +100,8 @@ static void multiply_low(const job *j, int64_t n, int64_t t, const void *rows) {
 static void multiply_packed(const job *j, int64_t c, int64_t n, int64_t t, int64_t high, char *rows, char *columns) {
     const int64_t m = j->gemm->m;
     pack_columns(j, c, n, t, columns);
-    if (is_narrow(j)) {
-        multiply_narrow(j, 0, m, t, columns);
+    if (is_loose(j, j->gemm->n)) {
+        multiply_loose(j, 0, m, c, n, t, columns);
         return;
     }
     for (int64_t i = 0; i < m; i += high) {
@@ -186,8 +190,8 @@ static void multiply_shared(void *argument, size_t index, unsigned slot) {
     void *rows = s->job.context->workspace[slot];
     int64_t t = s->start;
     do {
-        if (is_narrow(&s->job)) {
-            multiply_narrow(&s->job, i, m, t, panels_at(s, 0, t));
+        if (is_loose(&s->job, n)) {
+            multiply_loose(&s->job, i, m, s->first + column, n, t, panels_at(s, column, t));
         } else {
             pack_rows(&s->job, i, m, t, rows);
             multiply(&s->job, i, m, s->first + column, n, t, rows, panels_at(s, column, t));
@@ -225,7 +229,7 @@ static void multiply_parallel(shared *s, int64_t columns, int64_t longest) {
 void psg_kernel_rows(psg_context *context, const psg_gemm *gemm) {
     shared s = { .job = job_of(context, gemm) };
     const int64_t row = s.job.width * s.job.element;
-    const int64_t longest = larger(smaller(gemm->k, panel_bytes / row / CHAIN * CHAIN), 1);
+    const int64_t longest = larger(smaller(gemm->k, 4 * CHAIN), 1);   /* wide panels: rows are packed less often */
     const int64_t columns = smaller(panel_bytes / (longest * row) * s.job.width, round_up(gemm->n, s.job.width));
     if (!gemm->m || !gemm->n) return;
     s.panels = psg_panel_memory(context, (size_t)(columns * longest * s.job.element));
