@@ -166,6 +166,8 @@ $(NAIVE): $(BUILD)/bench/naive.%.o: bench/naive.c
 	@mkdir -p $(@D)
 	$(CC) $(PROGRAM_FLAGS) -O3 -DBENCH_REAL_IS_F64=$(if $(filter f64,$*),1,0) -c $< -o $@
 
+$(BUILD)/bench/probe_fma.o: CFLAGS += -ffp-contract=fast
+
 $(BUILD)/bench/%.o: bench/%.c
 	@mkdir -p $(@D)
 	$(CC) $(PROGRAM_FLAGS) -Itest $(PACKAGE_CFLAGS) -c $< -o $@

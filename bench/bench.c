@@ -1,4 +1,5 @@
-/* psg-bench: times the library's answers against the machine's limits, naive loops and an f64 reference. */
+/* psg-bench: times the library's answers against the machine's limits, naive loops and an f64 reference.  A limit is
+ * the time of the passes' multiply-adds at their peak in registers, or of their bytes at the memory's rate. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +7,7 @@
 #include "bench_options.h"
 #include "output.h"
 #include "problems.h"
+#include "product.h"
 
 #define HEADER_WORKING_SET ((size_t)256 << 20)
 
@@ -18,12 +20,16 @@ static int print_header(const bench_options *options, probe **p) {
         fprintf(stderr, "no context: %s\n", psg_status_name(status));
         return -1;
     }
-    unsigned threads = psg_context_threads(context);
-    *p = probe_create(threads);
-    probe_rates rates = probe_measure(*p, options->settings.dtype, HEADER_WORKING_SET);
-    output_header(options->json, psg_context_isa(context), threads, &rates);
+    output_machine machine = { .isa = psg_context_isa(context), .openblas_core = probe_openblas_core(),
+                               .threads = psg_context_threads(context) };
+    *p = probe_create(machine.threads, machine.isa);
+    machine.rates = probe_measure(*p, options->settings.dtype, HEADER_WORKING_SET);
+    machine.openblas_gflops = probe_openblas_gflops(*p, options->settings.dtype);
+    status = product_kernel_gflops(machine.threads, options->settings.dtype, &machine.kernel_gflops);
+    if (status == PSG_OK) output_header(options->json, &machine);
+    else fprintf(stderr, "no large product: %s\n", psg_status_name(status));
     psg_context_destroy(context);
-    return 0;
+    return status == PSG_OK ? 0 : -1;
 }
 
 /* A row that fails is reported and does not stop the others. */

@@ -63,9 +63,16 @@ void *bench_at(const psg_tensor *tensor, int64_t i) {
     return (char *)tensor->data + i * (int64_t)psg_dtype_size(tensor->dtype);
 }
 
-void bench_add_pass(bench_case *c, double flops, double read, double written) {
-    c->pass[c->pass_count++] = (bench_pass){ flops, read, written };
+static void add_pass(bench_case *c, bench_pass pass) {
+    if (c->pass_count == BENCH_MAX_PASSES) bench_die("a case of more than %d passes", BENCH_MAX_PASSES);
+    c->pass[c->pass_count++] = pass;
 }
+
+void bench_add_pass(bench_case *c, double flops, double read, double written) {
+    add_pass(c, (bench_pass){ flops, read, written, 0 });
+}
+
+void bench_add_clear(bench_case *c, double bytes) { add_pass(c, (bench_pass){ .cleared = bytes }); }
 
 int bench_asks(const bench_case *c, const char *question) {
     return strcmp(c->problem->question, question) == 0;

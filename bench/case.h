@@ -8,7 +8,7 @@
 #include "support.h"
 
 #define BENCH_MAX_DIMS 4
-#define BENCH_MAX_PASSES 6
+#define BENCH_MAX_PASSES 128
 #define BENCH_MAX_ARRAYS 4096
 #define BENCH_MAX_PARAMS 32
 
@@ -19,9 +19,9 @@ typedef struct bench_problem {
     const char *line;               /* ops of a case table: the name of a line, instead of dim */
 } bench_problem;
 
-/* One pass over data.  Its limit is the larger of flops / GEMM peak and bytes / bandwidth; the limit of a case is the
- * sum over its passes. */
-typedef struct bench_pass { double flops, read, written; } bench_pass;
+/* One pass over data: flops; bytes read and written; bytes of zeros written.  Its limit is the larger of flops / peak
+ * of multiply-adds and bytes / bandwidth; the limit of a case is the sum over its passes. */
+typedef struct bench_pass { double flops, read, written, cleared; } bench_pass;
 
 typedef struct bench_case bench_case;
 
@@ -38,9 +38,10 @@ struct bench_case {
     psg_status (*plain)(bench_case *c);             /* the same without privacy, timed in turn with run; or NULL */
     void (*naive)(bench_case *c, int64_t sample);   /* the naive loop's work for one sample; or NULL */
     psg_status (*residual)(bench_case *c, double *residual);    /* or NULL */
+    psg_status (*count)(bench_case *c);             /* adds passes that depend on the plan, after a run; or NULL */
     void (*destroy)(bench_case *c);                 /* or NULL */
     int64_t samples;                                /* that a whole naive loop goes through */
-    bench_pass pass[BENCH_MAX_PASSES];
+    bench_pass pass[BENCH_MAX_PASSES];              /* none: the case has no limit */
     int pass_count;
     double working_set;                             /* bytes of all arrays that the passes go through */
     int64_t fallbacks;                              /* of a norm question, counted by run; -1: not applicable */
@@ -90,6 +91,7 @@ void *bench_at(const psg_tensor *tensor, int64_t i);
 double bench_gaussian(uint64_t *state);
 
 void bench_add_pass(bench_case *c, double flops, double read, double written);
+void bench_add_clear(bench_case *c, double bytes);
 /* Whether the problem asks this question. */
 int bench_asks(const bench_case *c, const char *question);
 

@@ -2,6 +2,7 @@
  * backward: input gradient and clipped sum, against input gradient and plain sum). */
 #include <math.h>
 
+#include "plan_passes.h"
 #include "tape_case.h"
 
 typedef struct linear_case {
@@ -111,20 +112,18 @@ static psg_status clipped_sum_residual(bench_case *c, double *residual) {
 
 /* ---- the case ---- */
 
-static void add_passes(bench_case *c, const linear_case *s) {
+static psg_status count(bench_case *c) {
+    const linear_case *s = c->state;
     double B = (double)c->samples, T = (double)s->T, in = (double)s->in, out = (double)s->out;
     double size = (double)psg_dtype_size(c->dtype), flops = 2 * B * T * in * out;
     double x = size * B * T * in, y = size * B * T * out, w = size * in * out;
     double grads = bench_asks(c, "grad_sample") ? B * (w + size * out) : w + size * out;
     c->working_set = 2 * (x + y) + w + grads;
-    if (bench_asks(c, "grad_sample")) {
-        bench_add_pass(c, flops, x + w, y);
-        bench_add_pass(c, flops, y + w, x);
-        bench_add_pass(c, flops, x + y, grads);
-    } else {
-        bench_add_pass(c, flops, y + w, x);
-        bench_add_pass(c, flops, x + y, grads);     /* the norms can be had on the way */
-    }
+    bench_add_pass(c, flops, y + w, x);
+    if (!bench_asks(c, "grad_sample")) return bench_add_plan(c, size);
+    bench_add_pass(c, flops, x + w, y);
+    bench_add_pass(c, flops, x + y, grads);
+    return PSG_OK;
 }
 
 static psg_status prepare(bench_case *c) {
@@ -143,7 +142,7 @@ static psg_status prepare(bench_case *c) {
     s->tape.value[0] = bench_uniform(c, 1.0, 2, (int64_t[]){ s->out, s->in });
     s->tape.value[1] = bench_uniform(c, 1.0, 1, &s->out);
     prepare_naive(c, s);
-    add_passes(c, s);
+    c->count = count;
     TRY(tape_case_start(c, &s->tape));
     if (bench_asks(c, "grad_sample")) {
         c->question = PSG_ASK_GRAD_SAMPLE;

@@ -153,31 +153,20 @@ static psg_status residual_of(bench_case *c, double *residual) {
 
 /* ---- limits ---- */
 
-/* Of all layers: product by product, so that small layers do not hide the bytes of large ones. */
-static void add_backward_passes(bench_case *c) {
-    double B = (double)c->samples, size = (double)psg_dtype_size(c->dtype);
-    bench_pass inputs = { 0, 0, 0 }, weights = { 0, 0, 0 };
-    for (int k = 0; k < LAYERS; k++) {
-        double in = (double)width[k], out = (double)width[k + 1], flops = 2 * B * in * out;
-        bench_pass input = { flops, size * (in * out + B * out), size * B * in };
-        if (k > 0) inputs = (bench_pass){ inputs.flops + input.flops, inputs.read + input.read,
-                                          inputs.written + input.written };
-        weights = (bench_pass){ weights.flops + flops, weights.read + size * B * (in + out),
-                                weights.written + size * in * out };
-    }
-    bench_add_pass(c, inputs.flops, inputs.read, inputs.written);
-    bench_add_pass(c, weights.flops, weights.read, weights.written);
-}
-
-static void add_passes(bench_case *c) {
+/* Layer by layer; the first has no input gradient.  A ReLU reads and writes its units, backward the gradient too. */
+static psg_status count(bench_case *c) {
     double B = (double)c->samples, P = (double)param_count(), size = (double)psg_dtype_size(c->dtype);
-    double units = 784 + 2 * (512 + 256 + 10);      /* activations and their gradients */
-    c->working_set = size * (B * units + (bench_asks(c, "clipped_sum") ? 2 : 4) * P);
-    add_backward_passes(c);
-    if (bench_asks(c, "clipped_sum")) return;
-    bench_add_pass(c, 2 * B * P, size * (P + B * (784 + 512 + 256)), size * B * (512 + 256 + 10));
-    if (bench_asks(c, "private")) bench_add_pass(c, 0, 8 * P, size * P);    /* sum to noisy update */
-    bench_add_pass(c, 0, 3 * size * P, 2 * size * P);                       /* SGD with momentum */
+    double units = 784 + 2 * (2 * 512 + 2 * 256 + 10);      /* activations and their gradients */
+    int has_forward = !bench_asks(c, "clipped_sum");
+    c->working_set = size * (B * units + (has_forward ? 4 : 2) * P);
+    for (int k = 0; k < LAYERS; k++) {
+        double in = (double)width[k], out = (double)width[k + 1], flops = 2 * B * in * out, w = in * out;
+        if (has_forward) bench_add_pass(c, flops, size * (B * in + w), size * B * out);
+        if (has_forward && k > 0) bench_add_pass(c, 0, size * B * in, size * B * in);
+        if (k > 0) bench_add_pass(c, flops, size * (B * out + w), size * B * in);
+        if (k > 0) bench_add_pass(c, 0, 2 * size * B * in, size * B * in);
+    }
+    return step_case_count_rest(c, P);
 }
 
 /* ---- the case ---- */
@@ -188,7 +177,7 @@ static psg_status prepare(bench_case *c) {
     s->step.tape.input = bench_uniform(c, 1.0, 2, (int64_t[]){ c->problem->dim[0], width[0] });
     TRY(step_case_start(c, &s->step, width[LAYERS]));
     prepare_naive(c, s);
-    add_passes(c);
+    c->count = count;
     c->residual = residual_of;
     if (!bench_asks(c, "clipped_sum")) c->naive = bench_asks(c, "plain") ? naive_plain : naive_private;
     return PSG_OK;

@@ -36,55 +36,79 @@ static psg_status residual_of(bench_case *c, double *residual) {
     return status;
 }
 
-/* ---- limits: the products of a sample, each three times (forward, input gradient, weight gradient) ---- */
+/* ---- limits: forward and input gradients of all layers, then what every step has ---- */
 
 typedef struct model_cost {
-    double products;        /* multiply-adds of a sample's forward pass, in linear and convolution layers */
+    double products;        /* multiply-adds of a sample's forward pass, in linear layers, convolutions, attention */
+    double attention;       /* of them those of two activations: both have a gradient, which no parameter's pass does */
     double first;           /* of the layer that wants no input gradient */
-    double elements;        /* of all activations of a sample */
+    double in, out;         /* elements that products read and write, a sample */
+    double through;         /* elements that other layers write: activations, norms, pooling, sums of two paths */
 } model_cost;
 
-static void add_passes(bench_case *c, const step_case *s, const model_cost *cost) {
+typedef struct model_case {
+    step_case step;         /* the first member: c->state is both */
+    const model_cost *cost;
+} model_case;
+
+/* A layer that is no product reads about what it writes; its backward reads the gradient and the values. */
+static psg_status count(bench_case *c) {
+    const model_case *s = c->state;
+    const model_cost *cost = s->cost;
     double B = (double)c->samples, P = 0, size = (double)psg_dtype_size(c->dtype);
-    for (int k = 0; k < s->tape.param_count; k++) P += (double)psg_tensor_count(&s->tape.value[k]);
-    double values = size * B * cost->elements, forward = 2 * B * cost->products, first = 2 * B * cost->first;
-    c->working_set = 2 * values + 4 * size * P;
-    if (!bench_asks(c, "clipped_sum")) bench_add_pass(c, forward, values + size * P, values);
-    bench_add_pass(c, forward - first, values + size * P, values);
-    bench_add_pass(c, forward, 2 * values, size * P);
-    if (!bench_asks(c, "clipped_sum")) bench_add_pass(c, 0, 3 * size * P, 2 * size * P);     /* SGD with momentum */
+    for (int k = 0; k < s->step.tape.param_count; k++) P += (double)psg_tensor_count(&s->step.tape.value[k]);
+    double in = size * B * cost->in, out = size * B * cost->out, through = size * B * cost->through;
+    c->working_set = 2 * (out + through) + 4 * size * P;
+    if (!bench_asks(c, "clipped_sum")) {
+        bench_add_pass(c, 2 * B * cost->products, in + size * P, out);
+        bench_add_pass(c, 0, through, through);
+    }
+    bench_add_pass(c, 2 * B * (cost->products - cost->first + cost->attention), out + size * P, in);
+    bench_add_pass(c, 0, 2 * through, through);
+    return step_case_count_rest(c, P);
 }
 
 /* ---- the cases ---- */
 
 static psg_status prepare(bench_case *c, const model_kind *kind, psg_tensor input, const model_cost *cost) {
-    step_case *s = bench_memory(c, sizeof *s);
-    s->kind = kind;
-    s->tape.input = input;
-    TRY(step_case_start(c, s, 10));
-    add_passes(c, s, cost);
+    model_case *s = bench_memory(c, sizeof *s);
+    s->cost = cost;
+    s->step.kind = kind;
+    s->step.tape.input = input;
+    TRY(step_case_start(c, &s->step, 10));
+    c->count = count;
     c->residual = residual_of;
     return PSG_OK;
 }
 
 static psg_status prepare_cnn_mnist(bench_case *c) {
-    static const model_cost cost = { 16. * 64 * 196 + 32. * 256 * 25 + 32 * 512 + 320, 16. * 64 * 196,
-                                     784 + 2 * 16 * 196 + 16 * 169 + 2 * 32 * 25 + 512 + 2 * 32 + 10 };
+    static const model_cost cost = {
+        .products = 16. * 64 * 196 + 32. * 256 * 25 + 32 * 512 + 320, .first = 16. * 64 * 196,
+        .in = 784 + 16 * 169 + 512 + 32, .out = 16 * 196 + 32 * 25 + 32 + 10,
+        .through = 16 * 196 + 16 * 169 + 32 * 25 + 512 + 32,
+    };
     psg_tensor images = bench_uniform(c, 1.0, 4, (int64_t[]){ c->problem->dim[0], 1, 28, 28 });
     return prepare(c, &cnn_mnist_model, images, &cost);
 }
 
 static psg_status prepare_cnn_group_norm(bench_case *c) {
-    static const model_cost cost = { 1024. * (32 * 27 + 64 * 288) + 256. * 128 * 576 + 1280, 1024. * 32 * 27,
-                                     1024. * (3 + 3 * 32 + 3 * 64) + 256. * (64 + 3 * 128) + 138 };
+    static const model_cost cost = {
+        .products = 1024. * (32 * 27 + 64 * 288) + 256. * 128 * 576 + 1280, .first = 1024. * 32 * 27,
+        .in = 1024. * (3 + 32) + 256 * 64 + 128, .out = 1024. * (32 + 64) + 256 * 128 + 10,
+        .through = 1024. * 2 * (32 + 64) + 256. * (64 + 2 * 128) + 128,
+    };
     psg_tensor images = bench_uniform(c, 1.0, 4, (int64_t[]){ c->problem->dim[0], 3, 32, 32 });
     return prepare(c, &cnn_group_norm_model, images, &cost);
 }
 
-/* A layer: projections 4 d^2, feed-forward 8 d^2, scores and values 2 T d a token. */
+/* A layer, a token: projections 4 d^2, feed-forward 8 d^2, scores and values 2 T d; products read d for queries, keys
+ * and values together, 3 d for attention, d, d and 4 d; norms, sums and the embedding write d each, GELU 4 d. */
 static psg_status prepare_transformer(bench_case *c) {
-    static const model_cost cost = { 2. * TOKENS * (12. * 128 * 128 + 2. * TOKENS * 128) + 1280, 0,
-                                     TOKENS * (128. + 2 * (128. * 8 + 2 * 512)) + 138 };
+    static const model_cost cost = {
+        .products = 2. * TOKENS * (12. * 128 * 128 + 2. * TOKENS * 128) + 1280, .attention = 4. * TOKENS * TOKENS * 128,
+        .in = 2. * TOKENS * 10 * 128 + 128, .out = 2. * TOKENS * 10 * 128 + 10,
+        .through = TOKENS * 128. * (1 + 2 * 8) + 128,
+    };
     int64_t B = c->problem->dim[0], *token = bench_memory(c, (size_t)(B * TOKENS) * sizeof *token);
     for (int64_t i = 0; i < B * TOKENS; i++) token[i] = i * 7919 % TOKEN_COUNT;
     return prepare(c, &transformer_model, psg_tensor_of(PSG_I64, token, 2, (int64_t[]){ B, TOKENS }), &cost);

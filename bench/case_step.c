@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "plan_passes.h"
+
 #define FIRST_VALUES_SEED 1
 
 const char *const step_questions[] = { "private", "plain", "clipped_sum", NULL };
@@ -47,6 +49,18 @@ static void choose(bench_case *c) {
         c->run = run_private;
         c->plain = run_plain;
     }
+}
+
+/* ---- limits ---- */
+
+/* A private step adds to sums in f64, which the release reads and clears; its noise counts by its bytes alone. */
+psg_status step_case_count_rest(bench_case *c, double P) {
+    double size = (double)psg_dtype_size(c->dtype);
+    int is_private = bench_asks(c, "private");
+    TRY(bench_add_plan(c, is_private ? 8 : size));
+    if (is_private) bench_add_pass(c, 0, 8 * P, 8 * P + size * P);
+    if (!bench_asks(c, "clipped_sum")) bench_add_pass(c, 0, 3 * size * P, 2 * size * P);    /* SGD with momentum */
+    return PSG_OK;
 }
 
 /* ---- the case ---- */

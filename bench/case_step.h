@@ -22,6 +22,9 @@ psg_status step_case_start(bench_case *c, step_case *s, int64_t classes);
 /* Gives the parameters their first values again: timed steps move them. */
 void step_case_restore(const step_case *s);
 
+/* The passes after the backward of the layers: norms, sums, release, optimizer.  P: elements of all parameters. */
+psg_status step_case_count_rest(bench_case *c, double P);
+
 extern const char *const step_questions[];
 
 #endif

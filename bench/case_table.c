@@ -8,8 +8,12 @@
 
 #include "case.h"
 #include "cases/cases.h"
+#include "plan_passes.h"
 
-typedef struct table_case {
+typedef struct table_case table_case;
+typedef struct sizes { double x, y, w, grads, size; } sizes;     /* bytes; of an element */
+
+struct table_case {
     case_run run;
     psg_tensor cotangent;
     int param_count, operand[BENCH_MAX_PARAMS];     /* the operands that are parameters */
@@ -18,7 +22,8 @@ typedef struct table_case {
     psg_tensor ids, rows;                           /* of the sparse answer */
     int64_t *counts;
     double *factors;
-} table_case;
+    void (*passes)(bench_case *c, const table_case *s, const sizes *n);     /* but for the sums and their norms */
+};
 
 static psg_param *param_of(const table_case *s, int k) { return s->run.param[s->operand[k]]; }
 
@@ -108,12 +113,13 @@ static psg_status residual_of(bench_case *c, double *residual) {
 
 /* ---- limits: forward, input gradient, parameter gradients ---- */
 
-typedef struct sizes { double x, y, w, grads, size; } sizes;
+static int has_forward(const bench_case *c) { return !bench_asks(c, "clipped_sum"); }
 
 /* Three products of as many operations each. */
 static void products(bench_case *c, const sizes *n, double flops) {
-    bench_add_pass(c, flops, n->x + n->w, n->y);
     bench_add_pass(c, flops, n->y + n->w, n->x);
+    if (!has_forward(c)) return;
+    bench_add_pass(c, flops, n->x + n->w, n->y);
     bench_add_pass(c, flops, n->x + n->y, n->grads);
 }
 
@@ -124,15 +130,17 @@ static void conv_passes(bench_case *c, const table_case *s, const sizes *n) {
 
 static void norm_passes(bench_case *c, const table_case *s, const sizes *n) {
     (void)s;
-    bench_add_pass(c, 0, n->x, n->y);
-    bench_add_pass(c, 0, n->x + n->y, n->x + n->grads);
+    if (has_forward(c)) bench_add_pass(c, 0, n->x, n->y);
+    bench_add_pass(c, 0, n->x + n->y, n->x + (has_forward(c) ? n->grads : 0));
 }
 
-/* A row of the table read and one of the output written an id; sparse: a row of the answer. */
+/* A row of the table read and one of the output written an id; a row of the answer, which is otherwise zeros. */
 static void embedding_passes(bench_case *c, const table_case *s, const sizes *n) {
     (void)s;
+    if (!has_forward(c)) return;
     bench_add_pass(c, 0, n->y, n->y);
-    bench_add_pass(c, 0, n->y, bench_asks(c, "sparse") ? n->y : n->grads);
+    bench_add_pass(c, 0, n->y, n->y);
+    if (bench_asks(c, "grad_sample")) bench_add_clear(c, n->grads);
 }
 
 /* Every weight is multiplied once a time step, in each of the three passes. */
@@ -149,19 +157,20 @@ static void recurrent_passes(bench_case *c, const table_case *s, const sizes *n)
 static void attention_passes(bench_case *c, const table_case *s, const sizes *n) {
     recurrent_passes(c, s, n);
     double T = (double)s->run.value[0].shape[1], flops = 4 * T * n->y / n->size;
-    bench_add_pass(c, flops, 3 * n->y, n->y);
+    if (has_forward(c)) bench_add_pass(c, flops, 3 * n->y, n->y);
     bench_add_pass(c, 2 * flops, 4 * n->y, 3 * n->y);
 }
 
-static void add_passes(bench_case *c, const table_case *s,
-                       void (*passes)(bench_case *c, const table_case *s, const sizes *n)) {
+static psg_status count(bench_case *c) {
+    const table_case *s = c->state;
     sizes n = { .size = (double)psg_dtype_size(c->dtype) };
     n.x = n.size * (double)psg_tensor_count(&s->run.value[0]);
     n.y = n.size * (double)psg_tensor_count(&s->cotangent);
     for (int k = 0; k < s->param_count; k++) n.w += n.size * (double)psg_tensor_count(&s->run.value[s->operand[k]]);
     n.grads = bench_asks(c, "grad_sample") ? n.w * (double)c->samples : n.w;
     c->working_set = 2 * (n.x + n.y) + n.w + (bench_asks(c, "sparse") ? n.y : n.grads);
-    passes(c, s, &n);
+    s->passes(c, s, &n);
+    return has_forward(c) ? PSG_OK : bench_add_plan(c, n.size);
 }
 
 /* ---- the case ---- */
@@ -239,7 +248,8 @@ static psg_status prepare(bench_case *c, void (*passes)(bench_case *c, const tab
     TRY(case_run_forward(&s->run, &once));
     TRY(psg_value(s->run.tape, s->run.output, &output));
     s->cotangent = bench_uniform(c, 1.0, output.rank, output.shape);
-    add_passes(c, s, passes);
+    s->passes = passes;
+    c->count = count;
     if (bench_asks(c, "grad_sample")) return attach(c, s);
     return bench_asks(c, "sparse") ? prepare_sparse(c, s) : prepare_sums(c, s);
 }

@@ -36,15 +36,19 @@ static void json_string(const char *key, const char *text) {
     putchar('"');
 }
 
-static void json_header(const char *cpu, const char *isa, unsigned threads, const probe_rates *rates) {
+static void json_header(const char *cpu, const output_machine *m) {
     printf("{\"libpsg\": \"%s\"", psg_version());
     json_string("cpu", cpu);
-    json_string("isa", isa);
-    json_number("threads", threads);
-    json_number("gemm_gflops", rates->gemm_gflops);
-    json_number("copy_gbps", rates->copy_gbps);
-    json_number("write_gbps", rates->write_gbps);
-    json_number("read_gbps", rates->read_gbps);
+    json_string("isa", m->isa);
+    json_string("openblas_core", m->openblas_core);
+    json_number("threads", m->threads);
+    json_number("fma_gflops", m->rates.fma_gflops);
+    json_number("openblas_gflops", m->openblas_gflops);
+    json_number("kernel_gflops", m->kernel_gflops);
+    json_number("copy_gbps", m->rates.copy_gbps);
+    json_number("write_gbps", m->rates.write_gbps);
+    json_number("read_gbps", m->rates.read_gbps);
+    json_number("clear_gbps", m->rates.clear_gbps);
     puts("}");
 }
 
@@ -63,6 +67,7 @@ static void json_row(const bench_row *row) {
     json_number("threads", row->threads);
     json_number("ms", row->ms);
     json_number("limit_ms", row->limit_ms);
+    json_number("percent", row->percent);
     json_number("naive_ms", row->naive_ms);
     json_number("residual", row->residual);
     json_number("gflops", row->gflops);
@@ -72,18 +77,22 @@ static void json_row(const bench_row *row) {
     json_number("fallback_share", row->fallback_share);
     json_number("items_per_second", row->items_per_second);
     json_number("budget", (double)row->budget);
-    json_number("row_gemm_gflops", row->rates.gemm_gflops);
+    json_number("row_fma_gflops", row->rates.fma_gflops);
     json_number("row_copy_gbps", row->rates.copy_gbps);
     json_number("row_write_gbps", row->rates.write_gbps);
+    json_number("row_read_gbps", row->rates.read_gbps);
+    json_number("row_clear_gbps", row->rates.clear_gbps);
     printf(", \"steady\": %s}\n", row->steady ? "true" : "false");
 }
 
 /* ---- the table ---- */
 
-static void table_header(const char *cpu, const char *isa, unsigned threads, const probe_rates *rates) {
+static void table_header(const char *cpu, const output_machine *m) {
     printf("libpsg %s on %s, %s, %u threads\n"
-           "GEMM %.0f GF/s; in 256 MiB: copy %.1f, write %.1f, read %.1f GB/s\n\n", psg_version(), cpu, isa, threads,
-           rates->gemm_gflops, rates->copy_gbps, rates->write_gbps, rates->read_gbps);
+           "multiply-adds %.0f GF/s; large products: OpenBLAS (%s) %.0f, libpsg's kernel %.0f GF/s\n"
+           "in 256 MiB: copy %.1f, write %.1f, zeros %.1f, read %.1f GB/s\n\n", psg_version(), cpu, m->isa, m->threads,
+           m->rates.fma_gflops, m->openblas_core, m->openblas_gflops, m->kernel_gflops, m->rates.copy_gbps,
+           m->rates.write_gbps, m->rates.clear_gbps, m->rates.read_gbps);
     printf("%-20s %-14s %-16s %-30s %3s %9s %7s %7s %9s %4s %9s %7s %8s  %s\n", "op", "question", "problem", "route",
            "thr", "ms", "GF/s", "GB/s", "limit ms", "%", "naive ms", "speedup", "residual", "notes");
 }
@@ -98,27 +107,29 @@ static void table_notes(const bench_row *row) {
 }
 
 static void table_row(const bench_row *row) {
-    char problem[96], naive[32] = "-", speedup[32] = "-", residual[32] = "-";
+    char problem[96], limit[32] = "-", percent[32] = "-", naive[32] = "-", speedup[32] = "-", residual[32] = "-";
     snprintf(problem, sizeof problem, "%s", row->problem->line ? row->problem->line : "");
     for (int k = 0, at = 0; k < row->op->dim_count; k++) {
         at += snprintf(problem + at, sizeof problem - (size_t)at, "%s%lld", k ? "," : "",
                        (long long)row->problem->dim[k]);
     }
+    if (isfinite(row->limit_ms)) snprintf(limit, sizeof limit, "%.3f", row->limit_ms);
+    if (isfinite(row->percent)) snprintf(percent, sizeof percent, "%.0f", row->percent);
     if (isfinite(row->naive_ms)) snprintf(naive, sizeof naive, "%.1f", row->naive_ms);
     if (isfinite(row->naive_ms)) snprintf(speedup, sizeof speedup, "%.1f", row->naive_ms / row->ms);
     if (isfinite(row->residual)) snprintf(residual, sizeof residual, "%.1e", row->residual);
-    printf("%-20s %-14s %-16s %-30.30s %3u %9.3f %7.1f %7.1f %9.3f %4.0f %9s %7s %8s ", row->op->name,
-           row->problem->question, problem, row->route, row->threads, row->ms, row->gflops, row->gbps, row->limit_ms,
-           100 * row->limit_ms / row->ms, naive, speedup, residual);
+    printf("%-20s %-14s %-16s %-30.30s %3u %9.3f %7.1f %7.1f %9s %4s %9s %7s %8s ", row->op->name,
+           row->problem->question, problem, row->route, row->threads, row->ms, row->gflops, row->gbps, limit, percent,
+           naive, speedup, residual);
     table_notes(row);
 }
 
 /* ---- either ---- */
 
-void output_header(int json, const char *isa, unsigned threads, const probe_rates *rates) {
+void output_header(int json, const output_machine *machine) {
     char cpu[256];
     read_cpu(cpu, sizeof cpu);
-    (json ? json_header : table_header)(cpu, isa, threads, rates);
+    (json ? json_header : table_header)(cpu, machine);
     fflush(stdout);
 }
 
@@ -129,7 +140,8 @@ void output_row(int json, const bench_row *row) {
 
 void output_footer(int json) {
     if (json) return;
-    puts("\nlimit: the sum over the passes of max(flops / GEMM peak, bytes / bandwidth), both probed around the row,\n"
-         "the bandwidth at the row's working set; %: of that limit. naive: plain C, one thread, one sample at a time.\n"
-         "residual: normwise, against the same loops in f64. UNSTEADY: the probes before and after differ by > 15 %.");
+    puts("\nlimit: the sum over the passes of max(flops / multiply-adds in registers, bytes / bandwidth), both probed\n"
+         "around the row, the bandwidth at the row's working set; %: of that limit. Passes are those that the plan in use\n"
+         "makes. naive: plain C, one thread, one sample at a time. residual: normwise, against the same loops in f64.\n"
+         "UNSTEADY: the probes before and after differ by > 15 %.");
 }

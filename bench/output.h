@@ -4,8 +4,16 @@
 
 #include "row.h"
 
-/* The machine: processor, kernels in use, threads, rates. */
-void output_header(int json, const char *isa, unsigned threads, const probe_rates *rates);
+/* The processor, kernels in use, threads, rates: what the limits are taken from, and beside it large products, by
+ * OpenBLAS (a product of 768^3 a thread) and by the library's own kernel (4096 x 768 x 768). */
+typedef struct output_machine {
+    const char *isa, *openblas_core;
+    unsigned threads;
+    probe_rates rates;
+    double openblas_gflops, kernel_gflops;
+} output_machine;
+
+void output_header(int json, const output_machine *machine);
 void output_row(int json, const bench_row *row);
 void output_footer(int json);
 

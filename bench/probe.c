@@ -10,9 +10,14 @@
 #include <emmintrin.h>
 #endif
 
+#include "probe_fma.h"
 #include "support.h"
 
+/* Weak: another BLAS behind the same soname may lack it. */
+extern char *openblas_get_corename(void) __attribute__((weak));
+
 #define TRIALS 4
+#define FMA_ROUNDS ((size_t)1 << 19)        /* a millisecond or so */
 #define GEMM_SIZE 768
 #define GEMM_ELEMENTS ((size_t)GEMM_SIZE * GEMM_SIZE)
 #define PIECE ((size_t)16 << 10)            /* what one memcpy or memset gets: below every non-temporal threshold */
@@ -21,10 +26,10 @@
 
 struct probe {
     unsigned threads;
+    const char *isa;
     size_t bytes;
     unsigned char *memory;      /* bytes, all touched */
     uint64_t seen;              /* the results of all work: they are used, so the work is done */
-    unsigned char *operands;    /* of the GEMMs: three matrices of doubles a thread, all touched */
 };
 
 /* What one thread does in one trial; returns a number that depends on the memory it went through. */
@@ -59,6 +64,11 @@ static uint64_t write_ordinary(unsigned char *share, size_t bytes, size_t rounds
     for (size_t r = 0; r < rounds; r++) {
         for (size_t i = 0; i < bytes; i += PIECE) memset(share + i, 2, bytes - i < PIECE ? bytes - i : PIECE);
     }
+    return share[bytes - 1];
+}
+
+static uint64_t write_zeros(unsigned char *share, size_t bytes, size_t rounds) {
+    for (size_t r = 0; r < rounds; r++) memset(share, 0, bytes);
     return share[bytes - 1];
 }
 
@@ -176,25 +186,21 @@ static double gbps(probe *p, probe_work work, size_t working_set) {
     return 1e-9 * (double)(share * rounds * p->threads) / seconds;
 }
 
-static double gemm_gflops(probe *p, psg_dtype dtype) {
-    size_t share = 3 * GEMM_ELEMENTS * psg_dtype_size(dtype);
-    double seconds = run_team(p, dtype == PSG_F64 ? multiply_f64 : multiply_f32, p->operands, share, 1);
-    return 1e-9 * 2.0 * GEMM_SIZE * (double)GEMM_ELEMENTS * p->threads / seconds;
+static double fma_gflops(probe *p, psg_dtype dtype) {
+    probe_fma fma = probe_fma_of(p->isa, dtype);
+    double seconds = run_team(p, fma.run, NULL, 0, FMA_ROUNDS);
+    return 1e-9 * fma.flops * (double)FMA_ROUNDS * p->threads / seconds;
 }
 
-probe *probe_create(unsigned threads) {
+probe *probe_create(unsigned threads, const char *isa) {
     probe *p = bench_alloc(sizeof *p);
-    size_t operand_bytes = threads * 3 * GEMM_ELEMENTS * sizeof(double);
-    openblas_set_num_threads(1);
     p->threads = threads;
-    p->operands = bench_alloc(operand_bytes);
-    memset(p->operands, 0x3c, operand_bytes);   /* 0.011 in f32, 1.6e-17 in f64 */
+    p->isa = isa;
     return p;
 }
 
 void probe_destroy(probe *p) {
     free(p->memory);
-    free(p->operands);
     free(p);
 }
 
@@ -209,8 +215,21 @@ probe_rates probe_measure(probe *p, psg_dtype dtype, size_t working_set) {
     size_t bytes = working_set < MAX_WORKING_SET ? working_set : MAX_WORKING_SET;
     if (bytes < 256 * (size_t)p->threads) bytes = 256 * (size_t)p->threads;
     hold(p, bytes);
-    probe_rates rates = { .gemm_gflops = gemm_gflops(p, dtype), .read_gbps = gbps(p, read_all, bytes) };
+    probe_rates rates = { .fma_gflops = fma_gflops(p, dtype), .read_gbps = gbps(p, read_all, bytes) };
     rates.write_gbps = fmax(gbps(p, write_ordinary, bytes), gbps(p, write_nontemporal, bytes));
+    rates.clear_gbps = fmax(gbps(p, write_zeros, bytes), rates.write_gbps);
     rates.copy_gbps = fmax(gbps(p, copy_ordinary, bytes), gbps(p, copy_nontemporal, bytes));
     return rates;
 }
+
+double probe_openblas_gflops(probe *p, psg_dtype dtype) {
+    size_t share = 3 * GEMM_ELEMENTS * psg_dtype_size(dtype);
+    unsigned char *operands = bench_alloc(p->threads * share);
+    memset(operands, 0x3c, p->threads * share);     /* 0.011 in f32, 1.6e-17 in f64 */
+    openblas_set_num_threads(1);
+    double seconds = run_team(p, dtype == PSG_F64 ? multiply_f64 : multiply_f32, operands, share, 1);
+    free(operands);
+    return 1e-9 * 2.0 * GEMM_SIZE * (double)GEMM_ELEMENTS * p->threads / seconds;
+}
+
+const char *probe_openblas_core(void) { return openblas_get_corename ? openblas_get_corename() : "unknown"; }

@@ -14,16 +14,15 @@
 
 /* ---- limits ---- */
 
-/* What is both read and written moves at the rate of copying, the rest at that of reading or writing. */
+/* Memory may take reads and writes at once: each has its rate, and both together have that of copying. */
 static double pass_ms(const bench_pass *pass, const probe_rates *rates) {
-    double both = fmin(pass->read, pass->written);
-    double seconds = 1e-9 * (2 * both / rates->copy_gbps + (pass->read - both) / rates->read_gbps +
-                             (pass->written - both) / rates->write_gbps);
-    return 1e3 * fmax(1e-9 * pass->flops / rates->gemm_gflops, seconds);
+    double both = (pass->read + pass->written) / rates->copy_gbps;
+    double moved = fmax(both, fmax(pass->read / rates->read_gbps, pass->written / rates->write_gbps));
+    return 1e-6 * fmax(pass->flops / rates->fma_gflops, moved + pass->cleared / rates->clear_gbps);
 }
 
 static double limit_ms(const bench_case *c, const probe_rates *rates) {
-    double sum = 0;
+    double sum = c->pass_count ? 0 : NAN;
     for (int k = 0; k < c->pass_count; k++) sum += pass_ms(&c->pass[k], rates);
     return sum;
 }
@@ -71,6 +70,7 @@ static psg_status warm_up(bench_case *c, bench_row *row) {
     double seconds;
     TRY(timed(c, c->before, c->run, &seconds));
     TRY(find_route(c, row));
+    if (c->count && c->pass_count == 0) TRY(c->count(c));
     return c->plain ? timed(c, c->before_plain, c->plain, &seconds) : PSG_OK;
 }
 
@@ -104,8 +104,9 @@ static void describe(const bench_case *c, bench_row *row) {
     double flops = 0, bytes = 0;
     for (int k = 0; k < c->pass_count; k++) {
         flops += c->pass[k].flops;
-        bytes += c->pass[k].read + c->pass[k].written;
+        bytes += c->pass[k].read + c->pass[k].written + c->pass[k].cleared;
     }
+    row->percent = 100 * row->limit_ms / row->ms;
     row->gflops = 1e-6 * flops / row->ms;
     row->gbps = 1e-6 * bytes / row->ms;
     row->fallback_share = c->fallbacks < 0 ? NAN : (double)c->fallbacks / (double)c->samples;
@@ -119,7 +120,7 @@ static psg_status measure_case(bench_case *c, probe *p, bench_row *row) {
     probe_rates after = probe_measure(p, c->dtype, (size_t)c->working_set);
     double limit_before = limit_ms(c, &row->rates), limit_after = limit_ms(c, &after);
     row->limit_ms = 0.5 * (limit_before + limit_after);
-    row->steady = fabs(limit_after - limit_before) <= STEADY * fmin(limit_before, limit_after);
+    row->steady = !(fabs(limit_after - limit_before) > STEADY * fmin(limit_before, limit_after));   /* NAN: steady */
     describe(c, row);
     return PSG_OK;
 }

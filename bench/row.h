@@ -26,6 +26,7 @@ typedef struct bench_row {
     double plain_ms;            /* the same without privacy */
     double ratio_plain;         /* median over pairs run in turn */
     double limit_ms;            /* mean of those of the probes before and after */
+    double percent;             /* 100 limit_ms / ms */
     double naive_ms;            /* for all samples, from those that fit a fraction of a second */
     double residual;            /* normwise, against f64 loops */
     double gflops, gbps;        /* flops and bytes of the passes over ms */
