@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "bench_options.h"
+#include "engines.h"
+#include "growth.h"
 #include "output.h"
 #include "problems.h"
 #include "product.h"
@@ -67,14 +69,22 @@ static int run_list(const bench_options *options, probe *p) {
     return failed || !chosen;
 }
 
+static int run_chosen(const bench_options *options, probe *p) {
+    if (options->engines) return engines_run(options->json, options->settings.threads, p);
+    if (options->growth) return growth_run(options->json, &options->settings, p);
+    output_columns(options->json);
+    int failed = options->has_problem || options->line ? run_given(options, p) : run_list(options, p);
+    if (!failed) output_footer(options->json);
+    return failed;
+}
+
 int main(int argc, char **argv) {
     bench_options options;
     probe *p;
     int read = bench_options_read(&options, argc, argv);
     if (read != 0) return read > 0 ? EXIT_SUCCESS : 2;
     if (print_header(&options, &p) != 0) return EXIT_FAILURE;
-    int failed = options.has_problem || options.line ? run_given(&options, p) : run_list(&options, p);
-    if (!failed) output_footer(options.json);
+    int failed = run_chosen(&options, p);
     probe_destroy(p);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -28,6 +28,8 @@ static void print_help(const char *program) {
     printf("Usage: %s [options]\n"
            "Times libpsg against the limits of the machine and against naive loops.\n\n"
            "  --json               a header object, then one object a row, each in a line\n"
+           "  --engines            products by OpenBLAS and by the library's own kernel, side by side, f32 and f64\n"
+           "  --growth             times of doubled problems and their exponents\n"
            "  --op OP              only this op\n"
            "  --question QUESTION  only this question\n"
            "  --problem N,N,...    this problem instead of the list; needs --op\n"
@@ -81,10 +83,11 @@ static int read_dtype(const char *text, psg_dtype *dtype) {
     return -1;
 }
 
-enum { JSON, OP, QUESTION, PROBLEM, CASE, CASES, THREADS, DTYPE, BUDGET, ROUTE, HELP };
+enum { JSON, ENGINES, GROWTH, OP, QUESTION, PROBLEM, CASE, CASES, THREADS, DTYPE, BUDGET, ROUTE, HELP };
 
 static const struct option long_options[] = {
-    { "json", no_argument, NULL, JSON }, { "op", required_argument, NULL, OP },
+    { "json", no_argument, NULL, JSON }, { "engines", no_argument, NULL, ENGINES },
+    { "growth", no_argument, NULL, GROWTH }, { "op", required_argument, NULL, OP },
     { "question", required_argument, NULL, QUESTION }, { "problem", required_argument, NULL, PROBLEM },
     { "case", required_argument, NULL, CASE }, { "cases", required_argument, NULL, CASES },
     { "threads", required_argument, NULL, THREADS }, { "dtype", required_argument, NULL, DTYPE },
@@ -96,6 +99,8 @@ static int read_option(bench_options *options, int option) {
     unsigned long number;
     switch (option) {
     case JSON: options->json = 1; return 0;
+    case ENGINES: options->engines = 1; return 0;
+    case GROWTH: options->growth = 1; return 0;
     case OP: options->op = optarg; return 0;
     case QUESTION: options->question = optarg; return 0;
     case CASE: options->line = optarg; return 0;

@@ -93,6 +93,9 @@ static void table_header(const char *cpu, const output_machine *m) {
            "in 256 MiB: copy %.1f, write %.1f, zeros %.1f, read %.1f GB/s\n\n", psg_version(), cpu, m->isa, m->threads,
            m->rates.fma_gflops, m->openblas_core, m->openblas_gflops, m->kernel_gflops, m->rates.copy_gbps,
            m->rates.write_gbps, m->rates.clear_gbps, m->rates.read_gbps);
+}
+
+static void table_columns(void) {
     printf("%-20s %-14s %-16s %-30s %3s %9s %7s %7s %9s %4s %9s %7s %8s  %s\n", "op", "question", "problem", "route",
            "thr", "ms", "GF/s", "GB/s", "limit ms", "%", "naive ms", "speedup", "residual", "notes");
 }
@@ -133,6 +136,10 @@ void output_header(int json, const output_machine *machine) {
     fflush(stdout);
 }
 
+void output_columns(int json) {
+    if (!json) table_columns();
+}
+
 void output_row(int json, const bench_row *row) {
     (json ? json_row : table_row)(row);
     fflush(stdout);
@@ -141,7 +148,7 @@ void output_row(int json, const bench_row *row) {
 void output_footer(int json) {
     if (json) return;
     puts("\nlimit: the sum over the passes of max(flops / multiply-adds in registers, bytes / bandwidth), both probed\n"
-         "around the row, the bandwidth at the row's working set; %: of that limit. Passes are those that the plan in use\n"
-         "makes. naive: plain C, one thread, one sample at a time. residual: normwise, against the same loops in f64.\n"
+         "around the row, the bandwidth at the row's working set; %: of that limit. Passes are those of the plan in\n"
+         "use. naive: plain C, one thread, one sample at a time. residual: normwise, against the same loops in f64.\n"
          "UNSTEADY: the probes before and after differ by > 15 %.");
 }

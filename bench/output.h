@@ -14,6 +14,8 @@ typedef struct output_machine {
 } output_machine;
 
 void output_header(int json, const output_machine *machine);
+/* The names of a row's columns. */
+void output_columns(int json);
 void output_row(int json, const bench_row *row);
 void output_footer(int json);
 

@@ -23,6 +23,9 @@ void probe_destroy(probe *p);
  * 512 MiB.  Writing and copying are the better of ordinary and non-temporal stores. */
 probe_rates probe_measure(probe *p, psg_dtype dtype, size_t working_set);
 
+/* The first of these rates alone. */
+double probe_fma_gflops(probe *p, psg_dtype dtype);
+
 /* One single-threaded OpenBLAS product of 768^3 a thread, all at once.  Makes OpenBLAS single-threaded for good. */
 double probe_openblas_gflops(probe *p, psg_dtype dtype);
 /* "Haswell", ...: the core whose kernels OpenBLAS runs; "unknown" of a BLAS that does not say. */

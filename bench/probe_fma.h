@@ -8,7 +8,7 @@
 #include <psg/tensor.h>
 
 typedef struct probe_fma {
-    uint64_t (*run)(unsigned char *share, size_t bytes, size_t rounds);     /* as a probe's work; no memory is touched */
+    uint64_t (*run)(unsigned char *share, size_t bytes, size_t rounds);     /* a probe's work; touches no memory */
     double flops;                                                           /* of a round */
 } probe_fma;
 
