@@ -197,7 +197,8 @@ static void print(int json, const engine_row *row, psg_dtype dtype, const engine
         at += snprintf(problem + at, sizeof problem - (size_t)at, "%s%lld", k ? "," : "", (long long)row->dim[k]);
     }
     printf(json ? "{\"product\": \"%s\", \"problem\": [%s], \"dtype\": \"%s\", \"openblas_ms\": %.6g, "
-                  "\"kernel_ms\": %.6g, \"openblas_percent\": %.4g, \"kernel_percent\": %.4g, \"ratio\": %.4g, \"row_fma_gflops\": %.6g}\n"
+                  "\"kernel_ms\": %.6g, \"openblas_percent\": %.4g, \"kernel_percent\": %.4g, \"ratio\": %.4g, "
+                  "\"row_fma_gflops\": %.6g}\n"
                 : "%-15s %-17s %-5s %11.3f %10.3f %9.0f%% %7.0f%% %7.2f %8.0f\n",
            row->kind->name, problem, psg_dtype_name(dtype), t->ms[OPENBLAS], t->ms[KERNEL], t->percent[OPENBLAS],
            t->percent[KERNEL], t->ratio, t->fma_gflops);

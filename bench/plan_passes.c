@@ -27,7 +27,7 @@ static plan_line read_line(const bench_case *c, const char *text, int *gradient)
     if (!sizes || sscanf(sizes, " T=%lf p=%lf d=%lf", &l.T, &l.p, &l.d) < 2) return l;
     sscanf(text, "%*[^:]: gradient %d", gradient);
     double size = (double)psg_dtype_size(c->dtype);
-    l.B = (double)c->gradient[*gradient]->blocks[0].backprop.shape[0];  /* ordinary passes: often 1, of more positions */
+    l.B = (double)c->gradient[*gradient]->blocks[0].backprop.shape[0]; /* ordinary passes: often 1, of more positions */
     l.operands = size * l.B * l.T * (l.p + read_columns(&l, c->gradient[*gradient]));
     l.kept = says(&l, ": keep") ? size * l.B * l.p * l.d : 0;
     return l;
