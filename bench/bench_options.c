@@ -10,7 +10,8 @@ const bench_op *const bench_ops[] = { &bench_linear, &bench_questions, &bench_la
                                       &bench_conv1d, &bench_conv2d, &bench_conv3d, &bench_instance_norm,
                                       &bench_embedding, &bench_lstm, &bench_attention, &bench_mlp_step,
                                       &bench_cnn_mnist_step, &bench_cnn_group_norm_step, &bench_transformer_step,
-                                      &bench_tensors, &bench_noise };
+                                      &bench_gpt2_step, &bench_mlp_small_step, &bench_gru_small_step, &bench_tensors,
+                                      &bench_noise };
 const size_t bench_op_count = sizeof bench_ops / sizeof *bench_ops;
 
 const bench_op *bench_find_op(const char *name, const char *question) {

@@ -14,18 +14,27 @@ psg_var block_avg_pool(psg_tape *tape, psg_var x, int64_t kernel) {
     return psg_avg_pool2d(tape, x, (int64_t[]){ kernel, kernel }, NULL);
 }
 
-static psg_var attention(psg_tape *tape, const psg_var *w, psg_var x, int64_t heads) {
+static psg_var attention(psg_tape *tape, const psg_var *w, psg_var x, int64_t heads, int is_causal) {
+    psg_multi_head_attention_options options = { .is_causal = is_causal };
     psg_multi_head_attention_weights weights = { .in_proj_weight = w[0], .in_proj_bias = w[1],
                                                  .out_proj_weight = w[2], .out_proj_bias = w[3] };
-    return psg_multi_head_attention(tape, x, x, x, heads, &weights, NULL, NULL);
+    return psg_multi_head_attention(tape, x, x, x, heads, &weights, &options, NULL);
+}
+
+static psg_var layer(psg_tape *tape, const psg_var *w, psg_var x, int64_t width, int64_t heads, int is_decoder) {
+    psg_var normal = psg_layer_norm(tape, x, 1, &width, w[0], w[1], 1e-5);
+    x = psg_add(tape, x, attention(tape, w + 2, normal, heads, is_decoder));
+    normal = psg_layer_norm(tape, x, 1, &width, w[6], w[7], 1e-5);
+    psg_var hidden = psg_gelu(tape, psg_linear(tape, normal, w[8], w[9]), is_decoder);
+    return psg_add(tape, x, psg_linear(tape, hidden, w[10], w[11]));
 }
 
 psg_var block_encoder(psg_tape *tape, const psg_var *w, psg_var x, int64_t width, int64_t heads) {
-    psg_var normal = psg_layer_norm(tape, x, 1, &width, w[0], w[1], 1e-5);
-    x = psg_add(tape, x, attention(tape, w + 2, normal, heads));
-    normal = psg_layer_norm(tape, x, 1, &width, w[6], w[7], 1e-5);
-    psg_var hidden = psg_gelu(tape, psg_linear(tape, normal, w[8], w[9]), 0);
-    return psg_add(tape, x, psg_linear(tape, hidden, w[10], w[11]));
+    return layer(tape, w, x, width, heads, 0);
+}
+
+psg_var block_decoder(psg_tape *tape, const psg_var *w, psg_var x, int64_t width, int64_t heads) {
+    return layer(tape, w, x, width, heads, 1);
 }
 
 psg_var block_lstm_last(psg_tape *tape, psg_var x, const psg_var *w, int64_t hidden) {

@@ -21,6 +21,8 @@ enum { BLOCK_ENCODER_COUNT = 12 };
     { name ".fc_1.weight", MODEL_UNIFORM, 2, { hidden, width } }, { name ".fc_1.bias", MODEL_SMALL, 1, { hidden } },  \
     { name ".fc_2.weight", MODEL_UNIFORM, 2, { width, hidden } }, { name ".fc_2.bias", MODEL_SMALL, 1, { width } }
 psg_var block_encoder(psg_tape *tape, const psg_var *w, psg_var x, int64_t width, int64_t heads);
+/* The same with causal attention and the tanh form of GELU, as in GPT-2. */
+psg_var block_decoder(psg_tape *tape, const psg_var *w, psg_var x, int64_t width, int64_t heads);
 
 /* The state (N, hidden) of an LSTM after the last step of x (N, T, *); w: weight_ih, weight_hh, bias_ih, bias_hh. */
 psg_var block_lstm_last(psg_tape *tape, psg_var x, const psg_var *w, int64_t hidden);

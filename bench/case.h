@@ -10,7 +10,7 @@
 #define BENCH_MAX_DIMS 4
 #define BENCH_MAX_PASSES 128
 #define BENCH_MAX_ARRAYS 4096
-#define BENCH_MAX_PARAMS 32
+#define BENCH_MAX_PARAMS 160
 
 typedef struct bench_problem {
     const char *op, *question;
@@ -46,6 +46,7 @@ struct bench_case {
     double working_set;                             /* bytes of all arrays that the passes go through */
     int64_t fallbacks;                              /* of a norm question, counted by run; -1: not applicable */
     double items;                                   /* to be counted per second; 0: not applicable */
+    double tensors;                                 /* that share the time of a run; 0: not applicable */
 
     /* The plan that answers: a question and its gradients, valid after run.  None: the route is printed as "-". */
     psg_question question;
@@ -71,6 +72,7 @@ extern const bench_op bench_linear, bench_questions, bench_layer_norm, bench_gro
                       bench_tensors;
 extern const bench_op bench_conv1d, bench_conv2d, bench_conv3d, bench_instance_norm, bench_embedding, bench_lstm,
                       bench_attention, bench_cnn_mnist_step, bench_cnn_group_norm_step, bench_transformer_step;
+extern const bench_op bench_gpt2_step, bench_mlp_small_step, bench_gru_small_step;
 
 /* ---- helpers ---- */
 

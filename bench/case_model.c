@@ -114,6 +114,21 @@ static psg_status prepare_transformer(bench_case *c) {
     return prepare(c, &transformer_model, psg_tensor_of(PSG_I64, token, 2, (int64_t[]){ B, TOKENS }), &cost);
 }
 
+static psg_status prepare_mlp_small(bench_case *c) {
+    static const model_cost cost = { 784 * 32 + 320, 784 * 32, 784 + 2 * 32 + 10 };
+    return prepare(c, &mlp_small_model, bench_uniform(c, 1.0, 2, (int64_t[]){ c->problem->dim[0], 784 }), &cost);
+}
+
+/* A layer and step: three gates of 32 from the input and from the state; their values, and the state. */
+static psg_status prepare_gru_small(bench_case *c) {
+    static const model_cost cost = { GRU_STEPS * 4. * 96 * 32 + 320, GRU_STEPS * 96. * 32,
+                                     GRU_STEPS * (32. + 2 * 5 * 32) + 10 };
+    psg_tensor x = bench_uniform(c, 1.0, 3, (int64_t[]){ c->problem->dim[0], GRU_STEPS, 32 });
+    return prepare(c, &gru_small_model, x, &cost);
+}
+
 const bench_op bench_cnn_mnist_step = { "cnn_mnist_step", "B", 1, step_questions, prepare_cnn_mnist };
 const bench_op bench_cnn_group_norm_step = { "cnn_group_norm_step", "B", 1, step_questions, prepare_cnn_group_norm };
 const bench_op bench_transformer_step = { "transformer_step", "B", 1, step_questions, prepare_transformer };
+const bench_op bench_mlp_small_step = { "mlp_small_step", "B", 1, step_questions, prepare_mlp_small };
+const bench_op bench_gru_small_step = { "gru_small_step", "B", 1, step_questions, prepare_gru_small };

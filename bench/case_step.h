@@ -15,8 +15,8 @@ typedef struct step_case {
     psg_optimizer *sgd;
 } step_case;
 
-/* s->kind and s->tape.input given, the first dimension of the input the batch: parameters with their first values,
- * labels, the objects of a step, and what the problem's question runs. */
+/* s->kind and s->tape.input given, the first dimension of the input the batch: parameters with their first values, the
+ * objects of a step, and what the problem's question runs.  Labels given, or data NULL: one below classes a sample. */
 psg_status step_case_start(bench_case *c, step_case *s, int64_t classes);
 
 /* Gives the parameters their first values again: timed steps move them. */

@@ -50,6 +50,7 @@ static psg_status prepare(bench_case *c) {
     for (size_t k = 0; k < s->count; k++) add_tensor(c, s, k, dim[2], dim[3]);
     add_passes(c, (double)dim[0], (double)dim[2], (double)dim[3]);
     c->run = run;
+    c->tensors = (double)dim[0];
     c->question = PSG_ASK_CLIPPED_SUM;
     c->gradient[0] = s->set[0];
     c->gradient_count = 1;

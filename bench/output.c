@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NOTED_MIB 1024      /* resident memory that a row's notes mention */
+
 /* The processor's name, as far as the system tells it. */
 static void read_cpu(char *name, size_t size) {
     char line[256];
@@ -76,6 +78,8 @@ static void json_row(const bench_row *row) {
     json_number("ratio_plain", row->ratio_plain);
     json_number("fallback_share", row->fallback_share);
     json_number("items_per_second", row->items_per_second);
+    json_number("us_per_tensor", row->us_per_tensor);
+    json_number("peak_rss_mib", row->peak_rss_mib);
     json_number("budget", (double)row->budget);
     json_number("row_fma_gflops", row->rates.fma_gflops);
     json_number("row_copy_gbps", row->rates.copy_gbps);
@@ -104,6 +108,8 @@ static void table_notes(const bench_row *row) {
     if (isfinite(row->ratio_plain)) printf(" %.2f x plain (%.3f ms)", row->ratio_plain, row->plain_ms);
     if (row->fallback_share > 0) printf(" %.0f%% by tiles", 100 * row->fallback_share);
     if (isfinite(row->items_per_second)) printf(" %.0f M/s", 1e-6 * row->items_per_second);
+    if (isfinite(row->us_per_tensor)) printf(" %.2f us a tensor", row->us_per_tensor);
+    if (row->peak_rss_mib >= NOTED_MIB) printf(" %.0f MiB", row->peak_rss_mib);
     if (row->budget) printf(" budget %zu MiB", row->budget >> 20);
     if (!row->steady) printf(" UNSTEADY");
     putchar('\n');

@@ -43,6 +43,8 @@ static const bench_problem default_problems[] = {
     { "tensors", "clipped_sum", { 20, 16, 8, 8 }, 0, NULL },
     { "tensors", "clipped_sum", { 320, 16, 8, 8 }, 0, NULL },
     { "tensors", "clipped_sum", { 1280, 16, 8, 8 }, 0, NULL },
+    { "tensors", "clipped_sum", { 320, 16, 64, 64 }, 0, NULL },
+    { "tensors", "clipped_sum", { 1280, 16, 64, 64 }, 0, NULL },
 
     { "layer_norm", "grad_sample", { 64, 128, 768 }, 0, NULL },
     { "layer_norm", "grad_sample", { 1024, 1, 256 }, 0, NULL },
@@ -78,6 +80,15 @@ static const bench_problem default_problems[] = {
     { "transformer_step", "private", { 64 }, GRANTED, NULL },
     { "transformer_step", "plain", { 64 }, 0, NULL },
     { "transformer_step", "clipped_sum", { 64 }, GRANTED, NULL },
+    { "gpt2_step", "private", { 4 }, 0, NULL },
+    { "gpt2_step", "plain", { 4 }, 0, NULL },
+    { "gpt2_step", "clipped_sum", { 4 }, 0, NULL },
+    { "mlp_small_step", "private", { 16 }, GRANTED, NULL },
+    { "mlp_small_step", "plain", { 16 }, 0, NULL },
+    { "mlp_small_step", "clipped_sum", { 16 }, GRANTED, NULL },
+    { "gru_small_step", "private", { 8 }, GRANTED, NULL },
+    { "gru_small_step", "plain", { 8 }, 0, NULL },
+    { "gru_small_step", "clipped_sum", { 8 }, GRANTED, NULL },
     { "noise", "gaussian", { 1000000 }, 0, NULL },
 };
 

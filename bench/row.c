@@ -5,11 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "resident.h"
+
 #define MIN_RUNS 5
 #define MAX_RUNS 4096
 #define MIN_SECONDS 0.25        /* of a row, so that its median means something */
 #define NAIVE_SECONDS 0.1
 #define MAX_ATTEMPTS 3
+#define LONG_SECONDS 5.0        /* of runs: 3 of them are enough then, and one attempt */
+#define LONG_RUNS 3
 #define STEADY 0.15
 
 /* ---- limits ---- */
@@ -39,10 +43,15 @@ static psg_status timed(bench_case *c, case_step before, case_step run, double *
     return PSG_OK;
 }
 
+static int suffices(size_t runs, double seconds) {
+    if (runs >= LONG_RUNS && seconds >= LONG_SECONDS) return 1;
+    return runs == MAX_RUNS || (runs >= MIN_RUNS && seconds >= MIN_SECONDS);
+}
+
 /* Runs the case, and its plain form in turn with it, until both the runs and the seconds suffice. */
 static psg_status measure_runs(bench_case *c, double *runs, double *plain, double *ratio, size_t *count) {
     double total = 0;
-    for (*count = 0; *count < MAX_RUNS && (*count < MIN_RUNS || total < MIN_SECONDS); ++*count) {
+    for (*count = 0; !suffices(*count, total); ++*count) {
         size_t k = *count;
         TRY(timed(c, c->before, c->run, &runs[k]));
         if (c->plain) TRY(timed(c, c->before_plain, c->plain, &plain[k]));
@@ -111,10 +120,10 @@ static void describe(const bench_case *c, bench_row *row) {
     row->gbps = 1e-6 * bytes / row->ms;
     row->fallback_share = c->fallbacks < 0 ? NAN : (double)c->fallbacks / (double)c->samples;
     row->items_per_second = c->items > 0 ? 1e3 * c->items / row->ms : NAN;
+    row->us_per_tensor = c->tensors > 0 ? 1e3 * row->ms / c->tensors : NAN;
 }
 
 static psg_status measure_case(bench_case *c, probe *p, bench_row *row) {
-    TRY(warm_up(c, row));
     row->rates = probe_measure(p, c->dtype, (size_t)c->working_set);
     TRY(measure_times(c, row));
     probe_rates after = probe_measure(p, c->dtype, (size_t)c->working_set);
@@ -142,8 +151,14 @@ static psg_status create_context(const bench_settings *settings, size_t budget, 
 }
 
 static psg_status measure(const bench_op *op, bench_case *c, probe *p, bench_row *row) {
+    double start = now_seconds(), resident = resident_restart();
     TRY(op->prepare(c));
-    for (int attempt = 0; attempt < MAX_ATTEMPTS && !row->steady; attempt++) TRY(measure_case(c, p, row));
+    TRY(warm_up(c, row));
+    row->peak_rss_mib = resident_peak() - resident;
+    for (int attempt = 0; attempt < MAX_ATTEMPTS && !row->steady; attempt++) {
+        TRY(measure_case(c, p, row));
+        if (now_seconds() - start > LONG_SECONDS) break;
+    }
     return compare(c, row);
 }
 

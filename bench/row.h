@@ -32,6 +32,8 @@ typedef struct bench_row {
     double gflops, gbps;        /* flops and bytes of the passes over ms */
     double fallback_share;      /* of samples whose norm was computed anew by tiles */
     double items_per_second;    /* of the noise */
+    double us_per_tensor;       /* of a set of many tensors */
+    double peak_rss_mib;        /* what preparing the case and its first run, of both forms, added to resident memory */
     probe_rates rates;          /* before */
     int steady;                 /* the limits before and after differ by at most 15 % */
 } bench_row;

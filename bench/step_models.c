@@ -71,3 +71,41 @@ static psg_var transformer_scores(psg_tape *tape, const psg_var *w, psg_var toke
 
 const model_kind transformer_model = { "transformer", "two encoder layers of width 128 on 64 tokens",
                                        transformer_params, transformer_scores };
+
+/* ---- Linear 784 - 32, ReLU, Linear 32 - 10 ---- */
+
+static const model_param mlp_small_params[] = {
+    { "fc_1.weight", MODEL_UNIFORM, 2, { 32, 784 } }, { "fc_1.bias", MODEL_SMALL, 1, { 32 } },
+    { "fc_2.weight", MODEL_UNIFORM, 2, { 10, 32 } },  { "fc_2.bias", MODEL_SMALL, 1, { 10 } },
+    { NULL, MODEL_ZEROS, 0, { 0 } },
+};
+
+static psg_var mlp_small_scores(psg_tape *tape, const psg_var *w, psg_var x) {
+    return psg_linear(tape, psg_relu(tape, psg_linear(tape, x, w[0], w[1])), w[2], w[3]);
+}
+
+const model_kind mlp_small_model = { "mlp_small", "784 - 32 - 10, relu", mlp_small_params, mlp_small_scores };
+
+/* ---- two GRU layers of 32 units, Linear 32 - 10 on the last step ---- */
+
+#define GRU_LAYER(name)                                                                                               \
+    { name ".weight_ih", MODEL_UNIFORM, 2, { 96, 32 } }, { name ".weight_hh", MODEL_UNIFORM, 2, { 96, 32 } },         \
+    { name ".bias_ih", MODEL_SMALL, 1, { 96 } }, { name ".bias_hh", MODEL_SMALL, 1, { 96 } }
+
+static const model_param gru_small_params[] = {
+    GRU_LAYER("layer_1"),
+    GRU_LAYER("layer_2"),
+    { "head.weight", MODEL_UNIFORM, 2, { 10, 32 } }, { "head.bias", MODEL_SMALL, 1, { 10 } },
+    { NULL, MODEL_ZEROS, 0, { 0 } },
+};
+
+static psg_var gru_small_scores(psg_tape *tape, const psg_var *w, psg_var x) {
+    const psg_rnn_weights weights[] = { { w[0], w[1], w[2], w[3], psg_none() }, { w[4], w[5], w[6], w[7], psg_none() } };
+    psg_rnn_options options = PSG_RNN_OPTIONS_INIT;
+    options.num_layers = 2;
+    psg_var y = psg_gru(tape, x, psg_none(), psg_none(), weights, &options, NULL);
+    return psg_linear(tape, psg_select(tape, y, 1, -1), w[8], w[9]);
+}
+
+const model_kind gru_small_model = { "gru_small", "two GRU layers of 32 units on 20 steps", gru_small_params,
+                                     gru_small_scores };
