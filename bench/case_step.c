@@ -79,10 +79,9 @@ void step_case_restore(const step_case *s) {
     model_initialize(s->kind, FIRST_VALUES_SEED, value);
 }
 
-static psg_status create_objects(bench_case *c, step_case *s) {
+static psg_status create_dp(bench_case *c, step_case *s) {
     static const unsigned char key[32] = { 0 };
     psg_dp_options dp = PSG_DP_OPTIONS_INIT;
-    psg_sgd_options sgd = PSG_SGD_OPTIONS_INIT;
     int64_t counts[BENCH_MAX_PARAMS];
     for (int k = 0; k < s->tape.param_count; k++) {
         counts[k] = psg_tensor_count(&s->tape.value[k]);
@@ -91,10 +90,14 @@ static psg_status create_objects(bench_case *c, step_case *s) {
     dp.max_batch_size = c->samples;
     dp.expected_batch_size = (double)c->samples;
     dp.sample_rate = 0.01;
+    TRY(psg_generator_create_seeded(c->context, key, &s->generator));
+    return psg_dp_create(c->context, s->generator, &dp, counts, c->gradient_count, &s->dp);
+}
+
+static psg_status create_sgd(bench_case *c, step_case *s) {
+    psg_sgd_options sgd = PSG_SGD_OPTIONS_INIT;
     sgd.lr = 1e-5;
     sgd.momentum = 0.9;
-    TRY(psg_generator_create_seeded(c->context, key, &s->generator));
-    TRY(psg_dp_create(c->context, s->generator, &dp, counts, c->gradient_count, &s->dp));
     return psg_sgd_create(c->context, &sgd, s->tape.value, c->gradient_count, &s->sgd);
 }
 
@@ -116,5 +119,6 @@ psg_status step_case_start(bench_case *c, step_case *s, int64_t classes) {
     choose(c);
     TRY(tape_case_start(c, &s->tape));
     c->destroy = destroy;
-    return bench_asks(c, "clipped_sum") ? PSG_OK : create_objects(c, s);
+    if (bench_asks(c, "private")) TRY(create_dp(c, s));
+    return bench_asks(c, "clipped_sum") ? PSG_OK : create_sgd(c, s);
 }

@@ -65,15 +65,76 @@ def transformer(batch):
     return Model(), torch.randint(0, 1000, (batch, 64))
 
 
+def gpt2(batch):
+    """GPT-2 small without dropout, on 256 tokens; the head shares the embedding's weight."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+    vocabulary, tokens, width, heads = 50257, 256, 768, 12
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.projection, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+        def forward(self, x):
+            q, k, v = (m.unflatten(2, (heads, -1)).transpose(1, 2) for m in self.projection(x).chunk(3, dim=2))
+            return self.output(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.Sequential(nn.LayerNorm(width), Attention())
+            self.feed_forward = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width),
+                                              nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+
+        def forward(self, x):
+            x = x + self.attention(x)
+            return x + self.feed_forward(x)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Parameter(0.02 * torch.randn(vocabulary, width))
+            self.positions = nn.Parameter(0.02 * torch.randn(tokens, width))
+            self.layers, self.norm = nn.Sequential(*(Layer() for _ in range(12))), nn.LayerNorm(width)
+
+        def forward(self, x):
+            x = F.embedding(x, self.embedding) + self.positions
+            return F.linear(self.norm(self.layers(x)), self.embedding)
+    return Model(), torch.randint(0, vocabulary, (batch, tokens))
+
+
+def mlp_small(batch):
+    from torch import nn, randn
+    return nn.Sequential(nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10)), randn(batch, 784)
+
+
+def gru_small(batch):
+    """Two layers of 32 units on 20 steps, the last one classified."""
+    from torch import nn, randn
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.head = nn.GRU(32, 32, num_layers=2, batch_first=True), nn.Linear(32, 10)
+
+        def forward(self, x):
+            return self.head(self.gru(x)[0][:, -1])
+    return Model(), randn(batch, 20, 32)
+
+
 MODELS = {"mlp_step": mlp, "cnn_mnist_step": cnn_mnist, "cnn_group_norm_step": cnn_group_norm,
-          "transformer_step": transformer}
+          "transformer_step": transformer, "gpt2_step": gpt2, "mlp_small_step": mlp_small,
+          "gru_small_step": gru_small}
 
 
 def model_and_batch(op, batch):
+    """The model, its input and labels: a class a sample, or of gpt2 the next token at each position."""
     import torch
     torch.manual_seed(1)
     model, x = MODELS[op](batch)
-    return model, x, torch.randint(0, 10, (batch,))
+    return model, x, x.roll(-1, dims=1) if op == "gpt2_step" else torch.randint(0, 10, (batch,))
 
 
 # ---- the systems: each leaves the gradient to apply in parameter.grad ----
@@ -89,9 +150,15 @@ def set_private_gradient(parameter, clipped_sum, noise, batch):
     parameter.grad = clipped_sum.div_(batch)
 
 
-def plain_gradient(model, x, labels, noise):
+def batch_loss(logits, labels):
+    """The mean over samples of each one's loss, which is a sum over its positions."""
     import torch
-    torch.nn.functional.cross_entropy(model(x), labels).backward()
+    total = torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum")
+    return total / len(labels)
+
+
+def plain_gradient(model, x, labels, noise):
+    batch_loss(model(x), labels).backward()
 
 
 def plain_noise_gradient(model, x, labels, noise):
@@ -107,7 +174,7 @@ def func_gradient(model, x, labels, noise):
 
     def sample_loss(parameters, x_i, label):
         logits = functional_call(model, parameters, (x_i.unsqueeze(0),))
-        return torch.nn.functional.cross_entropy(logits, label.unsqueeze(0))
+        return batch_loss(logits, label.unsqueeze(0))
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     by_sample = vmap(grad(sample_loss), in_dims=(None, 0, 0))(parameters, x, labels)
     factors = clip_factors([gradient.flatten(1).norm(dim=1) for gradient in by_sample.values()])
@@ -120,13 +187,23 @@ def loop_gradient(model, x, labels, noise):
     parameters = list(model.parameters())
     sums = [torch.zeros_like(parameter) for parameter in parameters]
     for i in range(len(x)):
-        loss = torch.nn.functional.cross_entropy(model(x[i:i + 1]), labels[i:i + 1])
+        loss = batch_loss(model(x[i:i + 1]), labels[i:i + 1])
         gradients = torch.autograd.grad(loss, parameters)
         factor = clip_factors([gradient.norm() for gradient in gradients]).item()
         for total, gradient in zip(sums, gradients):
             total.add_(gradient, alpha=factor)
     for parameter, total in zip(parameters, sums):
         set_private_gradient(parameter, total, noise, len(x))
+
+
+def replace_for_opacus(model):
+    """Puts Opacus's own layer in the place of one it cannot hook."""
+    from opacus.layers import DPGRU
+    for name, module in model.named_children():
+        if type(module).__name__ == "GRU":
+            own = DPGRU(module.input_size, module.hidden_size, num_layers=module.num_layers, batch_first=True)
+            own.load_state_dict(module.state_dict())
+            setattr(model, name, own)
 
 
 def opacus_run(system, model, x, labels, noise, sgd):
@@ -151,6 +228,8 @@ def opacus_run(system, model, x, labels, noise, sgd):
 
 def step_run(system, model, x, labels, noise):
     import torch
+    if system in ("hooks", "ghost"):
+        replace_for_opacus(model)
     sgd = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     if system in ("hooks", "ghost"):
         return opacus_run(system, model, x, labels, noise, sgd)

@@ -46,12 +46,16 @@ SYSTEMS_OF_QUESTION = {"grad_sample": ("libpsg", "plain", "EW", "func", "hooks",
                        "plain": ("libpsg", "plain"),
                        "private": ("libpsg", "plain+noise", "func", "hooks", "ghost", "loop")}
 
+# Opacus hooks layers, of which a tied head is none; torch.func cannot batch a GRU's initial state.
+REFUSED = {"gpt2_step": ("hooks", "ghost"), "gru_small_step": ("func",)}
+
 MALLOC_MODES = {
     "default": {},
     "pinned": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"},
 }
 
 TOLERANCE = 1e-4        # of max |difference| / max |naive|
+NOTED_MIB = 1024        # of resident memory, from which on a row has a note
 
 Case = collections.namedtuple("Case", "name op problem question line", defaults=("grad_sample", None))
 
@@ -88,7 +92,8 @@ CASES = (
          line="group_norm | x 64,64,32,32 | weight 64 | bias 64 | num_groups=8"),
     *map(table_case, peer_tables.bench_lines()),
     *(step_case(op, batch, question) for op, batch in (("mlp_step", 256), ("cnn_mnist_step", 256),
-                                                       ("cnn_group_norm_step", 64), ("transformer_step", 64))
+                                                       ("cnn_group_norm_step", 64), ("transformer_step", 64),
+                                                       ("gpt2_step", 4), ("mlp_small_step", 16), ("gru_small_step", 8))
       for question in ("plain", "private")),
 )
 
@@ -116,16 +121,39 @@ def prepare_layer(system, line):
     return run, relative_difference(pairs) if pairs else 0.0
 
 
-def prepare_step(system, op, batch):
+def step_difference(system, op):
     """Checked on a batch of two without noise; the naive gradient is the f64 one."""
     model, x, labels = peer_steps.model_and_batch(op, 2)
     peer_steps.step_run(system, model, x, labels, 0.0)()
     naive, x, labels = peer_steps.model_and_batch(op, 2)
     naive_gradient = peer_steps.plain_gradient if system.startswith("plain") else peer_steps.loop_gradient
     naive_gradient(naive.double(), x.double() if x.is_floating_point() else x, labels, 0.0)
-    pairs = [(value.grad, expected.grad) for value, expected in zip(model.parameters(), naive.parameters())]
-    batch = peer_steps.model_and_batch(op, batch)
-    return peer_steps.step_run(system, *batch, peer_steps.NOISE_MULTIPLIER), relative_difference(pairs)
+    # by the names of the state: those of the parameters of Opacus's layers differ
+    gradients = {value.data_ptr(): value.grad for value in model.parameters()}
+    pairs = [(gradients[model.state_dict()[name].data_ptr()], expected.grad)
+             for name, expected in naive.named_parameters()]
+    return relative_difference(pairs)
+
+
+def resident_mib(name):
+    """VmRSS, what is resident, or VmHWM, the most that was; NaN where /proc does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+    except (OSError, StopIteration):
+        return math.nan
+
+
+def first_step(system, op, batch):
+    """The step, and the MiB that making its model and its first run added to resident memory."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")       # the peak becomes what is resident now
+        before = resident_mib("VmRSS")
+    except OSError:
+        before = math.nan
+    run = peer_steps.step_run(system, *peer_steps.model_and_batch(op, batch), peer_steps.NOISE_MULTIPLIER)
+    run()
+    return run, resident_mib("VmHWM") - before
 
 
 def run_child(op, problem, line, system, threads, repeats):
@@ -134,8 +162,12 @@ def run_child(op, problem, line, system, threads, repeats):
     if system != "JAX":
         import torch
         torch.set_num_threads(threads)
-    run, difference = (prepare_layer(system, peer_tables.Line(op, line)) if line
-                       else prepare_step(system, op, *problem))
+    memory = math.nan
+    if line:
+        run, difference = prepare_layer(system, peer_tables.Line(op, line))
+    else:
+        run, memory = first_step(system, op, *problem)
+        difference = step_difference(system, op)
     times, result = [], run()
     for _ in range(repeats):
         start = time.perf_counter()
@@ -143,6 +175,7 @@ def run_child(op, problem, line, system, threads, repeats):
         result = run()
         times.append(1e3 * (time.perf_counter() - start))
     print(json.dumps({"min_ms": min(times), "median_ms": statistics.median(times),
+                      "peak_rss_mib": memory if math.isfinite(memory) else None,
                       "max_relative_difference": difference if math.isfinite(difference) else None,
                       "mismatch": not difference <= TOLERANCE}))
 
@@ -182,7 +215,8 @@ def run_libpsg(case, mode, options):
         if "op" not in printed:
             machine = printed
         elif wanted.items() <= printed.items():
-            return {"median_ms": printed["ms"], "limit_ms": printed.get("limit_ms"), "psg": printed, "machine": machine}
+            return {"median_ms": printed["ms"], "limit_ms": printed.get("limit_ms"),
+                    "peak_rss_mib": printed.get("peak_rss_mib"), "psg": printed, "machine": machine}
     raise RuntimeError("printed no row of this case")
 
 
@@ -261,6 +295,8 @@ def notes(rows):
             yield f"failed: {name}: {row['error']}"
         elif row.get("mismatch"):
             yield f"! {name}: relative difference {row['max_relative_difference']} from the naive loop"
+        elif (row.get("peak_rss_mib") or 0) >= NOTED_MIB:
+            yield f"{name}: {row['peak_rss_mib']:.0f} MiB resident at most"
     for machine in [row["machine"] for row in rows if row.get("machine")][:1]:
         yield "libpsg's machine: " + ", ".join(f"{name} {value}" for name, value in machine.items())
 
@@ -288,6 +324,11 @@ def parse_options():
     return options
 
 
+def systems_of(case, systems):
+    refused = REFUSED.get(case.op, ())
+    return [system for system in SYSTEMS_OF_QUESTION[case.question] if system in systems and system not in refused]
+
+
 def main():
     options = parse_options()
     if options.child:
@@ -302,7 +343,7 @@ def main():
     rows = []
     for case in options.cases:
         for mode in options.malloc:
-            for system in (system for system in SYSTEMS_OF_QUESTION[case.question] if system in systems):
+            for system in systems_of(case, systems):
                 rows.append(run_case(case, system, mode, options))
                 if options.json:
                     print(json.dumps(rows[-1]), flush=True)
