@@ -49,7 +49,8 @@ static void print_help(const char *program) {
     puts("\nB samples, T positions, D features, C channels of HW elements in G groups, N numbers; a line: --case\n"
          "names one of the op's table in test/cases. Steps of models: private is a whole step of DP-SGD, plain the\n"
          "library's own step without privacy, clipped_sum the backward and clipped sum beside the plain backward. mlp\n"
-         "is 784-512-256-10; sparse answers a look-up table by sparse rows.");
+         "is 784-512-256-10, mlp_small 784-32-10, gru_small two layers of 32 on 20 steps, gpt2 GPT-2 small on 256\n"
+         "tokens; sparse answers a look-up table by sparse rows.");
 }
 
 /* Whole numbers >= 1 separated by commas. */

@@ -1,5 +1,5 @@
-/* Whole steps of GPT-2 small: next-token cross entropy summed over all positions.  No residual: a pass in f64 would take
- * longer than the row, and the forms it is made of have rows with one. */
+/* Whole steps of GPT-2 small: next-token cross entropy summed over all positions.  No residual: a pass in f64 would
+ * take longer than the row, and the forms it is made of have rows with one. */
 #include "case_step.h"
 #include "step_models.h"
 

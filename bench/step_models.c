@@ -100,7 +100,8 @@ static const model_param gru_small_params[] = {
 };
 
 static psg_var gru_small_scores(psg_tape *tape, const psg_var *w, psg_var x) {
-    const psg_rnn_weights weights[] = { { w[0], w[1], w[2], w[3], psg_none() }, { w[4], w[5], w[6], w[7], psg_none() } };
+    const psg_rnn_weights weights[] = { { w[0], w[1], w[2], w[3], psg_none() },
+                                        { w[4], w[5], w[6], w[7], psg_none() } };
     psg_rnn_options options = PSG_RNN_OPTIONS_INIT;
     options.num_layers = 2;
     psg_var y = psg_gru(tape, x, psg_none(), psg_none(), weights, &options, NULL);
