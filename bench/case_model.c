@@ -115,14 +115,16 @@ static psg_status prepare_transformer(bench_case *c) {
 }
 
 static psg_status prepare_mlp_small(bench_case *c) {
-    static const model_cost cost = { .products = 784 * 32 + 320, .first = 784 * 32, .elements = 784 + 2 * 32 + 10 };
+    static const model_cost cost = { .products = 784 * 32 + 320, .first = 784 * 32, .in = 784 + 32, .out = 32 + 10,
+                                     .through = 32 };
     return prepare(c, &mlp_small_model, bench_uniform(c, 1.0, 2, (int64_t[]){ c->problem->dim[0], 784 }), &cost);
 }
 
 /* A layer and step: three gates of 32 from the input and from the state; their values, and the state. */
 static psg_status prepare_gru_small(bench_case *c) {
     static const model_cost cost = { .products = GRU_STEPS * 4. * 96 * 32 + 320, .first = GRU_STEPS * 96. * 32,
-                                     .elements = GRU_STEPS * (32. + 2 * 5 * 32) + 10 };
+                                     .in = GRU_STEPS * 4. * 32 + 32, .out = GRU_STEPS * 4. * 96 + 10,
+                                     .through = GRU_STEPS * 2. * 32 };
     psg_tensor x = bench_uniform(c, 1.0, 3, (int64_t[]){ c->problem->dim[0], GRU_STEPS, 32 });
     return prepare(c, &gru_small_model, x, &cost);
 }
