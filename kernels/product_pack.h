@@ -14,9 +14,21 @@ typedef struct operand {
     bool narrow;
 } operand;
 
+/* width: whole vectors. */
+INLINE void pack_vectors(const real *from, real *to, size_t count, size_t width) {
+    UNROLL for (size_t i = 0; i < width; i += LANES) {
+        const size_t part = count > i ? (count - i < LANES ? count - i : LANES) : 0;
+        vec_store(to + i, part == LANES ? vec_load(from + i) : part ? vec_load_part(from + i, part) : vec_zero());
+    }
+}
+
 INLINE void pack_run(const real *from, ptrdiff_t step, real *to, size_t count, size_t width) {
     if (step == 1 && count == width) {
         memcpy(to, from, width * sizeof(real));
+        return;
+    }
+    if (step == 1 && width % LANES == 0) {
+        pack_vectors(from, to, count, width);
         return;
     }
     for (size_t i = 0; i < count; i++) to[i] = from[(ptrdiff_t)i * step];

@@ -200,15 +200,44 @@ static void multiply_shared(void *argument, size_t index, unsigned slot) {
     } while (t < s->start + s->terms);
 }
 
-/* Some four tasks a worker; where rows are few, their columns are shared out as well. */
+/* A cut into down x across tasks of whole tiles. */
+typedef struct cut {
+    int64_t tiles, panels;   /* of a task */
+    int64_t time;            /* of the worker that has most, in tiles; packing a row costs what a panel does */
+} cut;
+
+static cut cut_into(const shared *s, int64_t down, int64_t across) {
+    const job *j = &s->job;
+    const int64_t threads = (int64_t)j->context->threads;
+    const int64_t tiles = parts_of(parts_of(j->gemm->m, j->height), down);
+    const int64_t panels = parts_of(parts_of(s->n, j->width), across);
+    const int64_t packing = is_loose(j, panels * j->width) ? 0 : 1;
+    return (cut){ tiles, panels, parts_of(down * across, threads) * tiles * (panels + packing) };
+}
+
+/* The evenest of some cuts into four tasks a worker and more, which the rows' memory holds. */
+static cut best_cut(const shared *s) {
+    const job *j = &s->job;
+    const int64_t tiles = parts_of(j->gemm->m, j->height), wanted = 4 * (int64_t)j->context->threads;
+    const int64_t least = parts_of(tiles, row_bytes / (CHAIN * j->element * j->height));
+    cut best = { 0, 0, INT64_MAX };
+    for (int64_t across = 1; across <= 8 && across <= parts_of(s->n, j->width); across *= 2) {
+        const int64_t from = smaller(larger(least, parts_of(wanted, across)), tiles);
+        for (int64_t down = from; down <= 2 * from && down <= tiles && down < from + 8; down++) {
+            const cut c = cut_into(s, down, across);
+            if (c.time < best.time) best = c;
+        }
+    }
+    return best;
+}
+
 static void multiply_columns(shared *s) {
     const job *j = &s->job;
-    const int64_t m = j->gemm->m, wanted = 4 * (int64_t)j->context->threads;
-    const int64_t most = row_bytes / (CHAIN * j->element) / j->height * j->height;
-    s->rows = smaller(round_up(parts_of(m, wanted), j->height), most);
-    s->columns = round_up(parts_of(s->n, parts_of(wanted, parts_of(m, s->rows))), j->width);
+    const cut c = best_cut(s);
+    s->rows = c.tiles * j->height;
+    s->columns = c.panels * j->width;
     psg_parallel(j->context, (size_t)parts_of(s->n, j->width), pack_shared, s);
-    psg_parallel(j->context, (size_t)(parts_of(m, s->rows) * parts_of(s->n, s->columns)), multiply_shared, s);
+    psg_parallel(j->context, (size_t)(parts_of(j->gemm->m, s->rows) * parts_of(s->n, s->columns)), multiply_shared, s);
 }
 
 /* Panels of some columns and, where these are very long, some of the terms at a time. */
