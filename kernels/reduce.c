@@ -10,9 +10,12 @@ double PSG_KERNEL(dot)(size_t n, const void *x_, const void *y_) {
         even = wide_add_product(even, vec_load(x + i), vec_load(y + i));
         odd = wide_add_product(odd, vec_load(x + i + LANES), vec_load(y + i + LANES));
     }
-    double sum = wide_sum(even) + wide_sum(odd);
-    for (; i < n; i++) sum += (double)x[i] * (double)y[i];
-    return sum;
+    if (i + LANES <= n) {
+        even = wide_add_product(even, vec_load(x + i), vec_load(y + i));
+        i += LANES;
+    }
+    if (i < n) odd = wide_add_product(odd, vec_load_part(x + i, n - i), vec_load_part(y + i, n - i));
+    return wide_sum(even) + wide_sum(odd);
 }
 
 /* Squares are summed in the real type over strips of 8 vectors an accumulator, then in double: a strip of 10 roundings

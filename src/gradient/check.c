@@ -160,18 +160,27 @@ psg_status psg_check_write(const psg_set *set, psg_write write) {
                     set->function, (int)write);
 }
 
+static bool has_shape(const psg_tensor *out, int rank, const int64_t *shape, psg_allow allow) {
+    bool strided = allow & PSG_ALLOW_STRIDES;
+    return psg_tensor_is_valid(out) && psg_shape_equal(out->rank, out->shape, rank, shape) &&
+           (strided || psg_tensor_is_contiguous(out));
+}
+
+static bool has_type(const psg_tensor *out, psg_dtype dtype, psg_allow allow) {
+    return out->dtype == dtype || (allow & PSG_ALLOW_F64 && out->dtype == PSG_F64);
+}
+
 psg_status psg_check_output(const psg_set *set, const char *name, const psg_tensor *out, psg_dtype dtype, int rank,
                             const int64_t *shape, psg_allow allow) {
     char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
-    bool strided = allow & PSG_ALLOW_STRIDES, valid = psg_tensor_is_valid(out);
-    bool wide = allow & PSG_ALLOW_F64 && dtype != PSG_F64;
+    bool strided = allow & PSG_ALLOW_STRIDES, wide = allow & PSG_ALLOW_F64 && dtype != PSG_F64;
     bool readable = out && out->rank >= 0 && out->rank <= PSG_MAX_RANK;
-    if (!valid || !psg_shape_equal(out->rank, out->shape, rank, shape) || !(strided || psg_tensor_is_contiguous(out))) {
+    if (!has_shape(out, rank, shape, allow)) {
         return psg_fail(set->context, PSG_ERR_SHAPE, "%s: %s must be %s of shape %s, is %s", set->function, name,
                         strided ? "a view" : "contiguous", psg_shape_text(rank, shape, want),
                         readable ? psg_tensor_text(out, have) : "no valid view");
     }
-    if (out->dtype == dtype || (wide && out->dtype == PSG_F64)) return PSG_OK;
+    if (has_type(out, dtype, allow)) return PSG_OK;
     return psg_fail(set->context, PSG_ERR_DTYPE, "%s: %s is %s, must be %s%s", set->function, name,
                     psg_dtype_name(out->dtype), psg_dtype_name(dtype), wide ? " or f64" : "");
 }
@@ -183,6 +192,8 @@ psg_status psg_check_tensors(const psg_set *set, const char *argument, const psg
         const psg_gradient *gradient = set->gradients[k];
         char name[PSG_MESSAGE_SIZE / 2];
         const char *of = gradient->name;
+        bool fits = has_shape(&tensors[k], gradient->rank, gradient->shape, allow);
+        if (fits && has_type(&tensors[k], gradient->dtype, allow)) continue;
         snprintf(name, sizeof name, "%s[%zu]%s%s%s", argument, k, of ? " (" : "", of ? of : "", of ? ")" : "");
         status = psg_check_output(set, name, &tensors[k], gradient->dtype, gradient->rank, gradient->shape, allow);
     }

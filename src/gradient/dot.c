@@ -1,24 +1,34 @@
-/* dot: <grad[n], v>, a sum over parts; some samples a task, which may share the work on v. */
-#include "base/parallel.h"
+/* dot: <grad[n], v>, a sum over parts; the samples of a visit may share the work on v. */
+#include <string.h>
+
 #include "gradient/plan.h"
 
 enum { SAMPLES = 64 };   /* at most */
 
 typedef struct dot_job {
-    const psg_plan *plan;
     const psg_tensor *direction;
-    double *dots;
-    int64_t some;              /* samples a task; what a sample's dot is does not depend on it */
+    double *dots;              /* B a run */
+    int64_t batch;
 } dot_job;
 
-static void run_samples(void *argument, size_t index, unsigned slot) {
+static void visit_dots(void *argument, const psg_visit *visit) {
     const dot_job *j = argument;
-    int64_t first = (int64_t)index * j->some, count = psg_least(j->some, j->plan->batch - first);
-    for (int64_t n = 0; n < count; n++) j->dots[first + n] = 0;
-    for (const psg_part *part = j->plan->parts; part < j->plan->parts + j->plan->part_count; part++) {
-        part->room->dot(part, first, count, j->direction[part->gradient].data, j->dots + first,
-                        j->plan->context->workspace[slot]);
+    double *dots = j->dots + visit->run * j->batch + visit->sample;
+    int64_t count = visit->last - visit->sample;
+    for (int64_t n = 0; n < count; n++) dots[n] = 0;
+    for (const psg_part *part = visit->first; part < visit->end; part++) {
+        part->room->dot(part, visit->sample, count, j->direction[part->gradient].data, dots, visit->workspace);
     }
+}
+
+static psg_status add_dots(psg_plan *plan, const psg_tensor *direction, double *dots) {
+    dot_job job = { direction, psg_plan_take(plan, (size_t)(plan->runs * plan->batch) * sizeof *dots), plan->batch };
+    if (!job.dots) return PSG_ERR_MEMORY;
+    plan->some = psg_most(plan->some, psg_least(SAMPLES, psg_parts_of(plan->batch, 8)));
+    psg_plan_visit(plan, visit_dots, &job);
+    memset(dots, 0, (size_t)plan->batch * sizeof *dots);
+    for (int64_t k = 0; k < plan->runs * plan->batch; k++) dots[k % plan->batch] += job.dots[k];
+    return PSG_OK;
 }
 
 psg_status psg_dot(psg_context *context, const psg_gradient *const *gradients, size_t count,
@@ -28,8 +38,7 @@ psg_status psg_dot(psg_context *context, const psg_gradient *const *gradients, s
     psg_status status = psg_plan_make(&set, false, &plan);
     if (!status) status = psg_check_tensors(&set, "direction", direction, PSG_ALLOW_NOTHING);
     if (!status) status = psg_check_array(&set, "dots", dots);
-    dot_job job = { &plan, direction, dots, psg_most(1, psg_least(SAMPLES, psg_parts_of(plan.batch, 8))) };
-    if (!status) psg_parallel(context, (size_t)psg_parts_of(plan.batch, job.some), run_samples, &job);
+    if (!status) status = add_dots(&plan, direction, dots);
     psg_plan_end(&plan);
     return status;
 }

@@ -7,23 +7,26 @@
 
 typedef struct store_job {
     const psg_plan *plan;
-    const psg_part *part;
     double scale;
     bool accumulate;
     const psg_tensor *out;
     int64_t numel;             /* of a sample */
-    int64_t first, last, range; /* elements of the part, of a task */
-    int64_t ranges;            /* tasks a sample */
+    const psg_part *part;
+    int64_t range, ranges;     /* elements of a task; tasks a sample */
 } store_job;
 
-/* Outputs whose samples are contiguous. */
-static void run_direct(void *argument, size_t index, unsigned slot) {
-    const store_job *j = argument;
-    int64_t n = (int64_t)index / j->ranges, first = j->first + (int64_t)index % j->ranges * j->range;
-    int64_t last = psg_least(first + j->range, j->last);
+/* Elements [first, last) of a part; outputs whose samples are contiguous. */
+static void write_range(const store_job *j, const psg_part *part, int64_t n, int64_t first, int64_t last,
+                        void *workspace) {
     void *out = psg_tensor_offset(j->out, n * j->out->stride[0] + first);
-    j->part->room->write(j->part, n, j->scale * j->part->scale, first, last, out, j->accumulate,
-                         j->plan->context->workspace[slot]);
+    part->room->write(part, n, j->scale * part->scale, first, last, out, j->accumulate, workspace);
+}
+
+static void run_range(void *argument, size_t index, unsigned slot) {
+    const store_job *j = argument;
+    int64_t n = (int64_t)index / j->ranges, first = j->part->place.offset + (int64_t)index % j->ranges * j->range;
+    int64_t last = psg_least(first + j->range, psg_place_end(&j->part->place));
+    write_range(j, j->part, n, first, last, j->plan->context->workspace[slot]);
 }
 
 static void run_clear(void *argument, size_t n, unsigned slot) {
@@ -58,31 +61,43 @@ static void run_scattered(void *argument, size_t index, unsigned slot) {
     }
 }
 
-/* Tasks of whole rows; few samples are cut finer, so that there is work for every worker. */
-static void cut(store_job *j) {
-    const psg_place *place = &j->part->place;
-    int64_t batch = j->plan->batch, rows = place->rows, row = rows > 1 ? place->stride : place->columns;
+/* Ranges of whole rows; few samples are cut finer, so that there is work for every worker. */
+static int64_t range_of(const psg_part *part, int64_t batch) {
+    const psg_place *place = &part->place;
+    int64_t rows = place->rows, row = place->columns;
     int64_t target = batch >= 32 || rows <= 96 ? rows : rows / 8 > 96 ? rows / 8 : 96;
-    j->first = place->offset;
-    j->last = psg_place_end(place);
-    j->range = psg_even_part(rows, target, 12) * row;
-    if (rows == 1) j->range = psg_even_part(row, batch >= 32 ? row : 1 << 16, 64);
-    j->ranges = psg_parts_of(j->last - j->first, j->range);
+    if (rows == 1) return psg_even_part(row, batch >= 32 ? row : 1 << 16, 64);
+    return psg_even_part(rows, target, 12) * place->stride;
 }
 
-/* Vectors of few elements go several samples a task. */
+static int64_t ranges_of(const psg_part *part, int64_t batch) {
+    return psg_parts_of(psg_place_span(&part->place), range_of(part, batch));
+}
+
+static void visit_whole(void *argument, const psg_visit *visit) {
+    const store_job *j = argument;
+    for (const psg_part *part = visit->first; part < visit->end; part++) {
+        bool whole = ranges_of(part, j->plan->batch) == 1;
+        for (int64_t n = visit->sample; n < visit->last && whole; n++) {
+            write_range(j, part, n, part->place.offset, psg_place_end(&part->place), visit->workspace);
+        }
+    }
+}
+
+/* Parts that are cut get a section each. */
 static void write_parts(store_job *j) {
+    const psg_part *end = j->plan->parts + j->plan->part_count;
     bool whole = psg_plan_covers(j->plan, 0);
-    for (size_t k = 0; k < j->plan->part_count; k++) whole = whole && j->plan->parts[k].room->overwrites;
+    for (j->part = j->plan->parts; j->part < end; j->part++) whole = whole && j->part->room->overwrites;
     if (!j->accumulate && !whole) {
         psg_parallel(j->plan->context, (size_t)j->plan->batch, run_clear, j);
         j->accumulate = true;
     }
-    for (size_t k = 0; k < j->plan->part_count; k++) {
-        j->part = &j->plan->parts[k];
-        cut(j);
-        if (j->ranges == 1) psg_plan_samples(j->plan, run_direct, j);
-        else psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_direct, j);
+    psg_plan_visit(j->plan, visit_whole, j);
+    for (j->part = j->plan->parts; j->part < end; j->part++) {
+        j->range = range_of(j->part, j->plan->batch);
+        j->ranges = ranges_of(j->part, j->plan->batch);
+        if (j->ranges > 1) psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_range, j);
     }
 }
 
@@ -92,8 +107,12 @@ static void materialise(store_job *j) {
     psg_tensor sample = psg_tensor_at(j->out, 0);
     j->range = psg_least(j->numel, (int64_t)(PSG_OUT_TILE_BYTES / psg_dtype_size(j->out->dtype)));
     j->ranges = psg_parts_of(j->numel, j->range);
-    if (psg_tensor_is_contiguous(&sample)) write_parts(j);
-    else psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_scattered, j);
+    if (psg_tensor_is_contiguous(&sample)) {
+        write_parts(j);
+        return;
+    }
+    psg_plan_visit(j->plan, NULL, NULL);
+    psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_scattered, j);
 }
 
 static psg_status check_out(const psg_set *set, const psg_gradient *gradient, const psg_tensor *out) {

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parallel.h"
 #include "base/shape.h"
 #include "gradient/plan.h"
 
@@ -92,7 +93,8 @@ psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *grad
     if (!status) status = psg_check_output(&set, "rows", rows, gradient->dtype, 3, shape, PSG_ALLOW_NOTHING);
     if (!status) status = psg_check_array(&set, "counts", counts);
     j.ids = status ? NULL : ids->data;
-    if (!status) psg_plan_samples(&plan, run_sample, &j);
+    if (!status) psg_plan_visit(&plan, NULL, NULL);
+    if (!status) psg_parallel(context, (size_t)plan.batch, run_sample, &j);
     psg_plan_end(&plan);
     return status;
 }

@@ -91,6 +91,7 @@ static psg_status add_parts(psg_plan *plan, double *gram) {
     job.tile = psg_plan_take(plan, (size_t)(plan->batch * job.room) * sizeof(double));
     if (!job.of_part || !job.tile) return PSG_ERR_MEMORY;
     memset(gram, 0, bytes);
+    psg_plan_visit(plan, NULL, NULL);
     for (job.part = plan->parts; job.part < plan->parts + plan->part_count; job.part++) add_part(&job);
     for (int64_t i = 0; i < plan->batch; i++) {
         for (int64_t k = 0; k < i; k++) gram[k * plan->batch + i] = gram[i * plan->batch + k];

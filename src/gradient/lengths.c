@@ -44,6 +44,7 @@ static long double sum_squares(const psg_kernel_table *kernels, psg_dtype dtype,
 
 long double psg_square_of(const psg_kernel_table *kernels, psg_dtype dtype, const void *x, ptrdiff_t step,
                           int64_t count) {
+    if (dtype == PSG_F32 && step == 1 && count <= BLOCK) return kernels->dot((size_t)count, x, x);
     return sum_squares(kernels, dtype, x, step, count, false);
 }
 

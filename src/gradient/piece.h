@@ -57,11 +57,12 @@ static inline int64_t psg_id_at(const psg_ids *ids, int64_t n, int64_t t) {
     ptrdiff_t at = n * ids->batch + t * ids->position;
     return ids->is_i64 ? ((const int64_t *)ids->data)[at] : ((const int32_t *)ids->data)[at];
 }
+/* Elements of a real type. */
 static inline const void *psg_elements(const void *base, psg_dtype dtype, int64_t count) {
-    return (const char *)base + count * (int64_t)psg_dtype_size(dtype);
+    return (const char *)base + count * (dtype == PSG_F64 ? 8 : 4);
 }
 static inline void *psg_elements_mutable(void *base, psg_dtype dtype, int64_t count) {
-    return (char *)base + count * (int64_t)psg_dtype_size(dtype);
+    return (char *)base + count * (dtype == PSG_F64 ? 8 : 4);
 }
 /* Element (n, t, j) of an operand. */
 static inline const void *psg_at(const psg_operand_view *x, psg_dtype dtype, int64_t n, int64_t t, int64_t j) {

@@ -1,5 +1,6 @@
 #include "gradient/plan.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -157,18 +158,15 @@ static void take_part_memory(psg_plan *plan, psg_part *part) {
     if (part->room->memory) part->memory = psg_plan_take(plan, part->room->memory(part));
 }
 
-static void prepare_part(const psg_part *part, int64_t n) {
-    for (size_t k = 0; k < part->inner_count; k++) prepare_part(&part->inner[k], n);
-    for (size_t k = 0; k < part->count && part->live && n < part->batch; k++) {
-        part->live[(int64_t)k * part->batch + n] = psg_live_positions(&part->pieces[k], n);
+/* A partner's live positions are its weight's. */
+static void prepare_part(const psg_part *part, int64_t first, int64_t last) {
+    for (size_t k = 0; k < part->inner_count; k++) prepare_part(&part->inner[k], first, last);
+    last = psg_least(last, part->batch);
+    for (size_t k = 0; k < part->count && part->live && !part->is_partner; k++) {
+        int64_t *live = part->live + (int64_t)k * part->batch;
+        for (int64_t n = first; n < last; n++) live[n] = psg_live_positions(&part->pieces[k], n);
     }
-    if (part->room->prepare && n < part->batch) part->room->prepare(part, n);
-}
-
-static void prepare_sample(void *argument, size_t n, unsigned slot) {
-    const psg_plan *plan = argument;
-    (void)slot;
-    for (size_t k = 0; k < plan->part_count; k++) prepare_part(&plan->parts[k], (int64_t)n);
+    for (int64_t n = first; n < last && part->room->prepare; n++) part->room->prepare(part, n);
 }
 
 static bool same_backprop(const psg_part *x, const psg_part *y) {
@@ -196,8 +194,10 @@ static void find_partners(psg_plan *plan) {
         psg_part **at = table + (uintptr_t)part->pieces->g.data / 16 * 0x9E3779B97F4A7C15u % size;
         while (*at && (is_weight || !same_backprop(*at, part))) at = at + 1 < end ? at + 1 : table;
         if (is_weight) *at = part;
-        else if (*at) (*at)->partner = part;
         part->is_partner = !is_weight && *at;
+        if (!part->is_partner) continue;
+        (*at)->partner = part;
+        part->live = (*at)->live;
     }
 }
 
@@ -250,6 +250,20 @@ static void keep_gradients(psg_plan *plan) {
     }
 }
 
+double psg_part_cost(const psg_part *part, bool is_norm) {
+    const psg_piece *p = part->pieces;
+    double positions = (double)psg_part_positions(part), elements = (double)part->place.rows * (double)part->place.columns;
+    return 256 + positions * (is_norm ? fmin(elements, positions * (double)(p->g.columns + p->a.columns)) : elements);
+}
+
+static void cut_visits(psg_plan *plan) {
+    bool norms = plan->question == PSG_ASK_SQNORM || plan->question == PSG_ASK_CLIPPED_SUM;
+    double cost = 1;
+    for (size_t k = 0; k < plan->part_count; k++) cost += psg_part_cost(&plan->parts[k], norms);
+    plan->runs = psg_parts_of(psg_most((int64_t)plan->part_count, 1), PSG_RUN);
+    plan->some = 1 + (int64_t)(PSG_TASK_COST * (double)plan->runs / cost);
+}
+
 static void build(psg_plan *plan) {
     size_t blocks = 0;
     for (size_t k = 0; k < plan->gradient_count; k++) blocks += plan->gradients[k]->block_count;
@@ -263,12 +277,14 @@ static void build(psg_plan *plan) {
         plan->batch = psg_most(plan->batch, plan->parts[k].batch);   /* of an ordinary pass, they differ */
         plan->covered[plan->parts[k].gradient] += plan->parts[k].place.rows * plan->parts[k].place.columns;
     }
+    cut_visits(plan);
     bool clips = plan->question == PSG_ASK_CLIPPED_SUM;
     if (clips) keep_gradients(plan);
     if (!clips && plan->question != PSG_ASK_SQNORM) return;
     find_partners(plan);
-    plan->square = psg_plan_take(plan, 2 * (size_t)plan->batch * sizeof *plan->square);
-    plan->upper = plan->square + plan->batch;
+    int64_t squares = plan->runs * plan->batch;
+    plan->square = psg_plan_take(plan, 2 * (size_t)squares * sizeof *plan->square);
+    plan->upper = plan->square + squares;
 }
 
 psg_status psg_plan_make(const psg_set *set, bool coupled, psg_plan *plan) {
@@ -282,29 +298,31 @@ psg_status psg_plan_make(const psg_set *set, bool coupled, psg_plan *plan) {
     size_t needed = plan->context->question.peak;
     if (psg_arena_reset(&plan->context->question)) return psg_fail_memory(plan->context, plan->function, needed);
     build(plan);
-    if (plan->failed) return PSG_ERR_MEMORY;
-    psg_plan_samples(plan, prepare_sample, plan);
-    return PSG_OK;
+    return plan->failed ? PSG_ERR_MEMORY : PSG_OK;
 }
 
 bool psg_plan_covers(const psg_plan *plan, size_t gradient) {
     return plan->covered[gradient] == psg_gradient_numel(plan->gradients[gradient]);
 }
 
-typedef struct sample_job {
-    psg_task task;
+typedef struct visit_job {
+    const psg_plan *plan;
+    psg_visitor visitor;
     void *argument;
-    size_t count, some;
-} sample_job;
+} visit_job;
 
-static void run_samples(void *argument, size_t index, unsigned slot) {
-    const sample_job *job = argument;
-    size_t first = index * job->some, last = first + job->some;
-    for (size_t n = first; n < last && n < job->count; n++) job->task(job->argument, n, slot);
+static void run_visit(void *argument, size_t index, unsigned slot) {
+    const visit_job *job = argument;
+    const psg_plan *plan = job->plan;
+    int64_t groups = psg_parts_of(plan->batch, plan->some), run = (int64_t)index / groups;
+    int64_t sample = (int64_t)index % groups * plan->some, last = psg_least(sample + plan->some, plan->batch);
+    int64_t first = run * PSG_RUN, end = psg_least(first + PSG_RUN, (int64_t)plan->part_count);
+    psg_visit visit = { plan->parts + first, plan->parts + end, run, sample, last, plan->context->workspace[slot] };
+    for (const psg_part *part = visit.first; part < visit.end; part++) prepare_part(part, sample, last);
+    if (job->visitor) job->visitor(job->argument, &visit);
 }
 
-void psg_plan_samples(const psg_plan *plan, psg_task task, void *argument) {
-    size_t batch = (size_t)plan->batch, some = batch / 32;
-    sample_job job = { task, argument, batch, some < 1 ? 1 : some > 16 ? 16 : some };
-    psg_parallel(plan->context, (batch + job.some - 1) / job.some, run_samples, &job);
+void psg_plan_visit(const psg_plan *plan, psg_visitor visitor, void *argument) {
+    visit_job job = { plan, visitor, argument };
+    psg_parallel(plan->context, (size_t)(plan->runs * psg_parts_of(plan->batch, plan->some)), run_visit, &job);
 }

@@ -23,7 +23,8 @@ typedef struct psg_plan {
     psg_part *parts;           /* in the order of their gradients */
     size_t part_count;
     int64_t *covered;          /* elements of each gradient that parts have */
-    long double *square, *upper;   /* norms: B squares, and their bounds */
+    int64_t runs, some;        /* parts are visited in runs of PSG_RUN, some samples a visit */
+    long double *square, *upper;   /* norms: B squares, and their bounds, a run; those of the first become the sums */
     size_t budget_held;
     bool failed;               /* without memory */
     atomic_llong fallbacks;
@@ -40,8 +41,22 @@ int64_t psg_capacity_of(const psg_clip *clip);
 bool psg_plan_covers(const psg_plan *plan, size_t gradient);
 /* What a part's gradients of that many samples hold of the budget, whole cache lines. */
 size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples);
-/* Runs task(argument, n, slot) for every sample, a few a turn where there are many. */
-void psg_plan_samples(const psg_plan *plan, psg_task task, void *argument);
+/* What a sample of a part costs, in operations, more or less: its norm, or what multiplies its gradient out; and some 10
+ * microseconds of them, a task that is worth a worker. */
+#define PSG_TASK_COST ((double)(1 << 16))
+double psg_part_cost(const psg_part *part, bool is_norm);
+/* A run of parts and some samples: what a worker takes at a time.  Runs are cut by the number of parts alone, so that
+ * sums over the parts of a run, added in the order of the runs, have the same bits for any batch and threads. */
+#define PSG_RUN ((int64_t)64)
+typedef struct psg_visit {
+    const psg_part *first, *end;
+    int64_t run, sample, last;     /* the run's number; samples [sample, last) */
+    void *workspace;
+} psg_visit;
+typedef void (*psg_visitor)(void *argument, const psg_visit *visit);
+/* Every part and sample once, in one parallel section that also finds their live positions: the first thing that every
+ * question does with its plan.  visitor NULL: that alone. */
+void psg_plan_visit(const psg_plan *plan, psg_visitor visitor, void *argument);
 /* sqnorm.c: fills in the squared norms of the samples over all parts, and their upper bounds. */
 void psg_plan_norms(psg_plan *plan);
 /* The least double that is not below x (which is not negative), up to a factor of 1 + 2^-51. */

@@ -43,7 +43,8 @@ typedef struct psg_part {
     bool in_budget;            /* kept in the budget's memory */
     const psg_tensor *out;     /* sums: the parameter's output */
     bool accumulate;           /* sums: add to what it held */
-    int64_t tasks;             /* sums: of this part and those before it */
+    bool is_summed;            /* sums: by one product, without tasks */
+    int64_t first_task, tasks; /* sums: its first; of this part and those before it, small ones sharing theirs */
 } psg_part;
 
 /* Where a task of a sum over samples adds, see plan.h. */

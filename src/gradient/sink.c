@@ -71,7 +71,7 @@ static bool sum_whole(const psg_plan *plan, const psg_part *part) {
     return true;
 }
 
-/* The part that has the task. */
+/* The first part that has the task. */
 static const psg_part *part_of(const psg_plan *plan, int64_t task) {
     size_t low = 0, high = plan->part_count - 1;
     while (low < high) {
@@ -82,22 +82,48 @@ static const psg_part *part_of(const psg_plan *plan, int64_t task) {
     return &plan->parts[low];
 }
 
+static int64_t rectangles_of(const psg_grid *g) {
+    return psg_parts_of(g->rows, g->high) * psg_parts_of(g->columns, g->wide);
+}
+
+static void run_rectangle(psg_sink *to, const psg_part *part, const psg_grid *g, int64_t index) {
+    int64_t across = psg_parts_of(g->columns, g->wide), row = index / across * g->high, column = index % across * g->wide;
+    to->part = part;
+    to->at = (psg_rectangle){ row, psg_least(g->high, g->rows - row), column, psg_least(g->wide, g->columns - column) };
+    part->room->sum(to);
+}
+
+/* One rectangle of a part, or all of several small parts. */
 static void run_task(void *argument, size_t index, unsigned slot) {
     psg_sink to = *(const psg_sink *)argument;
-    to.part = part_of(to.plan, (int64_t)index);
+    const psg_part *end = to.plan->parts + to.plan->part_count;
+    int64_t task = (int64_t)index;
     to.workspace = to.plan->context->workspace[slot];
     to.sums = psg_tile_memory(to.workspace);
-    psg_grid g = to.part->room->grid(to.part);
-    int64_t across = psg_parts_of(g.columns, g.wide), tasks = psg_parts_of(g.rows, g.high) * across;
-    int64_t task = (int64_t)index - (to.part->tasks - tasks);
-    int64_t row = task / across * g.high, column = task % across * g.wide;
-    to.at = (psg_rectangle){ row, psg_least(g.high, g.rows - row), column, psg_least(g.wide, g.columns - column) };
-    to.part->room->sum(&to);
+    for (const psg_part *part = part_of(to.plan, task); part < end && part->first_task <= task; part++) {
+        psg_grid g = part->room->grid(part);
+        if (part->tasks > task && !part->is_summed) run_rectangle(&to, part, &g, task - part->first_task);
+    }
+}
+
+/* Parts of one rectangle share a task of some 10 microseconds. */
+static int64_t assign_tasks(const psg_plan *plan) {
+    int64_t tasks = 0;
+    double room = 0;
+    for (psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
+        psg_grid g = part->room->grid(part);
+        int64_t rectangles = part->is_summed ? 0 : rectangles_of(&g);
+        double cost = psg_part_cost(part, false) * (double)part->batch;
+        bool joins = rectangles == 1 && cost <= room;
+        part->first_task = tasks - (joins || part->is_summed);
+        part->tasks = tasks += rectangles - joins;
+        if (rectangles) room = joins ? room - cost : rectangles == 1 ? PSG_TASK_COST - cost : 0;
+    }
+    return tasks;
 }
 
 void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, const psg_tensor *outs) {
     psg_sink to = { .plan = plan, .weights = weights, .squares = plan->question == PSG_ASK_SUM_OF_SQUARES };
-    int64_t tasks = 0;
     for (size_t k = 0; k < plan->gradient_count && write == PSG_OVERWRITE; k++) {   /* what no part writes is 0 */
         size_t bytes = (size_t)psg_tensor_count(&outs[k]) * psg_dtype_size(outs[k].dtype);
         if (!psg_plan_covers(plan, k)) memset(outs[k].data, 0, bytes);
@@ -105,9 +131,7 @@ void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, con
     for (psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
         part->out = &outs[part->gradient];
         part->accumulate = write == PSG_ACCUMULATE || !psg_plan_covers(plan, part->gradient);
-        psg_grid g = part->room->grid(part);
-        if (!sum_whole(plan, part)) tasks += psg_parts_of(g.rows, g.high) * psg_parts_of(g.columns, g.wide);
-        part->tasks = tasks;
+        part->is_summed = sum_whole(plan, part);
     }
-    if (tasks) psg_parallel(plan->context, (size_t)tasks, run_task, &to);
+    psg_parallel(plan->context, (size_t)assign_tasks(plan), run_task, &to);
 }

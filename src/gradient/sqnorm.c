@@ -6,25 +6,37 @@
 
 #include "gradient/plan.h"
 
-/* Sums of as many doubles as the part has elements, and a few operations more. */
-static long double upper_of(const psg_part *part, psg_estimate e) {
-    double slack = psg_gamma(PSG_F64, 2 * (double)psg_place_span(&part->place) + 64);
+static long double upper_of(psg_estimate e) {
     long double norm = sqrtl(e.square > 0 ? e.square : 0) + e.error;
-    return isnan(e.square) ? e.square : norm * norm * (1 + slack);
+    return isnan(e.square) || e.error == 0 ? e.square : norm * norm;
 }
 
-static void run_sample(void *argument, size_t n, unsigned slot) {
-    const psg_plan *plan = argument;
-    plan->square[n] = plan->upper[n] = 0;
-    for (const psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
-        if (part->is_partner) continue;
-        psg_estimate e = part->room->square(part, (int64_t)n, plan->context->workspace[slot]);
-        plan->square[n] += e.square;
-        plan->upper[n] += upper_of(part, e);
+static void add_norms(const psg_part *part, const psg_visit *visit, long double *square, long double *upper) {
+    /* Sums of as many doubles as the part has elements, and a few operations more. */
+    long double slack = 1 + psg_gamma(PSG_F64, 2 * (double)psg_place_span(&part->place) + 64);
+    for (int64_t n = visit->sample; n < visit->last; n++) {
+        psg_estimate e = part->room->square(part, n, visit->workspace);
+        square[n] += e.square;
+        upper[n] += upper_of(e) * slack;
     }
 }
 
-void psg_plan_norms(psg_plan *plan) { psg_plan_samples(plan, run_sample, plan); }
+static void visit_norms(void *argument, const psg_visit *visit) {
+    const psg_plan *plan = argument;
+    long double *square = plan->square + visit->run * plan->batch, *upper = plan->upper + visit->run * plan->batch;
+    for (int64_t n = visit->sample; n < visit->last; n++) square[n] = upper[n] = 0;
+    for (const psg_part *part = visit->first; part < visit->end; part++) {
+        if (!part->is_partner) add_norms(part, visit, square, upper);
+    }
+}
+
+void psg_plan_norms(psg_plan *plan) {
+    psg_plan_visit(plan, visit_norms, plan);
+    for (int64_t k = plan->batch; k < plan->runs * plan->batch; k++) {
+        plan->square[k % plan->batch] += plan->square[k];
+        plan->upper[k % plan->batch] += plan->upper[k];
+    }
+}
 
 double psg_round_up(long double x) {
     double rounded = (double)(x * (1 + 0x1p-52L));

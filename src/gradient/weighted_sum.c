@@ -7,6 +7,7 @@ static psg_status sum(const psg_set *set, psg_question question, const double *w
     psg_status status = psg_plan_make(set, plan.is_plain, &plan);
     if (!status) status = psg_check_write(set, write);
     if (!status) status = psg_check_tensors(set, "outs", outs, PSG_ALLOW_F64);
+    if (!status) psg_plan_visit(&plan, NULL, NULL);
     if (!status) psg_sum_samples(&plan, weights, write, outs);
     psg_plan_end(&plan);
     return status;
