@@ -109,7 +109,7 @@ static void run_task(void *argument, size_t index, unsigned slot) {
 /* Parts of one rectangle share a task of some 10 microseconds. */
 static int64_t assign_tasks(const psg_plan *plan) {
     int64_t tasks = 0;
-    double room = 0;
+    double room = -1;   /* of the last task */
     for (psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
         psg_grid g = part->room->grid(part);
         int64_t rectangles = part->is_summed ? 0 : rectangles_of(&g);
@@ -117,7 +117,7 @@ static int64_t assign_tasks(const psg_plan *plan) {
         bool joins = rectangles == 1 && cost <= room;
         part->first_task = tasks - (joins || part->is_summed);
         part->tasks = tasks += rectangles - joins;
-        if (rectangles) room = joins ? room - cost : rectangles == 1 ? PSG_TASK_COST - cost : 0;
+        if (rectangles) room = joins ? room - cost : rectangles == 1 ? PSG_TASK_COST - cost : -1;
     }
     return tasks;
 }
