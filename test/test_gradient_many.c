@@ -9,7 +9,7 @@ enum { B = 5, WEIGHTS = 150, BIASES = 40, COUNT = WEIGHTS + BIASES, LARGEST = 35
 typedef struct many {
     int64_t p[COUNT], d[COUNT], T[COUNT];   /* biases: d 1 */
     float *g[COUNT], *a[COUNT], *direction[COUNT];
-    float sum[COUNT][LARGEST];
+    float sum[COUNT][LARGEST], plain[COUNT][LARGEST];
 } many;
 
 static float *numbers(test_random *random, int64_t count, bool integers) {
@@ -57,7 +57,7 @@ static void ask(psg_context *context, many *m, int64_t first, int64_t count, ans
     static psg_block block[COUNT];
     static psg_gradient gradient[COUNT];
     const psg_gradient *set[COUNT];
-    psg_tensor direction[COUNT], sum[COUNT];
+    psg_tensor direction[COUNT], sum[COUNT], plain[COUNT];
     double weights[B] = { 1, 2, 3, 4, 5 };
     const psg_clip clip = { 1, B };
     for (int64_t k = 0; k < COUNT; k++) {
@@ -70,11 +70,13 @@ static void ask(psg_context *context, many *m, int64_t first, int64_t count, ans
         set[k] = &gradient[k];
         direction[k] = psg_tensor_of(PSG_F32, m->direction[k], gradient[k].rank, gradient[k].shape);
         sum[k] = psg_tensor_of(PSG_F32, m->sum[k], gradient[k].rank, gradient[k].shape);
+        plain[k] = psg_tensor_of(PSG_F32, m->plain[k], gradient[k].rank, gradient[k].shape);
     }
     TEST_OK(context, psg_sqnorm(context, set, COUNT, to->square, to->upper, NULL));
     TEST_OK(context, psg_dot(context, set, COUNT, direction, to->dots));
     TEST_OK(context, psg_clipped_sum(context, set, COUNT, &clip, PSG_OVERWRITE, sum, NULL, to->factors, NULL));
     TEST_OK(context, psg_weighted_sum(context, set, COUNT, weights, PSG_OVERWRITE, sum));
+    TEST_OK(context, psg_weighted_sum(context, set, COUNT, NULL, PSG_OVERWRITE, plain));
 }
 
 /* Of integers every answer is exact. */
@@ -88,15 +90,16 @@ static void integers_are_answered_exactly(void **state) {
     double square[B] = { 0 }, dots[B] = { 0 };
     for (int64_t e = 0; e < COUNT * LARGEST; e++) {
         int64_t k = e / LARGEST, i = e % LARGEST / m.d[k], j = e % LARGEST % m.d[k];
-        double sum = 0;
+        double sum = 0, plain = 0;
         if (i >= m.p[k]) continue;
         for (int64_t n = 0; n < B; n++) {
             double x = element(&m, k, n, i, j);
             square[n] += x * x;
             dots[n] += x * m.direction[k][i * m.d[k] + j];
             sum += (double)(n + 1) * x;
+            plain += x;
         }
-        assert_true(m.sum[k][i * m.d[k] + j] == sum);
+        assert_true(m.sum[k][i * m.d[k] + j] == sum && m.plain[k][i * m.d[k] + j] == plain);
     }
     assert_memory_equal(is.square, square, sizeof square);
     assert_memory_equal(is.dots, dots, sizeof dots);
@@ -117,6 +120,7 @@ static void samples_and_threads_change_no_bit(void **state) {
     assert_memory_equal(&alone, &all, sizeof all);
     for (int64_t k = 0; k < COUNT; k++) {
         assert_memory_equal(n.sum[k], m.sum[k], (size_t)(m.p[k] * m.d[k]) * sizeof(float));
+        assert_memory_equal(n.plain[k], m.plain[k], (size_t)(m.p[k] * m.d[k]) * sizeof(float));
     }
     for (int64_t s = 0; s < B; s++) {
         ask(context, &n, s, 1, &alone);

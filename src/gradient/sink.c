@@ -53,21 +53,20 @@ static bool is_stacked(const psg_operand_view *x, const psg_piece *p, ptrdiff_t 
     return even && x->step == 1 && *stride >= x->columns && *stride < INT32_MAX;
 }
 
-/* The ordinary gradient in the real type: one large product. */
-static bool sum_whole(const psg_plan *plan, const psg_part *part) {
+/* The ordinary gradient in the real type: one product, which is whether there is one. */
+static bool find_product(const psg_plan *plan, const psg_part *part, psg_gemm *gemm) {
     const psg_piece *p = part->pieces;
     const psg_tensor *out = part->out;
     ptrdiff_t g_stride, a_stride;
     bool product = plan->is_plain && part->room == &psg_factored_room && part->count == 1 && !p->has_windows;
     if (!product || out->dtype != part->dtype || part->place.stride >= INT32_MAX ||
         !is_stacked(&p->g, p, &g_stride) || !is_stacked(&p->a, p, &a_stride)) return false;
-    psg_gemm gemm = { .dtype = p->dtype, .transpose_a = true, .m = p->g.columns, .n = p->a.columns,
-                      .k = p->batch * p->positions, .alpha = p->scale,
-                      .beta = part->accumulate ? 1.0 : 0.0, .a = p->g.data, .lda = g_stride,
-                      .b = p->a.data, .ldb = a_stride,
-                      .c = psg_elements_mutable(out->data, out->dtype, part->place.offset),
-                      .ldc = part->place.stride };
-    psg_gemm_rows(part->context, &gemm);
+    *gemm = (psg_gemm){ .dtype = p->dtype, .transpose_a = true, .m = p->g.columns, .n = p->a.columns,
+                        .k = p->batch * p->positions, .alpha = p->scale,
+                        .beta = part->accumulate ? 1.0 : 0.0, .a = p->g.data, .lda = g_stride,
+                        .b = p->a.data, .ldb = a_stride,
+                        .c = psg_elements_mutable(out->data, out->dtype, part->place.offset),
+                        .ldc = part->place.stride };
     return true;
 }
 
@@ -87,6 +86,11 @@ static int64_t rectangles_of(const psg_grid *g) {
 }
 
 static void run_rectangle(psg_sink *to, const psg_part *part, const psg_grid *g, int64_t index) {
+    psg_gemm gemm;
+    if (find_product(to->plan, part, &gemm)) {
+        psg_gemm_rows_serial(part->context, &gemm);
+        return;
+    }
     int64_t across = psg_parts_of(g->columns, g->wide), row = index / across * g->high, column = index % across * g->wide;
     to->part = part;
     to->at = (psg_rectangle){ row, psg_least(g->high, g->rows - row), column, psg_least(g->wide, g->columns - column) };
@@ -112,7 +116,8 @@ static int64_t assign_tasks(const psg_plan *plan) {
     double room = -1;   /* of the last task */
     for (psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
         psg_grid g = part->room->grid(part);
-        int64_t rectangles = part->is_summed ? 0 : rectangles_of(&g);
+        psg_gemm gemm;
+        int64_t rectangles = part->is_summed ? 0 : find_product(plan, part, &gemm) ? 1 : rectangles_of(&g);
         double cost = psg_part_cost(part, false) * (double)part->batch;
         bool joins = rectangles == 1 && cost <= room;
         part->first_task = tasks - (joins || part->is_summed);
@@ -121,6 +126,9 @@ static int64_t assign_tasks(const psg_plan *plan) {
     }
     return tasks;
 }
+
+/* Products of fewer multiplications are not worth several workers. */
+static const double large = 4 * PSG_TASK_COST;
 
 void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, const psg_tensor *outs) {
     psg_sink to = { .plan = plan, .weights = weights, .squares = plan->question == PSG_ASK_SUM_OF_SQUARES };
@@ -131,7 +139,9 @@ void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, con
     for (psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
         part->out = &outs[part->gradient];
         part->accumulate = write == PSG_ACCUMULATE || !psg_plan_covers(plan, part->gradient);
-        part->is_summed = sum_whole(plan, part);
+        psg_gemm gemm;
+        part->is_summed = find_product(plan, part, &gemm) && psg_part_cost(part, false) * (double)part->batch > large;
+        if (part->is_summed) psg_gemm_rows(plan->context, &gemm);
     }
     psg_parallel(plan->context, (size_t)assign_tasks(plan), run_task, &to);
 }
