@@ -9,7 +9,7 @@
 #include "base/shape.h"
 #include "gradient/plan.h"
 
-enum { CHAIN = 128, BLOCK = 12 };   /* elements of an addition; samples a task */
+enum { CHAIN = 128, BLOCK = 32 };   /* elements of an addition; samples a task */
 
 typedef struct gram_job {
     const psg_plan *plan;
@@ -30,11 +30,10 @@ static void run_fill(void *argument, size_t n, unsigned slot) {
     part->kernels->add_to_f64((size_t)j->width, 1.0, real, row);
 }
 
-/* BLOCK rows of the lower triangle += D D^T, the longest first. */
+/* Rows [i, i + BLOCK) of the lower triangle += D D^T. */
 static void run_product(void *argument, size_t index, unsigned slot) {
     const gram_job *j = argument;
-    int64_t batch = j->plan->batch, i = (psg_parts_of(batch, BLOCK) - 1 - (int64_t)index) * BLOCK;
-    int64_t rows = psg_least(BLOCK, batch - i);
+    int64_t batch = j->plan->batch, i = (int64_t)index * BLOCK, rows = psg_least(BLOCK, batch - i);
     for (int64_t f = 0; f < j->width; f += CHAIN) {
         psg_product product = { .finish = PSG_FINISH_STORE, .m = (size_t)rows, .n = (size_t)(i + rows),
                                 .k = (size_t)psg_least(CHAIN, j->width - f), .alpha = 1,
