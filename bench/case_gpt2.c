@@ -8,7 +8,7 @@
 typedef struct pass_cost {
     double products;        /* multiply-adds of a sample's forward pass: projections, feed-forward, head, attention */
     double norms;           /* of the lower halves of a sample's Gram matrices, T (T + 1) / 2 of p and of d each */
-    double elements;        /* of all activations of a sample, the scores and their transpose included */
+    double elements;        /* of all activations of a sample, the scores included */
 } pass_cost;
 
 static pass_cost cost_of_sample(void) {
@@ -16,7 +16,7 @@ static pass_cost cost_of_sample(void) {
     const double half = T * (T + 1) / 2;
     return (pass_cost){ .products = T * (L * 12 * D * D + V * D) + L * 2 * half * D,
                         .norms = half * (L * (4 + 2 + 5 + 5) * D + V + D),
-                        .elements = T * (L * 18 * D + 2 * V + 3 * D) };
+                        .elements = T * (L * 18 * D + V + 3 * D) };
 }
 
 static double param_count(const step_case *s) {

@@ -10,7 +10,7 @@
 const char *const step_questions[] = { "private", "plain", "clipped_sum", NULL };
 
 static psg_var record(tape_case *t, psg_var input) {
-    static const psg_cross_entropy_options sum = { PSG_SUM, 0, 0, 0.0 };
+    static const psg_cross_entropy_options sum = { .reduction = PSG_SUM, .class_last = 1 };   /* (B, ..., classes) */
     step_case *s = (step_case *)t;
     psg_var w[BENCH_MAX_PARAMS];
     for (int k = 0; k < t->param_count; k++) w[k] = psg_use(t->tape, t->param[k]);

@@ -33,7 +33,7 @@ static psg_status add_to_report(const trainer *t, const micro_batch *batch, psg_
 /* One step of DP-SGD on a Poisson batch; an empty one is a step too, and its update is noise. */
 static psg_status train_step(trainer *t, const dataset *data, const int64_t *records, size_t count,
                              step_report *report) {
-    static const psg_cross_entropy_options sum = { PSG_SUM, 0, 0, 0.0 };
+    static const psg_cross_entropy_options sum = { .reduction = PSG_SUM };
     model_gradients gradients;
     psg_clip_report clip;
     for (size_t first = 0; first < count; first += t->capacity) {

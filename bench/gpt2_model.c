@@ -23,7 +23,7 @@ static psg_var scores(psg_tape *tape, const psg_var *w, psg_var tokens) {
     psg_var x = psg_add(tape, psg_embedding(tape, tokens, w[0], NULL), w[1]);
     for (int k = 0; k < GPT2_LAYERS; k++) x = block_decoder(tape, layer + k * BLOCK_ENCODER_COUNT, x, width, HEADS);
     x = psg_layer_norm(tape, x, 1, &width, norm[0], norm[1], 1e-5);
-    return psg_transpose(tape, psg_linear(tape, x, w[0], psg_none()), 1, 2);
+    return psg_linear(tape, x, w[0], psg_none());
 }
 
 const model_kind gpt2_model = { "gpt2", "GPT-2 small on 256 tokens", params, scores };

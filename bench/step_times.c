@@ -10,7 +10,7 @@
 /* ---- the step without privacy: the gradient of the whole batch, no norm, no clipping, no noise ---- */
 
 static psg_status ordinary_gradient(trainer *t, const micro_batch *batch, psg_write write, const psg_tensor *sums) {
-    static const psg_cross_entropy_options sum = { PSG_SUM, 0, 0, 0.0 };
+    static const psg_cross_entropy_options sum = { .reduction = PSG_SUM };
     psg_pass pass = PSG_PASS_INIT;
     model_gradients gradients;
     pass.ordinary = 1;

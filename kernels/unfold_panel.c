@@ -223,6 +223,7 @@ static void unfold_group(planes *p, const psg_unfolding *u, const void *image, c
 void PSG_KERNEL(unfold_panels)(const psg_unfolding *u, const void *image, const psg_unfold_part *part, void *panels_) {
     real *panels = panels_;
     planes p;
+    if (!part->positions) return;   /* the output may have no extent */
     set_copies(&p, u);
     const int64_t group = columns_at_once(&p, u, part);
     for (int64_t j = 0; j < part->columns; j += group) {

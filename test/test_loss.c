@@ -130,7 +130,7 @@ static double class_ref(const class_loss *l, const psg_tensor *in, const int64_t
 static psg_var class_build(const class_loss *l, psg_tape *t, const psg_var *in) {
     psg_var weight = l->weighted ? in[2] : psg_none();
     psg_nll_options nll = { l->reduction, l->ignored >= 0, l->ignored };
-    psg_cross_entropy_options options = { l->reduction, l->ignored >= 0, l->ignored, l->smoothing };
+    psg_cross_entropy_options options = { l->reduction, l->ignored >= 0, l->ignored, l->smoothing, 0 };
     if (l->nll) return psg_nll(t, in[0], in[1], weight, &nll);
     return psg_cross_entropy_weighted(t, in[0], in[1], weight, &options);
 }
@@ -340,6 +340,85 @@ static void test_nothing(void **state) {
     run_close(&r);
 }
 
+/* ---- classes in the last dimension ---- */
+
+/* Dimension d of the classes moved behind the others. */
+static psg_var to_last(psg_tape *tape, psg_var x, int d, int rank) {
+    for (; d + 1 < rank; d++) {
+        int next = d == 0 ? 2 : d + 1;   /* the batch, dimension 1, stays where it is */
+        x = psg_transpose(tape, x, d, next);
+        d = next - 1;
+    }
+    return x;
+}
+
+typedef struct layout {
+    int rank, batch_second, soft, weighted;
+    psg_cross_entropy_options options;
+} layout;
+
+/* The loss of one layout, its gradient and that of a soft target, written to out. */
+static void layout_answers(run *r, const layout *l, const psg_tensor *x, const psg_tensor *y, double *out) {
+    psg_pass pass = PSG_PASS_INIT;
+    float w[3] = { 0.5f, 2, 1.25f };
+    psg_tensor weight = psg_f32_1d(w, 3), value;
+    pass.batch_second = l->batch_second;
+    pass.loss_reduction = l->options.reduction == PSG_MEAN ? PSG_LOSS_MEAN : PSG_LOSS_SUM;
+    TEST_OK(r->context, psg_tape_begin(r->tape, &pass));
+    psg_var input = psg_input_with_grad(r->tape, x), wanted = l->soft ? psg_input_with_grad(r->tape, y)
+                                                                      : psg_input(r->tape, y);
+    int classes = l->batch_second && l->rank > 2 ? 0 : 1;
+    psg_var logits = input, target = wanted;
+    if (l->options.class_last) {
+        logits = to_last(r->tape, input, classes, l->rank);
+        if (l->soft) target = to_last(r->tape, wanted, classes, l->rank);
+    }
+    psg_var loss = psg_cross_entropy_weighted(r->tape, logits, target,
+                                              l->weighted ? psg_constant(r->tape, &weight) : psg_none(), &l->options);
+    TEST_OK(r->context, psg_value(r->tape, loss, &value));
+    for (int64_t k = 0; k < psg_tensor_count(&value); k++) *out++ = test_get_at(&value, k);
+    TEST_OK(r->context, l->options.reduction == PSG_NONE ? psg_backward_from(r->tape, loss, NULL)
+                                                         : psg_backward(r->tape, loss));
+    for (int k = 0; k <= l->soft; k++) {
+        psg_tensor grad;
+        TEST_OK(r->context, psg_input_grad(r->tape, k ? wanted : input, &grad));
+        for (int64_t e = 0; e < psg_tensor_count(&grad); e++) *out++ = test_get_at(&grad, e);
+    }
+}
+
+/* The same bits as with the classes in dimension 1. */
+static void test_class_last(void **state) {
+    (void)state;
+    enum { MOST = 3 * 2 * 2 * 5 * 4 };
+    run r = run_open();
+    test_random random = { 12 };
+    for (int k = 0; k < 3 * 2 * 2 * 2 * 3; k++) {
+        layout l = { 2 + k % 3, k / 3 % 2, k / 6 % 2, k / 12 % 2, PSG_CROSS_ENTROPY_OPTIONS_INIT };
+        l.options.reduction = (psg_reduction)(k / 24);
+        l.options.label_smoothing = k % 2 ? 0.25 : 0;
+        if (l.options.reduction == PSG_MEAN && l.weighted && !l.soft) continue;   /* refused */
+        const int second = l.batch_second && l.rank > 2, label_second = l.batch_second && l.rank > 3;
+        int64_t shape[4] = { second ? 3 : 2, second ? 2 : 3, 5, 4 };
+        int64_t label_shape[3] = { label_second ? 5 : 2, label_second ? 2 : 5, 4 };
+        float data[MOST], probabilities[MOST];
+        int64_t labels[MOST];
+        double out[2][3 * MOST] = { { 0 } };
+        for (int e = 0; e < MOST; e++) {
+            data[e] = (float)test_normal(&random);
+            probabilities[e] = (float)fabs(test_normal(&random));
+            labels[e] = test_range(&random, 0, 2);
+        }
+        psg_tensor x = psg_tensor_of(PSG_F32, data, l.rank, shape);
+        psg_tensor y = l.soft ? psg_tensor_of(PSG_F32, probabilities, l.rank, shape)
+                              : psg_tensor_of(PSG_I64, labels, l.rank - 1, label_shape);
+        for (l.options.class_last = 0; l.options.class_last < 2; l.options.class_last++) {
+            layout_answers(&r, &l, &x, &y, out[l.options.class_last]);
+        }
+        for (int e = 0; e < 3 * MOST; e++) test_near(out[1][e], out[0][e], 0, "class_last", e);
+    }
+    run_close(&r);
+}
+
 /* ---- refusals ---- */
 
 typedef struct operands {
@@ -378,6 +457,7 @@ REFUSE(ce_counted, psg_cross_entropy_weighted(t, in->x, in->labels, in->weight, 
 REFUSE(ce_weight, psg_cross_entropy_weighted(t, in->tall, in->tall, in->weight, NULL))
 REFUSE(ce_soft_ignore, psg_cross_entropy(t, in->x, in->x, CE(.reduction = PSG_SUM, .has_ignore_index = 1)))
 REFUSE(ce_soft_shape, psg_cross_entropy(t, in->x, in->tall, NULL))
+REFUSE(ce_last_shape, psg_cross_entropy(t, psg_unsqueeze(t, in->x, 1), in->labels, CE(.class_last = 1)))
 REFUSE(ce_ids, psg_cross_entropy(t, in->labels, in->x, NULL))
 
 static const refusal refusals[] = {
@@ -403,6 +483,7 @@ static const refusal refusals[] = {
     { "cross_entropy: weight has shape (3), must be (4)", PSG_ERR_SHAPE, ce_weight },
     { "cross_entropy: ignore_index is 0, but target is f32", PSG_ERR_UNSUPPORTED, ce_soft_ignore },
     { "cross_entropy: logits has shape (2, 3) and target, which is real, (2, 4)", PSG_ERR_SHAPE, ce_soft_shape },
+    { "cross_entropy: logits has shape (2, 1, 3) and target (2), must be (N, *, C)", PSG_ERR_SHAPE, ce_last_shape },
     { "cross_entropy: logits is i64", PSG_ERR_DTYPE, ce_ids },
 };
 
@@ -430,7 +511,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values), cmocka_unit_test(test_types),   cmocka_unit_test(test_threads),
         cmocka_unit_test(test_isolation), cmocka_unit_test(test_points), cmocka_unit_test(test_nan),
-        cmocka_unit_test(test_masked), cmocka_unit_test(test_nothing), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_masked), cmocka_unit_test(test_nothing), cmocka_unit_test(test_class_last),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -190,7 +190,7 @@ static psg_var mean_0(psg_tape *t, const psg_var *in) { return psg_mean(t, in[0]
 static psg_var mean_all(psg_tape *t, const psg_var *in) { return psg_mean(t, in[0], 3, (int[]){ 0, 1, 2 }, 0); }
 
 static psg_var ce(psg_tape *t, const psg_var *in, psg_reduction reduction, int ignore, double smoothing) {
-    psg_cross_entropy_options options = { reduction, ignore, 1, smoothing };
+    psg_cross_entropy_options options = { reduction, ignore, 1, smoothing, 0 };
     return psg_cross_entropy(t, in[0], in[1], &options);
 }
 static psg_var ce_none(psg_tape *t, const psg_var *in) { return ce(t, in, PSG_NONE, 0, 0); }

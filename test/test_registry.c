@@ -51,8 +51,8 @@ static const psg_reshape_attributes as_12 = { 2, { 3, 12 } };
 static const psg_flatten_attributes from_1 = { 1, -1 };
 static const psg_transpose_attributes swap_12 = { 1, 2 };
 static const psg_mean_attributes over_1 = { 1, { 1 }, 0 };
-static const psg_cross_entropy_options mean_ce = PSG_CROSS_ENTROPY_OPTIONS_INIT, smooth_ce = { PSG_NONE, 0, 0, 0.2 },
-                                       ignoring_ce = { PSG_SUM, 1, 0, 0.0 };
+static const psg_cross_entropy_options mean_ce = PSG_CROSS_ENTROPY_OPTIONS_INIT, smooth_ce = { PSG_NONE, 0, 0, 0.2, 0 },
+                                       ignoring_ce = { PSG_SUM, 1, 0, 0.0, 0 };
 static const psg_loss_attributes mean_loss = { PSG_MEAN }, sum_loss = { PSG_SUM }, no_reduction = { PSG_NONE };
 static const psg_squeeze_attributes dim_2 = { 2 }, dim_0 = { -1 };
 static const psg_expand_attributes to_3324 = { 4, { -1, 3, 2, -1 } };

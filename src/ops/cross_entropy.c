@@ -12,6 +12,10 @@ enum { LOGITS, TARGET, WEIGHT };
 
 static bool is_soft(const psg_call *call) { return psg_dtype_is_real(call->input[TARGET].value.dtype); }
 
+static bool is_class_last(const psg_call *call) {
+    return ((const psg_cross_entropy_options *)call->attributes)->class_last != 0;
+}
+
 static psg_ignored ignored_of(const psg_call *call) {
     const psg_cross_entropy_options *options = call->attributes;
     return (psg_ignored){ options->has_ignore_index, options->ignore_index };
@@ -41,10 +45,11 @@ static psg_status check_probabilities_shape(psg_call *call) {
     psg_status status = psg_operands_real(call, 1);
     if (status) return status;
     if (logits->rank < 2 || !psg_shape_equal(logits->rank, logits->shape, target->rank, target->shape)) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s and target, which is real, %s; must both be "
-                             "(N, C, *)", psg_tensor_text(logits, text), psg_tensor_text(target, target_text));
+        return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s and target, which is real, %s; must both be %s",
+                             psg_tensor_text(logits, text), psg_tensor_text(target, target_text),
+                             is_class_last(call) ? "(N, *, C)" : "(N, C, *)");
     }
-    if (logits->shape[1 - psg_call_batch_dim(call, logits)] == 0) {
+    if (logits->shape[psg_class_dim(call, is_class_last(call))] == 0) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s, there must be at least one class",
                              psg_tensor_text(logits, text));
     }
@@ -56,13 +61,13 @@ static psg_status cross_entropy_shape(psg_call *call) {
     const psg_cross_entropy_options *options = call->attributes;
     const psg_tensor *logits = &call->input[LOGITS].value;
     psg_status status = check_options(call);
-    if (!status) status = is_soft(call) ? check_probabilities_shape(call) : psg_check_labels_shape(call);
-    if (!status) status = psg_check_class_weight(call, WEIGHT);
+    if (!status) status = is_soft(call) ? check_probabilities_shape(call) : psg_check_labels_shape(call, is_class_last(call));
+    if (!status) status = psg_check_class_weight(call, WEIGHT, is_class_last(call));
     if (status) return status;
     if (options->reduction != PSG_NONE) return psg_call_output(call, logits->dtype, 0, NULL);
     psg_tensor front = psg_tensor_swap(logits, 0, psg_call_batch_dim(call, logits)), output = front;
     output.rank--;
-    for (int d = 1; d < output.rank; d++) output.shape[d] = front.shape[d + 1];
+    for (int d = 1; d < output.rank && !options->class_last; d++) output.shape[d] = front.shape[d + 1];
     output = psg_tensor_swap(&output, 0, psg_call_batch_dim(call, &output));
     return psg_call_output(call, logits->dtype, output.rank, output.shape);
 }
@@ -133,7 +138,7 @@ static void write_losses(const cross_entropy_job *job, int64_t positions) {
 }
 
 static psg_status cross_entropy_forward(psg_call *call) {
-    cross_entropy_job job = { .call = call, .options = call->attributes, .at = psg_positions_of(call) };
+    cross_entropy_job job = { .call = call, .options = call->attributes, .at = psg_positions_of(call, is_class_last(call)) };
     int64_t positions = psg_position_count(&job.at);
     size_t bytes;
     psg_status status = is_soft(call) ? PSG_OK : psg_check_labels(call, job.at.classes, ignored_of(call));
@@ -191,7 +196,7 @@ static void backward_rows(void *argument, size_t begin, size_t count) {
 
 static psg_status cross_entropy_backward(psg_call *call) {
     if (!call->input[LOGITS].grad.data && !call->input[TARGET].grad.data) return PSG_OK;
-    cross_entropy_job job = { .call = call, .options = call->attributes, .at = psg_positions_of(call),
+    cross_entropy_job job = { .call = call, .options = call->attributes, .at = psg_positions_of(call, is_class_last(call)),
                               .kept = call->kept };
     int64_t positions = psg_position_count(&job.at);
     double divisor = job.options->reduction == PSG_MEAN ? job.kept->divisor : 1;

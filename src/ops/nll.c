@@ -26,8 +26,8 @@ static psg_status nll_shape(psg_call *call) {
     bool counts = options->has_ignore_index || call->input[WEIGHT].role != PSG_ABSENT;
     psg_status status = psg_check_reduction(call, options->reduction);
     if (!status) status = psg_check_counted_mean(call, options->reduction, counts);
-    if (!status) status = psg_check_labels_shape(call);
-    if (!status) status = psg_check_class_weight(call, WEIGHT);
+    if (!status) status = psg_check_labels_shape(call, false);
+    if (!status) status = psg_check_class_weight(call, WEIGHT, false);
     int rank = options->reduction == PSG_NONE ? target->rank : 0;
     return status ? status : psg_call_output(call, call->input[INPUT].value.dtype, rank, target->shape);
 }
@@ -84,7 +84,7 @@ static double divisor_of(const psg_call *call, const psg_positions *at) {
 }
 
 static psg_status nll_forward(psg_call *call) {
-    nll_job job = { .call = call, .at = psg_positions_of(call) };
+    nll_job job = { .call = call, .at = psg_positions_of(call, false) };
     size_t positions = (size_t)psg_position_count(&job.at);
     psg_status status = psg_check_labels(call, job.at.classes, ignored_of(call));
     if (status) return status;
@@ -117,7 +117,7 @@ static void write_slopes(void *argument, size_t begin, size_t count) {
 static psg_status nll_backward(psg_call *call) {
     const psg_tensor *grad = &call->input[INPUT].grad;
     if (!grad->data) return PSG_OK;
-    nll_job job = { .call = call, .at = psg_positions_of(call) };
+    nll_job job = { .call = call, .at = psg_positions_of(call, false) };
     if (reduction_of(call) != PSG_NONE) job.factor = psg_loss_factor(call, divisor_of(call, &job.at));
     psg_fill_zero(call->context, grad);
     psg_for_ranges(call->context, (size_t)psg_position_count(&job.at), PSG_RANGE, write_slopes, &job);

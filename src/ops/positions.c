@@ -7,23 +7,47 @@ enum { SCORES, LABELS };
 
 /* ---- where things lie ---- */
 
-/* Labels have the scores' rank less one. */
-psg_positions psg_positions_of(const psg_call *call) {
+int psg_class_dim(const psg_call *call, bool class_last) {
     const psg_tensor *scores = &call->input[SCORES].value;
-    int batch = psg_call_batch_dim(call, scores);
-    psg_positions at = { .samples = scores->shape[batch], .classes = scores->shape[1 - batch] };
-    at.spatial = psg_shape_product(scores->rank - 2, scores->shape + 2);
-    at.sample_stride = batch ? at.spatial : at.classes * at.spatial;
-    at.class_stride = batch ? at.samples * at.spatial : at.spatial;
+    return class_last ? scores->rank - 1 : 1 - psg_call_batch_dim(call, scores);
+}
+
+/* (N, C, *), or (C, N, *). */
+static void place_class_first(psg_positions *at, bool batch_second) {
+    at->sample_stride = batch_second ? at->spatial : at->classes * at->spatial;
+    at->class_stride = batch_second ? at->samples * at->spatial : at->spatial;
+    at->step = 1;
+    at->block = at->spatial;
+}
+
+/* (N, *, C), or (first of *, N, the others, C). */
+static void place_class_last(psg_positions *at, const psg_tensor *scores, bool batch_second) {
+    at->class_stride = 1;
+    at->step = at->classes;
+    at->block = batch_second ? psg_shape_product(scores->rank - 3, scores->shape + 2) : at->spatial;
+    at->sample_stride = at->block * at->classes;
+    at->block_stride = at->samples * at->sample_stride;
+}
+
+/* Labels have the scores' rank less one. */
+psg_positions psg_positions_of(const psg_call *call, bool class_last) {
+    const psg_tensor *scores = &call->input[SCORES].value;
+    const int batch = psg_call_batch_dim(call, scores), classes = psg_class_dim(call, class_last);
+    psg_positions at = { .samples = scores->shape[batch], .classes = scores->shape[classes], .spatial = 1 };
+    for (int d = 0; d < scores->rank; d++) at.spatial *= d == batch || d == classes ? 1 : scores->shape[d];
+    if (class_last) place_class_last(&at, scores, batch);
+    else place_class_first(&at, batch);
     bool labels_second = batch && scores->rank - 1 >= 3;   /* then the labels are (first spatial, N, further ones) */
-    at.run = labels_second ? psg_shape_product(scores->rank - 3, scores->shape + 3) : at.spatial;
+    const int64_t *further = scores->shape + (class_last ? 2 : 3);
+    at.run = labels_second ? psg_shape_product(scores->rank - 3, further) : at.spatial;
     return at;
 }
 
 int64_t psg_position_count(const psg_positions *at) { return at->samples * at->spatial; }
 
 int64_t psg_scores_at(const psg_positions *at, int64_t p) {
-    return p / at->spatial * at->sample_stride + p % at->spatial;
+    int64_t n = p / at->spatial, s = p % at->spatial;
+    return n * at->sample_stride + s / at->block * at->block_stride + s % at->block * at->step;
 }
 
 int64_t psg_label_place(const psg_positions *at, int64_t p) {
@@ -53,41 +77,41 @@ static psg_status check_types(psg_call *call) {
 }
 
 /* The labels' shape is that of the scores, both with the batch in front, without the classes. */
-static bool shapes_fit(const psg_call *call) {
+static bool shapes_fit(const psg_call *call, bool class_last) {
     psg_tensor scores = call->input[SCORES].value, labels = call->input[LABELS].value;
     if (labels.rank != scores.rank - 1) return false;
     scores = psg_tensor_swap(&scores, 0, psg_call_batch_dim(call, &scores));
     labels = psg_tensor_swap(&labels, 0, psg_call_batch_dim(call, &labels));
     return scores.shape[0] == labels.shape[0] &&
-           psg_shape_equal(labels.rank - 1, labels.shape + 1, scores.rank - 2, scores.shape + 2);
+           psg_shape_equal(labels.rank - 1, labels.shape + 1, scores.rank - 2, scores.shape + (class_last ? 1 : 2));
 }
 
-psg_status psg_check_labels_shape(psg_call *call) {
+psg_status psg_check_labels_shape(psg_call *call, bool class_last) {
     psg_status status = check_types(call);
     if (status) return status;
     const psg_tensor *scores = &call->input[SCORES].value, *labels = &call->input[LABELS].value;
     const char *name = call->op->input_names[SCORES], *labels_name = call->op->input_names[LABELS];
+    const char *layout = class_last ? "(N, *, C)" : "(N, C, *)";
     char text[PSG_SHAPE_TEXT], labels_text[PSG_SHAPE_TEXT];
     psg_tensor_text(scores, text);
     if (scores->rank < 2) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s, must be of rank >= 2: (N, C, *)", name, text);
+        return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s, must be of rank >= 2: %s", name, text, layout);
     }
-    if (!shapes_fit(call)) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s and %s %s, must be (N, C, *) and (N, *)%s", name,
-                             text, labels_name, psg_tensor_text(labels, labels_text),
+    if (!shapes_fit(call, class_last)) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s and %s %s, must be %s and (N, *)%s", name, text,
+                             labels_name, psg_tensor_text(labels, labels_text), layout,
                              call->batch_first ? "" : " with N as dimension 1 of rank >= 3");
     }
-    if (scores->shape[1 - psg_call_batch_dim(call, scores)] == 0) {
+    if (scores->shape[psg_class_dim(call, class_last)] == 0) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s, there must be at least one class", name, text);
     }
     status = psg_operand_carries_batch(call, SCORES);
     return status ? status : psg_operand_carries_batch(call, LABELS);
 }
 
-psg_status psg_check_class_weight(psg_call *call, int k) {
+psg_status psg_check_class_weight(psg_call *call, int k, bool class_last) {
     const psg_operand *weight = &call->input[k];
-    const psg_tensor *scores = &call->input[SCORES].value;
-    int64_t classes = scores->shape[1 - psg_call_batch_dim(call, scores)];
+    int64_t classes = call->input[SCORES].value.shape[psg_class_dim(call, class_last)];
     char text[PSG_SHAPE_TEXT];
     if (weight->role == PSG_ABSENT) return PSG_OK;
     if (weight->role != PSG_CONSTANT) {

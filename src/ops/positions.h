@@ -1,8 +1,9 @@
-/* Losses of scores (N, C, *), input 0, and class labels (N, *), input 1: cross_entropy and nll.
+/* Losses of scores (N, C, *) or, with class_last, (N, *, C), input 0, and class labels (N, *), input 1: cross_entropy
+ * and nll.
  *
  * Position p = (n, s): sample n, s-th of the `spatial` further positions.  Its scores start at n * sample_stride +
- * s and are class_stride apart; its label lies at ((s / run) * samples + n) * run + s % run, which is p itself unless
- * the batch is dimension 1 of the labels. */
+ * (s / block) * block_stride + (s % block) * step and are class_stride apart; its label lies at
+ * ((s / run) * samples + n) * run + s % run, which is p itself unless the batch is dimension 1 of the labels. */
 #ifndef PSG_OPS_POSITIONS_H
 #define PSG_OPS_POSITIONS_H
 
@@ -12,11 +13,14 @@
 
 typedef struct psg_positions {
     int64_t samples, classes, spatial;
-    int64_t sample_stride, class_stride;
+    int64_t sample_stride, class_stride, step;
+    int64_t block, block_stride;
     int64_t run;
 } psg_positions;
 
-psg_positions psg_positions_of(const psg_call *call);
+psg_positions psg_positions_of(const psg_call *call, bool class_last);
+/* The dimension of the scores' classes. */
+int psg_class_dim(const psg_call *call, bool class_last);
 int64_t psg_position_count(const psg_positions *at);
 int64_t psg_scores_at(const psg_positions *at, int64_t p);
 int64_t psg_label_place(const psg_positions *at, int64_t p);
@@ -36,9 +40,9 @@ static inline bool psg_is_ignored(psg_ignored ignored, int64_t label) {
 /* shape: PSG_MEAN, PSG_SUM or PSG_NONE. */
 psg_status psg_check_reduction(psg_call *call, psg_reduction reduction);
 /* shape: real scores of rank >= 2 with at least one class, integer labels that fit them, both carrying the batch. */
-psg_status psg_check_labels_shape(psg_call *call);
+psg_status psg_check_labels_shape(psg_call *call, bool class_last);
 /* shape: input k is absent, or constant class weights (C). */
-psg_status psg_check_class_weight(psg_call *call, int k);
+psg_status psg_check_class_weight(psg_call *call, int k, bool class_last);
 /* shape: a mean that divides by what is counted over all samples is no sum of losses of samples. */
 psg_status psg_check_counted_mean(psg_call *call, psg_reduction reduction, bool counts);
 /* forward: labels in [0, classes), or ignored. */

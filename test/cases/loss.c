@@ -14,6 +14,7 @@ static psg_var cross_entropy(psg_tape *tape, const case_line *line, const psg_va
     options.has_ignore_index = case_flag(line, "ignore_index");
     options.ignore_index = case_int(line, "ignore_index", -100);
     options.label_smoothing = case_real(line, "label_smoothing", 0.0);
+    options.class_last = case_flag(line, "class_last");
     return psg_cross_entropy(tape, var[0], var[1], &options);
 }
 

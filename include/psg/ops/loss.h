@@ -22,8 +22,10 @@ typedef struct psg_cross_entropy_options {
                                   weight with PSG_MEAN and integer targets */
     int64_t ignore_index;
     double label_smoothing;
+    int class_last;            /* logits, and a real target, are (N, *, C), as a linear layer over positions makes them:
+                                  several times faster with many classes, and needs no transpose */
 } psg_cross_entropy_options;
-#define PSG_CROSS_ENTROPY_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0 }
+#define PSG_CROSS_ENTROPY_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0, 0 }
 /* options NULL: mean, and the pass must then say PSG_LOSS_MEAN, or per-sample gradients are B times too small. */
 PSG_API psg_var psg_cross_entropy(psg_tape *tape, psg_var logits, psg_var target,
                                   const psg_cross_entropy_options *options);
