@@ -84,7 +84,8 @@ def softmax(line, o):
 
 @op("cross_entropy")
 def cross_entropy(line, o):
-    return F.cross_entropy(o["x"], o["target"].long(), reduction=line.word("reduction", "mean"),
+    x = o["x"].movedim(-1, 1) if line.flag("class_last") else o["x"]
+    return F.cross_entropy(x, o["target"].long(), reduction=line.word("reduction", "mean"),
                            ignore_index=line.int("ignore_index", -100),
                            label_smoothing=line.real("label_smoothing", 0.0))
 
