@@ -29,6 +29,12 @@ KERNEL(void, clear, (size_t n, void *x))
 /* out[j * out_step + t] = A[position + t][column + j]. */
 KERNEL(void, unfold, (const psg_unfolding *window, const void *image, const psg_unfold_part *part, void *out,
                       ptrdiff_t out_step))
+/* Rows [first, first + rows) of the Gram of windows, v_step apart, each up to the end of the line that holds position
+ * t: v[s] = <window t, window s>, summed over taps from the Gram of the pixels, whose rows are as long as there are
+ * pixels; its lower triangle counts, and up to a vector around it is read.  Up to a vector behind v's last line is
+ * written.  The window is one of a contiguous image of one channel, of at most PSG_MOST_TAPS elements. */
+KERNEL(void, window_gram, (const psg_unfolding *window, const void *pixels, int64_t first, int64_t rows, void *v,
+                           ptrdiff_t v_step))
 /* Panels of two vectors' columns, one after another: panel[t * width + j] = A[position + t][column + j], 0 for the
  * columns that the last one lacks. */
 KERNEL(void, unfold_panels, (const psg_unfolding *window, const void *image, const psg_unfold_part *part,

@@ -23,4 +23,7 @@ typedef struct psg_unfold_part {
     int64_t position, positions, column, columns;
 } psg_unfold_part;
 
+/* The most elements a channel of windows whose inner products are taken. */
+#define PSG_MOST_TAPS 128
+
 #endif

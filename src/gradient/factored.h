@@ -40,6 +40,13 @@ psg_route psg_factored_route(const psg_part *part, int64_t live);
 bool psg_factored_may_keep(const psg_part *part, int64_t live);
 bool psg_factored_keeps(const psg_part *part, int64_t live);
 psg_estimate psg_factored_square(const psg_part *part, int64_t n, void *workspace);
+/* image_gram.c: the Gram route of windows: whether a sample may take it; its cost in factored_norm.c's operations; the
+ * most terms behind an element of the windows' Gram; the sums of gram_combine. */
+bool psg_image_gram_applies(const psg_part *part, int64_t live);
+double psg_image_gram_cost(const psg_part *part, int64_t live);
+double psg_image_gram_terms(const psg_unfolding *window);
+void psg_image_gram_sums(const psg_part *part, int64_t n, int64_t live, const psg_raise *raise, double out[4],
+                         void *workspace);
 /* factored_sum.c */
 psg_grid psg_factored_grid(const psg_part *part);
 void psg_factored_sum(const psg_sink *to);

@@ -115,10 +115,13 @@ static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate,
     psg_rectangle all = psg_whole(part);
     psg_sample s;
     psg_take_sample(&s, part, n, &all, workspace);
+    const psg_unfolding *window = part->pieces->has_windows ? &part->pieces->window : NULL;
+    double terms = window ? psg_image_gram_terms(window) : (double)place->columns, live = (double)s.live;
     double gp = psg_gamma(part->dtype, (double)place->rows + 1), out[4] = { 0, 0, 0, 0 };
-    double gd = psg_gamma(part->dtype, (double)place->columns + 1), live = (double)s.live;
+    double gd = psg_gamma(part->dtype, terms + 1);
     psg_raise raise = { 1 + gp, 1 + gd, psg_tiny_norm(part->dtype) };
-    gram_sums(part, &s, &raise, out, workspace);
+    if (window) psg_image_gram_sums(part, n, s.live, &raise, out, workspace);
+    else gram_sums(part, &s, &raise, out, workspace);
     double lengths = out[3], deep = psg_gamma(PSG_F64, 2 * live + 16);
     double error = gp * out[1] + gd * out[2] + (gp * gd + deep) * lengths * lengths;
     if (!(error <= psg_loose * out[0]) || !isfinite(out[0]) || isinf(psg_in_range(part, lengths))) return false;
@@ -130,21 +133,25 @@ static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate,
 
 /* ---- the choice, in floating-point operations at the speed of a large product ----
  * The factors are ratios measured on one core of a Zen 4: Grams run at 0.87 of a large product and lose tiles at the
- * diagonal, which weigh more where positions are few; finishing a register tile costs what 5 more positions cost. */
+ * diagonal, which weigh more where positions are few; finishing a register tile costs what 5 more positions cost, and
+ * unfolding a channel 15,000 operations beside those that its windows cost. */
 
-static double tiles_cost(const psg_place *place, double t) {
-    double p = (double)place->rows, d = (double)place->columns;
-    return 2 * (t + 5) * p * d + 8 * t * (p + d);
+static double tiles_cost(const psg_part *part, double t) {
+    double p = (double)part->place.rows, d = (double)part->place.columns;
+    double channels = part->pieces->has_windows ? (double)part->pieces->window.channels : 0;
+    return 2 * (t + 5) * p * d + 8 * t * (p + d) + 15000 * channels;
 }
 
-static double gram_cost(const psg_place *place, double t) {
-    double both = (double)place->rows + (double)place->columns;
+static double gram_cost(const psg_part *part, int64_t live) {
+    if (part->pieces->has_windows) return psg_image_gram_cost(part, live);
+    double t = (double)live, both = (double)part->place.rows + (double)part->place.columns;
     return (1.15 * t + 6) * t * both + 15 * t * t + 4 * t * both;
 }
 
 static bool gram_applies(const psg_part *part, int64_t live) {
     bool arrays = live * 2 * (int64_t)sizeof(double) <= (int64_t)PSG_SMALL_BYTES;
-    if (part->pieces[0].has_windows || !arrays) return false;
+    if (part->pieces[0].has_windows) return psg_image_gram_applies(part, live);
+    if (!arrays) return false;
     if (psg_is_copied(part, live)) return true;
     for (size_t k = 0; k < part->count; k++) {
         const psg_piece *p = &part->pieces[k];
@@ -158,7 +165,7 @@ psg_route psg_factored_route(const psg_part *part, int64_t live) {
     if (forced == PSG_ROUTE_TILES) return PSG_ROUTE_TILES;
     if (psg_is_single(part, live)) return PSG_ROUTE_IDENTITY;
     if (!gram_applies(part, live)) return PSG_ROUTE_TILES;
-    bool cheaper = gram_cost(&part->place, (double)live) < tiles_cost(&part->place, (double)live);
+    bool cheaper = gram_cost(part, live) < tiles_cost(part, (double)live);
     return cheaper || forced == PSG_ROUTE_GRAM ? PSG_ROUTE_GRAM : PSG_ROUTE_TILES;
 }
 
