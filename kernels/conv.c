@@ -112,8 +112,61 @@ static void find_runs(const box *b, const grid *g, size_t column, panel_runs *ru
     runs->taps = range.end > range.first ? (range.end - range.first) * inner : 0;
 }
 
-/* The windows of the panel's positions, [channel][tap][NR].  Whole vectors are copied; what a run writes past its end
- * the next run, or the next row, overwrites. */
+/* The windows of the panel's positions, [channel][tap][NR]: each vector is put together from the runs that it meets. */
+#if PSG_VECTOR_BYTES == 64
+
+/* Lanes of a vector, from where lane 0 would be. */
+typedef struct share {
+    const real *from;
+    uint32_t lanes;
+} share;
+
+typedef struct shares {
+    size_t count;
+    share share[NR];
+} shares;
+
+static shares shares_of(const panel_runs *runs, size_t first) {
+    shares s = { .count = 0 };
+    for (size_t k = 0; k < runs->count; k++) {
+        const run *r = &runs->run[k];
+        const size_t begin = r->column > first ? r->column : first, end = smaller(r->column + r->count, first + LANES);
+        if (begin >= end) continue;
+        const uint32_t lanes = (1u << (end - first)) - (1u << (begin - first));
+        const real *from = (const real *)((uintptr_t)r->from + (first - r->column) * sizeof(real));
+        s.share[s.count++] = (share){ from, lanes };
+    }
+    return s;
+}
+
+INLINE vec load_shares(const shares *s, ptrdiff_t offset) {
+    vec v = vec_zero();
+    for (size_t k = 0; k < s->count; k++) {
+        const real *from = (const real *)((uintptr_t)s->share[k].from + (size_t)offset * sizeof(real));
+#if PSG_REAL_IS_F64
+        v = (vec)_mm512_mask_loadu_pd((__m512d)v, (__mmask8)s->share[k].lanes, from);
+#else
+        v = (vec)_mm512_mask_loadu_ps((__m512)v, (__mmask16)s->share[k].lanes, from);
+#endif
+    }
+    return v;
+}
+
+static void pack_windows(const box *b, const panel_runs *runs) {
+    const shares left = shares_of(runs, 0), right = shares_of(runs, LANES);
+    real *to = panel_of(b);
+    for (size_t channel = 0; channel < b->channels; channel++) {
+        for (size_t t = runs->tap; t < runs->tap + runs->taps; t++, to += NR) {
+            const ptrdiff_t offset = (ptrdiff_t)(channel * b->stage.channel) + b->offsets[t];
+            vec_store(to, load_shares(&left, offset));
+            vec_store(to + LANES, load_shares(&right, offset));
+        }
+    }
+}
+
+#else
+
+/* Whole vectors are copied; what a run writes past its end the next run, or the next row, overwrites. */
 static void pack_windows(const box *b, const panel_runs *runs) {
     real *to = panel_of(b);
     for (size_t channel = 0; channel < b->channels; channel++) {
@@ -128,6 +181,8 @@ static void pack_windows(const box *b, const panel_runs *runs) {
         }
     }
 }
+
+#endif
 
 /* ---- the register tile ---- */
 

@@ -97,24 +97,6 @@ INLINE vec load_between(const real *p, size_t begin, size_t end) {
 #endif
 }
 
-/* The elements of two vectors at even and at odd places. */
-INLINE void split_pair(vec a, vec b, vec *even, vec *odd) {
-#if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
-    const __m512i at = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0), one = _mm512_set1_epi64(1);
-    *even = (vec)_mm512_permutex2var_pd((__m512d)a, at, (__m512d)b);
-    *odd = (vec)_mm512_permutex2var_pd((__m512d)a, _mm512_add_epi64(at, one), (__m512d)b);
-#elif PSG_VECTOR_BYTES == 64
-    const __m512i at = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    *even = (vec)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
-    *odd = (vec)_mm512_permutex2var_ps((__m512)a, _mm512_add_epi32(at, _mm512_set1_epi32(1)), (__m512)b);
-#else
-    for (size_t k = 0; k < LANES; k++) {
-        (*even)[k] = 2 * k < LANES ? a[2 * k] : b[2 * k - LANES];
-        (*odd)[k] = 2 * k < LANES ? a[2 * k + 1] : b[2 * k + 1 - LANES];
-    }
-#endif
-}
-
 /* What a box reads along one axis: elements low, low + 1, ..., of which [begin, end) lie inside the array. */
 typedef struct span {
     ptrdiff_t low;
@@ -151,8 +133,8 @@ INLINE void stage_row(const real *from, const span *s, size_t count, real *to) {
 /* The even elements, then the odd ones. */
 INLINE void stage_halves(const real *from, const span *s, const psg_conv_stage *stage, real *to) {
     for (size_t i = 0; i < stage->width; i += LANES) {
-        vec even, odd;
-        split_pair(load_span(from, s, 2 * i), load_span(from, s, 2 * i + LANES), &even, &odd);
+        const vec a = load_span(from, s, 2 * i), b = load_span(from, s, 2 * i + LANES);
+        const vec even = vec_even(a, b), odd = vec_odd(a, b);
         const size_t part = smaller(LANES, stage->width - i);
         vec_store_part(to + i, even, part);
         if (stage->split == 2) vec_store_part(to + stage->width + i, odd, part);

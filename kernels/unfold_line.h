@@ -16,6 +16,16 @@ static inline line_range range_inside(int64_t at, int64_t stride, int64_t size, 
     return (line_range){ low < high ? low : high, high };
 }
 
+/* n elements, every other one. */
+static inline void copy_even(const real *from, int64_t n, real *to) {
+    for (int64_t i = 0; i < n; i += (int64_t)LANES) {
+        const size_t part = (size_t)(n - i) < LANES ? (size_t)(n - i) : LANES, span = 2 * part - 1;
+        const vec a = vec_load_part(from + 2 * i, span < LANES ? span : LANES);
+        const vec b = span > LANES ? vec_load_part(from + 2 * i + LANES, span - LANES) : vec_zero();
+        vec_store_part(to + i, vec_even(a, b), part);
+    }
+}
+
 /* to[i] = from[i * step] for low <= i < high, 0 for the other i < n. */
 static inline void copy_line(const real *from, ptrdiff_t step, line_range r, int64_t n, real *to) {
     int64_t i = 0;
@@ -27,6 +37,9 @@ static inline void copy_line(const real *from, ptrdiff_t step, line_range r, int
             vec_store_part(to + i, vec_load_part(from + i, rest), rest);
             i = r.high;
         }
+    } else if (step == 2 && PSG_VECTOR_BYTES == 64 && i < r.high) {
+        copy_even(from + 2 * i, r.high - i, to + i);
+        i = r.high;
     } else {
         for (; i < r.high; i++) to[i] = from[i * step];
     }

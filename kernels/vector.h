@@ -83,6 +83,36 @@ static inline vec vec_first(vec v, size_t n) {
 static inline vec vec_max(vec a, vec b) { return vec_select(a > b, a, b); }
 static inline vec vec_abs(vec a) { return vec_select(a < vec_zero(), -a, a); }
 
+/* The elements of two vectors at even places. */
+static inline vec vec_even(vec a, vec b) {
+#if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
+    const __m512i at = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
+    return (vec)_mm512_permutex2var_pd((__m512d)a, at, (__m512d)b);
+#elif PSG_VECTOR_BYTES == 64
+    const __m512i at = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    return (vec)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
+#else
+    vec even;
+    for (size_t k = 0; k < LANES; k++) even[k] = 2 * k < LANES ? a[2 * k] : b[2 * k - LANES];
+    return even;
+#endif
+}
+
+/* ... and at odd places. */
+static inline vec vec_odd(vec a, vec b) {
+#if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
+    const __m512i at = _mm512_set_epi64(15, 13, 11, 9, 7, 5, 3, 1);
+    return (vec)_mm512_permutex2var_pd((__m512d)a, at, (__m512d)b);
+#elif PSG_VECTOR_BYTES == 64
+    const __m512i at = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    return (vec)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
+#else
+    vec odd;
+    for (size_t k = 0; k < LANES; k++) odd[k] = 2 * k < LANES ? a[2 * k + 1] : b[2 * k + 1 - LANES];
+    return odd;
+#endif
+}
+
 /* v as it is: what is added to it is not fused with the product that it is. */
 static inline vec vec_rounded(vec v) {
 #if defined(__x86_64__) && PSG_VECTOR_BYTES == 64
