@@ -88,10 +88,11 @@ typedef struct psg_context psg_context;
  * automatic   products over batched rows (linear, attention's projections, matmul, bilinear) run on the library's own
  *             kernel, whose elements have one chain of operations wherever their row stands: what belongs to a sample
  *             has the bits that the sample alone gives.  Products that belong to one sample (the Gram matrix of its
- *             positions) may go to OpenBLAS.
- * openblas    all of these go to OpenBLAS, which rounds a row by its place among the others: a sample's values then
- *             have the bits of the sample alone only where a call serves one sample.  The steps of recurrent layers,
- *             convolutions, attention's tiles and the tiles of materialised gradients keep their own kernels.
+ *             positions) go to whichever is faster by a table of kernels and OpenBLAS's cores.
+ * openblas    all of these go to OpenBLAS, and materialised gradients of positions and features, one sample a call;
+ *             OpenBLAS rounds a row by its place among the others: a sample's values then have the bits of the sample
+ *             alone only where a call serves one sample.  The steps of recurrent layers, convolutions, attention's
+ *             tiles and the tiles of norms and sums keep their own kernels.
  * kernel      none of these goes to OpenBLAS.
  *
  * Eigenvalues and linear systems are LAPACK's with any of them. */
