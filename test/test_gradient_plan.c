@@ -138,22 +138,46 @@ static void kept_gradients_are_told_and_held(void **state) {
     close_net(&m);
 }
 
-/* Parameters whose norms go by Gram keep nothing: what they do not need is left to others. */
+/* Parameters whose norms go by Gram, here since that costs less than keeping, keep nothing: what they do not need is left
+ * to others. */
 static void the_budget_is_for_those_who_keep(void **state) {
     (void)state;
     net large, small;
-    open_net(&large, 1, (sizes){ B, 32, 64, 64 }, false);
+    open_net(&large, 1, (sizes){ B, 16, 64, 64 }, false);
     open_net(&small, 1, kept_sizes, false);
     const psg_gradient *set[] = { large.set[0], small.set[0] };
     net both = { .set = set, .count = 2 };
     psg_clip clip = { 1, B };
     psg_context *context = test_context_with(NULL, 1, NULL, 4 * B * sample_bytes);
     expect_text(context, &both, PSG_ASK_CLIPPED_SUM, &clip,
-                "recompute (norms by gram), factored T=32 p=64 d=64, budget 0 of");
+                "recompute (norms by gram), factored T=16 p=64 d=64, budget 0 of");
     expect_text(context, &both, PSG_ASK_CLIPPED_SUM, &clip, "keep, factored T=32 p=32 d=32");
     psg_context_destroy(context);
     close_net(&large);
     close_net(&small);
+}
+
+/* A Gram that costs more than keeping is for those without a budget: one that has room for this parameter, whatever it
+ * keeps of others. */
+static void a_budget_moves_norms_to_tiles(void **state) {
+    (void)state;
+    net first, second;
+    open_net(&first, 1, (sizes){ B, 32, 64, 64 }, false);
+    open_net(&second, 1, (sizes){ B, 32, 64, 64 }, false);
+    const psg_gradient *set[] = { first.set[0], second.set[0] };
+    net both = { .set = set, .count = 2 };
+    psg_clip clip = { 1, B };
+    const size_t one = B * 64 * 64 * 4;
+    static const char *const words[] = { "1 (weight): recompute (norms by gram)", "0 (weight): keep",
+                                         "1 (weight): recompute (norms by tiles)", "1 (weight): keep" };
+    for (int k = 0; k < 4; k++) {
+        psg_context *context = test_context_with(NULL, 1, NULL, k == 0 ? one - 1 : k < 3 ? one : 2 * one);
+        expect_text(context, &both, PSG_ASK_CLIPPED_SUM, &clip, words[k]);
+        expect_text(context, &both, PSG_ASK_SQNORM, NULL, "1 (weight): gram");
+        psg_context_destroy(context);
+    }
+    close_net(&first);
+    close_net(&second);
 }
 
 /* ---- forced routes: seen in who multiplies ---- */
@@ -336,6 +360,7 @@ int main(void) {
         cmocka_unit_test(plans_name_parameters),
         cmocka_unit_test(kept_gradients_are_told_and_held),
         cmocka_unit_test(the_budget_is_for_those_who_keep),
+        cmocka_unit_test(a_budget_moves_norms_to_tiles),
         cmocka_unit_test(forced_routes_are_told_and_taken),
         cmocka_unit_test(many_tensors_are_planned_at_once),
         cmocka_unit_test(tensors_of_one_backprop_are_paired_once),

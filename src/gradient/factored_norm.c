@@ -148,6 +148,16 @@ static double gram_cost(const psg_part *part, int64_t live) {
     return (1.15 * t + 6) * t * both + 15 * t * t + 4 * t * both;
 }
 
+/* Of keeping: written and read, a byte costing what 4 operations do. */
+static double kept_cost(const psg_part *part) {
+    return 8 * (double)psg_dtype_size(part->dtype) * (double)part->place.rows * (double)part->place.columns;
+}
+
+static bool keeping_pays(const psg_part *part, int64_t live) {
+    return part->pieces[0].has_windows || 2 * (live + 5) > 8 * (int64_t)psg_dtype_size(part->dtype) ||
+           part->context->forced_route == PSG_ROUTE_KEEP;
+}
+
 static bool gram_applies(const psg_part *part, int64_t live) {
     bool arrays = live * 2 * (int64_t)sizeof(double) <= (int64_t)PSG_SMALL_BYTES;
     if (part->pieces[0].has_windows) return psg_image_gram_applies(part, live);
@@ -160,21 +170,21 @@ static bool gram_applies(const psg_part *part, int64_t live) {
     return part->count == 1 || live >= 8 * (int64_t)part->count;
 }
 
+/* Tiles of a norm that are kept need no product in the sum.  Whether the budget has room is a matter of shapes and of
+ * the configuration, so that a norm follows neither the batch nor what other parameters keep. */
 psg_route psg_factored_route(const psg_part *part, int64_t live) {
     psg_route forced = (psg_route)part->context->forced_route;
+    bool keeping = part->has_room && live <= PSG_LONGEST && keeping_pays(part, live);
     if (forced == PSG_ROUTE_TILES) return PSG_ROUTE_TILES;
     if (psg_is_single(part, live)) return PSG_ROUTE_IDENTITY;
-    if (!gram_applies(part, live)) return PSG_ROUTE_TILES;
-    bool cheaper = gram_cost(part, live) < tiles_cost(part, (double)live);
-    return cheaper || forced == PSG_ROUTE_GRAM ? PSG_ROUTE_GRAM : PSG_ROUTE_TILES;
+    if (!gram_applies(part, live) || (forced == PSG_ROUTE_KEEP && keeping)) return PSG_ROUTE_TILES;
+    double tiles = keeping ? kept_cost(part) : tiles_cost(part, (double)live);
+    return gram_cost(part, live) < tiles || forced == PSG_ROUTE_GRAM ? PSG_ROUTE_GRAM : PSG_ROUTE_TILES;
 }
 
-/* Kept where the norm comes from tiles, since a norm must not change with what fits the budget, and where a product is
- * more work than writing and reading the gradient: a byte costs what 4 operations do. */
+/* Kept where the norm comes from tiles, and where a product is more work than writing and reading the gradient. */
 bool psg_factored_may_keep(const psg_part *part, int64_t live) {
-    bool pays = part->pieces[0].has_windows || 2 * (live + 5) > 8 * (int64_t)psg_dtype_size(part->dtype) ||
-                part->context->forced_route == PSG_ROUTE_KEEP;
-    return live <= PSG_LONGEST && pays && psg_factored_route(part, live) == PSG_ROUTE_TILES;
+    return live <= PSG_LONGEST && keeping_pays(part, live) && psg_factored_route(part, live) == PSG_ROUTE_TILES;
 }
 
 bool psg_factored_keeps(const psg_part *part, int64_t live) { return part->kept && psg_factored_may_keep(part, live); }

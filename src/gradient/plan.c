@@ -206,14 +206,16 @@ size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples) {
     return (bytes + PSG_ALIGNMENT - 1) & ~(PSG_ALIGNMENT - 1);
 }
 
-static bool can_keep(const psg_plan *plan, const psg_part *part) {
+static bool can_keep(const psg_plan *plan, psg_part *part) {
     bool contiguous = part->place.rows == 1 || part->place.stride == part->place.columns;
     double bytes = (double)psg_most(plan->capacity, plan->batch) * (double)psg_place_span(&part->place) * 8;
+    bool may = contiguous && bytes < 0x1p62 && plan->context->forced_route != PSG_ROUTE_RECOMPUTE;
     bool keeps = part->room == &psg_derived_room;
+    part->has_room = may && psg_plan_kept_bytes(part, plan->capacity) <= plan->context->memory_budget;
     if (part->room == &psg_factored_room) {
         keeps = psg_factored_may_keep(part, psg_least(psg_part_positions(part), PSG_LONGEST));
     }
-    return keeps && contiguous && bytes < 0x1p62 && plan->context->forced_route != PSG_ROUTE_RECOMPUTE;
+    return may && keeps;
 }
 
 /* Windows cost their unfolding anew in norms and sum: a gradient that takes no more memory than the views it is made

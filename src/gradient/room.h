@@ -40,6 +40,7 @@ typedef struct psg_part {
     atomic_llong *fallbacks;   /* samples whose Gram was too loose */
     char *kept;                /* clipped sums: B x P gradients kept from norms to sum; NULL: none are */
     bool *is_kept;             /* B: whether sample n's was */
+    bool has_room;             /* clipped sums: by itself the budget would hold the most samples' gradients of it */
     bool in_budget;            /* kept in the budget's memory */
     const psg_tensor *out;     /* sums: the parameter's output */
     bool accumulate;           /* sums: add to what it held */
