@@ -77,10 +77,14 @@ typedef struct psg_row_product {
     ptrdiff_t c_stride;
 } psg_row_product;
 
-/* c[i][j] = <row i of x, row j of y> over k terms, m x n: of row i the columns up to diagonal + i (others may be written
- * too). */
+/* Terms of rows that row_dots sums at a time: blocks of them are added in order. */
+#define PSG_ROW_DOTS_BYTES ((size_t)4096)
+
+/* c[i][j] = or += <row i of x, row j of y> over k terms, m x n: of row i the columns up to diagonal + i (others may be
+ * written too). */
 typedef struct psg_row_dots {
     size_t m, n, k, diagonal;
+    bool accumulate;
     const void *x;
     ptrdiff_t x_stride;
     const void *y;

@@ -14,7 +14,7 @@
 #else
 #define SIDE ((size_t)3)
 #endif
-#define BLOCK ((size_t)4096 / sizeof(real)) /* terms of the rows that are copied: SIDE of them stay in the first cache */
+#define BLOCK (PSG_ROW_DOTS_BYTES / sizeof(real)) /* of the rows that are copied SIDE stay in the first cache level */
 #define TILE ((SIDE * SIDE + LANES - 1) / LANES) /* vectors of its sums */
 
 static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
@@ -82,6 +82,7 @@ INLINE void store_row(const real *sums, size_t n, bool add, real *to) {
 INLINE void dot_rows(const psg_row_dots *p, size_t i, size_t rows, size_t term, size_t n, const real *x) {
     real sums[TILE * LANES], *c = (real *)p->c + (ptrdiff_t)i * p->c_stride;
     const size_t columns = smaller(p->n, p->diagonal + i + rows);
+    const bool add = p->accumulate || term > 0;
     for (size_t j = 0; j < columns; j += SIDE) {
         const size_t across = smaller(SIDE, p->n - j);
         const real *row[SIDE];
@@ -91,8 +92,8 @@ INLINE void dot_rows(const psg_row_dots *p, size_t i, size_t rows, size_t term, 
         dot_tile(n, x, row, sums);
         for (size_t r = 0; r < rows; r++) {
             real *to = c + (ptrdiff_t)r * p->c_stride + (ptrdiff_t)j;
-            if (across == SIDE) store_row(sums + r * SIDE, SIDE, term > 0, to);
-            else store_row(sums + r * SIDE, across, term > 0, to);
+            if (across == SIDE) store_row(sums + r * SIDE, SIDE, add, to);
+            else store_row(sums + r * SIDE, across, add, to);
         }
     }
 }

@@ -1,7 +1,7 @@
 /* gram: inner products between samples, in double.
  *
  * For each tile of the parameter every sample's gradient there is written as a row of doubles, D (B x F), and D D^T is
- * added, CHAIN elements at a time, so that an entry depends on its two samples alone.  Two samples that both allow it
+ * added, by whole chains of row_dots, so that an entry depends on its two samples alone.  Two samples that both allow it
  * (one position; sparse rows) are answered without their gradients. */
 #include <string.h>
 
@@ -9,7 +9,7 @@
 #include "base/shape.h"
 #include "gradient/plan.h"
 
-enum { CHAIN = 128, BLOCK = 32 };   /* elements of an addition; samples a task */
+enum { CHAIN = PSG_ROW_DOTS_BYTES / sizeof(double), BLOCK = 16 };   /* elements of an addition; samples a task */
 
 typedef struct gram_job {
     const psg_plan *plan;
@@ -24,30 +24,29 @@ static void run_fill(void *argument, size_t n, unsigned slot) {
     const psg_part *part = j->part;
     void *workspace = j->plan->context->workspace[slot], *real = psg_tile_memory(workspace);
     double *row = j->tile + (int64_t)n * j->room;
-    memset(real, 0, (size_t)j->width * psg_dtype_size(part->dtype));
+    bool gaps = !part->room->overwrites || (part->place.rows > 1 && part->place.stride != part->place.columns);
+    if (gaps) memset(real, 0, (size_t)j->width * psg_dtype_size(part->dtype));
     memset(row, 0, (size_t)j->width * sizeof *row);
-    part->room->write(part, (int64_t)n, part->scale, j->first, j->first + j->width, real, true, workspace);
+    part->room->write(part, (int64_t)n, part->scale, j->first, j->first + j->width, real, gaps, workspace);
     part->kernels->add_to_f64((size_t)j->width, 1.0, real, row);
 }
 
-/* Rows [i, i + BLOCK) of the lower triangle += D D^T. */
+/* Rows [i, i + BLOCK) of the lower triangle += D D^T; the longest first. */
 static void run_product(void *argument, size_t index, unsigned slot) {
     const gram_job *j = argument;
-    int64_t batch = j->plan->batch, i = (int64_t)index * BLOCK, rows = psg_least(BLOCK, batch - i);
-    for (int64_t f = 0; f < j->width; f += CHAIN) {
-        psg_product product = { .finish = PSG_FINISH_STORE, .m = (size_t)rows, .n = (size_t)(i + rows),
-                                .k = (size_t)psg_least(CHAIN, j->width - f), .alpha = 1,
-                                .g = j->tile + i * j->room + f, .g_stride = 1, .g_step = j->room, .a = j->tile + f,
-                                .a_stride = 1, .a_step = j->room, .c = j->of_part + i * batch, .c_stride = batch,
-                                .accumulate = true };
-        j->part->doubles->product(&product, j->plan->context->workspace[slot]);
-    }
+    (void)slot;
+    int64_t batch = j->plan->batch, i = (psg_parts_of(batch, BLOCK) - 1 - (int64_t)index) * BLOCK;
+    int64_t rows = psg_least(BLOCK, batch - i);
+    psg_row_dots dots = { .m = (size_t)rows, .n = (size_t)(i + rows), .k = (size_t)j->width, .diagonal = (size_t)i,
+                          .accumulate = true, .x = j->tile + i * j->room, .x_stride = j->room, .y = j->tile,
+                          .y_stride = j->room, .c = j->of_part + i * batch, .c_stride = batch };
+    j->part->doubles->row_dots(&dots);
 }
 
 /* Tiles of 2 MiB, or of CHAIN elements a sample. */
 static int64_t room_of(const psg_plan *plan) {
     int64_t chains = (int64_t)(PSG_WORKSPACE_BYTES / sizeof(double)) / CHAIN / psg_most(plan->batch, 1);
-    return CHAIN * psg_most(1, psg_least(chains, 64));
+    return CHAIN * psg_most(1, psg_least(chains, 16));
 }
 
 static void add_tiles(gram_job *j) {
