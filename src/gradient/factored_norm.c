@@ -148,9 +148,9 @@ static double gram_cost(const psg_part *part, int64_t live) {
     return (1.15 * t + 6) * t * both + 15 * t * t + 4 * t * both;
 }
 
-/* Of keeping: written and read, a byte costing what 4 operations do. */
+/* Of keeping: written and read; a byte costs what 4 operations do where it is near, and 6 among many parameters. */
 static double kept_cost(const psg_part *part) {
-    return 8 * (double)psg_dtype_size(part->dtype) * (double)part->place.rows * (double)part->place.columns;
+    return 12 * (double)psg_dtype_size(part->dtype) * (double)part->place.rows * (double)part->place.columns;
 }
 
 static bool keeping_pays(const psg_part *part, int64_t live) {
