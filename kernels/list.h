@@ -20,6 +20,8 @@ KERNEL(void, low_product, (const psg_row_product *product, ptrdiff_t column_stri
 
 /* ---- row_dots.c: see product.h ---- */
 KERNEL(void, row_dots, (const psg_row_dots *dots))
+/* The most roundings that one of k terms passes through. */
+KERNEL(size_t, row_dots_depth, (size_t k))
 
 /* ---- product.c ---- */
 /* x = 0, around the cache. */

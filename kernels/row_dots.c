@@ -98,6 +98,14 @@ INLINE void dot_rows(const psg_row_dots *p, size_t i, size_t rows, size_t term, 
     }
 }
 
+/* Of its product, where this is not fused; of its lane's chain in its block; of log2(LANES) sums of lanes; and of the
+ * blocks after its own. */
+size_t PSG_KERNEL(row_dots_depth)(size_t k) {
+    size_t folds = 0;
+    while (((size_t)1 << folds) < LANES) folds++;
+    return 1 + (smaller(k, BLOCK) + LANES - 1) / LANES + folds + (k + BLOCK - 1) / BLOCK;
+}
+
 void PSG_KERNEL(row_dots)(const psg_row_dots *dots) {
     const psg_row_dots p = *dots;
     _Alignas(64) real x[SIDE * BLOCK];

@@ -31,17 +31,21 @@ static const service *service_of(const psg_context *context) {
 
 static psg_gemm_engine engine_of_sample(const psg_context *context) { return service_of(context)->others; }
 
-static psg_gemm_engine engine_of_gram(const psg_context *context, const psg_gram_product *g) {
+static psg_gemm_engine engine_of_gram(const psg_context *context, psg_dtype dtype, int64_t rows, int64_t k) {
     const service *line = service_of(context);
-    bool ours = g->n <= line->gram_rows && g->k * (int64_t)psg_dtype_size(g->dtype) >= line->gram_bytes;
+    bool ours = rows <= line->gram_rows && k * (int64_t)psg_dtype_size(dtype) >= line->gram_bytes;
     return ours ? PSG_GEMM_KERNEL : line->others;
 }
 
 bool psg_gemm_materialises(const psg_context *context) { return context->gemm == PSG_GEMM_OPENBLAS; }
 
+static psg_gemm_engine chosen(const psg_context *context, psg_gemm_engine automatic) {
+    return context->gemm == PSG_GEMM_AUTOMATIC ? automatic : context->gemm;
+}
+
 /* Chooses and counts. */
 static bool takes_openblas(psg_context *context, psg_gemm_engine automatic) {
-    psg_gemm_engine engine = context->gemm == PSG_GEMM_AUTOMATIC ? automatic : context->gemm;
+    psg_gemm_engine engine = chosen(context, automatic);
     atomic_fetch_add_explicit(&context->products[engine == PSG_GEMM_KERNEL], 1, memory_order_relaxed);
     return engine == PSG_GEMM_OPENBLAS;
 }
@@ -65,7 +69,7 @@ void psg_gemm_serial(psg_context *context, const psg_gemm *gemm) {
 
 /* The square at the end of the rows is symmetric where they are the rows of a; below 48 of them a whole product is
  * faster. */
-static void gram_by_openblas(const psg_gram_product *g) {
+static void gram_of_few_terms(const psg_gram_product *g) {
     bool square = g->m >= 48 && g->n == g->diagonal + g->m && g->lda == g->ldb &&
                   g->a == psg_gemm_at(g->b, g->dtype, g->diagonal * g->ldb);
     psg_gemm left = { .dtype = g->dtype, .transpose_b = true, .m = g->m, .n = square ? g->diagonal : g->n, .k = g->k,
@@ -75,6 +79,23 @@ static void gram_by_openblas(const psg_gram_product *g) {
     if (square) psg_openblas_syrk(g->dtype, g->m, g->k, 1.0, g->a, g->lda, 0.0, rest, g->ldc);
 }
 
+static void gram_by_openblas(const psg_context *context, const psg_gram_product *g) {
+    psg_gram_product part = *g;
+    for (int64_t t = 0; t == 0 || t < g->k; t += PSG_GRAM_TERMS) {
+        part.k = g->k - t < PSG_GRAM_TERMS ? g->k - t : PSG_GRAM_TERMS;
+        part.a = psg_gemm_at(g->a, g->dtype, t);
+        part.b = psg_gemm_at(g->b, g->dtype, t);
+        part.c = t ? g->spare : g->c;
+        gram_of_few_terms(&part);
+        for (int64_t i = 0; t && i < g->m; i++) {
+            int64_t wanted = g->n < g->diagonal + i + 1 ? g->n : g->diagonal + i + 1;
+            void *to = (void *)(uintptr_t)psg_gemm_at(g->c, g->dtype, i * g->ldc);
+            const void *from = psg_gemm_at(g->spare, g->dtype, i * g->ldc);
+            context->kernels[g->dtype]->scale_row((size_t)wanted, 1.0, from, 1, to, true);
+        }
+    }
+}
+
 static void gram_by_kernel(const psg_context *context, const psg_gram_product *g) {
     psg_row_dots dots = { .m = (size_t)g->m, .n = (size_t)g->n, .k = (size_t)g->k, .diagonal = (size_t)g->diagonal,
                           .x = g->a, .x_stride = g->lda, .y = g->b, .y_stride = g->ldb, .c = g->c, .c_stride = g->ldc };
@@ -82,8 +103,18 @@ static void gram_by_kernel(const psg_context *context, const psg_gram_product *g
 }
 
 void psg_gram_serial(psg_context *context, const psg_gram_product *gram) {
-    if (takes_openblas(context, engine_of_gram(context, gram))) gram_by_openblas(gram);
+    psg_gemm_engine engine = engine_of_gram(context, gram->dtype, gram->n, gram->k);
+    if (takes_openblas(context, engine)) gram_by_openblas(context, gram);
     else gram_by_kernel(context, gram);
+}
+
+/* Fewer rows may be ours where all of them are OpenBLAS's, never the other way round.  Of a BLAS nothing is known but
+ * that a sum of k products rounds each at most k times; then the parts after its own. */
+int64_t psg_gram_depth(const psg_context *context, psg_dtype dtype, int64_t rows, int64_t k) {
+    int64_t ours = (int64_t)context->kernels[dtype]->row_dots_depth((size_t)k);
+    int64_t blas = (k < PSG_GRAM_TERMS ? k : PSG_GRAM_TERMS) + (k + PSG_GRAM_TERMS - 1) / PSG_GRAM_TERMS;
+    bool is_ours = chosen(context, engine_of_gram(context, dtype, rows, k)) == PSG_GEMM_KERNEL;
+    return is_ours || blas < ours ? ours : blas;
 }
 
 /* ---- parts of a product ---- */

@@ -48,9 +48,16 @@ typedef struct psg_gram_product {
     int64_t ldb;
     void *c;
     int64_t ldc;
+    void *spare;               /* memory of as many elements as c, ldc apart too, where k is beyond PSG_GRAM_TERMS */
 } psg_gram_product;
+/* Longer rows are multiplied so many terms at a time: what a BLAS guarantees of the rounding of a sum grows with its
+ * terms. */
+#define PSG_GRAM_TERMS 256
 
 void psg_gram_serial(psg_context *context, const psg_gram_product *gram);
+/* The most roundings that one of k terms passes through in inner products with at most `rows` rows, whoever multiplies:
+ * computed and exact ones differ by at most gamma of it times sum_t |a[i][t] b[j][t]|. */
+int64_t psg_gram_depth(const psg_context *context, psg_dtype dtype, int64_t rows, int64_t k);
 
 /* Whether a sample's materialised gradient is OpenBLAS's: then it goes through psg_gemm_serial. */
 bool psg_gemm_materialises(const psg_context *context);

@@ -70,13 +70,17 @@ static psg_estimate square_tiles(const psg_part *part, int64_t n, void *to, void
 
 /* ---- the norm: |G^T A|^2 = <A A^T + one, G G^T> ---- */
 
+/* Memory for a block of rows of a Gram and as many spare elements. */
+#define GRAM_BYTES (PSG_TILE_BYTES / 2)
+
 /* Rows [t, t + rows) of piece k of x x^T, left of and on the diagonal block; row stride: all live positions. */
 static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64_t t, int64_t rows, bool activations,
                       void *out) {
     const psg_piece *pieces = s->is_whole ? s->one : part->pieces;
     const psg_operand_view *x = activations ? &pieces[k].a : &pieces[k].g;
     psg_gram_product gram = { .dtype = part->dtype, .m = rows, .k = x->columns,
-                              .a = psg_at(x, part->dtype, s->n, t, 0), .lda = x->position, .c = out, .ldc = s->live };
+                              .a = psg_at(x, part->dtype, s->n, t, 0), .lda = x->position, .c = out, .ldc = s->live,
+                              .spare = (char *)out + GRAM_BYTES };
     for (size_t l = 0; l <= k; l++) {
         const psg_operand_view *y = activations ? &pieces[l].a : &pieces[l].g;
         gram.n = l < k ? psg_live(part, l, s->n) : t + rows;
@@ -85,6 +89,7 @@ static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64
         gram.ldb = y->position;
         if (gram.n) psg_gram_serial(part->context, &gram);
         gram.c = psg_elements_mutable(gram.c, part->dtype, gram.n);
+        gram.spare = psg_elements_mutable(gram.spare, part->dtype, gram.n);
     }
 }
 
@@ -92,7 +97,7 @@ static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64
 static void gram_sums(const psg_part *part, const psg_sample *s, const psg_raise *raise, double out[4],
                       void *workspace) {
     int64_t row = s->live * (int64_t)psg_dtype_size(part->dtype), done = 0;
-    int64_t room = (int64_t)PSG_TILE_BYTES / row;
+    int64_t room = (int64_t)GRAM_BYTES / row;
     void *u = (char *)workspace + copy_bytes(s), *v = psg_tile_memory(workspace);
     double *norms = psg_small_memory(workspace);
     for (size_t k = 0; k < (s->is_whole ? 1 : part->count); k++) {
@@ -108,17 +113,23 @@ static void gram_sums(const psg_part *part, const psg_sample *s, const psg_raise
     }
 }
 
-/* n^2 is off by at most E = gamma_p sum |V||g||g| + gamma_d sum |U||a||a| + gamma_p gamma_d (sum |g||a|)^2, and by the
- * sums in double, which are at most 2 L + 16 additions deep.  false: the bound is loose. */
+static double gram_gamma(const psg_part *part, int64_t live, int64_t terms) {
+    return psg_gamma(part->dtype, (double)psg_gram_depth(part->context, part->dtype, live, terms) + 1);
+}
+
+/* n^2 is off by at most E = gamma_p sum |V||g||g| + gamma_d sum |U||a||a| + gamma_p gamma_d (sum |g||a|)^2, gammas of
+ * the depth of sums of p and of d terms, and by the sums in double, which are at most 2 L + 16 additions deep.  false:
+ * the bound is loose. */
 static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate, void *workspace) {
     const psg_place *place = &part->place;
     psg_rectangle all = psg_whole(part);
     psg_sample s;
     psg_take_sample(&s, part, n, &all, workspace);
     const psg_unfolding *window = part->pieces->has_windows ? &part->pieces->window : NULL;
-    double terms = window ? psg_image_gram_terms(window) : (double)place->columns, live = (double)s.live;
-    double gp = psg_gamma(part->dtype, (double)place->rows + 1), out[4] = { 0, 0, 0, 0 };
-    double gd = psg_gamma(part->dtype, terms + 1);
+    double gp = window ? psg_gamma(part->dtype, (double)place->rows + 1) : gram_gamma(part, s.live, place->rows);
+    double gd = window ? psg_gamma(part->dtype, psg_image_gram_terms(window) + 1)
+                       : gram_gamma(part, s.live, place->columns);
+    double out[4] = { 0, 0, 0, 0 }, live = (double)s.live;
     psg_raise raise = { 1 + gp, 1 + gd, psg_tiny_norm(part->dtype) };
     if (window) psg_image_gram_sums(part, n, s.live, &raise, out, workspace);
     else gram_sums(part, &s, &raise, out, workspace);
