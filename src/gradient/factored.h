@@ -47,6 +47,19 @@ double psg_image_gram_cost(const psg_part *part, int64_t live);
 double psg_image_gram_terms(const psg_unfolding *window);
 void psg_image_gram_sums(const psg_part *part, int64_t n, int64_t live, const psg_raise *raise, double out[4],
                          void *workspace);
+/* The square of sample n's unscaled gradient from its Grams; at most what it is off by; at least sum_t |g_t| |a_t|, and
+ * at least each |a_t|, in the small memory. */
+typedef struct psg_gram_square {
+    double square, error, lengths;
+    const double *norms;
+} psg_gram_square;
+psg_gram_square psg_gram_square_of(const psg_part *part, int64_t n, void *workspace);
+/* Whether Grams of that many positions are to be had, and with so many operations more cost less than tiles. */
+bool psg_gram_pays(const psg_part *part, int64_t live, double more);
+/* gamma of what a sum of `terms` terms in Grams of that many rows rounds. */
+double psg_gram_gamma(const psg_part *part, int64_t rows, int64_t terms);
+/* Memory for a block of rows of a Gram and as many spare elements: half a tile each. */
+#define PSG_GRAM_BYTES (PSG_TILE_BYTES / 2)
 /* factored_sum.c */
 psg_grid psg_factored_grid(const psg_part *part);
 void psg_factored_sum(const psg_sink *to);

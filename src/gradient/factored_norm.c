@@ -70,9 +70,6 @@ static psg_estimate square_tiles(const psg_part *part, int64_t n, void *to, void
 
 /* ---- the norm: |G^T A|^2 = <A A^T + one, G G^T> ---- */
 
-/* Memory for a block of rows of a Gram and as many spare elements. */
-#define GRAM_BYTES (PSG_TILE_BYTES / 2)
-
 /* Rows [t, t + rows) of piece k of x x^T, left of and on the diagonal block; row stride: all live positions. */
 static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64_t t, int64_t rows, bool activations,
                       void *out) {
@@ -80,7 +77,7 @@ static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64
     const psg_operand_view *x = activations ? &pieces[k].a : &pieces[k].g;
     psg_gram_product gram = { .dtype = part->dtype, .m = rows, .k = x->columns,
                               .a = psg_at(x, part->dtype, s->n, t, 0), .lda = x->position, .c = out, .ldc = s->live,
-                              .spare = (char *)out + GRAM_BYTES };
+                              .spare = (char *)out + PSG_GRAM_BYTES };
     for (size_t l = 0; l <= k; l++) {
         const psg_operand_view *y = activations ? &pieces[l].a : &pieces[l].g;
         gram.n = l < k ? psg_live(part, l, s->n) : t + rows;
@@ -97,7 +94,7 @@ static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64
 static void gram_sums(const psg_part *part, const psg_sample *s, const psg_raise *raise, double out[4],
                       void *workspace) {
     int64_t row = s->live * (int64_t)psg_dtype_size(part->dtype), done = 0;
-    int64_t room = (int64_t)GRAM_BYTES / row;
+    int64_t room = (int64_t)PSG_GRAM_BYTES / row;
     void *u = (char *)workspace + copy_bytes(s), *v = psg_tile_memory(workspace);
     double *norms = psg_small_memory(workspace);
     for (size_t k = 0; k < (s->is_whole ? 1 : part->count); k++) {
@@ -113,32 +110,38 @@ static void gram_sums(const psg_part *part, const psg_sample *s, const psg_raise
     }
 }
 
-static double gram_gamma(const psg_part *part, int64_t live, int64_t terms) {
-    return psg_gamma(part->dtype, (double)psg_gram_depth(part->context, part->dtype, live, terms) + 1);
+double psg_gram_gamma(const psg_part *part, int64_t rows, int64_t terms) {
+    return psg_gamma(part->dtype, (double)psg_gram_depth(part->context, part->dtype, rows, terms) + 1);
 }
 
 /* n^2 is off by at most E = gamma_p sum |V||g||g| + gamma_d sum |U||a||a| + gamma_p gamma_d (sum |g||a|)^2, gammas of
- * the depth of sums of p and of d terms, and by the sums in double, which are at most 2 L + 16 additions deep.  false:
- * the bound is loose. */
-static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate, void *workspace) {
+ * the depth of sums of p and of d terms, and by the sums in double, which are at most 2 L + 16 additions deep. */
+psg_gram_square psg_gram_square_of(const psg_part *part, int64_t n, void *workspace) {
     const psg_place *place = &part->place;
     psg_rectangle all = psg_whole(part);
     psg_sample s;
     psg_take_sample(&s, part, n, &all, workspace);
     const psg_unfolding *window = part->pieces->has_windows ? &part->pieces->window : NULL;
-    double gp = window ? psg_gamma(part->dtype, (double)place->rows + 1) : gram_gamma(part, s.live, place->rows);
+    double gp = window ? psg_gamma(part->dtype, (double)place->rows + 1) : psg_gram_gamma(part, s.live, place->rows);
     double gd = window ? psg_gamma(part->dtype, psg_image_gram_terms(window) + 1)
-                       : gram_gamma(part, s.live, place->columns);
+                       : psg_gram_gamma(part, s.live, place->columns);
     double out[4] = { 0, 0, 0, 0 }, live = (double)s.live;
     psg_raise raise = { 1 + gp, 1 + gd, psg_tiny_norm(part->dtype) };
     if (window) psg_image_gram_sums(part, n, s.live, &raise, out, workspace);
     else gram_sums(part, &s, &raise, out, workspace);
     double lengths = out[3], deep = psg_gamma(PSG_F64, 2 * live + 16);
     double error = gp * out[1] + gd * out[2] + (gp * gd + deep) * lengths * lengths;
-    if (!(error <= psg_loose * out[0]) || !isfinite(out[0]) || isinf(psg_in_range(part, lengths))) return false;
-    double norm = sqrt(out[0]), above = sqrt(out[0] + error) - norm;
-    double scale = fabs(part->scale), rounding = psg_gamma(part->dtype, live + 3) * lengths;
-    *estimate = (psg_estimate){ (long double)out[0] * scale * scale, (above + rounding) * scale };
+    return (psg_gram_square){ out[0], error, lengths, (const double *)psg_small_memory(workspace) + s.live };
+}
+
+/* false: the bound is loose. */
+static bool square_gram(const psg_part *part, int64_t n, psg_estimate *estimate, void *workspace) {
+    psg_gram_square gram = psg_gram_square_of(part, n, workspace);
+    double square = gram.square, error = gram.error, scale = fabs(part->scale);
+    if (!(error <= psg_loose * square) || !isfinite(square) || isinf(psg_in_range(part, gram.lengths))) return false;
+    double above = (sqrt(square + error) - sqrt(square)) * scale;
+    *estimate = (psg_estimate){ (long double)square * scale * scale,
+                                above + psg_products_error(part, n, gram.lengths) };
     return true;
 }
 
@@ -181,16 +184,24 @@ static bool gram_applies(const psg_part *part, int64_t live) {
     return part->count == 1 || live >= 8 * (int64_t)part->count;
 }
 
+static bool is_keeping(const psg_part *part, int64_t live) {
+    return part->has_room && live <= PSG_LONGEST && keeping_pays(part, live);
+}
+
+bool psg_gram_pays(const psg_part *part, int64_t live, double more) {
+    if (!gram_applies(part, live)) return false;
+    double tiles = is_keeping(part, live) ? kept_cost(part) : tiles_cost(part, (double)live);
+    return gram_cost(part, live) + more < tiles || part->context->forced_route == PSG_ROUTE_GRAM;
+}
+
 /* Tiles of a norm that are kept need no product in the sum.  Whether the budget has room is a matter of shapes and of
  * the configuration, so that a norm follows neither the batch nor what other parameters keep. */
 psg_route psg_factored_route(const psg_part *part, int64_t live) {
     psg_route forced = (psg_route)part->context->forced_route;
-    bool keeping = part->has_room && live <= PSG_LONGEST && keeping_pays(part, live);
     if (forced == PSG_ROUTE_TILES) return PSG_ROUTE_TILES;
     if (psg_is_single(part, live)) return PSG_ROUTE_IDENTITY;
-    if (!gram_applies(part, live) || (forced == PSG_ROUTE_KEEP && keeping)) return PSG_ROUTE_TILES;
-    double tiles = keeping ? kept_cost(part) : tiles_cost(part, (double)live);
-    return gram_cost(part, live) < tiles || forced == PSG_ROUTE_GRAM ? PSG_ROUTE_GRAM : PSG_ROUTE_TILES;
+    if (forced == PSG_ROUTE_KEEP && is_keeping(part, live)) return PSG_ROUTE_TILES;
+    return psg_gram_pays(part, live, 0) ? PSG_ROUTE_GRAM : PSG_ROUTE_TILES;
 }
 
 /* Kept where the norm comes from tiles, and where a product is more work than writing and reading the gradient. */

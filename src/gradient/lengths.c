@@ -170,12 +170,16 @@ double psg_product_lengths(const psg_part *part, int64_t n, bool quick) {
 
 /* gamma_K |scale| sum_t |g_t||a_t|, K the products in one sum; what a product loses below the smallest number is less
  * than that number. */
-double psg_gradient_error(const psg_part *part, int64_t n, bool quick) {
-    double lengths = part->room->lengths(part, n, quick), positions = (double)psg_part_live(part, n) + 1;
+double psg_products_error(const psg_part *part, int64_t n, double lengths) {
     double elements = (double)psg_place_span(&part->place), smallest = part->dtype == PSG_F64 ? 0x1p-1074 : 0x1p-149;
-    if (part->room->error) return fabs(part->scale) * part->room->error(part, n, quick);
+    double positions = (double)psg_part_live(part, n) + 1;
     double lost = positions * sqrt(elements) * smallest, scale = fabs(part->scale);
     return scale * psg_gamma(part->dtype, positions + (double)part->count + 2) * lengths + fmax(scale, 1) * lost;
+}
+
+double psg_gradient_error(const psg_part *part, int64_t n, bool quick) {
+    if (part->room->error) return fabs(part->scale) * part->room->error(part, n, quick);
+    return psg_products_error(part, n, part->room->lengths(part, n, quick));
 }
 
 /* The quick bound where it is tight against the norm. */

@@ -1,5 +1,6 @@
 /* Pieces of one parameter that differ in form or overlap: every answer goes by tiles, in which the inner parts, one a
- * piece, are added in the real type, one after the other.  Before it what all rooms share: live positions, tiles. */
+ * piece, are added in the real type, one after the other; but for norms, see mixed_norm.c.  Before it what all rooms
+ * share: live positions, tiles. */
 #include <math.h>
 #include <string.h>
 
@@ -113,8 +114,13 @@ static void sum(const psg_sink *to) {
     psg_sink_close(to, first, 0);
 }
 
+static const char *route(const psg_part *part, psg_question question) {
+    bool norms = question == PSG_ASK_SQNORM || question == PSG_ASK_CLIPPED_SUM;
+    if (norms && psg_mixed_route(part) == PSG_ROUTE_GRAM) return "gram and cross terms";
+    return question == PSG_ASK_GRAD_SAMPLE ? "materialise" : "tiles";
+}
+
 const psg_room psg_mixed_room = {
     .name = "mixed", .write = psg_write_inner, .lengths = psg_inner_lengths, .error = error,
-    .square = psg_square_by_tiles, .dot = dot, .grid = grid, .sum = sum,
-    .routes = { "materialise", "tiles", "tiles", "tiles", "tiles", "tiles", "tiles" },
+    .square = psg_mixed_square, .dot = dot, .grid = grid, .sum = sum, .route = route,
 };

@@ -107,12 +107,16 @@ void psg_write_parts(const psg_part *parts, size_t count, int64_t n, double scal
 void psg_write_inner(const psg_part *part, int64_t n, double scale, int64_t first, int64_t last, void *out,
                      bool accumulate, void *workspace);
 double psg_inner_lengths(const psg_part *part, int64_t n, bool quick);
+/* mixed_norm.c: the norm of sample n; its route, by the plan's positions and by those of a sample. */
+psg_estimate psg_mixed_square(const psg_part *part, int64_t n, void *workspace);
+psg_route psg_mixed_route(const psg_part *part);
 double psg_in_range(const psg_part *part, double lengths);   /* INFINITY: a partial sum may leave the real type's range */
 /* The norm from tiles of the gradient, and the rounding of a gradient summed in the real type. */
 psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspace);
 double psg_summed_error(const psg_part *part, int64_t n, long double square);
-/* At most what rounding in the real type moves the gradient of sample n by. */
+/* At most what rounding in the real type moves the gradient of sample n by; that of a sum of products of such lengths. */
 double psg_gradient_error(const psg_part *part, int64_t n, bool quick);
+double psg_products_error(const psg_part *part, int64_t n, double lengths);
 /* gamma_k = k u / (1 - k u) for the real type: the relative rounding of a sum of k products in any order. */
 double psg_gamma(psg_dtype dtype, double k);
 /* A quick bound is taken while it is at most this share of the value. */
