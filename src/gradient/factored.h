@@ -25,6 +25,8 @@ typedef struct psg_sample {
 bool psg_is_copied(const psg_part *part, int64_t live);
 /* Whether OpenBLAS takes an operand's rows of a sample where they are. */
 bool psg_suits_blas(const psg_operand_view *x, int64_t positions);
+/* The row stride of an operand that suits it: of one position, any that BLAS accepts. */
+static inline int64_t psg_row_stride(const psg_operand_view *x) { return psg_most(x->position, x->columns); }
 /* A rectangle of sample n; at `copy` are PSG_SMALL_BYTES. */
 void psg_take_sample(psg_sample *s, const psg_part *part, int64_t n, const psg_rectangle *at, void *copy);
 /* One live position, whose products are formed in double wherever they are summed. */

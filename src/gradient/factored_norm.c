@@ -76,14 +76,14 @@ static void gram_rows(const psg_part *part, const psg_sample *s, size_t k, int64
     const psg_piece *pieces = s->is_whole ? s->one : part->pieces;
     const psg_operand_view *x = activations ? &pieces[k].a : &pieces[k].g;
     psg_gram_product gram = { .dtype = part->dtype, .m = rows, .k = x->columns,
-                              .a = psg_at(x, part->dtype, s->n, t, 0), .lda = x->position, .c = out, .ldc = s->live,
-                              .spare = (char *)out + PSG_GRAM_BYTES };
+                              .a = psg_at(x, part->dtype, s->n, t, 0), .lda = psg_row_stride(x), .c = out,
+                              .ldc = s->live, .spare = (char *)out + PSG_GRAM_BYTES };
     for (size_t l = 0; l <= k; l++) {
         const psg_operand_view *y = activations ? &pieces[l].a : &pieces[l].g;
         gram.n = l < k ? psg_live(part, l, s->n) : t + rows;
         gram.diagonal = l < k ? gram.n : t;
         gram.b = psg_at(y, part->dtype, s->n, 0, 0);
-        gram.ldb = y->position;
+        gram.ldb = psg_row_stride(y);
         if (gram.n) psg_gram_serial(part->context, &gram);
         gram.c = psg_elements_mutable(gram.c, part->dtype, gram.n);
         gram.spare = psg_elements_mutable(gram.spare, part->dtype, gram.n);

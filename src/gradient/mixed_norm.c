@@ -81,8 +81,8 @@ static cross cross_of(const tie *t, int64_t n, const double *norms, void *worksp
         int64_t rows = psg_least(room, count - s);
         psg_gram_product product = {
             .dtype = head->dtype, .m = rows, .n = live, .k = table->g.columns, .diagonal = live,
-            .a = psg_at(&table->g, head->dtype, n, s, 0), .lda = table->g.position,
-            .b = psg_at(&head->a, head->dtype, n, 0, 0), .ldb = head->a.position,
+            .a = psg_at(&table->g, head->dtype, n, s, 0), .lda = psg_row_stride(&table->g),
+            .b = psg_at(&head->a, head->dtype, n, 0, 0), .ldb = psg_row_stride(&head->a),
             .c = psg_tile_memory(workspace), .ldc = live,
             .spare = (char *)psg_tile_memory(workspace) + PSG_GRAM_BYTES,
         };

@@ -114,7 +114,7 @@ double psg_in_range(const psg_part *part, double lengths);   /* INFINITY: a part
 /* The norm from tiles of the gradient, and the rounding of a gradient summed in the real type. */
 psg_estimate psg_square_by_tiles(const psg_part *part, int64_t n, void *workspace);
 double psg_summed_error(const psg_part *part, int64_t n, long double square);
-/* At most what rounding in the real type moves the gradient of sample n by; that of a sum of products of such lengths. */
+/* At most what rounding in the real type moves the gradient of sample n by; a sum of products of such lengths. */
 double psg_gradient_error(const psg_part *part, int64_t n, bool quick);
 double psg_products_error(const psg_part *part, int64_t n, double lengths);
 /* gamma_k = k u / (1 - k u) for the real type: the relative rounding of a sum of k products in any order. */
