@@ -124,10 +124,11 @@ static void fill_slice(const planes *p, const psg_unfolding *u, const block *b, 
         int64_t x = b->o[2] * u->stride[2] - u->padding[2] + copy * (p->shared ? 1 : u->dilation[2]);
         int64_t y = b->o[1] * u->stride[1] - u->padding[1];
         line_range across = range_inside(x, u->stride[2], u->size[2], p->length), none = { 0, 0 };
+        const ptrdiff_t step = (ptrdiff_t)((size_t)u->step[2] * (size_t)u->stride[2]);   /* too far: not taken */
         for (int64_t line = 0; line < p->lines; line++, y++) {
             bool there = inside && y >= 0 && y < u->size[1] && across.low < across.high;
             const real *from = there ? slice + y * u->step[1] + x * u->step[2] : slice;
-            copy_line(from, u->step[2] * u->stride[2], there ? across : none, p->length, to + line * p->line_step);
+            copy_line(from, step, there ? across : none, p->length, to + line * p->line_step);
         }
     }
 }

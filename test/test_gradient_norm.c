@@ -207,6 +207,35 @@ static void norms_have_the_range_of_double(void **state) {
     psg_context_destroy(context);
 }
 
+/* A block of one position may have any stride between positions: a parameter of two blocks, more than is copied together,
+ * each element 40 + 100. */
+static void one_position_has_any_stride(void **state) {
+    (void)state;
+    enum { T = 40, P = 900, D = 800 };
+    static const char *const isas[] = { "baseline", "avx2", "avx512" };
+    float *ones = malloc(T * P * sizeof *ones), hundred[P];
+    for (int64_t k = 0; k < T * P; k++) ones[k] = 1;
+    for (int64_t k = 0; k < P; k++) hundred[k] = 100;
+    psg_tensor g = psg_f32_3d(ones, 1, T, P), a = psg_f32_3d(ones, 1, T, D);
+    psg_tensor one_g = psg_f32_3d(hundred, 1, 1, P), one_a = psg_f32_3d(ones, 1, 1, D);
+    for (int k = 0; k < 3 * 3 * 2; k++) {
+        psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+        psg_context *context;
+        options.threads = 1, options.isa = isas[k % 3], options.gemm = (psg_gemm_engine)(k / 3 % 3);
+        if (psg_context_create(&options, &context)) continue;   /* not of this processor */
+        one_g.stride[1] = one_a.stride[1] = k / 9 ? 3 : 0;
+        psg_block blocks[2] = { psg_factored(&g, &a), psg_factored(&one_g, &one_a) };
+        psg_gradient gradient = psg_gradient_of_blocks(blocks, 2, 2, (int64_t[]){ P, D });
+        const psg_gradient *set[] = { &gradient };
+        double square, upper, exact = 140. * 140 * P * D;
+        TEST_OK(context, psg_sqnorm(context, set, 1, &square, &upper, NULL));
+        test_near(square, exact, 2 * test_gamma(PSG_F32, P + T + 8) * exact, "square", k);
+        assert_true(upper >= exact && upper < 1.01 * exact);
+        psg_context_destroy(context);
+    }
+    free(ones);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(upper_holds_on_cancelling_inputs),
@@ -214,6 +243,7 @@ int main(void) {
         cmocka_unit_test(cancelling_samples_fall_back_alone),
         cmocka_unit_test(ordinary_inputs_do_not_fall_back),
         cmocka_unit_test(norms_have_the_range_of_double),
+        cmocka_unit_test(one_position_has_any_stride),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -260,8 +260,39 @@ static void plans_weigh_images_against_tiles(void **state) {
     psg_context_destroy(context);
 }
 
+/* One line of an image, alone and with a line of zeros behind it: the first dimension is that of the window, however
+ * short. */
+static void a_line_is_padded(void **state) {
+    (void)state;
+    test_random random = { 77 };
+    psg_context *context = test_context(1, NULL);
+    for (int round = 0; round < 800; round++) {
+        const int64_t C = test_range(&random, 1, 64), W = test_range(&random, 4, 63), p = test_range(&random, 1, 96);
+        const int64_t live = round % 2 ? W : test_range(&random, 1, W);
+        double square[2], upper[2];
+        float *g = calloc((size_t)(2 * W * p), sizeof *g), *image = calloc((size_t)(2 * C * W), sizeof *image);
+        for (int64_t k = 0; k < live * p; k++) g[k] = (float)test_normal(&random);
+        for (int64_t k = 0; k < C * W; k++) image[k / W * 2 * W + k % W] = (float)test_normal(&random);
+        for (int64_t lines = 2; lines > 0; lines--) {   /* then the image without its second line */
+            psg_window window = { .spatial = 2, .kernel = { 1, 3 }, .stride = { 1, 1 }, .dilation = { 1, 1 },
+                                  .padding = { 0, 1 }, .output = { lines, W } };
+            for (int64_t k = 0; k < C * W && lines == 1; k++) image[k] = image[k / W * 2 * W + k % W];
+            psg_tensor backprop = psg_f32_3d(g, 1, lines * W, p);
+            psg_tensor pixels = psg_tensor_of(PSG_F32, image, 4, (int64_t[]){ 1, C, lines, W });
+            psg_block block = psg_unfolded(&backprop, &pixels, &window);
+            psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 2, (int64_t[]){ p, 3 * C });
+            const psg_gradient *set[] = { &gradient };
+            TEST_OK(context, psg_sqnorm(context, set, 1, &square[lines - 1], &upper[lines - 1], NULL));
+        }
+        assert_true(square[0] == square[1] && upper[0] == upper[1]);
+        free(g), free(image);
+    }
+    test_context_free(context);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_line_is_padded),
         cmocka_unit_test(random_windows_agree_with_plain_loops),
         cmocka_unit_test(several_blocks_agree),
         cmocka_unit_test(bounds_hold_where_the_gram_cancels),

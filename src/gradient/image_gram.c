@@ -10,10 +10,9 @@ enum { ROWS = 48 };
 
 /* What windows [0, live) reach: of the slowest dimension, along which images are padded, only that, whatever the image
  * has beyond it. */
-static psg_unfolding reached(const psg_unfolding *whole, int64_t live) {
-    psg_unfolding u = *whole;
-    int d = 0;
-    while (d < 2 && u.size[d] == 1 && u.output[d] == 1 && u.kernel[d] == 1) d++;
+static psg_unfolding reached(const psg_piece *p, int64_t live) {
+    psg_unfolding u = p->window;
+    const int d = p->slowest;
     for (int inner = d + 1; inner < 3; inner++) live = psg_parts_of(live, u.output[inner]);
     u.output[d] = live;
     u.size[d] = psg_most(0, (live - 1) * u.stride[d] + (u.kernel[d] - 1) * u.dilation[d] + 1 - u.padding[d]);
@@ -21,9 +20,9 @@ static psg_unfolding reached(const psg_unfolding *whole, int64_t live) {
 }
 
 /* The same windows of an image of one channel, a number a pixel. */
-static psg_unfolding plane_of(const psg_unfolding *whole, int64_t live) {
-    psg_unfolding u = reached(whole, live);
-    for (int d = 0; d < 3; d++) u.size[d] = psg_least(u.size[d], whole->size[d]);
+static psg_unfolding plane_of(const psg_piece *p, int64_t live) {
+    psg_unfolding u = reached(p, live);
+    for (int d = 0; d < 3; d++) u.size[d] = psg_least(u.size[d], p->window.size[d]);
     u.channels = 1;
     u.step[2] = 1;
     u.step[1] = u.size[2];
@@ -37,7 +36,7 @@ static bool has_rows(const psg_piece *p, psg_operand_view *pixels) {
     int64_t count = 1;
     *pixels = (psg_operand_view){ p->a.data, u->channels, p->a.batch, 1, u->channel_step };
     for (int d = 2; d >= 0; d--) {
-        if (u->size[d] == 1) continue;
+        if (u->size[d] == 1 && d != p->slowest) continue;
         if (count == 1) pixels->position = u->step[d];
         else if (u->step[d] != pixels->position * count) return false;
         count *= u->size[d];
@@ -69,7 +68,7 @@ static int64_t rows_at_once(const psg_part *part, int64_t positions) {
 void psg_image_gram_sums(const psg_part *part, int64_t n, int64_t live, const psg_raise *raise, double out[4],
                          void *workspace) {
     const psg_piece *p = part->pieces;
-    const psg_unfolding plane = plane_of(&p->window, live);
+    const psg_unfolding plane = plane_of(p, live);
     int64_t area = volume(plane.size), positions = volume(plane.output), room = rows_at_once(part, positions);
     psg_operand_view pixels;
     has_rows(p, &pixels);
@@ -95,7 +94,7 @@ double psg_image_gram_terms(const psg_unfolding *u) { return (double)u->channels
 
 bool psg_image_gram_applies(const psg_part *part, int64_t live) {
     if (!live) return false;
-    const psg_unfolding u = reached(&part->pieces->window, live);
+    const psg_unfolding u = reached(part->pieces, live);
     psg_operand_view pixels;
     double area = volume_f64(u.size), bytes = (double)psg_dtype_size(part->dtype);
     bool fits = area * area * bytes <= (double)PSG_TILE_BYTES && volume_f64(u.output) * 16 <= (double)PSG_SMALL_BYTES;
@@ -105,7 +104,7 @@ bool psg_image_gram_applies(const psg_part *part, int64_t live) {
 
 /* Half of both Grams and some columns more; reading them; a vector of a line of outputs, position by position. */
 double psg_image_gram_cost(const psg_part *part, int64_t live) {
-    const psg_unfolding u = reached(&part->pieces->window, live);
+    const psg_unfolding u = reached(part->pieces, live);
     double area = volume_f64(u.size), t = (double)live;
     double products = area * area * (double)u.channels + t * t * (double)part->place.rows;
     double vectors = t / (double)u.output[2] * (double)psg_parts_of(u.output[2], 16);

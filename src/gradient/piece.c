@@ -106,13 +106,14 @@ static psg_unfolding unfold_of(const psg_tensor *image, const psg_window *window
 
 /* Kernels of one element without padding: the windows are the pixels, which are rows of a view when their spatial
  * dimensions are one evenly spaced sequence. */
-static bool is_pixels(const psg_unfolding *u, ptrdiff_t *position) {
+static bool is_pixels(const psg_unfolding *u, int slowest, ptrdiff_t *position) {
     int64_t count = 1;
     *position = 1;
     for (int d = 2; d >= 0; d--) {
         if (u->kernel[d] != 1 || u->padding[d] != 0 || (u->output[d] - 1) * u->stride[d] >= u->size[d]) return false;
-        if (u->output[d] == 1) continue;
-        ptrdiff_t step = u->step[d] * u->stride[d];
+        if (u->output[d] == 1 && d != slowest) continue;
+        int64_t step;
+        if (__builtin_mul_overflow((int64_t)u->step[d], u->stride[d], &step)) return false;
         if (count == 1) *position = step;
         else if (step != *position * count) return false;
         count *= u->output[d];
@@ -122,10 +123,11 @@ static bool is_pixels(const psg_unfolding *u, ptrdiff_t *position) {
 
 static void view_windows(const psg_block *b, psg_piece *piece) {
     piece->window = unfold_of(&b->activation, &b->window);
+    piece->slowest = 3 - b->window.spatial;
     piece->a = (psg_operand_view){ .data = b->activation.data, .batch = b->activation.stride[0], .step = 1 };
     psg_window_columns(&b->activation, &b->window, &piece->a.columns);
     ptrdiff_t position;
-    piece->has_windows = !is_pixels(&piece->window, &position);
+    piece->has_windows = !is_pixels(&piece->window, piece->slowest, &position);
     if (piece->has_windows) return;
     piece->a.position = position;
     piece->a.step = piece->a.columns == 1 ? 1 : piece->window.channel_step;

@@ -36,6 +36,8 @@ typedef struct psg_piece {
                                      elements are the columns */
     bool has_windows;
     psg_unfolding window;
+    int slowest;                  /* windows: their first dimension, along which samples may be padded: what is decided
+                                     for an extent of 1 must hold for longer ones */
     psg_ids ids;                  /* sparse rows */
     const psg_derivation *derivation;
     double derived_norm;          /* the largest norm of its rows' Jacobians */
