@@ -8,6 +8,7 @@
 #include "engines.h"
 #include "growth.h"
 #include "output.h"
+#include "passes.h"
 #include "problems.h"
 #include "product.h"
 
@@ -69,9 +70,26 @@ static int run_list(const bench_options *options, probe *p) {
     return failed || !chosen;
 }
 
+/* The private step of every model, or the one that is asked for. */
+static int run_passes(const bench_options *options, probe *p) {
+    const char *question = options->question ? options->question : "private";
+    int failed = 0, chosen = 0;
+    for (size_t k = 0; k < DEFAULT_PROBLEM_COUNT; k++) {
+        bench_problem problem = default_problems[k];
+        if (!strstr(problem.op, "_step") || strcmp(problem.question, question) != 0) continue;
+        if (options->op && strcmp(options->op, problem.op) != 0) continue;
+        if (options->has_problem) memcpy(problem.dim, options->dim, sizeof problem.dim);
+        chosen = 1;
+        failed |= passes_run(options->json, bench_find_op(problem.op, question), &problem, &options->settings, p);
+    }
+    if (!chosen) fputs("--passes: a step of a model, private or plain\n", stderr);
+    return failed || !chosen;
+}
+
 static int run_chosen(const bench_options *options, probe *p) {
     if (options->engines) return engines_run(options->json, options->settings.threads, p);
     if (options->growth) return growth_run(options->json, &options->settings, p);
+    if (options->passes) return run_passes(options, p);
     output_columns(options->json);
     int failed = options->has_problem || options->line ? run_given(options, p) : run_list(options, p);
     if (!failed) output_footer(options->json);

@@ -31,6 +31,7 @@ static void print_help(const char *program) {
            "  --json               a header object, then one object a row, each in a line\n"
            "  --engines            products by OpenBLAS and by the library's own kernel, side by side, f32 and f64\n"
            "  --growth             times of doubled problems and their exponents\n"
+           "  --passes             steps of models, pass by pass: private, or the --question\n"
            "  --op OP              only this op\n"
            "  --question QUESTION  only this question\n"
            "  --problem N,N,...    this problem instead of the list; needs --op\n"
@@ -85,11 +86,11 @@ static int read_dtype(const char *text, psg_dtype *dtype) {
     return -1;
 }
 
-enum { JSON, ENGINES, GROWTH, OP, QUESTION, PROBLEM, CASE, CASES, THREADS, DTYPE, BUDGET, ROUTE, HELP };
+enum { JSON, ENGINES, GROWTH, PASSES, OP, QUESTION, PROBLEM, CASE, CASES, THREADS, DTYPE, BUDGET, ROUTE, HELP };
 
 static const struct option long_options[] = {
     { "json", no_argument, NULL, JSON }, { "engines", no_argument, NULL, ENGINES },
-    { "growth", no_argument, NULL, GROWTH }, { "op", required_argument, NULL, OP },
+    { "growth", no_argument, NULL, GROWTH }, { "passes", no_argument, NULL, PASSES }, { "op", required_argument, NULL, OP },
     { "question", required_argument, NULL, QUESTION }, { "problem", required_argument, NULL, PROBLEM },
     { "case", required_argument, NULL, CASE }, { "cases", required_argument, NULL, CASES },
     { "threads", required_argument, NULL, THREADS }, { "dtype", required_argument, NULL, DTYPE },
@@ -103,6 +104,7 @@ static int read_option(bench_options *options, int option) {
     case JSON: options->json = 1; return 0;
     case ENGINES: options->engines = 1; return 0;
     case GROWTH: options->growth = 1; return 0;
+    case PASSES: options->passes = 1; return 0;
     case OP: options->op = optarg; return 0;
     case QUESTION: options->question = optarg; return 0;
     case CASE: options->line = optarg; return 0;

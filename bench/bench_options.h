@@ -5,7 +5,7 @@
 #include "row.h"
 
 typedef struct bench_options {
-    int json, engines, growth;      /* the last two: instead of the list */
+    int json, engines, growth, passes;  /* the last three: instead of the list */
     const char *op, *question;      /* NULL: all */
     int has_problem;
     int64_t dim[BENCH_MAX_DIMS];

@@ -166,7 +166,7 @@ static psg_status count(bench_case *c) {
         if (k > 0) bench_add_pass(c, flops, size * (B * out + w), size * B * in);
         if (k > 0) bench_add_pass(c, 0, 2 * size * B * in, size * B * in);
     }
-    return step_case_count_rest(c, P);
+    return step_case_count_rest(c);
 }
 
 /* ---- the case ---- */

@@ -65,7 +65,7 @@ static psg_status count(bench_case *c) {
     }
     bench_add_pass(c, 2 * B * (cost->products - cost->first + cost->attention), out + size * P, in);
     bench_add_pass(c, 0, 2 * through, through);
-    return step_case_count_rest(c, P);
+    return step_case_count_rest(c);
 }
 
 /* ---- the cases ---- */

@@ -19,21 +19,41 @@ static psg_var record(tape_case *t, psg_var input) {
 
 /* ---- what is timed ---- */
 
-static psg_status run_private(bench_case *c) {
+psg_status step_case_accumulate(bench_case *c) {
     step_case *s = c->state;
     psg_clip_report report;
-    TRY(tape_pass(c));
     TRY(psg_dp_accumulate(s->dp, c->gradient, c->gradient_count, &report));
-    TRY(psg_dp_release(s->dp, s->update, c->gradient_count));
     c->fallbacks = report.fallbacks;
-    return psg_optimizer_step(s->sgd, s->update, c->gradient_count);
+    return PSG_OK;
+}
+
+psg_status step_case_release(bench_case *c) {
+    step_case *s = c->state;
+    return psg_dp_release(s->dp, s->update, c->gradient_count);
+}
+
+psg_status step_case_plain_sum(bench_case *c) {
+    step_case *s = c->state;
+    return psg_weighted_sum(c->context, c->gradient, c->gradient_count, NULL, PSG_OVERWRITE, s->tape.sum);
+}
+
+psg_status step_case_update(bench_case *c) {
+    step_case *s = c->state;
+    return psg_optimizer_step(s->sgd, bench_asks(c, "private") ? s->update : s->tape.sum, c->gradient_count);
+}
+
+static psg_status run_private(bench_case *c) {
+    TRY(tape_pass(c));
+    TRY(step_case_accumulate(c));
+    TRY(step_case_release(c));
+    return step_case_update(c);
 }
 
 static psg_status run_plain(bench_case *c) {
-    step_case *s = c->state;
     TRY(tape_forward_ordinary(c));
-    TRY(tape_plain_sum(c));
-    return psg_optimizer_step(s->sgd, s->tape.sum, c->gradient_count);
+    TRY(tape_backward(c));
+    TRY(step_case_plain_sum(c));
+    return step_case_update(c);
 }
 
 static void choose(bench_case *c) {
@@ -54,12 +74,34 @@ static void choose(bench_case *c) {
 /* ---- limits ---- */
 
 /* A private step adds to sums in f64, which the release reads and clears; its noise counts by its bytes alone. */
-psg_status step_case_count_rest(bench_case *c, double P) {
-    double size = (double)psg_dtype_size(c->dtype);
-    int is_private = bench_asks(c, "private");
-    TRY(bench_add_plan(c, is_private ? 8 : size));
-    if (is_private) bench_add_pass(c, 0, 8 * P, 8 * P + size * P);
-    if (!bench_asks(c, "clipped_sum")) bench_add_pass(c, 0, 3 * size * P, 2 * size * P);    /* SGD with momentum */
+static double size_of(const bench_case *c) { return (double)psg_dtype_size(c->dtype); }
+
+static double param_elements(const bench_case *c) {
+    const step_case *s = c->state;
+    double count = 0;
+    for (int k = 0; k < s->tape.param_count; k++) count += (double)psg_tensor_count(&s->tape.value[k]);
+    return count;
+}
+
+psg_status step_case_count_answers(bench_case *c) {
+    return bench_add_plan(c, bench_asks(c, "private") ? 8 : size_of(c));
+}
+
+void step_case_count_release(bench_case *c) {
+    double P = param_elements(c);
+    if (bench_asks(c, "private")) bench_add_pass(c, 0, 8 * P, 8 * P + size_of(c) * P);
+}
+
+/* SGD with momentum. */
+void step_case_count_update(bench_case *c) {
+    double bytes = size_of(c) * param_elements(c);
+    if (!bench_asks(c, "clipped_sum")) bench_add_pass(c, 0, 3 * bytes, 2 * bytes);
+}
+
+psg_status step_case_count_rest(bench_case *c) {
+    TRY(step_case_count_answers(c));
+    step_case_count_release(c);
+    step_case_count_update(c);
     return PSG_OK;
 }
 

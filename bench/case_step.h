@@ -22,8 +22,19 @@ psg_status step_case_start(bench_case *c, step_case *s, int64_t classes);
 /* Gives the parameters their first values again: timed steps move them. */
 void step_case_restore(const step_case *s);
 
-/* The passes after the backward of the layers: norms, sums, release, optimizer.  P: elements of all parameters. */
-psg_status step_case_count_rest(bench_case *c, double P);
+/* What follows backward in a step, part by part: the private one accumulates, releases and updates; the plain one sums
+ * and updates. */
+psg_status step_case_accumulate(bench_case *c);
+psg_status step_case_release(bench_case *c);
+psg_status step_case_plain_sum(bench_case *c);
+psg_status step_case_update(bench_case *c);
+
+/* The passes of these parts: norms and sums by the plan in use; what a question does not have adds nothing. */
+psg_status step_case_count_answers(bench_case *c);
+void step_case_count_release(bench_case *c);
+void step_case_count_update(bench_case *c);
+/* All of them. */
+psg_status step_case_count_rest(bench_case *c);
 
 extern const char *const step_questions[];
 

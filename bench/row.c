@@ -19,7 +19,7 @@
 /* ---- limits ---- */
 
 /* Memory may take reads and writes at once: each has its rate, and both together have that of copying. */
-static double pass_ms(const bench_pass *pass, const probe_rates *rates) {
+double bench_pass_ms(const bench_pass *pass, const probe_rates *rates) {
     double both = (pass->read + pass->written) / rates->copy_gbps;
     double moved = fmax(both, fmax(pass->read / rates->read_gbps, pass->written / rates->write_gbps));
     return 1e-6 * fmax(pass->flops / rates->fma_gflops, moved + pass->cleared / rates->clear_gbps);
@@ -27,7 +27,7 @@ static double pass_ms(const bench_pass *pass, const probe_rates *rates) {
 
 static double limit_ms(const bench_case *c, const probe_rates *rates) {
     double sum = c->pass_count ? 0 : NAN;
-    for (int k = 0; k < c->pass_count; k++) sum += pass_ms(&c->pass[k], rates);
+    for (int k = 0; k < c->pass_count; k++) sum += bench_pass_ms(&c->pass[k], rates);
     return sum;
 }
 
@@ -142,10 +142,10 @@ static psg_status compare(bench_case *c, bench_row *row) {
 
 /* ---- a row ---- */
 
-static psg_status create_context(const bench_settings *settings, size_t budget, psg_context **context) {
+psg_status bench_create_context(const bench_settings *settings, size_t budget, psg_context **context) {
     psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
     options.threads = settings->threads;
-    options.memory_budget = budget;
+    options.memory_budget = settings->budget_given ? settings->budget : budget;
     TRY(psg_context_create(&options, context));
     return psg_context_force_route(*context, settings->route);
 }
@@ -167,7 +167,7 @@ psg_status bench_measure_row(const bench_op *op, const bench_problem *problem, c
     bench_case c = { .problem = problem, .dtype = settings->dtype, .cases = settings->cases, .fallbacks = -1 };
     *row = (bench_row){ .op = op, .problem = problem, .dtype = settings->dtype,
                         .budget = settings->budget_given ? settings->budget : problem->budget };
-    psg_status status = create_context(settings, row->budget, &c.context);
+    psg_status status = bench_create_context(settings, problem->budget, &c.context);
     if (status == PSG_OK) {
         row->threads = psg_context_threads(c.context);
         status = measure(op, &c, p, row);

@@ -38,6 +38,11 @@ typedef struct bench_row {
     int steady;                 /* the limits before and after differ by at most 15 % */
 } bench_row;
 
+/* The least time of a pass, in milliseconds, on a machine of these rates. */
+double bench_pass_ms(const bench_pass *pass, const probe_rates *rates);
+/* The settings' context; budget: the problem's, when they give none. */
+psg_status bench_create_context(const bench_settings *settings, size_t budget, psg_context **context);
+
 /* Measures again, up to three times, while the probes disagree.  PSG_OK, or the library's error in message. */
 psg_status bench_measure_row(const bench_op *op, const bench_problem *problem, const bench_settings *settings,
                              probe *p, bench_row *row, char *message, size_t message_size);

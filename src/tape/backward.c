@@ -104,12 +104,14 @@ static psg_status run_backward(psg_tape_node *node) {
     psg_status status = PSG_OK;
     for (int k = 0; k < call->input_count && !status; k++) status = prepare_operand(node, k);
     if (status) return status;
+    double start = psg_tape_start(node->tape);
     node->in_backward = true;
     status = call->op->backward(call);
     node->in_backward = false;
     if (status) psg_call_fail(call, status, "backward failed with %s", psg_status_name(status));
     if (node->tape->status) return node->tape->status;
     for (int k = 0; k < call->input_count; k++) finish_operand(node, k);
+    psg_tape_tell(node, true, start);
     return PSG_OK;
 }
 

@@ -294,7 +294,10 @@ static psg_status compute(psg_tape_node *node, psg_tape_var *output) {
     }
     output->value = call->output;
     output->wants_grad &= psg_dtype_is_real(call->output.dtype);
-    return after_function(node, call->op->forward(call), "forward");
+    double start = psg_tape_start(node->tape);
+    status = after_function(node, call->op->forward(call), "forward");
+    if (!status) psg_tape_tell(node, false, start);
+    return status;
 }
 
 static psg_status apply(psg_tape_node *node, const psg_var *inputs, int input_count, psg_tape_var *output) {

@@ -35,7 +35,8 @@ void psg_tape_destroy(psg_tape *tape) {
 static psg_status forget(psg_tape *tape) {
     psg_arena arena = tape->arena;
     psg_status status = psg_arena_reset(&arena);
-    *tape = (psg_tape){ .context = tape->context, .arena = arena, .batch_size = -1, .live = { 0, tape->live.next } };
+    *tape = (psg_tape){ .context = tape->context, .arena = arena, .batch_size = -1, .live = { 0, tape->live.next },
+                        .observer = tape->observer, .observer_user = tape->observer_user };
     return status;
 }
 

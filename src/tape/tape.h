@@ -78,6 +78,8 @@ struct psg_tape {
     double loss_scale;        /* of backward, see scale_loss: B or 1 */
     double grad_sample_scale; /* of blocks, when that is not done */
     psg_tape_scratch scratch[PSG_MAX_INPUTS];
+    psg_op_observer observer; /* NULL: none */
+    void *observer_user;
 };
 
 /* Keeps the first status and message of the pass (also the context's message); returns that status. */
@@ -95,6 +97,10 @@ void *psg_tape_take(psg_tape *tape, size_t bytes);
 bool psg_tape_grow(psg_tape *tape, void **table, size_t count, size_t *capacity, size_t size);
 /* A contiguous tensor of memory of the tape; data NULL after failing it (no memory, overflow). */
 psg_tensor psg_tape_tensor(psg_tape *tape, psg_dtype dtype, int rank, const int64_t *shape);
+
+/* The clock before an op's function, 0 where nobody observes; and what the observer is told after it. */
+double psg_tape_start(const psg_tape *tape);
+void psg_tape_tell(const psg_tape_node *node, bool backward, double start);
 
 /* The state of a var; NULL when it is not one of this pass. */
 psg_tape_var *psg_tape_var_of(const psg_tape *tape, psg_var var);

@@ -1,0 +1,105 @@
+/* What the observer of a tape is told: every op that ran, in the order it ran, as the call was then. */
+#include <stdio.h>
+
+#include "small_pass.h"
+
+enum { MAX_EVENTS = 16 };
+
+typedef struct event {
+    char name[24];
+    int backward;
+    double seconds;
+    int64_t elements;         /* of the output */
+    bool has_grad_output;
+} event;
+
+typedef struct diary {
+    event event[MAX_EVENTS];
+    int count;
+} diary;
+
+static void note(void *user, const psg_call *call, int backward, double seconds) {
+    diary *d = user;
+    assert_true(d->count < MAX_EVENTS);
+    event *e = &d->event[d->count++];
+    snprintf(e->name, sizeof e->name, "%s", call->op->name);
+    e->backward = backward;
+    e->seconds = seconds;
+    e->elements = psg_tensor_count(&call->output);
+    e->has_grad_output = call->grad_output.data != NULL;
+}
+
+/* relu(x W^T) and, beside it, tanh, on which the loss does not depend; summed. */
+static void run(small_pass *f, psg_param *weight) {
+    psg_tensor x = small_normal(f, SHAPE(3, 2));
+    small_begin(f, (psg_pass)PSG_PASS_INIT);
+    psg_var h = psg_relu(f->tape, psg_linear(f->tape, psg_input(f->tape, &x), psg_use(f->tape, weight), psg_none()));
+    psg_tanh(f->tape, h);
+    psg_backward(f->tape, psg_sum(f->tape, h, 2, (int[]){ 0, 1 }, 0));
+    TEST_OK(f->context, psg_tape_status(f->tape));
+}
+
+static void every_op_is_told(void **state) {
+    (void)state;
+    static const struct { const char *name; int backward; int64_t elements; } expected[] = {
+        { "linear", 0, 12 }, { "relu", 0, 12 }, { "tanh", 0, 12 }, { "sum", 0, 1 },
+        { "sum", 1, 1 }, { "relu", 1, 12 }, { "linear", 1, 12 },
+    };
+    small_pass f;
+    diary d = { .count = 0 };
+    small_open(&f);
+    psg_param *weight = small_parameter(&f, "weight", SHAPE(4, 2));
+    TEST_OK(f.context, psg_tape_observe(f.tape, note, &d));
+    for (int round = 1; round <= 2; round++) {       /* of all further passes */
+        d.count = 0;
+        run(&f, weight);
+        assert_int_equal(d.count, 7);
+        for (int k = 0; k < d.count; k++) {
+            assert_string_equal(d.event[k].name, expected[k].name);
+            assert_int_equal(!!d.event[k].backward, expected[k].backward);
+            assert_int_equal(d.event[k].elements, expected[k].elements);
+            assert_int_equal(d.event[k].has_grad_output, expected[k].backward);
+            assert_true(d.event[k].seconds >= 0 && d.event[k].seconds < 60);
+        }
+    }
+    small_close(&f);
+}
+
+static void none_is_told_after_null(void **state) {
+    (void)state;
+    small_pass f;
+    diary d = { .count = 0 };
+    small_open(&f);
+    psg_param *weight = small_parameter(&f, "weight", SHAPE(4, 2));
+    TEST_OK(f.context, psg_tape_observe(f.tape, note, &d));
+    TEST_OK(f.context, psg_tape_observe(f.tape, NULL, NULL));
+    run(&f, weight);
+    assert_int_equal(d.count, 0);
+    assert_int_equal(psg_tape_observe(NULL, note, &d), PSG_ERR_ARGUMENT);
+    small_close(&f);
+}
+
+/* A shape that is refused never ran. */
+static void a_refused_op_is_not_told(void **state) {
+    (void)state;
+    small_pass f;
+    diary d = { .count = 0 };
+    small_open(&f);
+    psg_param *weight = small_parameter(&f, "weight", SHAPE(4, 2));
+    psg_tensor x = small_normal(&f, SHAPE(3, 5));
+    TEST_OK(f.context, psg_tape_observe(f.tape, note, &d));
+    small_begin(&f, (psg_pass)PSG_PASS_INIT);
+    psg_linear(f.tape, psg_input(f.tape, &x), psg_use(f.tape, weight), psg_none());
+    assert_int_equal(psg_tape_status(f.tape), PSG_ERR_SHAPE);
+    assert_int_equal(d.count, 0);
+    small_close(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_op_is_told),
+        cmocka_unit_test(none_is_told_after_null),
+        cmocka_unit_test(a_refused_op_is_not_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
