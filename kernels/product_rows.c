@@ -72,7 +72,18 @@ INLINE void put_tile(const psg_row_product *p, size_t rows, size_t across, tile 
     if (!whole) copy_edge(edge, edge_stride, out, stride, at->m, bytes);
 }
 
+/* What a tile is stored to is on its way while the tile is summed. */
+INLINE void fetch_out(const psg_row_product *p, const place *at) {
+    const real *out = (const real *)p->c + (ptrdiff_t)at->i * p->c_stride + (ptrdiff_t)at->j;
+    UNROLL for (size_t i = 0; i < MR; i++) {
+        if (i >= at->m) break;
+        __builtin_prefetch(out + (ptrdiff_t)i * p->c_stride, 1);
+        __builtin_prefetch(out + (ptrdiff_t)i * p->c_stride + (at->n > LANES ? LANES : 0), 1);
+    }
+}
+
 INLINE void multiply_tile(const psg_row_product *p, size_t rows, size_t across, const place *at, const real *panel) {
+    fetch_out(p, at);
     tile c = chain_tile(rows, across, p->k, panel, 1, MR, (const real *)p->columns + at->j * p->k, NR);
     put_tile(p, rows, across, &c, at);
 }
@@ -84,6 +95,17 @@ INLINE void multiply_any(const psg_row_product *p, size_t across, const place *a
     else multiply_tile(p, MR, across, at, panel);
 }
 
+#define LINE (64 / sizeof(real))
+
+/* Elements [t, t + LINE) of the rows of the next tile: each row is a stream of its own, too short for the processor to
+ * foresee. */
+INLINE void fetch_next(const psg_row_product *p, const place *at, size_t t) {
+    const ptrdiff_t stride = p->row_stride;
+    const real *next = (const real *)p->rows + (ptrdiff_t)(at->i + MR) * stride + (ptrdiff_t)t;
+    if (at->i + 2 * MR > p->m) return;
+    UNROLL for (size_t i = 0; i < MR; i++) __builtin_prefetch(next + (ptrdiff_t)i * stride);
+}
+
 /* MR rows where they are.  Pointers to every third of them are as many as registers hold. */
 INLINE void multiply_loose(const psg_row_product *p, size_t across, const place *at) {
     const real *a = (const real *)p->columns + at->j * p->k, *third[STEP];
@@ -93,14 +115,18 @@ INLINE void multiply_loose(const psg_row_product *p, size_t across, const place 
     UNROLL for (size_t i = 0; i < MR; i++) {
         UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] = vec_zero();
     }
-    for (size_t t = 0; t < p->k; t++, a += NR) {
-        vec row[NV];
-        UNROLL for (size_t j = 0; j < across; j++) row[j] = vec_load(a + j * LANES);
-        UNROLL for (size_t i = 0; i < MR; i++) {
-            const real weight = third[i / 3][(ptrdiff_t)(i % 3) * stride];
-            UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] += weight * row[j];
+    fetch_out(p, at);
+    for (size_t t = 0; t < p->k; t += LINE) {
+        fetch_next(p, at, t);
+        for (size_t u = t; u < smaller(t + LINE, p->k); u++, a += NR) {
+            vec row[NV];
+            UNROLL for (size_t j = 0; j < across; j++) row[j] = vec_load(a + j * LANES);
+            UNROLL for (size_t i = 0; i < MR; i++) {
+                const real weight = third[i / 3][(ptrdiff_t)(i % 3) * stride];
+                UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] += weight * row[j];
+            }
+            UNROLL for (size_t i = 0; i < STEP; i++) third[i]++;
         }
-        UNROLL for (size_t i = 0; i < STEP; i++) third[i]++;
     }
     put_tile(p, MR, across, &c, at);
 }
