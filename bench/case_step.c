@@ -29,7 +29,7 @@ psg_status step_case_accumulate(bench_case *c) {
 
 psg_status step_case_release(bench_case *c) {
     step_case *s = c->state;
-    return psg_dp_release(s->dp, s->update, c->gradient_count);
+    return psg_dp_release_to(s->dp, s->sgd);
 }
 
 psg_status step_case_plain_sum(bench_case *c) {
@@ -39,14 +39,13 @@ psg_status step_case_plain_sum(bench_case *c) {
 
 psg_status step_case_update(bench_case *c) {
     step_case *s = c->state;
-    return psg_optimizer_step(s->sgd, bench_asks(c, "private") ? s->update : s->tape.sum, c->gradient_count);
+    return psg_optimizer_step(s->sgd, s->tape.sum, c->gradient_count);
 }
 
 static psg_status run_private(bench_case *c) {
     TRY(tape_pass(c));
     TRY(step_case_accumulate(c));
-    TRY(step_case_release(c));
-    return step_case_update(c);
+    return step_case_release(c);
 }
 
 static psg_status run_plain(bench_case *c) {
@@ -73,7 +72,8 @@ static void choose(bench_case *c) {
 
 /* ---- limits ---- */
 
-/* A private step adds to sums in f64, which the release reads and clears; its noise counts by its bytes alone. */
+/* A private step adds to sums in f64, which the release reads and clears, on its way to the optimizer; its noise counts
+ * by its bytes alone. */
 static double size_of(const bench_case *c) { return (double)psg_dtype_size(c->dtype); }
 
 static double param_elements(const bench_case *c) {
@@ -87,20 +87,15 @@ psg_status step_case_count_answers(bench_case *c) {
     return bench_add_plan(c, bench_asks(c, "private") ? 8 : size_of(c));
 }
 
-void step_case_count_release(bench_case *c) {
-    double P = param_elements(c);
-    if (bench_asks(c, "private")) bench_add_pass(c, 0, 8 * P, 8 * P + size_of(c) * P);
-}
-
-/* SGD with momentum. */
+/* SGD with momentum, whose gradient a private step has at hand. */
 void step_case_count_update(bench_case *c) {
-    double bytes = size_of(c) * param_elements(c);
-    if (!bench_asks(c, "clipped_sum")) bench_add_pass(c, 0, 3 * bytes, 2 * bytes);
+    double P = param_elements(c), bytes = size_of(c) * P;
+    if (bench_asks(c, "private")) bench_add_pass(c, 0, 8 * P + 2 * bytes, 8 * P + 2 * bytes);
+    else if (bench_asks(c, "plain")) bench_add_pass(c, 0, 3 * bytes, 2 * bytes);
 }
 
 psg_status step_case_count_rest(bench_case *c) {
     TRY(step_case_count_answers(c));
-    step_case_count_release(c);
     step_case_count_update(c);
     return PSG_OK;
 }
@@ -125,10 +120,7 @@ static psg_status create_dp(bench_case *c, step_case *s) {
     static const unsigned char key[32] = { 0 };
     psg_dp_options dp = PSG_DP_OPTIONS_INIT;
     int64_t counts[BENCH_MAX_PARAMS];
-    for (int k = 0; k < s->tape.param_count; k++) {
-        counts[k] = psg_tensor_count(&s->tape.value[k]);
-        s->update[k] = bench_zeros(c, s->tape.value[k].rank, s->tape.value[k].shape);
-    }
+    for (int k = 0; k < s->tape.param_count; k++) counts[k] = psg_tensor_count(&s->tape.value[k]);
     dp.max_batch_size = c->samples;
     dp.expected_batch_size = (double)c->samples;
     dp.sample_rate = 0.01;

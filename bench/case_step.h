@@ -9,7 +9,7 @@
 typedef struct step_case {
     tape_case tape;                         /* the first member: c->state is both */
     const model_kind *kind;
-    psg_tensor labels, update[BENCH_MAX_PARAMS];
+    psg_tensor labels;
     psg_generator *generator;
     psg_dp *dp;
     psg_optimizer *sgd;
@@ -22,8 +22,8 @@ psg_status step_case_start(bench_case *c, step_case *s, int64_t classes);
 /* Gives the parameters their first values again: timed steps move them. */
 void step_case_restore(const step_case *s);
 
-/* What follows backward in a step, part by part: the private one accumulates, releases and updates; the plain one sums
- * and updates. */
+/* What follows backward in a step, part by part: the private one accumulates and releases to the optimizer; the plain
+ * one sums and updates. */
 psg_status step_case_accumulate(bench_case *c);
 psg_status step_case_release(bench_case *c);
 psg_status step_case_plain_sum(bench_case *c);
@@ -31,7 +31,6 @@ psg_status step_case_update(bench_case *c);
 
 /* The passes of these parts: norms and sums by the plan in use; what a question does not have adds nothing. */
 psg_status step_case_count_answers(bench_case *c);
-void step_case_count_release(bench_case *c);
 void step_case_count_update(bench_case *c);
 /* All of them. */
 psg_status step_case_count_rest(bench_case *c);

@@ -48,8 +48,7 @@ static psg_status train_step(trainer *t, const dataset *data, const int64_t *rec
         TRY(psg_dp_accumulate(t->dp, gradients.list, (size_t)t->model.count, &clip));
         TRY(add_to_report(t, &batch, scores, loss, &clip, report));
     }
-    TRY(psg_dp_release(t->dp, t->update, (size_t)t->model.count));
-    return psg_optimizer_step(t->sgd, t->update, (size_t)t->model.count);
+    return psg_dp_release_to(t->dp, t->sgd);
 }
 
 static psg_status train_step_quietly(trainer *t, const dataset *data, const int64_t *records, size_t count) {

@@ -35,11 +35,12 @@ static double weight_elements(const psg_call *call, int has_input_grad) {
     return sum;
 }
 
-/* Two products of every query with every key, half of them where a position sees only those before. */
+/* Two products of every query with every key. */
 static double attention_products(const psg_call *call) {
     static const char *const names[] = { "head_attention", "scaled_dot_product_attention", NULL };
     if (!is_any(call, names)) return 0;
-    const psg_tensor *y = &call->output, *keys = &call->input[1].value;
+    const psg_operand *key = &call->input[1];          /* absent: in one tensor with the queries */
+    const psg_tensor *y = &call->output, *keys = key->role == PSG_ABSENT ? y : &key->value;
     return 2 * (double)psg_tensor_count(y) * (double)keys->shape[keys->rank - 2];
 }
 

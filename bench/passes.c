@@ -80,22 +80,18 @@ static psg_status timed(bench_case *c, psg_status (*part)(bench_case *), double 
 
 static psg_status run_step(bench_case *c, passes *all) {
     int plain = bench_asks(c, "plain");
-    double start = now_seconds(), answer, release = 0, update;
+    double start = now_seconds(), answer, update;
     TRY(plain ? tape_forward_ordinary(c) : tape_forward(c));
     TRY(tape_backward(c));
     TRY(timed(c, plain ? step_case_plain_sum : step_case_accumulate, &answer));
-    if (!plain) TRY(timed(c, step_case_release, &release));
-    TRY(timed(c, step_case_update, &update));
+    TRY(timed(c, plain ? step_case_update : step_case_release, &update));
     all->whole += now_seconds() - start;
     c->pass_count = 0;
     TRY(step_case_count_answers(c));
     int answers = c->pass_count;
-    step_case_count_release(c);
-    int released = c->pass_count;
     step_case_count_update(c);
     add_rest(c, all, plain ? "sums" : "norms and clipped sums", 0, answers, answer);
-    if (!plain) add_rest(c, all, "noise and release", answers, released, release);
-    add_rest(c, all, "optimizer", released, c->pass_count, update);
+    add_rest(c, all, plain ? "optimizer" : "noise, release and optimizer", answers, c->pass_count, update);
     all->steps++;
     return PSG_OK;
 }

@@ -31,7 +31,7 @@ typedef struct trainer {
     psg_optimizer *sgd;
     model model;
     psg_tensor average[MODEL_MAX_PARAMS];   /* of the weights over the last steps: what is evaluated */
-    psg_tensor update[MODEL_MAX_PARAMS];   /* what a step hands to the optimizer */
+    psg_tensor update[MODEL_MAX_PARAMS];   /* of the steps that are timed beside the private one */
     size_t capacity;                        /* samples the two buffers hold; a larger draw goes in micro-batches */
     float *images;
     int64_t *labels;

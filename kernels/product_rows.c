@@ -99,7 +99,7 @@ INLINE void multiply_any(const psg_row_product *p, size_t across, const place *a
 
 /* Elements [t, t + LINE) of the rows of the next tile: each row is a stream of its own, too short for the processor to
  * foresee. */
-INLINE void fetch_next(const psg_row_product *p, const place *at, size_t t) {
+INLINE void fetch_rows(const psg_row_product *p, const place *at, size_t t) {
     const ptrdiff_t stride = p->row_stride;
     const real *next = (const real *)p->rows + (ptrdiff_t)(at->i + MR) * stride + (ptrdiff_t)t;
     if (at->i + 2 * MR > p->m) return;
@@ -117,7 +117,7 @@ INLINE void multiply_loose(const psg_row_product *p, size_t across, const place 
     }
     fetch_out(p, at);
     for (size_t t = 0; t < p->k; t += LINE) {
-        fetch_next(p, at, t);
+        fetch_rows(p, at, t);
         for (size_t u = t; u < smaller(t + LINE, p->k); u++, a += NR) {
             vec row[NV];
             UNROLL for (size_t j = 0; j < across; j++) row[j] = vec_load(a + j * LANES);

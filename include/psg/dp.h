@@ -1,6 +1,6 @@
 /* psg/dp.h: differentially private training: Poisson batches, clipped sums, noise, the release.
  *
- *     sampler -> (forward, backward) -> psg_dp_accumulate, once a micro-batch -> psg_dp_release -> optimizer
+ *     sampler -> (forward, backward) -> psg_dp_accumulate, once a micro-batch -> psg_dp_release_to (optimizer)
  *
  * A release is (sum of clipped gradients + noise_multiplier * max_grad_norm * N(0, I)) / expected_batch_size.  The
  * divisor is the expected batch size, a public constant, never the realised one.  An empty batch is a batch: its
@@ -14,6 +14,7 @@
 
 #include "psg/accountant.h"
 #include "psg/gradient.h"
+#include "psg/optim.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -84,6 +85,12 @@ PSG_API void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user);
  * accountant, then writes outs[k] = (sum + noise) / expected_batch_size (contiguous, f32 or f64), and starts the next
  * step with sums of zero.  Nothing accumulated is an empty batch. */
 PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count);
+
+/* psg_dp_release and psg_optimizer_step in one pass over memory: the same bits as a release to arrays of the values'
+ * types and a step with these, and no such arrays.  The optimizer's values are the parameters, in order.  Nothing is
+ * recorded and nothing changes where the optimizer does not fit (PSG_ERR_ARGUMENT, PSG_ERR_SHAPE); where the reduce
+ * hook fails the step is over and the optimizer has not moved. */
+PSG_API psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer);
 
 /* Releases so far, and the accountant that counts them (a generator with a seed marks it not private). */
 PSG_API uint64_t psg_dp_step(const psg_dp *dp);

@@ -130,6 +130,24 @@ static psg_status check_gradients(const psg_optimizer *o, const psg_tensor *grad
     return PSG_OK;
 }
 
+void psg_optimizer_begin(psg_optimizer *optimizer) {
+    optimizer->steps++;
+    optimizer->prepare(optimizer);
+}
+
+void psg_optimizer_update(const psg_optimizer *o, size_t parameter, size_t first, size_t count,
+                          const void *gradients) {
+    const psg_tensor *values = &o->values[parameter];
+    psg_optimizer_chunk chunk = { .count = count, .kernels = o->context->kernels[values->dtype] };
+    chunk.values = psg_tensor_offset(values, (int64_t)first);
+    chunk.gradients = gradients;
+    for (size_t s = 0; s < o->state_count; s++) {
+        char *state = o->state[parameter * o->state_count + s];
+        chunk.state[s] = state + first * psg_dtype_size(values->dtype);
+    }
+    o->update(o, &chunk);
+}
+
 #define CHUNK ((size_t)16384)   /* elements a task */
 
 typedef struct parameter_step {
@@ -141,25 +159,16 @@ typedef struct parameter_step {
 static void step_chunk(void *argument, size_t index, unsigned slot) {
     (void)slot;
     const parameter_step *job = argument;
-    const psg_optimizer *o = job->optimizer;
-    const psg_tensor *values = &o->values[job->parameter];
-    size_t first = index * CHUNK, rest = (size_t)psg_tensor_count(values) - first;
-    psg_optimizer_chunk chunk = { .count = rest < CHUNK ? rest : CHUNK, .kernels = o->context->kernels[values->dtype] };
-    chunk.values = psg_tensor_offset(values, (int64_t)first);
-    chunk.gradients = psg_tensor_offset(job->gradient, (int64_t)first);
-    for (size_t s = 0; s < o->state_count; s++) {
-        char *state = o->state[job->parameter * o->state_count + s];
-        chunk.state[s] = state + first * psg_dtype_size(values->dtype);
-    }
-    o->update(o, &chunk);
+    size_t first = index * CHUNK, rest = (size_t)psg_tensor_count(job->gradient) - first;
+    psg_optimizer_update(job->optimizer, job->parameter, first, rest < CHUNK ? rest : CHUNK,
+                         psg_tensor_offset(job->gradient, (int64_t)first));
 }
 
 psg_status psg_optimizer_step(psg_optimizer *optimizer, const psg_tensor *gradients, size_t count) {
     if (!optimizer) return PSG_ERR_ARGUMENT;
     psg_status status = check_gradients(optimizer, gradients, count);
     if (status) return status;
-    optimizer->steps++;
-    optimizer->prepare(optimizer);
+    psg_optimizer_begin(optimizer);
     for (size_t k = 0; k < count; k++) {
         parameter_step job = { optimizer, k, &gradients[k] };
         size_t elements = (size_t)psg_tensor_count(&gradients[k]);

@@ -44,6 +44,11 @@ psg_status psg_optimizer_refuse(psg_context *context, const char *name, const ch
 /* Whether value is finite and at least 0. */
 int psg_optimizer_is_magnitude(double value);
 
+/* The parts of a step: its beginning, once, and elements [first, first + count) of one parameter. */
+void psg_optimizer_begin(psg_optimizer *optimizer);
+void psg_optimizer_update(const psg_optimizer *optimizer, size_t parameter, size_t first, size_t count,
+                          const void *gradients);
+
 /* Copies `model` (context, name, state_count, functions, options, lr) to a new optimizer of the given values. */
 psg_status psg_optimizer_create(const psg_optimizer *model, const psg_tensor *values, size_t count,
                                 psg_optimizer **optimizer);
