@@ -8,7 +8,7 @@
 #include "support.h"
 
 #define BENCH_MAX_DIMS 4
-#define BENCH_MAX_PASSES 128
+#define BENCH_MAX_PASSES 512
 #define BENCH_MAX_ARRAYS 4096
 #define BENCH_MAX_PARAMS 160
 
