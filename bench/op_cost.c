@@ -35,13 +35,14 @@ static double weight_elements(const psg_call *call, int has_input_grad) {
     return sum;
 }
 
-/* Two products of every query with every key. */
+/* Two products of every query with every key that it may see. */
 static double attention_products(const psg_call *call) {
-    static const char *const names[] = { "head_attention", "scaled_dot_product_attention", NULL };
-    if (!is_any(call, names)) return 0;
+    if (strcmp(call->op->name, "head_attention") != 0) return 0;
     const psg_operand *key = &call->input[1];          /* absent: in one tensor with the queries */
     const psg_tensor *y = &call->output, *keys = key->role == PSG_ABSENT ? y : &key->value;
-    return 2 * (double)psg_tensor_count(y) * (double)keys->shape[keys->rank - 2];
+    double length = (double)keys->shape[keys->rank - 2];
+    if (((const psg_head_attention_attributes *)call->attributes)->is_causal) length = (length + 1) / 2;
+    return 2 * (double)psg_tensor_count(y) * length;
 }
 
 /* ---- bytes ---- */
@@ -58,6 +59,7 @@ static bench_pass forward_bytes(const psg_call *call) {
         const psg_operand *x = &call->input[k];
         if (x->role != PSG_ABSENT) pass.read += bytes_of(&x->value);
     }
+    if (strcmp(call->op->name, "embedding") == 0) pass.read = pass.written;     /* the rows that are looked up */
     if (strcmp(call->op->name, "reshape") == 0) pass.read = pass.written = 0;   /* may be the same memory */
     return pass;
 }

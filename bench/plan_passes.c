@@ -19,6 +19,16 @@ static double read_columns(const plan_line *l, const psg_gradient *gradient) {
     return columns;
 }
 
+/* Of a table that is looked up and multiplied, the positions that are multiplied: the others are added. */
+static double multiplied_positions(const psg_gradient *gradient) {
+    double positions = 0;
+    for (size_t k = 0; k < gradient->block_count; k++) {
+        const psg_block *block = &gradient->blocks[k];
+        if (block->form == PSG_FACTORED) positions += block->backprop.rank > 2 ? (double)block->backprop.shape[1] : 1;
+    }
+    return positions;
+}
+
 /* "clipped_sum: gradient 0 (weight): recompute (norms by gram), factored T=128 p=768 d=768, budget 0 of 0" */
 static plan_line read_line(const bench_case *c, const char *text, int *gradient) {
     plan_line l = { .text = text };
@@ -28,6 +38,7 @@ static plan_line read_line(const bench_case *c, const char *text, int *gradient)
     sscanf(text, "%*[^:]: gradient %d", gradient);
     double size = (double)psg_dtype_size(c->dtype);
     l.B = (double)c->gradient[*gradient]->blocks[0].backprop.shape[0]; /* ordinary passes: often 1, of more positions */
+    if (says(&l, "cross terms")) l.T = multiplied_positions(c->gradient[*gradient]);
     l.operands = size * l.B * l.T * (l.p + read_columns(&l, c->gradient[*gradient]));
     l.kept = says(&l, ": keep") ? size * l.B * l.p * l.d : 0;
     return l;
