@@ -73,8 +73,8 @@ static int run_list(const bench_options *options, probe *p) {
 /* The private step of every model, or the one that is asked for. */
 static int run_passes(const bench_options *options, probe *p) {
     const char *question = options->question ? options->question : "private";
-    int failed = 0, chosen = 0;
-    for (size_t k = 0; k < DEFAULT_PROBLEM_COUNT; k++) {
+    int failed = 0, chosen = 0, known = strcmp(question, "private") == 0 || strcmp(question, "plain") == 0;
+    for (size_t k = 0; k < DEFAULT_PROBLEM_COUNT && known; k++) {
         bench_problem problem = default_problems[k];
         if (!strstr(problem.op, "_step") || strcmp(problem.question, question) != 0) continue;
         if (options->op && strcmp(options->op, problem.op) != 0) continue;

@@ -90,7 +90,8 @@ enum { JSON, ENGINES, GROWTH, PASSES, OP, QUESTION, PROBLEM, CASE, CASES, THREAD
 
 static const struct option long_options[] = {
     { "json", no_argument, NULL, JSON }, { "engines", no_argument, NULL, ENGINES },
-    { "growth", no_argument, NULL, GROWTH }, { "passes", no_argument, NULL, PASSES }, { "op", required_argument, NULL, OP },
+    { "growth", no_argument, NULL, GROWTH }, { "passes", no_argument, NULL, PASSES },
+    { "op", required_argument, NULL, OP },
     { "question", required_argument, NULL, QUESTION }, { "problem", required_argument, NULL, PROBLEM },
     { "case", required_argument, NULL, CASE }, { "cases", required_argument, NULL, CASES },
     { "threads", required_argument, NULL, THREADS }, { "dtype", required_argument, NULL, DTYPE },

@@ -72,8 +72,6 @@ static void choose(bench_case *c) {
 
 /* ---- limits ---- */
 
-/* A private step adds to sums in f64, which the release reads and clears, on its way to the optimizer; its noise counts
- * by its bytes alone. */
 static double size_of(const bench_case *c) { return (double)psg_dtype_size(c->dtype); }
 
 static double param_elements(const bench_case *c) {
@@ -87,7 +85,8 @@ psg_status step_case_count_answers(bench_case *c) {
     return bench_add_plan(c, bench_asks(c, "private") ? 8 : size_of(c));
 }
 
-/* SGD with momentum, whose gradient a private step has at hand. */
+/* SGD with momentum.  A private step reads and clears its sums in f64 on the way there; its noise counts by its bytes
+ * alone. */
 void step_case_count_update(bench_case *c) {
     double P = param_elements(c), bytes = size_of(c) * P;
     if (bench_asks(c, "private")) bench_add_pass(c, 0, 8 * P + 2 * bytes, 8 * P + 2 * bytes);

@@ -145,7 +145,8 @@ static psg_status open_case(bench_case *c, unsigned threads, psg_gemm_engine eng
     return c->run(c);
 }
 
-/* The other engine's idle workers hold their processors a while: a short product is run until they sleep. */
+/* The other engine's idle workers hold their processors a while: a short product is run until they sleep, and timed
+ * with its operands near; a longer one does not notice them. */
 static psg_status timed(bench_case *c, double before, double *seconds) {
     double start = now_seconds();
     while (before < SETTLE && now_seconds() - start < SETTLE) TRY(c->run(c));

@@ -1,5 +1,6 @@
 #include "op_cost.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 static double bytes_of(const psg_tensor *t) { return (double)psg_tensor_count(t) * (double)psg_dtype_size(t->dtype); }
@@ -47,9 +48,15 @@ static double attention_products(const psg_call *call) {
 
 /* ---- bytes ---- */
 
-/* Ops whose backward looks at the gradient alone. */
+/* Ops that read as much of a value as they write; forward, and their backward looks at the gradient alone. */
 static int is_copy(const psg_call *call) {
-    static const char *const names[] = { "add", "reshape", "mean", "sum", "select", "slice", "permute", NULL };
+    static const char *const names[] = { "embedding", "flatten", "permute", "reshape", "select", "slice", "squeeze",
+                                         "transpose", "unsqueeze", NULL };
+    return is_any(call, names);
+}
+
+static int is_sum(const psg_call *call) {
+    static const char *const names[] = { "add", "mean", "sum", NULL };
     return is_any(call, names);
 }
 
@@ -59,8 +66,7 @@ static bench_pass forward_bytes(const psg_call *call) {
         const psg_operand *x = &call->input[k];
         if (x->role != PSG_ABSENT) pass.read += bytes_of(&x->value);
     }
-    if (strcmp(call->op->name, "embedding") == 0) pass.read = pass.written;     /* the rows that are looked up */
-    if (strcmp(call->op->name, "reshape") == 0) pass.read = pass.written = 0;   /* may be the same memory */
+    if (is_copy(call)) pass.read = pass.written;
     return pass;
 }
 
@@ -69,16 +75,17 @@ static bench_pass backward_bytes(const psg_call *call, int is_product) {
     for (int k = 0; k < call->input_count; k++) {
         const psg_operand *x = &call->input[k];
         if (x->grad.data) pass.written += bytes_of(&x->grad);
-        if (is_product ? x->role == PSG_PARAMETER : !is_copy(call) && x->grad.data) pass.read += bytes_of(&x->value);
+        bool reads = is_product ? x->role == PSG_PARAMETER : x->grad.data && !is_copy(call) && !is_sum(call);
+        if (reads) pass.read += bytes_of(&x->value);
     }
-    if (pass.written == 0 || strcmp(call->op->name, "reshape") == 0) pass.read = pass.written = 0;
+    if (pass.written == 0) pass.read = 0;
     return pass;
 }
 
 bench_pass op_cost(const psg_call *call, int backward) {
     double rows = rows_of(call), attention = attention_products(call);
     bench_pass pass = backward ? backward_bytes(call, rows > 0) : forward_bytes(call);
-    int has_input_grad = call->input[0].grad.data != NULL;
+    int has_input_grad = call->input_count > 0 && call->input[0].grad.data;
     pass.flops = 2 * rows * weight_elements(call, !backward || has_input_grad) + 2 * attention * (backward ? 2 : 1);
     return pass;
 }

@@ -10,6 +10,7 @@
 #define MAX_LINES 256
 #define MIN_STEPS 5
 #define MIN_SECONDS 2.0
+#define WORKING_SET ((size_t)64 << 20)
 
 typedef struct pass_line {
     char name[64];
@@ -49,7 +50,7 @@ static void add_call(void *user, const psg_call *call, int backward, double seco
     passes *all = user;
     char name[64];
     int at = snprintf(name, sizeof name, "%s %s ", backward ? "backward" : "forward", call->op->name);
-    for (int d = 0; d < call->output.rank; d++) {
+    for (int d = 0; d < call->output.rank && at < (int)sizeof name; d++) {
         at += snprintf(name + at, sizeof name - (size_t)at, "%s%lld", d ? "x" : "", (long long)call->output.shape[d]);
     }
     bench_pass pass = op_cost(call, backward);
@@ -58,7 +59,7 @@ static void add_call(void *user, const psg_call *call, int backward, double seco
 
 /* ---- steps ---- */
 
-/* The passes from `first` on that a case counts, as one line. */
+/* Passes [first, last) that the case counts, as one line. */
 static void add_rest(bench_case *c, passes *all, const char *name, int first, int last, double seconds) {
     bench_pass none = { 0 };
     add(all, name, &none, seconds);
@@ -99,7 +100,7 @@ static psg_status run_step(bench_case *c, passes *all) {
 static psg_status measure(const bench_op *op, bench_case *c, probe *p, passes *all) {
     TRY(op->prepare(c));
     step_case *s = c->state;
-    all->rates = probe_measure(p, c->dtype, (size_t)64 << 20);
+    all->rates = probe_measure(p, c->dtype, WORKING_SET);
     TRY(psg_tape_observe(s->tape.tape, add_call, all));
     TRY(run_step(c, all));                              /* touches every buffer */
     probe_rates rates = all->rates;
@@ -123,10 +124,13 @@ static void print_line(int json, const passes *all, const char *name, double cal
 static void print(int json, const bench_problem *problem, const passes *all) {
     bench_pass sum = { 0 }, none = { 0 };
     double seconds = 0, limit = 0;
-    if (json) printf("{\"step\": \"%s\", \"question\": \"%s\", \"samples\": %lld}\n", problem->op, problem->question,
-                     (long long)problem->dim[0]);
-    else printf("%s, %s, %lld samples\n%-52s %5s %9s %8s %9s %9s %5s %6s\n", problem->op, problem->question,
-                (long long)problem->dim[0], "pass", "calls", "Mflop", "MB", "ms", "limit ms", "", "share");
+    const probe_rates *rates = &all->rates;
+    if (json) printf("{\"step\": \"%s\", \"question\": \"%s\", \"samples\": %lld, \"fma_gflops\": %.6g, "
+                     "\"copy_gbps\": %.6g, \"write_gbps\": %.6g, \"read_gbps\": %.6g}\n", problem->op,
+                     problem->question, (long long)problem->dim[0], rates->fma_gflops, rates->copy_gbps,
+                     rates->write_gbps, rates->read_gbps);
+    else printf("%s, %s, %lld samples; %.0f GF/s, in 64 MiB: copy %.1f, write %.1f, read %.1f GB/s\n%-52s %5s %9s %8s %9s %9s %5s %6s\n", problem->op, problem->question,
+                (long long)problem->dim[0], rates->fma_gflops, rates->copy_gbps, rates->write_gbps, rates->read_gbps, "pass", "calls", "Mflop", "MB", "ms", "limit ms", "", "share");
     for (int k = 0; k < all->count; k++) {
         const pass_line *l = &all->line[k];
         print_line(json, all, l->name, l->calls, &l->pass, l->seconds, l->limit);

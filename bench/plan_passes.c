@@ -24,7 +24,9 @@ static double multiplied_positions(const psg_gradient *gradient) {
     double positions = 0;
     for (size_t k = 0; k < gradient->block_count; k++) {
         const psg_block *block = &gradient->blocks[k];
-        if (block->form == PSG_FACTORED) positions += block->backprop.rank > 2 ? (double)block->backprop.shape[1] : 1;
+        double of_block = 1;
+        for (int d = 1; d < block->backprop.rank - 1; d++) of_block *= (double)block->backprop.shape[d];
+        if (block->form == PSG_FACTORED) positions += of_block;
     }
     return positions;
 }

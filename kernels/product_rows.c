@@ -78,7 +78,7 @@ INLINE void fetch_out(const psg_row_product *p, const place *at) {
     UNROLL for (size_t i = 0; i < MR; i++) {
         if (i >= at->m) break;
         __builtin_prefetch(out + (ptrdiff_t)i * p->c_stride, 1);
-        __builtin_prefetch(out + (ptrdiff_t)i * p->c_stride + (at->n > LANES ? LANES : 0), 1);
+        if (at->n > LANES) __builtin_prefetch(out + (ptrdiff_t)i * p->c_stride + LANES, 1);
     }
 }
 
@@ -101,8 +101,8 @@ INLINE void multiply_any(const psg_row_product *p, size_t across, const place *a
  * foresee. */
 INLINE void fetch_rows(const psg_row_product *p, const place *at, size_t t) {
     const ptrdiff_t stride = p->row_stride;
-    const real *next = (const real *)p->rows + (ptrdiff_t)(at->i + MR) * stride + (ptrdiff_t)t;
     if (at->i + 2 * MR > p->m) return;
+    const real *next = (const real *)p->rows + (ptrdiff_t)(at->i + MR) * stride + (ptrdiff_t)t;
     UNROLL for (size_t i = 0; i < MR; i++) __builtin_prefetch(next + (ptrdiff_t)i * stride);
 }
 

@@ -1,5 +1,7 @@
 /* What the observer of a tape is told: every op that ran, in the order it ran, as the call was then. */
 #include <stdio.h>
+#include <string.h>
+#include <time.h>
 
 #include "small_pass.h"
 
@@ -79,6 +81,100 @@ static void none_is_told_after_null(void **state) {
     small_close(&f);
 }
 
+/* ---- ops of the test's own: identities ---- */
+
+static psg_status same_shape(psg_call *call) {
+    const psg_tensor *x = &call->input[0].value;
+    return psg_call_output(call, x->dtype, x->rank, x->shape);
+}
+
+static psg_status copy_forward(psg_call *call) {
+    memcpy(call->output.data, call->input[0].value.data, (size_t)psg_tensor_count(&call->output) * sizeof(double));
+    return PSG_OK;
+}
+
+static psg_status slow_forward(psg_call *call) {
+    nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+    return copy_forward(call);
+}
+
+static psg_status copy_backward(psg_call *call) {
+    psg_tensor *grad = &call->input[0].grad;
+    if (grad->data) memcpy(grad->data, call->grad_output.data, (size_t)psg_tensor_count(grad) * sizeof(double));
+    return PSG_OK;
+}
+
+static psg_status slow_backward(psg_call *call) {
+    nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+    return copy_backward(call);
+}
+
+static psg_status refuse(psg_call *call) {
+    (void)call;
+    return PSG_ERR_NUMERIC;
+}
+
+static const char *const one_input[] = { "x" };
+#define IDENTITY(op_name, to, back) { .name = op_name, .input_count = 1, .input_names = one_input, .shape = same_shape, \
+                                      .forward = to, .backward = back }
+static const psg_op slow = IDENTITY("slow", slow_forward, slow_backward);
+static const psg_op fails_forward = IDENTITY("fails_forward", refuse, copy_backward);
+static const psg_op fails_backward = IDENTITY("fails_backward", copy_forward, refuse);
+
+/* linear, then the op, summed. */
+static diary observe(const psg_op *op) {
+    small_pass f;
+    diary d = { .count = 0 };
+    small_open(&f);
+    psg_param *weight = small_parameter(&f, "weight", SHAPE(4, 2));
+    psg_tensor x = small_normal(&f, SHAPE(3, 2));
+    TEST_OK(f.context, psg_tape_observe(f.tape, note, &d));
+    small_begin(&f, (psg_pass)PSG_PASS_INIT);
+    psg_var y = psg_linear(f.tape, psg_input(f.tape, &x), psg_use(f.tape, weight), psg_none());
+    TEST_OK(f.context, psg_op_register(f.context, op));
+    y = psg_apply(f.tape, op->name, &y, 1, NULL);
+    psg_backward(f.tape, psg_sum(f.tape, y, 2, (int[]){ 0, 1 }, 0));
+    small_close(&f);
+    return d;
+}
+
+static void the_time_is_that_of_the_function(void **state) {
+    (void)state;
+    diary d = observe(&slow);
+    assert_int_equal(d.count, 6);
+    assert_string_equal(d.event[1].name, "slow");
+    assert_string_equal(d.event[4].name, "slow");
+    assert_true(d.event[1].seconds >= 0.005 && d.event[4].seconds >= 0.005);
+}
+
+static void a_function_that_fails_is_not_told(void **state) {
+    (void)state;
+    diary d = observe(&fails_forward);
+    assert_int_equal(d.count, 1);                       /* linear */
+    d = observe(&fails_backward);
+    assert_int_equal(d.count, 4);                       /* linear, the op, sum, and back through sum */
+    assert_string_equal(d.event[3].name, "sum");
+}
+
+/* The derived weight's backward has no grad_output. */
+static void derivations_are_told(void **state) {
+    (void)state;
+    small_pass f;
+    diary d = { .count = 0 };
+    small_open(&f);
+    psg_param *weight = small_parameter(&f, "weight", SHAPE(4, 2));
+    psg_tensor x = small_normal(&f, SHAPE(3, 2));
+    TEST_OK(f.context, psg_tape_observe(f.tape, note, &d));
+    small_begin(&f, (psg_pass)PSG_PASS_INIT);
+    psg_var w = psg_weight_standardize(f.tape, psg_use(f.tape, weight), psg_none(), NULL);
+    psg_var y = psg_linear(f.tape, psg_input(f.tape, &x), w, psg_none());
+    TEST_OK(f.context, psg_backward(f.tape, psg_sum(f.tape, y, 2, (int[]){ 0, 1 }, 0)));
+    assert_int_equal(d.count, 6);
+    assert_string_equal(d.event[5].name, d.event[0].name);
+    assert_true(d.event[5].backward && !d.event[5].has_grad_output);
+    small_close(&f);
+}
+
 /* A shape that is refused never ran. */
 static void a_refused_op_is_not_told(void **state) {
     (void)state;
@@ -99,6 +195,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_op_is_told),
         cmocka_unit_test(none_is_told_after_null),
+        cmocka_unit_test(the_time_is_that_of_the_function),
+        cmocka_unit_test(a_function_that_fails_is_not_told),
+        cmocka_unit_test(derivations_are_told),
         cmocka_unit_test(a_refused_op_is_not_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,8 +88,9 @@ PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t cou
 
 /* psg_dp_release and psg_optimizer_step in one pass over memory: the same bits as a release to arrays of the values'
  * types and a step with these, and no such arrays.  The optimizer's values are the parameters, in order.  Nothing is
- * recorded and nothing changes where the optimizer does not fit (PSG_ERR_ARGUMENT, PSG_ERR_SHAPE); where the reduce
- * hook fails the step is over and the optimizer has not moved. */
+ * recorded and nothing changes where the optimizer does not fit (PSG_ERR_ARGUMENT, PSG_ERR_SHAPE) or the process has
+ * forked since the generator was made (PSG_ERR_FORKED); where the reduce hook fails the step is over and the optimizer
+ * has not moved.  The optimizer may be of another context; messages are those of the dp's. */
 PSG_API psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer);
 
 /* Releases so far, and the accountant that counts them (a generator with a seed marks it not private). */

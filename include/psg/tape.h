@@ -89,14 +89,15 @@ PSG_API void psg_tape_destroy(psg_tape *tape);
 PSG_API psg_status psg_tape_reserve(psg_tape *tape, size_t bytes);
 PSG_API size_t psg_tape_bytes(const psg_tape *tape);
 
-/* Told of every op of a pass after its forward, and after its backward (backward not 0, the sums of gradients of
- * operands that others share included): the call as it is then, which the observer may read and must not change, and
- * the seconds of wall time it took.  Not told of a function that failed, nor of an op that backward does not reach.
- * Called on the thread that runs the pass; it may call nothing on the tape. */
+/* Told of every op of a pass after its forward function, and after its backward function where there is one to run
+ * (backward not 0): the call as it is then, which the observer may read and must not change, and the seconds of wall
+ * time that the function took; backward's include adding gradients of operands that other ops share.  grad_output.data
+ * is NULL in the backward of an op that derives (psg/op.h).  Not told of a function that failed, nor of an op that
+ * backward does not reach.  Called on the thread that runs the pass; it may call nothing on the tape. */
 typedef void (*psg_op_observer)(void *user, const psg_call *call, int backward, double seconds);
 
-/* The observer of all further passes of the tape; NULL: none.  One that is there costs two readings of the clock an op.
- * PSG_ERR_ARGUMENT: tape is NULL. */
+/* The observer of the tape from now on, over all passes; NULL: none.  One that is there costs two readings of the clock
+ * a function.  PSG_ERR_ARGUMENT: tape is NULL. */
 PSG_API psg_status psg_tape_observe(psg_tape *tape, psg_op_observer observer, void *user);
 
 /* Starts a pass, forgetting the last one.  pass NULL: all defaults. */

@@ -45,76 +45,78 @@ static psg_status check_release(const psg_dp *dp, const psg_tensor *outs, size_t
 }
 
 static psg_status check_optimizer(const psg_dp *dp, const psg_optimizer *optimizer) {
-    static const char function[] = "psg_dp_release_to";
     if (!optimizer || optimizer->count != dp->param_count) {
-        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: the optimizer has %zu values, must have %zu, one a parameter",
-                        function, optimizer ? optimizer->count : 0, dp->param_count);
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT,
+                        "psg_dp_release_to: the optimizer has %zu values, must have %zu, one a parameter",
+                        optimizer ? optimizer->count : 0, dp->param_count);
     }
     for (size_t k = 0; k < dp->param_count; k++) {
         if (psg_tensor_count(&optimizer->values[k]) == (int64_t)psg_dp_elements(dp, k)) continue;
         char text[PSG_SHAPE_TEXT];
-        return psg_fail(dp->context, PSG_ERR_SHAPE, "%s: value %zu of the optimizer has shape %s, must have %zu elements",
-                        function, k, psg_tensor_text(&optimizer->values[k], text), psg_dp_elements(dp, k));
+        return psg_fail(dp->context, PSG_ERR_SHAPE,
+                        "psg_dp_release_to: value %zu of the optimizer has shape %s, must have %zu elements", k,
+                        psg_tensor_text(&optimizer->values[k], text), psg_dp_elements(dp, k));
     }
-    return psg_generator_check(dp->generator, function);
+    return psg_generator_check(dp->generator, "psg_dp_release_to");
 }
 
 /* ---- the sum over all ranks ---- */
 
-static psg_status reduce_sums(psg_dp *dp) {
+static psg_status reduce_sums(psg_dp *dp, const char *function) {
     if (!dp->reduce) return PSG_OK;
     psg_status status = dp->reduce(dp->reduce_user, dp->sums, dp->offset[dp->param_count]);
     if (!status) return PSG_OK;
     sodium_memzero(dp->sums, dp->offset[dp->param_count] * sizeof *dp->sums);
     return psg_fail(dp->context, status,
-                    "psg_dp_release: the reduce hook returned %s; the step is over, its sums are gone",
+                    "%s: the reduce hook returned %s; the step is over, its sums are gone", function,
                     psg_status_name(status));
 }
 
 /* ---- noise and division ---- */
 
-typedef struct parameter_release {
+/* To outs, or where these are NULL to the optimizer. */
+typedef struct release_job {
     const psg_dp *dp;
-    psg_stream stream;
-    double *sums;
-    size_t parameter, count;
-    psg_dtype dtype;
-    const psg_tensor *out;          /* or NULL: */
-    psg_optimizer *optimizer;
-} parameter_release;
+    uint64_t step;
+    const psg_tensor *outs;
+    const psg_optimizer *optimizer;
+} release_job;
 
-/* sum += noise_multiplier * max_grad_norm * N(0, I). */
-static void add_noise(const parameter_release *job, size_t first, size_t count, double *sum, unsigned slot) {
+/* sum += noise_multiplier * max_grad_norm * N(0, I), elements [first, first + count) of parameter k. */
+static void add_noise(const release_job *job, size_t k, size_t first, size_t count, double *sum, double *scratch) {
     const psg_dp *dp = job->dp;
+    const psg_stream stream = { PSG_PURPOSE_GAUSSIAN, (uint32_t)k, dp->owner, job->step };
     const double deviation = dp->options.noise_multiplier * dp->options.max_grad_norm;
     if (deviation == 0) return;
-    double *scratch = dp->context->workspace[slot];
-    const double *noise = psg_normals(dp->generator, &job->stream, first, count, scratch);
+    const double *noise = psg_normals(dp->generator, &stream, first, count, scratch);
     dp->context->kernels[PSG_F64]->add_to_f64(count, deviation, noise, sum);
     sodium_memzero(scratch, PSG_NORMALS_SCRATCH(count) * sizeof *scratch);
 }
 
-/* The update of a chunk goes from here to the optimizer while it is near. */
+static size_t chunks_of(const psg_dp *dp, size_t k) { return (psg_dp_elements(dp, k) + CHUNK - 1) / CHUNK; }
+
+/* The chunks of all parameters are one loop, since many parameters are smaller than a chunk.  What goes to the optimizer
+ * does so while it is near. */
 static void release_chunk(void *argument, size_t index, unsigned slot) {
-    _Alignas(64) double update[CHUNK];
-    const parameter_release *job = argument;
+    const release_job *job = argument;
     const psg_dp *dp = job->dp;
-    size_t first = index * CHUNK, count = job->count - first < CHUNK ? job->count - first : CHUNK;
-    double *sum = job->sums + first;
-    void *to = job->out ? psg_tensor_offset(job->out, (int64_t)first) : update;
-    add_noise(job, first, count, sum, slot);
-    dp->context->kernels[job->dtype]->from_f64(count, 1 / dp->options.expected_batch_size, sum, to, false);
+    void *workspace = dp->context->workspace[slot];
+    size_t k = 0;
+    for (; index >= chunks_of(dp, k); k++) index -= chunks_of(dp, k);
+    size_t first = index * CHUNK, rest = psg_dp_elements(dp, k) - first, count = rest < CHUNK ? rest : CHUNK;
+    double *sum = dp->sums + dp->offset[k] + first;
+    const psg_tensor *target = job->outs ? &job->outs[k] : &job->optimizer->values[k];
+    void *to = job->outs ? psg_tensor_offset(target, (int64_t)first) : workspace;
+    add_noise(job, k, first, count, sum, workspace);
+    dp->context->kernels[target->dtype]->from_f64(count, 1 / dp->options.expected_batch_size, sum, to, false);
     memset(sum, 0, count * sizeof *sum);
-    if (!job->out) psg_optimizer_update(job->optimizer, job->parameter, first, count, to);
+    if (!job->outs) psg_optimizer_update(job->optimizer, k, first, count, to);
 }
 
-/* outs NULL: to the optimizer. */
-static void release_parameter(psg_dp *dp, size_t k, uint64_t step, const psg_tensor *outs, psg_optimizer *optimizer) {
-    parameter_release job = { .dp = dp, .stream = { PSG_PURPOSE_GAUSSIAN, (uint32_t)k, dp->owner, step },
-                              .sums = dp->sums + dp->offset[k], .parameter = k, .count = psg_dp_elements(dp, k),
-                              .dtype = outs ? outs[k].dtype : optimizer->values[k].dtype,
-                              .out = outs ? &outs[k] : NULL, .optimizer = optimizer };
-    psg_parallel(dp->context, (job.count + CHUNK - 1) / CHUNK, release_chunk, &job);
+static void release_all(release_job *job) {
+    size_t chunks = 0;
+    for (size_t k = 0; k < job->dp->param_count; k++) chunks += chunks_of(job->dp, k);
+    psg_parallel(job->dp->context, chunks, release_chunk, job);
 }
 
 /* ---- the step ends ---- */
@@ -128,25 +130,25 @@ static void record(psg_dp *dp) {
 /* Checks come first and change nothing.  Then the release is in the accountant before the sums leave this function, to
  * the hook or to outs, and stays there: the accountant never counts too few.  A hook that fails may have left anything
  * in the sums, so the step ends without output; its noise is not used again, since the step has been counted. */
-static psg_status release(psg_dp *dp, const psg_tensor *outs, psg_optimizer *optimizer) {
-    uint64_t step = dp->accountant.releases;
+static psg_status release(psg_dp *dp, const char *function, const psg_tensor *outs, psg_optimizer *optimizer) {
+    release_job job = { dp, dp->accountant.releases, outs, optimizer };
     record(dp);
     dp->samples = 0;
-    psg_status status = reduce_sums(dp);
+    psg_status status = reduce_sums(dp, function);
     if (status) return status;
     if (optimizer) psg_optimizer_begin(optimizer);
-    for (size_t k = 0; k < dp->param_count; k++) release_parameter(dp, k, step, outs, optimizer);
+    release_all(&job);
     return PSG_OK;
 }
 
 psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count) {
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check_release(dp, outs, count);
-    return status ? status : release(dp, outs, NULL);
+    return status ? status : release(dp, "psg_dp_release", outs, NULL);
 }
 
 psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer) {
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check_optimizer(dp, optimizer);
-    return status ? status : release(dp, NULL, optimizer);
+    return status ? status : release(dp, "psg_dp_release_to", NULL, optimizer);
 }

@@ -99,6 +99,16 @@ static psg_status scale_loss(psg_tape_node *node) {
     return PSG_OK;
 }
 
+/* Whether an op that derives said how, for every trainable parameter. */
+static psg_status check_derived(psg_tape_node *node) {
+    psg_call *call = &node->call;
+    for (int k = 0; k < call->input_count && call->op->derives; k++) {
+        if (!call->input[k].wants_grad || node->derived >> k & 1u) continue;
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "backward did not call psg_call_derive for input %d", k);
+    }
+    return PSG_OK;
+}
+
 static psg_status run_backward(psg_tape_node *node) {
     psg_call *call = &node->call;
     psg_status status = PSG_OK;
@@ -110,6 +120,8 @@ static psg_status run_backward(psg_tape_node *node) {
     node->in_backward = false;
     if (status) psg_call_fail(call, status, "backward failed with %s", psg_status_name(status));
     if (node->tape->status) return node->tape->status;
+    status = check_derived(node);
+    if (status) return status;
     for (int k = 0; k < call->input_count; k++) finish_operand(node, k);
     psg_tape_tell(node, true, start);
     return PSG_OK;
@@ -117,14 +129,7 @@ static psg_status run_backward(psg_tape_node *node) {
 
 /* All ops that use the effective weight come after it, so its blocks are all there. */
 static psg_status walk_derivation(psg_tape_node *node, const psg_tape_use *use) {
-    psg_call *call = &node->call;
-    if (!use->trainable || !use->reached) return PSG_OK;
-    psg_status status = run_backward(node);
-    for (int k = 0; k < call->input_count && !status; k++) {
-        if (!call->input[k].wants_grad || node->derived >> k & 1u) continue;
-        status = psg_call_fail(call, PSG_ERR_ARGUMENT, "backward did not call psg_call_derive for input %d", k);
-    }
-    return status;
+    return use->trainable && use->reached ? run_backward(node) : PSG_OK;
 }
 
 static psg_status walk_node(psg_tape_node *node) {
