@@ -129,8 +129,10 @@ static void print(int json, const bench_problem *problem, const passes *all) {
                      "\"copy_gbps\": %.6g, \"write_gbps\": %.6g, \"read_gbps\": %.6g}\n", problem->op,
                      problem->question, (long long)problem->dim[0], rates->fma_gflops, rates->copy_gbps,
                      rates->write_gbps, rates->read_gbps);
-    else printf("%s, %s, %lld samples; %.0f GF/s, in 64 MiB: copy %.1f, write %.1f, read %.1f GB/s\n%-52s %5s %9s %8s %9s %9s %5s %6s\n", problem->op, problem->question,
-                (long long)problem->dim[0], rates->fma_gflops, rates->copy_gbps, rates->write_gbps, rates->read_gbps, "pass", "calls", "Mflop", "MB", "ms", "limit ms", "", "share");
+    else printf("%s, %s, %lld samples; %.0f GF/s, in 64 MiB: copy %.1f, write %.1f, read %.1f GB/s\n"
+                "%-52s %5s %9s %8s %9s %9s %5s %6s\n", problem->op, problem->question,
+                (long long)problem->dim[0], rates->fma_gflops, rates->copy_gbps, rates->write_gbps, rates->read_gbps,
+                "pass", "calls", "Mflop", "MB", "ms", "limit ms", "", "share");
     for (int k = 0; k < all->count; k++) {
         const pass_line *l = &all->line[k];
         print_line(json, all, l->name, l->calls, &l->pass, l->seconds, l->limit);

@@ -115,8 +115,8 @@ static psg_status refuse(psg_call *call) {
 }
 
 static const char *const one_input[] = { "x" };
-#define IDENTITY(op_name, to, back) { .name = op_name, .input_count = 1, .input_names = one_input, .shape = same_shape, \
-                                      .forward = to, .backward = back }
+#define IDENTITY(op_name, to, back)                                                                                   \
+    { .name = op_name, .input_count = 1, .input_names = one_input, .shape = same_shape, .forward = to, .backward = back }
 static const psg_op slow = IDENTITY("slow", slow_forward, slow_backward);
 static const psg_op fails_forward = IDENTITY("fails_forward", refuse, copy_backward);
 static const psg_op fails_backward = IDENTITY("fails_backward", copy_forward, refuse);

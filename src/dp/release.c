@@ -95,8 +95,8 @@ static void add_noise(const release_job *job, size_t k, size_t first, size_t cou
 
 static size_t chunks_of(const psg_dp *dp, size_t k) { return (psg_dp_elements(dp, k) + CHUNK - 1) / CHUNK; }
 
-/* The chunks of all parameters are one loop, since many parameters are smaller than a chunk.  What goes to the optimizer
- * does so while it is near. */
+/* The chunks of all parameters are one loop, since many parameters are smaller than a chunk.  What goes to the
+ * optimizer does so while it is near. */
 static void release_chunk(void *argument, size_t index, unsigned slot) {
     const release_job *job = argument;
     const psg_dp *dp = job->dp;
