@@ -8,7 +8,7 @@
  * of each sample's own loss: a loss with PSG_SUM in a pass with PSG_LOSS_SUM, or PSG_MEAN with PSG_LOSS_MEAN.
  *
  * Not answered: attacks on the floating-point representation of the noise (Mironov 2012; Jin et al. 2022).  Norms,
- * losses and clipped fractions are diagnostics; they are not private. */
+ * losses and clipped fractions are diagnostics; they are not private.  Messages are the context's. */
 #ifndef PSG_DP_H
 #define PSG_DP_H
 
@@ -44,7 +44,8 @@ PSG_API psg_status psg_gaussian(psg_generator *generator, uint64_t step, uint32_
 /* Writes the records of the batch of a step (0, 1, ...; one step has one batch: psg_dp_step counts them), ascending:
  * record i < records is in it when a 64-bit word keyed by (step, i) is below floor(sample_rate * 2^64), so records do
  * not influence one another.  indices has room for capacity; *count is the true size, and PSG_ERR_MEMORY is returned
- * when it exceeds the capacity (indices then holds the first capacity). */
+ * when it exceeds the capacity (indices then holds the first capacity, which is no Poisson sample to train on: call again
+ * with room for *count). */
 PSG_API psg_status psg_poisson_sample(psg_generator *generator, uint64_t step, uint64_t records, double sample_rate,
                                       int64_t *indices, size_t capacity, size_t *count);
 
@@ -55,8 +56,8 @@ typedef struct psg_dp psg_dp;
 typedef struct psg_dp_options {
     double max_grad_norm;        /* C, finite, in the range of psg_clip */
     double noise_multiplier;     /* sigma >= 0; 0 gives no privacy */
-    double expected_batch_size;  /* public: sample_rate * records */
-    double sample_rate;          /* of the Poisson sampler, for the accountant; in (0, 1] */
+    double expected_batch_size;  /* required; public: sample_rate * records */
+    double sample_rate;          /* required; of the Poisson sampler, for the accountant; in (0, 1] */
     int64_t max_batch_size;      /* public; samples one step may sum; 0: expected + 12 sqrt(expected) + 64, rounded up.
                                     The clip factors leave room for the rounding of that many (psg_clipped_sum) */
     int allow_openblas;          /* non-zero: a context whose gemm is PSG_GEMM_OPENBLAS is accepted.  Under it OpenBLAS
