@@ -31,6 +31,14 @@ static void note(void *user, const psg_call *call, int backward, double seconds)
     e->has_grad_output = call->grad_output.data != NULL;
 }
 
+/* A tape that writes the diary; a weight of 4 x 2. */
+static psg_param *open_observed(small_pass *f, diary *d) {
+    *d = (diary){ .count = 0 };
+    small_open(f);
+    TEST_OK(f->context, psg_tape_observe(f->tape, note, d));
+    return small_parameter(f, "weight", SHAPE(4, 2));
+}
+
 /* relu(x W^T) and, beside it, tanh, on which the loss does not depend; summed. */
 static void run(small_pass *f, psg_param *weight) {
     psg_tensor x = small_normal(f, SHAPE(3, 2));
@@ -48,10 +56,8 @@ static void every_op_is_told(void **state) {
         { "sum", 1, 1 }, { "relu", 1, 12 }, { "linear", 1, 12 },
     };
     small_pass f;
-    diary d = { .count = 0 };
-    small_open(&f);
-    psg_param *weight = small_parameter(&f, "weight", SHAPE(4, 2));
-    TEST_OK(f.context, psg_tape_observe(f.tape, note, &d));
+    diary d;
+    psg_param *weight = open_observed(&f, &d);
     for (int round = 1; round <= 2; round++) {       /* of all further passes */
         d.count = 0;
         run(&f, weight);
@@ -70,10 +76,8 @@ static void every_op_is_told(void **state) {
 static void none_is_told_after_null(void **state) {
     (void)state;
     small_pass f;
-    diary d = { .count = 0 };
-    small_open(&f);
-    psg_param *weight = small_parameter(&f, "weight", SHAPE(4, 2));
-    TEST_OK(f.context, psg_tape_observe(f.tape, note, &d));
+    diary d;
+    psg_param *weight = open_observed(&f, &d);
     TEST_OK(f.context, psg_tape_observe(f.tape, NULL, NULL));
     run(&f, weight);
     assert_int_equal(d.count, 0);
@@ -115,8 +119,9 @@ static psg_status refuse(psg_call *call) {
 }
 
 static const char *const one_input[] = { "x" };
-#define IDENTITY(op_name, to, back)                                                                                   \
-    { .name = op_name, .input_count = 1, .input_names = one_input, .shape = same_shape, .forward = to, .backward = back }
+#define IDENTITY(op_name, to, back)                                                                                    \
+    { .name = op_name, .input_count = 1, .input_names = one_input, .shape = same_shape, .forward = to,                 \
+      .backward = back }
 static const psg_op slow = IDENTITY("slow", slow_forward, slow_backward);
 static const psg_op fails_forward = IDENTITY("fails_forward", refuse, copy_backward);
 static const psg_op fails_backward = IDENTITY("fails_backward", copy_forward, refuse);
@@ -124,11 +129,9 @@ static const psg_op fails_backward = IDENTITY("fails_backward", copy_forward, re
 /* linear, then the op, summed. */
 static diary observe(const psg_op *op) {
     small_pass f;
-    diary d = { .count = 0 };
-    small_open(&f);
-    psg_param *weight = small_parameter(&f, "weight", SHAPE(4, 2));
+    diary d;
+    psg_param *weight = open_observed(&f, &d);
     psg_tensor x = small_normal(&f, SHAPE(3, 2));
-    TEST_OK(f.context, psg_tape_observe(f.tape, note, &d));
     small_begin(&f, (psg_pass)PSG_PASS_INIT);
     psg_var y = psg_linear(f.tape, psg_input(f.tape, &x), psg_use(f.tape, weight), psg_none());
     TEST_OK(f.context, psg_op_register(f.context, op));
@@ -160,11 +163,9 @@ static void a_function_that_fails_is_not_told(void **state) {
 static void derivations_are_told(void **state) {
     (void)state;
     small_pass f;
-    diary d = { .count = 0 };
-    small_open(&f);
-    psg_param *weight = small_parameter(&f, "weight", SHAPE(4, 2));
+    diary d;
+    psg_param *weight = open_observed(&f, &d);
     psg_tensor x = small_normal(&f, SHAPE(3, 2));
-    TEST_OK(f.context, psg_tape_observe(f.tape, note, &d));
     small_begin(&f, (psg_pass)PSG_PASS_INIT);
     psg_var w = psg_weight_standardize(f.tape, psg_use(f.tape, weight), psg_none(), NULL);
     psg_var y = psg_linear(f.tape, psg_input(f.tape, &x), w, psg_none());
@@ -179,11 +180,9 @@ static void derivations_are_told(void **state) {
 static void a_refused_op_is_not_told(void **state) {
     (void)state;
     small_pass f;
-    diary d = { .count = 0 };
-    small_open(&f);
-    psg_param *weight = small_parameter(&f, "weight", SHAPE(4, 2));
+    diary d;
+    psg_param *weight = open_observed(&f, &d);
     psg_tensor x = small_normal(&f, SHAPE(3, 5));
-    TEST_OK(f.context, psg_tape_observe(f.tape, note, &d));
     small_begin(&f, (psg_pass)PSG_PASS_INIT);
     psg_linear(f.tape, psg_input(f.tape, &x), psg_use(f.tape, weight), psg_none());
     assert_int_equal(psg_tape_status(f.tape), PSG_ERR_SHAPE);

@@ -44,8 +44,8 @@ PSG_API psg_status psg_gaussian(psg_generator *generator, uint64_t step, uint32_
 /* Writes the records of the batch of a step (0, 1, ...; one step has one batch: psg_dp_step counts them), ascending:
  * record i < records is in it when a 64-bit word keyed by (step, i) is below floor(sample_rate * 2^64), so records do
  * not influence one another.  indices has room for capacity; *count is the true size, and PSG_ERR_MEMORY is returned
- * when it exceeds the capacity (indices then holds the first capacity, which is no Poisson sample to train on: call again
- * with room for *count). */
+ * when it exceeds the capacity (indices then holds the first capacity, which is no Poisson sample to train on: call
+ * again with room for *count). */
 PSG_API psg_status psg_poisson_sample(psg_generator *generator, uint64_t step, uint64_t records, double sample_rate,
                                       int64_t *indices, size_t capacity, size_t *count);
 

@@ -11,8 +11,8 @@
  *
  * Errors are sticky: after the first one every call on the tape returns at once, and psg_backward returns that first
  * status.  Everything a pass produces (values, gradients, blocks) lives until the next psg_tape_begin.  A psg_gradient
- * kept longer is refused by the questions (PSG_ERR_STATE); a view from psg_value or psg_input_grad kept longer points to
- * memory of another pass, which is not detected. */
+ * kept longer is refused by the questions (PSG_ERR_STATE); a view from psg_value or psg_input_grad kept longer points
+ * to memory of another pass, which is not detected. */
 #ifndef PSG_TAPE_H
 #define PSG_TAPE_H
 
@@ -93,9 +93,10 @@ PSG_API size_t psg_tape_bytes(const psg_tape *tape);
 /* Told of every op of a pass after its forward function, and after its backward function where there is one to run
  * (backward not 0): the call as it is then, which the observer may read and must not change, and the seconds of wall
  * time that the function took; backward's include adding gradients of operands that other ops share.  grad_output.data
- * is NULL in the backward of an op that derives (psg/op.h).  Not told of a function that failed, nor of an op that
- * backward does not reach, nor of what follows the walk (questions, releases, optimizers).  call->op->name names the
- * op; layers of one op differ by the shapes of call->input.  Called on the thread that runs the pass; it may call nothing on the tape. */
+ * is NULL in the backward of an op that derives (psg/op.h).  call->op->name names the op; layers of one op differ by the
+ * shapes of call->input.  Not told of a function that failed, of an op that backward does not reach, nor of what
+ * follows the walk (questions, releases, optimizers).  Called on the thread that runs the pass; it may call nothing on
+ * the tape. */
 typedef void (*psg_op_observer)(void *user, const psg_call *call, int backward, double seconds);
 
 /* The observer of the tape from now on, over all passes; NULL: none.  One that is there costs two readings of the clock

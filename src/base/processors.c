@@ -58,8 +58,9 @@ static unsigned limit_upwards(const char *root, const char *mount, const char *p
                               unsigned processors) {
     char folder[2 * LINE];
     size_t top = (size_t)snprintf(folder, sizeof folder, "%s%s", root, mount);
-    if (top + strlen(path) >= sizeof folder) return processors;
-    strcpy(folder + top, path);
+    const size_t length = strlen(path);
+    if (top + length >= sizeof folder) return processors;
+    memcpy(folder + top, path, length + 1);
     for (;;) {
         processors = limit_by(folder, unified, processors);
         char *slash = strrchr(folder, '/');
