@@ -23,7 +23,7 @@ PACKAGE_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 PACKAGE_LIBS = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
 
 # ---- library: plain sources once, kernels once a real type and instruction set ----
-SOURCES := $(wildcard src/*/*.c)
+SOURCES := $(wildcard src/*/*.c src/ops/*/*.c)
 KERNELS := $(filter-out kernels/table.c,$(wildcard kernels/*.c))
 ARCH := $(shell $(CC) -dumpmachine | sed 's/-.*//')
 SYSTEM_LIBS := $(if $(filter x86_64,$(ARCH)),-lmvec )-lm -pthread

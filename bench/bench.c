@@ -10,7 +10,7 @@
 #include "output.h"
 #include "passes.h"
 #include "problems.h"
-#include "product.h"
+#include "product_case.h"
 
 #define HEADER_WORKING_SET ((size_t)256 << 20)
 

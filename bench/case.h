@@ -5,7 +5,7 @@
 #include <psg/psg.h>
 
 #include "naive.h"
-#include "support.h"
+#include "bench_support.h"
 
 #define BENCH_MAX_DIMS 4
 #define BENCH_MAX_PASSES 512

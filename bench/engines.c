@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "product.h"
+#include "product_case.h"
 #include "tape_case.h"
 
 #define MIN_PAIRS 5

@@ -11,7 +11,7 @@
 #endif
 
 #include "probe_fma.h"
-#include "support.h"
+#include "bench_support.h"
 
 /* Weak: another BLAS behind the same soname may lack it. */
 extern char *openblas_get_corename(void) __attribute__((weak));

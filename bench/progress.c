@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "support.h"
+#include "bench_support.h"
 
 #define REDRAW_SECONDS 0.1
 #define PLAIN_LINES 20

@@ -6,7 +6,7 @@
 
 #include "model.h"
 #include "idx.h"
-#include "support.h"
+#include "bench_support.h"
 #include "training_options.h"
 
 enum { IMAGE_PIXELS = 784, IMAGE_CLASSES = 10 };

@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-#include "attention.h"
+#include "attention_kernel.h"
 #include "vector.h"
 
 #define LB PSG_ATTENTION_QUERIES

@@ -1,26 +1,26 @@
 /* The kernel table: one struct of functions per real type and instruction set.
  *
- * kernels/list.h names every kernel once; this header makes the table's type of it and table.c the tables.  A kernel is
+ * kernels/kernel_list.h names every kernel once; this header makes the table's type of it and table.c the tables.  A kernel is
  * written once over kernels/vector.h and compiled for each real type and instruction set (PSG_REAL_IS_F64,
  * PSG_ISA_...), its symbol suffixed by PSG_KERNEL.  Kernels take void pointers to reals of their type, know no
  * statuses, allocate nothing, and accept 0 elements. */
-#ifndef PSG_KERNELS_H
-#define PSG_KERNELS_H
+#ifndef PSG_KERNELS_KERNELS_H
+#define PSG_KERNELS_KERNELS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "conv.h"
-#include "pooling.h"
-#include "attention.h"
-#include "activation.h"
-#include "product.h"
-#include "recurrent.h"
-#include "regression_loss.h"
-#include "softmax.h"
-#include "unfold.h"
-#include "update.h"
+#include "conv_kernel.h"
+#include "pooling_kernel.h"
+#include "attention_kernel.h"
+#include "activation_kernel.h"
+#include "product_kernel.h"
+#include "recurrent_kernel.h"
+#include "regression_loss_kernel.h"
+#include "softmax_kernel.h"
+#include "unfold_kernel.h"
+#include "update_kernel.h"
 
 /* How gram_combine raises norms taken from the diagonals of Gram matrices. */
 typedef struct psg_raise {
@@ -33,7 +33,7 @@ typedef struct psg_raise {
 typedef struct psg_kernel_table {
     const char *isa;
 #define KERNEL(type, name, arguments) type(*name) arguments;
-#include "list.h"
+#include "kernel_list.h"
 #undef KERNEL
 } psg_kernel_table;
 

@@ -2,7 +2,7 @@
 #ifndef PSG_KERNELS_POOLING_ROWS_H
 #define PSG_KERNELS_POOLING_ROWS_H
 
-#include "pooling.h"
+#include "pooling_kernel.h"
 
 static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 

@@ -8,7 +8,7 @@
 #ifndef PSG_KERNELS_PRODUCT_TILE_H
 #define PSG_KERNELS_PRODUCT_TILE_H
 
-#include "product.h"
+#include "product_kernel.h"
 #include "product_pack.h"
 #include "tile_shape.h"
 #include "vector.h"

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "support.h"
-#include "tape/tape.h"
+#include "tape/tape_struct.h"
 
 int alone_same(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
 

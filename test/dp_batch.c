@@ -1,6 +1,6 @@
 #include "dp_batch.h"
 
-#include "base/shape.h"
+#include "base/shapes.h"
 
 dp_batch dp_batch_new(test_random *random, psg_dtype dtype, int64_t b, int64_t t, double scale) {
     dp_batch batch = { .b = b, .t = t };

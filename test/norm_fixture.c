@@ -179,7 +179,7 @@ void norm_case_arrays(const norm_case *c, test_random *random, test_array in[3],
 }
 
 void norm_check_case(psg_context *context, const norm_case *c, test_random *random) {
-    const double small = 32;   /* sums in strips, then a few operations: see kernels/norm.c */
+    const double small = 32;   /* sums in strips, then a few operations: see kernels/norm_kernel.c */
     test_array in[3], g;
     norm_case_arrays(c, random, in, &g);
     const norm_places l = norm_places_of(c);

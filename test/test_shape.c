@@ -4,7 +4,7 @@
 #include <limits.h>
 #include <string.h>
 
-#include "base/shape.h"
+#include "base/shapes.h"
 
 __extension__ typedef __int128 wide;
 

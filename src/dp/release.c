@@ -4,7 +4,7 @@
 
 #include "base/context.h"
 #include "base/parallel.h"
-#include "base/shape.h"
+#include "base/shapes.h"
 #include "dp/random.h"
 #include "dp/sum.h"
 #include "optim/optimizer.h"

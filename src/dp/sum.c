@@ -5,7 +5,7 @@
 
 #include "base/context.h"
 #include "base/memory.h"
-#include "base/shape.h"
+#include "base/shapes.h"
 #include "dp/random.h"
 
 /* ---- options ---- */

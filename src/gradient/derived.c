@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/shape.h"
+#include "base/shapes.h"
 #include "gradient/plan.h"
 
 /* The tile memory holds what is written or summed, then a tile of E; the panels' memory doubles of it and what is

@@ -1,7 +1,7 @@
 /* The factored and unfolded forms: gradient[n] = sum_t g[n, t]^T a[n, t], p x d. */
 #include <string.h>
 
-#include "base/shape.h"
+#include "base/shapes.h"
 #include "blas/gemm.h"
 #include "gradient/factored.h"
 #include "gradient/plan.h"

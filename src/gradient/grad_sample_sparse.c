@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/parallel.h"
-#include "base/shape.h"
+#include "base/shapes.h"
 #include "gradient/plan.h"
 
 typedef struct collect_job {

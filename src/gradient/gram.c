@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/parallel.h"
-#include "base/shape.h"
+#include "base/shapes.h"
 #include "gradient/plan.h"
 
 enum { CHAIN = PSG_ROW_DOTS_BYTES / sizeof(double), BLOCK = 16 };   /* elements of an addition; samples a task */

@@ -1,6 +1,6 @@
 #include "gradient/piece.h"
 
-#include "base/shape.h"
+#include "base/shapes.h"
 #include "gradient/room.h"
 
 static int64_t last_dimension(const psg_tensor *x) { return x->rank > 0 ? x->shape[x->rank - 1] : 0; }

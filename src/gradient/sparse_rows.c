@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/shape.h"
+#include "base/shapes.h"
 #include "gradient/plan.h"
 
 /* Position t of a piece of a sample belongs to a row. */

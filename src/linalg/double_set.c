@@ -4,7 +4,7 @@
 
 #include "base/context.h"
 #include "base/memory.h"
-#include "base/shape.h"
+#include "base/shapes.h"
 
 /* ---- one array ---- */
 

@@ -10,7 +10,7 @@
 #include "base/context.h"
 #include "base/memory.h"
 #include "base/parallel.h"
-#include "base/shape.h"
+#include "base/shapes.h"
 #include "blas/lapack.h"
 #include "linalg/double_set.h"
 #include "psg/linalg.h"

@@ -4,15 +4,15 @@
 #include "base/context.h"
 #include "base/memory.h"
 #include "psg/ops.h"
-#include "tape/tape.h"
+#include "tape/tape_struct.h"
 
 #define OP(name) extern const psg_op psg_op_##name;
-#include "ops/list.h"
+#include "ops/op_list.h"
 #undef OP
 
 static const psg_op *const built_in[] = {
 #define OP(name) &psg_op_##name,
-#include "ops/list.h"
+#include "ops/op_list.h"
 #undef OP
 };
 

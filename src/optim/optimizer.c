@@ -5,7 +5,7 @@
 #include "base/context.h"
 #include "base/memory.h"
 #include "base/parallel.h"
-#include "base/shape.h"
+#include "base/shapes.h"
 
 psg_status psg_optimizer_refuse(psg_context *context, const char *name, const char *option, double value,
                                 const char *rule) {

@@ -1,7 +1,7 @@
 /* The blocks that an op's backward adds to its parameters' gradients. */
-#include "base/shape.h"
+#include "base/shapes.h"
 #include "gradient/piece.h"
-#include "tape/tape.h"
+#include "tape/tape_struct.h"
 
 /* Dimensions [first, last] as one; the view is copied when no strides can say so. */
 static psg_status merge_dimensions(psg_tape *tape, psg_tensor *view, int first, int last) {

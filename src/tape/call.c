@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/shape.h"
-#include "tape/tape.h"
+#include "base/shapes.h"
+#include "tape/tape_struct.h"
 
 psg_status psg_call_fail(psg_call *call, psg_status status, const char *format, ...) {
     psg_tape_node *node = call->internal;

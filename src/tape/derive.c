@@ -1,6 +1,6 @@
 /* Effective weights: what an op that derives says of its parameters' gradients. */
-#include "base/shape.h"
-#include "tape/tape.h"
+#include "base/shapes.h"
+#include "tape/tape_struct.h"
 
 static psg_status check_derivation(psg_call *call, const psg_tape_use *effective, const psg_tape_use *use,
                                    const psg_derivation *d) {

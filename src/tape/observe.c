@@ -1,7 +1,7 @@
 /* Who is told what each op of a pass takes. */
 #include <time.h>
 
-#include "tape/tape.h"
+#include "tape/tape_struct.h"
 
 psg_status psg_tape_observe(psg_tape *tape, psg_op_observer observer, void *user) {
     if (!tape) return PSG_ERR_ARGUMENT;

@@ -1,8 +1,8 @@
 /* Parameters: the caller's memory with a name. */
 #include <string.h>
 
-#include "base/shape.h"
-#include "tape/tape.h"
+#include "base/shapes.h"
+#include "tape/tape_struct.h"
 
 static psg_status check_value(psg_context *context, const psg_tensor *value) {
     if (!psg_tensor_is_valid(value)) {

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/shape.h"
-#include "tape/tape.h"
+#include "base/shapes.h"
+#include "tape/tape_struct.h"
 
 /* ---- leaves ---- */
 

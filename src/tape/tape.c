@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "base/entropy.h"
-#include "base/shape.h"
-#include "tape/tape.h"
+#include "base/shapes.h"
+#include "tape/tape_struct.h"
 
 /* ---- life ---- */
 

@@ -12,7 +12,7 @@
 
 #include <psg/psg.h>
 
-#include "random.h"
+#include "attack_random.h"
 
 enum { ATTACK_CLIMB = 12, ATTACK_FRESH = 4, ATTACK_PARAMS = 3, ATTACK_BLOCKS = 8 };
 

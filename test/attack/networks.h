@@ -2,7 +2,7 @@
 #ifndef PSG_ATTACK_NETWORKS_H
 #define PSG_ATTACK_NETWORKS_H
 
-#include "run.h"
+#include "attack_run.h"
 
 enum { ATTACK_CLASSES = 3 };
 

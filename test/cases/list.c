@@ -3,12 +3,12 @@
 #include "cases.h"
 
 #define CASE_OP(name) extern const case_op case_op_##name;
-#include "list.h"
+#include "case_list.h"
 #undef CASE_OP
 
 #define CASE_OP(name) &case_op_##name,
 static const case_op *const rows[] = {
-#include "list.h"
+#include "case_list.h"
     NULL
 };
 #undef CASE_OP

@@ -577,7 +577,7 @@ def normed(line, v, g):
 
 
 def effective(raw, made, other):
-    """The network of test/cases/weight.c."""
+    """The network of test/cases/weight_cases.c."""
     def run(line, o):
         def layer(w):
             if line.flag("lookup"):

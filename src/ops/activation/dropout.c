@@ -1,0 +1,206 @@
+/* dropout, feature_dropout: an element, or a whole channel, is kept with probability 1 - p and then divided by it. */
+#include <math.h>
+#include <string.h>
+
+#include "base/context.h"
+#include "base/parallel.h"
+#include "base/shapes.h"
+#include "ops/shared/operand.h"
+#include "ops/shared/ranges.h"
+#include "psg/ops.h"
+
+extern const psg_op psg_op_feature_dropout;
+
+/* A draw decides over `width` elements that lie together: one, or a channel.  The draws of sample n: `outer` runs of
+ * `inner`, the run o starting at (o * samples + n) * inner. */
+typedef struct dropout_job {
+    psg_call *call;
+    size_t samples, outer, inner, width;
+    uint64_t threshold;       /* a word below it drops its element */
+    uint64_t *words;          /* outer * inner for each worker; NULL: they fit the worker's workspace */
+    unsigned char *mask;      /* a byte a draw, in the order of the elements in memory */
+    double scale;
+    const psg_tensor *from, *to;
+} dropout_job;
+
+/* ---- shape ---- */
+
+static bool drops_channels(const psg_call *call) { return call->op == &psg_op_feature_dropout; }
+
+static double dropout_p(const psg_call *call) {
+    const psg_dropout_attributes *attributes = call->attributes;
+    const psg_feature_dropout_attributes *feature = call->attributes;
+    return drops_channels(call) ? feature->p : attributes->p;
+}
+
+static int is_identity(const psg_call *call) { return !call->training || dropout_p(call) == 0; }
+
+/* A mask belongs to a sample: there must be a batch, and an identity for each of its samples. */
+static psg_status check_samples(psg_call *call) {
+    const psg_tensor *x = &call->input[0].value;
+    if (call->input[0].role != PSG_BATCHED || x->rank == 0) {
+        return psg_call_fail(call, PSG_ERR_BATCH, "input carries no batch, but a mask belongs to a sample");
+    }
+    long long samples = x->shape[psg_call_batch_dim(call, x)], named = call->batch_size;
+    if (!call->sample_ids || samples == named) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_BATCH, "input has %lld samples, psg_pass.sample_ids names %lld", samples, named);
+}
+
+static psg_status check_rank(psg_call *call) {
+    const psg_feature_dropout_attributes *attributes = call->attributes;
+    char text[PSG_SHAPE_TEXT];
+    if (!drops_channels(call) || call->input[0].value.rank - 2 == attributes->spatial) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, must be (N, C) and %d spatial dimensions",
+                         psg_tensor_text(&call->input[0].value, text), attributes->spatial);
+}
+
+static psg_status dropout_shape(psg_call *call) {
+    double p = dropout_p(call);
+    if (!(p >= 0 && p <= 1)) return psg_call_fail(call, PSG_ERR_ARGUMENT, "p is %g, must be in [0, 1]", p);
+    psg_status status = psg_operands_real(call, 1);
+    if (!status) status = check_rank(call);
+    if (!status) status = psg_operand_carries_batch(call, 0);
+    if (!status && !is_identity(call)) status = check_samples(call);
+    return status ? status : psg_output_like_input(call);
+}
+
+/* ---- forward ---- */
+
+static uint64_t *words_of(const dropout_job *job, unsigned slot) {
+    if (!job->words) return job->call->context->workspace[slot];
+    return job->words + slot * job->outer * job->inner;
+}
+
+/* The words of a sample go to its elements in the sample's own order, whatever the layout of the batch. */
+static void mask_sample(void *argument, size_t sample, unsigned slot) {
+    const dropout_job *job = argument;
+    uint64_t *words = words_of(job, slot);
+    psg_call_random(job->call, (int64_t)sample, words, job->outer * job->inner);
+    for (size_t o = 0; o < job->outer; o++) {
+        unsigned char *mask = job->mask + (o * job->samples + sample) * job->inner;
+        const uint64_t *run = words + o * job->inner;
+        for (size_t i = 0; i < job->inner; i++) mask[i] = run[i] >= job->threshold;
+    }
+}
+
+/* The dimensions that draws have: all, or those of samples and channels. */
+static int drawn_rank(const psg_call *call) { return drops_channels(call) ? 2 : call->input[0].value.rank; }
+
+static psg_status draw_masks(psg_call *call, unsigned char *mask) {
+    const psg_tensor *x = &call->input[0].value;
+    int batch = psg_call_batch_dim(call, x);
+    dropout_job job = {
+        .call = call,
+        .samples = (size_t)x->shape[batch],
+        .outer = (size_t)psg_shape_product(batch, x->shape),
+        .inner = (size_t)psg_shape_product(drawn_rank(call) - batch - 1, x->shape + batch + 1),
+        .threshold = (uint64_t)ldexp(dropout_p(call), 64),
+        .mask = mask,
+    };
+    size_t bytes = job.outer * job.inner * sizeof *job.words;
+    if (bytes > PSG_WORKSPACE_BYTES) {
+        job.words = psg_call_keep(call, bytes * call->context->threads);
+        if (!job.words) return PSG_ERR_MEMORY;
+    }
+    if (bytes) psg_parallel(call->context, job.samples, mask_sample, &job);
+    return PSG_OK;
+}
+
+static void apply_elements(void *argument, size_t begin, size_t count) {
+    const dropout_job *job = argument;
+    int64_t at = (int64_t)begin;
+    const psg_kernel_table *kernels = psg_call_kernels(job->call);
+    const void *from = psg_tensor_offset(job->from, at);
+    void *to = psg_tensor_offset(job->to, at);
+    if (job->mask) kernels->masked_scale(count, job->scale, job->mask + begin, from, to);
+    else kernels->scale_row(count, job->scale, from, 1, to, false);
+}
+
+static void apply_channels(void *argument, size_t begin, size_t count) {
+    const dropout_job *job = argument;
+    const psg_kernel_table *kernels = psg_call_kernels(job->call);
+    for (size_t k = begin; k < begin + count; k++) {
+        int64_t at = (int64_t)(k * job->width);
+        void *to = psg_tensor_offset(job->to, at);
+        if (job->mask[k]) kernels->scale_row(job->width, job->scale, psg_tensor_offset(job->from, at), 1, to, false);
+        else memset(to, 0, job->width * psg_dtype_size(job->to->dtype));
+    }
+}
+
+static void apply_mask(psg_call *call, const unsigned char *mask, const psg_tensor *from, const psg_tensor *to) {
+    double kept = 1 - dropout_p(call);
+    int drawn = drawn_rank(call);
+    dropout_job job = { .call = call, .mask = (unsigned char *)(uintptr_t)mask, .from = from, .to = to };
+    job.scale = mask && kept > 0 ? 1 / kept : 1;
+    job.width = (size_t)psg_shape_product(from->rank - drawn, from->shape + drawn);
+    if (mask && drops_channels(call)) {
+        psg_for_ranges(call->context, (size_t)psg_shape_product(drawn, from->shape), psg_range_unit((int64_t)job.width),
+                       apply_channels, &job);
+    } else {
+        psg_for_ranges(call->context, (size_t)psg_tensor_count(from), PSG_RANGE, apply_elements, &job);
+    }
+}
+
+static psg_status dropout_forward(psg_call *call) {
+    const psg_tensor *x = &call->input[0].value;
+    size_t draws = (size_t)psg_shape_product(drawn_rank(call), x->shape);
+    unsigned char *mask = NULL;
+    if (!is_identity(call)) {
+        mask = psg_call_keep(call, draws);
+        if (!mask) return PSG_ERR_MEMORY;
+    }
+    if (mask && dropout_p(call) == 1) {
+        memset(mask, 0, draws);
+    } else if (mask) {
+        psg_status status = draw_masks(call, mask);
+        if (status) return status;
+    }
+    call->kept = mask;
+    apply_mask(call, mask, x, &call->output);
+    return PSG_OK;
+}
+
+/* ---- backward ---- */
+
+static psg_status dropout_backward(psg_call *call) {
+    if (call->input[0].grad.data) apply_mask(call, call->kept, &call->grad_output, &call->input[0].grad);
+    return PSG_OK;
+}
+
+static const char *const input_names[] = { "input" };
+
+const psg_op psg_op_dropout = {
+    .name = "dropout",
+    .input_count = 1,
+    .input_names = input_names,
+    .attributes_size = sizeof(psg_dropout_attributes),
+    .shape = dropout_shape,
+    .forward = dropout_forward,
+    .backward = dropout_backward,
+};
+
+psg_var psg_dropout(psg_tape *tape, psg_var x, double p) {
+    psg_dropout_attributes attributes = { p };
+    return psg_record(tape, &psg_op_dropout, &x, 1, &attributes);
+}
+
+/* ---- whole channels ---- */
+
+const psg_op psg_op_feature_dropout = {
+    .name = "feature_dropout",
+    .input_count = 1,
+    .input_names = input_names,
+    .attributes_size = sizeof(psg_feature_dropout_attributes),
+    .shape = dropout_shape,
+    .forward = dropout_forward,
+    .backward = dropout_backward,
+};
+
+static psg_var record(psg_tape *tape, psg_var x, double p, int spatial) {
+    psg_feature_dropout_attributes attributes = { p, spatial };
+    return psg_record(tape, &psg_op_feature_dropout, &x, 1, &attributes);
+}
+
+psg_var psg_dropout1d(psg_tape *tape, psg_var x, double p) { return record(tape, x, p, 1); }
+psg_var psg_dropout2d(psg_tape *tape, psg_var x, double p) { return record(tape, x, p, 2); }
+psg_var psg_dropout3d(psg_tape *tape, psg_var x, double p) { return record(tape, x, p, 3); }

@@ -1,0 +1,146 @@
+/* prelu: x where x > 0, else weight times x, one weight or one a channel.  The weight's gradient is rows: the sum of
+ * g x over a sample's elements (of a channel) where x <= 0. */
+#include "base/context.h"
+#include "base/shapes.h"
+#include "ops/shared/operand.h"
+#include "ops/shared/ranges.h"
+#include "psg/ops.h"
+
+enum { INPUT, WEIGHT };
+
+/* Channel c of sample n is a run of elements from n * sample_stride + c * channel_stride; in a row the channels lie
+ * side by side and a run holds them all.  With one weight everything in a run is one channel. */
+typedef struct layout {
+    int64_t samples, channels, run, sample_stride, channel_stride;
+    bool row;
+} layout;
+
+/* ---- shape ---- */
+
+static psg_status shape(psg_call *call) {
+    const psg_tensor *x = &call->input[INPUT].value, *w = &call->input[WEIGHT].value;
+    char text[PSG_SHAPE_TEXT];
+    psg_status status = psg_operands_real(call, 2);
+    if (!status) status = psg_operand_carries_batch(call, INPUT);
+    if (!status) status = psg_operand_not_computed(call, WEIGHT);
+    if (status) return status;
+    if (!x->rank) return psg_call_fail(call, PSG_ERR_SHAPE, "input is a scalar, must have a batch dimension");
+    int64_t channels = x->rank > 1 ? x->shape[1 - psg_call_batch_dim(call, x)] : 1;
+    if (w->rank != 1 || (w->shape[0] != 1 && w->shape[0] != channels)) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "weight must have shape (1) or (%lld), one element a channel, has %s",
+                             (long long)channels, psg_tensor_text(w, text));
+    }
+    return psg_output_like_input(call);
+}
+
+static layout layout_of(const psg_call *call) {
+    const psg_tensor *x = &call->input[INPUT].value;
+    int batch = psg_call_batch_dim(call, x);
+    bool shared = call->input[WEIGHT].value.shape[0] == 1;
+    layout l = { .samples = x->shape[batch], .channels = x->rank > 1 ? x->shape[1 - batch] : 1, .run = 1 };
+    for (int d = 2; d < x->rank; d++) l.run *= x->shape[d];
+    l.sample_stride = l.run * (batch ? 1 : l.channels);
+    l.channel_stride = l.run * (batch ? l.samples : 1);
+    l.row = !shared && l.run == 1 && !batch;
+    if (l.row || (shared && !batch)) {
+        l.run *= l.channels;
+        l.channels = 1;
+    }
+    return l;
+}
+
+/* ---- forward and backward: one job a run ---- */
+
+typedef struct run_job {
+    const psg_call *call;
+    const psg_kernel_table *kernels;
+    layout layout;
+    const psg_tensor *gx;     /* backward; data NULL: not wanted */
+    psg_tensor gw;            /* backward: (samples, channels), or data NULL */
+} run_job;
+
+/* A run's place in x, and its first weight. */
+static int64_t run_at(const run_job *j, size_t index, const void **weight) {
+    const layout *l = &j->layout;
+    const psg_tensor *w = &j->call->input[WEIGHT].value;
+    int64_t n = (int64_t)index / l->channels, c = (int64_t)index % l->channels;
+    *weight = psg_tensor_offset(w, w->shape[0] > 1 ? c : 0);
+    return n * l->sample_stride + c * l->channel_stride;
+}
+
+static void forward_runs(void *argument, size_t begin, size_t count) {
+    const run_job *j = argument;
+    for (size_t index = begin; index < begin + count; index++) {
+        const void *w;
+        int64_t at = run_at(j, index, &w);
+        j->kernels->prelu((size_t)j->layout.run, psg_tensor_offset(&j->call->input[INPUT].value, at), w, j->layout.row,
+                          psg_tensor_offset(&j->call->output, at));
+    }
+}
+
+static void weight_gradient(const run_job *j, size_t index, const void *x, const void *gy) {
+    size_t n = (size_t)j->layout.run;
+    if (j->layout.row) {
+        j->kernels->prelu_weights(n, x, gy, psg_tensor_offset(&j->gw, (int64_t)(index * n)));
+    } else {
+        double sum = j->kernels->prelu_weight(n, x, gy);
+        j->kernels->from_f64(1, 1, &sum, psg_tensor_offset(&j->gw, (int64_t)index), false);
+    }
+}
+
+static void backward_runs(void *argument, size_t begin, size_t count) {
+    const run_job *j = argument;
+    for (size_t index = begin; index < begin + count; index++) {
+        const void *w;
+        int64_t at = run_at(j, index, &w);
+        const void *x = psg_tensor_offset(&j->call->input[INPUT].value, at);
+        const void *gy = psg_tensor_offset(&j->call->grad_output, at);
+        if (j->gx->data) {
+            j->kernels->prelu_backward((size_t)j->layout.run, x, gy, w, j->layout.row, psg_tensor_offset(j->gx, at));
+        }
+        if (j->gw.data) weight_gradient(j, index, x, gy);
+    }
+}
+
+static void for_runs(psg_call *call, psg_range_task task, run_job *job) {
+    const layout *l = &job->layout;
+    psg_for_ranges(call->context, (size_t)(l->samples * l->channels), psg_range_unit(l->run), task, job);
+}
+
+static psg_status forward(psg_call *call) {
+    run_job j = { .call = call, .kernels = psg_call_kernels(call), .layout = layout_of(call) };
+    for_runs(call, forward_runs, &j);
+    return PSG_OK;
+}
+
+/* (samples, channels) with a weight a channel; with one weight the channels are positions, (samples, channels, 1). */
+static psg_status backward(psg_call *call) {
+    run_job j = { .call = call, .kernels = psg_call_kernels(call), .layout = layout_of(call),
+                  .gx = &call->input[INPUT].grad };
+    const layout *l = &j.layout;
+    bool wanted = call->input[WEIGHT].wants_grad;
+    int64_t weights = call->input[WEIGHT].value.shape[0], positions = weights == 1 ? l->channels : 1;
+    if (wanted) {
+        j.gw = psg_tensor_of(call->output.dtype, NULL, 3, (int64_t[]){ l->samples, positions, weights });
+        j.gw.data = psg_call_keep(call, (size_t)psg_tensor_count(&j.gw) * psg_dtype_size(j.gw.dtype));
+        if (!j.gw.data) return PSG_ERR_MEMORY;
+    }
+    for_runs(call, backward_runs, &j);
+    return wanted ? psg_call_add_rows(call, WEIGHT, &j.gw) : PSG_OK;
+}
+
+static const char *const names[] = { "input", "weight" };
+
+const psg_op psg_op_prelu = {
+    .name = "prelu",
+    .input_count = 2,
+    .input_names = names,
+    .parameter_inputs = 1u << WEIGHT,
+    .shape = shape,
+    .forward = forward,
+    .backward = backward,
+};
+
+psg_var psg_prelu(psg_tape *tape, psg_var x, psg_var weight) {
+    return psg_record(tape, &psg_op_prelu, (psg_var[]){ x, weight }, 2, NULL);
+}

@@ -1,0 +1,341 @@
+/* add, sub, mul, div, scale.  Parameters take rows: the output gradient, times the slope, summed over the dimensions
+ * along which the parameter is repeated. */
+#include "base/context.h"
+#include "base/shapes.h"
+#include "ops/arithmetic/broadcast.h"
+#include "ops/shared/operand.h"
+#include "ops/shared/ranges.h"
+#include "psg/ops.h"
+
+enum { A, B, OUTPUT, NOTHING };
+
+/* The slope of the output with respect to operand k: sign[k] times factor[k], all over b where divided. */
+typedef struct pair_rule {
+    double sign[2];
+    int factor[2];
+    bool divided;
+} pair_rule;
+
+static const pair_rule add_rule = { { 1, 1 }, { NOTHING, NOTHING }, false };
+static const pair_rule sub_rule = { { 1, -1 }, { NOTHING, NOTHING }, false };
+static const pair_rule mul_rule = { { 1, 1 }, { B, A }, false };
+static const pair_rule div_rule = { { 1, -1 }, { NOTHING, OUTPUT }, true };
+
+static const char *const pair_names[] = { "a", "b" };
+
+/* ---- to = factor * from ---- */
+
+typedef struct scale_job {
+    const psg_kernel_table *kernels;
+    double factor;
+    const psg_tensor *from, *to;
+} scale_job;
+
+static void scale_range(void *argument, size_t begin, size_t count) {
+    const scale_job *job = argument;
+    int64_t at = (int64_t)begin;
+    job->kernels->scale_row(count, job->factor, psg_tensor_offset(job->from, at), 1, psg_tensor_offset(job->to, at),
+                            false);
+}
+
+static void copy_scaled(psg_call *call, double factor, const psg_tensor *from, const psg_tensor *to) {
+    scale_job job = { psg_call_kernels(call), factor, from, to };
+    psg_for_ranges(call->context, (size_t)psg_tensor_count(from), PSG_RANGE, scale_range, &job);
+}
+
+/* ---- the shapes of pairs ---- */
+
+/* The output's batch dimension as one of operand k's own; below 0 when k ends before it. */
+static int own_batch_dim(const psg_call *call, int k) {
+    return psg_call_batch_dim(call, &call->output) - (call->output.rank - call->input[k].value.rank);
+}
+
+/* Batched operand k keeps its batch where the output has it, at full size. */
+static psg_status check_aligned(psg_call *call, int k) {
+    const psg_tensor *value = &call->input[k].value, *output = &call->output;
+    int batch = psg_call_batch_dim(call, value);
+    bool carries = value->rank > batch && batch == own_batch_dim(call, k);
+    if (carries && value->shape[batch] == output->shape[psg_call_batch_dim(call, output)]) return PSG_OK;
+    if (psg_shape_equal(value->rank, value->shape, output->rank, output->shape)) return PSG_OK;
+    char text[PSG_SHAPE_TEXT], whole[PSG_SHAPE_TEXT];
+    return psg_call_fail(call, PSG_ERR_BATCH, "%s of shape %s would be broadcast over the batch of the output %s",
+                         pair_names[k], psg_tensor_text(value, text), psg_tensor_text(output, whole));
+}
+
+/* Parameter k is the same for every sample. */
+static psg_status check_shared(psg_call *call, int k) {
+    const psg_tensor *value = &call->input[k].value;
+    int batch = own_batch_dim(call, k);
+    if (batch < 0 || value->shape[batch] == 1) return PSG_OK;
+    char text[PSG_SHAPE_TEXT], whole[PSG_SHAPE_TEXT];
+    return psg_call_fail(call, PSG_ERR_BATCH, "%s is a parameter of shape %s, whose dimension %d would run along the "
+                         "batch of the output %s; its size there must be 1", pair_names[k],
+                         psg_tensor_text(value, text), batch, psg_tensor_text(&call->output, whole));
+}
+
+static psg_status check_operand(psg_call *call, int k) {
+    const psg_operand *operand = &call->input[k];
+    if (psg_operand_per_sample(call, k)) return check_aligned(call, k);
+    bool trainable = operand->role == PSG_PARAMETER && operand->wants_grad;
+    return call->per_sample && trainable ? check_shared(call, k) : PSG_OK;
+}
+
+static psg_status pair_shape(psg_call *call) {
+    const psg_tensor *a = &call->input[A].value, *b = &call->input[B].value;
+    int rank;
+    int64_t shape[PSG_MAX_RANK];
+    psg_status status = psg_operands_real(call, 2);
+    if (status) return status;
+    if (!psg_broadcast_shape(a, b, &rank, shape)) {
+        char text_a[PSG_SHAPE_TEXT], text_b[PSG_SHAPE_TEXT];
+        return psg_call_fail(call, PSG_ERR_SHAPE, "a has shape %s and b %s, which do not broadcast",
+                             psg_tensor_text(a, text_a), psg_tensor_text(b, text_b));
+    }
+    status = psg_call_output(call, a->dtype, rank, shape);
+    if (!status) status = check_operand(call, A);
+    return status ? status : check_operand(call, B);
+}
+
+/* What is not linear in values without a batch is no sum over samples. */
+static psg_status product_shape(psg_call *call) {
+    bool both = call->input[A].role == PSG_BATCHED && call->input[B].role == PSG_BATCHED;
+    psg_status status = both ? psg_operand_carries_batch(call, A) : PSG_OK;
+    if (!status && both) status = psg_operand_carries_batch(call, B);
+    return status ? status : pair_shape(call);
+}
+
+static psg_status quotient_shape(psg_call *call) {
+    psg_status status = psg_operand_carries_batch(call, B);
+    return status ? status : product_shape(call);
+}
+
+/* ---- gradients: sign * whole * factor, summed onto an operand ---- */
+
+/* Where the output has the batch; -1 in an ordinary pass, which tells no samples apart. */
+static int sample_dim(const psg_call *call) {
+    return call->per_sample ? psg_call_batch_dim(call, &call->output) : -1;
+}
+
+static bool fills(const psg_tensor *operand, const psg_tensor *output) {
+    return psg_tensor_count(operand) == psg_tensor_count(output);
+}
+
+/* to: of an operand's shape, or one that broadcasts to the output's. */
+static void reduce(psg_call *call, const psg_tensor *whole, const psg_tensor *factor, double sign,
+                   const psg_tensor *to) {
+    if (!fills(to, whole)) {
+        psg_broadcast_sum(call->context, whole, factor, sign, to, sample_dim(call));
+    } else if (!factor) {
+        copy_scaled(call, sign, whole, to);
+    } else {
+        psg_tensor product = *whole;
+        product.data = to->data;
+        psg_broadcast_apply(call->context, psg_call_kernels(call)->broadcast_mul, &product, whole, factor);
+        if (sign != 1) copy_scaled(call, sign, &product, &product);
+    }
+}
+
+static psg_status keep_like(psg_call *call, psg_tensor *tensor) {
+    tensor->data = psg_call_keep(call, (size_t)psg_tensor_count(tensor) * psg_dtype_size(tensor->dtype));
+    return tensor->data ? PSG_OK : PSG_ERR_MEMORY;
+}
+
+/* Whether parameter k, dimensions of size 1 in front apart, is the output's last dimensions, behind the batch: then the
+ * output gradient holds its rows already, as (B, *, P). */
+static bool rows_of_output(const psg_call *call, int k, psg_tensor *rows) {
+    const psg_tensor *p = &call->input[k].value, *output = &call->output;
+    int first = 0;
+    while (first < p->rank && p->shape[first] == 1) first++;
+    int tail = p->rank - first, start = output->rank - tail, batch = sample_dim(call);
+    if (!tail || start <= batch) return false;
+    if (!psg_shape_equal(tail, p->shape + first, tail, output->shape + start)) return false;
+    *rows = batch > 0 ? psg_tensor_swap(&call->grad_output, 0, batch) : call->grad_output;
+    psg_tensor_merge(rows, start, output->rank - 1);
+    if (rows->rank == 1) psg_tensor_merge(rows, 0, -1);
+    return true;
+}
+
+/* One row a sample, (B, P), summed over every other dimension along which parameter k is repeated. */
+static psg_status sum_rows(psg_call *call, int k, const psg_tensor *whole, const psg_tensor *factor, double sign,
+                           psg_tensor *rows) {
+    const psg_tensor *p = &call->input[k].value;
+    int rank = whole->rank, batch = sample_dim(call), shift = rank - p->rank;
+    int64_t shape[PSG_MAX_RANK];
+    for (int d = 0; d < rank; d++) shape[d] = d == batch ? whole->shape[d] : d < shift ? 1 : p->shape[d - shift];
+    psg_tensor sums = psg_tensor_of(whole->dtype, NULL, rank, shape);
+    psg_status status = keep_like(call, &sums);
+    if (status) return status;
+    reduce(call, whole, factor, sign, &sums);
+    *rows = sums;
+    if (batch > 0 && sums.shape[0] != 1) {
+        psg_tensor view = psg_tensor_swap(&sums, 0, batch);
+        *rows = psg_tensor_of(view.dtype, NULL, rank, view.shape);
+        status = keep_like(call, rows);
+        if (status) return status;
+        psg_tensor_copy(&view, rows);
+    }
+    int64_t samples = batch < 0 ? 1 : whole->shape[batch];
+    *rows = psg_tensor_of(rows->dtype, rows->data, 2, (int64_t[]){ samples, psg_tensor_count(p) });
+    return PSG_OK;
+}
+
+static psg_status parameter_gradient(psg_call *call, int k, const psg_tensor *whole, const psg_tensor *factor,
+                                     double sign) {
+    psg_tensor rows;
+    bool ready = sign == 1 && !factor && whole->data == call->grad_output.data && rows_of_output(call, k, &rows);
+    psg_status status = ready ? PSG_OK : sum_rows(call, k, whole, factor, sign, &rows);
+    return status ? status : psg_call_add_rows(call, k, &rows);
+}
+
+static const psg_tensor *factor_of(const psg_call *call, int factor) {
+    return factor == NOTHING ? NULL : factor == OUTPUT ? &call->output : &call->input[factor].value;
+}
+
+/* The output gradient over b: in the place of a's gradient when it is that. */
+static psg_status divide(psg_call *call, psg_tensor *whole) {
+    const psg_tensor *grad = &call->input[A].grad;
+    *whole = call->grad_output;
+    if (grad->data && fills(grad, whole)) whole->data = grad->data;
+    else if (keep_like(call, whole)) return PSG_ERR_MEMORY;
+    psg_broadcast_apply(call->context, psg_call_kernels(call)->broadcast_div, whole, &call->grad_output,
+                        &call->input[B].value);
+    return PSG_OK;
+}
+
+static psg_status pair_backward(psg_call *call, const pair_rule *rule) {
+    psg_tensor whole = call->grad_output;
+    psg_status status = rule->divided ? divide(call, &whole) : PSG_OK;
+    for (int k = 0; k < 2 && !status; k++) {
+        const psg_operand *operand = &call->input[k];
+        const psg_tensor *factor = factor_of(call, rule->factor[k]);
+        if (operand->grad.data && operand->grad.data != whole.data) {
+            reduce(call, &whole, factor, rule->sign[k], &operand->grad);
+        } else if (operand->role == PSG_PARAMETER && operand->wants_grad) {
+            status = parameter_gradient(call, k, &whole, factor, rule->sign[k]);
+        }
+    }
+    return status;
+}
+
+static psg_status pair_forward(psg_call *call, psg_pair_kernel kernel) {
+    psg_broadcast_apply(call->context, kernel, &call->output, &call->input[A].value, &call->input[B].value);
+    return PSG_OK;
+}
+
+/* ---- add ---- */
+
+static psg_status add_forward(psg_call *call) { return pair_forward(call, psg_call_kernels(call)->broadcast_add); }
+static psg_status add_backward(psg_call *call) { return pair_backward(call, &add_rule); }
+
+const psg_op psg_op_add = {
+    .name = "add",
+    .input_count = 2,
+    .input_names = pair_names,
+    .parameter_inputs = 1u << A | 1u << B,
+    .shape = pair_shape,
+    .forward = add_forward,
+    .backward = add_backward,
+};
+
+psg_var psg_add(psg_tape *tape, psg_var a, psg_var b) {
+    return psg_record(tape, &psg_op_add, (psg_var[]){ a, b }, 2, NULL);
+}
+
+/* ---- sub ---- */
+
+static psg_status sub_forward(psg_call *call) { return pair_forward(call, psg_call_kernels(call)->broadcast_sub); }
+static psg_status sub_backward(psg_call *call) { return pair_backward(call, &sub_rule); }
+
+const psg_op psg_op_sub = {
+    .name = "sub",
+    .input_count = 2,
+    .input_names = pair_names,
+    .parameter_inputs = 1u << A | 1u << B,
+    .shape = pair_shape,
+    .forward = sub_forward,
+    .backward = sub_backward,
+};
+
+psg_var psg_sub(psg_tape *tape, psg_var a, psg_var b) {
+    return psg_record(tape, &psg_op_sub, (psg_var[]){ a, b }, 2, NULL);
+}
+
+/* ---- mul ---- */
+
+static psg_status mul_forward(psg_call *call) { return pair_forward(call, psg_call_kernels(call)->broadcast_mul); }
+static psg_status mul_backward(psg_call *call) { return pair_backward(call, &mul_rule); }
+
+const psg_op psg_op_mul = {
+    .name = "mul",
+    .input_count = 2,
+    .input_names = pair_names,
+    .parameter_inputs = 1u << A | 1u << B,
+    .shape = product_shape,
+    .forward = mul_forward,
+    .backward = mul_backward,
+};
+
+psg_var psg_mul(psg_tape *tape, psg_var a, psg_var b) {
+    return psg_record(tape, &psg_op_mul, (psg_var[]){ a, b }, 2, NULL);
+}
+
+/* ---- div ---- */
+
+static psg_status div_forward(psg_call *call) { return pair_forward(call, psg_call_kernels(call)->broadcast_div); }
+static psg_status div_backward(psg_call *call) { return pair_backward(call, &div_rule); }
+
+const psg_op psg_op_div = {
+    .name = "div",
+    .input_count = 2,
+    .input_names = pair_names,
+    .parameter_inputs = 1u << A | 1u << B,
+    .shape = quotient_shape,
+    .forward = div_forward,
+    .backward = div_backward,
+};
+
+psg_var psg_div(psg_tape *tape, psg_var a, psg_var b) {
+    return psg_record(tape, &psg_op_div, (psg_var[]){ a, b }, 2, NULL);
+}
+
+/* ---- scale ---- */
+
+static psg_status scale_shape(psg_call *call) {
+    psg_status status = psg_operands_real(call, 1);
+    return status ? status : psg_output_like_input(call);
+}
+
+static double scale_factor(const psg_call *call) {
+    const psg_scale_attributes *attributes = call->attributes;
+    return attributes->factor;
+}
+
+static psg_status scale_forward(psg_call *call) {
+    copy_scaled(call, scale_factor(call), &call->input[0].value, &call->output);
+    return PSG_OK;
+}
+
+static psg_status scale_backward(psg_call *call) {
+    const psg_tensor *grad = &call->input[0].grad;
+    if (grad->data) copy_scaled(call, scale_factor(call), &call->grad_output, grad);
+    return PSG_OK;
+}
+
+static const char *const scale_names[] = { "input" };
+
+const psg_op psg_op_scale = {
+    .name = "scale",
+    .input_count = 1,
+    .input_names = scale_names,
+    .attributes_size = sizeof(psg_scale_attributes),
+    .shape = scale_shape,
+    .forward = scale_forward,
+    .backward = scale_backward,
+};
+
+psg_var psg_scale(psg_tape *tape, psg_var x, double factor) {
+    psg_scale_attributes attributes = { factor };
+    return psg_record(tape, &psg_op_scale, &x, 1, &attributes);
+}
+
+psg_var psg_neg(psg_tape *tape, psg_var x) { return psg_scale(tape, x, -1); }

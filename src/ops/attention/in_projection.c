@@ -1,0 +1,122 @@
+/* in_projection: linear with some rows of a larger weight and bias, such as the fused projections of attention. */
+#include "base/shapes.h"
+#include "blas/gemm.h"
+#include "ops/shared/operand.h"
+#include "psg/ops.h"
+
+enum { INPUT, WEIGHT, BIAS };
+
+typedef psg_in_projection_attributes options;
+
+/* ---- shape ---- */
+
+static psg_status check_rows(psg_call *call, int k, int64_t first) {
+    const options *o = call->attributes;
+    int64_t rows = call->input[k].value.shape[0];
+    if (first >= 0 && o->features >= 0 && first <= rows && o->features <= rows - first) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "rows %lld to %lld are asked of %s, which has %lld", (long long)first,
+                         (long long)(first + o->features), call->op->input_names[k], (long long)rows);
+}
+
+static psg_status check_operands(psg_call *call) {
+    const psg_tensor *x = &call->input[INPUT].value, *w = &call->input[WEIGHT].value, *b = &call->input[BIAS].value;
+    char text[PSG_SHAPE_TEXT];
+    if (x->rank != 3) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, must be (N, length, size)",
+                             psg_tensor_text(x, text));
+    }
+    if (w->rank != 2 || w->shape[1] != x->shape[2]) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "weight has shape %s, must be (out, %lld): input has %lld features",
+                             psg_tensor_text(w, text), (long long)x->shape[2], (long long)x->shape[2]);
+    }
+    if (w->shape[0] > INT32_MAX || w->shape[1] > INT32_MAX) {
+        return psg_call_fail(call, PSG_ERR_OVERFLOW, "weight has shape %s, features must be below 2^31",
+                             psg_tensor_text(w, text));
+    }
+    if (call->input[BIAS].role == PSG_ABSENT || b->rank == 1) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_SHAPE, "bias has shape %s, must be (out)", psg_tensor_text(b, text));
+}
+
+static psg_status shape(psg_call *call) {
+    const options *o = call->attributes;
+    const psg_tensor *x = &call->input[INPUT].value;
+    psg_status status = psg_operands_real(call, 3);
+    if (!status) status = psg_operand_not_computed(call, WEIGHT);
+    if (!status) status = psg_operand_not_computed(call, BIAS);
+    if (!status) status = check_operands(call);
+    if (!status) status = check_rows(call, WEIGHT, o->weight_row);
+    if (!status && call->input[BIAS].role != PSG_ABSENT) status = check_rows(call, BIAS, o->bias_row);
+    if (!status) status = psg_operand_carries_batch(call, INPUT);
+    int64_t out[3] = { x->shape[0], x->shape[1], o->features };
+    return status ? status : psg_call_output(call, x->dtype, 3, out);
+}
+
+/* ---- products ---- */
+
+static int64_t at_least_one(int64_t size) { return size > 0 ? size : 1; }
+
+static psg_gemm product_of(psg_call *call) {
+    const options *o = call->attributes;
+    const psg_tensor *x = &call->input[INPUT].value, *w = &call->input[WEIGHT].value;
+    return (psg_gemm){ .dtype = x->dtype, .m = x->shape[0] * x->shape[1], .alpha = 1,
+                       .b = psg_tensor_offset(w, o->weight_row * w->shape[1]), .ldb = at_least_one(w->shape[1]) };
+}
+
+static psg_status forward(psg_call *call) {
+    const options *o = call->attributes;
+    psg_gemm gemm = product_of(call);
+    gemm.transpose_b = true;
+    gemm.n = o->features;
+    gemm.k = call->input[INPUT].value.shape[2];
+    gemm.a = call->input[INPUT].value.data;
+    gemm.lda = at_least_one(gemm.k);
+    gemm.c = call->output.data;
+    gemm.ldc = at_least_one(gemm.n);
+    if (call->input[BIAS].role != PSG_ABSENT) gemm.bias = psg_tensor_offset(&call->input[BIAS].value, o->bias_row);
+    psg_gemm_rows(call->context, &gemm);
+    return PSG_OK;
+}
+
+static void input_gradient(psg_call *call) {
+    const options *o = call->attributes;
+    psg_gemm gemm = product_of(call);
+    gemm.n = call->input[INPUT].value.shape[2];
+    gemm.k = o->features;
+    gemm.a = call->grad_output.data;
+    gemm.lda = at_least_one(gemm.k);
+    gemm.c = call->input[INPUT].grad.data;
+    gemm.ldc = at_least_one(gemm.n);
+    psg_gemm_rows(call->context, &gemm);
+}
+
+/* ---- parameters ---- */
+
+static psg_tensor by_sample(const psg_call *call, const psg_tensor *x) {
+    return psg_tensor_swap(x, 0, psg_call_batch_dim(call, x));
+}
+
+static psg_status backward(psg_call *call) {
+    const options *o = call->attributes;
+    psg_tensor g = by_sample(call, &call->grad_output), x = by_sample(call, &call->input[INPUT].value);
+    if (call->input[INPUT].grad.data) input_gradient(call);
+    psg_block weight = psg_factored(&g, &x), bias = psg_rows(&g);
+    weight.offset = o->weight_row * x.shape[2];
+    bias.offset = o->bias_row;
+    psg_status status = call->input[WEIGHT].wants_grad ? psg_call_add_block(call, WEIGHT, &weight) : PSG_OK;
+    if (!status && call->input[BIAS].wants_grad) status = psg_call_add_block(call, BIAS, &bias);
+    return status;
+}
+
+static const char *const names[] = { "input", "weight", "bias" };
+
+const psg_op psg_op_in_projection = {
+    .name = "in_projection",
+    .input_count = 3,
+    .input_names = names,
+    .optional_inputs = 1u << BIAS,
+    .parameter_inputs = 1u << WEIGHT | 1u << BIAS,
+    .attributes_size = sizeof(options),
+    .shape = shape,
+    .forward = forward,
+    .backward = backward,
+};

@@ -1,0 +1,148 @@
+/* multi_head_attention: projections, attention of every head, output projection; recorded as several ops.
+ *
+ * q, k and v that are one var and share a fused weight come from one product and stay in its output, side by side; so
+ * do k and v alone in cross-attention. */
+#include "base/shapes.h"
+#include "psg/ops.h"
+#include "tape/tape_struct.h"
+
+typedef psg_multi_head_attention_weights weights_of;
+typedef psg_multi_head_attention_options options_of;
+
+typedef struct layer {
+    psg_tape *tape;
+    const weights_of *w;
+    const options_of *o;
+    int64_t embed, heads;
+    psg_var source[3];       /* of q, k, v */
+    psg_var projected[3];    /* none: side by side in the one before */
+} layer;
+
+static bool same(psg_var a, psg_var b) { return a.id == b.id; }
+
+static psg_var fail(psg_tape *tape, psg_status status, const char *text) {
+    psg_tape_fail(tape, status, "multi_head_attention: %s", text);
+    return psg_tape_no_var();
+}
+
+/* ---- checks: what the parts cannot say as well ---- */
+
+static const char *missing_weight(const weights_of *w) {
+    if (!w) return "weights is NULL";
+    bool separate = w->q_proj_weight.id && w->k_proj_weight.id && w->v_proj_weight.id;
+    bool any = w->q_proj_weight.id || w->k_proj_weight.id || w->v_proj_weight.id;
+    if (w->in_proj_weight.id && any) return "in_proj_weight and separate projections are given, must be one of both";
+    if (!w->in_proj_weight.id && !separate) {
+        return "in_proj_weight is absent, then q_proj_weight, k_proj_weight and v_proj_weight are all required";
+    }
+    if (!w->out_proj_weight.id) return "out_proj_weight is absent, but required";
+    if (!w->bias_k.id != !w->bias_v.id) return "bias_k and bias_v must both be given or both be absent";
+    return NULL;
+}
+
+static bool has_shape(const layer *l, psg_var var, const char *name, int rank, const int64_t *shape) {
+    psg_tensor value;
+    char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
+    if (!var.id) return true;
+    if (psg_value(l->tape, var, &value)) {
+        psg_tape_fail(l->tape, PSG_ERR_ARGUMENT, "multi_head_attention: %s is no var of this pass", name);
+        return false;
+    }
+    if (psg_shape_equal(value.rank, value.shape, rank, shape)) return true;
+    psg_tape_fail(l->tape, PSG_ERR_SHAPE, "multi_head_attention: %s has shape %s, must be %s", name,
+                  psg_tensor_text(&value, have), psg_shape_text(rank, shape, want));
+    return false;
+}
+
+static bool check_weights(const layer *l) {
+    int64_t e = l->embed, fused[2] = { 3 * e, e }, square[2] = { e, e }, three[1] = { 3 * e }, one[3] = { 1, 1, e };
+    const weights_of *w = l->w;
+    return has_shape(l, w->in_proj_weight, "in_proj_weight", 2, fused) &&
+           has_shape(l, w->q_proj_weight, "q_proj_weight", 2, square) &&
+           has_shape(l, w->in_proj_bias, "in_proj_bias", 1, three) && has_shape(l, w->bias_k, "bias_k", 3, one) &&
+           has_shape(l, w->bias_v, "bias_v", 3, one) &&
+           has_shape(l, w->out_proj_weight, "out_proj_weight", 2, square) &&
+           has_shape(l, w->out_proj_bias, "out_proj_bias", 1, one + 2);
+}
+
+/* Separate weights: (E, features of the source). */
+static bool check_separate(const layer *l, psg_var weight, psg_var source, const char *name) {
+    psg_tensor value;
+    if (!weight.id || psg_value(l->tape, source, &value) || value.rank != 3) return true;   /* in_projection says so */
+    return has_shape(l, weight, name, 2, (int64_t[]){ l->embed, value.shape[2] });
+}
+
+static bool check(layer *l) {
+    psg_tensor q;
+    const char *missing = missing_weight(l->w);
+    if (missing) {
+        fail(l->tape, PSG_ERR_ARGUMENT, missing);
+        return false;
+    }
+    if (psg_value(l->tape, l->source[0], &q) || q.rank != 3) {
+        fail(l->tape, PSG_ERR_SHAPE, "query must be (N, L, E), of rank 3: without a batch there are no per-sample "
+             "gradients");
+        return false;
+    }
+    l->embed = q.shape[2];
+    if (l->heads < 1 || l->embed < 1 || l->embed % l->heads) {
+        psg_tape_fail(l->tape, PSG_ERR_ARGUMENT, "multi_head_attention: num_heads is %lld, must be positive and divide "
+                      "query's size %lld", (long long)l->heads, (long long)l->embed);
+        return false;
+    }
+    return check_weights(l) && check_separate(l, l->w->k_proj_weight, l->source[1], "k_proj_weight") &&
+           check_separate(l, l->w->v_proj_weight, l->source[2], "v_proj_weight");
+}
+
+/* ---- projections ---- */
+
+/* Parts [first, first + count) of q, k, v from one source. */
+static psg_var project(const layer *l, int first, int count) {
+    const psg_var separate[3] = { l->w->q_proj_weight, l->w->k_proj_weight, l->w->v_proj_weight };
+    bool fused = l->w->in_proj_weight.id != 0;
+    psg_var x = l->source[first], weight = fused ? l->w->in_proj_weight : separate[first];
+    bool all = count == 3 || (!fused && !l->w->in_proj_bias.id);
+    if (all) return psg_linear(l->tape, x, weight, l->w->in_proj_bias);
+    psg_in_projection_attributes rows = { .weight_row = fused ? first * l->embed : 0, .bias_row = first * l->embed,
+                                          .features = count * l->embed };
+    return psg_apply(l->tape, "in_projection", (psg_var[]){ x, weight, l->w->in_proj_bias }, 3, &rows);
+}
+
+static void project_all(layer *l) {
+    bool fused = l->w->in_proj_weight.id != 0;
+    bool pair = fused && same(l->source[1], l->source[2]), all = pair && same(l->source[0], l->source[1]);
+    l->projected[0] = project(l, 0, all ? 3 : 1);
+    l->projected[1] = all ? psg_none() : project(l, 1, pair ? 2 : 1);
+    l->projected[2] = pair ? psg_none() : project(l, 2, 1);
+}
+
+/* ---- heads ---- */
+
+static psg_var attend(const layer *l, const char *op, int follows) {
+    psg_head_attention_attributes attributes = { .num_heads = l->heads, .is_causal = l->o->is_causal,
+                                                 .dropout_p = l->o->dropout_p, .add_zero_attn = l->o->add_zero_attn,
+                                                 .follows = follows };
+    const psg_var inputs[] = { l->projected[0], l->projected[1], l->projected[2], l->o->attn_mask,
+                               l->o->key_padding_mask, l->w->bias_k, l->w->bias_v };
+    return psg_apply(l->tape, op, inputs, sizeof inputs / sizeof inputs[0], &attributes);
+}
+
+/* (N, heads, L, S') or (L, N, heads, S') averaged. */
+static psg_var average(const layer *l, psg_var weights) {
+    int heads = l->tape->pass.batch_second ? 2 : 1;
+    return l->o->per_head_weights ? weights : psg_mean(l->tape, weights, 1, &heads, 0);
+}
+
+psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, int64_t num_heads,
+                                 const psg_multi_head_attention_weights *weights,
+                                 const psg_multi_head_attention_options *options, psg_var *attention_weights) {
+    static const options_of defaults = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
+    layer l = { .tape = tape, .w = weights, .o = options ? options : &defaults, .heads = num_heads,
+                .source = { query, key, value } };
+    if (attention_weights) *attention_weights = psg_tape_no_var();
+    if (!psg_tape_alive(tape, "psg_multi_head_attention") || !check(&l)) return psg_tape_no_var();
+    project_all(&l);
+    psg_var heads = attend(&l, "head_attention", 0);
+    if (attention_weights) *attention_weights = average(&l, attend(&l, "attention_weights", 1));
+    return psg_linear(tape, heads, weights->out_proj_weight, weights->out_proj_bias);
+}

@@ -1,0 +1,129 @@
+/* The tape: a list of applied ops, the values they made, and the parameters they used.
+ *
+ * Everything of a pass lives in one arena that psg_tape_begin resets: values, gradients, nodes and the tables below
+ * (which grow by doubling, so pointers into them hold only until the next psg_var or psg_use). */
+#ifndef PSG_TAPE_TAPE_STRUCT_H
+#define PSG_TAPE_TAPE_STRUCT_H
+
+#include <stdbool.h>
+
+#include "base/context.h"
+#include "base/memory.h"
+#include "psg/tape.h"
+
+struct psg_param {
+    psg_context *context;
+    char *name;
+    psg_tensor value;
+    bool trainable;
+    bool attached;            /* grad_sample is the caller's array */
+    bool has_grad_sample;     /* a pass wrote it and nobody cleared it */
+    psg_tensor grad_sample;
+};
+
+/* A value of the pass: an input, a constant, a parameter or an op's output. */
+typedef struct psg_tape_var {
+    psg_role role;
+    bool wants_grad;
+    psg_tensor value;         /* contiguous */
+    psg_tensor grad;          /* contiguous; data NULL: not reached */
+    size_t use;               /* PSG_PARAMETER: its place in the table of uses */
+} psg_tape_var;
+
+/* A parameter or an effective weight in this pass, however often it is used: all its uses add to one list of blocks. */
+typedef struct psg_tape_use {
+    psg_param *param;         /* NULL: an effective weight */
+    const char *name;
+    psg_tensor value;
+    bool trainable;           /* in at least one use */
+    bool reached;             /* by backward */
+    psg_block *blocks;
+    size_t block_count, block_capacity;
+} psg_tape_use;
+
+/* One application of an op.  call.internal points back here. */
+typedef struct psg_tape_node {
+    psg_call call;
+    psg_tape *tape;
+    struct psg_tape_node *previous;
+    size_t input[PSG_MAX_INPUTS];   /* the operands' places in the table of vars */
+    size_t output;
+    bool in_backward;
+    unsigned derived;               /* bit k: psg_call_derive was said of operand k */
+} psg_tape_node;
+
+/* Memory for the gradient of an operand whose var has one already; kept for the next such operand. */
+typedef struct psg_tape_scratch {
+    void *data;
+    size_t bytes;
+} psg_tape_scratch;
+
+struct psg_tape {
+    psg_context *context;
+    psg_arena arena;
+    psg_pass pass;
+    bool begun;
+    bool walked;
+    psg_live_pass live;       /* its number is part of every psg_var */
+    int64_t batch_size;       /* -1: not known yet */
+    psg_status status;
+    char message[PSG_MESSAGE_SIZE];
+
+    psg_tape_var *vars;
+    size_t var_count, var_capacity;
+    psg_tape_use *uses;
+    size_t use_count, use_capacity;
+    psg_tape_node *last;
+    uint64_t node_count;
+    double loss_scale;        /* of backward, see scale_loss: B or 1 */
+    double grad_sample_scale; /* of blocks, when that is not done */
+    psg_tape_scratch scratch[PSG_MAX_INPUTS];
+    psg_op_observer observer; /* NULL: none */
+    void *observer_user;
+};
+
+/* Keeps the first status and message of the pass (also the context's message); returns that status. */
+psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
+psg_status psg_tape_fail_v(psg_tape *tape, psg_status status, const char *format, va_list arguments);
+/* The same with the message that the context has now, for a tape that has not failed. */
+psg_status psg_tape_adopt(psg_tape *tape, psg_status status);
+
+/* Whether a pass has begun and has no error; without a pass it is failed with PSG_ERR_STATE. */
+bool psg_tape_alive(psg_tape *tape, const char *function);
+
+/* Memory until the next pass; NULL after failing the tape. */
+void *psg_tape_take(psg_tape *tape, size_t bytes);
+/* Room for one more element of a table of `size` bytes an element; false after failing the tape. */
+bool psg_tape_grow(psg_tape *tape, void **table, size_t count, size_t *capacity, size_t size);
+/* A contiguous tensor of memory of the tape; data NULL after failing it (no memory, overflow). */
+psg_tensor psg_tape_tensor(psg_tape *tape, psg_dtype dtype, int rank, const int64_t *shape);
+
+/* The clock before an op's function, 0 where nobody observes; and what the observer is told after it. */
+double psg_tape_start(const psg_tape *tape);
+void psg_tape_tell(const psg_tape_node *node, bool backward, double start);
+
+/* The state of a var; NULL when it is not one of this pass. */
+psg_tape_var *psg_tape_var_of(const psg_tape *tape, psg_var var);
+/* Appends a var; id -1 after failing the tape. */
+psg_var psg_tape_push(psg_tape *tape, const psg_tape_var *var);
+
+psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use);
+/* The use of parameter input k of a call in backward; NULL when it wants no blocks or *status is an error. */
+psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status);
+/* Adds a block, scale times its own. */
+psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *block, double scale);
+/* B of blocks.  In an ordinary pass every block is that of one sample, see psg_call_add_rows. */
+int64_t psg_tape_samples(const psg_tape *tape);
+
+/* The batch dimension of a value under a pass. */
+static inline int psg_pass_batch_dim(bool batch_first, int rank) { return !batch_first && rank >= 3 ? 1 : 0; }
+
+static inline psg_var psg_tape_no_var(void) {
+    psg_var var = { -1 };
+    return var;
+}
+
+/* What is wrong with a descriptor; NULL when nothing is. */
+const char *psg_op_defect(const psg_op *op);
+
+#endif
