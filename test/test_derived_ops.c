@@ -18,6 +18,7 @@ static psg_status square_forward(psg_call *call) {
     const psg_tensor *w = &call->input[0].value;
     int64_t count = psg_tensor_count(w);
     double *slopes = psg_call_keep(call, (size_t)(count + 1) * sizeof *slopes);
+    call->kept = slopes;
     if (!slopes) return PSG_ERR_MEMORY;
     for (int64_t i = 0; i < count; i++) {
         slopes[i] = 2 * test_get_at(w, i);

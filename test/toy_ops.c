@@ -4,17 +4,6 @@
 
 #include "support.h"
 
-/* Blocks want the batch first, whatever the pass says. */
-static psg_tensor batch_first(const psg_call *call, psg_tensor view) {
-    if (psg_call_batch_dim(call, &view) == 0) return view;
-    int64_t shape = view.shape[0], stride = view.stride[0];
-    view.shape[0] = view.shape[1];
-    view.stride[0] = view.stride[1];
-    view.shape[1] = shape;
-    view.stride[1] = stride;
-    return view;
-}
-
 /* ---- scale: rows ---- */
 
 static const char *const scale_names[] = { "input", "weight", "bias" };
@@ -35,6 +24,7 @@ static psg_status scale_forward(psg_call *call) {
     int64_t count = psg_tensor_count(x), d = w->shape[0];
     size_t bytes = (size_t)count * psg_dtype_size(x->dtype);
     void *copy = psg_call_keep(call, bytes);
+    call->kept = copy;
     if (!copy) return PSG_ERR_MEMORY;
     if (bytes) memcpy(copy, x->data, bytes);
     for (int64_t i = 0; i < count; i++) {
@@ -60,11 +50,11 @@ static psg_status scale_backward_times(psg_call *call, double factor, int with_b
         for (int64_t i = 0; i < count; i++) {
             test_set_at(&product, i, factor * test_get_at(g, i) * test_get_at(&kept, i));
         }
-        psg_tensor rows = batch_first(call, product);
+        psg_tensor rows = product;
         psg_status status = psg_call_add_rows(call, 1, &rows);
         if (status) return status;
     }
-    psg_tensor rows = batch_first(call, *g);
+    psg_tensor rows = *g;
     return with_bias ? psg_call_add_rows(call, 2, &rows) : PSG_OK;
 }
 
@@ -144,7 +134,7 @@ static psg_status matmul_backward(psg_call *call) {
         for (int64_t k = 0; k < p; k++) sum += test_get_at(g, i / d * p + k) * test_get_at(w, k * d + i % d);
         test_set_at(&call->input[0].grad, i, sum);
     }
-    psg_tensor backprop = batch_first(call, *g), activation = batch_first(call, *x);
+    psg_tensor backprop = *g, activation = *x;
     return psg_call_add_factored(call, 1, &backprop, &activation);
 }
 

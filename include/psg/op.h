@@ -13,7 +13,8 @@
  * An op with `derives` computes an effective weight, which has no batch, from parameters and constants alone: row i of
  * it from row i of each of them.  Other ops take its output for a parameter and add blocks to it; its backward runs
  * once after theirs, has no grad_output, and says psg_call_derive for every trainable parameter.
- * Values are contiguous and row-major; all real operands of one call have one real type. */
+ * Values are contiguous and row-major, the batch is dimension 0 of every batched operand and output in every pass; all
+ * real operands of one call have one real type. */
 #ifndef PSG_OP_H
 #define PSG_OP_H
 
@@ -22,6 +23,40 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* ---- the pass that an op runs in: psg_tape_begin (psg/tape.h) takes it ---- */
+
+/* How the loss of a pass reduces the batch.  Zero is the default of PyTorch's call_for_per_sample_grads. */
+typedef enum psg_loss_reduction { PSG_LOSS_SUM = 0, PSG_LOSS_MEAN = 1 } psg_loss_reduction;
+
+typedef struct psg_pass {
+    int64_t batch_size;         /* B; 0: inferred from the inputs of this pass, which must agree ((0, D) inputs make an
+                                   empty batch).  With has_batch_size an explicit 0 is an empty batch. */
+    int has_batch_size;
+    psg_loss_reduction loss_reduction; /* PSG_LOSS_MEAN: the loss divides by B, so psg_backward multiplies the gradient
+                                   that it passes to the batch by B.  Every gradient of a sample, also that of inputs,
+                                   is then that of its own loss, with the bits of a pass over it alone.  A declaration:
+                                   nothing can check that the loss really is a mean (psg_cross_entropy's default,
+                                   unlike this).  Ordinary passes ignore it; see also psg_backward_from */
+    int batch_second;           /* non-zero: the batch is dimension 1 of every batched value of rank >= 3, and dimension
+                                   0 of others (batch_first = no).  Options name dimensions and shapes that way too.
+                                   Ops work with the batch in front, of copies that are made where such a value enters
+                                   (psg_input, psg_backward_from) and leaves (psg_value, psg_input_grad); the other
+                                   dimensions keep their order */
+    int ordinary;               /* non-zero: no per-sample meaning is needed or checked; psg_weighted_sum with weights
+                                   NULL gives the ordinary gradients */
+    int evaluation;             /* non-zero: dropout passes its input through */
+    int accumulate;             /* non-zero: attached grad_sample arrays are added to, set or not */
+    uint64_t dropout_seed;      /* keys dropout masks, with the op's place on the tape and the sample */
+    const int64_t *sample_ids;  /* B identities of the samples for dropout; NULL: 0 .. B-1 */
+    int allow_updates;          /* non-zero: a per-sample pass may change model state from the batch: running
+                                   statistics, embedding max_norm.  Such a change is outside what clipping and noise
+                                   protect, so it is refused by default; ordinary passes always allow it */
+} psg_pass;
+
+#define PSG_PASS_INIT { 0, 0, PSG_LOSS_SUM, 0, 0, 0, 0, 0, NULL, 0 }
+
+/* ---- a call ---- */
 
 typedef enum psg_role {
     PSG_ABSENT = 0,     /* optional input not given */
@@ -36,6 +71,7 @@ typedef struct psg_operand {
     psg_tensor grad;    /* backward, not PSG_PARAMETER: where the input gradient goes; data NULL: nobody wants it */
     int wants_grad;     /* a trainable parameter, or an input whose gradient somebody wants */
     int is_derived;     /* PSG_PARAMETER: an effective weight, computed in this pass; nobody may change it */
+    int batch_second;   /* the caller has the batch as dimension 1 from rank 3 on, see psg_call_dim; here it is 0 */
 } psg_operand;
 
 typedef struct psg_op psg_op;
@@ -48,17 +84,12 @@ typedef struct psg_call {
     psg_operand *input;
     psg_tensor output;          /* also readable in backward */
     psg_tensor grad_output;     /* backward; contiguous.  data NULL in that of an op that derives */
-    int64_t batch_size;         /* of the pass; 0 in an ordinary pass that names none, and in an empty batch */
-    int batch_first;            /* 0: the batch is dimension 1 of every batched operand of rank >= 3 */
-    int per_sample;             /* 0: an ordinary pass */
-    int training;               /* dropout and the like */
-    int may_update;             /* forward may change model state from the batch (running statistics, max_norm): an
-                                   ordinary pass, or one that says so; never by default in a per-sample pass */
+    const psg_pass *pass;       /* the tape's copy; its batch_size is that of the pass, also where it was inferred: 0 in an
+                                   ordinary pass that names none, and in an empty batch */
     double grad_sample_scale;   /* of blocks: 1, or B under loss_reduction = mean when the walk began with a caller's
                                    output gradient; psg_call_add_... apply it */
     uint64_t stream_key;        /* randomness of this call: psg_call_random */
-    const int64_t *sample_ids;  /* B identities for randomness; NULL: 0 .. B-1 */
-    void *kept;                 /* what psg_call_keep returned in forward */
+    void *kept;                 /* forward may set it, for backward to read: memory of psg_call_keep, or NULL */
     void *internal;             /* the tape's */
     double loss_scale;          /* backward of an op with scales_loss: multiplies grad_output; 1, or B where the op
                                    reduced the batch to one loss under loss_reduction = mean */
@@ -98,12 +129,14 @@ PSG_API psg_status psg_call_output(psg_call *call, psg_dtype dtype, int rank, co
 /* Ends the call with a status and the message "<op>: <text>"; returns status. */
 PSG_API psg_status psg_call_fail(psg_call *call, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
 
-/* Memory until the next pass of this tape, 64-byte aligned, not cleared; NULL after recording PSG_ERR_MEMORY.
- * forward: also stored in call->kept.  backward: scratch for blocks that must outlive the call. */
+/* Memory until the next pass of this tape, 64-byte aligned, not cleared; NULL after recording PSG_ERR_MEMORY.  What
+ * backward is to find again, forward puts into call->kept; blocks of backward may point to it. */
 PSG_API void *psg_call_keep(psg_call *call, size_t bytes);
 
-/* The batch dimension of a batched tensor: 0, or 1 when batch_first is 0 and the rank is >= 3. */
-PSG_API int psg_call_batch_dim(const psg_call *call, const psg_tensor *tensor);
+/* Dimension dim of a value of that rank, in [0, rank), as the caller of operand k counts it and as the op sees it (either
+ * from the other): in a batch_second pass 0 and 1 are exchanged from rank 3 on.  What an op reads dimensions, or sizes by
+ * dimension, from its attributes for goes through this. */
+PSG_API int psg_call_dim(const psg_call *call, int k, int rank, int dim);
 
 /* Adds a block to the gradient of parameter input k (ignored unless it is trainable).  The views are (B, p), (B, T, p)
  * or (B, *, p), batch first, any strides (psg_tensor_strided puts a batch dimension in front), and must stay valid

@@ -55,32 +55,6 @@ typedef struct psg_var { int32_t id; } psg_var;
 
 static inline psg_var psg_none(void) { psg_var v = { 0 }; return v; }
 
-/* How the loss of a pass reduces the batch.  Zero is the default of PyTorch's call_for_per_sample_grads. */
-typedef enum psg_loss_reduction { PSG_LOSS_SUM = 0, PSG_LOSS_MEAN = 1 } psg_loss_reduction;
-
-typedef struct psg_pass {
-    int64_t batch_size;         /* B; 0: inferred from the inputs of this pass, which must agree ((0, D) inputs make an
-                                   empty batch).  With has_batch_size an explicit 0 is an empty batch. */
-    int has_batch_size;
-    psg_loss_reduction loss_reduction; /* PSG_LOSS_MEAN: the loss divides by B, so psg_backward multiplies the gradient
-                                   that it passes to the batch by B.  Every gradient of a sample, also that of inputs,
-                                   is then that of its own loss, with the bits of a pass over it alone.  A declaration:
-                                   nothing can check that the loss really is a mean (psg_cross_entropy's default,
-                                   unlike this).  Ordinary passes ignore it; see also psg_backward_from */
-    int batch_second;           /* non-zero: the batch is dimension 1 of every input of rank >= 3 (batch_first = no) */
-    int ordinary;               /* non-zero: no per-sample meaning is needed or checked; psg_weighted_sum with weights
-                                   NULL gives the ordinary gradients */
-    int evaluation;             /* non-zero: dropout passes its input through */
-    int accumulate;             /* non-zero: attached grad_sample arrays are added to, set or not */
-    uint64_t dropout_seed;      /* keys dropout masks, with the op's place on the tape and the sample */
-    const int64_t *sample_ids;  /* B identities of the samples for dropout; NULL: 0 .. B-1 */
-    int allow_updates;          /* non-zero: a per-sample pass may change model state from the batch: running
-                                   statistics, embedding max_norm.  Such a change is outside what clipping and noise
-                                   protect, so it is refused by default; ordinary passes always allow it */
-} psg_pass;
-
-#define PSG_PASS_INIT { 0, 0, PSG_LOSS_SUM, 0, 0, 0, 0, 0, NULL, 0 }
-
 PSG_API psg_status psg_tape_create(psg_context *context, psg_tape **tape);
 PSG_API void psg_tape_destroy(psg_tape *tape);
 
@@ -111,7 +85,8 @@ PSG_API psg_status psg_tape_status(const psg_tape *tape);
 PSG_API const char *psg_tape_message(const psg_tape *tape);
 PSG_API psg_context *psg_tape_context(const psg_tape *tape);
 
-/* Batched inputs.  Contiguous ones are read in place and must stay unchanged until the next pass; others are copied.
+/* Batched inputs.  Contiguous ones are read in place and must stay unchanged until the next pass; others are copied, and
+ * in a batch_second pass those of rank >= 3.
  * Integers (labels, ids) are inputs too.  psg_input_with_grad also asks for the input's gradient. */
 PSG_API psg_var psg_input(psg_tape *tape, const psg_tensor *value);
 PSG_API psg_var psg_input_with_grad(psg_tape *tape, const psg_tensor *value);
@@ -124,9 +99,10 @@ PSG_API psg_var psg_use(psg_tape *tape, psg_param *param);
 PSG_API psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count,
                            const void *attributes);
 
-/* The value of a var: a view into the tape or of the caller's input, there as soon as the op is recorded and until the
- * next psg_tape_begin.  The message of an error of its own is the context's. */
-PSG_API psg_status psg_value(const psg_tape *tape, psg_var var, psg_tensor *value);
+/* The value of a var: a contiguous view into the tape or of the caller's input, there as soon as the op is recorded and
+ * until the next psg_tape_begin.  In a batch_second pass it may be a copy, made by the first call: PSG_ERR_MEMORY.  The
+ * message of an error of its own is the context's. */
+PSG_API psg_status psg_value(psg_tape *tape, psg_var var, psg_tensor *value);
 
 /* Walks the tape back once from a one-element loss.  A second walk of one pass is PSG_ERR_STATE,
  * sticky like every error: psg_gradient_of gives no gradient after it, but those taken before stay usable. */
@@ -139,8 +115,8 @@ PSG_API psg_status psg_backward(psg_tape *tape, psg_var loss);
 PSG_API psg_status psg_backward_from(psg_tape *tape, psg_var var, const psg_tensor *grad_output);
 
 /* After backward: the gradient of an input made by psg_input_with_grad, or of any batched var on the way. PSG_ERR_STATE
- * when it was not reached or not asked for. */
-PSG_API psg_status psg_input_grad(const psg_tape *tape, psg_var var, psg_tensor *grad);
+ * when it was not reached or not asked for.  As psg_value, it may be a copy in a batch_second pass. */
+PSG_API psg_status psg_input_grad(psg_tape *tape, psg_var var, psg_tensor *grad);
 
 /* After backward: the per-sample gradient of a parameter, for the questions of psg/gradient.h.  A parameter that was
  * not used, not reached or frozen is PSG_ERR_STATE; *gradient is then usable as the zero gradient that it is.

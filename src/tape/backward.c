@@ -199,14 +199,12 @@ static psg_status seed_ones(psg_tape *tape, psg_tape_var *var) {
     return tape->status;
 }
 
-/* The caller's array itself when it is contiguous, else a copy.  The walk only reads it: what consumes the start comes
- * after it on the tape and is not reached. */
+/* The walk only reads the caller's array: what consumes the start comes after it on the tape and is not reached. */
 static psg_status seed(psg_tape *tape, psg_tape_var *var, const psg_tensor *grad_output) {
     if (!grad_output) return seed_ones(tape, var);
-    var->grad = psg_tensor_of(grad_output->dtype, grad_output->data, grad_output->rank, grad_output->shape);
-    if (grad_output->data && psg_tensor_is_contiguous(grad_output)) return PSG_OK;
-    var->grad = psg_tape_tensor(tape, grad_output->dtype, grad_output->rank, grad_output->shape);
-    if (var->grad.data) psg_tensor_copy(grad_output, &var->grad);
+    psg_tensor turned = psg_tape_turned(grad_output, var->batch_second);
+    var->grad = turned.data ? psg_tape_contiguous(tape, &turned)
+                            : psg_tape_tensor(tape, turned.dtype, turned.rank, turned.shape);
     return tape->status;
 }
 
@@ -252,27 +250,15 @@ psg_status psg_backward_from(psg_tape *tape, psg_var from, const psg_tensor *gra
         return psg_tape_fail(tape, PSG_ERR_DTYPE, "psg_backward_from: grad_output is %s, var is %s",
                              psg_dtype_name(grad_output->dtype), psg_dtype_name(var->value.dtype));
     }
-    if (!psg_shape_equal(grad_output->rank, grad_output->shape, var->value.rank, var->value.shape)) {
+    psg_tensor expected = psg_tape_turned(&var->value, var->batch_second);
+    if (!psg_shape_equal(grad_output->rank, grad_output->shape, expected.rank, expected.shape)) {
         return psg_tape_fail(tape, PSG_ERR_SHAPE, "psg_backward_from: grad_output has shape %s, var has %s",
-                             psg_tensor_text(grad_output, given), psg_tensor_text(&var->value, text));
+                             psg_tensor_text(grad_output, given), psg_tensor_text(&expected, text));
     }
     return walk(tape, var, grad_output);
 }
 
 /* ---- afterwards ---- */
-
-psg_status psg_input_grad(const psg_tape *tape, psg_var var, psg_tensor *grad) {
-    if (!tape || !grad) return PSG_ERR_ARGUMENT;
-    if (tape->status) return tape->status;
-    const psg_tape_var *state = psg_tape_var_of(tape, var);
-    if (!state) return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_input_grad: var is none of this pass");
-    if (!state->grad.data) {
-        return psg_fail(tape->context, PSG_ERR_STATE, "psg_input_grad: var has no gradient: %s", !tape->walked
-                        ? "psg_backward has not run" : "it was not asked for, or the loss does not depend on it");
-    }
-    *grad = state->grad;
-    return PSG_OK;
-}
 
 int64_t psg_tape_samples(const psg_tape *tape) {
     if (tape->pass.ordinary) return 1;

@@ -22,8 +22,8 @@ static psg_status merge_view(psg_call *call, const psg_tape_use *use, psg_tensor
         return psg_call_fail(call, PSG_ERR_SHAPE, "a block of parameter \"%s\" has a view of rank %d", use->name,
                              view->rank);
     }
-    psg_status status = merge_dimensions(node->tape, view, call->per_sample ? 1 : 0, view->rank - 1 - kept);
-    if (!status && !call->per_sample) psg_tensor_merge(view, 0, -1);   /* a new dimension of size 1 */
+    psg_status status = merge_dimensions(node->tape, view, !call->pass->ordinary ? 1 : 0, view->rank - 1 - kept);
+    if (!status && call->pass->ordinary) psg_tensor_merge(view, 0, -1);   /* a new dimension of size 1 */
     return status;
 }
 

@@ -14,7 +14,8 @@ psg_status psg_call_fail(psg_call *call, psg_status status, const char *format, 
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    psg_tape_fail(node->tape, status, "%s: %s", call->op->name, text);
+    const char *note = call->pass->batch_second ? " (batch_second: shapes are told with the batch in front)" : "";
+    psg_tape_fail(node->tape, status, "%s: %s%s", call->op->name, text, note);
     return status;
 }
 
@@ -40,13 +41,7 @@ psg_status psg_call_output(psg_call *call, psg_dtype dtype, int rank, const int6
 
 void *psg_call_keep(psg_call *call, size_t bytes) {
     psg_tape_node *node = call->internal;
-    void *memory = psg_tape_take(node->tape, bytes);
-    if (!node->in_backward) call->kept = memory;
-    return memory;
-}
-
-int psg_call_batch_dim(const psg_call *call, const psg_tensor *tensor) {
-    return psg_pass_batch_dim(call->batch_first, tensor->rank);
+    return psg_tape_take(node->tape, bytes);
 }
 
 /* ---- randomness ---- */
@@ -55,7 +50,7 @@ int psg_call_batch_dim(const psg_call *call, const psg_tensor *tensor) {
  * sample of every call has a stream of its own, wherever and in whatever company it is computed. */
 void psg_call_random(const psg_call *call, int64_t sample, uint64_t *words, size_t count) {
     const psg_tape_node *node = call->internal;
-    uint64_t identity = htole64((uint64_t)(call->sample_ids ? call->sample_ids[sample] : sample));
+    uint64_t identity = htole64((uint64_t)(call->pass->sample_ids ? call->pass->sample_ids[sample] : sample));
     uint64_t key_words[4] = { htole64(node->tape->pass.dropout_seed), htole64(call->stream_key) };
     unsigned char key[crypto_stream_chacha20_ietf_KEYBYTES] = { 0 };
     unsigned char nonce[crypto_stream_chacha20_ietf_NONCEBYTES] = { 0 };

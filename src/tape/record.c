@@ -7,29 +7,30 @@
 
 /* ---- leaves ---- */
 
-/* The caller's array itself when it is contiguous, else a copy. */
-static bool take_value(psg_tape *tape, const char *function, const psg_tensor *given, psg_tensor *value) {
+/* Sets the value, with the batch in front, as the tape may keep it. */
+static bool take_value(psg_tape *tape, const char *function, const psg_tensor *given, psg_tape_var *var) {
     if (!psg_tensor_is_valid(given)) {
         psg_tape_fail(tape, PSG_ERR_ARGUMENT, "%s: value is no valid view (rank, type, sizes, data)", function);
         return false;
     }
-    *value = psg_tensor_of(given->dtype, given->data, given->rank, given->shape);
-    if (psg_tensor_is_contiguous(given)) return true;
-    *value = psg_tape_tensor(tape, given->dtype, given->rank, given->shape);
-    if (value->data) psg_tensor_copy(given, value);
-    return value->data != NULL;
+    psg_tensor turned = psg_tape_turned(given, var->batch_second);
+    var->value = psg_tape_contiguous(tape, &turned);
+    if (var->value.data == given->data || psg_tensor_is_contiguous(given)) {
+        var->outside[0] = psg_tensor_of(given->dtype, given->data, given->rank, given->shape);
+    }
+    return !tape->status;
 }
 
 /* B is the pass's, or that of the first input, with which the others must agree. */
 static psg_status infer_batch(psg_tape *tape, const psg_tensor *value) {
-    const psg_pass *pass = &tape->pass;
-    if (pass->ordinary || pass->has_batch_size || pass->batch_size > 0) return PSG_OK;
+    psg_pass *pass = &tape->pass;
+    if (pass->ordinary || pass->has_batch_size) return PSG_OK;
     if (!value->rank) {
         return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_input: value is a scalar, which has no batch dimension; give "
                              "psg_pass.batch_size, or make it a psg_constant");
     }
-    int64_t size = value->shape[psg_pass_batch_dim(!pass->batch_second, value->rank)];
-    if (tape->batch_size < 0) tape->batch_size = size;
+    int64_t size = value->shape[0];
+    if (tape->batch_size < 0) tape->batch_size = pass->batch_size = size;
     if (size == tape->batch_size) return PSG_OK;
     return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_input: found an input with batch size %lld and one with batch size "
                          "%lld; give psg_pass.batch_size, or make what carries no batch a psg_constant",
@@ -37,14 +38,15 @@ static psg_status infer_batch(psg_tape *tape, const psg_tensor *value) {
 }
 
 static psg_var add_input(psg_tape *tape, const char *function, const psg_tensor *value, bool wants_grad) {
-    psg_tape_var var = { .role = PSG_BATCHED, .wants_grad = wants_grad };
-    if (!psg_tape_alive(tape, function) || !take_value(tape, function, value, &var.value)) return psg_tape_no_var();
+    if (!psg_tape_alive(tape, function)) return psg_tape_no_var();
+    psg_tape_var var = { .role = PSG_BATCHED, .wants_grad = wants_grad, .batch_second = tape->pass.batch_second };
+    if (!take_value(tape, function, value, &var)) return psg_tape_no_var();
     if (wants_grad && !psg_dtype_is_real(value->dtype)) {
         psg_tape_fail(tape, PSG_ERR_DTYPE, "%s: value is %s, only f32 and f64 have gradients", function,
                       psg_dtype_name(value->dtype));
         return psg_tape_no_var();
     }
-    return infer_batch(tape, value) ? psg_tape_no_var() : psg_tape_push(tape, &var);
+    return infer_batch(tape, &var.value) ? psg_tape_no_var() : psg_tape_push(tape, &var);
 }
 
 psg_var psg_input(psg_tape *tape, const psg_tensor *value) { return add_input(tape, "psg_input", value, false); }
@@ -56,7 +58,7 @@ psg_var psg_input_with_grad(psg_tape *tape, const psg_tensor *value) {
 psg_var psg_constant(psg_tape *tape, const psg_tensor *value) {
     psg_tape_var var = { .role = PSG_CONSTANT };
     if (!psg_tape_alive(tape, "psg_constant")) return psg_tape_no_var();
-    return take_value(tape, "psg_constant", value, &var.value) ? psg_tape_push(tape, &var) : psg_tape_no_var();
+    return take_value(tape, "psg_constant", value, &var) ? psg_tape_push(tape, &var) : psg_tape_no_var();
 }
 
 /* ---- parameters ---- */
@@ -146,6 +148,7 @@ static psg_status resolve(psg_tape_node *node, int k, psg_var given) {
     node->input[k] = (size_t)(var - node->tape->vars);
     psg_operand operand = { .role = var->role, .value = var->value, .wants_grad = var->wants_grad };
     operand.is_derived = var->role == PSG_PARAMETER && !node->tape->uses[var->use].param;
+    operand.batch_second = var->batch_second;
     operand.value.data = NULL;
     node->call.input[k] = operand;
     return var->role == PSG_PARAMETER ? check_parameter(node, k, var) : PSG_OK;
@@ -182,10 +185,10 @@ static psg_status check_batch(psg_tape_node *node) {
     if (!first->value.rank) {
         return psg_call_fail(call, PSG_ERR_BATCH, "%s is a scalar, but must have a batch dimension", name);
     }
-    int64_t size = first->value.shape[psg_call_batch_dim(call, &first->value)];
-    if (size == call->batch_size) return PSG_OK;
+    int64_t size = first->value.shape[0];
+    if (size == call->pass->batch_size) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_BATCH, "%s has batch size %lld, the pass has batch size %lld", name,
-                         (long long)size, (long long)call->batch_size);
+                         (long long)size, (long long)call->pass->batch_size);
 }
 
 /* An effective weight is a parameter as long as one of its operands is. */
@@ -208,16 +211,18 @@ static psg_status classify_derived(psg_tape_node *node, psg_tape_var *output) {
 static psg_status classify(psg_tape_node *node, psg_tape_var *output) {
     psg_call *call = &node->call;
     if (call->op->derives) return classify_derived(node, output);
-    bool batched = false, trainable = false;
+    bool batched = false, trainable = false, second = false;
     for (int k = 0; k < call->input_count; k++) {
         const psg_operand *operand = &call->input[k];
         batched |= operand->role == PSG_BATCHED;
+        second |= operand->batch_second != 0;
         trainable |= operand->role == PSG_PARAMETER && operand->wants_grad;
         output->wants_grad |= operand->wants_grad != 0;
     }
-    bool repeats = call->op->repeats_over_batch && call->per_sample;
+    bool repeats = call->op->repeats_over_batch && !call->pass->ordinary;
     output->role = batched || trainable || repeats ? PSG_BATCHED : PSG_CONSTANT;
-    if (!call->per_sample) return PSG_OK;
+    output->batch_second = second || (repeats && call->pass->batch_second);
+    if (call->pass->ordinary) return PSG_OK;
     if (call->op->couples_batch) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "mixes the samples of a batch, so there are no per-sample "
                              "gradients; only an ordinary pass (psg_pass.ordinary) may use it");
@@ -253,23 +258,16 @@ static psg_tape_node *new_node(psg_tape *tape, const psg_op *op, const void *att
     psg_operand *input = psg_tape_take(tape, bytes);
     if (!node || !input) return NULL;
     memset(input, 0, bytes);
-    const psg_pass *pass = &tape->pass;
-    int64_t batch_size = tape->batch_size < 0 ? 0 : tape->batch_size;
     *node = (psg_tape_node){ .tape = tape, .previous = tape->last };
     node->call = (psg_call){
         .context = tape->context,
         .op = op,
         .input_count = op->input_count,
         .input = input,
-        .batch_size = batch_size,
-        .batch_first = !pass->batch_second,
-        .per_sample = !pass->ordinary,
-        .training = !pass->evaluation,
-        .may_update = pass->ordinary || pass->allow_updates,
+        .pass = &tape->pass,
         .grad_sample_scale = 1,
         .loss_scale = 1,
         .stream_key = tape->node_count,
-        .sample_ids = pass->sample_ids,
         .internal = node,
     };
     return copy_attributes(node, attributes) ? node : NULL;

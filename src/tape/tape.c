@@ -71,7 +71,8 @@ psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass) {
     tape->begun = true;
     tape->live.number = ++tape->context->passes;
     if (status) return psg_tape_fail(tape, status, "psg_tape_begin: no memory for %zu bytes", tape->arena.peak);
-    if (tape->pass.has_batch_size || tape->pass.batch_size > 0) tape->batch_size = tape->pass.batch_size;
+    tape->pass.has_batch_size |= tape->pass.batch_size > 0;
+    if (tape->pass.has_batch_size) tape->batch_size = tape->pass.batch_size;
     return check_pass(tape);
 }
 
@@ -167,13 +168,4 @@ psg_var psg_tape_push(psg_tape *tape, const psg_tape_var *var) {
     tape->vars[tape->var_count] = *var;
     psg_var made = { var_id(tape, tape->var_count++) };
     return made;
-}
-
-psg_status psg_value(const psg_tape *tape, psg_var var, psg_tensor *value) {
-    if (!tape || !value) return PSG_ERR_ARGUMENT;
-    if (tape->status) return tape->status;
-    const psg_tape_var *state = psg_tape_var_of(tape, var);
-    if (!state) return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_value: var is none of this pass");
-    *value = state->value;
-    return PSG_OK;
 }

@@ -25,8 +25,10 @@ struct psg_param {
 typedef struct psg_tape_var {
     psg_role role;
     bool wants_grad;
-    psg_tensor value;         /* contiguous */
+    psg_tensor value;         /* contiguous, the batch in front */
     psg_tensor grad;          /* contiguous; data NULL: not reached */
+    bool batch_second;        /* the caller has the batch as dimension 1 from rank 3 on */
+    psg_tensor outside[2];    /* value and grad as the caller has them, once somebody asked; data NULL: not yet */
     size_t use;               /* PSG_PARAMETER: its place in the table of uses */
 } psg_tape_var;
 
@@ -115,8 +117,10 @@ psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *b
 /* B of blocks.  In an ordinary pass every block is that of one sample, see psg_call_add_rows. */
 int64_t psg_tape_samples(const psg_tape *tape);
 
-/* The batch dimension of a value under a pass. */
-static inline int psg_pass_batch_dim(bool batch_first, int rank) { return !batch_first && rank >= 3 ? 1 : 0; }
+/* door.c: a tensor as the caller has it, seen with the batch in front, and back; a view. */
+psg_tensor psg_tape_turned(const psg_tensor *tensor, bool batch_second);
+/* The tensor itself when it is contiguous, else a copy of the tape's; data NULL after failing the tape. */
+psg_tensor psg_tape_contiguous(psg_tape *tape, const psg_tensor *tensor);
 
 static inline psg_var psg_tape_no_var(void) {
     psg_var var = { -1 };

@@ -44,7 +44,7 @@ const case_op case_op_rms_norm = { "rms_norm",
                                    rms_norm };
 
 /* The array of a running statistic, or NULL. */
-static const psg_tensor *array_of(const psg_tape *tape, psg_var var, psg_tensor *array) {
+static const psg_tensor *array_of(psg_tape *tape, psg_var var, psg_tensor *array) {
     return psg_value(tape, var, array) ? NULL : array;
 }
 

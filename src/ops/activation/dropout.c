@@ -33,7 +33,7 @@ static double dropout_p(const psg_call *call) {
     return drops_channels(call) ? feature->p : attributes->p;
 }
 
-static int is_identity(const psg_call *call) { return !call->training || dropout_p(call) == 0; }
+static int is_identity(const psg_call *call) { return call->pass->evaluation || dropout_p(call) == 0; }
 
 /* A mask belongs to a sample: there must be a batch, and an identity for each of its samples. */
 static psg_status check_samples(psg_call *call) {
@@ -41,8 +41,8 @@ static psg_status check_samples(psg_call *call) {
     if (call->input[0].role != PSG_BATCHED || x->rank == 0) {
         return psg_call_fail(call, PSG_ERR_BATCH, "input carries no batch, but a mask belongs to a sample");
     }
-    long long samples = x->shape[psg_call_batch_dim(call, x)], named = call->batch_size;
-    if (!call->sample_ids || samples == named) return PSG_OK;
+    long long samples = x->shape[0], named = call->pass->batch_size;
+    if (!call->pass->sample_ids || samples == named) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_BATCH, "input has %lld samples, psg_pass.sample_ids names %lld", samples, named);
 }
 
@@ -88,7 +88,7 @@ static int drawn_rank(const psg_call *call) { return drops_channels(call) ? 2 : 
 
 static psg_status draw_masks(psg_call *call, unsigned char *mask) {
     const psg_tensor *x = &call->input[0].value;
-    int batch = psg_call_batch_dim(call, x);
+    int batch = 0;
     dropout_job job = {
         .call = call,
         .samples = (size_t)x->shape[batch],

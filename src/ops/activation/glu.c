@@ -8,7 +8,7 @@
 
 static int dim_of(const psg_call *call) {
     const psg_glu_attributes *attributes = call->attributes;
-    return attributes->dim < 0 ? attributes->dim + call->input[0].value.rank : attributes->dim;
+    return psg_operand_dim_of(call, attributes->dim, call->input[0].value.rank);
 }
 
 static psg_status glu_shape(psg_call *call) {

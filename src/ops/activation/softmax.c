@@ -22,7 +22,7 @@ typedef struct softmax_job {
 
 static int dim_of(const psg_call *call) {
     const psg_softmax_attributes *attributes = call->attributes;
-    return attributes->dim < 0 ? attributes->dim + call->input[0].value.rank : attributes->dim;
+    return psg_operand_dim_of(call, attributes->dim, call->input[0].value.rank);
 }
 
 static psg_status softmax_shape(psg_call *call) {
@@ -33,7 +33,7 @@ static psg_status softmax_shape(psg_call *call) {
     if (!status) status = psg_operand_dim(call, "dim", attributes->dim, x->rank, &dim);
     if (!status) status = psg_operand_carries_batch(call, 0);
     if (status) return status;
-    if (psg_operand_per_sample(call, 0) && dim == psg_call_batch_dim(call, x)) {
+    if (psg_operand_per_sample(call, 0) && dim == 0) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "dim is %d, the batch dimension: a softmax over it mixes the "
                              "samples, so there are no per-sample gradients", attributes->dim);
     }

@@ -1,5 +1,7 @@
 /* add, sub, mul, div, scale.  Parameters take rows: the output gradient, times the slope, summed over the dimensions
  * along which the parameter is repeated. */
+#include <string.h>
+
 #include "base/context.h"
 #include "base/shapes.h"
 #include "ops/arithmetic/broadcast.h"
@@ -45,53 +47,32 @@ static void copy_scaled(psg_call *call, double factor, const psg_tensor *from, c
 
 /* ---- the shapes of pairs ---- */
 
-/* The output's batch dimension as one of operand k's own; below 0 when k ends before it. */
-static int own_batch_dim(const psg_call *call, int k) {
-    return psg_call_batch_dim(call, &call->output) - (call->output.rank - call->input[k].value.rank);
-}
-
-/* Batched operand k keeps its batch where the output has it, at full size. */
-static psg_status check_aligned(psg_call *call, int k) {
-    const psg_tensor *value = &call->input[k].value, *output = &call->output;
-    int batch = psg_call_batch_dim(call, value);
-    bool carries = value->rank > batch && batch == own_batch_dim(call, k);
-    if (carries && value->shape[batch] == output->shape[psg_call_batch_dim(call, output)]) return PSG_OK;
-    if (psg_shape_equal(value->rank, value->shape, output->rank, output->shape)) return PSG_OK;
-    char text[PSG_SHAPE_TEXT], whole[PSG_SHAPE_TEXT];
-    return psg_call_fail(call, PSG_ERR_BATCH, "%s of shape %s would be broadcast over the batch of the output %s",
-                         pair_names[k], psg_tensor_text(value, text), psg_tensor_text(output, whole));
-}
-
-/* Parameter k is the same for every sample. */
-static psg_status check_shared(psg_call *call, int k) {
-    const psg_tensor *value = &call->input[k].value;
-    int batch = own_batch_dim(call, k);
-    if (batch < 0 || value->shape[batch] == 1) return PSG_OK;
-    char text[PSG_SHAPE_TEXT], whole[PSG_SHAPE_TEXT];
-    return psg_call_fail(call, PSG_ERR_BATCH, "%s is a parameter of shape %s, whose dimension %d would run along the "
-                         "batch of the output %s; its size there must be 1", pair_names[k],
-                         psg_tensor_text(value, text), batch, psg_tensor_text(&call->output, whole));
-}
+/* Operand k with the output's rank, see psg_operand_aligned. */
+static psg_tensor aligned(const psg_call *call, int k) { return psg_operand_aligned(call, k, call->output.rank); }
 
 static psg_status check_operand(psg_call *call, int k) {
-    const psg_operand *operand = &call->input[k];
-    if (psg_operand_per_sample(call, k)) return check_aligned(call, k);
-    bool trainable = operand->role == PSG_PARAMETER && operand->wants_grad;
-    return call->per_sample && trainable ? check_shared(call, k) : PSG_OK;
+    psg_status status = psg_operand_check_aligned(call, k, call->output.rank);
+    if (status || !psg_operand_per_sample(call, k)) return status;
+    const psg_tensor whole = aligned(call, k), *output = &call->output;
+    if (!output->rank || whole.shape[0] == output->shape[0]) return PSG_OK;
+    char text[PSG_SHAPE_TEXT], all[PSG_SHAPE_TEXT];
+    return psg_call_fail(call, PSG_ERR_BATCH, "%s of shape %s would be broadcast over the batch of the output %s",
+                         pair_names[k], psg_tensor_text(&whole, text), psg_tensor_text(output, all));
 }
 
 static psg_status pair_shape(psg_call *call) {
-    const psg_tensor *a = &call->input[A].value, *b = &call->input[B].value;
-    int rank;
+    int rank_a = call->input[A].value.rank, rank_b = call->input[B].value.rank, rank = rank_a > rank_b ? rank_a : rank_b;
+    const psg_tensor a = psg_operand_aligned(call, A, rank), b = psg_operand_aligned(call, B, rank);
     int64_t shape[PSG_MAX_RANK];
     psg_status status = psg_operands_real(call, 2);
     if (status) return status;
-    if (!psg_broadcast_shape(a, b, &rank, shape)) {
+    if (!psg_broadcast_shape(&a, &b, shape)) {
         char text_a[PSG_SHAPE_TEXT], text_b[PSG_SHAPE_TEXT];
         return psg_call_fail(call, PSG_ERR_SHAPE, "a has shape %s and b %s, which do not broadcast",
-                             psg_tensor_text(a, text_a), psg_tensor_text(b, text_b));
+                             psg_tensor_text(&call->input[A].value, text_a),
+                             psg_tensor_text(&call->input[B].value, text_b));
     }
-    status = psg_call_output(call, a->dtype, rank, shape);
+    status = psg_call_output(call, a.dtype, rank, shape);
     if (!status) status = check_operand(call, A);
     return status ? status : check_operand(call, B);
 }
@@ -113,7 +94,7 @@ static psg_status quotient_shape(psg_call *call) {
 
 /* Where the output has the batch; -1 in an ordinary pass, which tells no samples apart. */
 static int sample_dim(const psg_call *call) {
-    return call->per_sample ? psg_call_batch_dim(call, &call->output) : -1;
+    return call->pass->ordinary ? -1 : 0;
 }
 
 static bool fills(const psg_tensor *operand, const psg_tensor *output) {
@@ -143,14 +124,13 @@ static psg_status keep_like(psg_call *call, psg_tensor *tensor) {
 /* Whether parameter k, dimensions of size 1 in front apart, is the output's last dimensions, behind the batch: then the
  * output gradient holds its rows already, as (B, *, P). */
 static bool rows_of_output(const psg_call *call, int k, psg_tensor *rows) {
-    const psg_tensor *p = &call->input[k].value, *output = &call->output;
-    int first = 0;
-    while (first < p->rank && p->shape[first] == 1) first++;
-    int tail = p->rank - first, start = output->rank - tail, batch = sample_dim(call);
-    if (!tail || start <= batch) return false;
-    if (!psg_shape_equal(tail, p->shape + first, tail, output->shape + start)) return false;
-    *rows = batch > 0 ? psg_tensor_swap(&call->grad_output, 0, batch) : call->grad_output;
-    psg_tensor_merge(rows, start, output->rank - 1);
+    const psg_tensor p = aligned(call, k), *output = &call->output;
+    int start = 0, rank = output->rank;
+    while (start < rank && p.shape[start] == 1) start++;
+    if (start == rank || start <= sample_dim(call)) return false;
+    if (!psg_shape_equal(rank - start, p.shape + start, rank - start, output->shape + start)) return false;
+    *rows = call->grad_output;
+    psg_tensor_merge(rows, start, rank - 1);
     if (rows->rank == 1) psg_tensor_merge(rows, 0, -1);
     return true;
 }
@@ -158,24 +138,15 @@ static bool rows_of_output(const psg_call *call, int k, psg_tensor *rows) {
 /* One row a sample, (B, P), summed over every other dimension along which parameter k is repeated. */
 static psg_status sum_rows(psg_call *call, int k, const psg_tensor *whole, const psg_tensor *factor, double sign,
                            psg_tensor *rows) {
-    const psg_tensor *p = &call->input[k].value;
-    int rank = whole->rank, batch = sample_dim(call), shift = rank - p->rank;
-    int64_t shape[PSG_MAX_RANK];
-    for (int d = 0; d < rank; d++) shape[d] = d == batch ? whole->shape[d] : d < shift ? 1 : p->shape[d - shift];
-    psg_tensor sums = psg_tensor_of(whole->dtype, NULL, rank, shape);
+    const psg_tensor p = aligned(call, k);
+    int64_t shape[PSG_MAX_RANK], samples = call->pass->ordinary ? 1 : whole->shape[0];
+    memcpy(shape, p.shape, sizeof shape);
+    if (!call->pass->ordinary) shape[0] = samples;
+    psg_tensor sums = psg_tensor_of(whole->dtype, NULL, whole->rank, shape);
     psg_status status = keep_like(call, &sums);
     if (status) return status;
     reduce(call, whole, factor, sign, &sums);
-    *rows = sums;
-    if (batch > 0 && sums.shape[0] != 1) {
-        psg_tensor view = psg_tensor_swap(&sums, 0, batch);
-        *rows = psg_tensor_of(view.dtype, NULL, rank, view.shape);
-        status = keep_like(call, rows);
-        if (status) return status;
-        psg_tensor_copy(&view, rows);
-    }
-    int64_t samples = batch < 0 ? 1 : whole->shape[batch];
-    *rows = psg_tensor_of(rows->dtype, rows->data, 2, (int64_t[]){ samples, psg_tensor_count(p) });
+    *rows = psg_tensor_of(sums.dtype, sums.data, 2, (int64_t[]){ samples, psg_tensor_count(&p) });
     return PSG_OK;
 }
 
@@ -187,8 +158,11 @@ static psg_status parameter_gradient(psg_call *call, int k, const psg_tensor *wh
     return status ? status : psg_call_add_rows(call, k, &rows);
 }
 
-static const psg_tensor *factor_of(const psg_call *call, int factor) {
-    return factor == NOTHING ? NULL : factor == OUTPUT ? &call->output : &call->input[factor].value;
+/* The array that a slope has as its factor, in *view; NULL: none. */
+static const psg_tensor *factor_of(const psg_call *call, int factor, psg_tensor *view) {
+    if (factor == NOTHING) return NULL;
+    *view = factor == OUTPUT ? call->output : aligned(call, factor);
+    return view;
 }
 
 /* The output gradient over b: in the place of a's gradient when it is that. */
@@ -197,8 +171,8 @@ static psg_status divide(psg_call *call, psg_tensor *whole) {
     *whole = call->grad_output;
     if (grad->data && fills(grad, whole)) whole->data = grad->data;
     else if (keep_like(call, whole)) return PSG_ERR_MEMORY;
-    psg_broadcast_apply(call->context, psg_call_kernels(call)->broadcast_div, whole, &call->grad_output,
-                        &call->input[B].value);
+    const psg_tensor b = aligned(call, B);
+    psg_broadcast_apply(call->context, psg_call_kernels(call)->broadcast_div, whole, &call->grad_output, &b);
     return PSG_OK;
 }
 
@@ -207,9 +181,11 @@ static psg_status pair_backward(psg_call *call, const pair_rule *rule) {
     psg_status status = rule->divided ? divide(call, &whole) : PSG_OK;
     for (int k = 0; k < 2 && !status; k++) {
         const psg_operand *operand = &call->input[k];
-        const psg_tensor *factor = factor_of(call, rule->factor[k]);
-        if (operand->grad.data && operand->grad.data != whole.data) {
-            reduce(call, &whole, factor, rule->sign[k], &operand->grad);
+        psg_tensor view, grad = aligned(call, k);
+        const psg_tensor *factor = factor_of(call, rule->factor[k], &view);
+        grad.data = operand->grad.data;
+        if (grad.data && grad.data != whole.data) {
+            reduce(call, &whole, factor, rule->sign[k], &grad);
         } else if (operand->role == PSG_PARAMETER && operand->wants_grad) {
             status = parameter_gradient(call, k, &whole, factor, rule->sign[k]);
         }
@@ -218,7 +194,8 @@ static psg_status pair_backward(psg_call *call, const pair_rule *rule) {
 }
 
 static psg_status pair_forward(psg_call *call, psg_pair_kernel kernel) {
-    psg_broadcast_apply(call->context, kernel, &call->output, &call->input[A].value, &call->input[B].value);
+    const psg_tensor a = aligned(call, A), b = aligned(call, B);
+    psg_broadcast_apply(call->context, kernel, &call->output, &a, &b);
     return PSG_OK;
 }
 

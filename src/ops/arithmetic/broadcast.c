@@ -8,13 +8,10 @@
 
 /* ---- shapes and strides ---- */
 
-bool psg_broadcast_shape(const psg_tensor *a, const psg_tensor *b, int *rank, int64_t shape[PSG_MAX_RANK]) {
-    *rank = a->rank > b->rank ? a->rank : b->rank;
-    for (int d = 0; d < *rank; d++) {
-        int at_a = d - (*rank - a->rank), at_b = d - (*rank - b->rank);
-        int64_t size_a = at_a < 0 ? 1 : a->shape[at_a], size_b = at_b < 0 ? 1 : b->shape[at_b];
-        if (size_a != size_b && size_a != 1 && size_b != 1) return false;
-        shape[d] = size_a == 1 ? size_b : size_a;
+bool psg_broadcast_shape(const psg_tensor *a, const psg_tensor *b, int64_t shape[PSG_MAX_RANK]) {
+    for (int d = 0; d < a->rank; d++) {
+        if (a->shape[d] != b->shape[d] && a->shape[d] != 1 && b->shape[d] != 1) return false;
+        shape[d] = a->shape[d] == 1 ? b->shape[d] : a->shape[d];
     }
     return true;
 }

@@ -15,8 +15,8 @@ typedef struct psg_broadcast {
     int64_t b_stride[PSG_MAX_RANK];
 } psg_broadcast;
 
-/* The common shape of two; false when there is none. */
-bool psg_broadcast_shape(const psg_tensor *a, const psg_tensor *b, int *rank, int64_t shape[PSG_MAX_RANK]);
+/* The common shape of two of one rank; false when there is none. */
+bool psg_broadcast_shape(const psg_tensor *a, const psg_tensor *b, int64_t shape[PSG_MAX_RANK]);
 
 /* All three contiguous; a and b must broadcast to the shape of whole.  Dimension `batch` (-1: none), along which a is
  * not repeated, separates its neighbours also when it has one sample. */

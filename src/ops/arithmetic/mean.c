@@ -37,22 +37,15 @@ static psg_tensor kept_view(const psg_call *call, const bool reduced[PSG_MAX_RAN
     return psg_tensor_of(kept.dtype, data, kept.rank, kept.shape);
 }
 
-/* In a per-sample pass the batch stays where it is looked for, or everything is summed: then the result is a loss. */
+/* In a per-sample pass the batch stays, or everything is summed: then the result is a loss. */
 static psg_status check_batch(psg_call *call, const bool reduced[PSG_MAX_RANK], int64_t result_count) {
-    const psg_tensor *x = &call->input[0].value, *output = &call->output;
-    if (!psg_operand_per_sample(call, 0)) return PSG_OK;
+    const psg_tensor *x = &call->input[0].value;
+    if (!psg_operand_keeps_batch(call, 0)) return PSG_OK;
     psg_status status = psg_operand_carries_batch(call, 0);
     if (status) return status;
-    int batch = psg_call_batch_dim(call, x), place = 0;
-    if (reduced[batch] && result_count == 1) return PSG_OK;
-    if (reduced[batch]) {
-        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "dims contain %d, the batch dimension: a %s over it that is "
-                             "not a loss of one element mixes the samples", batch, call->op->name);
-    }
-    for (int d = 0; d < batch; d++) place += output->rank == x->rank || !reduced[d];
-    if (place == psg_call_batch_dim(call, output)) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_BATCH, "the batch would become dimension %d of the result, where the ops of a "
-                         "per-sample pass do not look for it; set keepdim", place);
+    if (!reduced[0] || result_count == 1) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "dims contain %d, the batch dimension: a %s over it that is not a "
+                         "loss of one element mixes the samples", psg_call_dim(call, 0, x->rank, 0), call->op->name);
 }
 
 static psg_status reduce_shape(psg_call *call) {
@@ -78,7 +71,7 @@ static psg_status reduce_shape(psg_call *call) {
 static double weight_of(const psg_call *call, double scale) {
     if (call->op == &psg_op_sum) return scale;
     int64_t count = psg_tensor_count(&call->input[0].value), results = psg_tensor_count(&call->output);
-    if (!count && psg_operand_per_sample(call, 0) && call->batch_size == 0) return 0;
+    if (!count && psg_operand_per_sample(call, 0) && call->pass->batch_size == 0) return 0;
     return results ? scale * (double)results / (double)count : 0;
 }
 
@@ -92,8 +85,7 @@ static psg_status reduce_forward(psg_call *call) {
     double weight = weight_of(call, 1), sum;
     bool reduced[PSG_MAX_RANK];
     psg_status status = find_reduced(call, reduced);
-    int batch = psg_operand_per_sample(call, 0) ? psg_call_batch_dim(call, x) : -1;
-    if (batch >= 0 && reduced[batch]) batch = -1;
+    int batch = psg_operand_per_sample(call, 0) && !reduced[0] ? 0 : -1;
     if (psg_tensor_count(&call->output) == 1 && batch < 0) {
         if (!status) status = psg_sum_ranges(call, (size_t)psg_tensor_count(x), sum_range, call, &sum);
         if (!status) psg_scalar_set(call, sum * weight, &call->output);

@@ -44,9 +44,9 @@ psg_status psg_attention_check_dropout(psg_call *call, double dropout_p, int64_t
     if (!(dropout_p >= 0 && dropout_p <= 1)) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "dropout_p is %g, must be in [0, 1]", dropout_p);
     }
-    if (dropout_p == 0 || !call->training || !call->sample_ids || samples == call->batch_size) return PSG_OK;
+    if (dropout_p == 0 || call->pass->evaluation || !call->pass->sample_ids || samples == call->pass->batch_size) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_BATCH, "query has %lld samples, psg_pass.sample_ids names %lld",
-                         (long long)samples, (long long)call->batch_size);
+                         (long long)samples, (long long)call->pass->batch_size);
 }
 
 /* ---- one task ---- */
@@ -219,12 +219,13 @@ psg_status psg_attention_forward(psg_attention_job *job) {
     psg_status status = begin(job, &r);
     if (status) return status;
     set_dropout(job);
-    if (call->training && job->dropout_p > 0) status = draw_masks(job, &r);
+    if (!call->pass->evaluation && job->dropout_p > 0) status = draw_masks(job, &r);
     if (status) return status;
     r.kept.stats = psg_call_keep(call, (size_t)r.tasks * job->first.group * 2 * job->first.queries * r.size);
     kept *saved = psg_call_keep(call, sizeof *saved);
     if (!r.kept.stats || !saved) return PSG_ERR_MEMORY;
     *saved = r.kept;
+    call->kept = saved;
     run_tasks(&r);
     return PSG_OK;
 }

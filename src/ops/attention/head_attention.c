@@ -23,7 +23,7 @@ static bool gives_weights(const psg_call *call) { return call->op == &psg_op_att
 static bool present(const psg_call *call, int k) { return call->input[k].role != PSG_ABSENT; }
 
 static int64_t length_of(const psg_call *call, const psg_tensor *x) {
-    return x->shape[1 - psg_call_batch_dim(call, x)];
+    return x->shape[1 - 0];
 }
 
 /* ---- shape ---- */
@@ -55,7 +55,7 @@ static psg_status check_value(psg_call *call, sizes *s) {
     const psg_tensor *k = &call->input[KEY].value, *v = &call->input[VALUE].value;
     psg_status status = check_sequence(call, VALUE, 1, &s->value_embed);
     if (!status) status = check_agreement(call, VALUE, KEY, length_of(call, v), s->keys, "length");
-    int batch = psg_call_batch_dim(call, k);
+    int batch = 0;
     return status ? status : check_agreement(call, VALUE, KEY, v->shape[batch], k->shape[batch], "batch size");
 }
 
@@ -67,7 +67,7 @@ static psg_status check_key(psg_call *call, sizes *s) {
     s->keys = length_of(call, k);
     s->value_embed = embed;
     status = check_agreement(call, KEY, QUERY, embed, s->embed, "size");
-    int batch = psg_call_batch_dim(call, q);
+    int batch = 0;
     return status ? status : check_agreement(call, KEY, QUERY, k->shape[batch], q->shape[batch], "batch size");
 }
 
@@ -75,7 +75,7 @@ static psg_status check_sequences(psg_call *call, sizes *s) {
     psg_status status = check_sequence(call, QUERY, present(call, KEY) ? 1 : 3, &s->embed);
     if (status) return status;
     const psg_tensor *q = &call->input[QUERY].value;
-    s->samples = q->shape[psg_call_batch_dim(call, q)];
+    s->samples = q->shape[0];
     s->queries = s->keys = length_of(call, q);
     s->value_embed = s->embed;
     if (present(call, KEY)) status = check_key(call, s);
@@ -161,7 +161,7 @@ static psg_status measure(psg_call *call, sizes *s) {
 }
 
 static psg_status declare(psg_call *call, const sizes *s) {
-    bool first = call->batch_first;
+    bool first = true;
     if (gives_weights(call)) {
         int64_t shape[4] = { first ? s->samples : s->queries, first ? s->heads : s->samples,
                              first ? s->queries : s->heads, s->all_keys };
@@ -188,7 +188,7 @@ static psg_status shape(psg_call *call) {
 /* Steps from sample to sample and head to head, and the row stride, of a sequence (N, length, width) whose heads have
  * `size` elements. */
 static ptrdiff_t set_sequence(const psg_call *call, const psg_tensor *x, int64_t size, int64_t step[2]) {
-    int64_t width = x->shape[2], batch = psg_call_batch_dim(call, x);
+    int64_t width = x->shape[2], batch = 0;
     step[0] = batch ? width : x->shape[1] * width;
     step[1] = size;
     return batch ? x->shape[1] * width : width;
@@ -229,9 +229,9 @@ static void set_output(const psg_call *call, const sizes *s, psg_attention_job *
         t->out_row = set_sequence(call, &call->output, s->value_embed / s->heads, step);
     } else {
         int64_t sample = s->heads * s->all_keys;
-        step[0] = call->batch_first ? s->queries * sample : sample;
-        step[1] = call->batch_first ? s->queries * s->all_keys : s->all_keys;
-        t->out_row = call->batch_first ? s->all_keys : s->samples * sample;
+        step[0] = true ? s->queries * sample : sample;
+        step[1] = true ? s->queries * s->all_keys : s->all_keys;
+        t->out_row = true ? s->all_keys : s->samples * sample;
     }
 }
 

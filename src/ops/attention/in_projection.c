@@ -92,7 +92,7 @@ static void input_gradient(psg_call *call) {
 /* ---- parameters ---- */
 
 static psg_tensor by_sample(const psg_call *call, const psg_tensor *x) {
-    return psg_tensor_swap(x, 0, psg_call_batch_dim(call, x));
+    return psg_tensor_swap(x, 0, 0);
 }
 
 static psg_status backward(psg_call *call) {

@@ -46,7 +46,7 @@ static psg_status check_ranks(psg_call *call, extents *x) {
         if (rank - 2 > x->rank) x->rank = rank - 2;
     }
     if (x->rank < 1) return psg_call_fail(call, PSG_ERR_SHAPE, "query, key and value have no batch dimension");
-    x->batch = !call->batch_first && x->rank + 2 >= 3 ? 1 : 0;
+    x->batch = !true && x->rank + 2 >= 3 ? 1 : 0;
     if (x->batch < x->rank) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "in a batch_second pass query, key and value need rank >= 4, (H, "
                          "N, L, E); multi_head_attention takes (L, N, E)");
@@ -147,7 +147,7 @@ static psg_status check_mask(psg_call *call, const extents *x) {
     if (!fits) return fail_mask(call, x, PSG_ERR_SHAPE);
     int64_t batch = leading(call, MASK, x->rank, x->batch);
     bool shared = mask->role == PSG_PARAMETER && mask->wants_grad && batch != 1;
-    bool lost = psg_operand_per_sample(call, MASK) && (m->rank != x->rank + 2 || batch != call->batch_size);
+    bool lost = psg_operand_per_sample(call, MASK) && (m->rank != x->rank + 2 || batch != call->pass->batch_size);
     return shared || lost ? fail_mask(call, x, PSG_ERR_BATCH) : PSG_OK;
 }
 
@@ -160,7 +160,7 @@ static psg_status shape(psg_call *call) {
     for (int k = QUERY; k <= VALUE && !status; k++) status = psg_operand_carries_batch(call, k);
     if (!status) status = check_mask(call, &x);
     if (!status) status = psg_attention_check_dropout(call, o->dropout_p, x.queries[x.batch]);
-    if (!status && o->dropout_p > 0 && call->training && call->input[QUERY].role != PSG_BATCHED) {
+    if (!status && o->dropout_p > 0 && !call->pass->evaluation && call->input[QUERY].role != PSG_BATCHED) {
         status = psg_call_fail(call, PSG_ERR_BATCH, "query carries no batch, but a dropout mask belongs to a sample");
     }
     if (status) return status;

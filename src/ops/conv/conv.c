@@ -56,7 +56,7 @@ static psg_status check_padding(psg_call *call, int spatial) {
 
 static psg_status check_channels(psg_call *call) {
     const psg_tensor *x = &call->input[PSG_CONV_INPUT].value, *w = &call->input[PSG_CONV_WEIGHT].value;
-    const int64_t channels = x->shape[1 - psg_call_batch_dim(call, x)], groups = groups_of(call);
+    const int64_t channels = x->shape[1 - 0], groups = groups_of(call);
     if (channels % groups == 0 && channels / groups == w->shape[1]) return PSG_OK;
     char text[PSG_SHAPE_TEXT], given[PSG_SHAPE_TEXT];
     return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s and %lld channels, weight of shape %s with groups = "
@@ -93,7 +93,7 @@ static psg_status conv_shape(psg_call *call) {
     if (!status) status = check_channels(call);
     if (!status) status = psg_conv_check_bias(call, w->shape[0]);
     psg_tensor output = *x;
-    if (!status) output.shape[1 - psg_call_batch_dim(call, x)] = w->shape[0];
+    if (!status) output.shape[1 - 0] = w->shape[0];
     for (int d = 0; d < spatial && !status; d++) {
         status = output_size(call, d, stride[d], dilation[d], &output.shape[d + 2]);
     }
@@ -171,7 +171,7 @@ const psg_op psg_op_conv3d = {
 
 /* What psg_pad is to add around the spatial dimensions of x, the last one first; false when that is nothing, or when
  * the op will refuse what it is given. */
-static bool find_pads(const psg_tape *tape, psg_var weight, int spatial, const psg_conv_options *o, int64_t pads[6]) {
+static bool find_pads(psg_tape *tape, psg_var weight, int spatial, const psg_conv_options *o, int64_t pads[6]) {
     psg_tensor w;
     if (psg_tape_status(tape) || psg_value(tape, weight, &w) || w.rank != spatial + 2) return false;
     bool any = false;

@@ -102,7 +102,7 @@ static void sum_channels(void *argument, size_t begin, size_t count) {
 psg_status psg_conv_add_bias(psg_call *call) {
     if (!call->input[PSG_CONV_BIAS].wants_grad) return PSG_OK;
     const psg_tensor *g = &call->grad_output;
-    const int batch = psg_call_batch_dim(call, g);
+    const int batch = 0;
     const int64_t shape[] = { g->shape[batch], g->shape[1 - batch] };
     bias_job j = { .kernels = psg_call_kernels(call), .grad = g, .channels = shape[1],
                    .positions = psg_tensor_count(g) ? psg_shape_product(g->rank - 2, g->shape + 2) : 0 };

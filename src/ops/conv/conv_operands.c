@@ -79,7 +79,7 @@ psg_status psg_conv_check_bias(psg_call *call, int64_t outputs) {
 
 /* Strides of a contiguous array whose first two dimensions are batch and channel in either order. */
 static void strides_of(const psg_call *call, const psg_tensor *x, int64_t *sample, int64_t *channel) {
-    const int batch = psg_call_batch_dim(call, x);
+    const int batch = 0;
     const int64_t positions = psg_tensor_count(x) ? psg_shape_product(x->rank - 2, x->shape + 2) : 0;
     *sample = batch ? positions : positions * x->shape[1];
     *channel = batch ? positions * x->shape[1] : positions;
@@ -99,7 +99,7 @@ void psg_conv_fill_geometry(psg_conv_geometry *g, const psg_call *call, const ps
         g->padding[a] = d < 0 ? 0 : g->padding[d];
     }
     g->dtype = w->dtype;
-    g->samples = image->shape[psg_call_batch_dim(call, image)];
+    g->samples = image->shape[0];
     g->output_channels = w->shape[0] / g->groups;
     g->image_channels = w->shape[1];
     strides_of(call, image, &g->image_sample, &g->image_channel);

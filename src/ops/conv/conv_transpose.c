@@ -43,7 +43,7 @@ static psg_status check_options(psg_call *call, int spatial, numbers *found) {
 
 static psg_status check_channels(psg_call *call) {
     const psg_tensor *x = &call->input[PSG_CONV_INPUT].value, *w = &call->input[PSG_CONV_WEIGHT].value;
-    const int64_t channels = x->shape[1 - psg_call_batch_dim(call, x)];
+    const int64_t channels = x->shape[1 - 0];
     if (channels == w->shape[0]) return PSG_OK;
     char text[PSG_SHAPE_TEXT], given[PSG_SHAPE_TEXT];
     return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s and %lld channels, weight of shape %s takes %lld",
@@ -80,7 +80,7 @@ static psg_status conv_transpose_shape(psg_call *call) {
     }
     if (!status) status = psg_conv_check_bias(call, outputs);
     psg_tensor output = *x;
-    if (!status) output.shape[1 - psg_call_batch_dim(call, x)] = outputs;
+    if (!status) output.shape[1 - 0] = outputs;
     for (int d = 0; d < spatial && !status; d++) status = output_size(call, d, &o, &output.shape[d + 2]);
     return status ? status : psg_call_output(call, x->dtype, x->rank, output.shape);
 }

@@ -1,4 +1,6 @@
 /* embedding: rows of a table by ids.  The table's gradient is sparse rows (grad_output, ids). */
+#include <string.h>
+
 #include "base/context.h"
 #include "base/shapes.h"
 #include "ops/embedding/lookup.h"
@@ -9,11 +11,10 @@
 /* Rows of an output beyond this leave the cache before anybody reads them. */
 static const int64_t stream_bytes = INT64_C(24) << 20;
 
-/* Row (o, n, i) of the output, counted in this order, is that of the id at o * outer_step + n * sample_step +
- * i * inner_step: samples are the batch, whose stride is 0 where all samples have the same ids. */
+/* Row (n, i) of the output is that of the id at n * sample_step + i: the step is 0 where all samples have the same
+ * ids. */
 typedef struct layout {
-    int64_t outer, samples, inner;
-    int64_t outer_step, sample_step, inner_step;
+    int64_t samples, inner, sample_step;
 } layout;
 
 static psg_lookup_options options_of(const psg_call *call) {
@@ -25,21 +26,21 @@ static psg_lookup_options options_of(const psg_call *call) {
 
 /* ids with a dimension for the batch: a constant of shape (T) is (1, T). */
 static psg_tensor batched_ids(const psg_call *call) {
-    psg_tensor ids = call->input[PSG_LOOKUP_IDS].value;
-    if (call->input[PSG_LOOKUP_IDS].role == PSG_CONSTANT && ids.rank == 1) psg_tensor_merge(&ids, 0, -1);
+    const psg_operand *operand = &call->input[PSG_LOOKUP_IDS];
+    psg_tensor ids = psg_operand_aligned(call, PSG_LOOKUP_IDS, operand->value.rank);
+    if (operand->role != PSG_BATCHED && ids.rank == 1) psg_tensor_merge(&ids, 0, -1);
     return ids;
 }
 
 /* Ids of a per-sample pass belong to samples, or to all of them. */
 static psg_status check_batch(psg_call *call, const psg_tensor *ids) {
-    if (!call->per_sample) return PSG_OK;
-    int batch = psg_call_batch_dim(call, ids);
+    if (call->pass->ordinary) return PSG_OK;
     bool constant = call->input[PSG_LOOKUP_IDS].role != PSG_BATCHED;
-    if (ids->shape[batch] == 1 && ids->rank > 1) return PSG_OK;
-    if (!constant && ids->shape[batch] == call->batch_size) return PSG_OK;
+    if (ids->shape[0] == 1 && ids->rank > 1) return PSG_OK;
+    if (!constant && ids->shape[0] == call->pass->batch_size) return PSG_OK;
     char text[PSG_SHAPE_TEXT];
     return psg_call_fail(call, PSG_ERR_BATCH, "ids of shape %s has batch size %lld, must have %s",
-                         psg_tensor_text(ids, text), (long long)ids->shape[batch],
+                         psg_tensor_text(ids, text), (long long)ids->shape[0],
                          constant ? "1, being a constant, or be a psg_input"
                                   : "the pass's, or 1 for the same ids in every sample");
 }
@@ -52,29 +53,16 @@ static psg_status shape(psg_call *call) {
     status = check_batch(call, &ids);
     if (status) return status;
     int64_t out[PSG_MAX_RANK + 2] = { 0 };
-    int from = psg_call_batch_dim(call, &ids), rank = ids.rank + 1, to = !call->batch_first && rank >= 3;
-    for (int d = 0, at = 0; d < ids.rank; d++) {
-        if (d == from) continue;
-        if (at == to) at++;
-        out[at++] = ids.shape[d];
-    }
-    out[to] = call->per_sample ? call->batch_size : ids.shape[from];
-    out[rank - 1] = call->input[PSG_LOOKUP_TABLE].value.shape[1];
-    return psg_call_output(call, call->input[PSG_LOOKUP_TABLE].value.dtype, rank, out);
+    memcpy(out, ids.shape, (size_t)ids.rank * sizeof *out);
+    if (!call->pass->ordinary) out[0] = call->pass->batch_size;
+    out[ids.rank] = call->input[PSG_LOOKUP_TABLE].value.shape[1];
+    return psg_call_output(call, call->input[PSG_LOOKUP_TABLE].value.dtype, ids.rank + 1, out);
 }
 
-/* ids (N, *) make an output (N, *, D); under batch_second (T, N, *) one of (T, N, *, D), and (N, T), whose batch is
- * in front, one of (T, N, D). */
 static layout layout_of(const psg_call *call) {
-    psg_tensor ids = batched_ids(call);
-    const psg_tensor *output = &call->output;
-    int from = psg_call_batch_dim(call, &ids), to = psg_call_batch_dim(call, output);
-    layout l = { .outer = to ? output->shape[0] : 1, .samples = output->shape[to] };
-    l.inner = psg_shape_product(output->rank - to - 2, output->shape + to + 1);
-    bool turned = to && !from, shared = ids.shape[from] == 1;
-    l.outer_step = turned ? 1 : ids.shape[from] * l.inner;
-    l.sample_step = shared ? 0 : turned ? l.outer : l.inner;
-    l.inner_step = 1;
+    const psg_tensor ids = batched_ids(call), *output = &call->output;
+    layout l = { .samples = output->shape[0], .inner = psg_shape_product(output->rank - 2, output->shape + 1) };
+    l.sample_step = ids.shape[0] == 1 ? 0 : l.inner;
     return l;
 }
 
@@ -86,11 +74,11 @@ typedef struct gather_job {
     bool stream;
 } gather_job;
 
-static void gather(const gather_job *j, int64_t first, int64_t count, int64_t id, int64_t step) {
+static void gather(const gather_job *j, int64_t first, int64_t count, int64_t id) {
     const psg_tensor *ids = &j->call->input[PSG_LOOKUP_IDS].value, *table = &j->call->input[PSG_LOOKUP_TABLE].value;
     int64_t features = table->shape[1];
     j->call->context->kernels[table->dtype]->gather_rows(
-        (size_t)count, (size_t)features, table->data, psg_tensor_offset(ids, id), psg_dtype_size(ids->dtype), step,
+        (size_t)count, (size_t)features, table->data, psg_tensor_offset(ids, id), psg_dtype_size(ids->dtype), 1,
         psg_tensor_offset(&j->call->output, first * features), j->stream);
 }
 
@@ -99,10 +87,9 @@ static void gather_range(void *argument, size_t begin, size_t count) {
     const layout *l = &j->layout;
     int64_t row = (int64_t)begin, end = (int64_t)(begin + count);
     while (row < end) {
-        int64_t pair = row / l->inner, i = row % l->inner, run = l->inner - i;
+        int64_t i = row % l->inner, run = l->inner - i;
         if (run > end - row) run = end - row;
-        int64_t id = pair / l->samples * l->outer_step + pair % l->samples * l->sample_step + i * l->inner_step;
-        gather(j, row, run, id, l->inner_step);
+        gather(j, row, run, row / l->inner * l->sample_step + i);
         row += run;
     }
 }
@@ -114,31 +101,24 @@ static psg_status forward(psg_call *call) {
     gather_job j = { .call = call, .layout = layout_of(call) };
     int64_t features = call->output.shape[call->output.rank - 1], rows = psg_tensor_count(&call->output) / features;
     j.stream = psg_tensor_count(&call->output) > stream_bytes / (int64_t)psg_dtype_size(call->output.dtype);
-    if (rows == psg_tensor_count(&call->input[PSG_LOOKUP_IDS].value) && j.layout.outer_step != 1) {
-        j.layout = (layout){ 1, 1, rows, 0, 0, 1 };   /* one id a row, in order */
-    }
+    if (rows == psg_tensor_count(&call->input[PSG_LOOKUP_IDS].value)) j.layout = (layout){ 1, rows, 0 };
     psg_for_ranges(call->context, (size_t)rows, psg_range_unit(features), gather_range, &j);
     return PSG_OK;
 }
 
 /* ---- gradient ---- */
 
-/* x's rows as (samples, positions, *): x holds them at the three steps given, and features behind them, if any.  An
- * ordinary pass, which tells no samples apart, has one sample.  Copied when no strides can say so. */
-static psg_status by_sample(psg_call *call, const psg_tensor *x, const layout *l, const int64_t step[3],
-                            int64_t features, psg_tensor *view) {
-    int64_t samples = call->per_sample ? l->samples : 1, rest = call->per_sample ? 1 : l->samples;
-    *view = psg_tensor_strided(x->dtype, x->data, features < 0 ? 4 : 5,
-                               (int64_t[]){ samples, l->outer, rest, l->inner, features },
-                               (int64_t[]){ step[1], step[0], step[1], step[2], 1 });
-    if (psg_tensor_merge(view, 1, 3)) return PSG_OK;
-    psg_tensor copy = psg_tensor_of(x->dtype, NULL, view->rank, view->shape);
-    copy.data = psg_call_keep(call, (size_t)psg_tensor_count(&copy) * psg_dtype_size(x->dtype));
-    if (!copy.data) return PSG_ERR_MEMORY;
-    psg_tensor_copy(view, &copy);
-    *view = copy;
-    psg_tensor_merge(view, 1, 3);
-    return PSG_OK;
+/* Rows `step` apart from sample to sample as (samples, positions), with features behind them, if any.  An ordinary
+ * pass, which tells no samples apart, has one sample. */
+static psg_tensor by_sample(const psg_call *call, const psg_tensor *x, const layout *l, int64_t step, int64_t features) {
+    int64_t width = features < 0 ? 1 : features;
+    psg_tensor view = psg_tensor_strided(x->dtype, x->data, features < 0 ? 2 : 3,
+                                         (int64_t[]){ l->samples, l->inner, features },
+                                         (int64_t[]){ step * width, width, 1 });
+    if (!call->pass->ordinary) return view;
+    psg_tensor_merge(&view, 0, 1);
+    psg_tensor_merge(&view, 0, -1);
+    return view;
 }
 
 typedef struct share_job {
@@ -176,17 +156,14 @@ static psg_status backward(psg_call *call) {
     if (!call->input[PSG_LOOKUP_TABLE].wants_grad) return PSG_OK;
     const psg_embedding_options *attributes = call->attributes;
     const layout l = layout_of(call);
-    const int64_t features = call->grad_output.shape[call->grad_output.rank - 1], row = l.inner * features;
+    const int64_t features = call->grad_output.shape[call->grad_output.rank - 1];
     psg_lookup_options options = options_of(call);
-    psg_tensor found, ids, g;
+    psg_tensor found;
     psg_status status = psg_lookup_without_padding(call, &options, &call->input[PSG_LOOKUP_IDS].value, &found);
-    if (!status) {
-        status = by_sample(call, &found, &l, (int64_t[]){ l.outer_step, l.sample_step, l.inner_step }, -1, &ids);
-    }
-    if (!status) {
-        status = by_sample(call, &call->grad_output, &l, (int64_t[]){ l.samples * row, row, features }, features, &g);
-    }
-    if (!status && attributes->scale_grad_by_freq) status = scale_by_frequency(call, &ids, &g);
+    if (status) return status;
+    psg_tensor ids = by_sample(call, &found, &l, l.sample_step, -1);
+    psg_tensor g = by_sample(call, &call->grad_output, &l, l.inner, features);
+    if (attributes->scale_grad_by_freq) status = scale_by_frequency(call, &ids, &g);
     return status ? status : psg_call_add_sparse_rows(call, PSG_LOOKUP_TABLE, &g, &ids);
 }
 

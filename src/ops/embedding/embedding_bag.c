@@ -78,13 +78,13 @@ static psg_status count_bags(psg_call *call, int64_t *count) {
 /* One bag a sample: without offsets the ids carry the batch themselves. */
 static psg_status check_batch(psg_call *call, int64_t count) {
     bool ragged = call->input[PSG_BAG_OFFSETS].role != PSG_ABSENT;
-    if (!call->per_sample) return PSG_OK;
+    if (call->pass->ordinary) return PSG_OK;
     if (!ragged && call->input[PSG_LOOKUP_IDS].role != PSG_BATCHED) {
         return psg_call_fail(call, PSG_ERR_BATCH, "ids is a constant of rank 2, must be a psg_input");
     }
-    if (count == call->batch_size) return PSG_OK;
+    if (count == call->pass->batch_size) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_BATCH, "%s gives %lld bags, the pass has batch size %lld",
-                         ragged ? "offsets" : "ids", (long long)count, (long long)call->batch_size);
+                         ragged ? "offsets" : "ids", (long long)count, (long long)call->pass->batch_size);
 }
 
 static psg_status shape(psg_call *call) {
@@ -146,6 +146,7 @@ static psg_status forward(psg_call *call) {
     psg_bags *b = status ? NULL : psg_call_keep(call, sizeof *b);
     if (!b) return status ? status : PSG_ERR_MEMORY;
     *b = collected;
+    call->kept = b;
     bag_job j = { .call = call, .kernels = call->context->kernels[call->output.dtype], .bags = b };
     for_bags(call, b, forward_bags, &j);
     return PSG_OK;
@@ -166,7 +167,7 @@ static psg_status position_factors(psg_call *call, const psg_bags *b, double **f
     *factor = f;
     for (int64_t k = 0; k < count * positions; k++) f[k] = 1;
     psg_tensor counted = b->ids;
-    if (!call->per_sample) counted = psg_tensor_of(b->ids.dtype, b->ids.data, 2, (int64_t[]){ 1, count * positions });
+    if (call->pass->ordinary) counted = psg_tensor_of(b->ids.dtype, b->ids.data, 2, (int64_t[]){ 1, count * positions });
     psg_status status = o->scale_grad_by_freq ? psg_lookup_shares(call, &counted, f) : PSG_OK;
     for (int64_t n = 0; n < count && o->mode == PSG_BAG_MEAN; n++) {
         const double mean = psg_bag_mean_factor(b, n);

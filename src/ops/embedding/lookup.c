@@ -4,6 +4,7 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
 
 /* ---- shape ---- */
@@ -52,7 +53,7 @@ static psg_status check_max_norm(psg_call *call, const psg_lookup_options *optio
     if (call->input[PSG_LOOKUP_TABLE].role != PSG_PARAMETER || call->input[PSG_LOOKUP_TABLE].is_derived) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "max_norm changes rows of %s, which must be a parameter", table);
     }
-    if (call->may_update) return PSG_OK;
+    if (psg_may_update(call)) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "max_norm changes rows of %s by the ids of a batch, which clipping "
                          "and noise do not protect; a per-sample pass must say psg_pass.allow_updates", table);
 }

@@ -231,10 +231,9 @@ typedef struct weight_job {
 } weight_job;
 
 static psg_status view_of(psg_call *call, const psg_tensor *x, psg_tensor *view) {
-    psg_status status = psg_operand_positions(call, x, view);
-    if (status) return status;
-    if (view->rank == 2) psg_tensor_merge(view, 1, 0);   /* one position */
-    if (!call->per_sample && psg_tensor_merge(view, 0, 1)) psg_tensor_merge(view, 0, -1);
+    *view = *x;
+    psg_tensor_merge(view, 1, x->rank - 2);
+    if (call->pass->ordinary && psg_tensor_merge(view, 0, 1)) psg_tensor_merge(view, 0, -1);
     return PSG_OK;
 }
 

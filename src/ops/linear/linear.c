@@ -68,16 +68,9 @@ static void input_gradient(psg_call *call) {
 /* ---- parameters ---- */
 
 static psg_status backward(psg_call *call) {
-    psg_tensor g, x;
     if (call->input[INPUT].grad.data) input_gradient(call);
-    if (!call->input[WEIGHT].wants_grad && !call->input[BIAS].wants_grad) return PSG_OK;
-    psg_status status = psg_operand_positions(call, &call->grad_output, &g);
-    if (!status && call->input[WEIGHT].wants_grad) {
-        status = psg_operand_positions(call, &call->input[INPUT].value, &x);
-        if (!status) status = psg_call_add_factored(call, WEIGHT, &g, &x);
-    }
-    if (!status && call->input[BIAS].wants_grad) status = psg_call_add_rows(call, BIAS, &g);
-    return status;
+    psg_status status = psg_call_add_factored(call, WEIGHT, &call->grad_output, &call->input[INPUT].value);
+    return status ? status : psg_call_add_rows(call, BIAS, &call->grad_output);
 }
 
 static const char *const names[] = { "input", "weight", "bias" };

@@ -12,62 +12,88 @@ enum { A, B };
 
 /* ---- shape ---- */
 
-/* Leading dimension d of an output of the given rank, as x has it: its own, or 1 where it has none. */
-static int64_t leading(const psg_tensor *x, int rank, int d) {
-    int own = d - (rank - x->rank);
-    return own < 0 ? 1 : x->shape[own];
-}
-
 static psg_status fail_pair(psg_call *call, psg_status status, const char *rule) {
     char a[PSG_SHAPE_TEXT], b[PSG_SHAPE_TEXT];
     return psg_call_fail(call, status, "a has shape %s and b %s: %s", psg_tensor_text(&call->input[A].value, a),
                          psg_tensor_text(&call->input[B].value, b), rule);
 }
 
-static psg_status merge(psg_call *call, int *rank, int64_t *shape) {
-    const psg_tensor *a = &call->input[A].value, *b = &call->input[B].value;
-    if (a->rank < 2 || b->rank < 2) return fail_pair(call, PSG_ERR_SHAPE, "both must be matrices, of rank >= 2");
-    if (a->shape[a->rank - 1] != b->shape[b->rank - 2]) {
+/* The operands and the output with one rank, leading dimensions in one order. */
+typedef struct views {
+    psg_tensor x[2], out;
+    int inserted;             /* a dimension of `out` that the op's output has not; 0: none */
+} views;
+
+/* To the caller of a batch_second pass a (T, N, K) has the samples in the rows of its matrices.  Beside one matrix b
+ * that is (N, T, K), the batch in front; beside a matrix b for each t it is (N, T, 1, K). */
+static bool has_batch_in_rows(const psg_call *call, int rank) {
+    const psg_tensor *b = &call->input[B].value;
+    return rank == 3 && call->input[A].batch_second && b->rank == 3 && b->shape[0] != 1;
+}
+
+static views views_of(const psg_call *call) {
+    int rank_a = call->input[A].value.rank, rank_b = call->input[B].value.rank, rank = rank_a > rank_b ? rank_a : rank_b;
+    views v = { .inserted = has_batch_in_rows(call, rank) ? 2 : 0 };
+    for (int k = A; k <= B; k++) {
+        const psg_tensor *value = &call->input[k].value;
+        bool leads = rank > 3;   /* the batch is a leading dimension */
+        v.x[k] = leads ? psg_operand_aligned(call, k, rank) : *value;
+        for (int d = v.x[k].rank; d < rank; d++) psg_tensor_merge(&v.x[k], 0, -1);
+        if (v.inserted) psg_tensor_merge(&v.x[k], k == A ? v.inserted : 0, k == A ? v.inserted - 1 : -1);
+    }
+    return v;
+}
+
+static psg_status merge(psg_call *call, views *v) {
+    const psg_tensor *a = &v->x[A], *b = &v->x[B];
+    int rank = a->rank;
+    v->out = *a;
+    if (call->input[A].value.rank < 2 || call->input[B].value.rank < 2) {
+        return fail_pair(call, PSG_ERR_SHAPE, "both must be matrices, of rank >= 2");
+    }
+    if (a->shape[rank - 1] != b->shape[rank - 2]) {
         return fail_pair(call, PSG_ERR_SHAPE, "the last dimension of a must be dimension -2 of b");
     }
-    *rank = a->rank > b->rank ? a->rank : b->rank;
-    for (int d = 0; d < *rank - 2; d++) {
-        int64_t x = leading(a, *rank, d), y = leading(b, *rank, d);
+    for (int d = 0; d < rank - 2; d++) {
+        int64_t x = a->shape[d], y = b->shape[d];
         if (x != y && x != 1 && y != 1) return fail_pair(call, PSG_ERR_SHAPE, "leading dimensions do not broadcast");
-        shape[d] = x == 1 ? y : x;
+        v->out.shape[d] = x == 1 ? y : x;
     }
-    shape[*rank - 2] = a->shape[a->rank - 2];
-    shape[*rank - 1] = b->shape[b->rank - 1];
+    v->out.shape[rank - 1] = b->shape[rank - 1];
+    v->out = psg_tensor_of(a->dtype, NULL, rank, v->out.shape);
     return PSG_OK;
 }
 
-/* A batched operand has its batch where the output has it, not among what is summed over; one without must not have
- * that dimension. */
-static psg_status check_batch(psg_call *call, int k) {
+/* A batched operand has its batch where the output has it, not among what is summed over; a trainable parameter, and in
+ * a batch_second pass a constant, must not have that dimension. */
+static psg_status check_batch(psg_call *call, const views *v, int k) {
     const psg_operand *operand = &call->input[k];
-    const psg_tensor *x = &operand->value, *out = &call->output;
-    int batch = psg_call_batch_dim(call, out), own = batch - (out->rank - x->rank);
-    bool free = batch < out->rank - 2 || (k == A && batch == out->rank - 2);
-    if (operand->role == PSG_BATCHED) {
-        bool carries = own >= 0 && own == psg_call_batch_dim(call, x) && x->shape[own] == call->batch_size;
-        if (carries && free) return PSG_OK;
+    const psg_tensor *x = &v->x[k];
+    bool second = psg_call_is_batch_second(call), leads = x->rank > (second ? 3 : 2);
+    if (psg_operand_keeps_batch(call, k)) {
+        bool own = operand->value.rank + (v->inserted != 0) == x->rank;
+        if (own && (leads || k == A) && x->shape[0] == v->out.shape[0]) return PSG_OK;
         return fail_pair(call, PSG_ERR_BATCH, "the batch must be one leading dimension of both and of the result");
     }
-    bool has = own >= 0 && batch < out->rank - 2 && x->shape[own] != 1;
-    if (!has || operand->role == PSG_CONSTANT || !operand->wants_grad) return PSG_OK;
-    return fail_pair(call, PSG_ERR_BATCH, "a parameter must not have the dimension of the batch");
+    bool trainable = operand->role == PSG_PARAMETER && operand->wants_grad && !call->pass->ordinary;
+    if (!leads || x->shape[0] == 1 || !(trainable || second)) return PSG_OK;
+    return fail_pair(call, PSG_ERR_BATCH, "what is no input of the pass must not have the dimension of the batch");
 }
 
 static psg_status shape(psg_call *call) {
-    int rank = 0;
-    int64_t out[PSG_MAX_RANK];
     psg_status status = psg_operands_real(call, 2);
-    if (!status) status = merge(call, &rank, out);
-    if (!status) status = psg_call_output(call, call->input[A].value.dtype, rank, out);
-    for (int k = A; k <= B && !status && call->per_sample; k++) {
-        if (call->input[A].role == PSG_BATCHED || call->input[B].role == PSG_BATCHED) status = check_batch(call, k);
+    if (status) return status;
+    views v = views_of(call);
+    status = merge(call, &v);
+    for (int k = A; k <= B && !status; k++) {
+        bool batched = call->input[A].role == PSG_BATCHED || call->input[B].role == PSG_BATCHED;
+        if (batched && !status) status = psg_operand_carries_batch(call, k);
+        if (batched && !status) status = check_batch(call, &v, k);
     }
-    return status;
+    if (status) return status;
+    psg_tensor out = v.out;
+    if (v.inserted) psg_tensor_merge(&out, v.inserted - 1, v.inserted);
+    return psg_call_output(call, out.dtype, out.rank, out.shape);
 }
 
 /* ---- products over the leading dimensions ---- */
@@ -81,26 +107,24 @@ typedef struct product {
     int64_t a[PSG_MAX_RANK], b[PSG_MAX_RANK], c[PSG_MAX_RANK];   /* steps; 0: repeated, c: summed */
 } product;
 
-static void set_steps(const psg_tensor *x, int rank, int64_t *step) {
+static void set_steps(const psg_tensor *x, int64_t *step) {
     int64_t stride = x->shape[x->rank - 2] * x->shape[x->rank - 1];
-    for (int d = rank - 3; d >= 0; d--) {
-        int64_t size = leading(x, rank, d);
-        step[d] = size == 1 ? 0 : stride;
-        stride *= size;
+    for (int d = x->rank - 3; d >= 0; d--) {
+        step[d] = x->shape[d] == 1 ? 0 : stride;
+        stride *= x->shape[d];
     }
 }
 
 static int64_t row_of(const psg_tensor *x) { return x->shape[x->rank - 1] > 0 ? x->shape[x->rank - 1] : 1; }
 
 /* c = op(a) op(b), summed over the dimensions along which c is repeated. */
-static product product_of(const psg_call *call, const psg_tensor *a, bool transpose_a, const psg_tensor *b,
-                          bool transpose_b, const psg_tensor *c) {
-    int rank = call->output.rank;
-    product p = { .context = call->context, .size = psg_dtype_size(c->dtype), .rank = rank - 2 };
-    memcpy(p.shape, call->output.shape, sizeof p.shape);
-    set_steps(a, rank, p.a);
-    set_steps(b, rank, p.b);
-    set_steps(c, rank, p.c);
+static product product_of(const psg_call *call, const psg_tensor *out, const psg_tensor *a, bool transpose_a,
+                          const psg_tensor *b, bool transpose_b, const psg_tensor *c) {
+    product p = { .context = call->context, .size = psg_dtype_size(c->dtype), .rank = out->rank - 2 };
+    memcpy(p.shape, out->shape, sizeof p.shape);
+    set_steps(a, p.a);
+    set_steps(b, p.b);
+    set_steps(c, p.c);
     p.gemm = (psg_gemm){ .dtype = c->dtype, .transpose_a = transpose_a, .transpose_b = transpose_b,
                          .m = c->shape[c->rank - 2], .n = c->shape[c->rank - 1],
                          .k = a->shape[a->rank - (transpose_a ? 2 : 1)], .alpha = 1, .a = a->data, .lda = row_of(a),
@@ -229,37 +253,40 @@ static void run(product *p) {
     }
 }
 
+/* The views of a call that was checked, `out` over the data of the output or of its gradient. */
+static views checked_views(psg_call *call, void *out) {
+    views v = views_of(call);
+    merge(call, &v);
+    v.out.data = out;
+    return v;
+}
+
 static psg_status forward(psg_call *call) {
-    product p = product_of(call, &call->input[A].value, false, &call->input[B].value, false, &call->output);
+    views v = checked_views(call, call->output.data);
+    product p = product_of(call, &v.out, &v.x[A], false, &v.x[B], false, &v.out);
     run(&p);
     return PSG_OK;
 }
 
 /* ---- parameters: a block for each of their matrices ---- */
 
-/* x as the output's leading dimensions see it, the batch first, without those that the parameter w has, at its matrix
- * `index`; the last two dimensions exchanged or not. */
-static psg_tensor view_of(const psg_call *call, const psg_tensor *x, bool transpose, const psg_tensor *w,
+/* x as the output's leading dimensions see it, without those that the parameter w has, at its matrix `index`; the last
+ * two dimensions exchanged or not. */
+static psg_tensor view_of(const psg_tensor *out, const psg_tensor *x, bool transpose, const psg_tensor *w,
                           int64_t index) {
-    const psg_tensor *out = &call->output;
     int64_t step[PSG_MAX_RANK], offset = 0;
-    psg_tensor view = { .dtype = x->dtype, .rank = out->rank };
-    set_steps(x, out->rank, step);
+    psg_tensor view = *x;
+    set_steps(x, step);
     for (int d = out->rank - 3; d >= 0; d--) {
-        int64_t size = leading(w, out->rank, d);
+        int64_t size = w->shape[d];
         bool fixed = size > 1;
         view.shape[d] = fixed ? 1 : out->shape[d];
         view.stride[d] = step[d];
         offset += fixed ? index % size * step[d] : 0;
         if (fixed) index /= size;
     }
-    for (int j = 1; j <= 2; j++) {
-        view.shape[out->rank - j] = x->shape[x->rank - j];
-        view.stride[out->rank - j] = j == 1 ? 1 : x->shape[x->rank - 1];
-    }
     view.data = psg_tensor_offset(x, offset);
-    if (transpose) view = psg_tensor_swap(&view, out->rank - 2, out->rank - 1);
-    return psg_tensor_swap(&view, 0, psg_call_batch_dim(call, out));
+    return transpose ? psg_tensor_swap(&view, out->rank - 2, out->rank - 1) : view;
 }
 
 /* (B, T, columns), copied when no strides can say so. */
@@ -275,10 +302,10 @@ static psg_status merge_positions(psg_call *call, psg_tensor *view) {
 }
 
 /* Of y = a w: a^T g.  Of y = w b: g b^T, whose positions are the columns of both. */
-static psg_status add_matrix(psg_call *call, int k, int64_t index) {
-    const psg_tensor *w = &call->input[k].value, *g = &call->grad_output, *other = &call->input[k == A ? B : A].value;
-    psg_tensor left = view_of(call, k == A ? g : other, k == A, w, index);
-    psg_tensor right = view_of(call, k == A ? other : g, k == A, w, index);
+static psg_status add_matrix(psg_call *call, const views *v, int k, int64_t index) {
+    const psg_tensor *w = &v->x[k], *g = &v->out, *other = &v->x[k == A ? B : A];
+    psg_tensor left = view_of(g, k == A ? g : other, k == A, w, index);
+    psg_tensor right = view_of(g, k == A ? other : g, k == A, w, index);
     psg_status status = merge_positions(call, &left);
     if (!status) status = merge_positions(call, &right);
     if (status) return status;
@@ -287,28 +314,30 @@ static psg_status add_matrix(psg_call *call, int k, int64_t index) {
     return psg_call_add_block(call, k, &block);
 }
 
-static psg_status add_parameter(psg_call *call, int k) {
-    const psg_tensor *w = &call->input[k].value;
-    int64_t matrices = psg_shape_product(w->rank - 2, w->shape);
+static psg_status add_parameter(psg_call *call, const views *v, int k) {
+    int64_t matrices = psg_shape_product(v->x[k].rank - 2, v->x[k].shape);
     psg_status status = PSG_OK;
-    for (int64_t i = 0; i < matrices && !status; i++) status = add_matrix(call, k, i);
+    for (int64_t i = 0; i < matrices && !status; i++) status = add_matrix(call, v, k, i);
     return status;
 }
 
+/* grad = op(a) op(b), of operand k. */
+static void add_input(psg_call *call, const views *v, int k) {
+    psg_tensor grad = v->x[k];
+    grad.data = call->input[k].grad.data;
+    if (!grad.data) return;
+    product p = k == A ? product_of(call, &v->out, &v->out, false, &v->x[B], true, &grad)
+                       : product_of(call, &v->out, &v->x[A], true, &v->out, false, &grad);
+    run(&p);
+}
+
 static psg_status backward(psg_call *call) {
-    const psg_tensor *a = &call->input[A].value, *b = &call->input[B].value, *g = &call->grad_output;
+    const views v = checked_views(call, call->grad_output.data);
     psg_status status = PSG_OK;
-    if (call->input[A].grad.data) {
-        product p = product_of(call, g, false, b, true, &call->input[A].grad);
-        run(&p);
-    }
-    if (call->input[B].grad.data) {
-        product p = product_of(call, a, true, g, false, &call->input[B].grad);
-        run(&p);
-    }
     for (int k = A; k <= B && !status; k++) {
+        add_input(call, &v, k);
         bool wanted = call->input[k].role == PSG_PARAMETER && call->input[k].wants_grad;
-        if (wanted && psg_tensor_count(g)) status = add_parameter(call, k);
+        if (wanted && psg_tensor_count(&v.out)) status = add_parameter(call, &v, k);
     }
     return status;
 }

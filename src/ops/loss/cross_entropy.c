@@ -65,10 +65,10 @@ static psg_status cross_entropy_shape(psg_call *call) {
     if (!status) status = psg_check_class_weight(call, WEIGHT, is_class_last(call));
     if (status) return status;
     if (options->reduction != PSG_NONE) return psg_call_output(call, logits->dtype, 0, NULL);
-    psg_tensor front = psg_tensor_swap(logits, 0, psg_call_batch_dim(call, logits)), output = front;
+    psg_tensor front = psg_tensor_swap(logits, 0, 0), output = front;
     output.rank--;
     for (int d = 1; d < output.rank && !options->class_last; d++) output.shape[d] = front.shape[d + 1];
-    output = psg_tensor_swap(&output, 0, psg_call_batch_dim(call, &output));
+    output = psg_tensor_swap(&output, 0, 0);
     return psg_call_output(call, logits->dtype, output.rank, output.shape);
 }
 
@@ -133,7 +133,7 @@ static void write_losses(const cross_entropy_job *job, int64_t positions) {
     }
     if (job->options->reduction == PSG_SUM) psg_scalar_set(call, sum, &call->output);
     if (job->options->reduction != PSG_MEAN) return;
-    bool no_samples = call->per_sample && !job->at.samples;
+    bool no_samples = !call->pass->ordinary && !job->at.samples;
     psg_scalar_set(call, no_samples ? 0 : sum / job->kept->divisor, &call->output);
 }
 
@@ -148,6 +148,7 @@ static psg_status cross_entropy_forward(psg_call *call) {
     }
     job.kept = psg_call_keep(call, sizeof *job.kept + bytes);
     if (!job.kept) return PSG_ERR_MEMORY;
+    call->kept = job.kept;
     job.kept->divisor = is_soft(call) ? (double)positions : psg_label_weights(call, WEIGHT, ignored_of(call));
     psg_for_ranges(call->context, (size_t)positions, psg_range_unit(job.at.classes), forward_rows, &job);
     write_losses(&job, positions);

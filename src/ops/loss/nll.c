@@ -79,7 +79,7 @@ static double sum_losses(void *argument, size_t begin, size_t count) {
 
 /* What a mean divides by; the loss of an empty batch of samples is 0. */
 static double divisor_of(const psg_call *call, const psg_positions *at) {
-    if (reduction_of(call) != PSG_MEAN || (call->per_sample && !at->samples)) return 1;
+    if (reduction_of(call) != PSG_MEAN || (!call->pass->ordinary && !at->samples)) return 1;
     return psg_label_weights(call, WEIGHT, ignored_of(call));
 }
 

@@ -9,7 +9,7 @@ enum { SCORES, LABELS };
 
 int psg_class_dim(const psg_call *call, bool class_last) {
     const psg_tensor *scores = &call->input[SCORES].value;
-    return class_last ? scores->rank - 1 : 1 - psg_call_batch_dim(call, scores);
+    return class_last ? scores->rank - 1 : 1 - 0;
 }
 
 /* (N, C, *), or (C, N, *). */
@@ -32,7 +32,7 @@ static void place_class_last(psg_positions *at, const psg_tensor *scores, bool b
 /* Labels have the scores' rank less one. */
 psg_positions psg_positions_of(const psg_call *call, bool class_last) {
     const psg_tensor *scores = &call->input[SCORES].value;
-    const int batch = psg_call_batch_dim(call, scores), classes = psg_class_dim(call, class_last);
+    const int batch = 0, classes = psg_class_dim(call, class_last);
     psg_positions at = { .samples = scores->shape[batch], .classes = scores->shape[classes], .spatial = 1 };
     for (int d = 0; d < scores->rank; d++) at.spatial *= d == batch || d == classes ? 1 : scores->shape[d];
     if (class_last) place_class_last(&at, scores, batch);
@@ -80,8 +80,8 @@ static psg_status check_types(psg_call *call) {
 static bool shapes_fit(const psg_call *call, bool class_last) {
     psg_tensor scores = call->input[SCORES].value, labels = call->input[LABELS].value;
     if (labels.rank != scores.rank - 1) return false;
-    scores = psg_tensor_swap(&scores, 0, psg_call_batch_dim(call, &scores));
-    labels = psg_tensor_swap(&labels, 0, psg_call_batch_dim(call, &labels));
+    scores = psg_tensor_swap(&scores, 0, 0);
+    labels = psg_tensor_swap(&labels, 0, 0);
     return scores.shape[0] == labels.shape[0] &&
            psg_shape_equal(labels.rank - 1, labels.shape + 1, scores.rank - 2, scores.shape + (class_last ? 1 : 2));
 }
@@ -100,7 +100,7 @@ psg_status psg_check_labels_shape(psg_call *call, bool class_last) {
     if (!shapes_fit(call, class_last)) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s and %s %s, must be %s and (N, *)%s", name, text,
                              labels_name, psg_tensor_text(labels, labels_text), layout,
-                             call->batch_first ? "" : " with N as dimension 1 of rank >= 3");
+                             "");
     }
     if (scores->shape[psg_class_dim(call, class_last)] == 0) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s, there must be at least one class", name, text);
@@ -127,7 +127,7 @@ psg_status psg_check_class_weight(psg_call *call, int k, bool class_last) {
 }
 
 psg_status psg_check_counted_mean(psg_call *call, psg_reduction reduction, bool counts) {
-    if (!call->per_sample || !counts || reduction != PSG_MEAN) return PSG_OK;
+    if (call->pass->ordinary || !counts || reduction != PSG_MEAN) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "a mean over the targets that are not ignored, or by their "
                          "weights, divides the loss of each sample by a sum over all samples, which mixes them; use "
                          "reduction PSG_SUM or PSG_NONE");

@@ -158,8 +158,8 @@ static double loss_range_sum(void *argument, size_t begin, size_t count) {
 static double divisor_of(const psg_call *call) {
     const psg_tensor *x = &call->input[INPUT].value;
     int64_t count = psg_tensor_count(x);
-    if (!count && call->per_sample && call->batch_size == 0) return 1;
-    if (reduction_of(call) == PSG_BATCH_MEAN) return (double)x->shape[psg_call_batch_dim(call, x)];
+    if (!count && !call->pass->ordinary && call->pass->batch_size == 0) return 1;
+    if (reduction_of(call) == PSG_BATCH_MEAN) return (double)x->shape[0];
     return reduction_of(call) == PSG_MEAN ? (double)count : 1;
 }
 

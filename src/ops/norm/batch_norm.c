@@ -27,7 +27,7 @@ static psg_status check_training(psg_call *call) {
     const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
     char text[PSG_SHAPE_TEXT];
     if (!is_training(call)) return PSG_OK;
-    if (call->per_sample) {
+    if (!call->pass->ordinary) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "in training it normalizes by statistics over the batch, which "
                              "couple the samples, so no per-sample gradient exists; use group_norm, layer_norm or "
                              "instance_norm, or running statistics (training = 0)");
@@ -55,6 +55,7 @@ static psg_status batch_norm_forward(psg_call *call) {
     void *memory;
     psg_status status = psg_norm_keep(call, count, 3 * sizeof(double), &memory);
     if (status) return status;
+    call->kept = memory;
     double *stats = memory, *variance = stats + 2 * count;
     psg_norm_groups_forward(call, &groups, stats, variance);
     if (running.mean) {

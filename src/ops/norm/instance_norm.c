@@ -44,6 +44,7 @@ static psg_status forward_and_update(psg_call *call, const psg_norm_groups *grou
     void *memory;
     psg_status status = psg_norm_keep(call, count, 3 * sizeof(double), &memory);
     if (status) return status;
+    call->kept = memory;
     double *stats = memory, *variance = stats + 2 * count;
     psg_norm_groups_forward(call, groups, stats, variance);
     psg_norm_update_running(call, running, groups->sets, stats, variance, groups->spatial);
@@ -57,6 +58,7 @@ static psg_status instance_norm_forward(psg_call *call) {
     if (!uses_input_stats(call)) return psg_norm_fixed_forward(call, &running, groups.eps);
     if (running.mean) return forward_and_update(call, &groups, &running);
     psg_status status = psg_norm_keep_stats(call, groups.spatial ? groups.sets * groups.groups : 0, &stats);
+    call->kept = stats;
     if (!status) psg_norm_groups_forward(call, &groups, stats, NULL);
     return status;
 }

@@ -47,11 +47,11 @@ static psg_status check_normalized_shape(psg_call *call, const psg_layer_norm_at
                              "which has shape %s", psg_shape_text(rank, attributes->normalized_shape, given),
                              psg_tensor_text(x, text));
     }
-    if (psg_operand_per_sample(call, PSG_NORM_INPUT) && psg_call_batch_dim(call, x) >= leading) {
+    if (psg_operand_per_sample(call, PSG_NORM_INPUT) && 0 >= leading) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "normalized_shape %s includes the batch dimension %d of input "
                              "of shape %s; a mean over the batch mixes the samples, so there are no per-sample "
                              "gradients",
-                             psg_shape_text(rank, attributes->normalized_shape, given), psg_call_batch_dim(call, x),
+                             psg_shape_text(rank, attributes->normalized_shape, given), 0,
                              psg_tensor_text(x, text));
     }
     if (psg_shape_product(rank, attributes->normalized_shape) >= 0) return PSG_OK;
@@ -73,7 +73,7 @@ static psg_status layer_norm_shape(psg_call *call) {
 static layout layout_of(const psg_call *call) {
     const psg_layer_norm_attributes attributes = attributes_of(call);
     const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
-    const int leading = x->rank - attributes.rank, batch = psg_call_batch_dim(call, x);
+    const int leading = x->rank - attributes.rank, batch = 0;
     layout l = { 1, 1, 1, psg_shape_product(attributes.rank, attributes.normalized_shape) };
     if (batch < leading) {
         l.outer = psg_shape_product(batch, x->shape);
@@ -109,6 +109,7 @@ static psg_status layer_norm_forward(psg_call *call) {
     forward_job job = { .call = call, .d = l.d, .eps = attributes_of(call).eps, .stream = psg_norm_streams(call, l.d) };
     const int64_t rows = psg_tensor_count(&call->output) ? l.samples * l.outer * l.inner : 0;
     psg_status status = psg_norm_keep_stats(call, rows, &job.stats);
+    call->kept = job.stats;
     if (!status) psg_for_ranges(call->context, (size_t)rows, psg_range_unit(l.d), forward_rows, &job);
     return status;
 }

@@ -67,7 +67,7 @@ psg_status psg_norm_add_rows(psg_call *call, int k, void *memory, int64_t sample
 /* ---- inputs (N, C, *) ---- */
 
 int psg_norm_channel_dim(const psg_call *call) {
-    return 1 - psg_call_batch_dim(call, &call->input[PSG_NORM_INPUT].value);
+    return 1 - 0;
 }
 
 psg_status psg_norm_check_channels(psg_call *call) {

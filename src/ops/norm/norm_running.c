@@ -38,7 +38,7 @@ psg_status psg_norm_check_running(psg_call *call, const psg_norm_running *runnin
     }
     psg_status status = check_array(call, running->mean, "running_mean");
     if (!status) status = check_array(call, running->variance, "running_var");
-    if (status || !updates || call->may_update) return status;
+    if (status || !updates || psg_may_update(call)) return status;
     return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "running_mean and running_var would be updated from the batch, a "
                          "change of the model outside what clipping and noise protect, so a per-sample pass refuses "
                          "it; leave them out, normalize by them without input statistics, or set "
@@ -93,6 +93,7 @@ static psg_status keep_fixed(psg_call *call, const psg_norm_running *running, do
     void *memory;
     psg_status status = psg_norm_keep(call, channels, sizeof(double) + 2 * size, &memory);
     if (status) return status;
+    call->kept = memory;
     fixed f = fixed_at(memory, channels, size);
     memcpy(f.mean, running->mean->data, count * size);
     memset(f.wide, 0, count * sizeof *f.wide);

@@ -199,6 +199,7 @@ static psg_status keep_windows(psg_call *call, const psg_pooling_windows *window
         return psg_call_fail(call, PSG_ERR_OVERFLOW, "the output is too large");
     }
     kept *k = psg_call_keep(call, sizeof *k + tables + bytes);
+    call->kept = k;
     if (!k) return PSG_ERR_MEMORY;
     fill_tables(windows, (char *)(k + 1), &k->pooling);
     k->argmax = argmax ? (int32_t *)(void *)((char *)(k + 1) + tables) : NULL;

@@ -12,9 +12,8 @@ psg_rnn_rows psg_rnn_rows_of(const psg_rnn_layer *layer, const psg_tensor *tenso
         rows.sample = tensor->shape[1] * element;
         return rows;
     }
-    bool batch_first = layer->call->batch_first;
-    rows.sample = tensor->shape[2] * element * (batch_first ? tensor->shape[1] : 1);
-    rows.step = tensor->shape[2] * element * (batch_first ? 1 : tensor->shape[1]);
+    rows.sample = tensor->shape[2] * element * tensor->shape[1];
+    rows.step = tensor->shape[2] * element;
     return rows;
 }
 

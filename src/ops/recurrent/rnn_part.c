@@ -21,7 +21,7 @@ typedef struct part_sizes {
 static part_sizes sizes_of(const psg_call *call) {
     const psg_rnn_part_attributes *a = call->attributes;
     const psg_tensor *x = &call->input[OUTPUT].value, *before = &call->input[BEFORE].value;
-    int batch = psg_call_batch_dim(call, x);
+    int batch = 0;
     part_sizes s = { .batch = batch, .samples = x->shape[batch], .rows = x->shape[1 - batch], .width = x->shape[2] };
     s.before = call->input[BEFORE].role == PSG_ABSENT ? 0 : before->shape[1 - batch];
     s.columns = a->columns / a->split;
@@ -32,7 +32,7 @@ static part_sizes sizes_of(const psg_call *call) {
 static psg_status check_range(psg_call *call) {
     const psg_rnn_part_attributes *a = call->attributes;
     const psg_tensor *x = &call->input[OUTPUT].value;
-    int64_t rows = x->shape[1 - psg_call_batch_dim(call, x)], width = x->shape[2], parts;
+    int64_t rows = x->shape[1 - 0], width = x->shape[2], parts;
     bool fits = a->row >= 0 && a->rows >= 0 && a->rows <= rows && a->row <= rows - a->rows;
     bool columns = a->columns >= 0 && a->columns <= width && a->split >= 1 && a->columns % a->split == 0;
     if (fits && columns && psg_size_multiply(a->rows, a->split, &parts)) return PSG_OK;

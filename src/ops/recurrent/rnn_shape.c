@@ -25,7 +25,7 @@ const psg_operand *psg_rnn_weight(const psg_call *call, int64_t d, int which) {
 static psg_rnn_sizes sizes_of(const psg_call *call, const psg_rnn_kind *kind) {
     const psg_tensor *x = &call->input[PSG_RNN_INPUT].value, *w = &psg_rnn_weight(call, 0, PSG_WEIGHT_IH)->value;
     const psg_operand *hr = psg_rnn_weight(call, 0, PSG_WEIGHT_HR);
-    int batch = kind->one_step ? 0 : psg_call_batch_dim(call, x);
+    int batch = kind->one_step ? 0 : 0;
     psg_rnn_sizes s = { .batch = x->shape[batch], .steps = kind->one_step ? 1 : x->shape[1 - batch],
                         .input = x->shape[x->rank - 1], .hidden = w->shape[0] / kind->gates, .h_row = -1, .c_row = -1 };
     s.projects = hr->role != PSG_ABSENT;
@@ -60,17 +60,17 @@ psg_rnn_layer psg_rnn_layer_of(psg_call *call) {
 
 static psg_status check_input(psg_call *call, const psg_rnn_kind *kind) {
     const psg_tensor *x = &call->input[PSG_RNN_INPUT].value;
-    psg_rnn_layout layout = attributes_of(call)->layout, pass = call->batch_first ? PSG_RNN_BATCH_FIRST
+    psg_rnn_layout layout = attributes_of(call)->layout, pass = !call->pass->batch_second ? PSG_RNN_BATCH_FIRST
                                                                                   : PSG_RNN_BATCH_SECOND;
     char text[PSG_SHAPE_TEXT];
     int rank = kind->one_step ? 2 : 3;
     if (layout != PSG_RNN_LAYOUT_OF_PASS && layout != pass) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "layout is %d, but the batch is dimension %d of this pass "
-                             "(psg_pass.batch_second): must be 0 or %d", (int)layout, !call->batch_first, (int)pass);
+                             "(psg_pass.batch_second): must be 0 or %d", (int)layout, call->pass->batch_second, (int)pass);
     }
     if (x->rank != rank) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "input must have shape %s, has %s; a sequence without a batch "
-                             "dimension is not accepted", kind->one_step ? "(N, input_size)" : call->batch_first
+                             "dimension is not accepted", kind->one_step ? "(N, input_size)" : !call->pass->batch_second
                              ? "(N, T, input_size)" : "(T, N, input_size)", psg_tensor_text(x, text));
     }
     psg_status status = psg_operands_real(call, call->input_count < PSG_RNN_INPUTS ? call->input_count
@@ -160,7 +160,7 @@ static psg_status check_state(psg_call *call, const psg_rnn_kind *kind, const ps
     bool shared = state->role == PSG_PARAMETER ||
                   (state->role == PSG_CONSTANT && state->value.rank == (kind->one_step ? 1 : 2));
     int64_t shape[3] = { rows, s->batch, width };
-    if (call->batch_first) {
+    if (true) {
         shape[0] = s->batch;
         shape[1] = rows;
     }
@@ -195,7 +195,7 @@ static psg_status check_lengths(psg_call *call, const psg_rnn_sizes *s) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "lengths must have shape (%lld), has %s", (long long)s->batch,
                              psg_tensor_text(value, text));
     }
-    if (lengths->role == PSG_BATCHED || !call->per_sample) return PSG_OK;
+    if (lengths->role == PSG_BATCHED || call->pass->ordinary) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_BATCH, "lengths carries no batch, must be an input of the pass (psg_input)");
 }
 
@@ -229,7 +229,7 @@ psg_status psg_rnn_shape(psg_call *call) {
     if (!status) status = check_lengths(call, &s);
     if (status) return status;
     int64_t out[3] = { s.batch, s.rows, s.width }, one_row[2] = { s.batch, s.width };
-    if (!call->batch_first) {
+    if (!true) {
         out[0] = s.rows;
         out[1] = s.batch;
     }

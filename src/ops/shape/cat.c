@@ -6,14 +6,23 @@
 
 /* ---- shape ---- */
 
+/* Input k as the op has the others: in a batch_second pass a constant's first two dimensions are the caller's. */
+static psg_tensor part_view(const psg_call *call, int k) {
+    const psg_operand *operand = &call->input[k];
+    bool turns = psg_call_is_batch_second(call) && !operand->batch_second && operand->value.rank >= 3;
+    return turns ? psg_tensor_swap(&operand->value, 0, 1) : operand->value;
+}
+
+/* The caller's dimension, of inputs of which one at least carries the batch, or none. */
 static int dim_of(const psg_call *call) {
     const psg_cat_attributes *attributes = call->attributes;
-    return attributes->dim < 0 ? attributes->dim + call->input[0].value.rank : attributes->dim;
+    int rank = call->input[0].value.rank, dim = attributes->dim < 0 ? attributes->dim + rank : attributes->dim;
+    return psg_call_is_batch_second(call) && rank >= 3 && dim < 2 ? 1 - dim : dim;
 }
 
 static psg_status check_input(psg_call *call, int k, int dim) {
-    const psg_tensor *first = &call->input[0].value, *x = &call->input[k].value;
-    psg_tensor like = *x;
+    const psg_tensor whole = part_view(call, 0), part = part_view(call, k), *first = &whole, *x = &part;
+    psg_tensor like = part;
     if (x->dtype != first->dtype) {
         return psg_call_fail(call, PSG_ERR_DTYPE, "input %d is %s, input 0 is %s", k, psg_dtype_name(x->dtype),
                              psg_dtype_name(first->dtype));
@@ -29,21 +38,21 @@ static psg_status check_input(psg_call *call, int k, int dim) {
 
 static psg_status cat_shape(psg_call *call) {
     const psg_cat_attributes *attributes = call->attributes;
-    const psg_tensor *first = &call->input[0].value;
-    psg_tensor output = *first;
+    psg_tensor output = part_view(call, 0);
     int dim;
-    psg_status status = psg_operand_dim(call, "dim", attributes->dim, first->rank, &dim);
+    psg_status status = psg_operand_dim(call, "dim", attributes->dim, output.rank, &dim);
     if (status) return status;
+    dim = dim_of(call);
     output.shape[dim] = 0;
     for (int k = 0; k < call->input_count; k++) {
         if (call->input[k].role == PSG_ABSENT) continue;
         status = check_input(call, k, dim);
         if (status) return status;
-        if (__builtin_add_overflow(output.shape[dim], call->input[k].value.shape[dim], &output.shape[dim])) {
+        if (__builtin_add_overflow(output.shape[dim], part_view(call, k).shape[dim], &output.shape[dim])) {
             return psg_call_fail(call, PSG_ERR_OVERFLOW, "the sizes along dimension %d do not add up in 64 bits", dim);
         }
     }
-    return psg_call_output(call, first->dtype, output.rank, output.shape);
+    return psg_call_output(call, output.dtype, output.rank, output.shape);
 }
 
 /* ---- forward and backward ---- */
@@ -60,11 +69,10 @@ static psg_status cat_forward(psg_call *call) {
     int dim = dim_of(call);
     int64_t start = 0;
     for (int k = 0; k < call->input_count; k++) {
-        const psg_tensor *part = &call->input[k].value;
         if (call->input[k].role == PSG_ABSENT) continue;
-        psg_tensor to = window(&call->output, part, dim, start);
-        psg_strided_copy(call->context, part, &to);
-        start += part->shape[dim];
+        psg_tensor part = part_view(call, k), to = window(&call->output, &part, dim, start);
+        psg_strided_copy(call->context, &part, &to);
+        start += part.shape[dim];
     }
     return PSG_OK;
 }
@@ -75,9 +83,9 @@ static psg_status cat_backward(psg_call *call) {
     for (int k = 0; k < call->input_count; k++) {
         const psg_operand *part = &call->input[k];
         if (part->role == PSG_ABSENT) continue;
-        psg_tensor from = window(&call->grad_output, &part->value, dim, start);
+        psg_tensor view = part_view(call, k), from = window(&call->grad_output, &view, dim, start);
         if (part->grad.data) psg_strided_copy(call->context, &from, &part->grad);
-        start += part->value.shape[dim];
+        start += view.shape[dim];
     }
     return PSG_OK;
 }

@@ -5,50 +5,51 @@
 #include "ops/shared/strided_copy.h"
 #include "psg/ops.h"
 
-/* Dimension d of the input is dimension d + new of the output. */
+/* The input with the output's rank, and the shape that is wanted; -1 keeps a size. */
 static psg_status expand_shape(psg_call *call) {
     const psg_expand_attributes *attributes = call->attributes;
     const psg_tensor *x = &call->input[0].value;
-    int64_t shape[PSG_MAX_RANK];
     const int rank = attributes->rank;
     if (rank < x->rank || rank > PSG_MAX_RANK) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "rank must be in [%d, %d] for input of rank %d, and shape not "
-                             "NULL",
-                             x->rank, PSG_MAX_RANK, x->rank);
-    }
-    const int new = rank - x->rank;
-    for (int d = 0; d < rank; d++) {
-        int64_t wanted = attributes->shape[d], size = d < new ? 1 : x->shape[d - new];
-        shape[d] = wanted == -1 && d >= new ? size : wanted;
-        if (shape[d] >= 0 && (size == 1 || shape[d] == size)) continue;
-        return psg_call_fail(call, PSG_ERR_SHAPE, "shape[%d] is %lld, but that dimension of input has size %lld; only "
-                             "size 1 can be repeated, -1 keeps a size", d, (long long)wanted, (long long)size);
+                             "NULL", x->rank, PSG_MAX_RANK, x->rank);
     }
     psg_status status = psg_operand_carries_batch(call, 0);
-    int batch = psg_call_batch_dim(call, x);
-    if (!status) status = psg_call_output(call, x->dtype, rank, shape);
-    if (!status) status = psg_output_batch_at(call, batch + new);
-    if (status || !psg_operand_per_sample(call, 0) || shape[batch + new] == x->shape[batch]) return status;
-    return psg_call_fail(call, PSG_ERR_BATCH, "shape[%d] is %lld, but the batch of %lld samples cannot be repeated",
-                         batch + new, (long long)shape[batch + new], (long long)x->shape[batch]);
+    if (!status) status = psg_operand_check_aligned(call, 0, rank);
+    if (status) return status;
+    psg_tensor whole = psg_operand_aligned(call, 0, rank);
+    for (int d = 0; d < rank; d++) {
+        int at = psg_call_dim(call, 0, rank, d);
+        int64_t wanted = attributes->shape[d], size = whole.shape[at];
+        if (wanted == -1 && d >= rank - x->rank) continue;
+        if (wanted < 0 || (size != 1 && wanted != size)) {
+            return psg_call_fail(call, PSG_ERR_SHAPE, "shape[%d] is %lld, but that dimension of input has size %lld; "
+                                 "only size 1 can be repeated, -1 keeps a size", d, (long long)wanted, (long long)size);
+        }
+        if (at == 0 && wanted != size && psg_operand_keeps_batch(call, 0)) {
+            return psg_call_fail(call, PSG_ERR_BATCH, "shape[%d] is %lld, but the batch of %lld samples cannot be "
+                                 "repeated", d, (long long)wanted, (long long)size);
+        }
+        whole.shape[at] = wanted;
+    }
+    return psg_call_output(call, x->dtype, rank, whole.shape);
 }
 
 static psg_status expand_forward(psg_call *call) {
-    const psg_tensor *x = &call->input[0].value;
-    psg_tensor view = call->output;
-    view.data = x->data;
+    psg_tensor view = psg_operand_aligned(call, 0, call->output.rank);
     for (int d = 0; d < view.rank; d++) {
-        int at = d - (view.rank - x->rank);
-        view.stride[d] = at < 0 || x->shape[at] == 1 ? 0 : x->stride[at];
+        if (view.shape[d] == 1) view.stride[d] = 0;
+        view.shape[d] = call->output.shape[d];
     }
     psg_strided_copy(call->context, &view, &call->output);
     return PSG_OK;
 }
 
 static psg_status expand_backward(psg_call *call) {
-    const psg_tensor *grad = &call->input[0].grad;
-    int batch = psg_operand_per_sample(call, 0) ? psg_call_batch_dim(call, &call->output) : -1;
-    if (grad->data) psg_broadcast_sum(call->context, &call->grad_output, NULL, 1, grad, batch);
+    psg_tensor grad = psg_operand_aligned(call, 0, call->output.rank);
+    grad.data = call->input[0].grad.data;
+    int batch = psg_operand_per_sample(call, 0) ? 0 : -1;
+    if (grad.data) psg_broadcast_sum(call->context, &call->grad_output, NULL, 1, &grad, batch);
     return PSG_OK;
 }
 

@@ -15,7 +15,7 @@ typedef struct padding {
 /* The attributes name the last dimension first. */
 static padding padding_of(const psg_call *call, int dim) {
     const psg_pad_attributes *attributes = call->attributes;
-    int k = call->input[0].value.rank - 1 - dim;
+    int rank = call->input[0].value.rank, k = rank - 1 - psg_call_dim(call, 0, rank, dim);
     if (2 * k >= attributes->count) return (padding){ 0, 0 };
     return (padding){ attributes->pad[2 * k], attributes->pad[2 * k + 1] };
 }

@@ -1,5 +1,6 @@
 /* permute, transpose: the dimensions in another order. */
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/shapes.h"
 #include "ops/shared/operand.h"
@@ -49,12 +50,20 @@ static psg_status backward(psg_call *call, const int *order) {
 
 /* ---- permute ---- */
 
+/* Entries are dimensions as the op has them, in the caller's order; puts them in the op's. */
+static void turn_order(const psg_call *call, int order[PSG_MAX_RANK]) {
+    int given[PSG_MAX_RANK], rank = call->input[0].value.rank;
+    memcpy(given, order, sizeof given);
+    for (int d = 0; d < rank; d++) order[psg_call_dim(call, 0, rank, d)] = given[d];
+}
+
 /* The order of a call whose attributes were checked. */
 static void permute_order(const psg_call *call, int order[PSG_MAX_RANK]) {
     const psg_permute_attributes *attributes = call->attributes;
     for (int d = 0; d < attributes->rank; d++) {
-        order[d] = attributes->dims[d] < 0 ? attributes->dims[d] + attributes->rank : attributes->dims[d];
+        order[d] = psg_operand_dim_of(call, attributes->dims[d], attributes->rank);
     }
+    turn_order(call, order);
 }
 
 static psg_status permute_shape(psg_call *call) {
@@ -74,8 +83,9 @@ static psg_status permute_shape(psg_call *call) {
         }
         used[order[d]] = true;
     }
-    int batch = psg_call_batch_dim(call, x);
-    if (psg_operand_per_sample(call, 0) && x->rank > batch && order[batch] != batch) {
+    turn_order(call, order);
+    if (psg_operand_keeps_batch(call, 0) && x->rank > 0 && order[0] != 0) {
+        int batch = psg_call_dim(call, 0, x->rank, 0);
         return psg_call_fail(call, PSG_ERR_BATCH, "dims[%d] is %d: the batch would leave dimension %d, where the ops "
                              "of a per-sample pass look for it", batch, attributes->dims[batch], batch);
     }
@@ -129,9 +139,9 @@ static psg_status transpose_shape(psg_call *call) {
     int order[PSG_MAX_RANK];
     psg_status status = transpose_order(call, order);
     if (status) return status;
-    int batch = psg_call_batch_dim(call, &call->input[0].value);
-    if (psg_operand_per_sample(call, 0) && call->input[0].value.rank > batch && order[batch] != batch) {
+    if (psg_operand_keeps_batch(call, 0) && call->input[0].value.rank > 0 && order[0] != 0) {
         const psg_transpose_attributes *attributes = call->attributes;
+        int batch = psg_call_dim(call, 0, call->input[0].value.rank, 0);
         return psg_call_fail(call, PSG_ERR_BATCH, "dim0 %d and dim1 %d would move the batch from dimension %d, where "
                              "the ops of a per-sample pass look for it", attributes->dim0, attributes->dim1, batch);
     }

@@ -11,20 +11,22 @@ static const char *const input_names[] = { "input" };
 
 /* ---- shape ---- */
 
-/* The batch stays a dimension of its own when it keeps its size and what comes before it its count. */
+/* The sizes that the caller names, as the op has them. */
+static void turn_shape(const psg_call *call, int rank, const int64_t *given, int64_t shape[PSG_MAX_RANK]) {
+    for (int d = 0; d < rank; d++) shape[psg_call_dim(call, 0, rank, d)] = given[d];
+}
+
 static psg_status check_batch_kept(psg_call *call, int rank, const int64_t *shape) {
-    if (!psg_operand_per_sample(call, 0)) return PSG_OK;
+    if (!psg_operand_keeps_batch(call, 0)) return PSG_OK;
     psg_status status = psg_operand_carries_batch(call, 0);
     if (status) return status;
     const psg_tensor *x = &call->input[0].value;
     psg_tensor output = psg_tensor_of(x->dtype, NULL, rank, shape);
-    int from = psg_call_batch_dim(call, x), to = psg_call_batch_dim(call, &output);
-    if (rank > to && shape[to] == x->shape[from] &&
-        psg_shape_product(to, shape) == psg_shape_product(from, x->shape)) return PSG_OK;
+    if (rank > 0 && x->rank > 0 && shape[0] == x->shape[0]) return PSG_OK;
     char text[PSG_SHAPE_TEXT], wanted[PSG_SHAPE_TEXT];
-    return psg_call_fail(call, PSG_ERR_BATCH, "%s to %s does not keep the batch of %lld samples as dimension %d; in a "
-                         "per-sample pass it must stay a dimension of its own", psg_tensor_text(x, text),
-                         psg_tensor_text(&output, wanted), (long long)call->batch_size, to);
+    return psg_call_fail(call, PSG_ERR_BATCH, "%s to %s does not keep the batch as dimension 0; in a per-sample pass it "
+                         "must stay a dimension of its own", psg_tensor_text(x, text),
+                         psg_tensor_text(&output, wanted));
 }
 
 static psg_status declare(psg_call *call, int rank, const int64_t *shape) {
@@ -66,13 +68,9 @@ static psg_status copy_backward(psg_call *call) {
 static int64_t known_product(psg_call *call, int rank, const int64_t *shape, int unknown, int64_t *count) {
     const psg_tensor *x = &call->input[0].value;
     psg_tensor from = *x, to = psg_tensor_of(x->dtype, NULL, rank, shape);
-    int batch_from = psg_call_batch_dim(call, &from), batch_to = psg_call_batch_dim(call, &to);
     to.shape[unknown] = 1;
-    bool batched = call->input[0].role == PSG_BATCHED && from.rank > batch_from && to.rank > batch_to;
-    if (batched && from.shape[batch_from] == 0 && to.shape[batch_to] == 0) {
-        from.shape[batch_from] = 1;
-        to.shape[batch_to] = 1;
-    }
+    bool batched = call->input[0].role == PSG_BATCHED && from.rank > 0 && to.rank > 0;
+    if (batched && from.shape[0] == 0 && to.shape[0] == 0) from.shape[0] = to.shape[0] = 1;
     *count = psg_tensor_count(&from);
     return psg_tensor_count(&to);
 }
@@ -100,10 +98,12 @@ static psg_status infer(psg_call *call, psg_reshape_attributes *wanted) {
 
 static psg_status reshape_shape(psg_call *call) {
     const psg_tensor *x = &call->input[0].value;
-    psg_reshape_attributes wanted = *(const psg_reshape_attributes *)call->attributes;
+    const psg_reshape_attributes *given = call->attributes;
+    psg_reshape_attributes wanted = { .rank = given->rank };
     if (wanted.rank < 0 || wanted.rank > PSG_MAX_RANK) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "rank must be in [0, %d] and shape not NULL", PSG_MAX_RANK);
     }
+    turn_shape(call, wanted.rank, given->shape, wanted.shape);
     psg_status status = infer(call, &wanted);
     if (status) return status;
     if (psg_shape_product(wanted.rank, wanted.shape) != psg_tensor_count(x)) {
@@ -140,9 +140,14 @@ static psg_status flatten_shape(psg_call *call) {
     psg_status status = psg_operand_dim(call, "start_dim", attributes->start_dim, rank, &start);
     if (!status) status = psg_operand_dim(call, "end_dim", attributes->end_dim, rank, &end);
     if (status) return status;
-    if (start > end) {
+    if (psg_call_dim(call, 0, rank, start) > psg_call_dim(call, 0, rank, end)) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "start_dim is %d, must not come after end_dim %d",
                              attributes->start_dim, attributes->end_dim);
+    }
+    if (start != end && psg_call_dim(call, 0, rank, 0) != 0) {   /* then the caller's first two are a batch and another */
+        status = psg_operand_not_batch(call, 0, "one of several flattened dimensions", start < end ? start : end,
+                                       "it must stay a dimension of its own");
+        if (status) return status;
     }
     int64_t shape[PSG_MAX_RANK] = { 1 };
     int count = 0;
@@ -178,9 +183,9 @@ static psg_status squeeze_shape(psg_call *call) {
     psg_tensor x = call->input[0].value;
     int dim;
     psg_status status = psg_operand_dim(call, "dim", attributes->dim, x.rank, &dim);
-    if (!status) status = psg_operand_not_batch(call, 0, "dim", dim, "it must stay, whatever its size");
     if (status) return status;
-    if (x.shape[dim] != 1) return declare(call, x.rank, x.shape);
+    bool batch = dim == 0 && psg_operand_keeps_batch(call, 0);   /* of one sample, too */
+    if (x.shape[dim] != 1 || batch) return declare(call, x.rank, x.shape);
     for (int d = dim + 1; d < x.rank; d++) x.shape[d - 1] = x.shape[d];
     return declare(call, x.rank - 1, x.shape);
 }
@@ -211,12 +216,13 @@ static psg_status unsqueeze_shape(psg_call *call) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "input has rank %d, the greatest there is", x->rank);
     }
     psg_status status = psg_operand_dim(call, "dim", attributes->dim, x->rank + 1, &dim);
+    if (!status) status = psg_operand_carries_batch(call, 0);
     if (status) return status;
+    if (dim == 0 && psg_operand_keeps_batch(call, 0)) {
+        return psg_call_fail(call, PSG_ERR_BATCH, "dim is %d, where the batch is", attributes->dim);
+    }
     for (int d = 0; d <= x->rank; d++) shape[d] = d == dim ? 1 : x->shape[d - (d > dim)];
-    status = psg_operand_carries_batch(call, 0);
-    if (!status) status = declare(call, x->rank + 1, shape);
-    int batch = psg_call_batch_dim(call, x);
-    return status ? status : psg_output_batch_at(call, batch + (dim <= batch));
+    return declare(call, x->rank + 1, shape);
 }
 
 const psg_op psg_op_unsqueeze = {

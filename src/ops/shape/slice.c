@@ -41,7 +41,7 @@ static int64_t clamp_place(int64_t place, int64_t size) {
 static psg_tensor slice_view(const psg_call *call, const psg_tensor *tensor) {
     const psg_slice_attributes *attributes = call->attributes;
     psg_tensor view = *tensor;
-    int dim = attributes->dim < 0 ? attributes->dim + tensor->rank : attributes->dim;
+    int dim = psg_operand_dim_of(call, attributes->dim, tensor->rank);
     int64_t start = clamp_place(attributes->start, tensor->shape[dim]);
     int64_t stop = clamp_place(attributes->stop, tensor->shape[dim]);
     int64_t length = stop > start ? (stop - start - 1) / attributes->step + 1 : 0;
@@ -88,7 +88,7 @@ psg_var psg_slice(psg_tape *tape, psg_var x, int dim, int64_t start, int64_t sto
 static psg_tensor select_view(const psg_call *call, const psg_tensor *tensor) {
     const psg_select_attributes *attributes = call->attributes;
     psg_tensor view = *tensor;
-    int dim = attributes->dim < 0 ? attributes->dim + tensor->rank : attributes->dim;
+    int dim = psg_operand_dim_of(call, attributes->dim, tensor->rank);
     int64_t index = attributes->index < 0 ? attributes->index + tensor->shape[dim] : attributes->index;
     view.data = psg_tensor_offset(tensor, index * tensor->stride[dim]);
     view.rank--;
@@ -111,9 +111,7 @@ static psg_status select_shape(psg_call *call) {
                              (long long)attributes->index, (long long)-x->shape[dim], (long long)x->shape[dim], dim);
     }
     psg_tensor view = select_view(call, x);
-    int batch = psg_call_batch_dim(call, x);
-    status = psg_call_output(call, x->dtype, view.rank, view.shape);
-    return status ? status : psg_output_batch_at(call, dim < batch ? batch - 1 : batch);
+    return psg_call_output(call, x->dtype, view.rank, view.shape);
 }
 
 static psg_status select_forward(psg_call *call) { return forward(call, select_view); }
@@ -141,7 +139,7 @@ static psg_tensor flip_view(const psg_call *call, const psg_tensor *tensor) {
     psg_tensor view = *tensor;
     int64_t offset = 0;
     for (int k = 0; k < attributes->count; k++) {
-        int dim = attributes->dims[k] < 0 ? attributes->dims[k] + tensor->rank : attributes->dims[k];
+        int dim = psg_operand_dim_of(call, attributes->dims[k], tensor->rank);
         offset += (tensor->shape[dim] - 1) * tensor->stride[dim];
         view.stride[dim] = -tensor->stride[dim];
     }

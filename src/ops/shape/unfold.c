@@ -58,26 +58,20 @@ static psg_status count_places(psg_call *call, geometry *g) {
     return PSG_OK;
 }
 
-static psg_status set_strides(psg_call *call, geometry *g, int batch) {
-    int64_t plane, row, rows, image, matrix;
-    bool fits = psg_size_multiply(g->size[0], g->size[1], &plane) &&
-                psg_size_multiply(g->places[0], g->places[1], &row) &&
+static psg_status set_strides(psg_call *call, geometry *g) {
+    int64_t rows;
+    bool fits = psg_size_multiply(g->size[0], g->size[1], &g->image_c) &&
+                psg_size_multiply(g->places[0], g->places[1], &g->matrix_r) &&
                 psg_size_multiply(g->o.kernel[0], g->o.kernel[1], &rows) &&
                 psg_size_multiply(rows, g->channels, &rows) &&
-                psg_size_multiply(plane, batch ? g->samples : g->channels, &image) &&
-                psg_size_multiply(row, batch ? g->samples : rows, &matrix);
-    if (!fits) return psg_call_fail(call, PSG_ERR_OVERFLOW, "the image or its windows have too many elements");
-    g->image_n = batch ? plane : image;
-    g->image_c = batch ? image : plane;
-    g->matrix_n = batch ? row : matrix;
-    g->matrix_r = batch ? matrix : row;
-    return PSG_OK;
+                psg_size_multiply(g->image_c, g->channels, &g->image_n) &&
+                psg_size_multiply(g->matrix_r, rows, &g->matrix_n);
+    if (fits) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_OVERFLOW, "the image or its windows have too many elements");
 }
 
 static psg_status declare(psg_call *call, const geometry *g, int rank, int64_t channels, const int64_t *size) {
-    int batch = psg_call_batch_dim(call, &call->input[0].value);
-    int64_t shape[4] = { channels, channels, size[0], rank == 4 ? size[1] : 0 };
-    shape[batch] = g->samples;
+    int64_t shape[4] = { g->samples, channels, size[0], rank == 4 ? size[1] : 0 };
     return psg_call_output(call, call->input[0].value.dtype, rank, shape);
 }
 
@@ -167,16 +161,15 @@ static void run(psg_call *call, const geometry *g, const psg_tensor *image, cons
 
 static psg_status unfold_geometry(psg_call *call, geometry *g) {
     const psg_tensor *x = &call->input[0].value;
-    int batch = psg_call_batch_dim(call, x);
     *g = (geometry){ .o = *(const psg_unfold_options *)call->attributes };
     psg_status status = check_options(call, &g->o);
     if (status) return status;
-    g->samples = x->shape[batch];
-    g->channels = x->shape[1 - batch];
+    g->samples = x->shape[0];
+    g->channels = x->shape[1];
     g->size[0] = x->shape[2];
     g->size[1] = x->shape[3];
     status = count_places(call, g);
-    return status ? status : set_strides(call, g, batch);
+    return status ? status : set_strides(call, g);
 }
 
 static psg_status unfold_shape(psg_call *call) {
@@ -227,8 +220,7 @@ psg_var psg_unfold(psg_tape *tape, psg_var x, const psg_unfold_options *options)
 static psg_status fold_geometry(psg_call *call, geometry *g) {
     const psg_fold_attributes *attributes = call->attributes;
     const psg_tensor *x = &call->input[0].value;
-    int batch = psg_call_batch_dim(call, x);
-    *g = (geometry){ .o = attributes->windows, .samples = x->shape[batch] };
+    *g = (geometry){ .o = attributes->windows, .samples = x->shape[0] };
     psg_status status = check_options(call, &g->o);
     if (status) return status;
     memcpy(g->size, attributes->output_size, sizeof g->size);
@@ -238,7 +230,7 @@ static psg_status fold_geometry(psg_call *call, geometry *g) {
     }
     status = count_places(call, g);
     if (status) return status;
-    int64_t rows = x->shape[1 - batch], windows, row;
+    int64_t rows = x->shape[1], windows, row;
     bool fits = psg_size_multiply(g->o.kernel[0], g->o.kernel[1], &windows) && rows % windows == 0 &&
                 psg_size_multiply(g->places[0], g->places[1], &row) && row == x->shape[2];
     if (!fits) {
@@ -250,7 +242,7 @@ static psg_status fold_geometry(psg_call *call, geometry *g) {
                              (long long)g->size[0], (long long)g->size[1]);
     }
     g->channels = rows / windows;
-    return set_strides(call, g, batch);
+    return set_strides(call, g);
 }
 
 static psg_status fold_shape(psg_call *call) {

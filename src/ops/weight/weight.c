@@ -207,6 +207,7 @@ static psg_status keep_rows(psg_call *call, const view *v, const rule *r, rows *
     double *memory = psg_call_keep(call, bytes);
     rows *all = memory ? psg_call_keep(call, sizeof *all) : NULL;
     if (!all) return PSG_ERR_MEMORY;
+    call->kept = all;
     memset(memory, 0, bytes);
     *all = (rows){ call->context->kernels[PSG_F64], columns, memory, memory + v->rows * columns, NULL, NULL, NULL };
     all->slope = all->gain + v->rows;
