@@ -155,9 +155,9 @@ differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that
 	$(PYTHON) test/differential.py --driver $< $(ARGS)
 
 # ---- benchmarks and the training program: public headers only ----
-# The naive loops are compiled for each real type; support.c belongs to both programs.
+# The naive loops are compiled for each real type; bench_support.c belongs to both programs.
 TRAINING := $(patsubst %,$(BUILD)/bench/%.o,fashion_mnist idx image_models progress step_times trainer training_options)
-BENCH_SHARED := $(BUILD)/bench/support.o $(BUILD)/bench/model.o $(BUILD)/bench/blocks.o
+BENCH_SHARED := $(BUILD)/bench/bench_support.o $(BUILD)/bench/model.o $(BUILD)/bench/blocks.o
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
            $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) $(NAIVE)
@@ -212,7 +212,7 @@ uninstall:  ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
 
 # ---- housekeeping ----
-C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/cases/*.[ch] test/attack/*.[ch])
+C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/cases/*.[ch] test/attack/*.[ch])
 format:  ## reformat all C files with clang-format
 	clang-format -i $(C_FILES)
 

@@ -149,7 +149,7 @@ static void compare_weights(const attention_scene *s, const run *r) {
             for (h = 1; h < c->heads; h++) expected += s->weights[f + h * c->queries * s->all];
             expected /= (double)c->heads;
         }
-        int64_t heads_first[4] = { n, h, i, j }, heads_second[4] = { i, n, h, j }, mean_first[3] = { n, i, j };
+        int64_t heads_first[4] = { n, h, i, j }, heads_second[4] = { h, n, i, j }, mean_first[3] = { n, i, j };
         int64_t mean_second[3] = { i, n, j };
         const int64_t *at = c->per_head ? c->batch_second ? heads_second : heads_first
                                         : c->batch_second ? mean_second : mean_first;
@@ -166,7 +166,7 @@ static void read_dropout(attention_scene *s, const run *r) {
     s->kept = attention_take(s, total);
     for (int64_t f = 0; f < total; f++) {
         int64_t j = f % s->all, i = f / s->all % c->queries, h = f / s->all / c->queries % c->heads;
-        int64_t n = f / s->all / c->queries / c->heads, first[4] = { n, h, i, j }, second[4] = { i, n, h, j };
+        int64_t n = f / s->all / c->queries / c->heads, first[4] = { n, h, i, j }, second[4] = { h, n, i, j };
         s->kept[f] = test_get(&got, c->batch_second ? second : first) != 0;
     }
 }

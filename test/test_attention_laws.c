@@ -110,18 +110,6 @@ static void products_are_refused(void **state) {
 }
 
 /* (L, N, E) has no leading dimension for the batch. */
-static void batch_second_needs_heads(void **state) {
-    (void)state;
-    desk d = open_desk();
-    psg_pass pass = PSG_PASS_INIT;
-    pass.batch_second = 1;
-    TEST_OK(d.context, psg_tape_begin(d.tape, &pass));
-    psg_var x = input(&d, SHAPE(4, 2, 5));
-    psg_scaled_dot_product_attention(d.tape, x, x, x, psg_none(), NULL);
-    refused(&d, PSG_ERR_UNSUPPORTED, "batch_second");
-    close_desk(&d);
-}
-
 /* ---- multi_head_attention ---- */
 
 typedef enum mistake {
@@ -396,8 +384,8 @@ static void masked_rows_are_zero(void **state) {
 int main(void) {
     for (size_t k = 0; k < sizeof ones / sizeof ones[0]; k++) ones[k] = 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_are_refused),     cmocka_unit_test(batch_second_needs_heads),
-        cmocka_unit_test(layers_are_refused),       cmocka_unit_test(any_number_of_threads),
+        cmocka_unit_test(products_are_refused),     cmocka_unit_test(layers_are_refused),
+              cmocka_unit_test(any_number_of_threads),
         cmocka_unit_test(samples_alone),            cmocka_unit_test(evaluation_drops_nothing),
         cmocka_unit_test(everything_dropped),       cmocka_unit_test(ordinary_passes),
         cmocka_unit_test(nan_stays_in_its_sample),  cmocka_unit_test(masked_rows_are_zero),

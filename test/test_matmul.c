@@ -10,6 +10,7 @@ typedef struct matmul_case {
     int rank[2];
     int64_t shape[2][5];
     bool batch_second;
+    int vector;                  /* the operand of size 1 among the matrix's own dimensions is given without it */
 } matmul_case;
 
 /* Leading dimension d of a result of the given rank, in operand k. */
@@ -95,6 +96,9 @@ static void record(run *r, const matmul_case *c) {
     TEST_OK(r->context, psg_tape_create(r->context, &r->tape));
     TEST_OK(r->context, psg_tape_begin(r->tape, &pass));
     for (int k = 0; k < 2; k++) {
+        if (c->vector && c->role[k] != PSG_BATCHED) {
+            r->x[k] = psg_tensor_of(r->x[k].dtype, r->x[k].data, 1, (int64_t[]){ psg_tensor_count(&r->x[k]) });
+        }
         if (c->role[k] == PSG_PARAMETER) {
             TEST_OK(r->context, psg_param_create(r->context, "w", &r->x[k], &r->param[k]));
             r->var[k] = psg_use(r->tape, r->param[k]);
@@ -116,9 +120,10 @@ static void compare_gradient(const run *r, const matmul_case *c, int k, int64_t 
     } else if (c->role[k] == PSG_PARAMETER) {
         psg_gradient gradient;
         int64_t shape[6] = { samples };
-        for (int d = 0; d < c->rank[k]; d++) shape[d + 1] = c->shape[k][d];
+        int rank = r->x[k].rank;
+        for (int d = 0; d < rank; d++) shape[d + 1] = r->x[k].shape[d];
         TEST_OK(r->context, psg_gradient_of(r->tape, r->param[k], &gradient));
-        got = psg_tensor_of(r->x[k].dtype, NULL, c->rank[k] + 1, shape);
+        got = psg_tensor_of(r->x[k].dtype, NULL, rank + 1, shape);
         got.data = calloc((size_t)psg_tensor_count(&got) + 1, 8);
         TEST_OK(r->context, psg_grad_sample(r->context, &gradient, 1, PSG_OVERWRITE, &got));
         compare(got.dtype, &got, expected, k ? "grad_sample of b" : "grad_sample of a");
@@ -140,8 +145,10 @@ static void check(psg_context *context, const matmul_case *c, psg_dtype dtype, t
     refer(c, &out, r.x, &gy, y, g);
     record(&r, c);
     TEST_OK(context, psg_value(r.tape, r.y, &value));
-    assert_int_equal(value.rank, out.rank);
-    for (int d = 0; d < out.rank; d++) assert_int_equal(value.shape[d], out.shape[d]);
+    assert_int_equal(value.rank, out.rank - c->vector);
+    assert_int_equal(psg_tensor_count(&value), psg_tensor_count(&gy));
+    for (int d = 0; d < out.rank && !c->vector; d++) assert_int_equal(value.shape[d], out.shape[d]);
+    gy = psg_tensor_of(dtype, gy.data, value.rank, value.shape);
     compare(dtype, &value, y, "y");
     TEST_OK(context, psg_backward_from(r.tape, r.y, &gy));
     for (int k = 0; k < 2; k++) compare_gradient(&r, c, k, out.samples, g[k]);
@@ -197,6 +204,12 @@ static const matmul_case cases[] = {
     { BATCHED_A(PSG_PARAMETER), { 3, 2 }, { { 2, 0, 2 }, { 2, 5 } }, 0 },
     { BATCHED_A(PSG_PARAMETER), { 3, 2 }, { { 2, 3, 0 }, { 0, 5 } }, 0 },
     { BATCHED_A(PSG_PARAMETER), { 3, 2 }, { { 1, 1, 1 }, { 1, 1 } }, 0 },
+    { BATCHED_A(PSG_PARAMETER), { 2, 2 }, { { 3, 4 }, { 4, 1 } }, 0, 1 },
+    { BATCHED_A(PSG_PARAMETER), { 4, 2 }, { { 3, 2, 2, 4 }, { 4, 1 } }, 0, 1 },
+    { BATCHED_A(PSG_CONSTANT), { 3, 2 }, { { 3, 2, 4 }, { 4, 1 } }, 0, 1 },
+    { BATCHED_A(PSG_PARAMETER), { 4, 2 }, { { 3, 2, 2, 4 }, { 4, 1 } }, 1, 1 },
+    { BATCHED_B(PSG_PARAMETER), { 2, 3 }, { { 1, 2 }, { 3, 2, 4 } }, 0, 1 },
+    { BATCHED_B(PSG_PARAMETER), { 2, 4 }, { { 1, 2 }, { 3, 2, 2, 4 } }, 1, 1 },
 };
 
 static void every_case(void **state) {
@@ -214,16 +227,18 @@ static void every_case(void **state) {
 /* ---- refusals ---- */
 
 static const struct { matmul_case c; psg_status status; const char *text; } errors[] = {
-    { { { PSG_BATCHED, PSG_CONSTANT }, { 1, 2 }, { { 4 }, { 4, 5 } }, 0 }, PSG_ERR_SHAPE, "of rank >= 2" },
+    { { { PSG_BATCHED, PSG_CONSTANT }, { 1, 2 }, { { 4 }, { 4, 5 } }, 0 }, PSG_ERR_BATCH, "the batch must" },
+    { { { PSG_BATCHED, PSG_CONSTANT }, { 2, 0 }, { { 3, 4 }, { 0 } }, 0 }, PSG_ERR_SHAPE, "of rank >= 1" },
+    { { { PSG_BATCHED, PSG_CONSTANT }, { 4, 3 }, { { 2, 3, 2, 4 }, { 3, 4, 5 } }, 1 }, PSG_ERR_BATCH, "what is no input" },
     { { { PSG_BATCHED, PSG_CONSTANT }, { 3, 2 }, { { 2, 3, 4 }, { 5, 4 } }, 0 }, PSG_ERR_SHAPE, "dimension -2 of b" },
     { { { PSG_BATCHED, PSG_BATCHED }, { 4, 4 }, { { 2, 3, 3, 4 }, { 2, 2, 4, 5 } }, 0 }, PSG_ERR_SHAPE, "broadcast" },
     { { { PSG_BATCHED, PSG_BATCHED }, { 3, 4 }, { { 2, 3, 4 }, { 2, 2, 4, 5 } }, 0 }, PSG_ERR_BATCH, "the batch must" },
     { { { PSG_BATCHED, PSG_BATCHED }, { 2, 2 }, { { 4, 4 }, { 4, 5 } }, 0 }, PSG_ERR_BATCH, "the batch must" },
     { { { PSG_CONSTANT, PSG_BATCHED }, { 2, 2 }, { { 3, 4 }, { 4, 5 } }, 0 }, PSG_ERR_BATCH, "the batch must" },
     { { { PSG_BATCHED, PSG_CONSTANT }, { 2, 3 }, { { 2, 4 }, { 3, 4, 5 } }, 0 }, PSG_ERR_BATCH, "the batch must" },
-    { { { PSG_BATCHED, PSG_BATCHED }, { 3, 3 }, { { 4, 2, 2 }, { 4, 2, 3 } }, 1 }, PSG_ERR_BATCH, "the batch must" },
+    { { { PSG_BATCHED, PSG_BATCHED }, { 3, 3 }, { { 4, 2, 2 }, { 4, 2, 3 } }, 1 }, PSG_ERR_SHAPE, "dimension -2 of b" },
     { { { PSG_BATCHED, PSG_PARAMETER }, { 3, 3 }, { { 2, 3, 4 }, { 2, 4, 5 } }, 0 }, PSG_ERR_BATCH,
-      "a parameter must not have" },
+      "what is no input of the pass must not have" },
 };
 
 static void refusals(void **state) {

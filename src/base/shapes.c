@@ -137,6 +137,37 @@ static void copy_row(const char *from, int64_t from_stride, char *to, int64_t to
     else copy_strided(from, from_stride * (int64_t)size, to, to_stride * (int64_t)size, count, size);
 }
 
+/* Dimensions of both shapes are taken in groups of one product; those of x must be one sequence each. */
+static bool reshape_strided(psg_tensor *x, int rank, const int64_t *shape) {
+    psg_tensor made = psg_tensor_of(x->dtype, x->data, rank, shape);
+    int from = 0, to = 0;
+    while (from < x->rank && to < rank) {
+        int from_end = from + 1, to_end = to + 1;
+        int64_t have = x->shape[from], want = shape[to];
+        while (have != want) {
+            if (have < want) have *= x->shape[from_end++];
+            else want *= shape[to_end++];
+        }
+        psg_tensor group = *x;
+        if (!psg_tensor_merge(&group, from, from_end - 1)) return false;
+        int64_t stride = group.stride[from];
+        for (int d = to_end - 1; d >= to; d--) {
+            made.stride[d] = stride;
+            stride *= shape[d];
+        }
+        from = from_end;
+        to = to_end;
+    }
+    *x = made;   /* what is left has size 1 */
+    return true;
+}
+
+bool psg_tensor_reshape(psg_tensor *tensor, int rank, const int64_t *shape) {
+    if (psg_tensor_count(tensor) && !psg_tensor_is_contiguous(tensor)) return reshape_strided(tensor, rank, shape);
+    *tensor = psg_tensor_of(tensor->dtype, tensor->data, rank, shape);
+    return true;
+}
+
 void psg_tensor_copy(const psg_tensor *from, const psg_tensor *to) {
     int64_t count = psg_tensor_count(from);
     if (count <= 0) return;

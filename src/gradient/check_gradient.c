@@ -48,10 +48,11 @@ static bool fits(const psg_check *at, int64_t offset, int64_t rows, int64_t colu
 }
 
 /* Every row of the rectangle lies in a row of the parameter's last dimensions, one below the other, or all of it in one
- * row of the last (of more than one element): a block with p and d exchanged does not. */
+ * row of the last (of more than one element): a block with p and d exchanged does not.  The tape looked when it was
+ * added, and a reshaped parameter has blocks of another shape. */
 static bool is_part(const psg_check *at, int64_t offset, int64_t rows, int64_t columns, int64_t stride) {
     int64_t row = 1;
-    if (at->gradient->rank <= 1 || rows == 1) return true;
+    if (at->gradient->rank <= 1 || rows == 1 || at->gradient->pass) return true;
     for (int d = at->gradient->rank - 1; d > 0; d--) {
         row *= at->gradient->shape[d];
         bool below = stride % row == 0 && offset % row + columns <= row;

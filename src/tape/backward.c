@@ -49,7 +49,9 @@ static psg_status prepare_operand(psg_tape_node *node, int k) {
     if (!operand->wants_grad) return PSG_OK;
     psg_tape_var *var = &tape->vars[node->input[k]];
     if (operand->role == PSG_PARAMETER) {
-        tape->uses[var->use].reached = true;
+        psg_tape_use *use = &tape->uses[var->use];
+        use->reached = true;
+        if (use->is_part) tape->uses[use->whole].reached = true;
         return PSG_OK;
     }
     if (var->grad.data) {

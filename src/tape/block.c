@@ -51,15 +51,7 @@ psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status) {
     return &node->tape->uses[node->tape->vars[node->input[k]].use];
 }
 
-/* The checks of psg/gradient.h are made where the block is added. */
-psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *block, double scale) {
-    psg_tape *tape = ((psg_tape_node *)call->internal)->tape;
-    psg_gradient gradient = psg_tape_gradient(tape, use);
-    psg_set set = { call->context, call->op->name, (const psg_gradient *[]){ &gradient }, 1 };
-    gradient.blocks = block;
-    gradient.block_count = 1;
-    psg_status status = psg_check_set(&set, true);
-    if (status) return psg_tape_adopt(tape, status);
+psg_status psg_tape_push_block(psg_tape *tape, psg_tape_use *use, const psg_block *block, double scale) {
     void *table = use->blocks;
     if (!psg_tape_grow(tape, &table, use->block_count, &use->block_capacity, sizeof *block)) return tape->status;
     use->blocks = table;
@@ -68,6 +60,19 @@ psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *b
     return PSG_OK;
 }
 
+/* The checks of psg/gradient.h are made where the block is added. */
+psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *block, double scale) {
+    psg_tape *tape = ((psg_tape_node *)call->internal)->tape;
+    psg_gradient gradient = psg_tape_gradient(tape, use);
+    gradient.pass = 0;   /* as of raw arrays: the rectangle must be one of the parameter's shape */
+    psg_set set = { call->context, call->op->name, (const psg_gradient *[]){ &gradient }, 1 };
+    gradient.blocks = block;
+    gradient.block_count = 1;
+    psg_status status = psg_check_set(&set, true);
+    if (status) return psg_tape_adopt(tape, status);
+    if (use->is_part) return psg_tape_append_part(call, use, block, scale);
+    return psg_tape_push_block(tape, use, block, scale);
+}
 psg_status psg_call_add_block(psg_call *call, int k, const psg_block *given) {
     psg_status status;
     psg_block block = *given;

@@ -63,8 +63,7 @@ psg_var psg_constant(psg_tape *tape, const psg_tensor *value) {
 
 /* ---- parameters ---- */
 
-/* Appends to the table of uses; false after failing the tape. */
-static bool add_use(psg_tape *tape, const psg_tape_use *use) {
+bool psg_tape_add_use(psg_tape *tape, const psg_tape_use *use) {
     void *table = tape->uses;
     if (!psg_tape_grow(tape, &table, tape->use_count, &tape->use_capacity, sizeof *use)) return false;
     tape->uses = table;
@@ -93,7 +92,7 @@ psg_var psg_use(psg_tape *tape, psg_param *param) {
     }
     size_t k = find_use(tape, param);
     psg_tape_use use = { .param = param, .name = param->name, .value = param->value };
-    if (k == tape->use_count && (check_cleared(tape, param) || !add_use(tape, &use))) return psg_tape_no_var();
+    if (k == tape->use_count && (check_cleared(tape, param) || !psg_tape_add_use(tape, &use))) return psg_tape_no_var();
     tape->uses[k].trainable |= param->trainable;
     psg_tape_var var = { .role = PSG_PARAMETER, .wants_grad = param->trainable, .value = param->value, .use = k };
     return psg_tape_push(tape, &var);
@@ -125,7 +124,7 @@ static const char *operand_name(const psg_op *op, int k) {
 /* A parameter where the op has no gradient for one: a frozen one is a constant, a trainable one an error. */
 static psg_status check_parameter(psg_tape_node *node, int k, const psg_tape_var *var) {
     psg_operand *operand = &node->call.input[k];
-    if (node->call.op->parameter_inputs >> k & 1u) return PSG_OK;
+    if (node->call.op->parameter_inputs >> k & 1u || (node->call.op->view && k == 0)) return PSG_OK;
     if (operand->wants_grad) {
         return psg_call_fail(&node->call, PSG_ERR_UNSUPPORTED, "%s is the trainable parameter \"%s\", but this op has "
                              "no gradient for a parameter there", operand_name(node->call.op, k),
@@ -304,7 +303,9 @@ static psg_status apply(psg_tape_node *node, const psg_var *inputs, int input_co
         status = resolve(node, k, k < input_count ? inputs[k] : psg_none());
     }
     if (!status) status = check_dtypes(node);
-    if (!status) status = classify(node, output);
+    if (status) return status;
+    if (node->call.op->view && node->call.input[0].role == PSG_PARAMETER) return psg_tape_add_part(node, output);
+    status = classify(node, output);
     return status ? status : compute(node, output);
 }
 
@@ -321,10 +322,10 @@ static const char *derived_name(psg_tape_node *node) {
 }
 
 static bool use_derived(psg_tape_node *node, psg_tape_var *output) {
-    if (output->role != PSG_PARAMETER) return true;
+    if (output->role != PSG_PARAMETER || node->call.op->view) return true;
     psg_tape_use use = { .name = derived_name(node), .value = output->value, .trainable = output->wants_grad };
     output->use = node->tape->use_count;
-    return use.name && add_use(node->tape, &use);
+    return use.name && psg_tape_add_use(node->tape, &use);
 }
 
 psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count, const void *attributes) {
@@ -342,6 +343,7 @@ psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int 
     psg_tape_node *node = new_node(tape, op, attributes);
     psg_tape_var output = { .role = PSG_CONSTANT };
     if (!node || apply(node, inputs, input_count, &output) || !use_derived(node, &output)) return psg_tape_no_var();
+    if (output.role == PSG_PARAMETER && op->view) return psg_tape_push(tape, &output);   /* a place, no computation */
     node->output = tape->var_count;
     tape->last = node;
     tape->node_count++;

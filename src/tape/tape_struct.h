@@ -32,11 +32,15 @@ typedef struct psg_tape_var {
     size_t use;               /* PSG_PARAMETER: its place in the table of uses */
 } psg_tape_var;
 
-/* A parameter or an effective weight in this pass, however often it is used: all its uses add to one list of blocks. */
+/* A parameter or an effective weight in this pass, however often it is used: all its uses add to one list of blocks.  Or
+ * a part of one, which adds to the list of the whole. */
 typedef struct psg_tape_use {
-    psg_param *param;         /* NULL: an effective weight */
+    psg_param *param;         /* NULL: an effective weight, or a part */
     const char *name;
-    psg_tensor value;
+    psg_tensor value;         /* contiguous */
+    bool is_part;
+    size_t whole;             /* a part: the use of what it is a part of */
+    psg_tensor place;         /* where it lies in that: any strides */
     bool trainable;           /* in at least one use */
     bool reached;             /* by backward */
     psg_block *blocks;
@@ -109,11 +113,20 @@ psg_tape_var *psg_tape_var_of(const psg_tape *tape, psg_var var);
 /* Appends a var; id -1 after failing the tape. */
 psg_var psg_tape_push(psg_tape *tape, const psg_tape_var *var);
 
+/* part.c: the use of part op->view(operand 0) of a parameter, and its var; PSG_ERR_UNSUPPORTED when it is none. */
+psg_status psg_tape_add_part(psg_tape_node *node, psg_tape_var *output);
+/* A block of a part as blocks of the whole. */
+psg_status psg_tape_append_part(psg_call *call, const psg_tape_use *part, const psg_block *block, double scale);
+/* Appends to the table of uses; false after failing the tape. */
+bool psg_tape_add_use(psg_tape *tape, const psg_tape_use *use);
+
 psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use);
 /* The use of parameter input k of a call in backward; NULL when it wants no blocks or *status is an error. */
 psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status);
 /* Adds a block, scale times its own. */
 psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *block, double scale);
+/* The same without a check. */
+psg_status psg_tape_push_block(psg_tape *tape, psg_tape_use *use, const psg_block *block, double scale);
 /* B of blocks.  In an ordinary pass every block is that of one sample, see psg_call_add_rows. */
 int64_t psg_tape_samples(const psg_tape *tape);
 

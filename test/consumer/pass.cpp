@@ -43,7 +43,7 @@ psg_status twice_backward(psg_call *call) {
 
 const char *const twice_names[] = { "input" };
 const psg_op twice = { "twice", 1, twice_names, 0, 0, 0, 0, 0, 0, twice_shape, twice_forward, twice_backward,
-                       nullptr, 0 };
+                       nullptr, nullptr, 0 };
 
 std::vector<double> norms(psg_context *context, psg_param *weight, bool user_op) {
     std::vector<float> images(4 * 5, 0.25f);

@@ -16,7 +16,7 @@ extern "C" {
  * rows for a parameter), so that one of 0 and 1 masks nothing; of an integer one non-zero means ATTEND (in
  * psg_multi_head_attention it means MASKED).  A batched mask has the batch where q has it; (L, S) must be a constant or
  * a parameter.
- * In a batch_second pass the batch is dimension 1 of all of them: rank >= 4, (H, N, L, E). */
+ * In a batch_second pass the batch is dimension 1 of all of them: (L, N, E), (H, N, L, E). */
 typedef struct psg_scaled_dot_product_attention_options {
     int is_causal;             /* query i attends to keys j <= i, on top of attn_mask */
     double scale;              /* 0: 1 / sqrt(E) */
@@ -56,7 +56,7 @@ typedef struct psg_multi_head_attention_options {
 
 /* options NULL: all defaults.  attention_weights: NULL, or receives what multiplies the values, dropout included:
  * (N, L, S') averaged or (N, num_heads, L, S'), S' the number of all keys; in a batch_second pass (L, N, S') and
- * (L, N, num_heads, S'). */
+ * (num_heads, N, L, S'). */
 PSG_API psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, int64_t num_heads,
                                          const psg_multi_head_attention_weights *weights,
                                          const psg_multi_head_attention_options *options, psg_var *attention_weights);

@@ -127,9 +127,9 @@ static psg_var attend(const layer *l, const char *op, int follows) {
     return psg_apply(l->tape, op, inputs, sizeof inputs / sizeof inputs[0], &attributes);
 }
 
-/* (N, heads, L, S') or (L, N, heads, S') averaged. */
+/* (N, heads, L, S'), which the caller of a batch_second pass has as (heads, N, L, S'), averaged. */
 static psg_var average(const layer *l, psg_var weights) {
-    int heads = l->tape->pass.batch_second ? 2 : 1;
+    int heads = l->tape->pass.batch_second ? 0 : 1;
     return l->o->per_head_weights ? weights : psg_mean(l->tape, weights, 1, &heads, 0);
 }
 

@@ -18,10 +18,11 @@ static psg_status fail_pair(psg_call *call, psg_status status, const char *rule)
                          psg_tensor_text(&call->input[B].value, b), rule);
 }
 
-/* The operands and the output with one rank, leading dimensions in one order. */
+/* The operands and the output as matrices of one rank, leading dimensions in one order. */
 typedef struct views {
     psg_tensor x[2], out;
     int inserted;             /* a dimension of `out` that the op's output has not; 0: none */
+    bool vector[2];           /* the operand is a vector: a row for a, a column for b, which the output has not */
 } views;
 
 /* To the caller of a batch_second pass a (T, N, K) has the samples in the rows of its matrices.  Beside one matrix b
@@ -31,28 +32,42 @@ static bool has_batch_in_rows(const psg_call *call, int rank) {
     return rank == 3 && call->input[A].batch_second && b->rank == 3 && b->shape[0] != 1;
 }
 
+static void insert(psg_tensor *x, int d) { psg_tensor_merge(x, d, d - 1); }
+
 static views views_of(const psg_call *call) {
-    int rank_a = call->input[A].value.rank, rank_b = call->input[B].value.rank, rank = rank_a > rank_b ? rank_a : rank_b;
+    int rank = 2;
+    for (int k = A; k <= B; k++) rank = call->input[k].value.rank > rank ? call->input[k].value.rank : rank;
     views v = { .inserted = has_batch_in_rows(call, rank) ? 2 : 0 };
     for (int k = A; k <= B; k++) {
         const psg_tensor *value = &call->input[k].value;
         bool leads = rank > 3;   /* the batch is a leading dimension */
-        v.x[k] = leads ? psg_operand_aligned(call, k, rank) : *value;
-        for (int d = v.x[k].rank; d < rank; d++) psg_tensor_merge(&v.x[k], 0, -1);
-        if (v.inserted) psg_tensor_merge(&v.x[k], k == A ? v.inserted : 0, k == A ? v.inserted - 1 : -1);
+        v.vector[k] = value->rank == 1;
+        v.x[k] = leads && !v.vector[k] ? psg_operand_aligned(call, k, rank) : *value;
+        if (v.vector[k]) insert(&v.x[k], k == A ? 0 : 1);
+        while (v.x[k].rank < rank) insert(&v.x[k], 0);
+        if (v.inserted) insert(&v.x[k], k == A ? v.inserted : 0);
     }
     return v;
+}
+
+/* What the op's output has of `out`. */
+static psg_tensor declared(const views *v) {
+    psg_tensor out = v->out;
+    if (v->inserted) psg_tensor_merge(&out, v->inserted - 1, v->inserted);
+    if (v->vector[A]) out.shape[out.rank - 2] = out.shape[out.rank - 1];
+    out.rank -= v->vector[A] + v->vector[B];
+    return out;
 }
 
 static psg_status merge(psg_call *call, views *v) {
     const psg_tensor *a = &v->x[A], *b = &v->x[B];
     int rank = a->rank;
     v->out = *a;
-    if (call->input[A].value.rank < 2 || call->input[B].value.rank < 2) {
-        return fail_pair(call, PSG_ERR_SHAPE, "both must be matrices, of rank >= 2");
+    if (call->input[A].value.rank < 1 || call->input[B].value.rank < 1) {
+        return fail_pair(call, PSG_ERR_SHAPE, "both must be vectors or matrices, of rank >= 1");
     }
     if (a->shape[rank - 1] != b->shape[rank - 2]) {
-        return fail_pair(call, PSG_ERR_SHAPE, "the last dimension of a must be dimension -2 of b");
+        return fail_pair(call, PSG_ERR_SHAPE, "the last dimension of a must be dimension -2 of b, or b of that size");
     }
     for (int d = 0; d < rank - 2; d++) {
         int64_t x = a->shape[d], y = b->shape[d];
@@ -91,8 +106,7 @@ static psg_status shape(psg_call *call) {
         if (batched && !status) status = check_batch(call, &v, k);
     }
     if (status) return status;
-    psg_tensor out = v.out;
-    if (v.inserted) psg_tensor_merge(&out, v.inserted - 1, v.inserted);
+    psg_tensor out = declared(&v);
     return psg_call_output(call, out.dtype, out.rank, out.shape);
 }
 

@@ -42,16 +42,17 @@ static psg_status check_normalized_shape(psg_call *call, const psg_layer_norm_at
                              PSG_MAX_RANK);
     }
     const int leading = x->rank - rank;
-    if (leading < 0 || !psg_shape_equal(rank, attributes->normalized_shape, rank, x->shape + leading)) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "normalized_shape is %s, must equal the last dimensions of input, "
-                             "which has shape %s", psg_shape_text(rank, attributes->normalized_shape, given),
-                             psg_tensor_text(x, text));
-    }
-    if (psg_operand_per_sample(call, PSG_NORM_INPUT) && 0 >= leading) {
+    int batch = psg_call_dim(call, PSG_NORM_INPUT, x->rank, 0);
+    if (psg_operand_keeps_batch(call, PSG_NORM_INPUT) && leading >= 0 && batch >= leading) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "normalized_shape %s includes the batch dimension %d of input "
                              "of shape %s; a mean over the batch mixes the samples, so there are no per-sample "
                              "gradients",
-                             psg_shape_text(rank, attributes->normalized_shape, given), 0,
+                             psg_shape_text(rank, attributes->normalized_shape, given), batch,
+                             psg_tensor_text(x, text));
+    }
+    if (leading < 0 || !psg_shape_equal(rank, attributes->normalized_shape, rank, x->shape + leading)) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "normalized_shape is %s, must equal the last dimensions of input, "
+                             "which has shape %s", psg_shape_text(rank, attributes->normalized_shape, given),
                              psg_tensor_text(x, text));
     }
     if (psg_shape_product(rank, attributes->normalized_shape) >= 0) return PSG_OK;

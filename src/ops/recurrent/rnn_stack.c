@@ -60,7 +60,7 @@ static psg_var take_states(psg_tape *tape, const psg_rnn_stack *stack, int layer
     const psg_tensor *ih = &psg_tape_var_of(tape, weights->weight_ih)->value;
     const psg_tensor *hh = &psg_tape_var_of(tape, weights->weight_hh)->value;
     bool has_c = stack->layer == &psg_op_lstm;
-    int64_t steps = whole->value.shape[tape->pass.batch_second ? 0 : 1] - (has_c ? 2 : 1);
+    int64_t steps = whole->value.shape[1] - (has_c ? 2 : 1);
     int64_t h = directions * hh->shape[1], c = directions * (ih->shape[0] / 4);
     psg_rnn_part_attributes y = { 0, steps, h, 1, 0 }, h_n = { steps, 1, h, directions, 0 };
     psg_rnn_part_attributes c_n = { steps + 1, 1, c, directions, 0 };

@@ -1,13 +1,8 @@
 /* reshape, flatten, squeeze, unsqueeze: the same elements in the same order under another shape. */
-#include <string.h>
-
-#include "base/context.h"
 #include "base/shapes.h"
+#include "ops/shape/views.h"
 #include "ops/shared/operand.h"
-#include "ops/shared/ranges.h"
-#include "psg/ops.h"
-
-static const char *const input_names[] = { "input" };
+#include "psg/ops/shape.h"
 
 /* ---- shape ---- */
 
@@ -34,31 +29,9 @@ static psg_status declare(psg_call *call, int rank, const int64_t *shape) {
     return status ? status : psg_call_output(call, call->input[0].value.dtype, rank, shape);
 }
 
-/* ---- forward and backward ---- */
-
-typedef struct copy_job {
-    const psg_tensor *from, *to;
-    size_t size;
-} copy_job;
-
-static void copy_range(void *argument, size_t begin, size_t count) {
-    const copy_job *job = argument;
-    memcpy(psg_tensor_offset(job->to, (int64_t)begin), psg_tensor_offset(job->from, (int64_t)begin), count * job->size);
-}
-
-static void copy(psg_call *call, const psg_tensor *from, const psg_tensor *to) {
-    copy_job job = { from, to, psg_dtype_size(from->dtype) };
-    psg_for_ranges(call->context, (size_t)psg_tensor_count(from), PSG_RANGE, copy_range, &job);
-}
-
-static psg_status copy_forward(psg_call *call) {
-    copy(call, &call->input[0].value, &call->output);
-    return PSG_OK;
-}
-
-static psg_status copy_backward(psg_call *call) {
-    if (call->input[0].grad.data) copy(call, &call->grad_output, &call->input[0].grad);
-    return PSG_OK;
+/* The output's shape, found already. */
+static psg_status view(const psg_call *call, psg_tensor *x) {
+    return psg_tensor_reshape(x, call->output.rank, call->output.shape) ? PSG_OK : PSG_ERR_UNSUPPORTED;
 }
 
 /* ---- reshape ---- */
@@ -117,11 +90,12 @@ static psg_status reshape_shape(psg_call *call) {
 const psg_op psg_op_reshape = {
     .name = "reshape",
     .input_count = 1,
-    .input_names = input_names,
+    .input_names = psg_view_input_names,
     .attributes_size = sizeof(psg_reshape_attributes),
     .shape = reshape_shape,
-    .forward = copy_forward,
-    .backward = copy_backward,
+    .forward = psg_view_forward,
+    .backward = psg_view_backward,
+    .view = view,
 };
 
 psg_var psg_reshape(psg_tape *tape, psg_var x, int rank, const int64_t *shape) {
@@ -164,11 +138,12 @@ static psg_status flatten_shape(psg_call *call) {
 const psg_op psg_op_flatten = {
     .name = "flatten",
     .input_count = 1,
-    .input_names = input_names,
+    .input_names = psg_view_input_names,
     .attributes_size = sizeof(psg_flatten_attributes),
     .shape = flatten_shape,
-    .forward = copy_forward,
-    .backward = copy_backward,
+    .forward = psg_view_forward,
+    .backward = psg_view_backward,
+    .view = view,
 };
 
 psg_var psg_flatten(psg_tape *tape, psg_var x, int start_dim, int end_dim) {
@@ -193,11 +168,12 @@ static psg_status squeeze_shape(psg_call *call) {
 const psg_op psg_op_squeeze = {
     .name = "squeeze",
     .input_count = 1,
-    .input_names = input_names,
+    .input_names = psg_view_input_names,
     .attributes_size = sizeof(psg_squeeze_attributes),
     .shape = squeeze_shape,
-    .forward = copy_forward,
-    .backward = copy_backward,
+    .forward = psg_view_forward,
+    .backward = psg_view_backward,
+    .view = view,
 };
 
 psg_var psg_squeeze(psg_tape *tape, psg_var x, int dim) {
@@ -228,11 +204,12 @@ static psg_status unsqueeze_shape(psg_call *call) {
 const psg_op psg_op_unsqueeze = {
     .name = "unsqueeze",
     .input_count = 1,
-    .input_names = input_names,
+    .input_names = psg_view_input_names,
     .attributes_size = sizeof(psg_squeeze_attributes),
     .shape = unsqueeze_shape,
-    .forward = copy_forward,
-    .backward = copy_backward,
+    .forward = psg_view_forward,
+    .backward = psg_view_backward,
+    .view = view,
 };
 
 psg_var psg_unsqueeze(psg_tape *tape, psg_var x, int dim) {

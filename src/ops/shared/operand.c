@@ -67,7 +67,7 @@ psg_tensor psg_operand_aligned(const psg_call *call, int k, int rank) {
     const int missing = rank - operand->value.rank;
     const bool second = psg_call_is_batch_second(call) && rank >= 3;
     for (int d = 0; d < rank; d++) shape[d] = d < missing ? 1 : operand->value.shape[d - missing];
-    if (second && (missing == 0) != (operand->batch_second != 0)) {
+    if (second && (operand->batch_second ? missing > 0 : missing < 2)) {
         int64_t first = shape[0];
         shape[0] = shape[1];
         shape[1] = first;

@@ -1,0 +1,208 @@
+/* Parts of parameters: a slice, a transpose or a reshape of a parameter, given to a layer, has the value and (in its
+ * place of the whole) the gradient that a parameter of its own would have. */
+#include "small_pass.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { B = 3, T = 4 };
+
+/* ---- parts ---- */
+
+typedef psg_var (*part_function)(psg_tape *tape, psg_var whole);
+#define DIMS(...) (int)(sizeof((int[]){ __VA_ARGS__ }) / sizeof(int)), (int[]){ __VA_ARGS__ }
+
+static psg_var all(psg_tape *t, psg_var w) { return (void)t, w; }
+static psg_var first_rows(psg_tape *t, psg_var w) { return psg_slice(t, w, 0, 0, 5, 1); }
+static psg_var other_rows(psg_tape *t, psg_var w) { return psg_slice(t, w, 0, 1, 6, 2); }
+static psg_var some_columns(psg_tape *t, psg_var w) { return psg_slice(t, w, 1, 2, 6, 1); }
+static psg_var other_columns(psg_tape *t, psg_var w) { return psg_slice(t, w, 1, 0, 6, 2); }
+static psg_var turned(psg_tape *t, psg_var w) { return psg_transpose(t, w, 0, 1); }
+static psg_var turned_part(psg_tape *t, psg_var w) { return psg_transpose(t, first_rows(t, some_columns(t, w)), 0, 1); }
+static psg_var reshaped(psg_tape *t, psg_var w) { return psg_reshape(t, w, SHAPE(4, 9)); }
+static psg_var folded(psg_tape *t, psg_var w) { return psg_reshape(t, some_columns(t, w), SHAPE(6, 2, 2)); }
+static psg_var one_row(psg_tape *t, psg_var w) { return psg_select(t, w, 0, -2); }
+static psg_var one_column(psg_tape *t, psg_var w) { return psg_select(t, w, 1, 3); }
+static psg_var one_more(psg_tape *t, psg_var w) { return psg_squeeze(t, psg_unsqueeze(t, one_row(t, w), 0), 0); }
+static psg_var flat(psg_tape *t, psg_var w) { return psg_flatten(t, turned(t, turned(t, w)), 0, 1); }
+static psg_var middle(psg_tape *t, psg_var w) { return psg_select(t, w, 1, 1); }
+static psg_var moved(psg_tape *t, psg_var w) { return psg_permute(t, w, DIMS(2, 0, 1)); }
+static psg_var thin(psg_tape *t, psg_var w) { return psg_slice(t, w, 1, 1, 3, 1); }
+static psg_var filters(psg_tape *t, psg_var w) { return psg_slice(t, w, 0, 1, 4, 2); }
+
+/* ---- what takes them: y of a batched x, whose shape follows from the part's ---- */
+
+typedef psg_var (*layer_function)(psg_tape *tape, const psg_tensor *x, psg_var part);
+
+static psg_var as_weight(psg_tape *t, const psg_tensor *x, psg_var w) { return psg_linear(t, psg_input(t, x), w, psg_none()); }
+static psg_var as_bias(psg_tape *t, const psg_tensor *x, psg_var w) { return psg_add(t, psg_input(t, x), w); }
+static psg_var as_scale(psg_tape *t, const psg_tensor *x, psg_var w) { return psg_mul(t, psg_input(t, x), w); }
+static psg_var as_matrix(psg_tape *t, const psg_tensor *x, psg_var w) { return psg_matmul(t, psg_input(t, x), w); }
+static psg_var as_filters(psg_tape *t, const psg_tensor *x, psg_var w) {
+    return psg_conv1d(t, psg_input(t, x), w, psg_none(), NULL);
+}
+static psg_var as_table(psg_tape *t, const psg_tensor *x, psg_var w) {
+    static const int64_t ids[B * T] = { 0, 1, 1, 0, 2, 1, 2, 2, 0, 0, 0, 1 };
+    psg_tensor view = psg_i64_2d(ids, B, T);
+    return (void)x, psg_embedding(t, psg_input(t, &view), w, NULL);
+}
+static psg_var as_gain(psg_tape *t, const psg_tensor *x, psg_var w) {
+    int64_t features = x->shape[x->rank - 1];
+    return psg_layer_norm(t, psg_input(t, x), 1, &features, w, psg_none(), 1e-5);
+}
+
+typedef struct trial {
+    const char *name;
+    int rank;
+    int64_t whole[4];
+    part_function part;
+    layer_function layer;
+    int x_rank;
+    int64_t x[4];
+} trial;
+
+static const trial trials[] = {
+    { "all, weight", 2, { 6, 6 }, all, as_weight, 3, { B, T, 6 } },
+    { "first rows, weight", 2, { 6, 6 }, first_rows, as_weight, 3, { B, T, 6 } },
+    { "first rows, one position", 2, { 6, 6 }, first_rows, as_weight, 2, { B, 6 } },
+    { "other rows, weight", 2, { 6, 6 }, other_rows, as_weight, 3, { B, T, 6 } },
+    { "columns, weight", 2, { 6, 6 }, some_columns, as_weight, 3, { B, T, 4 } },
+    { "every other column, weight", 2, { 6, 6 }, other_columns, as_weight, 3, { B, T, 3 } },
+    { "transposed, weight", 2, { 6, 6 }, turned, as_weight, 3, { B, T, 6 } },
+    { "transposed part, weight", 2, { 6, 6 }, turned_part, as_weight, 3, { B, T, 5 } },
+    { "reshaped, weight", 2, { 6, 6 }, reshaped, as_weight, 3, { B, T, 9 } },
+    { "first rows, positions", 2, { 6, 6 }, first_rows, as_bias, 3, { B, 5, 6 } },
+    { "columns, positions", 2, { 6, 6 }, some_columns, as_bias, 3, { B, 6, 4 } },
+    { "transposed, positions", 2, { 6, 6 }, turned_part, as_scale, 3, { B, 4, 5 } },
+    { "row, bias", 2, { 6, 6 }, one_row, as_bias, 3, { B, T, 6 } },
+    { "column, bias", 2, { 6, 6 }, one_column, as_bias, 3, { B, T, 6 } },
+    { "row, scale", 2, { 6, 6 }, one_more, as_scale, 3, { B, T, 6 } },
+    { "column, gain", 2, { 6, 6 }, one_column, as_gain, 3, { B, T, 6 } },
+    { "flat, scale", 2, { 6, 6 }, flat, as_scale, 2, { B, 36 } },
+    { "first rows, table", 2, { 6, 6 }, first_rows, as_table, 0, { 0 } },
+    { "transposed, table", 2, { 6, 6 }, turned, as_table, 0, { 0 } },
+    { "columns, table", 2, { 6, 6 }, some_columns, as_table, 0, { 0 } },
+    { "matrix of three, weight", 3, { 5, 3, 4 }, middle, as_weight, 3, { B, T, 4 } },
+    { "permuted, matrices", 3, { 5, 3, 4 }, moved, as_matrix, 4, { B, 4, T, 5 } },
+    { "columns in two, positions", 2, { 6, 6 }, folded, as_scale, 4, { B, 6, 2, 2 } },
+    { "filters", 3, { 5, 3, 2 }, filters, as_filters, 3, { B, 3, 6 } },
+    { "channels of filters", 3, { 5, 4, 2 }, thin, as_filters, 3, { B, 2, 6 } },
+};
+
+/* ---- the law ---- */
+
+/* Element k of the whole holds k: the part's values tell where its elements lie. */
+static void find_places(small_pass *f, const trial *t, psg_param *whole, psg_tensor *places) {
+    psg_tensor value = *psg_param_value(whole), counted, numbers = small_zeros(f, PSG_F64, t->rank, t->whole);
+    memcpy(numbers.data, value.data, (size_t)psg_tensor_count(&value) * sizeof(double));
+    for (int64_t k = 0; k < psg_tensor_count(&value); k++) test_set_at(&value, k, (double)k);
+    small_begin(f, (psg_pass){ .batch_size = B });
+    TEST_OK(f->context, psg_value(f->tape, t->part(f->tape, psg_use(f->tape, whole)), &counted));
+    *places = small_zeros(f, PSG_F64, counted.rank, counted.shape);
+    memcpy(places->data, counted.data, (size_t)psg_tensor_count(&counted) * sizeof(double));
+    memcpy(value.data, numbers.data, (size_t)psg_tensor_count(&value) * sizeof(double));
+}
+
+/* One pass with a var for the part; its output's gradient is random, the same for one seed. */
+static void run(small_pass *f, const trial *t, const psg_tensor *x, psg_param *param, part_function part) {
+    small_begin(f, (psg_pass){ .batch_size = B });
+    psg_var y = t->layer(f->tape, x, part(f->tape, psg_use(f->tape, param)));
+    psg_tensor value;
+    TEST_OK(f->context, psg_value(f->tape, y, &value));
+    psg_tensor grad = small_zeros(f, PSG_F64, value.rank, value.shape);
+    test_random random = { 77 };
+    test_fill_normal(&random, &grad, 1);
+    small_backward(f, y, &grad);
+}
+
+static void a_part_has_the_gradient_of_its_own(void **state) {
+    (void)state;
+    for (size_t k = 0; k < sizeof trials / sizeof *trials; k++) {
+        const trial *t = &trials[k];
+        small_pass f;
+        small_open(&f);
+        psg_param *whole = small_parameter(&f, "whole", t->rank, t->whole);
+        psg_tensor places, x = small_normal(&f, t->x_rank, t->x);
+        find_places(&f, t, whole, &places);
+        psg_param *own = small_parameter(&f, "own", places.rank, places.shape);
+        const int64_t size = psg_tensor_count(psg_param_value(whole)), part = psg_tensor_count(&places);
+        for (int64_t i = 0; i < part; i++) {
+            double v = test_get_at(psg_param_value(whole), (int64_t)test_get_at(&places, i));
+            test_set_at(psg_param_value(own), i, v);
+        }
+        run(&f, t, &x, own, all);
+        double sqnorm[B], part_sqnorm[B], *expected = calloc((size_t)(B * size), sizeof *expected);
+        const double *grad = small_grad_sample(&f, own);
+        for (int64_t i = 0; i < B * part; i++) {
+            expected[i / part * size + (int64_t)test_get_at(&places, i % part)] = grad[i];
+        }
+        small_squared_norms(&f, own, sqnorm);
+        run(&f, t, &x, whole, t->part);
+        grad = small_grad_sample(&f, whole);
+        for (int64_t i = 0; i < B * size; i++) test_near(grad[i], expected[i], 1e-12 * 64, t->name, i);
+        small_squared_norms(&f, whole, part_sqnorm);
+        for (int n = 0; n < B; n++) test_near(part_sqnorm[n], sqnorm[n], 1e-10 * sqnorm[n], t->name, n);
+        small_check_contribution(&f, whole);
+        free(expected);
+        small_close(&f);
+    }
+}
+
+/* The loss sum |y|^2 of y = W x, or of y = W x + (its two halves' products side by side) = 2 W x. */
+static const double *fused_gradient(small_pass *f, psg_param *fused, const psg_tensor *x, bool twice) {
+    small_begin(f, (psg_pass){ .batch_size = B });
+    psg_var w = psg_use(f->tape, fused), in = psg_input(f->tape, x), y = psg_linear(f->tape, in, w, psg_none());
+    if (twice) {
+        psg_var half[2];
+        for (int k = 0; k < 2; k++) {
+            half[k] = psg_linear(f->tape, in, psg_slice(f->tape, w, 0, 3 * k, 3 * k + 3, 1), psg_none());
+        }
+        y = psg_add(f->tape, psg_cat(f->tape, half, 2, 2), y);
+    }
+    small_backward(f, psg_sum(f->tape, psg_mul(f->tape, y, y), DIMS(0, 1, 2), 0), NULL);
+    return small_grad_sample(f, fused);
+}
+
+/* A fused weight taken in parts, and whole. */
+static void parts_and_the_whole_add_up(void **state) {
+    (void)state;
+    small_pass f;
+    small_open(&f);
+    psg_param *fused = small_parameter(&f, "fused", SHAPE(6, 4));
+    psg_tensor x = small_normal(&f, SHAPE(B, T, 4));
+    double once[B * 24];
+    memcpy(once, fused_gradient(&f, fused, &x, false), sizeof once);
+    const double *twice = fused_gradient(&f, fused, &x, true);
+    for (int i = 0; i < B * 24; i++) test_near(twice[i], 4 * once[i], 1e-10, "fused", i);
+    small_check_contribution(&f, fused);
+    small_close(&f);
+}
+
+/* What no place can say is refused where it is recorded. */
+static void what_is_no_part_is_refused(void **state) {
+    (void)state;
+    small_pass f;
+    small_open(&f);
+    psg_param *w = small_parameter(&f, "w", SHAPE(6, 6));
+    small_begin(&f, (psg_pass){ .batch_size = B });
+    reshaped(f.tape, turned(f.tape, psg_use(f.tape, w)));
+    assert_int_equal(psg_tape_status(f.tape), PSG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(psg_tape_message(f.tape), "reshape: of parameter \"w\""));
+    small_begin(&f, (psg_pass){ .batch_size = B });
+    psg_flip(f.tape, psg_use(f.tape, w), DIMS(0));
+    assert_int_equal(psg_tape_status(f.tape), PSG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(psg_tape_message(f.tape), "flip: of a parameter would go backwards"));
+    small_begin(&f, (psg_pass){ .batch_size = B });
+    psg_slice(f.tape, psg_use(f.tape, w), 2, 0, 1, 1);
+    assert_int_equal(psg_tape_status(f.tape), PSG_ERR_ARGUMENT);
+    small_close(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_part_has_the_gradient_of_its_own),
+        cmocka_unit_test(parts_and_the_whole_add_up),
+        cmocka_unit_test(what_is_no_part_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
