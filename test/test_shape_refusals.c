@@ -65,7 +65,6 @@ REFUSE(expand_rank, psg_expand(t, x, 2, LONGS(3, 4)))
 REFUSE(expand_front, psg_expand(t, x, 4, LONGS(2, 2, 3, 4)))
 REFUSE(expand_null, psg_expand(t, x, 3, NULL))
 REFUSE(squeeze_dim, psg_squeeze(t, x, 3))
-REFUSE(squeeze_second, psg_squeeze(t, psg_slice(t, psg_transpose(t, x, 0, 2), 0, 0, 1, 1), 1))
 REFUSE(unsqueeze_dim, psg_unsqueeze(t, x, 4))
 REFUSE(unsqueeze_front, psg_unsqueeze(t, x, 0))
 REFUSE(sum_batch, psg_sum(t, x, 1, INTS(0), 0))
@@ -121,7 +120,6 @@ static const refusal refusals[] = {
     { "expand: input of shape (2, 3, 4) would be broadcast over the batch", PSG_ERR_BATCH, expand_front, 0 },
     { "expand: rank must be", PSG_ERR_ARGUMENT, expand_null, 0 },
     { "squeeze: dim is 3", PSG_ERR_ARGUMENT, squeeze_dim, 0 },
-    { "squeeze: dim is 1, the batch dimension", PSG_ERR_BATCH, squeeze_second, 1 },
     { "unsqueeze: dim is 4", PSG_ERR_ARGUMENT, unsqueeze_dim, 0 },
     { "unsqueeze: ", PSG_ERR_BATCH, unsqueeze_front, 0 },
     { "sum: dims contain 0, the batch dimension: a sum over it", PSG_ERR_UNSUPPORTED, sum_batch, 0 },

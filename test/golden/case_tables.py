@@ -39,8 +39,8 @@ class Operand:
 
 
 def rows():
-    """{table name: [Rule, ...]} of all rows of list.h."""
-    with open(os.path.join(CASES, "list.h")) as file:
+    """{table name: [Rule, ...]} of all rows of case_list.h."""
+    with open(os.path.join(CASES, "case_list.h")) as file:
         listed = re.findall(r"^CASE_OP\((\w+)\)", file.read(), re.M)
     found = {}
     compiler = next(name for name in ("cc", "gcc", "clang") if shutil.which(name))
