@@ -75,31 +75,30 @@ KERNEL(void, gaussian, (size_t n, double *words))
 KERNEL(void, sgd, (size_t n, const psg_sgd_step *step, void *w, const void *g, void *v))
 KERNEL(void, adam, (size_t n, const psg_adam_step *step, void *w, const void *g, void *m, void *v))
 
-/* ---- norm.c ---- */
-/* Rows of d elements; weight and bias hold d each, or NULL.  stats, or NULL, receives mean and 1 / sqrt(var + eps) of
- * each row. */
+/* ---- norm.c: see norm.h ---- */
+/* Rows of d elements; weight and bias hold d each, or NULL.  stats, or NULL, receives one a row. */
 KERNEL(void, layer_norm, (size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias,
-                          void *y, double *stats, bool stream))
+                          void *y, psg_norm_stats *stats, bool stream))
 /* grad_input, or NULL, is written.  grad_weight (g xh) and grad_bias (g), each or NULL: with sum_stride 0 the sums over
  * the rows are added to d elements; otherwise row r writes its own terms, sum_stride r elements on. */
 KERNEL(void, layer_norm_backward, (size_t rows, size_t d, const void *x, const void *grad_output, const void *weight,
-                                   const double *stats, void *grad_input, void *grad_weight, void *grad_bias,
+                                   const psg_norm_stats *stats, void *grad_input, void *grad_weight, void *grad_bias,
                                    size_t sum_stride, bool stream))
-/* The same with the mean square in place of the variance, stats 0 and 1 / sqrt(mean(x^2) + eps). */
+/* The same about 0: with the mean square in place of the variance, and the mean 0. */
 KERNEL(void, rms_norm, (size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias,
-                        void *y, double *stats, bool stream))
+                        void *y, psg_norm_stats *stats, bool stream))
 KERNEL(void, rms_norm_backward, (size_t rows, size_t d, const void *x, const void *grad_output, const void *weight,
-                                 const double *stats, void *grad_input, void *grad_weight, void *grad_bias,
+                                 const psg_norm_stats *stats, void *grad_input, void *grad_weight, void *grad_bias,
                                  size_t sum_stride, bool stream))
 /* One group: lines of n elements, stride apart (adjacent: n, and they are summed as one), with one mean and one
- * variance (or NULL); line k has element k * weight_step of weight and bias, each or NULL. */
+ * variance (of x, or NULL); line k has element k * weight_step of weight and bias, each or NULL. */
 KERNEL(void, group_norm, (size_t lines, size_t n, ptrdiff_t stride, bool adjacent, double eps, const void *x,
-                          const void *weight, const void *bias, size_t weight_step, void *y, double *stats,
+                          const void *weight, const void *bias, size_t weight_step, void *y, psg_norm_stats *stats,
                           double *variance, bool stream))
 /* grad_weight and grad_bias: one element a line, written, or NULL; grad_input too. */
 KERNEL(void, group_norm_backward, (size_t lines, size_t n, ptrdiff_t stride, const void *x, const void *grad_output,
-                                   const void *weight, size_t weight_step, const double *stats, void *grad_input,
-                                   void *grad_weight, void *grad_bias, bool stream))
+                                   const void *weight, size_t weight_step, const psg_norm_stats *stats,
+                                   void *grad_input, void *grad_weight, void *grad_bias, bool stream))
 
 /* ---- fixed_norm.c: statistics that are given ---- */
 /* y = (x - mean) rstd weight + bias.  Element i has element i * step (0 or 1) of mean, rstd, weight and bias, the last

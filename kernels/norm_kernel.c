@@ -4,7 +4,12 @@
  * differences to an element of the row, and again about the mean where that element lies far from it.  A row is read
  * from memory once; later passes find it in the cache.
  * The mean is used as a pair of reals, high + low: x - high is exact near the mean, so x - high - low keeps the
- * precision of x however large the mean is. */
+ * precision of x however large the mean is.
+ *
+ * Squares leave the range of the type long before the elements do.  Statistics whose var + eps shows that are taken
+ * again, of the elements times a power of two (psg_norm_stats), and all that follows works on scaled elements. */
+#include <float.h>
+
 #include "kernels.h"
 #include "vector.h"
 
@@ -17,15 +22,28 @@ typedef struct segment {
     size_t n;
     const real *weight;
     real factor;
-    real high, low, rstd;
+    real scale, high, low, rstd;
 } segment;
 
-static inline segment segment_of(size_t n, const real *weight, const double *stats) {
-    real high = (real)stats[0];
-    return (segment){ n, weight, 1, high, (real)(stats[0] - (double)high), (real)stats[1] };
+/* A loop is compiled for scale 1, inlined with a plain copy of the segment, and for others. */
+#define FOR_EACH_SCALE static inline __attribute__((always_inline))
+#define FOR_OTHER_SCALES static __attribute__((cold, noinline))
+
+static inline segment plain(const segment *s) {
+    segment copy = *s;
+    copy.scale = 1;
+    return copy;
 }
 
-static inline vec centered(const segment *s, vec x) { return x - vec_set(s->high) - vec_set(s->low); }
+static inline segment segment_of(size_t n, const real *weight, const psg_norm_stats *stats) {
+    real high = (real)stats->mean;
+    return (segment){ n, weight, 1, (real)stats->scale, high, (real)(stats->mean - (double)high), (real)stats->rstd };
+}
+
+/* (x - mean) rstd: of the order of 1, so that its products with gradients stay in range where the gradients do. */
+static inline vec standardized(const segment *s, vec x) {
+    return (x * vec_set(s->scale) - vec_set(s->high) - vec_set(s->low)) * vec_set(s->rstd);
+}
 
 static inline vec weight_at(const segment *s, size_t i) {
     return s->weight ? vec_load(s->weight + i) : vec_set(s->factor);
@@ -45,19 +63,26 @@ static inline size_t head_length(const real *p, size_t n, bool stream) {
 
 /* ---- statistics ---- */
 
-/* Sums of x - origin and of its squares, by lanes. */
+/* What shares them: lines of n elements, stride apart. */
+typedef struct area {
+    size_t lines, n;
+    ptrdiff_t stride;
+    const real *x;
+} area;
+
+/* Sums of scale x - origin and of its squares, by lanes. */
 typedef struct moments {
     dvec first, second;
 } moments;
 
-static inline moments add_moments(moments m, size_t n, const real *x, real origin) {
-    const vec from = vec_set(origin);
+static inline moments add_moments(moments m, size_t n, const real *x, real scale, real origin) {
+    const vec by = vec_set(scale), from = vec_set(origin);
     const size_t pairs = n - n % (2 * LANES);
     for (size_t i = 0; i < pairs;) {
         size_t end = smaller(pairs, i + STRIP_VECTORS * LANES);
         vec first[2] = { vec_zero(), vec_zero() }, second[2] = { vec_zero(), vec_zero() };
         for (; i < end; i += 2 * LANES) {
-            vec c = vec_load(x + i) - from, d = vec_load(x + i + LANES) - from;
+            vec c = vec_load(x + i) * by - from, d = vec_load(x + i + LANES) * by - from;
             first[0] += c;
             first[1] += d;
             second[0] += c * c;
@@ -68,56 +93,97 @@ static inline moments add_moments(moments m, size_t n, const real *x, real origi
     }
     for (size_t i = pairs; i < n; i += LANES) {
         size_t part = smaller(LANES, n - i);
-        vec c = vec_first(vec_load_part(x + i, part) - from, part);
+        vec c = vec_first(vec_load_part(x + i, part) * by - from, part);
         m.first = dvec_add(m.first, c);
         m.second = dvec_add(m.second, c * c);
     }
     return m;
 }
 
+/* Means of scale x - origin and of its square. */
 typedef struct sample {
-    double origin, mean, variance;   /* mean: of x - origin */
+    double origin, mean, square;
 } sample;
 
-static inline sample sample_about(size_t lines, size_t n, ptrdiff_t stride, const real *x, real origin) {
-    const double count = (double)lines * (double)n;
+static inline sample sample_about(const area *a, real scale, real origin) {
+    const double count = (double)a->lines * (double)a->n;
     moments m = { { 0 }, { 0 } };
-    for (size_t k = 0; k < lines; k++) m = add_moments(m, n, x + (ptrdiff_t)k * stride, origin);
-    double mean = dvec_sum(m.first) / count, variance = dvec_sum(m.second) / count - mean * mean;
-    return (sample){ (double)origin, mean, variance < 0 ? 0 : variance };
+    for (size_t k = 0; k < a->lines; k++) m = add_moments(m, a->n, a->x + (ptrdiff_t)k * a->stride, scale, origin);
+    return (sample){ (double)origin, dvec_sum(m.first) / count, dvec_sum(m.second) / count };
 }
 
-/* stats = mean, 1 / sqrt(variance + eps): NaN when that sum is negative, as in the definition.  Returns the variance.
+static inline double variance_of(sample s) {
+    double variance = s.square - s.mean * s.mean;
+    return variance < 0 ? 0 : variance;
+}
+
+/* The mean and the variance of scale x; about 0: 0 and the mean square.
  * About an origin within 3 deviations of the mean the subtraction of mean^2 costs at most one digit; equal elements
  * have variance 0 exactly. */
-static inline double statistics(size_t lines, size_t n, ptrdiff_t stride, double eps, const real *x, double *stats) {
-    sample s = sample_about(lines, n, stride, x, x[0]);
-    if (s.mean * s.mean > 9 * s.variance) s = sample_about(lines, n, stride, x, (real)(s.origin + s.mean));
-    stats[0] = s.origin + s.mean;
-    stats[1] = 1 / __builtin_sqrt(s.variance + eps);
-    return s.variance;
+static inline double spread(const area *a, bool about_mean, real scale, double *mean) {
+    *mean = 0;
+    if (!about_mean) return sample_about(a, scale, 0).square;
+    sample s = sample_about(a, scale, a->x[0] * scale);
+    if (s.mean * s.mean > 9 * variance_of(s)) s = sample_about(a, scale, (real)(s.origin + s.mean));
+    *mean = s.origin + s.mean;
+    return variance_of(s);
 }
 
-/* stats = 0, 1 / sqrt(mean of x^2 + eps): the root mean square is a deviation from 0. */
-static inline void root_mean_square(size_t n, double eps, const real *x, double *stats) {
-    moments m = add_moments((moments){ { 0 }, { 0 } }, n, x, 0);
-    stats[0] = 0;
-    stats[1] = 1 / __builtin_sqrt(dvec_sum(m.second) / (double)n + eps);
+static double largest_magnitude(const area *a) {
+    vec most = vec_zero();
+    for (size_t k = 0; k < a->lines; k++) {
+        const real *x = a->x + (ptrdiff_t)k * a->stride;
+        for (size_t i = 0; i < a->n; i += LANES) {
+            most = vec_max(vec_abs(vec_load_part(x + i, smaller(LANES, a->n - i))), most);
+        }
+    }
+    double largest = 0;
+    for (size_t k = 0; k < LANES; k++) largest = (double)most[k] > largest ? (double)most[k] : largest;
+    return largest;
+}
+
+/* The power of two, as far as the type has it, that brings the elements and the root of eps to the order of 1. */
+static double scale_of(const area *a, double eps) {
+    const int limit = PSG_REAL_IS_F64 ? 1022 : 126;
+    double most = __builtin_fmax(largest_magnitude(a), __builtin_sqrt(__builtin_fabs(eps)));
+    if (!(most > 0) || most > DBL_MAX) return 1;
+    int exponent = __builtin_ilogb(most);
+    return __builtin_ldexp(1, exponent > limit ? -limit : exponent < -limit ? limit : -exponent);
+}
+
+static __attribute__((noinline)) double scaled_statistics(const area *a, bool about_mean, double eps,
+                                                          psg_norm_stats *stats) {
+    const double scale = scale_of(a, eps), variance = spread(a, about_mean, (real)scale, &stats->mean);
+    stats->scale = scale;
+    stats->rstd = 1 / __builtin_sqrt(variance + eps * scale * scale);
+    return variance / scale / scale;
+}
+
+/* Returns the variance.  rstd is NaN when var + eps is negative, as in the definition.  A square that underflows is
+ * wrong by less than the least positive number, which is nothing beside this least var + eps. */
+static inline double statistics(const area *a, bool about_mean, double eps, psg_norm_stats *stats) {
+    const double least = PSG_REAL_IS_F64 ? 0x1p-960 : 0x1p-100;
+    double variance = spread(a, about_mean, 1, &stats->mean), sum = variance + eps;
+    if (!(sum >= least && sum <= DBL_MAX)) return scaled_statistics(a, about_mean, eps, stats);
+    stats->scale = 1;
+    stats->rstd = 1 / __builtin_sqrt(sum);
+    return variance;
 }
 
 /* ---- y = (x - mean) rstd weight + bias ---- */
 
 static inline vec normalized(const segment *s, vec x, vec weight, vec bias) {
-    return centered(s, x) * vec_set(s->rstd) * weight + bias;
+    return standardized(s, x) * weight + bias;
 }
 
-static void normalize_part(const segment *s, const real *x, const real *bias, real shift, real *y, size_t i, size_t n) {
+FOR_EACH_SCALE void normalize_part(const segment *s, const real *x, const real *bias, real shift, real *y, size_t i,
+                                   size_t n) {
     vec b = bias ? vec_load_part(bias + i, n) : vec_set(shift);
     vec_store_part(y + i, normalized(s, vec_load_part(x + i, n), weight_part(s, i, n), b), n);
 }
 
-/* The bias of element i is bias[i], or shift for all when bias is NULL. */
-static void normalize(const segment *s, const real *x, const real *bias, real shift, real *y, bool stream) {
+FOR_EACH_SCALE void normalize_all(const segment *s, const real *x, const real *bias, real shift, real *y,
+                                  bool stream) {
     size_t i = head_length(y, s->n, stream);
     if (i) normalize_part(s, x, bias, shift, y, 0, i);
     for (; i + LANES <= s->n; i += LANES) {
@@ -129,89 +195,109 @@ static void normalize(const segment *s, const real *x, const real *bias, real sh
     if (i < s->n) normalize_part(s, x, bias, shift, y, i, s->n - i);
 }
 
-/* ---- backward: h = g weight, c = x - mean ---- */
+FOR_OTHER_SCALES void normalize_scaled(const segment *s, const real *x, const real *bias, real shift, real *y) {
+    normalize_all(s, x, bias, shift, y, false);
+}
+
+/* The bias of element i is bias[i], or shift for all when bias is NULL. */
+static void normalize(const segment *s, const real *x, const real *bias, real shift, real *y, bool stream) {
+    const segment ordinary = plain(s);
+    if (s->scale == 1) normalize_all(&ordinary, x, bias, shift, y, stream);
+    else normalize_scaled(s, x, bias, shift, y);
+}
+
+/* ---- backward: h = g weight, xh = (x - mean) rstd ---- */
 
 typedef struct sums {
-    dvec h, hc;   /* sum h, sum h c, by lanes */
+    dvec h, hx;   /* sum h, sum h xh, by lanes */
 } sums;
 
-/* Where the terms g c rstd and g of a row go, NULL: nowhere; they are added, or overwrite what is there. */
+/* Where the terms g xh and g of a row go, NULL: nowhere; they are added, or overwrite what is there. */
 typedef struct row_sums {
     real *weight, *bias;
     bool overwrite;
 } row_sums;
 
 typedef struct terms {
-    vec h, hc;
+    vec h, hx;
 } terms;
 
-/* The terms of one vector; hands over g c rstd and g. */
+/* The terms of one vector; hands over g xh and g. */
 static inline terms one_vector(const segment *s, const real *x, const real *g, row_sums to, size_t i) {
-    vec c = centered(s, vec_load(x + i)), go = vec_load(g + i), h = go * weight_at(s, i);
+    vec xh = standardized(s, vec_load(x + i)), go = vec_load(g + i), h = go * weight_at(s, i);
     if (to.weight) {
-        vec term = go * (c * vec_set(s->rstd));
+        vec term = go * xh;
         vec_store(to.weight + i, to.overwrite ? term : vec_load(to.weight + i) + term);
     }
     if (to.bias) vec_store(to.bias + i, to.overwrite ? go : vec_load(to.bias + i) + go);
-    return (terms){ h, h * c };
+    return (terms){ h, h * xh };
 }
 
 static inline terms part_of_vector(const segment *s, const real *x, const real *g, row_sums to, size_t i, size_t n) {
-    vec c = centered(s, vec_load_part(x + i, n)), go = vec_load_part(g + i, n), h = go * weight_part(s, i, n);
+    vec xh = standardized(s, vec_load_part(x + i, n)), go = vec_load_part(g + i, n), h = go * weight_part(s, i, n);
     if (to.weight) {
-        vec term = go * (c * vec_set(s->rstd));
+        vec term = go * xh;
         vec_store_part(to.weight + i, to.overwrite ? term : vec_load_part(to.weight + i, n) + term, n);
     }
     if (to.bias) vec_store_part(to.bias + i, to.overwrite ? go : vec_load_part(to.bias + i, n) + go, n);
-    return (terms){ h, h * c };
+    return (terms){ h, h * xh };
 }
 
-/* One read of x and g gives the two sums of the row and its share of the sums over rows. */
-static inline sums backward_sums(const segment *s, const real *x, const real *g, row_sums to) {
+FOR_EACH_SCALE sums backward_sums_of(const segment *s, const real *x, const real *g, row_sums to) {
     const size_t pairs = s->n - s->n % (2 * LANES);
     sums out = { { 0 }, { 0 } };
     for (size_t i = 0; i < pairs;) {
         size_t end = smaller(pairs, i + STRIP_VECTORS * LANES);
-        vec h[2] = { vec_zero(), vec_zero() }, hc[2] = { vec_zero(), vec_zero() };
+        vec h[2] = { vec_zero(), vec_zero() }, hx[2] = { vec_zero(), vec_zero() };
         for (; i < end; i += 2 * LANES) {
             terms even = one_vector(s, x, g, to, i), odd = one_vector(s, x, g, to, i + LANES);
             h[0] += even.h;
             h[1] += odd.h;
-            hc[0] += even.hc;
-            hc[1] += odd.hc;
+            hx[0] += even.hx;
+            hx[1] += odd.hx;
         }
         out.h = dvec_add(out.h, h[0] + h[1]);
-        out.hc = dvec_add(out.hc, hc[0] + hc[1]);
+        out.hx = dvec_add(out.hx, hx[0] + hx[1]);
     }
     for (size_t i = pairs; i < s->n; i += LANES) {
         terms rest = part_of_vector(s, x, g, to, i, smaller(LANES, s->n - i));
         out.h = dvec_add(out.h, rest.h);
-        out.hc = dvec_add(out.hc, rest.hc);
+        out.hx = dvec_add(out.hx, rest.hx);
     }
     return out;
 }
 
-/* The means that the input gradient subtracts: of h, and of h (x - mean) rstd. */
+FOR_OTHER_SCALES sums scaled_sums(const segment *s, const real *x, const real *g, row_sums to) {
+    return backward_sums_of(s, x, g, to);
+}
+
+/* One read of x and g gives the two sums of the row and its share of the sums over rows. */
+static inline sums backward_sums(const segment *s, const real *x, const real *g, row_sums to) {
+    const segment ordinary = plain(s);
+    return s->scale == 1 ? backward_sums_of(&ordinary, x, g, to) : scaled_sums(s, x, g, to);
+}
+
+/* The means that the input gradient subtracts. */
 typedef struct means {
     real h, hx;
 } means;
 
-static inline means means_of(double sum_h, double sum_hc, double rstd, double count) {
-    return (means){ (real)(sum_h / count), (real)(sum_hc * rstd / count) };
+static inline means means_of(double sum_h, double sum_hx, double count) {
+    return (means){ (real)(sum_h / count), (real)(sum_hx / count) };
 }
 
-/* rstd (h - mean(h) - xh mean(h xh)), xh = c rstd */
+/* rstd (h - mean(h) - xh mean(h xh)), the gradient of scale x */
 static inline vec input_gradient(const segment *s, means m, vec x, vec g, vec weight) {
-    vec rstd = vec_set(s->rstd);
-    return rstd * (g * weight - vec_set(m.h) - centered(s, x) * rstd * vec_set(m.hx));
+    return vec_set(s->rstd) * (g * weight - vec_set(m.h) - standardized(s, x) * vec_set(m.hx));
 }
 
-static void input_gradient_part(const segment *s, means m, const real *x, const real *g, real *gx, size_t i, size_t n) {
+FOR_EACH_SCALE void input_gradient_part(const segment *s, means m, const real *x, const real *g, real *gx, size_t i,
+                                        size_t n) {
     vec value = input_gradient(s, m, vec_load_part(x + i, n), vec_load_part(g + i, n), weight_part(s, i, n));
     vec_store_part(gx + i, value, n);
 }
 
-static void write_input_gradient(const segment *s, means m, const real *x, const real *g, real *gx, bool stream) {
+FOR_EACH_SCALE void write_gradient(const segment *s, means m, const real *x, const real *g, real *gx, bool stream) {
     size_t i = head_length(gx, s->n, stream);
     if (i) input_gradient_part(s, m, x, g, gx, 0, i);
     for (; i + LANES <= s->n; i += LANES) {
@@ -220,6 +306,18 @@ static void write_input_gradient(const segment *s, means m, const real *x, const
         else vec_store(gx + i, value);
     }
     if (i < s->n) input_gradient_part(s, m, x, g, gx, i, s->n - i);
+}
+
+/* rstd and scale may be numbers of the type where their product is none. */
+FOR_OTHER_SCALES void write_scaled_gradient(const segment *s, means m, const real *x, const real *g, real *gx) {
+    write_gradient(s, m, x, g, gx, false);
+    for (size_t i = 0; i < s->n; i++) gx[i] *= s->scale;
+}
+
+static void write_input_gradient(const segment *s, means m, const real *x, const real *g, real *gx, bool stream) {
+    const segment ordinary = plain(s);
+    if (s->scale == 1) write_gradient(&ordinary, m, x, g, gx, stream);
+    else write_scaled_gradient(s, m, x, g, gx);
 }
 
 /* ---- rows ---- */
@@ -234,79 +332,76 @@ static inline size_t rows_in_block(size_t d) {
 }
 
 static inline void norm_block(bool about_mean, size_t rows, size_t d, double eps, const real *x, const real *weight,
-                              const real *bias, real *y, double *stats, bool stream) {
-    double local[2 * MAX_BLOCK];
+                              const real *bias, real *y, psg_norm_stats *stats, bool stream) {
+    psg_norm_stats local[MAX_BLOCK];
     if (!stats) stats = local;
+    for (size_t r = 0; r < rows; r++) statistics(&(area){ 1, d, 0, x + r * d }, about_mean, eps, &stats[r]);
     for (size_t r = 0; r < rows; r++) {
-        if (about_mean) statistics(1, d, 0, eps, x + r * d, stats + 2 * r);
-        else root_mean_square(d, eps, x + r * d, stats + 2 * r);
-    }
-    for (size_t r = 0; r < rows; r++) {
-        segment s = segment_of(d, weight, stats + 2 * r);
+        segment s = segment_of(d, weight, &stats[r]);
         normalize(&s, x + r * d, bias, 0, y + r * d, stream);
     }
 }
 
 static inline void norm_rows(bool about_mean, size_t rows, size_t d, double eps, const real *x, const real *weight,
-                             const real *bias, real *y, double *stats, bool stream) {
+                             const real *bias, real *y, psg_norm_stats *stats, bool stream) {
     const size_t block = rows_in_block(d);
     for (size_t r = 0; r < rows && d; r += block) {
         norm_block(about_mean, smaller(block, rows - r), d, eps, x + r * d, weight, bias, y + r * d,
-                   stats ? stats + 2 * r : NULL, stream);
+                   stats ? stats + r : NULL, stream);
     }
     if (stream) stream_fence();
 }
 
 void PSG_KERNEL(layer_norm)(size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias,
-                            void *y, double *stats, bool stream) {
+                            void *y, psg_norm_stats *stats, bool stream) {
     norm_rows(true, rows, d, eps, x, weight, bias, y, stats, stream);
 }
 
 void PSG_KERNEL(rms_norm)(size_t rows, size_t d, double eps, const void *x, const void *weight, const void *bias,
-                          void *y, double *stats, bool stream) {
+                          void *y, psg_norm_stats *stats, bool stream) {
     norm_rows(false, rows, d, eps, x, weight, bias, y, stats, stream);
 }
 
 /* Row r's terms go sum_stride r further: 0 adds all rows together. */
 static inline void backward_block(bool about_mean, size_t rows, size_t d, const real *x, const real *g,
-                                  const real *weight, const double *stats, real *gx, row_sums to, size_t sum_stride,
-                                  bool stream) {
+                                  const real *weight, const psg_norm_stats *stats, real *gx, row_sums to,
+                                  size_t sum_stride, bool stream) {
     means m[MAX_BLOCK];
     for (size_t r = 0; r < rows; r++) {
-        segment s = segment_of(d, weight, stats + 2 * r);
+        segment s = segment_of(d, weight, &stats[r]);
         sums total = backward_sums(&s, x + r * d, g + r * d, to);
-        m[r] = means_of(about_mean ? dvec_sum(total.h) : 0, dvec_sum(total.hc), stats[2 * r + 1], (double)d);
+        m[r] = means_of(about_mean ? dvec_sum(total.h) : 0, dvec_sum(total.hx), (double)d);
         if (to.weight) to.weight += sum_stride;
         if (to.bias) to.bias += sum_stride;
     }
     for (size_t r = 0; r < rows && gx; r++) {
-        segment s = segment_of(d, weight, stats + 2 * r);
+        segment s = segment_of(d, weight, &stats[r]);
         write_input_gradient(&s, m[r], x + r * d, g + r * d, gx + r * d, stream);
     }
 }
 
 static inline void backward_rows(bool about_mean, size_t rows, size_t d, const real *x, const real *g,
-                                 const real *weight, const double *stats, real *gx, row_sums to, size_t sum_stride,
-                                 bool stream) {
+                                 const real *weight, const psg_norm_stats *stats, real *gx, row_sums to,
+                                 size_t sum_stride, bool stream) {
     const size_t block = rows_in_block(2 * d);
     for (size_t r = 0; r < rows && d; r += block) {
         row_sums at = { to.weight ? to.weight + r * sum_stride : NULL, to.bias ? to.bias + r * sum_stride : NULL,
                         to.overwrite };
-        backward_block(about_mean, smaller(block, rows - r), d, x + r * d, g + r * d, weight, stats + 2 * r,
+        backward_block(about_mean, smaller(block, rows - r), d, x + r * d, g + r * d, weight, stats + r,
                        gx ? gx + r * d : NULL, at, sum_stride, stream);
     }
     if (stream) stream_fence();
 }
 
 void PSG_KERNEL(layer_norm_backward)(size_t rows, size_t d, const void *x, const void *grad_output,
-                                     const void *weight, const double *stats, void *grad_input, void *grad_weight,
-                                     void *grad_bias, size_t sum_stride, bool stream) {
+                                     const void *weight, const psg_norm_stats *stats, void *grad_input,
+                                     void *grad_weight, void *grad_bias, size_t sum_stride, bool stream) {
     const row_sums to = { grad_weight, grad_bias, sum_stride > 0 };
     backward_rows(true, rows, d, x, grad_output, weight, stats, grad_input, to, sum_stride, stream);
 }
 
 void PSG_KERNEL(rms_norm_backward)(size_t rows, size_t d, const void *x, const void *grad_output, const void *weight,
-                                   const double *stats, void *grad_input, void *grad_weight, void *grad_bias,
+                                   const psg_norm_stats *stats, void *grad_input, void *grad_weight, void *grad_bias,
                                    size_t sum_stride, bool stream) {
     const row_sums to = { grad_weight, grad_bias, sum_stride > 0 };
     backward_rows(false, rows, d, x, grad_output, weight, stats, grad_input, to, sum_stride, stream);
@@ -315,14 +410,15 @@ void PSG_KERNEL(rms_norm_backward)(size_t rows, size_t d, const void *x, const v
 /* ---- groups of lines ---- */
 
 void PSG_KERNEL(group_norm)(size_t lines, size_t n, ptrdiff_t stride, bool adjacent, double eps, const void *x_,
-                            const void *weight_, const void *bias_, size_t weight_step, void *y_, double *stats,
-                            double *variance, bool stream) {
+                            const void *weight_, const void *bias_, size_t weight_step, void *y_,
+                            psg_norm_stats *stats, double *variance, bool stream) {
     const real *x = x_, *weight = weight_, *bias = bias_;
     real *y = y_;
-    double local[2];
+    psg_norm_stats local;
     if (!lines || !n) return;
-    if (!stats) stats = local;
-    double found = adjacent ? statistics(1, lines * n, 0, eps, x, stats) : statistics(lines, n, stride, eps, x, stats);
+    if (!stats) stats = &local;
+    double found = adjacent ? statistics(&(area){ 1, lines * n, 0, x }, true, eps, stats)
+                            : statistics(&(area){ lines, n, stride, x }, true, eps, stats);
     if (variance) *variance = found;
     segment s = segment_of(n, NULL, stats);
     for (size_t k = 0; k < lines; k++) {
@@ -334,23 +430,22 @@ void PSG_KERNEL(group_norm)(size_t lines, size_t n, ptrdiff_t stride, bool adjac
 }
 
 void PSG_KERNEL(group_norm_backward)(size_t lines, size_t n, ptrdiff_t stride, const void *x_, const void *grad_output,
-                                     const void *weight_, size_t weight_step, const double *stats, void *grad_input,
-                                     void *grad_weight_, void *grad_bias_, bool stream) {
+                                     const void *weight_, size_t weight_step, const psg_norm_stats *stats,
+                                     void *grad_input, void *grad_weight_, void *grad_bias_, bool stream) {
     const real *x = x_, *g = grad_output, *weight = weight_;
     real *gx = grad_input, *grad_weight = grad_weight_, *grad_bias = grad_bias_;
-    const double rstd = stats[1], count = (double)lines * (double)n;
     segment s = segment_of(n, NULL, stats);
-    double sum_h = 0, sum_hc = 0;
+    double sum_h = 0, sum_hx = 0;
     for (size_t k = 0; k < lines; k++) {
         ptrdiff_t at = (ptrdiff_t)k * stride;
         sums line = backward_sums(&s, x + at, g + at, (row_sums){ NULL, NULL, false });
-        double go = dvec_sum(line.h), go_c = dvec_sum(line.hc), w = weight ? (double)weight[k * weight_step] : 1;
-        if (grad_weight) grad_weight[k] = (real)(go_c * rstd);
+        double go = dvec_sum(line.h), go_x = dvec_sum(line.hx), w = weight ? (double)weight[k * weight_step] : 1;
+        if (grad_weight) grad_weight[k] = (real)go_x;
         if (grad_bias) grad_bias[k] = (real)go;
         sum_h += w * go;
-        sum_hc += w * go_c;
+        sum_hx += w * go_x;
     }
-    const means m = means_of(sum_h, sum_hc, rstd, count);
+    const means m = means_of(sum_h, sum_hx, (double)lines * (double)n);
     for (size_t k = 0; k < lines && gx; k++) {
         ptrdiff_t at = (ptrdiff_t)k * stride;
         s.factor = weight ? weight[k * weight_step] : 1;

@@ -53,10 +53,11 @@ static psg_status batch_norm_forward(psg_call *call) {
     if (!is_training(call)) return psg_norm_fixed_forward(call, &running, groups.eps);
     const int64_t count = groups.spatial ? groups.groups : 0;
     void *memory;
-    psg_status status = psg_norm_keep(call, count, 3 * sizeof(double), &memory);
+    psg_status status = psg_norm_keep(call, count, sizeof(psg_norm_stats) + sizeof(double), &memory);
     if (status) return status;
     call->kept = memory;
-    double *stats = memory, *variance = stats + 2 * count;
+    psg_norm_stats *stats = memory;
+    double *variance = (double *)(stats + count);
     psg_norm_groups_forward(call, &groups, stats, variance);
     if (running.mean) {
         psg_norm_update_running(call, &running, count ? 1 : 0, stats, variance, groups.lines * groups.spatial);

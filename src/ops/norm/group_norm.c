@@ -28,7 +28,7 @@ static psg_status group_norm_shape(psg_call *call) {
 
 static psg_status group_norm_forward(psg_call *call) {
     const psg_norm_groups groups = groups_of(call);
-    double *stats;
+    psg_norm_stats *stats;
     psg_status status = psg_norm_keep_stats(call, groups.spatial ? groups.sets * groups.groups : 0, &stats);
     call->kept = stats;
     if (!status) psg_norm_groups_forward(call, &groups, stats, NULL);

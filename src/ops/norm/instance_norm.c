@@ -42,10 +42,11 @@ static psg_status instance_norm_shape(psg_call *call) {
 static psg_status forward_and_update(psg_call *call, const psg_norm_groups *groups, const psg_norm_running *running) {
     const int64_t count = groups->spatial ? groups->sets * groups->groups : 0;
     void *memory;
-    psg_status status = psg_norm_keep(call, count, 3 * sizeof(double), &memory);
+    psg_status status = psg_norm_keep(call, count, sizeof(psg_norm_stats) + sizeof(double), &memory);
     if (status) return status;
     call->kept = memory;
-    double *stats = memory, *variance = stats + 2 * count;
+    psg_norm_stats *stats = memory;
+    double *variance = (double *)(stats + count);
     psg_norm_groups_forward(call, groups, stats, variance);
     psg_norm_update_running(call, running, groups->sets, stats, variance, groups->spatial);
     return PSG_OK;
@@ -54,7 +55,7 @@ static psg_status forward_and_update(psg_call *call, const psg_norm_groups *grou
 static psg_status instance_norm_forward(psg_call *call) {
     const psg_norm_running running = running_of(call);
     const psg_norm_groups groups = groups_of(call);
-    double *stats;
+    psg_norm_stats *stats;
     if (!uses_input_stats(call)) return psg_norm_fixed_forward(call, &running, groups.eps);
     if (running.mean) return forward_and_update(call, &groups, &running);
     psg_status status = psg_norm_keep_stats(call, groups.spatial ? groups.sets * groups.groups : 0, &stats);

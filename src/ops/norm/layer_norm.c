@@ -91,7 +91,8 @@ static layout layout_of(const psg_call *call) {
 typedef struct forward_job {
     const psg_call *call;
     int64_t d;
-    double eps, *stats;
+    double eps;
+    psg_norm_stats *stats;
     bool stream;
 } forward_job;
 
@@ -102,7 +103,7 @@ static void forward_rows(void *argument, size_t begin, size_t count) {
     (is_rms(j->call) ? kernels->rms_norm : kernels->layer_norm)(
         count, (size_t)j->d, j->eps, psg_norm_data(j->call, PSG_NORM_INPUT, at),
         psg_norm_data(j->call, PSG_NORM_WEIGHT, 0), psg_norm_data(j->call, PSG_NORM_BIAS, 0),
-        psg_tensor_offset(&j->call->output, at), j->stats ? j->stats + 2 * begin : NULL, j->stream);
+        psg_tensor_offset(&j->call->output, at), j->stats ? j->stats + begin : NULL, j->stream);
 }
 
 static psg_status layer_norm_forward(psg_call *call) {
@@ -145,7 +146,7 @@ static void backward_rows(const backward_job *j, int64_t row, int64_t count, int
     const int64_t d = j->layout.d, at = row * d;
     (is_rms(call) ? kernels->rms_norm_backward : kernels->layer_norm_backward)(
         (size_t)count, (size_t)d, psg_norm_data(call, PSG_NORM_INPUT, at), psg_tensor_offset(&call->grad_output, at),
-        psg_norm_data(call, PSG_NORM_WEIGHT, 0), (const double *)call->kept + 2 * row,
+        psg_norm_data(call, PSG_NORM_WEIGHT, 0), (const psg_norm_stats *)call->kept + row,
         psg_tensor_offset(&call->input[PSG_NORM_INPUT].grad, at), sums_at(j, j->grad_weight, part),
         sums_at(j, j->grad_bias, part), (size_t)sum_stride, j->stream);
 }

@@ -45,11 +45,11 @@ psg_status psg_norm_keep(psg_call *call, int64_t count, size_t size, void **memo
     return *memory ? PSG_OK : PSG_ERR_MEMORY;
 }
 
-psg_status psg_norm_keep_stats(psg_call *call, int64_t count, double **stats) {
+psg_status psg_norm_keep_stats(psg_call *call, int64_t count, psg_norm_stats **stats) {
     bool wanted = false;
     for (int k = 0; k < call->input_count; k++) wanted |= call->input[k].wants_grad != 0;
     void *memory = NULL;
-    psg_status status = wanted ? psg_norm_keep(call, count, 2 * sizeof **stats, &memory) : PSG_OK;
+    psg_status status = wanted ? psg_norm_keep(call, count, sizeof **stats, &memory) : PSG_OK;
     *stats = memory;
     return status;
 }

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "kernels.h"
 #include "psg/op.h"
 
 /* The operands of a norm. */
@@ -20,9 +21,8 @@ psg_status psg_norm_check_affine(psg_call *call, int rank, const int64_t *shape,
 void *psg_norm_data(const psg_call *call, int k, int64_t elements);
 bool psg_norm_wants(const psg_call *call, int k);
 
-/* Mean and 1 / sqrt(var + eps) of count rows or groups, kept for backward; *stats is NULL when nobody wants a
- * gradient. */
-psg_status psg_norm_keep_stats(psg_call *call, int64_t count, double **stats);
+/* Statistics of count rows or groups, kept for backward; *stats is NULL when nobody wants a gradient. */
+psg_status psg_norm_keep_stats(psg_call *call, int64_t count, psg_norm_stats **stats);
 
 /* count elements of `size` bytes until the next pass. */
 psg_status psg_norm_keep(psg_call *call, int64_t count, size_t size, void **memory);
@@ -63,8 +63,9 @@ typedef struct psg_norm_groups {
 /* The groups of num_groups in each sample. */
 psg_norm_groups psg_norm_groups_of(const psg_call *call, int64_t num_groups, double eps);
 
-/* Mean, 1 / sqrt(var + eps) and population variance: stats 2 and variance 1 double a group, each or NULL. */
-void psg_norm_groups_forward(const psg_call *call, const psg_norm_groups *groups, double *stats, double *variance);
+/* Statistics and population variance, one a group, each or NULL. */
+void psg_norm_groups_forward(const psg_call *call, const psg_norm_groups *groups, psg_norm_stats *stats,
+                             double *variance);
 
 /* Input gradient and one element a line, (sets, groups, lines), of the gradients of weight and bias, each memory or
  * NULL. */
@@ -89,10 +90,10 @@ typedef struct psg_norm_running {
  * is NULL; updates: forward will write them, which the pass must allow. */
 psg_status psg_norm_check_running(psg_call *call, const psg_norm_running *running, const char *required, bool updates);
 
-/* running = (1 - momentum) running + momentum found, found the mean over `sets` of (sets, C) means, the first of each
- * two of stats, and of variances times count / (count - 1). */
-void psg_norm_update_running(const psg_call *call, const psg_norm_running *running, int64_t sets, const double *stats,
-                             const double *variance, int64_t count);
+/* running = (1 - momentum) running + momentum found, found the mean over `sets` of (sets, C) means, and of variances
+ * times count / (count - 1). */
+void psg_norm_update_running(const psg_call *call, const psg_norm_running *running, int64_t sets,
+                             const psg_norm_stats *stats, const double *variance, int64_t count);
 
 /* Normalization by them, linear in the input: the op's forward and backward. */
 psg_status psg_norm_fixed_forward(psg_call *call, const psg_norm_running *running, double eps);

@@ -20,7 +20,8 @@ typedef struct group_job {
     const psg_call *call;
     const psg_kernel_table *kernels;
     psg_norm_groups groups;
-    double *stats, *variance;
+    psg_norm_stats *stats;
+    double *variance;
     void *grad_weight, *grad_bias;   /* backward: (sets, groups, lines), or NULL */
     bool stream;
 } group_job;
@@ -50,7 +51,7 @@ static void forward_group(const group_job *j, size_t index) {
     const void *weight = psg_norm_data(j->call, PSG_NORM_WEIGHT, at.weight);
     const void *bias = psg_norm_data(j->call, PSG_NORM_BIAS, at.weight);
     void *y = psg_tensor_offset(&j->call->output, at.at);
-    double *stats = j->stats ? j->stats + 2 * index : NULL;
+    psg_norm_stats *stats = j->stats ? j->stats + index : NULL;
     if (is_row(g)) {
         j->kernels->layer_norm(1, (size_t)g->lines, g->eps, x, weight, bias, y, stats, j->stream);
     } else {
@@ -72,7 +73,7 @@ static void backward_group(const group_job *j, size_t index) {
     void *grad_input = psg_tensor_offset(&j->call->input[PSG_NORM_INPUT].grad, at.at);
     void *grad_weight = element(j, j->grad_weight, (int64_t)index * g->lines);
     void *grad_bias = element(j, j->grad_bias, (int64_t)index * g->lines);
-    const double *stats = (const double *)j->call->kept + 2 * index;
+    const psg_norm_stats *stats = (const psg_norm_stats *)j->call->kept + index;
     if (is_row(g)) {
         j->kernels->layer_norm_backward(1, (size_t)g->lines, x, grad_output, weight, stats, grad_input, grad_weight,
                                         grad_bias, (size_t)g->lines, j->stream);
@@ -97,7 +98,8 @@ static void for_groups(psg_range_task task, group_job *j) {
     psg_for_ranges(j->call->context, count, psg_range_unit(g->lines * g->spatial), task, j);
 }
 
-void psg_norm_groups_forward(const psg_call *call, const psg_norm_groups *groups, double *stats, double *variance) {
+void psg_norm_groups_forward(const psg_call *call, const psg_norm_groups *groups, psg_norm_stats *stats,
+                             double *variance) {
     group_job j = job_of(call, groups);
     j.stats = stats;
     j.variance = variance;

@@ -56,18 +56,19 @@ static void move(const psg_call *call, const psg_tensor *array, int64_t c, doubl
     kernels_of(call)->from_f64(1, 1.0, &moved, element(array, c), false);
 }
 
-void psg_norm_update_running(const psg_call *call, const psg_norm_running *running, int64_t sets, const double *stats,
-                             const double *variance, int64_t count) {
+void psg_norm_update_running(const psg_call *call, const psg_norm_running *running, int64_t sets,
+                             const psg_norm_stats *stats, const double *variance, int64_t count) {
     const int64_t channels = running->mean->shape[0];
     const double unbiased = (double)count / ((double)count - 1);
     for (int64_t c = 0; c < channels && sets && count; c++) {
         double mean = 0, spread = 0;
         for (int64_t n = 0; n < sets; n++) {
-            mean += stats[2 * (n * channels + c)];
-            spread += variance[n * channels + c];
+            const psg_norm_stats *s = &stats[n * channels + c];
+            mean += s->mean / s->scale / (double)sets;
+            spread += variance[n * channels + c] / (double)sets;
         }
-        move(call, running->mean, c, running->momentum, mean / (double)sets);
-        move(call, running->variance, c, running->momentum, spread / (double)sets * unbiased);
+        move(call, running->mean, c, running->momentum, mean);
+        move(call, running->variance, c, running->momentum, spread * unbiased);
     }
 }
 
