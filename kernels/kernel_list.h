@@ -111,10 +111,10 @@ KERNEL(void, fixed_norm_backward, (size_t n, size_t step, const void *x, const v
                                    const void *rstd, const void *weight, void *grad_input, void *grad_weight,
                                    void *grad_bias))
 
-/* ---- activation.c: see activation.h ---- */
+/* ---- activation_kernel.c: the functions of activation_list.h and their numbers ---- */
 /* y = f(x); gx = g f'(x). */
-KERNEL(void, function, (psg_function f, size_t n, const double *parameters, const void *x, void *y))
-KERNEL(void, function_backward, (psg_function f, size_t n, const double *parameters, const void *x, const void *g,
+KERNEL(void, function, (psg_function f, size_t n, const double *numbers, const void *x, void *y))
+KERNEL(void, function_backward, (psg_function f, size_t n, const double *numbers, const void *x, const void *g,
                                  void *gx))
 
 /* ---- glu.c ---- */

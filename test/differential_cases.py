@@ -1,5 +1,7 @@
 """Random lines of the case tables: DRAW[op](rng) gives the operands and options of one line."""
 
+from case_tables import functions_of_x
+
 DRAW = {}
 
 
@@ -91,9 +93,6 @@ def group_norm(rng):
 
 def elementwise(rng):
     return finish(rng, [f"x {text(batch(rng), *middle(rng, 3))}"])
-
-
-draws("relu")(elementwise)
 
 
 @draws("softmax")
@@ -470,8 +469,7 @@ def multi_head_attention(rng):
 
 # ---- activations and losses ----
 
-for _name in ("tanh", "sigmoid", "gelu", "relu6", "logsigmoid", "silu", "mish", "hardsigmoid", "hardswish", "softsign",
-              "tanhshrink", "exp", "square", "abs", "sin", "cos", "selu"):
+for _name in (*functions_of_x(), "gelu"):
     DRAW[_name] = elementwise
 for _name in ("log", "sqrt"):
     DRAW[_name] = lambda rng: finish(rng, [f"x {text(batch(rng), *middle(rng, 3))} positive"])

@@ -38,17 +38,29 @@ class Operand:
     divisor: float = 1
 
 
+def preprocessed(path, *options):
+    compiler = next(name for name in ("cc", "gcc", "clang") if shutil.which(name))
+    return subprocess.run([compiler, "-E", "-P", "-D_GNU_SOURCE", f"-I{ROOT}/include", f"-I{ROOT}/kernels", *options,
+                           path], check=True, capture_output=True, text=True).stdout
+
+
+def functions_of_x():
+    """The rows of activation_list.h without numbers."""
+    others = ("ACTIVATION_1(name, number, rule)", "ACTIVATION_2(name, first, second, rule)",
+              "ACTIVATION_OR(name, other, flag)")
+    text = preprocessed(os.path.join(ROOT, "kernels", "activation_list.h"), "-DACTIVATION(name)=row name;",
+                        *(f"-D{other}=" for other in others))
+    return re.findall(r"row (\w+)", text)
+
+
 def rows():
     """{table name: [Rule, ...]} of all rows of case_list.h."""
-    with open(os.path.join(CASES, "case_list.h")) as file:
-        listed = re.findall(r"^CASE_OP\((\w+)\)", file.read(), re.M)
+    listed = re.findall(r"row (\w+)", preprocessed(os.path.join(CASES, "case_list.h"), "-DCASE_OP(name)=row name;"))
     found = {}
-    compiler = next(name for name in ("cc", "gcc", "clang") if shutil.which(name))
     for name in sorted(os.listdir(CASES)):
         if not name.endswith(".c"):
             continue
-        text = subprocess.run([compiler, "-E", "-P", "-D_GNU_SOURCE", f"-I{ROOT}/include", os.path.join(CASES, name)],
-                              check=True, capture_output=True, text=True).stdout
+        text = preprocessed(os.path.join(CASES, name))
         for match in re.finditer(r"const case_op case_op_\w+ = \{\s*\"(\w+)\",(.*?)\};", text, re.S):
             rules = re.findall(r"\{\s*\"(\w+)\",\s*PSG_(\w+),\s*(\d),\s*CASE_(\w+)\s*\}", match[2])
             found[match[1]] = [Rule(rule, role, optional != "0", kind) for rule, role, optional, kind in rules]

@@ -7,6 +7,7 @@ Batch in front, whatever the pass: for a line with batch_second, those whose opt
 import torch
 import torch.nn.functional as F
 
+from case_tables import functions_of_x
 from torch_sequences import cell, multi_head_attention, recurrent, sdpa
 
 OPS = {"scaled_dot_product_attention": sdpa, "multi_head_attention": multi_head_attention}
@@ -69,9 +70,8 @@ def affine(x, o):
 
 # ---- activations ----
 
-@op("relu")
-def relu(line, o):
-    return F.relu(o["x"])
+for _name in functions_of_x():
+    OPS[_name] = lambda line, o, f=getattr(F, _name, None) or getattr(torch, _name): f(o["x"])
 
 
 @op("softmax")
@@ -313,13 +313,6 @@ def matmul(line, o):
 
 
 # ---- more activations ----
-
-for _name in ("tanh", "sigmoid", "silu", "relu6", "mish", "selu", "softsign", "tanhshrink",
-              "logsigmoid"):
-    OPS[_name] = lambda line, o, f=getattr(F, _name): f(o["x"])
-for _name in ("exp", "log", "sqrt", "abs", "sin", "cos", "square"):
-    OPS[_name] = lambda line, o, f=getattr(torch, _name): f(o["x"])
-
 
 def hard(x):
     """PyTorch's own derivatives of hardsigmoid, hardswish and celu round 1/6 and 1/alpha to f32."""

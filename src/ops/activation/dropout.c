@@ -9,7 +9,10 @@
 #include "ops/shared/ranges.h"
 #include "psg/ops.h"
 
-extern const psg_op psg_op_feature_dropout;
+/* psg_op.traits: whether one draw decides over a whole channel. */
+typedef struct dropout_kind {
+    bool channels;
+} dropout_kind;
 
 /* A draw decides over `width` elements that lie together: one, or a channel.  The draws of sample n: `outer` runs of
  * `inner`, the run o starting at (o * samples + n) * inner. */
@@ -25,13 +28,10 @@ typedef struct dropout_job {
 
 /* ---- shape ---- */
 
-static bool drops_channels(const psg_call *call) { return call->op == &psg_op_feature_dropout; }
+static bool drops_channels(const psg_call *call) { return ((const dropout_kind *)call->op->traits)->channels; }
 
-static double dropout_p(const psg_call *call) {
-    const psg_dropout_attributes *attributes = call->attributes;
-    const psg_feature_dropout_attributes *feature = call->attributes;
-    return drops_channels(call) ? feature->p : attributes->p;
-}
+/* The first field of both attributes. */
+static double dropout_p(const psg_call *call) { return *(const double *)call->attributes; }
 
 static int is_identity(const psg_call *call) { return call->pass->evaluation || dropout_p(call) == 0; }
 
@@ -169,32 +169,25 @@ static psg_status dropout_backward(psg_call *call) {
 
 static const char *const input_names[] = { "input" };
 
-const psg_op psg_op_dropout = {
-    .name = "dropout",
-    .input_count = 1,
-    .input_names = input_names,
-    .attributes_size = sizeof(psg_dropout_attributes),
-    .shape = dropout_shape,
-    .forward = dropout_forward,
-    .backward = dropout_backward,
-};
+#define OP(symbol, drops)                                       \
+    const psg_op psg_op_##symbol = {                            \
+        .name = #symbol,                                        \
+        .input_count = 1,                                       \
+        .input_names = input_names,                             \
+        .attributes_size = sizeof(psg_##symbol##_attributes),   \
+        .shape = dropout_shape,                                 \
+        .forward = dropout_forward,                             \
+        .backward = dropout_backward,                           \
+        .traits = &(const dropout_kind){ drops },               \
+    }
+
+OP(dropout, false);
+OP(feature_dropout, true);
 
 psg_var psg_dropout(psg_tape *tape, psg_var x, double p) {
     psg_dropout_attributes attributes = { p };
     return psg_record(tape, &psg_op_dropout, &x, 1, &attributes);
 }
-
-/* ---- whole channels ---- */
-
-const psg_op psg_op_feature_dropout = {
-    .name = "feature_dropout",
-    .input_count = 1,
-    .input_names = input_names,
-    .attributes_size = sizeof(psg_feature_dropout_attributes),
-    .shape = dropout_shape,
-    .forward = dropout_forward,
-    .backward = dropout_backward,
-};
 
 static psg_var record(psg_tape *tape, psg_var x, double p, int spatial) {
     psg_feature_dropout_attributes attributes = { p, spatial };

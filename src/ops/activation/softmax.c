@@ -5,7 +5,10 @@
 #include "ops/shared/ranges.h"
 #include "psg/ops.h"
 
-extern const psg_op psg_op_log_softmax;
+/* psg_op.traits: whether the logarithm is the value. */
+typedef struct softmax_kind {
+    bool logarithm;
+} softmax_kind;
 
 /* Rows of `length` elements, `inner` apart: row r starts at (r / inner) * length * inner + r % inner. */
 typedef void (*row_kernel)(size_t n, ptrdiff_t stride, const void *x, void *y);
@@ -58,7 +61,7 @@ static void softmax_rows(void *argument, size_t begin, size_t count) {
 
 static void run(psg_call *call, const psg_tensor *x, const psg_tensor *gy, const psg_tensor *out) {
     int dim = dim_of(call);
-    bool logarithm = call->op == &psg_op_log_softmax;
+    bool logarithm = ((const softmax_kind *)call->op->traits)->logarithm;
     const psg_kernel_table *kernels = psg_call_kernels(call);
     softmax_job job = { .x = x, .gy = gy, .out = out };
     job.row = logarithm ? kernels->log_softmax_row : kernels->softmax_row;
@@ -82,25 +85,20 @@ static psg_status softmax_backward(psg_call *call) {
 
 static const char *const input_names[] = { "input" };
 
-const psg_op psg_op_softmax = {
-    .name = "softmax",
-    .input_count = 1,
-    .input_names = input_names,
-    .attributes_size = sizeof(psg_softmax_attributes),
-    .shape = softmax_shape,
-    .forward = softmax_forward,
-    .backward = softmax_backward,
-};
+#define OP(symbol, takes_logarithm)                            \
+    const psg_op psg_op_##symbol = {                           \
+        .name = #symbol,                                       \
+        .input_count = 1,                                      \
+        .input_names = input_names,                            \
+        .attributes_size = sizeof(psg_softmax_attributes),     \
+        .shape = softmax_shape,                                \
+        .forward = softmax_forward,                            \
+        .backward = softmax_backward,                          \
+        .traits = &(const softmax_kind){ takes_logarithm },    \
+    }
 
-const psg_op psg_op_log_softmax = {
-    .name = "log_softmax",
-    .input_count = 1,
-    .input_names = input_names,
-    .attributes_size = sizeof(psg_softmax_attributes),
-    .shape = softmax_shape,
-    .forward = softmax_forward,
-    .backward = softmax_backward,
-};
+OP(softmax, false);
+OP(log_softmax, true);
 
 static psg_var record(psg_tape *tape, const psg_op *op, psg_var x, int dim) {
     psg_softmax_attributes attributes = { dim };
