@@ -17,11 +17,11 @@ void PSG_KERNEL(glu_backward)(size_t n, const void *a_, const void *b_, const vo
     for (; i + LANES <= n; i += LANES) {
         vec gate = vec_load(b + i), gy = vec_load(g + i);
         vec_store(ga + i, gy * logistic(gate));
-        vec_store(gb + i, gy * vec_load(a + i) * logistic_derivative(gate));
+        vec_store(gb + i, gy * (vec_load(a + i) * logistic_derivative(gate)));
     }
     if (i < n) {
         vec gate = vec_load_part(b + i, n - i), gy = vec_load_part(g + i, n - i);
         vec_store_part(ga + i, gy * logistic(gate), n - i);
-        vec_store_part(gb + i, gy * vec_load_part(a + i, n - i) * logistic_derivative(gate), n - i);
+        vec_store_part(gb + i, gy * (vec_load_part(a + i, n - i) * logistic_derivative(gate)), n - i);
     }
 }

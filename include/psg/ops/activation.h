@@ -8,7 +8,8 @@
 extern "C" {
 #endif
 
-/* Elementwise.  NaN passes; at kinks the derivative is PyTorch's: of relu 0 at 0, of hardtanh 0 at both ends. */
+/* Elementwise.  NaN gives NaN, value and derivative; +-Inf gives their limits (PyTorch: NaN of gelu, silu, mish,
+ * hardswish and softsign).  At kinks the derivative is PyTorch's: of relu 0 at 0, of hardtanh 0 at both ends. */
 PSG_API psg_var psg_relu(psg_tape *tape, psg_var x);
 PSG_API psg_var psg_relu6(psg_tape *tape, psg_var x);         /* x in [0, 6] */
 PSG_API psg_var psg_tanh(psg_tape *tape, psg_var x);

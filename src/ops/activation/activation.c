@@ -7,7 +7,7 @@
 #include "ops/shared/ranges.h"
 #include "psg/ops.h"
 
-/* What tells one from the others (psg_op.traits).  Their attributes are the numbers, all double, or the flag, an int. */
+/* What tells one from the others (psg_op.traits).  The attributes are the numbers, all double, or the flag, an int. */
 typedef struct activation {
     psg_function f;
     psg_function flagged;                      /* where the flag is set */
