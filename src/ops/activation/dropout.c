@@ -14,13 +14,12 @@ typedef struct dropout_kind {
     bool channels;
 } dropout_kind;
 
-/* A draw decides over `width` elements that lie together: one, or a channel.  The draws of sample n: `outer` runs of
- * `inner`, the run o starting at (o * samples + n) * inner. */
+/* A draw decides over `width` elements that lie together: one, or a channel. */
 typedef struct dropout_job {
     psg_call *call;
-    size_t samples, outer, inner, width;
+    size_t draws, width;      /* draws of a sample */
     uint64_t threshold;       /* a word below it drops its element */
-    uint64_t *words;          /* outer * inner for each worker; NULL: they fit the worker's workspace */
+    uint64_t *words;          /* of a sample, for each worker; NULL: they fit the worker's workspace */
     unsigned char *mask;      /* a byte a draw, in the order of the elements in memory */
     double scale;
     const psg_tensor *from, *to;
@@ -68,19 +67,15 @@ static psg_status dropout_shape(psg_call *call) {
 
 static uint64_t *words_of(const dropout_job *job, unsigned slot) {
     if (!job->words) return job->call->context->workspace[slot];
-    return job->words + slot * job->outer * job->inner;
+    return job->words + slot * job->draws;
 }
 
-/* The words of a sample go to its elements in the sample's own order, whatever the layout of the batch. */
 static void mask_sample(void *argument, size_t sample, unsigned slot) {
     const dropout_job *job = argument;
     uint64_t *words = words_of(job, slot);
-    psg_call_random(job->call, (int64_t)sample, words, job->outer * job->inner);
-    for (size_t o = 0; o < job->outer; o++) {
-        unsigned char *mask = job->mask + (o * job->samples + sample) * job->inner;
-        const uint64_t *run = words + o * job->inner;
-        for (size_t i = 0; i < job->inner; i++) mask[i] = run[i] >= job->threshold;
-    }
+    unsigned char *mask = job->mask + sample * job->draws;
+    psg_call_random(job->call, (int64_t)sample, words, job->draws);
+    for (size_t i = 0; i < job->draws; i++) mask[i] = words[i] >= job->threshold;
 }
 
 /* The dimensions that draws have: all, or those of samples and channels. */
@@ -88,21 +83,18 @@ static int drawn_rank(const psg_call *call) { return drops_channels(call) ? 2 : 
 
 static psg_status draw_masks(psg_call *call, unsigned char *mask) {
     const psg_tensor *x = &call->input[0].value;
-    int batch = 0;
     dropout_job job = {
         .call = call,
-        .samples = (size_t)x->shape[batch],
-        .outer = (size_t)psg_shape_product(batch, x->shape),
-        .inner = (size_t)psg_shape_product(drawn_rank(call) - batch - 1, x->shape + batch + 1),
+        .draws = (size_t)psg_shape_product(drawn_rank(call) - 1, x->shape + 1),
         .threshold = (uint64_t)ldexp(dropout_p(call), 64),
         .mask = mask,
     };
-    size_t bytes = job.outer * job.inner * sizeof *job.words;
+    size_t bytes = job.draws * sizeof *job.words;
     if (bytes > PSG_WORKSPACE_BYTES) {
         job.words = psg_call_keep(call, bytes * call->context->threads);
         if (!job.words) return PSG_ERR_MEMORY;
     }
-    if (bytes) psg_parallel(call->context, job.samples, mask_sample, &job);
+    if (bytes) psg_parallel(call->context, (size_t)x->shape[0], mask_sample, &job);
     return PSG_OK;
 }
 

@@ -8,12 +8,12 @@
 
 enum { INPUT, WEIGHT };
 
-/* Channel c of sample n is a run of elements from n * sample_stride + c * channel_stride; in a row the channels lie
- * side by side and a run holds them all.  With one weight everything in a run is one channel. */
-typedef struct layout {
-    int64_t samples, channels, run, sample_stride, channel_stride;
+/* x as `count` runs of `length` elements, one after the other, of a sample each or of a channel of it.  A run has one
+ * weight; where a channel is one element a run is a sample, a row of weights. */
+typedef struct runs {
+    int64_t count, length, channels;    /* run k is of channel k % channels */
     bool row;
-} layout;
+} runs;
 
 /* ---- shape ---- */
 
@@ -25,7 +25,7 @@ static psg_status shape(psg_call *call) {
     if (!status) status = psg_operand_not_computed(call, WEIGHT);
     if (status) return status;
     if (!x->rank) return psg_call_fail(call, PSG_ERR_SHAPE, "input is a scalar, must have a batch dimension");
-    int64_t channels = x->rank > 1 ? x->shape[1 - 0] : 1;
+    int64_t channels = x->rank > 1 ? x->shape[1] : 1;
     if (w->rank != 1 || (w->shape[0] != 1 && w->shape[0] != channels)) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "weight must have shape (1) or (%lld), one element a channel, has %s",
                              (long long)channels, psg_tensor_text(w, text));
@@ -33,20 +33,13 @@ static psg_status shape(psg_call *call) {
     return psg_output_like_input(call);
 }
 
-static layout layout_of(const psg_call *call) {
+static runs runs_of(const psg_call *call) {
     const psg_tensor *x = &call->input[INPUT].value;
-    int batch = 0;
     bool shared = call->input[WEIGHT].value.shape[0] == 1;
-    layout l = { .samples = x->shape[batch], .channels = x->rank > 1 ? x->shape[1 - batch] : 1, .run = 1 };
-    for (int d = 2; d < x->rank; d++) l.run *= x->shape[d];
-    l.sample_stride = l.run * (batch ? 1 : l.channels);
-    l.channel_stride = l.run * (batch ? l.samples : 1);
-    l.row = !shared && l.run == 1 && !batch;
-    if (l.row || (shared && !batch)) {
-        l.run *= l.channels;
-        l.channels = 1;
-    }
-    return l;
+    int64_t samples = x->shape[0], sample = psg_shape_product(x->rank - 1, x->shape + 1);
+    int64_t channel = x->rank > 2 ? psg_shape_product(x->rank - 2, x->shape + 2) : 1;
+    if (shared || channel == 1) return (runs){ samples, sample, 1, !shared };
+    return (runs){ samples * x->shape[1], channel, x->shape[1], false };
 }
 
 /* ---- forward and backward: one job a run ---- */
@@ -54,18 +47,15 @@ static layout layout_of(const psg_call *call) {
 typedef struct run_job {
     const psg_call *call;
     const psg_kernel_table *kernels;
-    layout layout;
+    runs runs;
     const psg_tensor *gx;     /* backward; data NULL: not wanted */
-    psg_tensor gw;            /* backward: (samples, channels), or data NULL */
+    psg_tensor gw;            /* backward: (samples, weights), or data NULL */
 } run_job;
 
 /* A run's place in x, and its first weight. */
 static int64_t run_at(const run_job *j, size_t index, const void **weight) {
-    const layout *l = &j->layout;
-    const psg_tensor *w = &j->call->input[WEIGHT].value;
-    int64_t n = (int64_t)index / l->channels, c = (int64_t)index % l->channels;
-    *weight = psg_tensor_offset(w, w->shape[0] > 1 ? c : 0);
-    return n * l->sample_stride + c * l->channel_stride;
+    *weight = psg_tensor_offset(&j->call->input[WEIGHT].value, (int64_t)index % j->runs.channels);
+    return (int64_t)index * j->runs.length;
 }
 
 static void forward_runs(void *argument, size_t begin, size_t count) {
@@ -73,14 +63,14 @@ static void forward_runs(void *argument, size_t begin, size_t count) {
     for (size_t index = begin; index < begin + count; index++) {
         const void *w;
         int64_t at = run_at(j, index, &w);
-        j->kernels->prelu((size_t)j->layout.run, psg_tensor_offset(&j->call->input[INPUT].value, at), w, j->layout.row,
+        j->kernels->prelu((size_t)j->runs.length, psg_tensor_offset(&j->call->input[INPUT].value, at), w, j->runs.row,
                           psg_tensor_offset(&j->call->output, at));
     }
 }
 
 static void weight_gradient(const run_job *j, size_t index, const void *x, const void *gy) {
-    size_t n = (size_t)j->layout.run;
-    if (j->layout.row) {
+    size_t n = (size_t)j->runs.length;
+    if (j->runs.row) {
         j->kernels->prelu_weights(n, x, gy, psg_tensor_offset(&j->gw, (int64_t)(index * n)));
     } else {
         double sum = j->kernels->prelu_weight(n, x, gy);
@@ -96,32 +86,29 @@ static void backward_runs(void *argument, size_t begin, size_t count) {
         const void *x = psg_tensor_offset(&j->call->input[INPUT].value, at);
         const void *gy = psg_tensor_offset(&j->call->grad_output, at);
         if (j->gx->data) {
-            j->kernels->prelu_backward((size_t)j->layout.run, x, gy, w, j->layout.row, psg_tensor_offset(j->gx, at));
+            j->kernels->prelu_backward((size_t)j->runs.length, x, gy, w, j->runs.row, psg_tensor_offset(j->gx, at));
         }
         if (j->gw.data) weight_gradient(j, index, x, gy);
     }
 }
 
 static void for_runs(psg_call *call, psg_range_task task, run_job *job) {
-    const layout *l = &job->layout;
-    psg_for_ranges(call->context, (size_t)(l->samples * l->channels), psg_range_unit(l->run), task, job);
+    psg_for_ranges(call->context, (size_t)job->runs.count, psg_range_unit(job->runs.length), task, job);
 }
 
 static psg_status forward(psg_call *call) {
-    run_job j = { .call = call, .kernels = psg_call_kernels(call), .layout = layout_of(call) };
+    run_job j = { .call = call, .kernels = psg_call_kernels(call), .runs = runs_of(call) };
     for_runs(call, forward_runs, &j);
     return PSG_OK;
 }
 
-/* (samples, channels) with a weight a channel; with one weight the channels are positions, (samples, channels, 1). */
 static psg_status backward(psg_call *call) {
-    run_job j = { .call = call, .kernels = psg_call_kernels(call), .layout = layout_of(call),
+    run_job j = { .call = call, .kernels = psg_call_kernels(call), .runs = runs_of(call),
                   .gx = &call->input[INPUT].grad };
-    const layout *l = &j.layout;
     bool wanted = call->input[WEIGHT].wants_grad;
-    int64_t weights = call->input[WEIGHT].value.shape[0], positions = weights == 1 ? l->channels : 1;
     if (wanted) {
-        j.gw = psg_tensor_of(call->output.dtype, NULL, 3, (int64_t[]){ l->samples, positions, weights });
+        int64_t samples = call->output.shape[0], weights = call->input[WEIGHT].value.shape[0];
+        j.gw = psg_tensor_of(call->output.dtype, NULL, 2, (int64_t[]){ samples, weights });
         j.gw.data = psg_call_keep(call, (size_t)psg_tensor_count(&j.gw) * psg_dtype_size(j.gw.dtype));
         if (!j.gw.data) return PSG_ERR_MEMORY;
     }

@@ -36,7 +36,7 @@ static psg_status softmax_shape(psg_call *call) {
     if (!status) status = psg_operand_dim(call, "dim", attributes->dim, x->rank, &dim);
     if (!status) status = psg_operand_carries_batch(call, 0);
     if (status) return status;
-    if (psg_operand_per_sample(call, 0) && dim == 0) {
+    if (psg_operand_per_sample(call, 0) && !dim) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "dim is %d, the batch dimension: a softmax over it mixes the "
                              "samples, so there are no per-sample gradients", attributes->dim);
     }
