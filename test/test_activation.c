@@ -187,30 +187,71 @@ static const point limits[] = {
     AT(hardshrink, -INFINITY, -INFINITY, 1), AT(threshold, INFINITY, INFINITY, 1), AT(threshold, -INFINITY, -2, 0),
 };
 
+/* Numbers that f32 has not, of x in f32: the results are those of double, rounded. */
+#define NUMBERS(name, build) static psg_var name(psg_tape *t, const psg_var *in) { return build; }
+NUMBERS(elu_huge, psg_elu(t, in[0], 1e40))
+NUMBERS(elu_tiny, psg_elu(t, in[0], -1e-50))
+NUMBERS(celu_tiny, psg_celu(t, in[0], 1e-50))
+NUMBERS(celu_small, psg_celu(t, in[0], 1e-38))
+NUMBERS(celu_large, psg_celu(t, in[0], 1e38))
+NUMBERS(celu_huge, psg_celu(t, in[0], 1e40))
+NUMBERS(leaky_relu_tiny, psg_leaky_relu(t, in[0], 1e-50))
+NUMBERS(leaky_relu_huge, psg_leaky_relu(t, in[0], 1e40))
+NUMBERS(softplus_tiny, psg_softplus(t, in[0], 1e-50, 20))
+NUMBERS(softplus_huge, psg_softplus(t, in[0], 1e50, 20))
+NUMBERS(softplus_all, psg_softplus(t, in[0], 1e10, 1e50))
+NUMBERS(hardtanh_wide, psg_hardtanh(t, in[0], -1e40, 1e40))
+NUMBERS(threshold_tiny, psg_threshold(t, in[0], -1e-50, 5))
+NUMBERS(softshrink_huge, psg_softshrink(t, in[0], 1e40))
+
+static const point numbers_beyond_f32[] = {
+    AT(elu_huge, -1e-8, -1e32, INFINITY), AT(elu_huge, 3, 3, 1), AT(elu_huge, -100, -INFINITY, 0.00037200759760208359),
+    AT(elu_huge, -INFINITY, -INFINITY, 0), AT(elu_tiny, -5, 0, 0), AT(elu_tiny, 5, 5, 1), AT(celu_tiny, -1, 0, 0),
+    AT(celu_tiny, 0, 0, 1), AT(celu_tiny, -INFINITY, 0, 0), AT(celu_tiny, 1e-45, 0x1p-149, 1),
+    AT(celu_small, -1, -1e-38, 0), AT(celu_small, 0, 0, 1), AT(celu_large, -0.001, -0.001, 1),
+    AT(celu_huge, -1e-30, -1e-30, 1), AT(celu_huge, -INFINITY, -INFINITY, 0), AT(leaky_relu_tiny, -1e38, -1e-12, 0),
+    AT(leaky_relu_huge, -1e-10, -1e30, INFINITY), AT(softplus_tiny, 1, INFINITY, 0.5), AT(softplus_huge, 1, 1, 1),
+    AT(softplus_huge, 0, 0, 0.5), AT(softplus_huge, -1, 0, 0), AT(softplus_all, 1e38, 1e38, 1),
+    AT(hardtanh_wide, 1e38, 1e38, 1), AT(hardtanh_wide, INFINITY, INFINITY, 0), AT(threshold_tiny, 0, 0, 1),
+    AT(threshold_tiny, -1e-30, 5, 0), AT(softshrink_huge, -1e38, 0, 0),
+};
+
 static void expect(double found, double right, double relative, const point *p, const char *what) {
     char text[96];
     snprintf(text, sizeof text, "%s(%g), %s", p->name, p->x, what);
     if (isnan(right) && !isnan(found)) fail_msg("%s is %g, must be NaN", text, found);
-    if (!isnan(right)) test_near(found, right, isinf(right) ? 0 : fmax(relative * fabs(right), 1e-30), text, 0);
+    if (!isnan(right)) test_near(found, right, isinf(right) ? 0 : fmax(relative * fabs(right), 1e-39), text, 0);
 }
 
-/* In the last place of a row of one element and of whole vectors, in both types, for every instruction set. */
+/* In the last place of a row of one element and of whole vectors. */
+static void expect_at(run *r, psg_dtype dtype, const point *p) {
+    for (int64_t n = 1; n < 40; n += 31) {
+        double y, slope, unit = dtype == PSG_F64 ? 1e-15 : 1.5e-7;
+        at_value(r, dtype, p->f, n, p->x, &y, &slope);
+        expect(y, p->y, unit, p, "value");
+        expect(slope, p->slope, unit, p, "slope");
+    }
+}
+
 static void test_limits(void **state) {
     (void)state;
     const char *isas[3];
     for (size_t s = 0; s < 2 * test_isas(isas); s++) {
         run r = run_open(1, isas[s / 2]);
         for (size_t k = 0; k < sizeof limits / sizeof limits[0]; k++) {
-            const point *p = &limits[k];
-            for (int64_t n = 1; n < 40; n += 31) {
-                double y, slope, unit = s % 2 ? 1e-15 : 1e-7;
-                at_value(&r, s % 2 ? PSG_F64 : PSG_F32, p->f, n, p->x, &y, &slope);
-                expect(y, p->y, unit, p, "value");
-                expect(slope, p->slope, unit, p, "slope");
-            }
+            expect_at(&r, s % 2 ? PSG_F64 : PSG_F32, &limits[k]);
         }
         run_close(&r);
     }
+}
+
+static void test_numbers(void **state) {
+    (void)state;
+    run r = run_open(1, NULL);
+    for (size_t k = 0; k < sizeof numbers_beyond_f32 / sizeof numbers_beyond_f32[0]; k++) {
+        expect_at(&r, PSG_F32, &numbers_beyond_f32[k]);
+    }
+    run_close(&r);
 }
 
 /* Relative accuracy where a function or its slope is small; expected by formulas that do not cancel there. */
@@ -347,6 +388,9 @@ typedef struct refusal {
 
 REFUSE(elu_nan, psg_elu(t, x, NAN))
 REFUSE(celu_zero, psg_celu(t, x, 0))
+REFUSE(elu_infinite, psg_elu(t, x, INFINITY))
+REFUSE(celu_infinite, psg_celu(t, x, -INFINITY))
+REFUSE(leaky_relu_infinite, psg_leaky_relu(t, x, INFINITY))
 REFUSE(softplus_zero, psg_softplus(t, x, 0, 20))
 REFUSE(softplus_nan, psg_softplus(t, x, 1, NAN))
 REFUSE(hardtanh_order, psg_hardtanh(t, x, 1, 0))
@@ -362,7 +406,10 @@ REFUSE(dropout1d_p, psg_dropout1d(t, x, 1.5))
 
 static const refusal refusals[] = {
     { "elu: alpha is nan", PSG_ERR_ARGUMENT, elu_nan },
-    { "celu: alpha is 0, must be not 0", PSG_ERR_ARGUMENT, celu_zero },
+    { "celu: alpha is 0, must be finite and not 0", PSG_ERR_ARGUMENT, celu_zero },
+    { "elu: alpha is inf, must be finite", PSG_ERR_ARGUMENT, elu_infinite },
+    { "celu: alpha is -inf, must be finite", PSG_ERR_ARGUMENT, celu_infinite },
+    { "leaky_relu: negative_slope is inf", PSG_ERR_ARGUMENT, leaky_relu_infinite },
     { "softplus: beta is 0", PSG_ERR_ARGUMENT, softplus_zero },
     { "softplus: threshold is nan", PSG_ERR_ARGUMENT, softplus_nan },
     { "hardtanh: min_val is 1, must be at most max_val", PSG_ERR_ARGUMENT, hardtanh_order },
@@ -396,10 +443,10 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),      cmocka_unit_test(test_types), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_isolation),   cmocka_unit_test(test_limits), cmocka_unit_test(test_small),
-        cmocka_unit_test(test_nan),         cmocka_unit_test(test_log_softmax),
-        cmocka_unit_test(test_channels),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_values), cmocka_unit_test(test_types), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_isolation), cmocka_unit_test(test_limits), cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_small), cmocka_unit_test(test_nan), cmocka_unit_test(test_log_softmax),
+        cmocka_unit_test(test_channels), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

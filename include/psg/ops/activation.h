@@ -29,19 +29,20 @@ PSG_API psg_var psg_abs(psg_tape *tape, psg_var x);           /* slope 0 at 0 */
 PSG_API psg_var psg_sin(psg_tape *tape, psg_var x);
 PSG_API psg_var psg_cos(psg_tape *tape, psg_var x);
 
-/* Elementwise with numbers, none of them NaN. */
-/* x > 0: x, else alpha (exp(x) - 1). */
+/* Elementwise with numbers, none of them NaN: PSG_ERR_ARGUMENT.  With those that f32 lacks, such as 1e-50, x of f32 is
+ * computed in double. */
+/* x > 0: x, else alpha (exp(x) - 1); alpha finite. */
 typedef struct psg_elu_attributes { double alpha; } psg_elu_attributes;
 PSG_API psg_var psg_elu(psg_tape *tape, psg_var x, double alpha);
-/* x > 0: x, else alpha (exp(x / alpha) - 1); alpha not 0. */
+/* x > 0: x, else alpha (exp(x / alpha) - 1); alpha finite and not 0. */
 typedef struct psg_celu_attributes { double alpha; } psg_celu_attributes;
 PSG_API psg_var psg_celu(psg_tape *tape, psg_var x, double alpha);
 /* The elu of Klambauer et al. (2017), times 1.0507..., alpha 1.6732... */
 PSG_API psg_var psg_selu(psg_tape *tape, psg_var x);
-/* x > 0: x, else negative_slope x. */
+/* x > 0: x, else negative_slope x, of which 0 makes relu; finite. */
 typedef struct psg_leaky_relu_attributes { double negative_slope; } psg_leaky_relu_attributes;
 PSG_API psg_var psg_leaky_relu(psg_tape *tape, psg_var x, double negative_slope);
-/* log(1 + exp(beta x)) / beta, and x itself where beta x > threshold; PyTorch's are 1 and 20.  beta not 0. */
+/* log(1 + exp(beta x)) / beta, and x itself where beta x > threshold; PyTorch's are 1 and 20.  beta finite, not 0. */
 typedef struct psg_softplus_attributes { double beta, threshold; } psg_softplus_attributes;
 PSG_API psg_var psg_softplus(psg_tape *tape, psg_var x, double beta, double threshold);
 /* x in [min_val, max_val]; min_val <= max_val. */

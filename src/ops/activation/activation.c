@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/context.h"
 #include "base/shapes.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
@@ -19,7 +20,8 @@ typedef struct activation {
 /* ---- the rules of activation_list.h ---- */
 
 #define NO_RULE NULL
-static const char *not_zero(const double *a) { return a[0] != 0 ? NULL : "not 0"; }
+static const char *is_finite(const double *a) { return isfinite(a[0]) ? NULL : "finite"; }
+static const char *not_zero(const double *a) { return isfinite(a[0]) && a[0] != 0 ? NULL : "finite and not 0"; }
 static const char *not_negative(const double *a) { return a[0] >= 0 ? NULL : ">= 0"; }
 static const char *in_order(const double *a) { return a[0] <= a[1] ? NULL : "at most max_val"; }
 
@@ -43,11 +45,14 @@ static psg_status activation_shape(psg_call *call) {
 }
 
 typedef struct activation_job {
-    const psg_kernel_table *kernels;
+    const psg_kernel_table *kernels, *in_double;   /* in_double: of f64, for x of f32; or NULL */
     psg_function f;
     double numbers[PSG_FUNCTION_NUMBERS];
-    const psg_tensor *x, *gy, *out;   /* gy: backward */
+    const psg_tensor *x, *gy, *out;                /* gy: backward */
 } activation_job;
+
+/* Whether f32 holds a number, with room for what is computed of it: not 1e-50, nor 1e30, whose inverse it lacks. */
+static bool fits_f32(double a) { return a == 0 || isinf(a) || (fabs(a) >= 0x1p-40 && fabs(a) <= 0x1p40); }
 
 static activation_job job_of(const psg_call *call, const psg_tensor *gy, const psg_tensor *out) {
     const activation *f = call->op->traits;
@@ -55,6 +60,8 @@ static activation_job job_of(const psg_call *call, const psg_tensor *gy, const p
                            .out = out };
     if (f->numbers) memcpy(job.numbers, call->attributes, (size_t)f->numbers * sizeof *job.numbers);
     else if (call->attributes && *(const int *)call->attributes) job.f = f->flagged;
+    bool fits = fits_f32(job.numbers[0]) && fits_f32(job.numbers[1]);
+    if (!fits && job.x->dtype != PSG_F64) job.in_double = call->context->kernels[PSG_F64];
     return job;
 }
 
@@ -72,16 +79,45 @@ static void slope_range(void *argument, size_t begin, size_t count) {
                                     psg_tensor_offset(job->gy, at), psg_tensor_offset(job->out, at));
 }
 
+/* ---- in double, and rounded once ---- */
+
+enum { PIECE = 256 };
+
+static void to_double(const activation_job *job, const psg_tensor *from, size_t begin, size_t count, double *to) {
+    memset(to, 0, count * sizeof *to);
+    job->kernels->add_to_f64(count, 1, psg_tensor_offset(from, (int64_t)begin), to);
+}
+
+static void run_piece(const activation_job *job, size_t begin, size_t count) {
+    double x[PIECE], gy[PIECE], out[PIECE];
+    to_double(job, job->x, begin, count, x);
+    if (job->gy) {
+        to_double(job, job->gy, begin, count, gy);
+        job->in_double->function_backward(job->f, count, job->numbers, x, gy, out);
+    } else {
+        job->in_double->function(job->f, count, job->numbers, x, out);
+    }
+    job->kernels->from_f64(count, 1, out, psg_tensor_offset(job->out, (int64_t)begin), false);
+}
+
+static void range_in_double(void *argument, size_t begin, size_t count) {
+    for (size_t end = begin + count; begin < end; begin += PIECE) {
+        run_piece(argument, begin, end - begin < PIECE ? end - begin : PIECE);
+    }
+}
+
+static void run(const psg_call *call, activation_job job) {
+    psg_range_task task = job.in_double ? range_in_double : job.gy ? slope_range : value_range;
+    psg_for_ranges(call->context, (size_t)psg_tensor_count(job.x), PSG_RANGE, task, &job);
+}
+
 static psg_status activation_forward(psg_call *call) {
-    activation_job job = job_of(call, NULL, &call->output);
-    psg_for_ranges(call->context, (size_t)psg_tensor_count(job.x), PSG_RANGE, value_range, &job);
+    run(call, job_of(call, NULL, &call->output));
     return PSG_OK;
 }
 
 static psg_status activation_backward(psg_call *call) {
-    if (!call->input[0].grad.data) return PSG_OK;
-    activation_job job = job_of(call, &call->grad_output, &call->input[0].grad);
-    psg_for_ranges(call->context, (size_t)psg_tensor_count(job.x), PSG_RANGE, slope_range, &job);
+    if (call->input[0].grad.data) run(call, job_of(call, &call->grad_output, &call->input[0].grad));
     return PSG_OK;
 }
 
