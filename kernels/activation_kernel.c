@@ -11,8 +11,9 @@
 #define VALUE(name) static inline vec name##_value(vec x, UNUSED const real *p)
 #define SLOPE(name) static inline vec name##_slope(vec x, vec g, UNUSED const real *p)
 
-static inline vec at_least(vec x, real low) { return vec_select(x < vec_set(low), vec_set(low), x); }
-static inline vec at_most(vec x, real high) { return vec_select(x > vec_set(high), vec_set(high), x); }
+/* NaN passes. */
+static inline vec at_least(vec x, real low) { return vec_max(vec_set(low), x); }
+static inline vec at_most(vec x, real high) { return vec_min(vec_set(high), x); }
 static inline vec between(vec x, real low, real high) { return at_least(at_most(x, high), low); }
 
 static inline vec positive_part(vec x) { return vec_select(x <= vec_zero(), vec_zero(), x); }

@@ -45,12 +45,23 @@ static inline vec vec_set(real x) { return x + (vec){ 0 } * 0; }
 static inline vec vec_load(const real *p) { return *(const vec_unaligned *)p; }
 static inline void vec_store(real *p, vec v) { *(vec_unaligned *)p = v; }
 
+/* Lanes below n. */
+static inline vec_bits vec_below(size_t n) {
+    vec_bits index;
+    for (size_t k = 0; k < LANES; k++) index[k] = (real_bits)k;
+    return index < (real_bits)n;
+}
+
 /* The first n <= LANES elements; the others are 0 on loading, where they are not read, and left alone on storing. */
 static inline vec vec_load_part(const real *p, size_t n) {
 #if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
     return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
 #elif PSG_VECTOR_BYTES == 64
     return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif PSG_VECTOR_BYTES == 32 && PSG_REAL_IS_F64
+    return (vec)_mm256_maskload_pd(p, (__m256i)vec_below(n));
+#elif PSG_VECTOR_BYTES == 32
+    return (vec)_mm256_maskload_ps(p, (__m256i)vec_below(n));
 #else
     vec v = { 0 };
     for (size_t k = 0; k < LANES; k++) {
@@ -64,6 +75,10 @@ static inline void vec_store_part(real *p, vec v, size_t n) {
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
 #elif PSG_VECTOR_BYTES == 64
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#elif PSG_VECTOR_BYTES == 32 && PSG_REAL_IS_F64
+    _mm256_maskstore_pd(p, (__m256i)vec_below(n), (__m256d)v);
+#elif PSG_VECTOR_BYTES == 32
+    _mm256_maskstore_ps(p, (__m256i)vec_below(n), (__m256)v);
 #else
     for (size_t k = 0; k < LANES; k++) {
         if (k < n) p[k] = v[k];
@@ -75,12 +90,31 @@ static inline vec vec_select(vec_bits mask, vec yes, vec no) {
     return (vec)((mask & (vec_bits)yes) | (~mask & (vec_bits)no));
 }
 /* v with lanes n and up set to 0. */
-static inline vec vec_first(vec v, size_t n) {
-    vec_bits index;
-    for (size_t k = 0; k < LANES; k++) index[k] = (real_bits)k;
-    return vec_select(index < (real_bits)n, v, vec_zero());
-}
+static inline vec vec_first(vec v, size_t n) { return vec_select(vec_below(n), v, vec_zero()); }
+
+/* a > b ? a : b and a < b ? a : b, so b where one is NaN: one instruction each of x86. */
+#if defined(__x86_64__) && PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
+static inline vec vec_max(vec a, vec b) { return (vec)_mm512_max_pd((__m512d)a, (__m512d)b); }
+static inline vec vec_min(vec a, vec b) { return (vec)_mm512_min_pd((__m512d)a, (__m512d)b); }
+#elif defined(__x86_64__) && PSG_VECTOR_BYTES == 64
+static inline vec vec_max(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
+static inline vec vec_min(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif defined(__x86_64__) && PSG_VECTOR_BYTES == 32 && PSG_REAL_IS_F64
+static inline vec vec_max(vec a, vec b) { return (vec)_mm256_max_pd((__m256d)a, (__m256d)b); }
+static inline vec vec_min(vec a, vec b) { return (vec)_mm256_min_pd((__m256d)a, (__m256d)b); }
+#elif defined(__x86_64__) && PSG_VECTOR_BYTES == 32
+static inline vec vec_max(vec a, vec b) { return (vec)_mm256_max_ps((__m256)a, (__m256)b); }
+static inline vec vec_min(vec a, vec b) { return (vec)_mm256_min_ps((__m256)a, (__m256)b); }
+#elif defined(__x86_64__) && PSG_REAL_IS_F64
+static inline vec vec_max(vec a, vec b) { return (vec)_mm_max_pd((__m128d)a, (__m128d)b); }
+static inline vec vec_min(vec a, vec b) { return (vec)_mm_min_pd((__m128d)a, (__m128d)b); }
+#elif defined(__x86_64__)
+static inline vec vec_max(vec a, vec b) { return (vec)_mm_max_ps((__m128)a, (__m128)b); }
+static inline vec vec_min(vec a, vec b) { return (vec)_mm_min_ps((__m128)a, (__m128)b); }
+#else
 static inline vec vec_max(vec a, vec b) { return vec_select(a > b, a, b); }
+static inline vec vec_min(vec a, vec b) { return vec_select(a < b, a, b); }
+#endif
 static inline vec vec_abs(vec a) { return vec_select(a < vec_zero(), -a, a); }
 
 /* The elements of two vectors at even places. */
