@@ -9,6 +9,7 @@
 /* Elements i .. i + LANES of the row; those past the end are `past`. */
 static inline vec load_until(const real *x, ptrdiff_t stride, size_t i, size_t n, real past) {
     if (stride == 1 && i + LANES <= n) return vec_load(x + i);
+    if (stride == 1) return vec_select(vec_below(n - i), vec_load_part(x + i, n - i), vec_set(past));
     vec v = vec_set(past);
     for (size_t k = 0; k < LANES && i + k < n; k++) v[k] = x[(ptrdiff_t)(i + k) * stride];
     return v;
@@ -32,12 +33,24 @@ void PSG_KERNEL(fill_zero)(size_t n, ptrdiff_t stride, void *x_) {
     for (size_t c = 0; c < n; c++) x[(ptrdiff_t)c * stride] = 0;
 }
 
+/* The largest lane. */
+static real lane_max(vec v) {
+    real max = v[0];
+    for (size_t k = 1; k < LANES; k++) max = v[k] > max ? v[k] : max;
+    return max;
+}
+
 static real row_max(size_t n, ptrdiff_t stride, const real *x) {
     vec high = vec_set(-(real)INFINITY);
     for (size_t i = 0; i < n; i += LANES) high = vec_max(load_row(x, stride, i, n), high);
-    real max = high[0];
-    for (size_t k = 1; k < LANES; k++) max = high[k] > max ? high[k] : max;
-    return max;
+    return lane_max(high);
+}
+
+/* The place of the first element that is `value`. */
+static size_t place_of(real value, size_t n, ptrdiff_t stride, const real *x) {
+    size_t c = 0;
+    while (c + 1 < n && x[(ptrdiff_t)c * stride] != value) c++;
+    return c;
 }
 
 void PSG_KERNEL(softmax_row)(size_t n, ptrdiff_t stride, const void *x_, void *y_) {
@@ -54,44 +67,88 @@ void PSG_KERNEL(softmax_row)(size_t n, ptrdiff_t stride, const void *x_, void *y
     for (size_t i = 0; i < n; i += LANES) store_row(y, stride, i, n, load_row(y, stride, i, n) * inverse);
 }
 
-/* In the same order at every stride: a single sample of a batch in another dimension has 1. */
-static double row_dot(size_t n, ptrdiff_t stride, const real *x, const real *y) {
+/* sum y (gy - reference) in double, and the largest y. */
+static double mean_difference(size_t n, ptrdiff_t stride, const real *y, const real *gy, double reference,
+                              real *largest) {
+    const double of_high = PSG_REAL_IS_F64 ? 0 : reference;   /* f64 has no high half */
+    vec high = vec_zero();
     wide sum = wide_zero();
     for (size_t i = 0; i < n; i += LANES) {
-        sum = wide_add_product(sum, load_until(x, stride, i, n, 0), load_until(y, stride, i, n, 0));
+        vec v = load_until(y, stride, i, n, 0);
+        wide w = widen(v), g = widen(load_until(gy, stride, i, n, 0));
+        high = vec_max(v, high);
+        sum.low += w.low * (g.low - reference);
+        sum.high += w.high * (g.high - of_high);
     }
+    *largest = lane_max(high);
     return wide_sum(sum);
 }
 
-/* gx = y (gy - <gy, y>) */
+/* Above this probability 1 - p is not taken as a difference: what the others are is lost in it. */
+#define NEARLY_CERTAIN 0.75
+#define LOG_NEARLY_CERTAIN -0.28768207245178093
+
+/* gx = y (gy - <gy, y>) = y (h - <h, y>), h = gy - reference for any reference, since the y sum to 1: but with rounding
+ * alone, so that of one y near 1 that difference, a product with 1 - y, would be noise.  Its gy is the reference then,
+ * and its h exactly 0. */
 void PSG_KERNEL(softmax_row_backward)(size_t n, ptrdiff_t stride, const void *y_, const void *gy_, void *gx_) {
-    const real *y = y_, *gy = gy_, mean = (real)row_dot(n, stride, y_, gy_);
-    real *gx = gx_;
+    const real *y = y_, *gy = gy_;
+    real *gx = gx_, reference = n ? gy[0] : 0, largest;
+    real mean = (real)mean_difference(n, stride, y, gy, (double)reference, &largest);
+    if (largest > (real)NEARLY_CERTAIN) {
+        reference = gy[(ptrdiff_t)place_of(largest, n, stride, y) * stride];
+        mean = (real)mean_difference(n, stride, y, gy, (double)reference, &largest);
+    }
     for (size_t c = 0; c < n; c++) {
         ptrdiff_t at = (ptrdiff_t)c * stride;
-        gx[at] = y[at] * (gy[at] - mean);
+        gx[at] = y[at] * (gy[at] - reference - mean);
     }
 }
 
-/* y = x - m - log sum exp(x - m); the difference from m is taken first, for it is exact where y is near 0. */
-void PSG_KERNEL(log_softmax_row)(size_t n, ptrdiff_t stride, const void *x_, void *y_) {
-    const real *x = x_;
-    vec max = vec_set(row_max(n, stride, x));
+/* sum exp(x - max) in double */
+static double sum_exp(size_t n, ptrdiff_t stride, const real *x, real max) {
     wide sum = wide_zero();
     for (size_t i = 0; i < n; i += LANES) sum = wide_add(sum, vec_exp_below(load_row(x, stride, i, n) - max));
-    vec log_sum = vec_set((real)log(wide_sum(sum)));
-    for (size_t i = 0; i < n; i += LANES) store_row(y_, stride, i, n, load_row(x, stride, i, n) - max - log_sum);
+    return wide_sum(sum);
 }
 
-/* gx = gy - exp(y) sum gy */
-void PSG_KERNEL(log_softmax_row_backward)(size_t n, ptrdiff_t stride, const void *y_, const void *gy_, void *gx_) {
-    const real *y = y_, *gy = gy_;
-    double total = 0;
-    for (size_t c = 0; c < n; c++) total += (double)gy[(ptrdiff_t)c * stride];
-    vec sum = vec_set((real)total);
+/* The rounding of a sum below this one shows in its logarithm. */
+#define NEARLY_ONE (PSG_REAL_IS_F64 ? 1.25 : 1 + 0x1p-20)
+
+/* y = x - m - log sum exp(x - m); the difference from m is taken first, for it is exact where y is near 0. */
+void PSG_KERNEL(log_softmax_row)(size_t n, ptrdiff_t stride, const void *x_, void *y_) {
+    const real *x = x_, max = row_max(n, stride, x);
+    double sum = sum_exp(n, stride, x, max), log_sum = log(sum);
+    if (n && sum < NEARLY_ONE) {
+        size_t m = place_of(max, n, stride, x);
+        log_sum = log1p(sum_exp(m, stride, x, max) + sum_exp(n - m - 1, stride, x + (ptrdiff_t)(m + 1) * stride, max));
+    }
     for (size_t i = 0; i < n; i += LANES) {
-        vec probability = vec_exp_below(load_row(y, stride, i, n));
-        store_row(gx_, stride, i, n, load_row(gy, stride, i, n) - probability * sum);
+        store_row(y_, stride, i, n, load_row(x, stride, i, n) - max - vec_set((real)log_sum));
+    }
+}
+
+static double row_sum(size_t n, ptrdiff_t stride, const real *x) {
+    wide sum = wide_zero();
+    for (size_t i = 0; i < n; i += LANES) sum = wide_add(sum, load_until(x, stride, i, n, 0));
+    return wide_sum(sum);
+}
+
+/* gx = gy - exp(y) sum gy; of a y near 0, where that would cancel, (1 - exp y) gy - exp(y) (the sum of the others). */
+void PSG_KERNEL(log_softmax_row_backward)(size_t n, ptrdiff_t stride, const void *y_, const void *gy_, void *gx_) {
+    const real *y = y_, *gy = gy_, largest = row_max(n, stride, y);
+    real *gx = gx_;
+    vec sum = vec_set((real)row_sum(n, stride, gy));
+    for (size_t i = 0; i < n; i += LANES) {
+        vec log_p = vec_min(vec_zero(), load_row(y, stride, i, n));   /* a mere load gcc 12 copies via memory */
+        vec probability = vec_exp_below(log_p);
+        store_row(gx, stride, i, n, load_row(gy, stride, i, n) - probability * sum);
+    }
+    if (largest > (real)LOG_NEARLY_CERTAIN) {
+        size_t m = place_of(largest, n, stride, y);
+        ptrdiff_t at = (ptrdiff_t)m * stride;
+        double others = row_sum(m, stride, gy) + row_sum(n - m - 1, stride, gy + at + stride);
+        gx[at] = (real)(-expm1((double)y[at]) * (double)gy[at] - exp((double)y[at]) * others);
     }
 }
 

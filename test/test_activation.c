@@ -296,6 +296,72 @@ static void test_nan(void **state) {
     }
 }
 
+/* ---- rows in which one probability is nearly 1 ---- */
+
+static psg_var softmax_last(psg_tape *t, const psg_var *in) { return psg_softmax(t, in[0], -1); }
+static psg_var softmax_1(psg_tape *t, const psg_var *in) { return psg_softmax(t, in[0], 1); }
+
+enum { SATURATED = 37 };
+
+/* Gradients as sums over pairs, of which no term cancels another: y_j sum_k y_k (g_j - g_k), and of the logarithm
+ * sum_k (p_k g_j - p_j g_k).  The largest score is at `top`. */
+static double pairs(const double *x, const double *g, int top, int j, bool logarithm) {
+    double e[SATURATED], total = 0, sum = 0;
+    for (int k = 0; k < SATURATED; k++) total += e[k] = exp(x[k] - x[top]);
+    for (int k = 0; k < SATURATED; k++) {
+        sum += logarithm ? e[k] * g[j] - e[j] * g[k] : e[j] / total * e[k] * (g[j] - g[k]);
+    }
+    return sum / total;
+}
+
+/* Scores of 0, -1/2, ... but for `top`; the row in the last dimension or, beside another, in dimension 1. */
+static void saturated_row(run *r, psg_dtype dtype, psg_var (*f)(psg_tape *, const psg_var *), int strided, double score,
+                          bool logarithm) {
+    double x[SATURATED], g[SATURATED], memory[2][2 * SATURATED];
+    const int top = 18, columns = strided ? 2 : 1;
+    const int64_t shape[3] = { 1, strided ? SATURATED : 1, strided ? 2 : SATURATED };
+    psg_tensor in = psg_tensor_of(dtype, memory[0], 3, shape), gy = psg_tensor_of(dtype, memory[1], 3, shape);
+    psg_tensor grad, value;
+    for (int k = 0; k < SATURATED; k++) {
+        x[k] = k == top ? score : -0.5 * (k % 4);
+        g[k] = k == top ? -1 : 0.125 * (k % 3);
+        for (int c = 0; c < columns; c++) {
+            test_set_at(&in, k * columns + c, x[k]);
+            test_set_at(&gy, k * columns + c, g[k]);
+        }
+    }
+    TEST_OK(r->context, psg_tape_begin(r->tape, NULL));
+    psg_var var = psg_input_with_grad(r->tape, &in), out = f(r->tape, &var);
+    TEST_OK(r->context, psg_backward_from(r->tape, out, &gy));
+    TEST_OK(r->context, psg_input_grad(r->tape, var, &grad));
+    TEST_OK(r->context, psg_value(r->tape, out, &value));
+    double unit = dtype == PSG_F64 ? 1e-14 : 4e-6, others = 0;
+    for (int j = 0; j < SATURATED; j++) {
+        double right = pairs(x, g, top, j, logarithm);
+        test_near(test_get_at(&grad, j * columns), right, unit * fabs(right), logarithm ? "log_softmax" : "softmax", j);
+        others += j == top ? 0 : exp(x[j] - score);
+    }
+    double right = logarithm ? -log1p(others) : 1 / (1 + others);
+    test_near(test_get_at(&value, top * columns), right, unit * fabs(right), "value", top);
+}
+
+static void test_saturated_rows(void **state) {
+    (void)state;
+    const char *isas[3];
+    for (size_t s = 0; s < test_isas(isas); s++) {
+        run r = run_open(1, isas[s]);
+        for (int k = 0; k < 12; k++) {
+            psg_dtype dtype = k % 2 ? PSG_F64 : PSG_F32;
+            double score = k / 2 * 10;
+            saturated_row(&r, dtype, softmax_last, 0, score, false);
+            saturated_row(&r, dtype, softmax_1, 1, score, false);
+            saturated_row(&r, dtype, log_softmax_last, 0, score, true);
+            saturated_row(&r, dtype, log_softmax_1, 1, score, true);
+        }
+        run_close(&r);
+    }
+}
+
 /* log_softmax of large scores, of -inf, of rows that underflow in softmax. */
 static void test_log_softmax(void **state) {
     (void)state;
@@ -446,7 +512,7 @@ int main(void) {
         cmocka_unit_test(test_values), cmocka_unit_test(test_types), cmocka_unit_test(test_threads),
         cmocka_unit_test(test_isolation), cmocka_unit_test(test_limits), cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_small), cmocka_unit_test(test_nan), cmocka_unit_test(test_log_softmax),
-        cmocka_unit_test(test_channels), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_saturated_rows), cmocka_unit_test(test_channels), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
