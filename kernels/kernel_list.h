@@ -157,15 +157,11 @@ KERNEL(void, class_target_row, (size_t n, ptrdiff_t stride, const void *x, const
 KERNEL(void, class_target_row_backward, (size_t n, ptrdiff_t stride, const void *x, const psg_class_target *target,
                                          double weight, const psg_cross_entropy_row *row, void *g, void *gq))
 
-/* ---- regression_loss.c: see regression_loss.h ---- */
-/* out[i] = f(x[i], y[i]), and the sum of that in double. */
-KERNEL(void, loss, (psg_loss f, size_t n, const double *parameters, const void *x, const void *y, void *out))
-KERNEL(double, loss_sum, (psg_loss f, size_t n, const double *parameters, const void *x, const void *y))
-/* out[i] = factor gy[i] df/dx, factor gy[i] df/dy; gy NULL: ones. */
-KERNEL(void, loss_dx, (psg_loss f, size_t n, const double *parameters, double factor, const void *gy, const void *x,
-                       const void *y, void *out))
-KERNEL(void, loss_dy, (psg_loss f, size_t n, const double *parameters, double factor, const void *gy, const void *x,
-                       const void *y, void *out))
+/* ---- regression_loss_kernel.c: the losses of regression_loss_list.h ---- */
+/* out[i] = f(x[i], y[i]), or scale gy[i] times a slope of it. */
+KERNEL(void, loss, (const psg_loss_range *range, psg_loss_part part))
+/* scale times the sum of f, in double. */
+KERNEL(double, loss_sum, (const psg_loss_range *range))
 /* The least i for which x[i] < low or x[i] > high; n when there is none. */
 KERNEL(size_t, first_outside, (size_t n, double low, double high, const void *x))
 

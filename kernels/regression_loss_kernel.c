@@ -1,208 +1,126 @@
-/* Elementwise losses of a prediction x and a target y, their sums, and their slopes in x (dx) and in y (dy). */
+/* Elementwise losses of a prediction x and a target y, their sums, and their slopes in x (dx) and in y (dy).
+ *
+ * VALUE(name), DX(name) and DY(name) belong to the row `name` of regression_loss_list.h, p the numbers of that row.
+ * Elements where they are not finite get what regression_loss_exact.h says. */
+#include <math.h>
+
 #include "kernels.h"
+#include "regression_loss_exact.h"
 #include "vector.h"
 
-typedef vec (*pair_function)(vec x, vec y, const real *p);
+/* A value is a product, which sums form in double: squares overflow and underflow f32. */
+typedef struct factors {
+    vec a, b;
+} factors;
 
-static inline __attribute__((always_inline)) void map(size_t n, const real *x, const real *y, real *out, const real *p,
-                                                      pair_function f) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vec_store(out + i, f(vec_load(x + i), vec_load(y + i), p));
-    if (i < n) vec_store_part(out + i, f(vec_load_part(x + i, n - i), vec_load_part(y + i, n - i), p), n - i);
-}
+#define VALUE(name) static inline factors name##_value(vec x, vec y, UNUSED const real *p)
+#define SLOPE(name, part) static inline vec name##_##part(UNUSED vec x, UNUSED vec y, UNUSED const real *p)
+#define DX(name) SLOPE(name, dx)
+#define DY(name) SLOPE(name, dy)
+#define SYMMETRIC(name) \
+    DY(name) { return name##_dx(y, x, p); }
 
-static inline __attribute__((always_inline)) double map_sum(size_t n, const real *x, const real *y, const real *p,
-                                                            pair_function f) {
-    wide sum = wide_zero();
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) sum = wide_add(sum, f(vec_load(x + i), vec_load(y + i), p));
-    double total = wide_sum(sum);
-    if (i < n) {
-        vec part = f(vec_load_part(x + i, n - i), vec_load_part(y + i, n - i), p);
-        for (size_t k = 0; k < n - i; k++) total += (double)part[k];
-    }
-    return total;
-}
-
-typedef struct slope_job {
-    size_t n;
-    real factor;
-    const real *gy, *x, *y;      /* gy NULL: ones */
-    real *out;
-    const real *p;
-} slope_job;
-
-/* out = factor gy f(x, y) */
-static inline __attribute__((always_inline)) void map_slope(const slope_job *job, pair_function f) {
-    const real *x = job->x, *y = job->y, *gy = job->gy;
-    vec scale = vec_set(job->factor);
-    size_t i = 0, n = job->n;
-    for (; i + LANES <= n; i += LANES) {
-        vec weight = gy ? scale * vec_load(gy + i) : scale;
-        vec_store(job->out + i, weight * f(vec_load(x + i), vec_load(y + i), job->p));
-    }
-    if (i < n) {
-        vec weight = gy ? scale * vec_load_part(gy + i, n - i) : scale;
-        vec slope = f(vec_load_part(x + i, n - i), vec_load_part(y + i, n - i), job->p);
-        vec_store_part(job->out + i, weight * slope, n - i);
-    }
-}
+static inline factors single(vec v) { return (factors){ vec_set(1), v }; }
 
 static inline vec positive_part(vec x) { return vec_select(x < vec_zero(), vec_zero(), x); }
 
 /* ---- (x - y)^2 ---- */
 
-static inline vec squared(vec x, vec y, const real *p) {
-    (void)p;
-    return (x - y) * (x - y);
-}
+VALUE(mse) { return (factors){ x - y, x - y }; }
+DX(mse) { return 2 * (x - y); }
+SYMMETRIC(mse)
 
-static inline vec squared_dx(vec x, vec y, const real *p) {
-    (void)p;
-    return 2 * (x - y);
-}
-
-static inline vec squared_dy(vec x, vec y, const real *p) { return squared_dx(y, x, p); }
-
-/* ---- |x - y|, and with a parabola around 0 ---- */
+/* ---- |x - y| ---- */
 
 static inline vec sign(vec x) {
     vec one = vec_set(1);
     return vec_select(x > vec_zero(), one, vec_select(x < vec_zero(), -one, x));
 }
 
-static inline vec absolute(vec x, vec y, const real *p) {
-    (void)p;
-    return vec_abs(x - y);
-}
+VALUE(l1) { return single(vec_abs(x - y)); }
+DX(l1) { return sign(x - y); }
+SYMMETRIC(l1)
 
-static inline vec absolute_dx(vec x, vec y, const real *p) {
-    (void)p;
-    return sign(x - y);
-}
+/* ---- d = |x - y| < p0: d^2 / (2 p0), else d - p0 / 2 ---- */
 
-static inline vec absolute_dy(vec x, vec y, const real *p) { return absolute_dx(y, x, p); }
-
-static inline vec smooth_l1(vec x, vec y, const real *p) {
+VALUE(smooth_l1) {
     vec d = vec_abs(x - y), beta = vec_set(p[0]);
-    return vec_select(d < beta, (real)0.5 * d * d / beta, d - (real)0.5 * beta);
+    vec_bits inside = d < beta;
+    return (factors){ vec_select(inside, (real)0.5 * (d / beta), vec_set(1)),
+                      vec_select(inside, d, d - (real)0.5 * beta) };
 }
-
-static inline vec smooth_l1_dx(vec x, vec y, const real *p) {
+DX(smooth_l1) {
     vec d = x - y, beta = vec_set(p[0]);
     return vec_select(vec_abs(d) < beta, d / beta, sign(d));
 }
+SYMMETRIC(smooth_l1)
 
-static inline vec smooth_l1_dy(vec x, vec y, const real *p) { return smooth_l1_dx(y, x, p); }
+/* ---- d = |x - y| <= p0: d^2 / 2, else p0 (d - p0 / 2); with c = min(d, p0) both are c (d - c / 2) ---- */
 
-static inline vec huber(vec x, vec y, const real *p) {
-    vec d = vec_abs(x - y), delta = vec_set(p[0]);
-    return vec_select(d <= delta, (real)0.5 * d * d, delta * (d - (real)0.5 * delta));
+VALUE(huber) {
+    vec d = vec_abs(x - y), delta = vec_set(p[0]), c = vec_select(d < delta, d, delta);
+    return (factors){ c, d - (real)0.5 * c };
 }
-
-static inline vec huber_dx(vec x, vec y, const real *p) {
+DX(huber) {
     vec d = x - y, delta = vec_set(p[0]);
-    return vec_select(vec_abs(d) <= delta, d, delta * sign(d));
+    return vec_select(d > delta, delta, vec_select(d < -delta, -delta, d));
 }
+SYMMETRIC(huber)
 
-static inline vec huber_dy(vec x, vec y, const real *p) { return huber_dx(y, x, p); }
+/* ---- max(x, 0) - x y + log(1 + exp(-|x|)); the first two as x (1 - y), which does not cancel ---- */
 
-/* ---- max(x, 0) - x y + log(1 + exp(-|x|)) ---- */
-
-static inline vec softplus(vec x) { return positive_part(x) + vec_log1p(vec_exp_below(-vec_abs(x))); }
-
-static inline vec logistic(vec x, vec y, const real *p) {
-    (void)p;
-    return positive_part(x) - x * y + vec_log1p(vec_exp_below(-vec_abs(x)));
+VALUE(binary_cross_entropy_with_logits) {
+    vec weight = vec_select(x < vec_zero(), vec_zero(), vec_set(1)) - y;
+    return single(weight * x + vec_log1p(vec_exp_below(-vec_abs(x))));
 }
 
 /* sigmoid(x) - y; for x >= 0 as (1 - y) - sigmoid(-x), which does not cancel when y is 1. */
-static inline vec logistic_dx(vec x, vec y, const real *p) {
-    (void)p;
+DX(binary_cross_entropy_with_logits) {
     vec t = vec_exp_below(-vec_abs(x)), small = t / (1 + t);
     return vec_select(x < vec_zero(), small - y, (1 - y) - small);
 }
-
-static inline vec minus_x(vec x, vec y, const real *p) {
-    (void)y;
-    (void)p;
-    return -x;
-}
+DY(binary_cross_entropy_with_logits) { return -x; }
 
 /* ---- log(1 + exp(-x y)) ---- */
 
-static inline vec soft_margin(vec x, vec y, const real *p) {
-    (void)p;
-    return softplus(-x * y);
+VALUE(soft_margin) {
+    vec v = x * y;
+    return single(positive_part(-v) + vec_log1p(vec_exp_below(-vec_abs(v))));
 }
-
-static inline vec soft_margin_dx(vec x, vec y, const real *p) {
-    (void)p;
+DX(soft_margin) {
     vec v = x * y, t = vec_exp_below(-vec_abs(v));
     return -y * (vec_select(v > vec_zero(), t, vec_set(1)) / (1 + t));
 }
+SYMMETRIC(soft_margin)
 
-static inline vec soft_margin_dy(vec x, vec y, const real *p) { return soft_margin_dx(y, x, p); }
-
-/* ---- -y log x - (1 - y) log(1 - x), the logarithms and the slope bounded as PyTorch bounds them ---- */
+/* ---- -y log x - (1 - y) log(1 - x), logarithms at least -100 ---- */
 
 static inline vec bounded(vec logarithm) {
     return vec_select(logarithm < vec_set(-100), vec_set(-100), logarithm);
 }
 
-static inline vec binary(vec x, vec y, const real *p) {
-    (void)p;
-    return (y - 1) * bounded(vec_log1p(-x)) - y * bounded(vec_log(x));
+VALUE(binary_cross_entropy) {
+    return single((y - 1) * bounded(vec_log1p(-x)) - y * bounded(vec_log(x)));
 }
 
-static inline vec binary_dx(vec x, vec y, const real *p) {
-    (void)p;
-    vec variance = (1 - x) * x, least = vec_set((real)1e-12);
-    return (x - y) / vec_select(variance < least, least, variance);
+/* (1 - y) / (1 - x) - y / x, without the second term at x = 0 and the first at x = 1: there log is the bound. */
+DX(binary_cross_entropy) {
+    vec variance = (1 - x) * x;
+    return vec_select(variance == vec_zero(), (1 - x) - y, (x - y) / variance);
 }
-
-static inline vec binary_dy(vec x, vec y, const real *p) {
-    (void)y;
-    (void)p;
-    return bounded(vec_log1p(-x)) - bounded(vec_log(x));
-}
+DY(binary_cross_entropy) { return bounded(vec_log1p(-x)) - bounded(vec_log(x)); }
 
 /* ---- y (log y - x), 0 at y = 0; and with log y given ---- */
 
-static inline vec kl(vec x, vec y, const real *p) {
-    (void)p;
-    vec_bits none = y == vec_zero();
-    return vec_select(none, vec_zero(), y * vec_log(vec_select(none, vec_set(1), y))) - y * x;
-}
+VALUE(kl_div) { return (factors){ y, vec_log(vec_select(y == vec_zero(), vec_set(1), y)) - x }; }
+DX(kl_div) { return -y; }
+DY(kl_div) { return vec_log(y) + 1 - x; }
 
-static inline vec kl_dx(vec x, vec y, const real *p) {
-    (void)x;
-    (void)p;
-    return -y;
-}
+VALUE(kl_div_log) { return (factors){ vec_exp(y), y - x }; }
+DX(kl_div_log) { return -vec_exp(y); }
+DY(kl_div_log) { return vec_exp(y) * (y - x + 1); }
 
-static inline vec kl_dy(vec x, vec y, const real *p) {
-    (void)p;
-    return vec_log(y) + 1 - x;
-}
-
-static inline vec kl_log(vec x, vec y, const real *p) {
-    (void)p;
-    return vec_exp(y) * (y - x);
-}
-
-static inline vec kl_log_dx(vec x, vec y, const real *p) {
-    (void)x;
-    (void)p;
-    return -vec_exp(y);
-}
-
-static inline vec kl_log_dy(vec x, vec y, const real *p) {
-    (void)p;
-    return vec_exp(y) * (y - x + 1);
-}
-
-/* ---- x - y log(x + eps), exp(x) - y x, and Stirling's approximation of log y! ---- */
+/* ---- exp(x) - y x, x - y log(x + p0), and where p1 is not 0 Stirling's approximation of log y! for y > 1 ---- */
 
 static const real two_pi = (real)6.28318530717958647693;
 
@@ -218,115 +136,131 @@ static inline vec stirling_slope(vec y, const real *p) {
     return vec_select(y > vec_set(1), vec_log(v) + (real)0.5 / v, vec_zero());
 }
 
-static inline vec poisson(vec x, vec y, const real *p) { return x - y * vec_log(x + p[0]) + stirling(y, p); }
-static inline vec poisson_dx(vec x, vec y, const real *p) { return 1 - y / (x + p[0]); }
-static inline vec poisson_dy(vec x, vec y, const real *p) { return stirling_slope(y, p) - vec_log(x + p[0]); }
+VALUE(poisson_nll) { return single(vec_exp(x) - y * x + stirling(y, p)); }
+DX(poisson_nll) { return vec_exp(x) - y; }
+DY(poisson_nll) { return stirling_slope(y, p) - x; }
 
-static inline vec poisson_log(vec x, vec y, const real *p) { return vec_exp(x) - y * x + stirling(y, p); }
-static inline vec poisson_log_dy(vec x, vec y, const real *p) { return stirling_slope(y, p) - x; }
+VALUE(poisson_nll_rate) { return single(x - y * vec_log(x + p[0]) + stirling(y, p)); }
+DX(poisson_nll_rate) { return ((x - y) + p[0]) / (x + p[0]); }
+DY(poisson_nll_rate) { return stirling_slope(y, p) - vec_log(x + p[0]); }
 
-static inline vec poisson_log_dx(vec x, vec y, const real *p) {
-    (void)p;
-    return vec_exp(x) - y;
-}
+/* ---- x for y = 1, max(0, p0 - x) for y = -1, their sum for any other y ---- */
 
-/* ---- x for y = 1, max(0, margin - x) for y = -1 ---- */
-
-static inline vec hinge_embedding(vec x, vec y, const real *p) {
+VALUE(hinge_embedding) {
     vec one = vec_set(1), below = positive_part(p[0] - x);
-    return vec_select(y == -one, vec_zero(), x) + vec_select(y == one, vec_zero(), below);
+    return single(vec_select(y == -one, vec_zero(), x) + vec_select(y == one, vec_zero(), below));
 }
-
-static inline vec hinge_embedding_dx(vec x, vec y, const real *p) {
+DX(hinge_embedding) {
     vec one = vec_set(1), below = vec_select(x > vec_set(p[0]), vec_zero(), -one);
     return vec_select(y == -one, vec_zero(), one) + vec_select(y == one, vec_zero(), below);
 }
-
-static inline vec zero(vec x, vec y, const real *p) {
-    (void)x;
-    (void)y;
-    (void)p;
-    return vec_zero();
-}
+DY(hinge_embedding) { return vec_zero(); }
 
 /* ---- the loops ---- */
 
-void PSG_KERNEL(loss)(psg_loss f, size_t n, const double *parameters, const void *x, const void *y, void *out) {
-    const real p[PSG_LOSS_PARAMETERS] = { (real)parameters[0], (real)parameters[1] };
-    switch (f) {
-    case PSG_LOSS_SQUARED: map(n, x, y, out, p, squared); break;
-    case PSG_LOSS_ABSOLUTE: map(n, x, y, out, p, absolute); break;
-    case PSG_LOSS_SMOOTH_L1: map(n, x, y, out, p, smooth_l1); break;
-    case PSG_LOSS_HUBER: map(n, x, y, out, p, huber); break;
-    case PSG_LOSS_LOGISTIC: map(n, x, y, out, p, logistic); break;
-    case PSG_LOSS_BINARY: map(n, x, y, out, p, binary); break;
-    case PSG_LOSS_KL: map(n, x, y, out, p, kl); break;
-    case PSG_LOSS_KL_LOG: map(n, x, y, out, p, kl_log); break;
-    case PSG_LOSS_POISSON: map(n, x, y, out, p, poisson); break;
-    case PSG_LOSS_POISSON_LOG: map(n, x, y, out, p, poisson_log); break;
-    case PSG_LOSS_SOFT_MARGIN: map(n, x, y, out, p, soft_margin); break;
-    case PSG_LOSS_HINGE_EMBEDDING: map(n, x, y, out, p, hinge_embedding); break;
+typedef factors (*value_function)(vec x, vec y, const real *p);
+typedef vec (*slope_function)(vec x, vec y, const real *p);
+
+static const real least_normal = PSG_REAL_IS_F64 ? 0x1p-1022 : 0x1p-126;
+
+/* Whether the real type has v, but for rounding. */
+static bool is_held(double v) {
+    real r = (real)v;
+    return (double)r == v || !(v - v == 0) || (r - r == 0 && (r < 0 ? -r : r) >= least_normal);
+}
+
+static bool are_held(const psg_loss_range *range) {
+    bool held = is_held(range->scale);
+    for (int k = 0; k < PSG_LOSS_NUMBERS; k++) held &= is_held(range->p[k]);
+    return held;
+}
+
+static exact exact_at(const psg_loss_range *range, exact_function f, size_t i) {
+    exact x = ((const real *)range->x)[i], y = ((const real *)range->y)[i];
+    exact weight = range->scale * (range->gy ? (exact)((const real *)range->gy)[i] : 1);
+    return isnan(x) || isnan(y) || isnan(weight) ? x + y + weight : times(weight, f(x, y, range->p));
+}
+
+/* Of all elements, or those that are not finite. */
+static void mend(const psg_loss_range *range, exact_function f, bool all) {
+    real *out = range->out;
+    for (size_t i = 0; i < range->n; i++) {
+        if (all || !(out[i] - out[i] == 0)) out[i] = (real)exact_at(range, f, i);
     }
 }
 
-double PSG_KERNEL(loss_sum)(psg_loss f, size_t n, const double *parameters, const void *x, const void *y) {
-    const real p[PSG_LOSS_PARAMETERS] = { (real)parameters[0], (real)parameters[1] };
-    switch (f) {
-    case PSG_LOSS_SQUARED: return map_sum(n, x, y, p, squared);
-    case PSG_LOSS_ABSOLUTE: return map_sum(n, x, y, p, absolute);
-    case PSG_LOSS_SMOOTH_L1: return map_sum(n, x, y, p, smooth_l1);
-    case PSG_LOSS_HUBER: return map_sum(n, x, y, p, huber);
-    case PSG_LOSS_LOGISTIC: return map_sum(n, x, y, p, logistic);
-    case PSG_LOSS_BINARY: return map_sum(n, x, y, p, binary);
-    case PSG_LOSS_KL: return map_sum(n, x, y, p, kl);
-    case PSG_LOSS_KL_LOG: return map_sum(n, x, y, p, kl_log);
-    case PSG_LOSS_POISSON: return map_sum(n, x, y, p, poisson);
-    case PSG_LOSS_POISSON_LOG: return map_sum(n, x, y, p, poisson_log);
-    case PSG_LOSS_SOFT_MARGIN: return map_sum(n, x, y, p, soft_margin);
-    case PSG_LOSS_HINGE_EMBEDDING: return map_sum(n, x, y, p, hinge_embedding);
+/* out = f(x, y), weighted: scale gy f(x, y) */
+static inline __attribute__((always_inline)) void map(const psg_loss_range *range, slope_function f,
+                                                      exact_function f_exact, bool weighted) {
+    const real *x = range->x, *y = range->y, *gy = range->gy, p[] = { (real)range->p[0], (real)range->p[1] };
+    real *out = range->out;
+    vec scale = vec_set((real)range->scale), wrong = vec_zero();   /* NaN once a result is not finite */
+    bool held = are_held(range), mended = !held;
+    size_t i = 0, n = held ? range->n : 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec v = f(vec_load(x + i), vec_load(y + i), p);
+        if (weighted) v *= gy ? scale * vec_load(gy + i) : scale;
+        wrong += v - v;
+        vec_store(out + i, v);
     }
-    return 0;
+    if (i < n) {
+        vec v = f(vec_load_part(x + i, n - i), vec_load_part(y + i, n - i), p);
+        if (weighted) v *= gy ? scale * vec_load_part(gy + i, n - i) : scale;
+        wrong += vec_first(v - v, n - i);
+        vec_store_part(out + i, v, n - i);
+    }
+    for (size_t k = 0; k < LANES; k++) mended |= wrong[k] != 0;
+    if (mended) mend(range, f_exact, !held);
 }
 
-void PSG_KERNEL(loss_dx)(psg_loss f, size_t n, const double *parameters, double factor, const void *gy, const void *x,
-                         const void *y, void *out) {
-    const real p[PSG_LOSS_PARAMETERS] = { (real)parameters[0], (real)parameters[1] };
-    const slope_job job = { n, (real)factor, gy, x, y, out, p };
-    switch (f) {
-    case PSG_LOSS_SQUARED: map_slope(&job, squared_dx); break;
-    case PSG_LOSS_ABSOLUTE: map_slope(&job, absolute_dx); break;
-    case PSG_LOSS_SMOOTH_L1: map_slope(&job, smooth_l1_dx); break;
-    case PSG_LOSS_HUBER: map_slope(&job, huber_dx); break;
-    case PSG_LOSS_LOGISTIC: map_slope(&job, logistic_dx); break;
-    case PSG_LOSS_BINARY: map_slope(&job, binary_dx); break;
-    case PSG_LOSS_KL: map_slope(&job, kl_dx); break;
-    case PSG_LOSS_KL_LOG: map_slope(&job, kl_log_dx); break;
-    case PSG_LOSS_POISSON: map_slope(&job, poisson_dx); break;
-    case PSG_LOSS_POISSON_LOG: map_slope(&job, poisson_log_dx); break;
-    case PSG_LOSS_SOFT_MARGIN: map_slope(&job, soft_margin_dx); break;
-    case PSG_LOSS_HINGE_EMBEDDING: map_slope(&job, hinge_embedding_dx); break;
-    }
+static double exact_sum(const psg_loss_range *range, exact_function f) {
+    double sum = 0;
+    for (size_t i = 0; i < range->n; i++) sum += (double)exact_at(range, f, i);
+    return sum;
 }
 
-void PSG_KERNEL(loss_dy)(psg_loss f, size_t n, const double *parameters, double factor, const void *gy, const void *x,
-                         const void *y, void *out) {
-    const real p[PSG_LOSS_PARAMETERS] = { (real)parameters[0], (real)parameters[1] };
-    const slope_job job = { n, (real)factor, gy, x, y, out, p };
-    switch (f) {
-    case PSG_LOSS_SQUARED: map_slope(&job, squared_dy); break;
-    case PSG_LOSS_ABSOLUTE: map_slope(&job, absolute_dy); break;
-    case PSG_LOSS_SMOOTH_L1: map_slope(&job, smooth_l1_dy); break;
-    case PSG_LOSS_HUBER: map_slope(&job, huber_dy); break;
-    case PSG_LOSS_LOGISTIC: map_slope(&job, minus_x); break;
-    case PSG_LOSS_BINARY: map_slope(&job, binary_dy); break;
-    case PSG_LOSS_KL: map_slope(&job, kl_dy); break;
-    case PSG_LOSS_KL_LOG: map_slope(&job, kl_log_dy); break;
-    case PSG_LOSS_POISSON: map_slope(&job, poisson_dy); break;
-    case PSG_LOSS_POISSON_LOG: map_slope(&job, poisson_log_dy); break;
-    case PSG_LOSS_SOFT_MARGIN: map_slope(&job, soft_margin_dy); break;
-    case PSG_LOSS_HINGE_EMBEDDING: map_slope(&job, zero); break;
+static inline __attribute__((always_inline)) double map_sum(const psg_loss_range *range, value_function f,
+                                                            exact_function f_exact) {
+    const real *x = range->x, *y = range->y, p[] = { (real)range->p[0], (real)range->p[1] };
+    wide sum = wide_zero();
+    size_t i = 0, n = range->n;
+    for (; i + LANES <= n; i += LANES) {
+        factors v = f(vec_load(x + i), vec_load(y + i), p);
+        sum = wide_add_product(sum, v.a, v.b);
     }
+    double total = wide_sum(sum);
+    if (i < n) {
+        factors v = f(vec_load_part(x + i, n - i), vec_load_part(y + i, n - i), p);
+        for (size_t k = 0; k < n - i; k++) total += (double)v.a[k] * (double)v.b[k];
+    }
+    total *= range->scale;
+    return total - total == 0 && are_held(range) ? total : exact_sum(range, f_exact);
 }
+
+#define LOSS(name)                                                                                                  \
+    static inline vec name##_product(vec x, vec y, const real *p) {                                                 \
+        factors v = name##_value(x, y, p);                                                                          \
+        return v.a * v.b;                                                                                           \
+    }                                                                                                               \
+    static void name##_values(const psg_loss_range *range) { map(range, name##_product, name##_exact_value, false); } \
+    static void name##_dxs(const psg_loss_range *range) { map(range, name##_dx, name##_exact_dx, true); }           \
+    static void name##_dys(const psg_loss_range *range) { map(range, name##_dy, name##_exact_dy, true); }           \
+    static double name##_sum(const psg_loss_range *range) { return map_sum(range, name##_value, name##_exact_value); }
+#define LOSS_OR(name, other) LOSS(name) LOSS(other)
+#include "regression_loss_list.h"
+
+static const struct {
+    void (*part[3])(const psg_loss_range *range);   /* by psg_loss_part */
+    double (*sum)(const psg_loss_range *range);
+} loops[] = {
+#define LOSS(name) [PSG_LOSS_##name] = { { name##_values, name##_dxs, name##_dys }, name##_sum },
+#define LOSS_OR(name, other) LOSS(name) LOSS(other)
+#include "regression_loss_list.h"
+};
+
+void PSG_KERNEL(loss)(const psg_loss_range *range, psg_loss_part part) { loops[range->f].part[part](range); }
+
+double PSG_KERNEL(loss_sum)(const psg_loss_range *range) { return loops[range->f].sum(range); }
 
 /* ---- ranges of values ---- */
 

@@ -218,44 +218,95 @@ static void run_close(run *r) {
     test_context_free(r->context);
 }
 
-static psg_var l1_smooth(psg_tape *t, const psg_var *in) { return psg_smooth_l1(t, in[0], in[1], 0, PSG_NONE); }
+enum { BOTH, F32_ALONE, F64_ALONE };
 
 typedef struct point {
     psg_var (*f)(psg_tape *, const psg_var *);
     const char *name;
     double x, target, y, dx, dtarget;
+    int types, zeros;                      /* elements 0 behind the one */
 } point;
 
-#define AT(f, ...) { f, #f, __VA_ARGS__ }
+#define AT(builder, ...) { .f = builder, #builder, __VA_ARGS__ }
+#define NUMBERED(name, call) static psg_var name(psg_tape *t, const psg_var *in) { return call; }
+NUMBERED(smooth_l1_0, psg_smooth_l1(t, in[0], in[1], 0, PSG_NONE))
+NUMBERED(smooth_l1_1e30, psg_smooth_l1(t, in[0], in[1], 1e30, PSG_NONE))
+NUMBERED(smooth_l1_1e40, psg_smooth_l1(t, in[0], in[1], 1e40, PSG_NONE))
+NUMBERED(smooth_l1_1e300, psg_smooth_l1(t, in[0], in[1], 1e300, PSG_NONE))
+NUMBERED(huber_1e15, psg_huber(t, in[0], in[1], 1e15, PSG_MEAN))
+NUMBERED(huber_1e30, psg_huber(t, in[0], in[1], 1e30, PSG_MEAN))
+NUMBERED(squared, psg_mse(t, in[0], in[1], PSG_MEAN))
+NUMBERED(logits, psg_binary_cross_entropy_with_logits(t, in[0], in[1], PSG_NONE))
+NUMBERED(poisson_1e_50, psg_poisson_nll(t, in[0], in[1], POISSON(PSG_NONE, 1, 0, 1e-50)))
 
 /* Kinks as PyTorch has them, targets and inputs at the ends of their domains, values beyond an exponential's range. */
 static const point points[] = {
-    AT(l1_none, 2, 2, 0, 0, 0), AT(l1_smooth, 2, 2, 0, 0, 0), AT(l1_smooth, 3, 2, 1, 1, -1),
+    AT(l1_none, 2, 2, 0, 0, 0), AT(smooth_l1_0, 2, 2, 0, 0, 0), AT(smooth_l1_0, 3, 2, 1, 1, -1),
     AT(smooth_l1_none, 0.5, 0, 0.25, 1, -1), AT(huber_none, 1.5, 0, 1.125, 1.5, -1.5),
     AT(huber_none, 1e4, 0, 1.5 * (1e4 - 0.75), 1.5, -1.5),
-    AT(binary_none, 0, 1, 100, -1e12, 100), AT(binary_none, 1, 0, 100, 1e12, -100), AT(binary_none, 1, 1, 0, 0, -100),
-    AT(binary_none, 0, 0, 0, 0, 100), AT(kl_none, -3, 0, 0, 0, -INFINITY),
-    AT(kl_none, -INFINITY, 1, INFINITY, -1, INFINITY),
+    AT(kl_none, -3, 0, 0, 0, -INFINITY), AT(kl_none, -INFINITY, 1, INFINITY, -1, INFINITY),
     AT(soft_margin_none, 1e4, 1, 0, 0, 0), AT(soft_margin_none, -1e4, 1, 1e4, -1, 1e4),
     AT(hinge_none, 2, 1, 2, 1, 0), AT(hinge_none, 2, -1, 0, 0, 0), AT(hinge_none, 0.25, -1, 0.35, -1, 0),
+    /* squares and differences that overflow, and means of them that do not */
+    AT(squared, 1e20, 0, 1e37, 2e17, -2e17, BOTH, 999), AT(squared, 3e154, 0, 9e305, 6e151, -6e151, F64_ALONE, 999),
+    AT(squared, 3e38, -3e38, INFINITY, 1.2e36, -1.2e36, F32_ALONE, 999),
+    AT(l1_mean, 3e38, -3e38, 6e35, 1e-3, -1e-3, BOTH, 999),
+    AT(l1_mean, 1.5e308, -1.5e308, 3e305, 1e-3, -1e-3, F64_ALONE, 999), AT(l1_none, INFINITY, INFINITY, NAN, NAN, NAN),
+    AT(smooth_l1_1e30, 1e20, 0, 5e9, 1e-10, -1e-10), AT(smooth_l1_1e300, 1e200, 0, 5e99, 1e-100, -1e-100, F64_ALONE),
+    AT(smooth_l1_1e40, 1e20, 0, 0.5, 1e-20, -1e-20), AT(huber_1e30, 1e20, 0, 5e36, 1e17, -1e17, BOTH, 999),
+    AT(huber_1e15, 1e25, 0, 9.9999999995e36, 1e12, -1e12, BOTH, 999), AT(huber_1e30, 1e160, 0, 1e187, 1e27, -1e27, F64_ALONE, 999),
+    /* logits that saturate */
+    AT(logits, INFINITY, 1, 0, 0, -INFINITY), AT(logits, -INFINITY, 0, 0, 0, INFINITY),
+    AT(logits, INFINITY, 0, INFINITY, 1, -INFINITY), AT(logits, -INFINITY, 1, INFINITY, -1, INFINITY),
+    AT(logits, 20, 1, 2.0611536203143807e-9, -2.0611536181902037e-9, -20),
+    AT(logits, -20, 0, 2.0611536203143807e-9, 2.0611536181902037e-9, 20),
+    AT(logits, 20, 1 - 0x1p-10, 0.019531252061153620, 9.7656043884638180e-4, -20),
+    AT(soft_margin_none, INFINITY, 1, 0, 0, 0), AT(soft_margin_none, -INFINITY, -1, 0, 0, 0),
+    AT(soft_margin_none, -INFINITY, 1, INFINITY, -1, INFINITY), AT(soft_margin_none, INFINITY, 0, log(2), 0, -INFINITY),
+    /* probabilities: what is bounded is the logarithm */
+    AT(binary_none, 0, 1, 100, 0, 100), AT(binary_none, 1, 0, 100, 0, -100), AT(binary_none, 1, 1, 0, -1, -100),
+    AT(binary_none, 0, 0, 0, 1, 100), AT(binary_none, 0x1p-58, 1, 58 * log(2), -0x1p58, 58 * log(2)),
+    AT(binary_none, 0x1p-50, 0, 0x1p-50, 1, 50 * log(2)), AT(binary_none, 1e-50, 1, 100, -1e50, 100, F64_ALONE),
+    AT(binary_mean, 0x1p-133, 1, 0.133 * log(2), -0x1p133 / 1000, 0.133 * log(2), F32_ALONE, 999),
+    /* weights of 0, and limits */
+    AT(kl_none, -INFINITY, 0, 0, 0, 0), AT(kl_log_none, -INFINITY, -INFINITY, 0, 0, 0),
+    AT(kl_log_none, -1, -INFINITY, 0, 0, 0), AT(poisson_log_none, -INFINITY, 0, 0, 0, INFINITY),
+    AT(poisson_log_none, INFINITY, 0, INFINITY, INFINITY, -INFINITY),
+    AT(poisson_log_none, INFINITY, 1, INFINITY, INFINITY, -INFINITY),
+    AT(poisson_log_none, -INFINITY, 1, INFINITY, -1, INFINITY),
+    AT(poisson_full_none, INFINITY, 1, INFINITY, 1, -INFINITY),
+    AT(poisson_1e_50, 0, 1, 50 * log(10), -INFINITY, 50 * log(10), F32_ALONE),
+    AT(poisson_1e_50, 0, 1, 50 * log(10), -1e50, 50 * log(10), F64_ALONE),
+    AT(poisson_1e_50, 1, 1 + 0x1p-23, 1, -0x1p-23, 0), AT(hinge_none, INFINITY, 1, INFINITY, 1, 0),
+    AT(hinge_none, INFINITY, -1, 0, 0, 0), AT(hinge_none, -INFINITY, -1, INFINITY, -1, 0),
 };
 
+enum { MOST = 1000 };
+
 static void at_point(run *r, psg_dtype dtype, const point *p, double *y, double *dx, double *dtarget) {
-    double memory[2];
-    psg_tensor x = psg_tensor_of(dtype, memory, 1, (int64_t[]){ 1 }), target = x, value, grad;
-    target.data = memory + 1;
+    static double memory[2][MOST];
+    psg_tensor x = psg_tensor_of(dtype, memory[0], 1, (int64_t[]){ 1 + p->zeros }), target = x, value, grad;
+    target.data = memory[1];
+    memset(memory, 0, sizeof memory);
     test_set_at(&x, 0, p->x);
     test_set_at(&target, 0, p->target);
     TEST_OK(r->context, psg_tape_begin(r->tape, NULL));
     psg_var in[2] = { psg_input_with_grad(r->tape, &x), psg_input_with_grad(r->tape, &target) };
     psg_var out = p->f(r->tape, in);
-    TEST_OK(r->context, psg_backward_from(r->tape, out, NULL));
     TEST_OK(r->context, psg_value(r->tape, out, &value));
+    TEST_OK(r->context, value.rank ? psg_backward_from(r->tape, out, NULL) : psg_backward(r->tape, out));
     *y = test_get_at(&value, 0);
     TEST_OK(r->context, psg_input_grad(r->tape, in[0], &grad));
     *dx = test_get_at(&grad, 0);
     TEST_OK(r->context, psg_input_grad(r->tape, in[1], &grad));
     *dtarget = test_get_at(&grad, 0);
+}
+
+static void check_point(const point *p, double got, double expected, double unit, const char *what) {
+    bool same = isnan(expected) ? isnan(got) : isinf(expected) ? got == expected
+                                                               : fabs(got - expected) <= unit * fabs(expected);
+    if (!same) print_error("%s(%g, %g): %s is %.17g, expected %.17g\n", p->name, p->x, p->target, what, got, expected);
+    assert_true(same);
 }
 
 static void test_points(void **state) {
@@ -264,11 +315,12 @@ static void test_points(void **state) {
     for (size_t k = 0; k < sizeof points / sizeof points[0]; k++) {
         const point *p = &points[k];
         for (int dtype = 0; dtype < 2; dtype++) {
-            double y, dx, dtarget, unit = dtype ? 1e-15 : 3e-7;
+            double y, dx, dtarget, unit = dtype ? 2e-15 : 1e-6;
+            if (p->types == (dtype ? F32_ALONE : F64_ALONE)) continue;
             at_point(&r, dtype, p, &y, &dx, &dtarget);
-            test_near(y, p->y, isinf(p->y) ? 0 : unit * fabs(p->y), p->name, (int64_t)k);
-            test_near(dx, p->dx, isinf(p->dx) ? 0 : unit * fabs(p->dx), p->name, (int64_t)k);
-            test_near(dtarget, p->dtarget, isinf(p->dtarget) ? 0 : unit * fabs(p->dtarget), p->name, (int64_t)k);
+            check_point(p, y, p->y, unit, "value");
+            check_point(p, dx, p->dx, unit, "dx");
+            check_point(p, dtarget, p->dtarget, unit, "dtarget");
         }
     }
     run_close(&r);
@@ -278,7 +330,7 @@ static void test_nan(void **state) {
     (void)state;
     run r = run_open();
     for (int k = 0; k < CASES; k++) {
-        point p = { cases[k].build, cases[k].name, NAN, 0.5, 0, 0, 0 };
+        point p = { .f = cases[k].build, .name = cases[k].name, .x = NAN, .target = 0.5 };
         double y, dx, dtarget;
         if (cases[k].out == kl_batch_ref || cases[k].inputs != 2 || cases[k].rank[1] != cases[k].rank[0]) continue;
         if (cases[k].build == soft_none || cases[k].build == soft_mean) continue;
@@ -389,7 +441,7 @@ static void layout_answers(run *r, const layout *l, const psg_tensor *x, const p
 /* The same bits as with the classes in dimension 1. */
 static void test_class_last(void **state) {
     (void)state;
-    enum { MOST = 3 * 2 * 2 * 5 * 4 };
+    enum { ELEMENTS = 3 * 2 * 2 * 5 * 4 };
     run r = run_open();
     test_random random = { 12 };
     for (int k = 0; k < 3 * 2 * 2 * 2 * 3; k++) {
@@ -400,10 +452,10 @@ static void test_class_last(void **state) {
         const int second = l.batch_second && l.rank > 2, label_second = l.batch_second && l.rank > 3;
         int64_t shape[4] = { second ? 3 : 2, second ? 2 : 3, 5, 4 };
         int64_t label_shape[3] = { label_second ? 5 : 2, label_second ? 2 : 5, 4 };
-        float data[MOST], probabilities[MOST];
-        int64_t labels[MOST];
-        double out[2][3 * MOST] = { { 0 } };
-        for (int e = 0; e < MOST; e++) {
+        float data[ELEMENTS], probabilities[ELEMENTS];
+        int64_t labels[ELEMENTS];
+        double out[2][3 * ELEMENTS] = { { 0 } };
+        for (int e = 0; e < ELEMENTS; e++) {
             data[e] = (float)test_normal(&random);
             probabilities[e] = (float)fabs(test_normal(&random));
             labels[e] = test_range(&random, 0, 2);
@@ -414,7 +466,7 @@ static void test_class_last(void **state) {
         for (l.options.class_last = 0; l.options.class_last < 2; l.options.class_last++) {
             layout_answers(&r, &l, &x, &y, out[l.options.class_last]);
         }
-        for (int e = 0; e < 3 * MOST; e++) test_near(out[1][e], out[0][e], 0, "class_last", e);
+        for (int e = 0; e < 3 * ELEMENTS; e++) test_near(out[1][e], out[0][e], 0, "class_last", e);
     }
     run_close(&r);
 }

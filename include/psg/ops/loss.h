@@ -42,7 +42,10 @@ typedef struct psg_nll_options {
 PSG_API psg_var psg_nll(psg_tape *tape, psg_var log_probabilities, psg_var target, psg_var weight,
                         const psg_nll_options *options);
 
-/* Elementwise, of an input x and a target y of one shape; both may want gradients. */
+/* Elementwise, of an input x and a target y of one shape; both may want gradients.  Where a formula says 0 times
+ * infinity the 0 wins, and infinite arguments give limits (PyTorch: NaN): binary_cross_entropy_with_logits of inf and
+ * target 1 is 0, kl_div of -inf and target 0 too, with gradients 0.  Sums and means are formed in double: no square
+ * overflows f32.  l1 of inf and inf is NaN, as is every loss of a NaN. */
 typedef struct psg_loss_attributes { psg_reduction reduction; } psg_loss_attributes;
 /* (x - y)^2 */
 PSG_API psg_var psg_mse(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction);
@@ -63,7 +66,9 @@ PSG_API psg_var psg_huber(psg_tape *tape, psg_var x, psg_var target, double delt
 /* max(x, 0) - x y + log(1 + exp(-|x|)). */
 PSG_API psg_var psg_binary_cross_entropy_with_logits(psg_tape *tape, psg_var x, psg_var target,
                                                      psg_reduction reduction);
-/* -y log x - (1 - y) log(1 - x), the logarithms at least -100; x in [0, 1], else PSG_ERR_ARGUMENT. */
+/* -y log x - (1 - y) log(1 - x), the logarithms at least -100; x in [0, 1], else PSG_ERR_ARGUMENT.  The gradient is
+ * (1 - y) / (1 - x) - y / x where x is neither 0 nor 1 (PyTorch: (x - y) / max(x (1 - x), 1e-12)), however large; at 0
+ * the second term is 0 and at 1 the first, for a bounded logarithm is flat. */
 PSG_API psg_var psg_binary_cross_entropy(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction);
 /* y (log y - x), x a log-probability; log_target: the target is log y. */
 typedef struct psg_kl_div_attributes {

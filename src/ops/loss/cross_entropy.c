@@ -3,8 +3,9 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
-#include "ops/shared/operand.h"
 #include "ops/loss/positions.h"
+#include "ops/loss/reduction.h"
+#include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
 #include "psg/ops.h"
 
@@ -35,7 +36,7 @@ static psg_status check_options(psg_call *call) {
                              psg_dtype_name(call->input[TARGET].value.dtype));
     }
     bool counts = options->has_ignore_index || (call->input[WEIGHT].role != PSG_ABSENT && !is_soft(call));
-    psg_status status = psg_check_reduction(call, options->reduction);
+    psg_status status = psg_check_reduction(call, options->reduction, false);
     return status ? status : psg_check_counted_mean(call, options->reduction, counts);
 }
 

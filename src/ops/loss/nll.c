@@ -1,7 +1,8 @@
 /* nll: the negative of the log-probability that a label names, times the weight of its class. */
 #include "base/shapes.h"
-#include "ops/shared/operand.h"
 #include "ops/loss/positions.h"
+#include "ops/loss/reduction.h"
+#include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
 #include "ops/shared/strided_copy.h"
 #include "psg/ops.h"
@@ -24,7 +25,7 @@ static psg_status nll_shape(psg_call *call) {
     const psg_nll_options *options = call->attributes;
     const psg_tensor *target = &call->input[TARGET].value;
     bool counts = options->has_ignore_index || call->input[WEIGHT].role != PSG_ABSENT;
-    psg_status status = psg_check_reduction(call, options->reduction);
+    psg_status status = psg_check_reduction(call, options->reduction, false);
     if (!status) status = psg_check_counted_mean(call, options->reduction, counts);
     if (!status) status = psg_check_labels_shape(call, false);
     if (!status) status = psg_check_class_weight(call, WEIGHT, false);

@@ -62,12 +62,6 @@ int64_t psg_integer_at(const psg_tensor *tensor, int64_t k) {
 
 /* ---- shape ---- */
 
-psg_status psg_check_reduction(psg_call *call, psg_reduction reduction) {
-    if (reduction == PSG_MEAN || reduction == PSG_SUM || reduction == PSG_NONE) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_ARGUMENT, "reduction is %d, must be PSG_MEAN, PSG_SUM or PSG_NONE",
-                         (int)reduction);
-}
-
 static psg_status check_types(psg_call *call) {
     psg_dtype labels = call->input[LABELS].value.dtype;
     psg_status status = psg_operands_real(call, 1);

@@ -37,8 +37,6 @@ static inline bool psg_is_ignored(psg_ignored ignored, int64_t label) {
     return ignored.has_index && label == ignored.index;
 }
 
-/* shape: PSG_MEAN, PSG_SUM or PSG_NONE. */
-psg_status psg_check_reduction(psg_call *call, psg_reduction reduction);
 /* shape: real scores of rank >= 2 with at least one class, integer labels that fit them, both carrying the batch. */
 psg_status psg_check_labels_shape(psg_call *call, bool class_last);
 /* shape: input k is absent, or constant class weights (C). */

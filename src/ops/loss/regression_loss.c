@@ -1,86 +1,59 @@
-/* Elementwise losses of an input and a target of one shape, kept, summed or averaged: a table of them, one shape, one
- * forward, one backward. */
+/* Elementwise losses of an input and a target of one shape, kept, summed or averaged: the rows of
+ * regression_loss_list.h as ops, with one shape, one forward, one backward. */
 #include <math.h>
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "ops/loss/reduction.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
 #include "psg/ops.h"
 
 enum { INPUT, TARGET };
 
-#define OP(name) extern const psg_op psg_op_##name;
-#include "ops/op_list.h"
-#undef OP
-
-/* ---- the table ---- */
+/* ---- what tells one from the others (psg_op.traits) ---- */
 
 /* What the attributes say to the kernels. */
 typedef struct loss {
     psg_loss f;
-    double p[PSG_LOSS_PARAMETERS];
+    double p[PSG_LOSS_NUMBERS];
     const char *wrong, *rule;      /* the attribute that breaks a rule; NULL: none */
-    double value;                  /* of that one */
 } loss;
 
 /* Every attributes struct of the family begins with the reduction. */
 typedef struct loss_kind {
-    const psg_op *op;
     psg_loss f;
-    void (*read)(const void *attributes, loss *out);   /* NULL: no parameters */
+    void (*read)(const void *attributes, loss *out);   /* NULL: no numbers */
+    bool batch_mean;                                   /* PSG_BATCH_MEAN is a reduction */
+    bool of_probability;                               /* the input must be in [0, 1] */
 } loss_kind;
 
-static void require(loss *out, bool holds, double value, const char *name, const char *rule) {
-    if (holds) return;
-    out->wrong = name;
-    out->value = value;
+static bool not_negative(double number) { return number >= 0; }
+static bool positive(double number) { return number > 0; }
+static bool a_number(double number) { return !isnan(number); }
+
+static void read_number(loss *out, double number, bool holds, const char *name, const char *rule) {
+    out->p[0] = number;
     out->rule = rule;
-}
-
-static void read_smooth_l1(const void *attributes, loss *out) {
-    out->p[0] = ((const psg_smooth_l1_attributes *)attributes)->beta;
-    require(out, out->p[0] >= 0, out->p[0], "beta", ">= 0");
-}
-
-static void read_huber(const void *attributes, loss *out) {
-    out->p[0] = ((const psg_huber_attributes *)attributes)->delta;
-    require(out, out->p[0] > 0, out->p[0], "delta", "positive");
+    if (!holds) out->wrong = name;
 }
 
 static void read_kl_div(const void *attributes, loss *out) {
-    if (((const psg_kl_div_attributes *)attributes)->log_target) out->f = PSG_LOSS_KL_LOG;
+    if (((const psg_kl_div_attributes *)attributes)->log_target) out->f = PSG_LOSS_kl_div_log;
 }
 
-static void read_poisson(const void *attributes, loss *out) {
+static void read_poisson_nll(const void *attributes, loss *out) {
     const psg_poisson_nll_options *options = attributes;
-    if (!options->input_is_rate) out->f = PSG_LOSS_POISSON_LOG;
-    out->p[0] = options->eps != 0 ? options->eps : 1e-8;
+    double eps = options->eps != 0 ? options->eps : 1e-8;
+    if (options->input_is_rate) out->f = PSG_LOSS_poisson_nll_rate;
+    read_number(out, eps, positive(eps), "eps", "positive");
     out->p[1] = options->full;
-    require(out, out->p[0] > 0, out->p[0], "eps", "positive");
 }
 
-static void read_hinge(const void *attributes, loss *out) {
-    out->p[0] = ((const psg_hinge_embedding_attributes *)attributes)->margin;
-    require(out, !isnan(out->p[0]), out->p[0], "margin", "a number");
-}
-
-static const loss_kind kinds[] = {
-    { &psg_op_mse, PSG_LOSS_SQUARED, NULL },
-    { &psg_op_l1, PSG_LOSS_ABSOLUTE, NULL },
-    { &psg_op_smooth_l1, PSG_LOSS_SMOOTH_L1, read_smooth_l1 },
-    { &psg_op_huber, PSG_LOSS_HUBER, read_huber },
-    { &psg_op_binary_cross_entropy_with_logits, PSG_LOSS_LOGISTIC, NULL },
-    { &psg_op_binary_cross_entropy, PSG_LOSS_BINARY, NULL },
-    { &psg_op_kl_div, PSG_LOSS_KL, read_kl_div },
-    { &psg_op_poisson_nll, PSG_LOSS_POISSON, read_poisson },
-    { &psg_op_soft_margin, PSG_LOSS_SOFT_MARGIN, NULL },
-    { &psg_op_hinge_embedding, PSG_LOSS_HINGE_EMBEDDING, read_hinge },
-};
+static const loss_kind *kind_of(const psg_call *call) { return call->op->traits; }
 
 static loss loss_of(const psg_call *call) {
-    const loss_kind *kind = kinds;
-    while (kind->op != call->op) kind++;
+    const loss_kind *kind = kind_of(call);
     loss l = { .f = kind->f };
     if (kind->read) kind->read(call->attributes, &l);
     return l;
@@ -95,13 +68,8 @@ static psg_reduction reduction_of(const psg_call *call) {
 
 static psg_status check_reduction(psg_call *call) {
     psg_reduction reduction = reduction_of(call);
-    bool batch_mean = call->op == &psg_op_kl_div;
-    if (reduction == PSG_MEAN || reduction == PSG_SUM || reduction == PSG_NONE) return PSG_OK;
-    if (reduction != PSG_BATCH_MEAN || !batch_mean) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "reduction is %d, must be PSG_MEAN, PSG_SUM or PSG_NONE%s",
-                             (int)reduction, batch_mean ? " or PSG_BATCH_MEAN" : "");
-    }
-    if (call->input[INPUT].value.rank > 0) return PSG_OK;
+    psg_status status = psg_check_reduction(call, reduction, kind_of(call)->batch_mean);
+    if (status || reduction != PSG_BATCH_MEAN || call->input[INPUT].value.rank > 0) return status;
     return psg_call_fail(call, PSG_ERR_SHAPE, "input is a scalar, which PSG_BATCH_MEAN cannot divide by a batch");
 }
 
@@ -110,7 +78,7 @@ static psg_status loss_shape(psg_call *call) {
     loss l = loss_of(call);
     psg_status status = check_reduction(call);
     if (!status && l.wrong) {
-        status = psg_call_fail(call, PSG_ERR_ARGUMENT, "%s is %g, must be %s", l.wrong, l.value, l.rule);
+        status = psg_call_fail(call, PSG_ERR_ARGUMENT, "%s is %g, must be %s", l.wrong, l.p[0], l.rule);
     }
     if (!status) status = psg_operands_real(call, 2);
     if (status) return status;
@@ -129,29 +97,41 @@ static psg_status loss_shape(psg_call *call) {
 
 typedef struct loss_job {
     const psg_kernel_table *kernels;
-    loss loss;
-    const psg_tensor *x, *y, *gy, *out;   /* gy NULL: ones */
-    double factor;
-    bool in_target;                       /* the slope wanted is that in y */
+    psg_loss_range all;      /* of every element */
+    psg_loss_part part;
+    psg_dtype dtype;
 } loss_job;
 
-static loss_job job_of(const psg_call *call, const psg_tensor *out) {
-    return (loss_job){ .kernels = psg_call_kernels(call), .loss = loss_of(call), .x = &call->input[INPUT].value,
-                       .y = &call->input[TARGET].value, .out = out };
+static loss_job job_of(const psg_call *call, psg_loss_part part, const psg_tensor *out) {
+    const psg_tensor *x = &call->input[INPUT].value;
+    loss l = loss_of(call);
+    return (loss_job){ psg_call_kernels(call),
+                       { .f = l.f, .n = (size_t)psg_tensor_count(x), .p = { l.p[0], l.p[1] }, .scale = 1, .x = x->data,
+                         .y = call->input[TARGET].value.data, .out = out ? out->data : NULL },
+                       part, x->dtype };
 }
 
-static void loss_range(void *argument, size_t begin, size_t count) {
-    const loss_job *job = argument;
-    int64_t at = (int64_t)begin;
-    job->kernels->loss(job->loss.f, count, job->loss.p, psg_tensor_offset(job->x, at), psg_tensor_offset(job->y, at),
-                       psg_tensor_offset(job->out, at));
+static psg_loss_range range_of(const loss_job *job, size_t begin, size_t count) {
+    psg_loss_range range = job->all;
+    size_t bytes = begin * psg_dtype_size(job->dtype);
+    range.n = count;
+    range.x = (const char *)range.x + bytes;
+    range.y = (const char *)range.y + bytes;
+    if (range.gy) range.gy = (const char *)range.gy + bytes;
+    if (range.out) range.out = (char *)range.out + bytes;
+    return range;
 }
 
-static double loss_range_sum(void *argument, size_t begin, size_t count) {
+static void write_range(void *argument, size_t begin, size_t count) {
     const loss_job *job = argument;
-    int64_t at = (int64_t)begin;
-    return job->kernels->loss_sum(job->loss.f, count, job->loss.p, psg_tensor_offset(job->x, at),
-                                  psg_tensor_offset(job->y, at));
+    psg_loss_range range = range_of(job, begin, count);
+    job->kernels->loss(&range, job->part);
+}
+
+static double sum_range(void *argument, size_t begin, size_t count) {
+    const loss_job *job = argument;
+    psg_loss_range range = range_of(job, begin, count);
+    return job->kernels->loss_sum(&range);
 }
 
 /* The mean of no elements is NaN, but the loss of an empty batch of samples 0. */
@@ -175,45 +155,29 @@ static psg_status check_probabilities(psg_call *call) {
 }
 
 static psg_status loss_forward(psg_call *call) {
-    loss_job job = job_of(call, &call->output);
-    size_t count = (size_t)psg_tensor_count(job.x);
-    psg_status status = job.loss.f == PSG_LOSS_BINARY ? check_probabilities(call) : PSG_OK;
+    loss_job job = job_of(call, PSG_LOSS_VALUE, &call->output);
+    psg_status status = kind_of(call)->of_probability ? check_probabilities(call) : PSG_OK;
     if (status) return status;
-    if (reduction_of(call) == PSG_NONE) {
-        psg_for_ranges(call->context, count, PSG_RANGE, loss_range, &job);
-        return PSG_OK;
+    if (reduction_of(call) != PSG_NONE) {
+        return psg_reduce_loss(call, job.all.n, sum_range, &job, &job.all.scale, divisor_of(call));
     }
-    double sum;
-    status = psg_sum_ranges(call, count, loss_range_sum, &job, &sum);
-    if (!status) psg_scalar_set(call, sum / divisor_of(call), &call->output);
-    return status;
+    psg_for_ranges(call->context, job.all.n, PSG_RANGE, write_range, &job);
+    return PSG_OK;
 }
 
 /* ---- backward ---- */
 
-static void slope_range(void *argument, size_t begin, size_t count) {
-    const loss_job *job = argument;
-    int64_t at = (int64_t)begin;
-    const void *gy = job->gy ? psg_tensor_offset(job->gy, at) : NULL, *x = psg_tensor_offset(job->x, at);
-    const void *y = psg_tensor_offset(job->y, at);
-    void *out = psg_tensor_offset(job->out, at);
-    if (job->in_target) job->kernels->loss_dy(job->loss.f, count, job->loss.p, job->factor, gy, x, y, out);
-    else job->kernels->loss_dx(job->loss.f, count, job->loss.p, job->factor, gy, x, y, out);
-}
-
-static void backward_operand(psg_call *call, int k) {
+static void write_slopes(psg_call *call, int k, psg_loss_part part) {
     if (!call->input[k].grad.data) return;
-    loss_job job = job_of(call, &call->input[k].grad);
-    job.in_target = k == TARGET;
-    job.factor = 1;
-    if (reduction_of(call) == PSG_NONE) job.gy = &call->grad_output;
-    else job.factor = psg_loss_factor(call, divisor_of(call));
-    psg_for_ranges(call->context, (size_t)psg_tensor_count(job.x), PSG_RANGE, slope_range, &job);
+    loss_job job = job_of(call, part, &call->input[k].grad);
+    if (reduction_of(call) == PSG_NONE) job.all.gy = call->grad_output.data;
+    else job.all.scale = psg_loss_factor(call, divisor_of(call));
+    psg_for_ranges(call->context, job.all.n, PSG_RANGE, write_range, &job);
 }
 
 static psg_status loss_backward(psg_call *call) {
-    backward_operand(call, INPUT);
-    backward_operand(call, TARGET);
+    write_slopes(call, INPUT, PSG_LOSS_DX);
+    write_slopes(call, TARGET, PSG_LOSS_DY);
     return PSG_OK;
 }
 
@@ -221,56 +185,46 @@ static psg_status loss_backward(psg_call *call) {
 
 static const char *const input_names[] = { "input", "target" };
 
-#define DESCRIPTOR(symbol, size)       \
-    const psg_op psg_op_##symbol = {   \
-        .name = #symbol,               \
-        .input_count = 2,              \
-        .input_names = input_names,    \
-        .attributes_size = size,       \
-        .scales_loss = 1,              \
-        .shape = loss_shape,           \
-        .forward = loss_forward,       \
-        .backward = loss_backward,     \
-    }
-
-DESCRIPTOR(mse, sizeof(psg_loss_attributes));
-DESCRIPTOR(l1, sizeof(psg_loss_attributes));
-DESCRIPTOR(smooth_l1, sizeof(psg_smooth_l1_attributes));
-DESCRIPTOR(huber, sizeof(psg_huber_attributes));
-DESCRIPTOR(binary_cross_entropy_with_logits, sizeof(psg_loss_attributes));
-DESCRIPTOR(binary_cross_entropy, sizeof(psg_loss_attributes));
-DESCRIPTOR(kl_div, sizeof(psg_kl_div_attributes));
-DESCRIPTOR(poisson_nll, sizeof(psg_poisson_nll_options));
-DESCRIPTOR(soft_margin, sizeof(psg_loss_attributes));
-DESCRIPTOR(hinge_embedding, sizeof(psg_hinge_embedding_attributes));
+#define ROW(symbol, attributes, ...)                                             \
+    const psg_op psg_op_##symbol = {                                             \
+        .name = #symbol,                                                         \
+        .input_count = 2,                                                        \
+        .input_names = input_names,                                              \
+        .attributes_size = sizeof(attributes),                                   \
+        .scales_loss = 1,                                                        \
+        .shape = loss_shape,                                                     \
+        .forward = loss_forward,                                                 \
+        .backward = loss_backward,                                               \
+        .traits = &(const loss_kind){ .f = PSG_LOSS_##symbol, __VA_ARGS__ },     \
+    };
 
 static psg_var record(psg_tape *tape, const psg_op *op, psg_var x, psg_var target, const void *attributes) {
     return psg_record(tape, op, (psg_var[]){ x, target }, 2, attributes);
 }
 
-psg_var psg_mse(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction) {
-    return record(tape, &psg_op_mse, x, target, &(psg_loss_attributes){ reduction });
-}
+#define PLAIN(symbol, ...)                                                                             \
+    ROW(symbol, psg_loss_attributes, __VA_ARGS__)                                                      \
+    psg_var psg_##symbol(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction) {         \
+        return record(tape, &psg_op_##symbol, x, target, &(psg_loss_attributes){ reduction });         \
+    }
+#define LOSS(symbol) PLAIN(symbol, .of_probability = false)
+#define LOSS_OF_PROBABILITY(symbol) PLAIN(symbol, .of_probability = true)
 
-psg_var psg_l1(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction) {
-    return record(tape, &psg_op_l1, x, target, &(psg_loss_attributes){ reduction });
-}
+#define LOSS_1(symbol, number, holds, rule)                                                            \
+    static void read_##symbol(const void *attributes, loss *out) {                                     \
+        double given = ((const psg_##symbol##_attributes *)attributes)->number;                        \
+        read_number(out, given, holds(given), #number, rule);                                          \
+    }                                                                                                  \
+    ROW(symbol, psg_##symbol##_attributes, .read = read_##symbol)                                      \
+    psg_var psg_##symbol(psg_tape *tape, psg_var x, psg_var target, double number, psg_reduction reduction) { \
+        return record(tape, &psg_op_##symbol, x, target, &(psg_##symbol##_attributes){ reduction, number }); \
+    }
 
-psg_var psg_smooth_l1(psg_tape *tape, psg_var x, psg_var target, double beta, psg_reduction reduction) {
-    return record(tape, &psg_op_smooth_l1, x, target, &(psg_smooth_l1_attributes){ reduction, beta });
-}
+#define LOSS_OR(symbol, other)
+#include "regression_loss_list.h"
 
-psg_var psg_huber(psg_tape *tape, psg_var x, psg_var target, double delta, psg_reduction reduction) {
-    return record(tape, &psg_op_huber, x, target, &(psg_huber_attributes){ reduction, delta });
-}
-
-psg_var psg_binary_cross_entropy_with_logits(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction) {
-    return record(tape, &psg_op_binary_cross_entropy_with_logits, x, target, &(psg_loss_attributes){ reduction });
-}
-
-psg_var psg_binary_cross_entropy(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction) {
-    return record(tape, &psg_op_binary_cross_entropy, x, target, &(psg_loss_attributes){ reduction });
-}
+ROW(kl_div, psg_kl_div_attributes, .read = read_kl_div, .batch_mean = true)
+ROW(poisson_nll, psg_poisson_nll_options, .read = read_poisson_nll)
 
 psg_var psg_kl_div(psg_tape *tape, psg_var x, psg_var target, int log_target, psg_reduction reduction) {
     return record(tape, &psg_op_kl_div, x, target, &(psg_kl_div_attributes){ reduction, log_target });
@@ -278,12 +232,4 @@ psg_var psg_kl_div(psg_tape *tape, psg_var x, psg_var target, int log_target, ps
 
 psg_var psg_poisson_nll(psg_tape *tape, psg_var x, psg_var target, const psg_poisson_nll_options *options) {
     return record(tape, &psg_op_poisson_nll, x, target, options);
-}
-
-psg_var psg_soft_margin(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction) {
-    return record(tape, &psg_op_soft_margin, x, target, &(psg_loss_attributes){ reduction });
-}
-
-psg_var psg_hinge_embedding(psg_tape *tape, psg_var x, psg_var target, double margin, psg_reduction reduction) {
-    return record(tape, &psg_op_hinge_embedding, x, target, &(psg_hinge_embedding_attributes){ reduction, margin });
 }
