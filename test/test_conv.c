@@ -139,20 +139,44 @@ static void compare_values(const world *w, const conv_case *c, const conv_answer
     compare(c, &w->grad_x, a->grad_x, a->terms_grad_x, a->x_count, "grad x");
 }
 
-static void compare_all(const world *w, const conv_case *c, const conv_answer *a) {
-    compare_values(w, c, a);
+static void compare_gradients(const world *w, const conv_case *c, const conv_answer *a) {
     compare_gradient(w, c, w->weight, a->grad_weight, a->terms_grad_weight, "grad weight");
     if (c->with_bias) compare_gradient(w, c, w->bias, a->grad_bias, a->terms_grad_bias, "grad bias");
 }
 
+/* The sum over the samples, in whatever pass. */
+static void compare_sum(const world *w, const conv_case *c, const conv_answer *a) {
+    const psg_tensor *value = psg_param_value(w->weight);
+    psg_gradient gradient;
+    const psg_gradient *set = &gradient;
+    test_random random = { 5 };
+    test_array sum = test_array_new(&random, PSG_F64, value->rank, value->shape, TEST_CONTIGUOUS);
+    TEST_OK(w->context, psg_gradient_of(w->tape, w->weight, &gradient));
+    TEST_OK(w->context, psg_weighted_sum(w->context, &set, 1, NULL, PSG_OVERWRITE, &sum.view));
+    for (int64_t i = 0; i < a->weight_count; i++) {
+        double expected = 0, terms = 0;
+        for (int64_t n = 0; n < c->batch; n++) {
+            expected += a->grad_weight[n * a->weight_count + i];
+            terms += a->terms_grad_weight[n * a->weight_count + i];
+        }
+        test_near(test_get_at(&sum.view, i), expected, test_bound(value->dtype, longest_sum(c), terms), "sum", i);
+    }
+    test_array_free(&sum);
+}
+
+/* In both kinds of pass. */
 static void check_case(test_random *random, const conv_case *c, psg_dtype dtype, bool batch_second, const char *isa) {
     psg_pass pass = PSG_PASS_INIT;
     pass.batch_second = batch_second;
     world w;
     make_world(&w, random, c, dtype, batch_second, 2, isa);
-    run_pass(&w, c, &pass);
     conv_answer a = reference_of(&w, c);
-    compare_all(&w, c, &a);
+    for (pass.ordinary = 0; pass.ordinary < 2; pass.ordinary++) {
+        run_pass(&w, c, &pass);
+        compare_values(&w, c, &a);
+        if (!pass.ordinary) compare_gradients(&w, c, &a);
+        compare_sum(&w, c, &a);
+    }
     conv_answer_free(&a);
     free_world(&w);
 }
@@ -312,6 +336,58 @@ static void large_and_small_parameters(void **state) {
     check_both_directions(&random, &small, PSG_F64);
 }
 
+/* ---- every small shape ---- */
+
+static void check_small(test_random *random, conv_case c) {
+    conv_find_output(&c);
+    for (int d = 0; d < c.spatial; d++) {
+        const int64_t reach = c.dilation[d] * (c.kernel[d] - 1) + 1;
+        if (c.transposed ? c.out[d] < 1 : c.in[d] + c.padding[d] + c.after[d] < reach) return;
+        if (c.transposed && c.after[d] >= c.stride[d] && c.after[d] >= c.dilation[d]) return;
+    }
+    check_case(random, &c, c.in[0] % 2 ? PSG_F32 : PSG_F64, false, NULL);
+}
+
+/* Channels of a group that are summed in vectors, or by the kernels of few channels; one and several groups; no batch;
+ * no channels. */
+static void check_channels(test_random *random, conv_case c) {
+    static const int64_t list[][4] = { { 2, 1, 1, 1 }, { 2, 1, 5, 4 }, { 1, 2, 3, 6 }, { 1, 3, 1, 1 }, { 0, 1, 2, 2 },
+                                       { 1, 1, 0, 2 }, { 1, 2, 2, 0 } };
+    for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
+        c.batch = list[k][0];
+        c.groups = list[k][1];
+        c.in_channels = list[k][1] * list[k][2];
+        c.out_channels = list[k][1] * list[k][3];
+        check_small(random, c);
+    }
+}
+
+/* Axes of sizes 0 and 1 among them: windows that lie in the padding alone, outputs of no input. */
+static void every_small_shape(void **state) {
+    (void)state;
+    test_random random = { 28 };
+    for (int k = 0; k < 2 * 3 * 3 * 3 * 2 * 3 * 2; k++) {
+        conv_case c = plain_case(1, 1, 1, 1);
+        int rest = k / 2;
+        c.transposed = k % 2;
+        c.in[0] = rest % 3, rest /= 3;
+        c.kernel[0] = 1 + rest % 3, rest /= 3;
+        c.stride[0] = 1 + rest % 3, rest /= 3;
+        c.dilation[0] = 1 + rest % 2, rest /= 2;
+        c.after[0] = rest % 3, rest /= 3;
+        c.padding[0] = rest % 2;
+        check_channels(&random, c);
+        c.spatial = 2 + k % 2;
+        for (int d = 1; d < c.spatial; d++) {
+            c.in[d] = (k / 5 + d) % 3;
+            c.kernel[d] = 1 + k / 7 % 2;
+            c.padding[d] = c.transposed ? 0 : c.kernel[d] - 1;
+            c.after[d] = c.transposed ? 0 : 1;
+        }
+        check_channels(&random, c);
+    }
+}
+
 /* ---- laws ---- */
 
 static void same_bits(const psg_tensor *a, const psg_tensor *b) { assert_true(test_same_bits(a, b)); }
@@ -364,39 +440,6 @@ static void any_number_of_threads_gives_the_same_bits(void **state) {
     few.kernel[0] = 5;
     conv_find_output(&few);
     compare_threads(&few, 34);
-}
-
-/* An ordinary pass: the sum over the samples. */
-static void ordinary_passes_sum_the_samples(void **state) {
-    (void)state;
-    test_random random = { 41 };
-    psg_pass pass = PSG_PASS_INIT;
-    pass.ordinary = 1;
-    for (int k = 0; k < 40; k++) {
-        conv_case c = conv_random_case(&random);
-        world w;
-        make_world(&w, &random, &c, PSG_F64, false, 2, NULL);
-        run_pass(&w, &c, &pass);
-        conv_answer a = reference_of(&w, &c);
-        compare_values(&w, &c, &a);
-        psg_gradient gradient;
-        TEST_OK(w.context, psg_gradient_of(w.tape, w.weight, &gradient));
-        const psg_gradient *set = &gradient;
-        test_array sum = test_array_new(&random, PSG_F64, w.weight_values.view.rank, w.weight_values.view.shape,
-                                        TEST_CONTIGUOUS);
-        TEST_OK(w.context, psg_weighted_sum(w.context, &set, 1, NULL, PSG_OVERWRITE, &sum.view));
-        for (int64_t i = 0; i < a.weight_count; i++) {
-            double expected = 0, terms = 0;
-            for (int64_t n = 0; n < c.batch; n++) {
-                expected += a.grad_weight[n * a.weight_count + i];
-                terms += a.terms_grad_weight[n * a.weight_count + i];
-            }
-            test_near(test_get_at(&sum.view, i), expected, test_bound(PSG_F64, 1, terms), "ordinary weight", i);
-        }
-        test_array_free(&sum);
-        conv_answer_free(&a);
-        free_world(&w);
-    }
 }
 
 /* One weight used twice: conv(conv(x)), whose gradient is that of both uses; against differences of the loss. */
@@ -589,8 +632,8 @@ int main(void) {
         cmocka_unit_test(planes_of_3x3),
         cmocka_unit_test(many_small_samples),
         cmocka_unit_test(large_and_small_parameters),
+        cmocka_unit_test(every_small_shape),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
-        cmocka_unit_test(ordinary_passes_sum_the_samples),
         cmocka_unit_test(a_weight_used_twice),
         cmocka_unit_test(samples_do_not_meet),
         cmocka_unit_test(later_passes_allocate_nothing),
