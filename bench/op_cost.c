@@ -17,7 +17,7 @@ static int is_any(const psg_call *call, const char *const *names) {
 /* The rows that every weight of the op multiplies: positions of samples. */
 static double rows_of(const psg_call *call) {
     static const char *const last[] = { "linear", "in_projection", NULL };
-    static const char *const plane[] = { "conv1d", "conv2d", "conv3d", NULL };
+    static const char *const plane[] = { "conv", NULL };
     static const char *const steps[] = { "lstm", "gru", "rnn_tanh", "rnn_relu", NULL };
     const psg_tensor *y = &call->output, *x = &call->input[0].value;
     double count = (double)psg_tensor_count(y);

@@ -563,17 +563,17 @@ static void expect_refusal(psg_context *context, psg_tape *tape, psg_status stat
 static void options_out_of_range(void **state) {
     (void)state;
     const refusal refusals[] = {
-        { PSG_ERR_ARGUMENT, "conv2d: padding_rule is 3", { .padding_rule = (psg_conv_padding)3 } },
-        { PSG_ERR_ARGUMENT, "conv2d: padding_mode is 9", { .padding_mode = (psg_pad_mode)9 } },
+        { PSG_ERR_ARGUMENT, "conv: padding_rule is 3", { .padding_rule = (psg_conv_padding)3 } },
+        { PSG_ERR_ARGUMENT, "conv: padding_mode is 9", { .padding_mode = (psg_pad_mode)9 } },
         { PSG_ERR_ARGUMENT, "padding[1] is 2, must be 0", { .padding = { 0, 2 }, .padding_rule = PSG_CONV_VALID } },
-        { PSG_ERR_OVERFLOW, "stride[0] is 4294967296, must be below 2^31", { .stride = { INT64_C(1) << 32 } } },
-        { PSG_ERR_OVERFLOW, "padding[1] is 4294967296", { .padding = { 0, INT64_C(1) << 32 } } },
-        { PSG_ERR_OVERFLOW, "dilation[1] is", { .dilation = { 1, INT64_MAX } } },
+        { PSG_ERR_ARGUMENT, "stride[0] is 4294967296, must be in [1, 2147483647]", { .stride = { INT64_C(1) << 32 } } },
+        { PSG_ERR_ARGUMENT, "padding[1] is 4294967296", { .padding = { 0, INT64_C(1) << 32 } } },
+        { PSG_ERR_ARGUMENT, "dilation[1] is", { .dilation = { 1, INT64_MAX } } },
         { PSG_ERR_SHAPE, "kernel reaches over 4294967293 elements", { .dilation = { INT32_MAX - 1, 1 } } },
         { PSG_ERR_ARGUMENT, "dilation[0] is -1", { .dilation = { -1 }, .padding_mode = PSG_PAD_REFLECT,
                                                    .padding = { 1 } } },
         { PSG_ERR_ARGUMENT, "padding[0] is -1", { .padding = { -1 }, .padding_mode = PSG_PAD_CIRCULAR } },
-        { PSG_ERR_ARGUMENT, "conv2d: stride[1] is 0: give all 2 entries or none (PSG_ALL(2))", { .stride = { 2 } } },
+        { PSG_ERR_ARGUMENT, "conv: stride[1] is 0: give all 2 entries or none (PSG_ALL(2))", { .stride = { 2 } } },
         { PSG_ERR_ARGUMENT, "dilation[0] is 0: give all 2 entries or none (PSG_ALL(3))", { .dilation = { 0, 3 } } },
         { PSG_ERR_SHAPE, "groups is 5", { .groups = 5 } },
     };
@@ -604,20 +604,23 @@ static void operands_of_another_kind(void **state) {
     const psg_tensor x_i64 = psg_tensor_of(PSG_I64, integers, 3, x.shape);
     TEST_OK(context, psg_tape_begin(tape, NULL));
     psg_conv1d(tape, psg_input(tape, &x), psg_constant(tape, &w_f64), psg_none(), NULL);
-    expect_refusal(context, tape, PSG_ERR_DTYPE, "conv1d: weight is f64");
+    expect_refusal(context, tape, PSG_ERR_DTYPE, "conv: weight is f64");
     TEST_OK(context, psg_tape_begin(tape, NULL));
     psg_conv1d(tape, psg_input(tape, &x_i64), psg_constant(tape, &w), psg_none(), NULL);
-    expect_refusal(context, tape, PSG_ERR_DTYPE, "conv1d: input is i64");
+    expect_refusal(context, tape, PSG_ERR_DTYPE, "conv: input is i64");
     TEST_OK(context, psg_tape_begin(tape, NULL));
     psg_conv1d(tape, psg_input(tape, &x), psg_input(tape, &w), psg_none(), NULL);
-    expect_refusal(context, tape, PSG_ERR_UNSUPPORTED, "conv1d: weight is computed from an input");
+    expect_refusal(context, tape, PSG_ERR_UNSUPPORTED, "conv: weight is computed in this pass");
     TEST_OK(context, psg_tape_begin(tape, NULL));
     psg_conv_transpose1d(tape, psg_input(tape, &x), psg_none(), psg_none(), NULL);
-    expect_refusal(context, tape, PSG_ERR_ARGUMENT, "conv_transpose1d: weight is absent");
-    const psg_conv_options reflect = { .padding = { 1 }, .padding_mode = PSG_PAD_REFLECT };
+    expect_refusal(context, tape, PSG_ERR_ARGUMENT, "conv_transpose: weight is absent");
     TEST_OK(context, psg_tape_begin(tape, NULL));
-    psg_apply(tape, "conv1d", (psg_var[]){ psg_input(tape, &x), psg_constant(tape, &w) }, 2, &reflect);
-    expect_refusal(context, tape, PSG_ERR_ARGUMENT, "conv1d: padding_mode is 1");
+    psg_conv2d(tape, psg_input(tape, &x), psg_constant(tape, &w), psg_none(), NULL);
+    expect_refusal(context, tape, PSG_ERR_SHAPE, "conv: input has shape (2, 4, 5), conv2d takes rank 4: batch, channels");
+    const psg_conv_attributes reflect = { { .padding = { 1 }, .padding_mode = PSG_PAD_REFLECT }, 0 };
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    psg_apply(tape, "conv", (psg_var[]){ psg_input(tape, &x), psg_constant(tape, &w) }, 2, &reflect);
+    expect_refusal(context, tape, PSG_ERR_ARGUMENT, "conv: padding_mode is 1");
     psg_tape_destroy(tape);
     test_context_free(context);
 }

@@ -16,24 +16,28 @@ typedef struct refusal {
 
 static const refusal refusals[] = {
     { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 2, .kernel = { 2, 2 }, .status = PSG_ERR_SHAPE,
-      .part = "max_pool2d: input has shape (2, 3, 9), must have rank 4: batch, channels and 2 spatial dimensions" },
+      .part = "max_pool: input has shape (2, 3, 9), max_pool2d takes rank 4: batch, channels and 2 spatial dimensions" },
     { .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 1, .kernel = { 2 }, .status = PSG_ERR_SHAPE,
-      .part = "max_pool1d: input has shape (2, 3, 9, 9), must have rank 3: batch, channels and 1 spatial dimension" },
+      .part = "max_pool: input has shape (2, 3, 9, 9), max_pool1d takes rank 3: batch, channels and 1 spatial dimension" },
+    { .rank = 2, .shape = { 2, 3 }, .kernel = { 2 }, .status = PSG_ERR_SHAPE,
+      .part = "max_pool: input has shape (2, 3), must have rank 3 to 5: batch, channels and 1 to 3 spatial dimensions" },
+    { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 4, .kernel = { 2 }, .status = PSG_ERR_ARGUMENT,
+      .part = "max_pool: spatial is 4, must be 1, 2 or 3, or 0 for what the rank of input says" },
     { .rank = 4, .shape = { 2, 3, 0, 9 }, .spatial = 2, .kernel = { 1, 1 }, .status = PSG_ERR_SHAPE,
       .part = "input has shape (2, 3, 0, 9), its spatial dimensions must not be 0" },
     { .adaptive = true, .rank = 3, .shape = { 2, 3, 0 }, .spatial = 1, .kernel = { 1 }, .status = PSG_ERR_SHAPE,
-      .part = "adaptive_max_pool1d: input has shape (2, 3, 0), its spatial dimensions must not be 0" },
+      .part = "adaptive_max_pool: input has shape (2, 3, 0), its spatial dimensions must not be 0" },
     { .rank = 5, .shape = { 0, 0, 1 << 11, 1 << 10, 1 << 10 }, .spatial = 3, .kernel = { 1, 1, 1 },
       .status = PSG_ERR_OVERFLOW,
-      .part = "max_pool3d: input has shape (0, 0, 2048, 1024, 1024), its spatial dimensions must have fewer than" },
+      .part = "max_pool: input has shape (0, 0, 2048, 1024, 1024), its spatial dimensions must have fewer than" },
     { .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 2, 0 }, .status = PSG_ERR_ARGUMENT,
-      .part = "max_pool2d: kernel_size[1] is 0, must be in [1, 2147483647]" },
+      .part = "max_pool: kernel_size[1] is 0, must be in [1, 2147483647]" },
     { .avg = true, .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 2, 10 }, .status = PSG_ERR_SHAPE,
-      .part = "avg_pool2d: kernel_size[1] is 10, too large for input of shape (2, 3, 9, 9): no window fits" },
+      .part = "avg_pool: kernel_size[1] is 10, too large for input of shape (2, 3, 9, 9): no window fits" },
     { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { 4 }, .options = { .dilation = { 3 } },
       .status = PSG_ERR_SHAPE, .part = "kernel_size[0] is 4, too large" },
     { .avg = true, .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { 2 }, .options = { .stride = { -1 } },
-      .status = PSG_ERR_ARGUMENT, .part = "avg_pool1d: stride[0] is -1, must be in [1, 2147483647]" },
+      .status = PSG_ERR_ARGUMENT, .part = "avg_pool: stride[0] is -1, must be in [1, 2147483647]" },
     { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { 2 }, .options = { .dilation = { -2 } },
       .status = PSG_ERR_ARGUMENT, .part = "dilation[0] is -2, must be in [1, 2147483647]" },
     { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { 3 }, .options = { .padding = { -1 } },
@@ -45,19 +49,19 @@ static const refusal refusals[] = {
     { .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 3, 3 }, .options = { .dilation = { 0, 2 } },
       .status = PSG_ERR_ARGUMENT, .part = "dilation[0] is 0: give all 2 entries or none (PSG_ALL(2))" },
     { .avg = true, .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 3, 3 }, .options = { .stride = { 2 } },
-      .status = PSG_ERR_ARGUMENT, .part = "avg_pool2d: stride[1] is 0: give all 2 entries or none (PSG_ALL(2))" },
+      .status = PSG_ERR_ARGUMENT, .part = "avg_pool: stride[1] is 0: give all 2 entries or none (PSG_ALL(2))" },
     { .adaptive = true, .avg = true, .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 2, -2 },
-      .status = PSG_ERR_ARGUMENT, .part = "adaptive_avg_pool2d: output_size[1] is -2, must be in [-1, 2147483647]" },
+      .status = PSG_ERR_ARGUMENT, .part = "adaptive_avg_pool: output_size[1] is -2, must be in [-1, 2147483647]" },
 };
 
 static psg_var record(psg_tape *tape, psg_var x, const refusal *e) {
     const char *kind = e->avg ? "avg" : "max";
     char name[32];
-    psg_max_pool_attributes max = { { e->kernel[0], e->kernel[1], e->kernel[2] }, e->options };
-    psg_avg_pool_attributes avg = { { e->kernel[0], e->kernel[1], e->kernel[2] }, PSG_AVG_POOL_OPTIONS_INIT };
-    psg_adaptive_pool_attributes adaptive = { { e->kernel[0], e->kernel[1], e->kernel[2] } };
+    psg_max_pool_attributes max = { { e->kernel[0], e->kernel[1], e->kernel[2] }, e->options, e->spatial };
+    psg_avg_pool_attributes avg = { { e->kernel[0], e->kernel[1], e->kernel[2] }, PSG_AVG_POOL_OPTIONS_INIT, e->spatial };
+    psg_adaptive_pool_attributes adaptive = { { e->kernel[0], e->kernel[1], e->kernel[2] }, e->spatial };
     memcpy(avg.options.stride, e->options.stride, sizeof avg.options.stride);
-    snprintf(name, sizeof name, "%s%s_pool%dd", e->adaptive ? "adaptive_" : "", kind, e->spatial);
+    snprintf(name, sizeof name, "%s%s_pool", e->adaptive ? "adaptive_" : "", kind);
     const void *attributes = e->adaptive ? (const void *)&adaptive : e->avg ? (const void *)&avg : (const void *)&max;
     return psg_apply(tape, name, &x, 1, attributes);
 }
@@ -96,13 +100,13 @@ static void missing_arguments_are_refused(void **state) {
     TEST_OK(context, psg_tape_create(context, &tape));
     TEST_OK(context, psg_tape_begin(tape, NULL));
     psg_max_pool2d(tape, psg_input(tape, &x), NULL, NULL);
-    expect(tape, PSG_ERR_ARGUMENT, "max_pool2d: kernel_size[0] is 0");
+    expect(tape, PSG_ERR_ARGUMENT, "max_pool: kernel_size[0] is 0");
     TEST_OK(context, psg_tape_begin(tape, NULL));
     psg_adaptive_avg_pool2d(tape, psg_input(tape, &x), NULL);
-    expect(tape, PSG_ERR_ARGUMENT, "adaptive_avg_pool2d: output_size[0] is -2");
+    expect(tape, PSG_ERR_ARGUMENT, "adaptive_avg_pool: output_size[0] is -2");
     TEST_OK(context, psg_tape_begin(tape, NULL));
     psg_max_pool2d(tape, psg_input(tape, &whole), (int64_t[]){ 2, 2 }, NULL);
-    expect(tape, PSG_ERR_DTYPE, "max_pool2d: input is i32, must be f32 or f64");
+    expect(tape, PSG_ERR_DTYPE, "max_pool: input is i32, must be f32 or f64");
     psg_tape_destroy(tape);
     test_context_free(context);
 }

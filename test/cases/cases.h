@@ -104,6 +104,8 @@ double case_real(const case_line *line, const char *key, double otherwise);
 const char *case_word(const case_line *line, const char *key, const char *otherwise);
 /* How many integers key=1,2,... holds, at most capacity are stored; 0 when absent.  "B" is the batch size. */
 int case_ints(const case_line *line, const char *key, int64_t *values, int capacity);
+/* The 2 of conv2d: what a table's front fixes. */
+int case_spatial(const case_line *line);
 /* count integers; a single one stands for all of them, an absent key for `otherwise`. */
 void case_each(const case_line *line, const char *key, int64_t otherwise, int count, int64_t *values);
 

@@ -31,24 +31,17 @@ static psg_conv_options options_of(const case_line *line, int spatial) {
     return options;
 }
 
-static psg_var conv1d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_conv_options options = options_of(line, 1);
-    return psg_conv1d(tape, var[0], var[1], var[2], &options);
-}
-
-static psg_var conv2d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_conv_options options = options_of(line, 2);
-    return psg_conv2d(tape, var[0], var[1], var[2], &options);
-}
-
-static psg_var conv3d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_conv_options options = options_of(line, 3);
+static psg_var conv(psg_tape *tape, const case_line *line, const psg_var *var) {
+    const int spatial = case_spatial(line);
+    const psg_conv_options options = options_of(line, spatial);
+    if (spatial == 1) return psg_conv1d(tape, var[0], var[1], var[2], &options);
+    if (spatial == 2) return psg_conv2d(tape, var[0], var[1], var[2], &options);
     return psg_conv3d(tape, var[0], var[1], var[2], &options);
 }
 
-const case_op case_op_conv1d = { "conv1d", CONV_OPERANDS, conv1d };
-const case_op case_op_conv2d = { "conv2d", CONV_OPERANDS, conv2d };
-const case_op case_op_conv3d = { "conv3d", CONV_OPERANDS, conv3d };
+const case_op case_op_conv1d = { "conv1d", CONV_OPERANDS, conv };
+const case_op case_op_conv2d = { "conv2d", CONV_OPERANDS, conv };
+const case_op case_op_conv3d = { "conv3d", CONV_OPERANDS, conv };
 
 static psg_conv_transpose_options transpose_options_of(const case_line *line, int spatial) {
     psg_conv_transpose_options options = { .groups = case_int(line, "groups", 0) };
@@ -59,21 +52,14 @@ static psg_conv_transpose_options transpose_options_of(const case_line *line, in
     return options;
 }
 
-static psg_var conv_transpose1d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_conv_transpose_options options = transpose_options_of(line, 1);
-    return psg_conv_transpose1d(tape, var[0], var[1], var[2], &options);
-}
-
-static psg_var conv_transpose2d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_conv_transpose_options options = transpose_options_of(line, 2);
-    return psg_conv_transpose2d(tape, var[0], var[1], var[2], &options);
-}
-
-static psg_var conv_transpose3d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_conv_transpose_options options = transpose_options_of(line, 3);
+static psg_var conv_transpose(psg_tape *tape, const case_line *line, const psg_var *var) {
+    const int spatial = case_spatial(line);
+    const psg_conv_transpose_options options = transpose_options_of(line, spatial);
+    if (spatial == 1) return psg_conv_transpose1d(tape, var[0], var[1], var[2], &options);
+    if (spatial == 2) return psg_conv_transpose2d(tape, var[0], var[1], var[2], &options);
     return psg_conv_transpose3d(tape, var[0], var[1], var[2], &options);
 }
 
-const case_op case_op_conv_transpose1d = { "conv_transpose1d", CONV_OPERANDS, conv_transpose1d };
-const case_op case_op_conv_transpose2d = { "conv_transpose2d", CONV_OPERANDS, conv_transpose2d };
-const case_op case_op_conv_transpose3d = { "conv_transpose3d", CONV_OPERANDS, conv_transpose3d };
+const case_op case_op_conv_transpose1d = { "conv_transpose1d", CONV_OPERANDS, conv_transpose };
+const case_op case_op_conv_transpose2d = { "conv_transpose2d", CONV_OPERANDS, conv_transpose };
+const case_op case_op_conv_transpose3d = { "conv_transpose3d", CONV_OPERANDS, conv_transpose };

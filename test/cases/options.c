@@ -46,6 +46,8 @@ int case_ints(const case_line *line, const char *key, int64_t *values, int capac
     return count;
 }
 
+int case_spatial(const case_line *line) { return line->op->name[strlen(line->op->name) - 2] - '0'; }
+
 void case_each(const case_line *line, const char *key, int64_t otherwise, int count, int64_t *values) {
     int given = case_ints(line, key, values, count);
     for (int k = given; k < count; k++) values[k] = given ? values[0] : otherwise;

@@ -23,90 +23,52 @@ static pooling read_pooling(const case_line *line, int spatial) {
     return p;
 }
 
-static psg_var max_pool1d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    const pooling p = read_pooling(line, 1);
-    return psg_max_pool1d(tape, var[0], p.kernel_size[0], &p.max);
-}
-
-static psg_var max_pool2d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    const pooling p = read_pooling(line, 2);
-    return psg_max_pool2d(tape, var[0], p.kernel_size, &p.max);
-}
-
-static psg_var max_pool3d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    const pooling p = read_pooling(line, 3);
+static psg_var max_pool(psg_tape *tape, const case_line *line, const psg_var *var) {
+    const int spatial = case_spatial(line);
+    const pooling p = read_pooling(line, spatial);
+    if (spatial == 1) return psg_max_pool1d(tape, var[0], p.kernel_size[0], &p.max);
+    if (spatial == 2) return psg_max_pool2d(tape, var[0], p.kernel_size, &p.max);
     return psg_max_pool3d(tape, var[0], p.kernel_size, &p.max);
 }
 
-static psg_var avg_pool1d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    const pooling p = read_pooling(line, 1);
-    return psg_avg_pool1d(tape, var[0], p.kernel_size[0], &p.avg);
-}
-
-static psg_var avg_pool2d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    const pooling p = read_pooling(line, 2);
-    return psg_avg_pool2d(tape, var[0], p.kernel_size, &p.avg);
-}
-
-static psg_var avg_pool3d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    const pooling p = read_pooling(line, 3);
+static psg_var avg_pool(psg_tape *tape, const case_line *line, const psg_var *var) {
+    const int spatial = case_spatial(line);
+    const pooling p = read_pooling(line, spatial);
+    if (spatial == 1) return psg_avg_pool1d(tape, var[0], p.kernel_size[0], &p.avg);
+    if (spatial == 2) return psg_avg_pool2d(tape, var[0], p.kernel_size, &p.avg);
     return psg_avg_pool3d(tape, var[0], p.kernel_size, &p.avg);
 }
 
 /* output_size, -1 for the input's own. */
-static psg_var adaptive_avg_pool1d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    return psg_adaptive_avg_pool1d(tape, var[0], case_int(line, "output_size", -1));
-}
-
-static psg_var adaptive_avg_pool2d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    int64_t size[2];
-    case_each(line, "output_size", -1, 2, size);
-    return psg_adaptive_avg_pool2d(tape, var[0], size);
-}
-
-static psg_var adaptive_avg_pool3d(psg_tape *tape, const case_line *line, const psg_var *var) {
+static psg_var adaptive_avg_pool(psg_tape *tape, const case_line *line, const psg_var *var) {
     int64_t size[3];
-    case_each(line, "output_size", -1, 3, size);
+    const int spatial = case_spatial(line);
+    case_each(line, "output_size", -1, spatial, size);
+    if (spatial == 1) return psg_adaptive_avg_pool1d(tape, var[0], size[0]);
+    if (spatial == 2) return psg_adaptive_avg_pool2d(tape, var[0], size);
     return psg_adaptive_avg_pool3d(tape, var[0], size);
 }
 
-static psg_var adaptive_max_pool1d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    return psg_adaptive_max_pool1d(tape, var[0], case_int(line, "output_size", -1));
-}
-
-static psg_var adaptive_max_pool2d(psg_tape *tape, const case_line *line, const psg_var *var) {
-    int64_t size[2];
-    case_each(line, "output_size", -1, 2, size);
-    return psg_adaptive_max_pool2d(tape, var[0], size);
-}
-
-static psg_var adaptive_max_pool3d(psg_tape *tape, const case_line *line, const psg_var *var) {
+static psg_var adaptive_max_pool(psg_tape *tape, const case_line *line, const psg_var *var) {
     int64_t size[3];
-    case_each(line, "output_size", -1, 3, size);
+    const int spatial = case_spatial(line);
+    case_each(line, "output_size", -1, spatial, size);
+    if (spatial == 1) return psg_adaptive_max_pool1d(tape, var[0], size[0]);
+    if (spatial == 2) return psg_adaptive_max_pool2d(tape, var[0], size);
     return psg_adaptive_max_pool3d(tape, var[0], size);
 }
 
-const case_op case_op_max_pool1d = { "max_pool1d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, max_pool1d };
-const case_op case_op_max_pool2d = { "max_pool2d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, max_pool2d };
-const case_op case_op_max_pool3d = { "max_pool3d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, max_pool3d };
-const case_op case_op_avg_pool1d = { "avg_pool1d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, avg_pool1d };
-const case_op case_op_avg_pool2d = { "avg_pool2d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, avg_pool2d };
-const case_op case_op_avg_pool3d = { "avg_pool3d", { { "x", PSG_BATCHED, 0, CASE_REAL } }, avg_pool3d };
-const case_op case_op_adaptive_avg_pool1d = { "adaptive_avg_pool1d",
-                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
-                                              adaptive_avg_pool1d };
-const case_op case_op_adaptive_avg_pool2d = { "adaptive_avg_pool2d",
-                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
-                                              adaptive_avg_pool2d };
-const case_op case_op_adaptive_avg_pool3d = { "adaptive_avg_pool3d",
-                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
-                                              adaptive_avg_pool3d };
-const case_op case_op_adaptive_max_pool1d = { "adaptive_max_pool1d",
-                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
-                                              adaptive_max_pool1d };
-const case_op case_op_adaptive_max_pool2d = { "adaptive_max_pool2d",
-                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
-                                              adaptive_max_pool2d };
-const case_op case_op_adaptive_max_pool3d = { "adaptive_max_pool3d",
-                                              { { "x", PSG_BATCHED, 0, CASE_REAL } },
-                                              adaptive_max_pool3d };
+#define POOL_OPERANDS { { "x", PSG_BATCHED, 0, CASE_REAL } }
+
+const case_op case_op_max_pool1d = { "max_pool1d", POOL_OPERANDS, max_pool };
+const case_op case_op_max_pool2d = { "max_pool2d", POOL_OPERANDS, max_pool };
+const case_op case_op_max_pool3d = { "max_pool3d", POOL_OPERANDS, max_pool };
+const case_op case_op_avg_pool1d = { "avg_pool1d", POOL_OPERANDS, avg_pool };
+const case_op case_op_avg_pool2d = { "avg_pool2d", POOL_OPERANDS, avg_pool };
+const case_op case_op_avg_pool3d = { "avg_pool3d", POOL_OPERANDS, avg_pool };
+const case_op case_op_adaptive_avg_pool1d = { "adaptive_avg_pool1d", POOL_OPERANDS, adaptive_avg_pool };
+const case_op case_op_adaptive_avg_pool2d = { "adaptive_avg_pool2d", POOL_OPERANDS, adaptive_avg_pool };
+const case_op case_op_adaptive_avg_pool3d = { "adaptive_avg_pool3d", POOL_OPERANDS, adaptive_avg_pool };
+const case_op case_op_adaptive_max_pool1d = { "adaptive_max_pool1d", POOL_OPERANDS, adaptive_max_pool };
+const case_op case_op_adaptive_max_pool2d = { "adaptive_max_pool2d", POOL_OPERANDS, adaptive_max_pool };
+const case_op case_op_adaptive_max_pool3d = { "adaptive_max_pool3d", POOL_OPERANDS, adaptive_max_pool };

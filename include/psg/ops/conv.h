@@ -30,6 +30,11 @@ typedef struct psg_conv_options {
 } psg_conv_options;
 #define PSG_CONV_OPTIONS_INIT { { 0, 0, 0 }, { 0, 0, 0 }, { 0, 0, 0 }, 0, PSG_CONV_EXPLICIT, 0, { 0, 0, 0 }, \
                                 PSG_PAD_CONSTANT }
+/* Of the op "conv", for psg_apply. */
+typedef struct psg_conv_attributes {
+    psg_conv_options options;       /* padding_mode constant alone */
+    int spatial;                    /* dimensions, which the rank of x must confirm; 0: those that it has */
+} psg_conv_attributes;
 
 /* y[n, o, t] = bias[o] + sum_{c, k} weight[o, c, k] x[n, g C/G + c, t stride + k dilation - padding], g = o / (O/G).
  * weight (O, C/G, *K).  options NULL: all defaults. */
@@ -43,6 +48,10 @@ typedef struct psg_conv_transpose_options {
     int64_t groups;
 } psg_conv_transpose_options;
 #define PSG_CONV_TRANSPOSE_OPTIONS_INIT { { 0, 0, 0 }, { 0, 0, 0 }, { 0, 0, 0 }, { 0, 0, 0 }, 0 }
+typedef struct psg_conv_transpose_attributes {
+    psg_conv_transpose_options options;
+    int spatial;                    /* as above */
+} psg_conv_transpose_attributes;
 
 /* The adjoint of a convolution, plus bias: y[n, g O/G + o, u] sums weight[c, o, k] x[n, c, t] over the C/G channels c
  * of the group and all t, k with u = t stride + k dilation - padding.  weight (C, O/G, *K); the size of y is

@@ -28,6 +28,7 @@ typedef struct psg_max_pool_options {
 typedef struct psg_max_pool_attributes {
     int64_t kernel_size[3];
     psg_max_pool_options options;
+    int spatial;               /* dimensions, which the rank of x must confirm; 0: those that it has */
 } psg_max_pool_attributes;
 /* options NULL: the defaults. */
 PSG_API psg_var psg_max_pool1d(psg_tape *tape, psg_var x, int64_t kernel_size, const psg_max_pool_options *options);
@@ -49,6 +50,7 @@ typedef struct psg_avg_pool_options {
 typedef struct psg_avg_pool_attributes {
     int64_t kernel_size[3];
     psg_avg_pool_options options;
+    int spatial;               /* as above */
 } psg_avg_pool_attributes;
 PSG_API psg_var psg_avg_pool1d(psg_tape *tape, psg_var x, int64_t kernel_size, const psg_avg_pool_options *options);
 PSG_API psg_var psg_avg_pool2d(psg_tape *tape, psg_var x, const int64_t *kernel_size,
@@ -58,7 +60,10 @@ PSG_API psg_var psg_avg_pool3d(psg_tape *tape, psg_var x, const int64_t *kernel_
 
 /* Windows such that the output has output_size O along each dimension of size X: output o covers the elements
  * [floor(o X / O), ceil((o + 1) X / O)).  -1: the input's own size. */
-typedef struct psg_adaptive_pool_attributes { int64_t output_size[3]; } psg_adaptive_pool_attributes;
+typedef struct psg_adaptive_pool_attributes {
+    int64_t output_size[3];
+    int spatial;               /* as above */
+} psg_adaptive_pool_attributes;
 PSG_API psg_var psg_adaptive_avg_pool1d(psg_tape *tape, psg_var x, int64_t output_size);
 PSG_API psg_var psg_adaptive_avg_pool2d(psg_tape *tape, psg_var x, const int64_t *output_size);
 PSG_API psg_var psg_adaptive_avg_pool3d(psg_tape *tape, psg_var x, const int64_t *output_size);

@@ -9,9 +9,9 @@
 
 /* Three axes as the op's own spatial dimensions. */
 static psg_window window_of(const psg_conv_geometry *g) {
-    psg_window w = { .spatial = g->spatial };
-    for (int d = 0; d < g->spatial; d++) {
-        const int a = d + 3 - g->spatial;
+    psg_window w = { .spatial = 3 - g->first };
+    for (int a = g->first; a < 3; a++) {
+        const int d = a - g->first;
         w.kernel[d] = g->kernel[a];
         w.stride[d] = g->stride[a];
         w.dilation[d] = g->dilation[a];
@@ -21,24 +21,22 @@ static psg_window window_of(const psg_conv_geometry *g) {
     return w;
 }
 
+/* The channels of a group. */
 static psg_tensor image_of(const psg_conv_geometry *g, const void *data, int64_t group) {
-    int64_t shape[5] = { g->samples, g->image_channels }, stride[5] = { g->image_sample, g->image_channel };
-    for (int d = 0; d < g->spatial; d++) shape[d + 2] = g->image[d + 3 - g->spatial];
-    for (int d = g->spatial - 1, step = 1; d >= 0; d--) {
-        stride[d + 2] = d == g->spatial - 1 ? step : stride[d + 3] * shape[d + 3];
-    }
-    psg_tensor view = psg_tensor_strided(g->dtype, NULL, g->spatial + 2, shape, stride);
-    view.data = (char *)(uintptr_t)data +
-                group * g->image_channels * g->image_channel * (int64_t)psg_dtype_size(g->dtype);
+    int64_t shape[5] = { g->samples, g->groups * g->image_channels };
+    for (int a = g->first; a < 3; a++) shape[a - g->first + 2] = g->image[a];
+    psg_tensor view = psg_tensor_of(g->dtype, (void *)(uintptr_t)data, 5 - g->first, shape);
+    view.shape[1] = g->image_channels;
+    view.data = psg_tensor_offset(&view, group * g->image_channels * view.stride[1]);
     return view;
 }
 
 static psg_tensor backprop_of(const psg_conv_geometry *g, const void *data, int64_t group) {
-    const int64_t shape[] = { g->samples, psg_shape_product(3, g->output), g->output_channels };
-    const int64_t stride[] = { g->output_sample, 1, g->output_channel };
-    psg_tensor view = psg_tensor_strided(g->dtype, NULL, 3, shape, stride);
-    view.data = (char *)(uintptr_t)data +
-                group * g->output_channels * g->output_channel * (int64_t)psg_dtype_size(g->dtype);
+    const int64_t positions = psg_shape_product(3, g->output), channels = g->output_channels;
+    const int64_t shape[] = { g->samples, positions, channels };
+    const int64_t stride[] = { g->groups * channels * positions, 1, positions };
+    psg_tensor view = psg_tensor_strided(g->dtype, (void *)(uintptr_t)data, 3, shape, stride);
+    view.data = psg_tensor_offset(&view, group * channels * positions);
     return view;
 }
 
@@ -84,34 +82,26 @@ psg_status psg_conv_add_weight(psg_call *call, const psg_conv_geometry *g, const
 
 typedef struct bias_job {
     const psg_kernel_table *kernels;
-    const psg_tensor *grad;
-    void *rows;                       /* (B, O) */
-    int64_t channels, positions, sample, channel;
+    const psg_tensor *grad, *rows;    /* (B, O, *X), (B, O) */
+    int64_t positions;
 } bias_job;
 
 static void sum_channels(void *argument, size_t begin, size_t count) {
     const bias_job *j = argument;
-    for (size_t k = begin; k < begin + count; k++) {
-        int64_t n = (int64_t)k / j->channels, c = (int64_t)k % j->channels;
-        double sum = j->kernels->sum((size_t)j->positions,
-                                     psg_tensor_offset(j->grad, n * j->sample + c * j->channel));
-        j->kernels->from_f64(1, 1.0, &sum, (char *)j->rows + k * psg_dtype_size(j->grad->dtype), false);
+    for (int64_t k = (int64_t)begin; k < (int64_t)(begin + count); k++) {
+        double sum = j->kernels->sum((size_t)j->positions, psg_tensor_offset(j->grad, k * j->positions));
+        j->kernels->from_f64(1, 1.0, &sum, psg_tensor_offset(j->rows, k), false);
     }
 }
 
 psg_status psg_conv_add_bias(psg_call *call) {
     if (!call->input[PSG_CONV_BIAS].wants_grad) return PSG_OK;
     const psg_tensor *g = &call->grad_output;
-    const int batch = 0;
-    const int64_t shape[] = { g->shape[batch], g->shape[1 - batch] };
-    bias_job j = { .kernels = psg_call_kernels(call), .grad = g, .channels = shape[1],
-                   .positions = psg_tensor_count(g) ? psg_shape_product(g->rank - 2, g->shape + 2) : 0 };
-    j.sample = batch ? j.positions : j.positions * shape[1];
-    j.channel = batch ? j.positions * shape[0] : j.positions;
-    const size_t count = (size_t)(shape[0] * shape[1]);
-    j.rows = psg_call_keep(call, count * psg_dtype_size(g->dtype));
-    if (!j.rows) return PSG_ERR_MEMORY;
-    psg_for_ranges(call->context, count, psg_range_unit(j.positions), sum_channels, &j);
-    const psg_tensor rows = psg_tensor_of(g->dtype, j.rows, 2, shape);
+    const int64_t count = g->shape[0] * g->shape[1];
+    void *memory = psg_call_keep(call, (size_t)count * psg_dtype_size(g->dtype));
+    if (!memory) return PSG_ERR_MEMORY;
+    const psg_tensor rows = psg_tensor_of(g->dtype, memory, 2, g->shape);
+    bias_job j = { psg_call_kernels(call), g, &rows, count ? psg_tensor_count(g) / count : 0 };
+    psg_for_ranges(call->context, (size_t)count, psg_range_unit(j.positions), sum_channels, &j);
     return psg_call_add_rows(call, PSG_CONV_BIAS, &rows);
 }

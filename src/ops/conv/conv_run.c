@@ -82,39 +82,39 @@ static bool is_empty(const int64_t size[PSG_CONV_AXES], int64_t channels, int64_
     return !size[0] || !size[1] || !size[2] || !channels || !samples;
 }
 
-static psg_conv_plan gather_plan(const psg_conv_geometry *g, const void *image, const void *bias, void *output) {
-    const int64_t kernel = psg_shape_product(PSG_CONV_AXES, g->kernel);
-    psg_conv_plan p = { .geometry = g };
-    p.conv = (psg_conv){ .in = image, .in_sample = g->image_sample, .in_channel = g->image_channel, .out = output,
-                         .out_sample = g->output_sample, .out_channel = g->output_channel, .bias = bias,
-                         .samples = (size_t)g->samples, .groups = (size_t)g->groups,
-                         .rows = (size_t)g->output_channels, .channels = (size_t)g->image_channels,
-                         .weight_row = kernel * g->image_channels, .weight_channel = kernel };
+/* From the image to the output, or (scatter) from the output to the image. */
+static psg_conv_plan plan_of(const psg_conv_geometry *g, bool scatter, const void *in, const void *bias, void *out) {
+    const int64_t kernel = psg_shape_product(PSG_CONV_AXES, g->kernel), row = kernel * g->image_channels;
+    const int64_t image = psg_shape_product(PSG_CONV_AXES, g->image);
+    const int64_t output = psg_shape_product(PSG_CONV_AXES, g->output);
+    const int64_t rows = scatter ? g->image_channels : g->output_channels;
+    const int64_t channels = scatter ? g->output_channels : g->image_channels;
+    psg_conv_plan p = { .geometry = g, .scatter = scatter };
+    p.conv = (psg_conv){ .in = in, .in_channel = scatter ? output : image, .out = out,
+                         .out_channel = scatter ? image : output, .bias = bias, .samples = (size_t)g->samples,
+                         .groups = (size_t)g->groups, .rows = (size_t)rows, .channels = (size_t)channels,
+                         .weight_row = scatter ? kernel : row, .weight_channel = scatter ? row : kernel };
+    p.conv.in_sample = g->groups * channels * p.conv.in_channel;
+    p.conv.out_sample = g->groups * rows * p.conv.out_channel;
     return p;
+}
+
+static psg_status run(psg_call *call, psg_conv_plan p) {
+    psg_status status = prepare(call, &p);
+    if (!status) run_parts(call->context, &p);
+    return status;
 }
 
 psg_status psg_conv_gather(psg_call *call, const psg_conv_geometry *g, const void *image, const void *bias,
                            void *output) {
     if (is_empty(g->output, g->output_channels, g->samples)) return PSG_OK;
-    psg_conv_plan p = gather_plan(g, image, bias, output);
-    psg_status status = prepare(call, &p);
-    if (!status) run_parts(call->context, &p);
-    return status;
+    return run(call, plan_of(g, false, image, bias, output));
 }
 
 psg_status psg_conv_scatter(psg_call *call, const psg_conv_geometry *g, const void *output, const void *bias,
                             void *image) {
-    const int64_t kernel = psg_shape_product(PSG_CONV_AXES, g->kernel);
     if (is_empty(g->image, g->image_channels, g->samples)) return PSG_OK;
-    psg_conv_plan p = { .geometry = g, .scatter = true };
-    p.conv = (psg_conv){ .in = output, .in_sample = g->output_sample, .in_channel = g->output_channel, .out = image,
-                         .out_sample = g->image_sample, .out_channel = g->image_channel, .bias = bias,
-                         .samples = (size_t)g->samples, .groups = (size_t)g->groups,
-                         .rows = (size_t)g->image_channels, .channels = (size_t)g->output_channels,
-                         .weight_row = kernel, .weight_channel = kernel * g->image_channels };
-    psg_status status = prepare(call, &p);
-    if (!status) run_parts(call->context, &p);
-    return status;
+    return run(call, plan_of(g, true, output, bias, image));
 }
 
 /* ---- weight gradients of few channels ---- */
@@ -127,7 +127,7 @@ psg_status psg_conv_weight_rows(psg_call *call, const psg_conv_geometry *g, cons
         memset(rows, 0, (size_t)elements * psg_dtype_size(g->dtype));
         return PSG_OK;
     }
-    psg_conv_plan p = gather_plan(g, image, NULL, (void *)(uintptr_t)output);
+    psg_conv_plan p = plan_of(g, false, image, NULL, (void *)(uintptr_t)output);
     psg_status status = prepare(call, &p);
     if (status) return status;
     job j = job_of(call->context, &p);

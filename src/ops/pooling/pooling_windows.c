@@ -1,54 +1,38 @@
 #include "ops/pooling/pooling_windows.h"
 
-#include <string.h>
-
 #include "base/context.h"
 #include "base/shapes.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
+#include "ops/shared/spatial.h"
 
 const char *const psg_pooling_input_names[1] = { "input" };
+
+static psg_status windows_of(psg_call *call, psg_pooling_windows *windows) {
+    const psg_pooling_traits *traits = call->op->traits;
+    return traits->windows(call, windows);
+}
+
+static bool is_max(const psg_call *call) { return ((const psg_pooling_traits *)call->op->traits)->is_max; }
 
 /* ---- shape ---- */
 
 psg_status psg_pooling_input(psg_call *call, int spatial, psg_pooling_windows *windows) {
     const psg_tensor *x = &call->input[0].value;
     char text[PSG_SHAPE_TEXT];
-    psg_status status = psg_operands_real(call, 1);
+    *windows = (psg_pooling_windows){ .spatial = 0 };
+    psg_status status = psg_spatial_count(call, spatial, &windows->spatial);
     if (status) return status;
-    if (x->rank != spatial + 2) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, must have rank %d: batch, channels and %d "
-                             "spatial dimension%s", psg_tensor_text(x, text), spatial + 2, spatial,
-                             spatial > 1 ? "s" : "");
-    }
-    int64_t plane = psg_shape_product(spatial, x->shape + 2);
-    if (!plane) {
+    const int64_t plane = psg_shape_product(windows->spatial, x->shape + 2);
+    for (int d = 0; d < windows->spatial; d++) {
+        windows->axis[d].in = x->shape[2 + d];
+        if (x->shape[2 + d]) continue;
         return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, its spatial dimensions must not be 0",
                              psg_tensor_text(x, text));
     }
-    if (plane < 0 || plane > INT32_MAX) {
-        return psg_call_fail(call, PSG_ERR_OVERFLOW, "input has shape %s, its spatial dimensions must have fewer than "
-                             "2^31 elements", psg_tensor_text(x, text));
-    }
-    *windows = (psg_pooling_windows){ .spatial = spatial };
-    for (int d = 0; d < spatial; d++) windows->axis[d].in = x->shape[2 + d];
-    return psg_operand_carries_batch(call, 0);
-}
-
-static psg_status check_range(psg_call *call, const char *name, int d, int64_t value, int64_t least) {
-    if (value >= least && value <= INT32_MAX) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_ARGUMENT, "%s[%d] is %lld, must be in [%lld, 2147483647]", name, d,
-                         (long long)value, (long long)least);
-}
-
-static psg_status check_axis(psg_call *call, int d, const psg_pooling_axis *axis) {
-    psg_status status = check_range(call, "kernel_size", d, axis->kernel, 1);
-    if (!status) status = check_range(call, "stride", d, axis->stride, 1);
-    if (!status) status = check_range(call, "padding", d, axis->padding, 0);
-    if (!status) status = check_range(call, "dilation", d, axis->dilation, 1);
-    if (status || axis->padding <= axis->kernel / 2) return status;
-    return psg_call_fail(call, PSG_ERR_ARGUMENT, "padding[%d] is %lld, must be at most half of kernel_size[%d], %lld",
-                         d, (long long)axis->padding, d, (long long)axis->kernel);
+    if (plane > 0 && plane <= INT32_MAX) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_OVERFLOW, "input has shape %s, its spatial dimensions must have fewer than 2^31 "
+                         "elements", psg_tensor_text(x, text));
 }
 
 static int64_t output_size(const psg_pooling_axis *axis, bool ceil_mode) {
@@ -60,39 +44,49 @@ static int64_t output_size(const psg_pooling_axis *axis, bool ceil_mode) {
 
 psg_status psg_pooling_fixed(psg_call *call, const int64_t *kernel, const int64_t *stride, const int64_t *padding,
                              const int64_t *dilation, bool ceil_mode, psg_pooling_windows *windows) {
+    const int spatial = windows->spatial;
+    int64_t size[3], apart[3], before[3], step[3] = { 1, 1, 1 };
     char text[PSG_SHAPE_TEXT];
-    psg_status status = psg_operand_option_is_whole(call, "stride", windows->spatial, stride);
-    if (!status && dilation) status = psg_operand_option_is_whole(call, "dilation", windows->spatial, dilation);
-    for (int d = 0; d < windows->spatial && !status; d++) {
+    psg_status status = psg_spatial_option(call, "kernel_size", spatial, kernel, NULL, 1, size);
+    if (!status) status = psg_spatial_option(call, "stride", spatial, stride, size, 1, apart);
+    if (!status) status = psg_spatial_option(call, "padding", spatial, padding, NULL, 0, before);
+    if (!status && dilation) {
+        status = psg_spatial_option(call, "dilation", spatial, dilation, psg_spatial_ones, 1, step);
+    }
+    for (int d = 0; d < spatial && !status; d++) {
         psg_pooling_axis *axis = &windows->axis[d];
-        axis->kernel = kernel[d];
-        axis->stride = stride[d] ? stride[d] : kernel[d];
-        axis->padding = padding[d];
-        axis->dilation = dilation && dilation[d] ? dilation[d] : 1;
-        status = check_axis(call, d, axis);
-        if (status) return status;
+        axis->kernel = size[d];
+        axis->stride = apart[d];
+        axis->padding = before[d];
+        axis->dilation = step[d];
+        if (before[d] > size[d] / 2) {
+            return psg_call_fail(call, PSG_ERR_ARGUMENT, "padding[%d] is %lld, must be at most half of "
+                                 "kernel_size[%d], %lld", d, (long long)before[d], d, (long long)size[d]);
+        }
         axis->out = output_size(axis, ceil_mode);
         if (axis->out > 0) continue;
         return psg_call_fail(call, PSG_ERR_SHAPE, "kernel_size[%d] is %lld, too large for input of shape %s: no window "
-                             "fits", d, (long long)axis->kernel, psg_tensor_text(&call->input[0].value, text));
+                             "fits", d, (long long)size[d], psg_tensor_text(&call->input[0].value, text));
     }
     return status;
 }
 
-psg_status psg_pooling_adaptive(psg_call *call, const int64_t *output, psg_pooling_windows *windows) {
-    for (int d = 0; d < windows->spatial; d++) {
-        psg_pooling_axis *axis = &windows->axis[d];
-        axis->out = output[d] == -1 ? axis->in : output[d];
-        psg_status status = check_range(call, "output_size", d, output[d], -1);
-        if (status) return status;
+psg_status psg_pooling_adaptive(psg_call *call, const int64_t *output_size, psg_pooling_windows *windows) {
+    int64_t out[3];
+    psg_status status = psg_spatial_option(call, "output_size", windows->spatial, output_size, NULL, -1, out);
+    for (int d = 0; d < windows->spatial && !status; d++) {
+        windows->axis[d].out = out[d] == -1 ? windows->axis[d].in : out[d];
     }
-    return PSG_OK;
+    return status;
 }
 
-psg_status psg_pooling_output(psg_call *call, const psg_pooling_windows *windows) {
+psg_status psg_pooling_shape(psg_call *call) {
     const psg_tensor *x = &call->input[0].value;
+    psg_pooling_windows windows;
+    psg_status status = windows_of(call, &windows);
+    if (status) return status;
     int64_t shape[5] = { x->shape[0], x->shape[1] };
-    for (int d = 0; d < windows->spatial; d++) shape[2 + d] = windows->axis[d].out;
+    for (int d = 0; d < windows.spatial; d++) shape[2 + d] = windows.axis[d].out;
     return psg_call_output(call, x->dtype, x->rank, shape);
 }
 
@@ -190,100 +184,79 @@ static void fill_tables(const psg_pooling_windows *windows, char *memory, psg_po
     merge_whole(pooling, tables);
 }
 
-static psg_status keep_windows(psg_call *call, const psg_pooling_windows *windows, bool argmax, kept **found) {
-    int64_t outputs = 0, total = argmax ? psg_tensor_count(&call->output) : 0;
-    size_t tables, bytes;
+static kept *keep_windows(psg_call *call, const psg_pooling_windows *windows, bool argmax) {
+    int64_t outputs = 0;
     for (int d = 0; d < 3; d++) outputs += axis_at(windows, d).out;
-    if (!psg_size_bytes(outputs, sizeof(double) + 2 * sizeof(int32_t), &tables) ||
-        !psg_size_bytes(total, sizeof(int32_t), &bytes) || bytes > SIZE_MAX / 2 || tables > SIZE_MAX / 4) {
-        return psg_call_fail(call, PSG_ERR_OVERFLOW, "the output is too large");
-    }
+    const size_t tables = (size_t)outputs * (sizeof(double) + 2 * sizeof(int32_t));
+    const size_t bytes = argmax ? (size_t)psg_tensor_count(&call->output) * sizeof(int32_t) : 0;
     kept *k = psg_call_keep(call, sizeof *k + tables + bytes);
-    call->kept = k;
-    if (!k) return PSG_ERR_MEMORY;
+    if (!k) return NULL;
     fill_tables(windows, (char *)(k + 1), &k->pooling);
     k->argmax = argmax ? (int32_t *)(void *)((char *)(k + 1) + tables) : NULL;
-    *found = k;
-    return PSG_OK;
+    return k;
 }
 
 /* ---- planes ---- */
 
-/* Plane p of two arrays. */
+/* Planes of two arrays: the input or its gradient, the output or its. */
 typedef struct plane_job {
     const psg_call *call;
     const psg_kernel_table *kernels;
     const kept *kept;
-    psg_tensor in, out;
+    const psg_tensor *in, *out;
     int64_t plane_in, plane_out;
 } plane_job;
 
-static plane_job job_of(const psg_call *call, const psg_tensor *in, const psg_tensor *out) {
-    const int spatial = in->rank - 2;
-    return (plane_job){ call, psg_call_kernels(call), call->kept, *in, *out, psg_shape_product(spatial, in->shape + 2),
-                        psg_shape_product(spatial, out->shape + 2) };
+/* What a range of planes begins with. */
+typedef struct planes {
+    void *in, *out;
+    int32_t *argmax;
+} planes;
+
+static planes planes_at(const plane_job *j, size_t begin) {
+    const int64_t out = (int64_t)begin * j->plane_out;
+    return (planes){ psg_tensor_offset(j->in, (int64_t)begin * j->plane_in), psg_tensor_offset(j->out, out),
+                     j->kept->argmax ? j->kept->argmax + out : NULL };
+}
+
+static void pool(void *argument, size_t begin, size_t count) {
+    const plane_job *j = argument;
+    const planes p = planes_at(j, begin);
+    if (is_max(j->call)) j->kernels->max_pool(&j->kept->pooling, count, p.in, p.out, p.argmax);
+    else j->kernels->avg_pool(&j->kept->pooling, count, p.in, p.out);
+}
+
+static void pool_backward(void *argument, size_t begin, size_t count) {
+    const plane_job *j = argument;
+    const planes p = planes_at(j, begin);
+    if (is_max(j->call)) j->kernels->max_pool_backward(&j->kept->pooling, count, p.out, p.argmax, p.in);
+    else j->kernels->avg_pool_backward(&j->kept->pooling, count, p.out, p.in);
 }
 
 /* Planes without outputs are gone through for the input gradient, which is 0. */
-static void for_planes(psg_range_task task, plane_job *j) {
-    const size_t planes = (size_t)(j->in.shape[0] * j->in.shape[1]);
-    psg_for_ranges(j->call->context, planes, psg_range_unit(j->plane_in + j->plane_out), task, j);
+static void for_planes(const psg_call *call, const psg_tensor *in, const psg_tensor *out, psg_range_task task) {
+    const int spatial = in->rank - 2;
+    plane_job j = { call, psg_call_kernels(call), call->kept, in, out, psg_shape_product(spatial, in->shape + 2),
+                    psg_shape_product(spatial, out->shape + 2) };
+    psg_for_ranges(call->context, (size_t)(in->shape[0] * in->shape[1]), psg_range_unit(j.plane_in + j.plane_out), task,
+                   &j);
 }
 
-static int32_t *argmax_at(const plane_job *j, size_t plane) {
-    return j->kept->argmax ? j->kept->argmax + (int64_t)plane * j->plane_out : NULL;
-}
+static bool has_planes(const psg_call *call) { return call->output.shape[0] && call->output.shape[1]; }
 
-static void max_planes(void *argument, size_t begin, size_t count) {
-    const plane_job *j = argument;
-    j->kernels->max_pool(&j->kept->pooling, count, psg_tensor_offset(&j->in, (int64_t)begin * j->plane_in),
-                         psg_tensor_offset(&j->out, (int64_t)begin * j->plane_out), argmax_at(j, begin));
-}
-
-static void max_backward_planes(void *argument, size_t begin, size_t count) {
-    const plane_job *j = argument;
-    j->kernels->max_pool_backward(&j->kept->pooling, count,
-                                  psg_tensor_offset(&j->out, (int64_t)begin * j->plane_out), argmax_at(j, begin),
-                                  psg_tensor_offset(&j->in, (int64_t)begin * j->plane_in));
-}
-
-static void avg_planes(void *argument, size_t begin, size_t count) {
-    const plane_job *j = argument;
-    j->kernels->avg_pool(&j->kept->pooling, count, psg_tensor_offset(&j->in, (int64_t)begin * j->plane_in),
-                         psg_tensor_offset(&j->out, (int64_t)begin * j->plane_out));
-}
-
-static void avg_backward_planes(void *argument, size_t begin, size_t count) {
-    const plane_job *j = argument;
-    j->kernels->avg_pool_backward(&j->kept->pooling, count,
-                                  psg_tensor_offset(&j->out, (int64_t)begin * j->plane_out),
-                                  psg_tensor_offset(&j->in, (int64_t)begin * j->plane_in));
-}
-
-static psg_status forward(psg_call *call, const psg_pooling_windows *windows, bool argmax, psg_range_task task) {
-    kept *k = NULL;
-    psg_status status = keep_windows(call, windows, argmax, &k);
+psg_status psg_pooling_forward(psg_call *call) {
+    psg_pooling_windows windows;
+    if (!has_planes(call)) return PSG_OK;
+    psg_status status = windows_of(call, &windows);
     if (status) return status;
-    plane_job j = job_of(call, &call->input[0].value, &call->output);
-    j.kept = k;
-    for_planes(task, &j);
+    call->kept = keep_windows(call, &windows, is_max(call) && call->input[0].wants_grad);
+    if (!call->kept) return PSG_ERR_MEMORY;
+    for_planes(call, &call->input[0].value, &call->output, pool);
     return PSG_OK;
 }
 
-static psg_status backward(psg_call *call, psg_range_task task) {
-    plane_job j = job_of(call, &call->input[0].grad, &call->grad_output);
-    if (call->input[0].grad.data) for_planes(task, &j);
+psg_status psg_pooling_backward(psg_call *call) {
+    if (!has_planes(call) || !call->input[0].grad.data) return PSG_OK;
+    for_planes(call, &call->input[0].grad, &call->grad_output, pool_backward);
     return PSG_OK;
 }
-
-psg_status psg_max_pooling_forward(psg_call *call, const psg_pooling_windows *windows) {
-    return forward(call, windows, call->input[0].wants_grad != 0, max_planes);
-}
-
-psg_status psg_max_pooling_backward(psg_call *call) { return backward(call, max_backward_planes); }
-
-psg_status psg_avg_pooling_forward(psg_call *call, const psg_pooling_windows *windows) {
-    return forward(call, windows, false, avg_planes);
-}
-
-psg_status psg_avg_pooling_backward(psg_call *call) { return backward(call, avg_backward_planes); }

@@ -19,10 +19,16 @@ typedef struct psg_pooling_windows {
     int64_t divisor;                             /* of a mean; 0: the size of each window */
 } psg_pooling_windows;
 
+/* What a pooling's descriptor has for traits. */
+typedef struct psg_pooling_traits {
+    psg_status (*windows)(psg_call *call, psg_pooling_windows *windows);   /* of the attributes, checked */
+    bool is_max;                                                           /* else a mean */
+} psg_pooling_traits;
+
 extern const char *const psg_pooling_input_names[1];
 
-/* A real input (N, C, *X) of that many spatial dimensions, none 0 and a plane below 2^31 elements, that carries the
- * batch; sets spatial and the input sizes. */
+/* A real input (N, C, *X) that carries the batch, of that many spatial dimensions (0: what its rank says), none 0 and a
+ * plane below 2^31 elements; sets spatial and the input sizes. */
 psg_status psg_pooling_input(psg_call *call, int spatial, psg_pooling_windows *windows);
 
 /* The windows of fixed kernels: checks the arguments (stride 0: kernel, dilation 0: 1; dilation NULL: 1) and sets every
@@ -32,13 +38,9 @@ psg_status psg_pooling_fixed(psg_call *call, const int64_t *kernel, const int64_
 /* Those of an output size. */
 psg_status psg_pooling_adaptive(psg_call *call, const int64_t *output_size, psg_pooling_windows *windows);
 
-/* Declares the output. */
-psg_status psg_pooling_output(psg_call *call, const psg_pooling_windows *windows);
-
-/* The ops' forward, from the windows that shape found, and backward. */
-psg_status psg_max_pooling_forward(psg_call *call, const psg_pooling_windows *windows);
-psg_status psg_max_pooling_backward(psg_call *call);
-psg_status psg_avg_pooling_forward(psg_call *call, const psg_pooling_windows *windows);
-psg_status psg_avg_pooling_backward(psg_call *call);
+/* The three functions of every pooling. */
+psg_status psg_pooling_shape(psg_call *call);
+psg_status psg_pooling_forward(psg_call *call);
+psg_status psg_pooling_backward(psg_call *call);
 
 #endif

@@ -75,17 +75,6 @@ psg_tensor psg_operand_aligned(const psg_call *call, int k, int rank) {
     return psg_tensor_of(operand->value.dtype, operand->value.data, rank, shape);
 }
 
-psg_status psg_operand_option_is_whole(psg_call *call, const char *name, int spatial, const int64_t *given) {
-    int absent = -1, present = -1;
-    for (int d = 0; d < spatial; d++) {
-        if (!given[d] && absent < 0) absent = d;
-        if (given[d] && present < 0) present = d;
-    }
-    if (absent < 0 || present < 0) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_ARGUMENT, "%s[%d] is 0: give all %d entries or none (PSG_ALL(%lld))", name,
-                         absent, spatial, (long long)given[present]);
-}
-
 const psg_kernel_table *psg_call_kernels(const psg_call *call) {
     return call->context->kernels[call->input[0].value.dtype];
 }

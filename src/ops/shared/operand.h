@@ -23,10 +23,6 @@ psg_status psg_operand_dim(psg_call *call, const char *name, int dim, int rank, 
 /* The same of a dimension that was checked. */
 int psg_operand_dim_of(const psg_call *call, int dim, int rank);
 
-/* Of the option `name`, one entry a spatial dimension and 0 its default, all entries are given or none: { 2 } where two
- * are read is PSG_ERR_ARGUMENT. */
-psg_status psg_operand_option_is_whole(psg_call *call, const char *name, int spatial, const int64_t *given);
-
 /* Refuses operand k when it carries the batch: the op has no gradient for it there, and in a per-sample pass it would
  * couple the samples.  PSG_ERR_UNSUPPORTED. */
 psg_status psg_operand_not_computed(psg_call *call, int k);
