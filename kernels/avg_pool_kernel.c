@@ -130,17 +130,70 @@ static void mean_row(const psg_pooling *p, const rows *r, real outer, const real
     }
 }
 
-void PSG_KERNEL(avg_pool)(const psg_pooling *p, size_t planes, const void *x_, void *y_) {
-    const real *x = x_;
-    real *y = y_;
-    for (size_t plane = 0; plane < planes; plane++, x += plane_in(p)) {
-        for (size_t od = 0; od < p->dim[0].out; od++) {
-            for (size_t oh = 0; oh < p->dim[1].out; oh++, y += p->dim[2].out) {
-                rows r = rows_of(p, od, oh);
-                mean_row(p, &r, outer_divisor(p, od, oh), x, y);
+static inline void mean_plane(const psg_pooling *p, const real *x, real *y) {
+    for (size_t od = 0; od < p->dim[0].out; od++) {
+        for (size_t oh = 0; oh < p->dim[1].out; oh++, y += p->dim[2].out) {
+            rows r = rows_of(p, od, oh);
+            mean_row(p, &r, outer_divisor(p, od, oh), x, y);
+        }
+    }
+}
+
+/* Whether n elements are finite: 0 x is NaN for one that is not, and stays so in a sum. */
+static bool all_finite(size_t n, const real *x) {
+    enum { CHAINS = 4 };
+    vec sum[CHAINS] = { 0 };
+    size_t k = 0;
+    for (; k + CHAINS * LANES <= n; k += CHAINS * LANES) {
+        for (size_t c = 0; c < CHAINS; c++) sum[c] += vec_zero() * vec_load(x + k + c * LANES);
+    }
+    for (; k < n; k += LANES) sum[0] += vec_zero() * vec_load_part(x + k, smaller(LANES, n - k));
+    const vec all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    real total = 0;
+    for (size_t i = 0; i < LANES; i++) total += all[i];
+    return total == 0;
+}
+
+/* A window whose sum left the range of the real type, though its mean may lie in it: in double, scaled so that 2^31
+ * elements cannot overflow.  No mean is larger than all its elements, whatever rounding says. */
+static real mean_scaled(const psg_pooling_dim *w, const rows *r, size_t ow, const real *x, real divisor) {
+    const double scale = 0x1p-40, elements = (double)(r->depth * r->height) * (double)w->count[ow];
+    double sum = 0, largest = 0;
+    for (size_t a = 0; a < r->depth; a++) {
+        for (size_t b = 0; b < r->height; b++) {
+            const real *row = x + row_at(r, a, b) + w->first[ow];
+            for (int32_t k = 0; k < w->count[ow]; k++) {
+                const double v = (double)row[k], size = __builtin_fabs(v);
+                sum += v * scale;
+                largest = size > largest ? size : largest;
             }
         }
     }
+    const double mean = sum / (double)divisor / scale;
+    const bool beyond = __builtin_fabs(mean) > largest && (double)divisor >= elements;
+    return (real)(beyond ? __builtin_copysign(largest, mean) : mean);
+}
+
+/* The means of a plane that are not finite again. */
+static void mend_plane(const psg_pooling *p, const real *x, real *y) {
+    for (size_t od = 0; od < p->dim[0].out; od++) {
+        for (size_t oh = 0; oh < p->dim[1].out; oh++, y += p->dim[2].out) {
+            const rows r = rows_of(p, od, oh);
+            const real outer = outer_divisor(p, od, oh);
+            for (size_t ow = 0; ow < p->dim[2].out; ow++) {
+                if (!__builtin_isfinite(y[ow])) y[ow] = mean_scaled(&p->dim[2], &r, ow, x, divisor_of(p, outer, ow));
+            }
+        }
+    }
+}
+
+void PSG_KERNEL(avg_pool)(const psg_pooling *p, size_t planes, const void *x_, void *y_) {
+    const real *x = x_;
+    real *y = y_;
+    const size_t in = plane_in(p), out = p->dim[0].out * p->dim[1].out * p->dim[2].out;
+    for (size_t plane = 0; plane < planes; plane++) mean_plane(p, x + plane * in, y + plane * out);
+    if (all_finite(planes * out, y)) return;
+    for (size_t plane = 0; plane < planes; plane++) mend_plane(p, x + plane * in, y + plane * out);
 }
 
 /* ---- the gradient ---- */

@@ -2,6 +2,7 @@
  * and Inf; the same bits for any number of threads. */
 #include "support.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -345,6 +346,62 @@ static void divisors(void **state) {
     test_context_free(context);
 }
 
+/* Known answers at the end of the range: means over a row of the largest number, of one sign or of alternating ones,
+ * and a last element of another value. */
+typedef struct extreme {
+    int64_t size, window, stride;  /* stride 0: one window, by adaptive_avg_pool */
+    bool alternate;
+    double odd;                    /* the last element; 0: as the others */
+    int64_t divisor;
+    double mean, last;             /* in units of the largest number; of the last window */
+} extreme;
+
+static const extreme extremes[] = {
+    { 2, 2, 2, false, 0, 0, 1, 1 },
+    { 70, 3, 1, false, 0, 0, 1, 1 },
+    { 70, 2, 2, true, 0, 0, 0, 0 },
+    { 90, 5, 5, false, INFINITY, 0, 1, INFINITY },
+    { 90, 5, 5, false, NAN, 0, 1, NAN },
+    { 90, 5, 5, false, -1, 0, 1, 0.6 },
+    { 64, 4, 4, false, 0, 2, INFINITY, INFINITY },
+    { 64, 4, 4, false, 0, -8, -0.5, -0.5 },
+    { 5000, 5000, 0, false, 0, 0, 1, 1 },
+    { 5000, 5000, 0, false, -INFINITY, 0, -INFINITY, -INFINITY },
+    { 9000, 3000, 3000, true, 0, 0, 0, 0 },
+};
+
+static void check_extreme(psg_context *context, const extreme *e, psg_dtype dtype) {
+    const double largest = dtype == PSG_F32 ? FLT_MAX : DBL_MAX, precision = dtype == PSG_F32 ? 1e-6 : 1e-15;
+    const pooling_case c = { .kind = e->stride ? AVG : ADAPTIVE_AVG, .spatial = 1, .output = { 1 },
+                             .kernel = { e->window }, .max = { .stride = { e->stride } }, .divisor = e->divisor };
+    test_random random = { 1 };
+    test_array x = test_array_normal(&random, dtype, 3, (int64_t[]){ 1, 1, e->size }, TEST_CONTIGUOUS);
+    for (int64_t k = 0; k < e->size; k++) test_set_at(&x.view, k, e->alternate && k % 2 ? -largest : largest);
+    if (e->odd != 0) test_set_at(&x.view, e->size - 1, e->odd * largest);
+    psg_tape *tape = begin(context, &c);
+    psg_tensor y;
+    TEST_OK(context, psg_value(tape, record(tape, psg_input(tape, &x.view), &c), &y));
+    for (int64_t k = 0; k < psg_tensor_count(&y); k++) {
+        const double mean = largest * (k + 1 < psg_tensor_count(&y) ? e->mean : e->last);
+        test_near(test_get_at(&y, k), mean, isfinite(mean) ? largest * precision : 0, "mean", k);
+    }
+    psg_tape_destroy(tape);
+    test_array_free(&x);
+}
+
+static void means_whose_sums_overflow(void **state) {
+    (void)state;
+    const char *isas[3];
+    for (size_t k = 0, count = test_isas(isas); k < count; k++) {
+        psg_context *context = test_context(1, isas[k]);
+        for (size_t i = 0; i < sizeof extremes / sizeof extremes[0]; i++) {
+            check_extreme(context, &extremes[i], PSG_F32);
+            check_extreme(context, &extremes[i], PSG_F64);
+        }
+        test_context_free(context);
+    }
+}
+
 /* ---- threads ---- */
 
 static void copies(const pooling_case *c, unsigned threads, psg_tensor out[2]) {
@@ -395,6 +452,7 @@ int main(void) {
         cmocka_unit_test(adaptive_avg_pools),
         cmocka_unit_test(large_and_odd_cases),
         cmocka_unit_test(divisors),
+        cmocka_unit_test(means_whose_sums_overflow),
         cmocka_unit_test(same_bits_for_any_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

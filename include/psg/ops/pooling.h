@@ -38,7 +38,8 @@ PSG_API psg_var psg_max_pool3d(psg_tape *tape, psg_var x, const int64_t *kernel_
                                const psg_max_pool_options *options);
 
 /* The sum of each window over its divisor: the elements of the window that lie in the input or its padding (past the
- * right padding, where ceil_mode may reach, nothing counts). */
+ * right padding, where ceil_mode may reach, nothing counts).  A sum may leave the range of the type where the result
+ * does not (PyTorch: Inf). */
 typedef struct psg_avg_pool_options {
     int64_t stride[3];         /* 0: kernel_size */
     int64_t padding[3];
