@@ -576,6 +576,11 @@ static void options_out_of_range(void **state) {
         { PSG_ERR_ARGUMENT, "conv: stride[1] is 0: give all 2 entries or none (PSG_ALL(2))", { .stride = { 2 } } },
         { PSG_ERR_ARGUMENT, "dilation[0] is 0: give all 2 entries or none (PSG_ALL(3))", { .dilation = { 0, 3 } } },
         { PSG_ERR_SHAPE, "groups is 5", { .groups = 5 } },
+        { PSG_ERR_SHAPE, "groups is 9223372036854775807", { .groups = INT64_MAX } },
+        { PSG_ERR_ARGUMENT, "groups is -9223372036854775808", { .groups = INT64_MIN } },
+        { PSG_ERR_ARGUMENT, "dilation[0] is 9223372036854775807", { .dilation = PSG_ALL(INT64_MAX),
+                                                                   .padding_rule = PSG_CONV_SAME } },
+        { PSG_ERR_OVERFLOW, "the output shape", { .padding = PSG_ALL(INT32_MAX) } },
     };
     psg_context *context = test_context(1, NULL);
     psg_tape *tape;
@@ -585,6 +590,39 @@ static void options_out_of_range(void **state) {
     for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
         TEST_OK(context, psg_tape_begin(tape, NULL));
         psg_conv2d(tape, psg_input(tape, &x), psg_constant(tape, &w), psg_none(), &refusals[k].options);
+        expect_refusal(context, tape, refusals[k].status, refusals[k].text);
+    }
+    psg_tape_destroy(tape);
+    test_context_free(context);
+}
+
+static void transposed_options_out_of_range(void **state) {
+    (void)state;
+    static const struct {
+        psg_status status;
+        const char *text;
+        psg_conv_transpose_options options;
+    } refusals[] = {
+        { PSG_ERR_ARGUMENT, "stride[0] is 9223372036854775807", { .stride = PSG_ALL(INT64_MAX) } },
+        { PSG_ERR_ARGUMENT, "padding[1] is 9223372036854775807", { .padding = { 0, INT64_MAX } } },
+        { PSG_ERR_ARGUMENT, "dilation[0] is -9223372036854775808", { .dilation = PSG_ALL(INT64_MIN) } },
+        { PSG_ERR_ARGUMENT, "output_padding[0] is 9223372036854775807", { .output_padding = { INT64_MAX } } },
+        { PSG_ERR_ARGUMENT, "output_padding[0] is 3, must be less than stride 3 or dilation 2",
+          { .output_padding = { 3 }, .stride = PSG_ALL(3), .dilation = PSG_ALL(2) } },
+        { PSG_ERR_SHAPE, "the output of spatial dimension 0 would have -4294967289 elements",
+          { .padding = PSG_ALL(INT32_MAX) } },
+        { PSG_ERR_OVERFLOW, "the output shape (2, 3, 10737418235",
+          { .stride = PSG_ALL(INT32_MAX), .dilation = PSG_ALL(INT32_MAX), .output_padding = PSG_ALL(INT32_MAX - 1) } },
+        { PSG_ERR_SHAPE, "groups is 9223372036854775807", { .groups = INT64_MAX } },
+    };
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    TEST_OK(context, psg_tape_create(context, &tape));
+    float values[4 * 3 * 3 * 3] = { 0 };
+    const psg_tensor x = psg_f32_4d(values, 2, 4, 3, 3), w = psg_f32_4d(values, 4, 3, 3, 3);
+    for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
+        TEST_OK(context, psg_tape_begin(tape, NULL));
+        psg_conv_transpose2d(tape, psg_input(tape, &x), psg_constant(tape, &w), psg_none(), &refusals[k].options);
         expect_refusal(context, tape, refusals[k].status, refusals[k].text);
     }
     psg_tape_destroy(tape);
@@ -616,7 +654,7 @@ static void operands_of_another_kind(void **state) {
     expect_refusal(context, tape, PSG_ERR_ARGUMENT, "conv_transpose: weight is absent");
     TEST_OK(context, psg_tape_begin(tape, NULL));
     psg_conv2d(tape, psg_input(tape, &x), psg_constant(tape, &w), psg_none(), NULL);
-    expect_refusal(context, tape, PSG_ERR_SHAPE, "conv: input has shape (2, 4, 5), conv2d takes rank 4: batch, channels");
+    expect_refusal(context, tape, PSG_ERR_SHAPE, "conv: input has shape (2, 4, 5), conv2d takes rank 4: batch,");
     const psg_conv_attributes reflect = { { .padding = { 1 }, .padding_mode = PSG_PAD_REFLECT }, 0 };
     TEST_OK(context, psg_tape_begin(tape, NULL));
     psg_apply(tape, "conv", (psg_var[]){ psg_input(tape, &x), psg_constant(tape, &w) }, 2, &reflect);
@@ -641,6 +679,7 @@ int main(void) {
         cmocka_unit_test(samples_do_not_meet),
         cmocka_unit_test(later_passes_allocate_nothing),
         cmocka_unit_test(options_out_of_range),
+        cmocka_unit_test(transposed_options_out_of_range),
         cmocka_unit_test(operands_of_another_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

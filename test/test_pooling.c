@@ -285,6 +285,29 @@ static void avg_pools(void **state) { (void)state; random_cases(AVG); }
 static void adaptive_max_pools(void **state) { (void)state; random_cases(ADAPTIVE_MAX); }
 static void adaptive_avg_pools(void **state) { (void)state; random_cases(ADAPTIVE_AVG); }
 
+/* Sizes and options of 1 to 3 in one dimension, and beside a second one of 2: windows in the padding alone too. */
+static void every_small_shape(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    test_random random = { 6 };
+    for (int k = 0; k < KINDS * 3 * 3 * 3 * 2 * 2 * 3 * 2; k++) {
+        int rest = k / KINDS;
+        pooling_case c = { .kind = (kind)(k % KINDS), .dtype = k / 7 % 2 ? PSG_F32 : PSG_F64, .spatial = 1 + k / 5 % 2,
+                           .shape = { 2, k / 3 % 2, 0, 2 }, .kernel = { 1, 2 }, .output = { 0, 3 } };
+        c.shape[2] = 1 + rest % 3, rest /= 3;
+        c.kernel[0] = 1 + rest % 3, c.output[0] = rest % 4, rest /= 3;
+        c.max.stride[0] = 1 + rest % 3, rest /= 3;
+        c.max.padding[0] = rest % 2, rest /= 2;
+        c.exclude_padding = rest % 2, rest /= 2;
+        c.max.dilation[0] = 1 + rest % 3, rest /= 3;
+        c.max.ceil_mode = rest;
+        c.max.stride[1] = c.max.dilation[1] = 1;
+        c.shape[1] = c.shape[1] ? 3 : 1;
+        if (2 * c.max.padding[0] <= c.kernel[0] && has_outputs(&c)) check(context, &c, &random);
+    }
+    test_context_free(context);
+}
+
 /* Rows longer than the sums at a time, windows too; whole planes; windows that lie between the elements. */
 static void large_and_odd_cases(void **state) {
     (void)state;
@@ -450,6 +473,7 @@ int main(void) {
         cmocka_unit_test(avg_pools),
         cmocka_unit_test(adaptive_max_pools),
         cmocka_unit_test(adaptive_avg_pools),
+        cmocka_unit_test(every_small_shape),
         cmocka_unit_test(large_and_odd_cases),
         cmocka_unit_test(divisors),
         cmocka_unit_test(means_whose_sums_overflow),

@@ -16,11 +16,11 @@ typedef struct refusal {
 
 static const refusal refusals[] = {
     { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 2, .kernel = { 2, 2 }, .status = PSG_ERR_SHAPE,
-      .part = "max_pool: input has shape (2, 3, 9), max_pool2d takes rank 4: batch, channels and 2 spatial dimensions" },
+      .part = "max_pool: input has shape (2, 3, 9), max_pool2d takes rank 4: batch, channels and 2 spatial dim" },
     { .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 1, .kernel = { 2 }, .status = PSG_ERR_SHAPE,
-      .part = "max_pool: input has shape (2, 3, 9, 9), max_pool1d takes rank 3: batch, channels and 1 spatial dimension" },
+      .part = "max_pool: input has shape (2, 3, 9, 9), max_pool1d takes rank 3: batch, channels and 1 spatial dim" },
     { .rank = 2, .shape = { 2, 3 }, .kernel = { 2 }, .status = PSG_ERR_SHAPE,
-      .part = "max_pool: input has shape (2, 3), must have rank 3 to 5: batch, channels and 1 to 3 spatial dimensions" },
+      .part = "max_pool: input has shape (2, 3), must have rank 3 to 5: batch, channels and 1 to 3 spatial dim" },
     { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 4, .kernel = { 2 }, .status = PSG_ERR_ARGUMENT,
       .part = "max_pool: spatial is 4, must be 1, 2 or 3, or 0 for what the rank of input says" },
     { .rank = 4, .shape = { 2, 3, 0, 9 }, .spatial = 2, .kernel = { 1, 1 }, .status = PSG_ERR_SHAPE,
@@ -50,6 +50,18 @@ static const refusal refusals[] = {
       .status = PSG_ERR_ARGUMENT, .part = "dilation[0] is 0: give all 2 entries or none (PSG_ALL(2))" },
     { .avg = true, .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 3, 3 }, .options = { .stride = { 2 } },
       .status = PSG_ERR_ARGUMENT, .part = "avg_pool: stride[1] is 0: give all 2 entries or none (PSG_ALL(2))" },
+    { .avg = true, .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { 2 },
+      .options = { .stride = { INT64_MAX } }, .status = PSG_ERR_ARGUMENT,
+      .part = "stride[0] is 9223372036854775807, must be in [1, 2147483647]" },
+    { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { INT32_MAX }, .options = { .padding = { INT64_MAX } },
+      .status = PSG_ERR_ARGUMENT, .part = "padding[0] is 9223372036854775807, must be in [0, 2147483647]" },
+    { .rank = 3, .shape = { 2, 3, 9 }, .spatial = 1, .kernel = { INT32_MAX },
+      .options = { .padding = { INT32_MAX / 2 }, .dilation = { INT32_MAX }, .stride = { INT32_MAX }, .ceil_mode = 1 },
+      .status = PSG_ERR_SHAPE, .part = "kernel_size[0] is 2147483647, too large" },
+    { .adaptive = true, .rank = 5, .shape = { 2, 3, 2, 2, 2 }, .kernel = { INT32_MAX, INT32_MAX, INT32_MAX },
+      .status = PSG_ERR_OVERFLOW, .part = "adaptive_max_pool: the output shape (2, 3, 2147483647, 2147483647" },
+    { .adaptive = true, .rank = 3, .shape = { 2, 3, 9 }, .kernel = { INT64_MIN }, .status = PSG_ERR_ARGUMENT,
+      .part = "output_size[0] is -9223372036854775808, must be in [-1, 2147483647]" },
     { .adaptive = true, .avg = true, .rank = 4, .shape = { 2, 3, 9, 9 }, .spatial = 2, .kernel = { 2, -2 },
       .status = PSG_ERR_ARGUMENT, .part = "adaptive_avg_pool: output_size[1] is -2, must be in [-1, 2147483647]" },
 };
@@ -58,8 +70,9 @@ static psg_var record(psg_tape *tape, psg_var x, const refusal *e) {
     const char *kind = e->avg ? "avg" : "max";
     char name[32];
     psg_max_pool_attributes max = { { e->kernel[0], e->kernel[1], e->kernel[2] }, e->options, e->spatial };
-    psg_avg_pool_attributes avg = { { e->kernel[0], e->kernel[1], e->kernel[2] }, PSG_AVG_POOL_OPTIONS_INIT, e->spatial };
+    psg_avg_pool_attributes avg = { .spatial = e->spatial };
     psg_adaptive_pool_attributes adaptive = { { e->kernel[0], e->kernel[1], e->kernel[2] }, e->spatial };
+    memcpy(avg.kernel_size, e->kernel, sizeof avg.kernel_size);
     memcpy(avg.options.stride, e->options.stride, sizeof avg.options.stride);
     snprintf(name, sizeof name, "%s%s_pool", e->adaptive ? "adaptive_" : "", kind);
     const void *attributes = e->adaptive ? (const void *)&adaptive : e->avg ? (const void *)&avg : (const void *)&max;

@@ -95,7 +95,8 @@ static const psg_recurrent_attributes plain_rnn = { .states = 0 }, with_states =
                                       second_of_three = { .states = 1, .state_row = 1, .state_rows = 3 };
 static const psg_rnn_part_attributes middle = { 1, 2, 4, 2, 0 }, one_row = { 2, 1, 3, 1, 1 };
 
-static const psg_conv_attributes strided_conv = { { .stride = { 2, 3 }, .padding = { 1, 2 }, .dilation = { 1, 2 } }, 2 },
+static const psg_conv_attributes strided_conv = { { .stride = { 2, 3 }, .padding = { 1, 2 }, .dilation = { 1, 2 } },
+                                                  2 },
                                  same_conv = { { .stride = { 2 }, .groups = 2, .padding_rule = PSG_CONV_SAME }, 0 },
                                  depthwise_conv = { { .padding = PSG_ALL(1), .groups = 4 }, 0 },
                                  sided_conv = { { .stride = { 1, 2, 1 }, .padding = { 1, 0, 2 }, .has_padding_after = 1,
