@@ -37,7 +37,8 @@ typedef struct psg_conv_attributes {
 } psg_conv_attributes;
 
 /* y[n, o, t] = bias[o] + sum_{c, k} weight[o, c, k] x[n, g C/G + c, t stride + k dilation - padding], g = o / (O/G).
- * weight (O, C/G, *K).  options NULL: all defaults. */
+ * weight (O, C/G, *K).  options NULL: all defaults.  What a weight that is not finite gives where windows reach into
+ * the padding is unspecified: a term of 0 or of NaN. */
 PSG_API psg_var psg_conv1d(psg_tape *tape, psg_var x, psg_var weight, psg_var bias, const psg_conv_options *options);
 PSG_API psg_var psg_conv2d(psg_tape *tape, psg_var x, psg_var weight, psg_var bias, const psg_conv_options *options);
 PSG_API psg_var psg_conv3d(psg_tape *tape, psg_var x, psg_var weight, psg_var bias, const psg_conv_options *options);
