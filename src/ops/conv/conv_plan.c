@@ -27,27 +27,25 @@ static void gather_axis(const psg_conv_geometry *g, int a, psg_conv_part kernel,
 }
 
 /* Element u = first + i stride of the image receives from t = (u + padding - k dilation) / stride where that is whole:
- * for every stride / gcd(stride, dilation)-th k. */
-static psg_conv_phase scatter_phase(const psg_conv_geometry *g, int a, psg_conv_part kernel, int64_t first) {
-    const int64_t s = g->stride[a], d = g->dilation[a], step = s / common_divisor(s, d), u = first + g->padding[a];
-    psg_conv_phase phase = { .first = (size_t)first, .positions = (size_t)((g->image[a] - first + s - 1) / s),
-                             .kernel_step = (size_t)step, .offset_step = -(step * d / s) };
-    const int64_t end = kernel.first + kernel.count;
-    int64_t k = kernel.first;
-    while (k < end && k < kernel.first + step && (u - k * d) % s) k++;
-    if (k >= end || k >= kernel.first + step) return phase;
-    phase.taps = (size_t)((end - 1 - k) / step + 1);
-    phase.kernel_first = (size_t)k;
-    phase.offset = (u - k * d) / s;
-    return phase;
-}
-
+ * for every stride / gcd(stride, dilation)-th k.  So many neighbouring k are the first ones of as many phases. */
 static void scatter_axis(const psg_conv_geometry *g, int a, psg_conv_part kernel, psg_conv_phase *phases,
                          psg_conv_axis *axis) {
-    int64_t count = smaller(g->stride[a], g->image[a]);
-    for (int64_t first = 0; first < count; first++) phases[first] = scatter_phase(g, a, kernel, first);
+    const int64_t s = g->stride[a], d = g->dilation[a], step = s / common_divisor(s, d);
+    const int64_t count = smaller(s, g->image[a]), taps = kernel.count;
+    for (int64_t first = 0; first < count; first++) {
+        phases[first] = (psg_conv_phase){ .first = (size_t)first, .kernel_step = (size_t)step,
+                                          .positions = (size_t)((g->image[a] - first + s - 1) / s),
+                                          .offset_step = -(step * d / s) };
+    }
+    for (int64_t j = 0; j < smaller(step, taps); j++) {
+        const int64_t k = kernel.first + j, from = k * d - g->padding[a], first = (from % s + s) % s;
+        if (first >= count) continue;
+        phases[first].taps = (size_t)((taps - 1 - j) / step + 1);
+        phases[first].kernel_first = (size_t)k;
+        phases[first].offset = (first - from) / s;
+    }
     *axis = (psg_conv_axis){ .in_size = (size_t)g->output[a], .out_size = (size_t)g->image[a], .in_step = 1,
-                             .out_step = (size_t)g->stride[a], .phase_count = (size_t)count, .phases = phases };
+                             .out_step = (size_t)s, .phase_count = (size_t)count, .phases = phases };
 }
 
 static void find_range(psg_conv_axis *axis) {
