@@ -10,6 +10,7 @@ typedef struct work {
     real *max, *sum, *rescale, *mean;
     size_t all_keys;
     size_t packed;           /* first key of the tile in k and v; all_keys: none yet */
+    bool careful;            /* what is not finite is kept from those who do not see it */
 } work;
 
 static size_t all_keys(const psg_attention *t) { return t->keys + (t->bias_k != NULL) + t->zero_key; }
@@ -98,9 +99,9 @@ static void exponentials(work *w, const place *at) {
         real *p = w->p.data + i;
         for (size_t j = 0; j < at->keys; j++) high = vec_max(vec_load(p + j * LB), high);
         vec base = vec_select(high == vec_set(-(real)INFINITY), vec_zero(), high);
-        vec rescale = exp_below(vec_load(w->max + i) - base);
+        vec rescale = vec_exp_below(vec_load(w->max + i) - base);
         for (size_t j = 0; j < at->keys; j++) {
-            vec e = exp_below(vec_load(p + j * LB) - base);
+            vec e = vec_exp_below(vec_load(p + j * LB) - base);
             vec_store(p + j * LB, e);
             sum += e;
         }
@@ -110,14 +111,17 @@ static void exponentials(work *w, const place *at) {
     }
 }
 
-/* p = exp(p - max) / sum from the statistics of its rows. */
+/* p = exp(p - max) / sum from the statistics of its rows; 0 where it is masked, in a row of NaN too. */
 static void probabilities(const psg_attention *t, work *w, const place *at) {
     const real *stats = stats_of(t, at);
     for (size_t i = 0; i < lanes_of(at); i += LANES) {
         size_t part = at->queries - i < LANES ? at->queries - i : LANES;
         vec base = vec_load_part(stats + i, part), inverse = vec_load_part(stats + t->queries + i, part);
         real *p = w->p.data + i;
-        for (size_t j = 0; j < at->keys; j++) vec_store(p + j * LB, inverse * exp_below(vec_load(p + j * LB) - base));
+        for (size_t j = 0; j < at->keys; j++, p += LB) {
+            vec score = vec_load(p), e = inverse * vec_exp_below(score - base);
+            vec_store(p, vec_select(score == vec_set(masked_score), vec_zero(), e));
+        }
     }
 }
 
@@ -129,7 +133,12 @@ static void add_values(const psg_attention *t, work *w, const place *at) {
     for (size_t i = 0; at->j0 && i < at->queries; i++) {
         unpack_row(w->o.data + i * w->o.stride, w->o.stride, w->rescale[i], false, w->o.data + i * w->o.stride);
     }
-    product_transposed(padded(at->queries, MR), w->o.stride, at->keys, &w->p, &w->v, &w->o, at->j0 > 0);
+    if (w->careful) {
+        mark_masked(t, at, w->p.data, w->gp.data);
+        set_apart(&w->v, at->keys, w->gp.data, LB, &w->o, at->queries, 1);
+        w->packed = w->all_keys;
+    }
+    product_transposed(padded(at->queries, MR), w->o.stride, at->keys, &w->p, &w->v, &w->o, w->careful || at->j0 > 0);
 }
 
 static void finish_rows(const psg_attention *t, work *w, const place *at) {
@@ -159,8 +168,8 @@ static void write_weights(const psg_attention *t, work *w, place at) {
     }
 }
 
-static void forward_queries(const psg_attention *t, work *w, place at) {
-    pack_queries(t, w, &at);
+/* o, max and sum over all keys. */
+static void attend(const psg_attention *t, work *w, place at) {
     memset(w->o.data, 0, LB * w->o.stride * sizeof(real));
     for (size_t i = 0; i < LB; i++) {
         w->max[i] = -(real)INFINITY;
@@ -174,6 +183,14 @@ static void forward_queries(const psg_attention *t, work *w, place at) {
         exponentials(w, &at);
         add_values(t, w, &at);
     }
+}
+
+static void forward_queries(const psg_attention *t, work *w, place at) {
+    pack_queries(t, w, &at);
+    attend(t, w, at);
+    w->careful = !finite_rows(w->o.data, (ptrdiff_t)w->o.stride, at.queries, w->o.stride);
+    if (w->careful) attend(t, w, at);
+    w->careful = false;
     finish_rows(t, w, &at);
     if (t->gives_weights) write_weights(t, w, at);
 }
@@ -222,12 +239,13 @@ static void weight_gradients(const psg_attention *t, work *w, const place *at) {
     }
 }
 
-/* gp becomes the gradient of the scores. */
+/* gp becomes the gradient of the scores, 0 where p is. */
 static void score_gradients(work *w, const place *at) {
     for (size_t j = 0; j < at->keys; j++) {
         for (size_t i = 0; i < lanes_of(at); i += LANES) {
             real *gp = w->gp.data + j * LB + i;
-            vec_store(gp, vec_load(w->p.data + j * LB + i) * (vec_load(gp) - vec_load(w->mean + i)));
+            vec p = vec_load(w->p.data + j * LB + i), gs = p * (vec_load(gp) - vec_load(w->mean + i));
+            vec_store(gp, vec_select(p == vec_zero(), vec_zero(), gs));
         }
     }
 }
@@ -242,12 +260,18 @@ static void add_mask_gradient(const psg_attention *t, const work *w, const place
 }
 
 static void backward_tile(const psg_attention *t, work *w, const place *at) {
+    pack_keys(t, w, at);
     scores(t, w, at);
     probabilities(t, w, at);
     weight_gradients(t, w, at);
     if (t->kept) drop(t, at, w->all_keys, w->gp.data);
     score_gradients(w, at);
     if (t->grad_mask) add_mask_gradient(t, w, at);
+    if (w->careful) {   /* gs is NaN where such a q and k meet */
+        set_apart(&w->q, at->queries, NULL, 0, NULL, 0, 0);
+        set_apart(&w->k, at->keys, NULL, 0, NULL, 0, 0);
+        w->packed = w->all_keys;
+    }
     if (t->grad_k || t->grad_bias_k) {
         product(padded(at->keys, MR), w->gk.stride, at->queries, &w->gp, &w->q, &w->gk, true);
     }
@@ -258,6 +282,10 @@ static void backward_tile(const psg_attention *t, work *w, const place *at) {
     }
     if (!t->grad_v && !t->grad_bias_v) return;
     if (t->kept) drop(t, at, w->all_keys, w->p.data);
+    if (w->careful) {
+        mark_masked(t, at, w->p.data, w->gp.data);
+        set_apart(&w->go, at->queries, w->gp.data, 1, &w->gv, at->keys, LB);
+    }
     product(padded(at->keys, MR), w->gv.stride, at->queries, &w->p, &w->go, &w->gv, true);
 }
 
@@ -271,7 +299,6 @@ static void write_sums(const rows *sums, size_t size, size_t keys, const place *
 }
 
 static void backward_keys(const psg_attention *t, work *w, place at) {
-    pack_keys(t, w, &at);
     memset(w->gk.data, 0, KB * w->gk.stride * sizeof(real));
     memset(w->gv.data, 0, KB * w->gv.stride * sizeof(real));
     for (at.head = 0; at.head < t->group; at.head++) {
@@ -296,10 +323,30 @@ static void clear_query_gradient(const psg_attention *t) {
     }
 }
 
+static void backward(const psg_attention *t, work *w) {
+    for (size_t j0 = 0; j0 < w->all_keys; j0 += KB) {
+        backward_keys(t, w, (place){ .j0 = j0, .keys = smaller(KB, w->all_keys - j0) });
+    }
+}
+
+static bool finite_gradients(const psg_attention *t) {
+    bool finite = finite_rows(t->grad_k, t->k_row, t->keys, t->key_size) &&
+                  finite_rows(t->grad_v, t->v_row, t->keys, t->value_size) &&
+                  finite_rows(t->grad_bias_k, 0, 1, t->key_size) && finite_rows(t->grad_bias_v, 0, 1, t->value_size);
+    for (size_t head = 0; head < t->group && finite && t->grad_q; head++) {
+        const real *grad = (const real *)t->grad_q + (ptrdiff_t)head * t->q_head;
+        finite = finite_rows(grad, t->q_row, t->queries, t->key_size);
+    }
+    return finite;
+}
+
 void PSG_KERNEL(attention_backward)(const psg_attention *t, void *workspace) {
     work w = divide(t, workspace);
     if (!w.all_keys && t->grad_q) clear_query_gradient(t);
-    for (size_t j0 = 0; j0 < w.all_keys; j0 += KB) {
-        backward_keys(t, &w, (place){ .j0 = j0, .keys = smaller(KB, w.all_keys - j0) });
-    }
+    backward(t, &w);
+    if (finite_gradients(t)) return;
+    psg_attention again = *t;
+    again.grad_mask = NULL;   /* has its sums */
+    w.careful = true;
+    backward(&again, &w);
 }

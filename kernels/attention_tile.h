@@ -166,21 +166,9 @@ static void product_transposed(size_t m, size_t n, size_t k, const rows *a, cons
     product_any(true, m, n, k, a, b, c, add);
 }
 
-/* ---- the exponential ---- */
+/* ---- masks: p is a tile of scores, row j for key j0 + j, lane i for query i0 + i; -Inf is masked, whatever it was --- */
 
-#if PSG_REAL_IS_F64
-static const real underflow = -746;   /* exp is 0 below */
-#else
-static const real underflow = -104;
-#endif
-
-/* exp(x) for x <= 0 without the slow path that the vector library takes for results near 0. */
-INLINE vec exp_below(vec x) {
-    vec_bits vanishes = x < vec_set(underflow);
-    return vec_select(vanishes, vec_zero(), vec_exp(vec_select(vanishes, vec_zero(), x)));
-}
-
-/* ---- masks: p is a tile of scores, row j for key j0 + j, lane i for query i0 + i ---- */
+static const real masked_score = -(real)INFINITY;
 
 typedef struct place {
     size_t head;             /* in the group */
@@ -196,7 +184,7 @@ INLINE bool takes_part(const psg_mask *mask, ptrdiff_t at) {
 
 static inline real mask_value(const psg_mask *mask, ptrdiff_t at) {
     if (mask->type == PSG_MASK_REAL) return ((const real *)mask->data)[at];
-    return takes_part(mask, at) ? 0 : -(real)INFINITY;
+    return takes_part(mask, at) ? 0 : masked_score;
 }
 
 static inline ptrdiff_t mask_start(const psg_mask *mask, const place *at) {
@@ -204,8 +192,13 @@ static inline ptrdiff_t mask_start(const psg_mask *mask, const place *at) {
            (ptrdiff_t)at->j0 * mask->column_stride;
 }
 
-static inline void add_to_row(real *row, real value) {
-    for (size_t i = 0; i < LB; i += LANES) vec_store(row + i, vec_load(row + i) + vec_set(value));
+INLINE real masked(real score, real value) { return value == masked_score ? value : score + value; }
+
+static inline void mask_row(real *row, real value) {
+    vec add = vec_set(value);
+    for (size_t i = 0; i < LB; i += LANES) {
+        vec_store(row + i, value == masked_score ? add : vec_load(row + i) + add);
+    }
 }
 
 /* One value a key. */
@@ -213,21 +206,24 @@ static void mask_keys(const psg_mask *mask, const place *at, size_t keys, real *
     ptrdiff_t start = mask_start(mask, at);
     for (size_t j = 0; j < keys; j++) {
         real value = mask_value(mask, start + (ptrdiff_t)j * mask->column_stride);
-        if (value != 0) add_to_row(p + j * LB, value);
+        if (value != 0) mask_row(p + j * LB, value);
     }
 }
 
 static void mask_elements(const psg_mask *mask, const place *at, size_t keys, real *p) {
     ptrdiff_t start = mask_start(mask, at);
     for (size_t i = 0; i < at->queries; i++, start += mask->row_stride) {
-        for (size_t j = 0; j < keys; j++) p[j * LB + i] += mask_value(mask, start + (ptrdiff_t)j * mask->column_stride);
+        for (size_t j = 0; j < keys; j++) {
+            real *score = p + j * LB + i;
+            *score = masked(*score, mask_value(mask, start + (ptrdiff_t)j * mask->column_stride));
+        }
     }
 }
 
 static void mask_future(const place *at, size_t keys, real *p) {
     for (size_t j = at->i0 < at->j0 ? 0 : at->i0 - at->j0; j < keys; j++) {
         size_t first = smaller(at->j0 + j - at->i0, LB);   /* queries before key j0 + j */
-        for (size_t i = 0; i < first; i++) p[j * LB + i] = -(real)INFINITY;
+        for (size_t i = 0; i < first; i++) p[j * LB + i] = masked_score;
     }
 }
 
@@ -244,6 +240,48 @@ static void drop(const psg_attention *t, const place *at, size_t all_keys, real 
     for (size_t j = 0; j < at->keys; j++) {
         const unsigned char *kept = t->kept + (at->head * all_keys + at->j0 + j) * t->queries + at->i0;
         for (size_t i = 0; i < at->queries; i++) p[j * LB + i] = kept[i] ? p[j * LB + i] * scale : 0;
+    }
+}
+
+/* ---- what is not finite ----
+ * Products run over masked positions too, where one factor is 0, and 0 times NaN or Inf is NaN.  So a result that is not
+ * finite is computed once more: without such elements of the other factor, whose part goes to those who see them. */
+
+static bool finite_rows(const real *x, ptrdiff_t step, size_t count, size_t columns) {
+    vec sum = vec_zero();   /* of 0 x */
+    for (size_t i = 0; x && i < count; i++, x += step) {
+        vec row = vec_zero();
+        for (size_t j = 0; j < columns; j += LANES) {
+            size_t part = smaller(LANES, columns - j);
+            row += 0 * (part == LANES ? vec_load(x + j) : vec_load_part(x + j, part));
+        }
+        sum += row;
+    }
+    for (size_t k = 0; k < LANES; k++) {
+        if (sum[k] != 0) return false;
+    }
+    return true;
+}
+
+/* seen: the tile of weights p, negative where they are masked. */
+static void mark_masked(const psg_attention *t, const place *at, const real *p, real *seen) {
+    memset(seen, 0, KB * LB * sizeof *seen);
+    mask_tile(t, at, seen);
+    for (size_t e = 0; e < at->keys * LB; e++) seen[e] = seen[e] == masked_score ? -1 : p[e];
+}
+
+/* Clears what is not finite in `count` rows of a product's factor; first to[s] += weight[r][s] row r of it, for every
+ * reader s that sees row r.  Weights of a row are row_step apart, those of a reader reader_step. */
+static void set_apart(const rows *from, size_t count, const real *weight, size_t row_step, const rows *to,
+                      size_t readers, size_t reader_step) {
+    for (size_t at = 0; at < count * from->stride; at++) {
+        real x = from->data[at];
+        if (isfinite(x)) continue;
+        const real *w = weight + at / from->stride * row_step;
+        for (size_t s = 0; s < readers; s++, w += reader_step) {
+            if (!(*w < 0)) to->data[s * to->stride + at % from->stride] += *w * x;
+        }
+        from->data[at] = 0;
     }
 }
 
