@@ -7,7 +7,7 @@
  * output gradient and its transpose; of a key tile: k and v. */
 typedef struct work {
     rows qt, q, gq, o, go, got, k, gk, v, gv, p, gp;
-    real *max, *sum, *rescale, *mean;
+    real *max, *sum, *rescale, *mean, *rest;
     size_t all_keys;
     size_t packed;           /* first key of the tile in k and v; all_keys: none yet */
     bool careful;            /* what is not finite is kept from those who do not see it */
@@ -42,6 +42,7 @@ static work divide(const psg_attention *t, void *workspace) {
     w.sum = take(&memory, 1, LB).data;
     w.rescale = take(&memory, 1, LB).data;
     w.mean = take(&memory, 1, LB).data;
+    w.rest = take(&memory, 1, LB).data;
     return w;
 }
 
@@ -77,7 +78,7 @@ static ptrdiff_t out_at(const psg_attention *t, const place *at) {
 }
 
 static real *stats_of(const psg_attention *t, const place *at) {
-    return (real *)t->stats + 2 * at->head * t->queries + at->i0;
+    return (real *)t->stats + PSG_ATTENTION_STATS * at->head * t->queries + at->i0;
 }
 
 /* ---- tiles ---- */
@@ -209,19 +210,8 @@ void PSG_KERNEL(attention)(const psg_attention *t, void *workspace) {
  *   gv_j = sum_i w_ij go_i,   gq_i = scale sum_j gs_ij k_j,   gk_j = sum_i gs_ij scale q_i,   gmask = gs */
 
 static void pack_output_gradient(const psg_attention *t, work *w, const place *at) {
-    const real *go = (const real *)t->grad_out + out_at(t, at), *out = (const real *)t->out + out_at(t, at);
-    for (size_t i = 0; i < at->queries; i++) {
-        wide sum = wide_zero();
-        const real *x = go + (ptrdiff_t)i * t->out_row, *y = out + (ptrdiff_t)i * t->out_row;
-        for (size_t j = 0; j < t->value_size; j += LANES) {
-            size_t part = smaller(LANES, t->value_size - j);
-            sum = wide_add_product(sum, vec_load_part(x + j, part), vec_load_part(y + j, part));
-        }
-        w->mean[i] = (real)wide_sum(sum);
-    }
-    for (size_t i = at->queries; i < LB; i++) w->mean[i] = 0;
     if (t->gives_weights) return;
-    pack_rows(go, t->out_row, at->queries, t->value_size, 1, &w->go);
+    pack_rows((const real *)t->grad_out + out_at(t, at), t->out_row, at->queries, t->value_size, 1, &w->go);
     transpose_rows(&w->go, at->queries, w->got.data);
 }
 
@@ -239,13 +229,116 @@ static void weight_gradients(const psg_attention *t, work *w, const place *at) {
     }
 }
 
+/* p and gp of a tile. */
+static void weigh_tile(const psg_attention *t, work *w, const place *at) {
+    pack_keys(t, w, at);
+    scores(t, w, at);
+    probabilities(t, w, at);
+    weight_gradients(t, w, at);
+    if (t->kept) drop(t, at, w->all_keys, w->gp.data);
+}
+
+/* ---- means ----
+ * <go, o> is rounded otherwise than the gp it is taken from.  Where one p is nearly 1 their difference is all there is:
+ * with gp_m of the key m of the largest p,  mean = gp_m + rest,  rest = sum_j p_j (gp_j - gp_m),  and the gradient is
+ * p ((gp - gp_m) - rest). */
+
+/* The largest p of a row, 1 / sum, from which on this is done. */
+static const real nearly_one = (real)0.98;
+
+static real *means_of(const psg_attention *t, const place *at) { return stats_of(t, at) + 2 * t->queries; }
+
+/* mean = <go, o>, rest = 0 */
+static void output_means(const psg_attention *t, const place *at, real *mean) {
+    const real *go = (const real *)t->grad_out + out_at(t, at), *out = (const real *)t->out + out_at(t, at);
+    for (size_t i = 0; i < at->queries; i++, go += t->out_row, out += t->out_row) {
+        wide sum = wide_zero();
+        for (size_t j = 0; j < t->value_size; j += LANES) {
+            size_t part = smaller(LANES, t->value_size - j);
+            sum = wide_add_product(sum, vec_load_part(go + j, part), vec_load_part(out + j, part));
+        }
+        mean[i] = (real)wide_sum(sum);
+        mean[t->queries + i] = 0;
+    }
+}
+
+static bool has_sharp_row(const psg_attention *t, const place *at) {
+    const real *inverse = stats_of(t, at) + t->queries;
+    bool sharp = false;
+    for (size_t i = 0; i < at->queries; i++) sharp |= inverse[i] > nearly_one;
+    return sharp;
+}
+
+static void start_means(work *w) {
+    for (size_t i = 0; i < LB; i++) w->max[i] = w->sum[i] = w->mean[i] = w->rest[i] = 0;
+}
+
+/* The tile's part of mean and rest; max: the largest p so far, sum: that of all p. */
+static void add_means(work *w, const place *at) {
+    for (size_t i = 0; i < lanes_of(at); i += LANES) {
+        vec max = vec_load(w->max + i), sum = vec_load(w->sum + i);
+        vec mean = vec_load(w->mean + i), rest = vec_load(w->rest + i);
+        for (size_t j = 0; j < at->keys; j++) {
+            vec p = vec_load(w->p.data + j * LB + i);
+            vec gp = vec_select(p == vec_zero(), mean, vec_load(w->gp.data + j * LB + i));
+            vec next = vec_select(p > max, gp, mean);
+            rest += sum * (mean - next) + p * (gp - next);
+            sum += p;
+            max = vec_max(p, max);
+            mean = next;
+        }
+        vec_store(w->max + i, max);
+        vec_store(w->sum + i, sum);
+        vec_store(w->mean + i, mean);
+        vec_store(w->rest + i, rest);
+    }
+}
+
+/* A row's means depend on itself alone: other rows of the tile keep theirs. */
+static void store_means(const psg_attention *t, const work *w, const place *at) {
+    const real *inverse = stats_of(t, at) + t->queries;
+    real *mean = means_of(t, at);
+    for (size_t i = 0; i < at->queries; i++) {
+        if (!(inverse[i] > nearly_one)) continue;
+        mean[i] = w->mean[i];
+        mean[t->queries + i] = w->rest[i];
+    }
+}
+
+/* Whether queries of the tile see keys of the first key tile alone: then its p and gp serve for the means too. */
+static bool sees_one_tile(const psg_attention *t, const work *w, place at) {
+    at.j0 = KB;
+    at.keys = w->all_keys > KB ? w->all_keys - KB : 0;
+    return !at.keys || is_future(t, &at);
+}
+
+static void find_means(const psg_attention *t, work *w, place at) {
+    output_means(t, &at, means_of(t, &at));
+    if (!has_sharp_row(t, &at) || sees_one_tile(t, w, at)) return;
+    pack_queries(t, w, &at);
+    pack_output_gradient(t, w, &at);
+    start_means(w);
+    for (at.j0 = 0; at.j0 < w->all_keys; at.j0 += KB) {
+        at.keys = smaller(KB, w->all_keys - at.j0);
+        if (is_future(t, &at)) continue;
+        weigh_tile(t, w, &at);
+        add_means(w, &at);
+    }
+    store_means(t, w, &at);
+}
+
+/* ---- tiles ---- */
+
 /* gp becomes the gradient of the scores, 0 where p is. */
-static void score_gradients(work *w, const place *at) {
-    for (size_t j = 0; j < at->keys; j++) {
-        for (size_t i = 0; i < lanes_of(at); i += LANES) {
-            real *gp = w->gp.data + j * LB + i;
-            vec p = vec_load(w->p.data + j * LB + i), gs = p * (vec_load(gp) - vec_load(w->mean + i));
-            vec_store(gp, vec_select(p == vec_zero(), vec_zero(), gs));
+static void score_gradients(const psg_attention *t, work *w, const place *at) {
+    const real *means = means_of(t, at);
+    for (size_t i = 0; i < lanes_of(at); i += LANES) {
+        size_t part = at->queries - i < LANES ? at->queries - i : LANES;
+        vec mean = vec_load_part(means + i, part), rest = vec_load_part(means + t->queries + i, part);
+        real *p = w->p.data + i, *gp = w->gp.data + i;
+        for (size_t j = 0; j < at->keys; j++, p += LB, gp += LB) {
+            vec gs = vec_load(p) * (vec_load(gp) - mean - rest);
+            vec_store(gp, vec_select(vec_load(p) == vec_zero(), vec_zero(), gs));
         }
     }
 }
@@ -260,12 +353,13 @@ static void add_mask_gradient(const psg_attention *t, const work *w, const place
 }
 
 static void backward_tile(const psg_attention *t, work *w, const place *at) {
-    pack_keys(t, w, at);
-    scores(t, w, at);
-    probabilities(t, w, at);
-    weight_gradients(t, w, at);
-    if (t->kept) drop(t, at, w->all_keys, w->gp.data);
-    score_gradients(w, at);
+    weigh_tile(t, w, at);
+    if (has_sharp_row(t, at) && sees_one_tile(t, w, *at)) {
+        start_means(w);
+        add_means(w, at);
+        store_means(t, w, at);
+    }
+    score_gradients(t, w, at);
     if (t->grad_mask) add_mask_gradient(t, w, at);
     if (w->careful) {   /* gs is NaN where such a q and k meet */
         set_apart(&w->q, at->queries, NULL, 0, NULL, 0, 0);
@@ -324,6 +418,11 @@ static void clear_query_gradient(const psg_attention *t) {
 }
 
 static void backward(const psg_attention *t, work *w) {
+    for (size_t head = 0; head < t->group; head++) {
+        for (size_t i0 = 0; i0 < t->queries; i0 += LB) {
+            find_means(t, w, (place){ .head = head, .i0 = i0, .queries = smaller(LB, t->queries - i0) });
+        }
+    }
     for (size_t j0 = 0; j0 < w->all_keys; j0 += KB) {
         backward_keys(t, w, (place){ .j0 = j0, .keys = smaller(KB, w->all_keys - j0) });
     }

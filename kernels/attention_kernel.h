@@ -40,7 +40,8 @@ typedef struct psg_attention {
     psg_mask padding;              /* the same, equal in all rows: row_stride is 0 */
     const unsigned char *kept;     /* dropout, (group, all keys, L): 0 drops; NULL: no dropout */
     double kept_scale;             /* what the others are multiplied by */
-    void *stats;                   /* (group, 2, L): forward writes, backward reads */
+    void *stats;                   /* (group, PSG_ATTENTION_STATS, L) of the rows: forward writes the maximum and the
+                                      inverse sum, which backward reads; it writes the others */
     void *out;                     /* forward writes, backward reads */
     ptrdiff_t out_head, out_row;
 
@@ -50,6 +51,8 @@ typedef struct psg_attention {
     void *grad_bias_k, *grad_bias_v;
     void *grad_mask;               /* reals, with the strides of mask */
 } psg_attention;
+
+#define PSG_ATTENTION_STATS ((size_t)4)
 
 /* Queries and keys of a tile. */
 #define PSG_ATTENTION_QUERIES ((size_t)64)

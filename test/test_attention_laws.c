@@ -381,6 +381,65 @@ static void masked_rows_are_zero(void **state) {
     }
 }
 
+/* Queries and keys about 100, whose scores f32 holds exactly: where one weight is nearly 1, gradients of q and k are
+ * differences of nothing, and a row of them vanishes as its other weights do. */
+typedef struct sharp_case {
+    int64_t queries, keys;
+    psg_scaled_dot_product_attention_options options;
+} sharp_case;
+
+enum { SHARP = 300 * 4 };
+
+static void run_sharp(psg_context *context, const sharp_case *c, psg_dtype dtype, double *gq, double *gk) {
+    psg_tape *tape;
+    psg_var var[3];
+    psg_tensor in[3], grad;
+    test_random random = { 17 };
+    TEST_OK(context, psg_tape_create(context, &tape));
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    for (int k = 0; k < 3; k++) {
+        in[k] = filled(dtype, 5, 3, (int64_t[]){ 1, k ? c->keys : c->queries, 4 });
+        if (k < 2) test_fill_integers(&random, &in[k], -100, 100);
+        var[k] = psg_input_with_grad(tape, &in[k]);
+    }
+    psg_var y = psg_scaled_dot_product_attention(tape, var[0], var[1], var[2], psg_none(), &c->options);
+    TEST_OK(context, psg_backward_from(tape, y, &in[0]));
+    for (int k = 0; k < 2; k++) {
+        TEST_OK(context, psg_input_grad(tape, var[k], &grad));
+        read_all(&grad, k ? gk : gq);
+    }
+    psg_tape_destroy(tape);
+    for (int k = 0; k < 3; k++) free(in[k].data);
+}
+
+static void near_rows(const double *got, const double *expected, int64_t rows, const char *what) {
+    for (int64_t i = 0; i < rows; i++) {
+        double most = 0;
+        for (int64_t e = 0; e < 4; e++) most = fmax(most, fabs(expected[4 * i + e]));
+        for (int64_t e = 0; e < 4; e++) test_near(got[4 * i + e], expected[4 * i + e], 4e-4 * most + 1e-36, what, i);
+    }
+}
+
+static void sharp_weights_pass_what_they_differ(void **state) {
+    (void)state;
+    static const sharp_case cases[] = { { 64, 64, { 0, 1.0 / 256, 0, 0 } }, { 70, 300, { 0, 1.0 / 128, 0, 0 } },
+                                        { 130, 60, { 0, 1.0 / 64, 0, 0 } }, { 200, 200, { 1, 1.0 / 256, 0, 0 } } };
+    static double q[2][SHARP], k[2][SHARP];
+    const char *isas[3];
+    size_t count = test_isas(isas);
+    for (size_t i = 0; i < count; i++) {
+        psg_context *context = test_context(1, isas[i]);
+        for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+            for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
+                run_sharp(context, &cases[c], (psg_dtype)dtype, q[dtype == PSG_F64], k[dtype == PSG_F64]);
+            }
+            near_rows(q[0], q[1], cases[c].queries, "q");
+            near_rows(k[0], k[1], cases[c].keys, "k");
+        }
+        test_context_free(context);
+    }
+}
+
 int main(void) {
     for (size_t k = 0; k < sizeof ones / sizeof ones[0]; k++) ones[k] = 1;
     const struct CMUnitTest tests[] = {
@@ -389,6 +448,7 @@ int main(void) {
         cmocka_unit_test(samples_alone),            cmocka_unit_test(evaluation_drops_nothing),
         cmocka_unit_test(everything_dropped),       cmocka_unit_test(ordinary_passes),
         cmocka_unit_test(nan_stays_in_its_sample),  cmocka_unit_test(masked_rows_are_zero),
+        cmocka_unit_test(sharp_weights_pass_what_they_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,7 +103,7 @@ static psg_attention task_at(const run *r, int64_t index) {
     t.grad_bias_v = shifted_mutable(t.grad_bias_v, o[PSG_PATH_GRAD_BIAS], r->size);
     t.grad_mask = shifted_mutable(t.grad_mask, o[PSG_PATH_GRAD_MASK], r->size);
     int64_t rows = (int64_t)(t.group * t.queries), all_keys = psg_attention_all_keys(&t);
-    t.stats = (char *)r->kept.stats + 2 * rows * index * (int64_t)r->size;
+    t.stats = (char *)r->kept.stats + (int64_t)PSG_ATTENTION_STATS * rows * index * (int64_t)r->size;
     int64_t in_sample = r->tasks / job->shape[job->batch];
     if (r->kept.mask) t.kept = r->kept.mask + (sample * in_sample + within) * rows * all_keys;
     return t;
@@ -221,7 +221,8 @@ psg_status psg_attention_forward(psg_attention_job *job) {
     set_dropout(job);
     if (!call->pass->evaluation && job->dropout_p > 0) status = draw_masks(job, &r);
     if (status) return status;
-    r.kept.stats = psg_call_keep(call, (size_t)r.tasks * job->first.group * 2 * job->first.queries * r.size);
+    r.kept.stats = psg_call_keep(call, (size_t)r.tasks * job->first.group * PSG_ATTENTION_STATS *
+                                        job->first.queries * r.size);
     kept *saved = psg_call_keep(call, sizeof *saved);
     if (!r.kept.stats || !saved) return PSG_ERR_MEMORY;
     *saved = r.kept;
