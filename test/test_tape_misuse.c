@@ -161,6 +161,9 @@ static void null_is_refused(void **state) {
     assert_int_equal(psg_record(NULL, &toy_sum, NULL, 0, NULL).id, -1);
     assert_int_equal(psg_backward(NULL, psg_none()), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_value(NULL, psg_none(), &tensor), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_value_shape(NULL, psg_none(), &tensor), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_tape_fail(NULL, PSG_ERR_SHAPE, "x"), PSG_ERR_ARGUMENT);
+    assert_null(psg_tape_pass(NULL));
     assert_int_equal(psg_input_grad(NULL, psg_none(), &tensor), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_gradient_of(NULL, NULL, &gradient), PSG_ERR_ARGUMENT);
     TEST_OK(context, psg_tape_create(context, &tape));
@@ -172,10 +175,36 @@ static void null_is_refused(void **state) {
     test_context_free(context);
 }
 
+/* What a function that records several ops reads, and how it refuses. */
+static void composites(void **state) {
+    (void)state;
+    static const float data[24];
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    psg_pass pass = { .batch_second = 1 };
+    psg_tensor shape, input = psg_f32_3d(data, 2, 3, 4);
+    TEST_OK(context, psg_tape_create(context, &tape));
+    assert_null(psg_tape_pass(tape));
+    TEST_OK(context, psg_tape_begin(tape, &pass));
+    psg_var x = psg_relu(tape, psg_input(tape, &input));
+    TEST_OK(context, psg_value_shape(tape, x, &shape));
+    assert_true(shape.rank == 3 && shape.shape[0] == 2 && shape.shape[1] == 3 && shape.shape[2] == 4 && !shape.data);
+    assert_true(psg_tape_pass(tape)->batch_second && psg_tape_pass(tape)->batch_size == 3);
+    assert_int_equal(psg_value_shape(tape, psg_none(), &shape), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_tape_fail(tape, PSG_ERR_SHAPE, "block: %d", 7), PSG_ERR_SHAPE);
+    assert_int_equal(psg_tape_fail(tape, PSG_ERR_DTYPE, "later"), PSG_ERR_SHAPE);
+    assert_string_equal(psg_tape_message(tape), "block: 7");
+    assert_int_equal(psg_value_shape(tape, x, &shape), PSG_ERR_SHAPE);
+    assert_null(psg_tape_pass(tape));
+    psg_tape_destroy(tape);
+    test_context_free(context);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_is_answered),
         cmocka_unit_test(null_is_refused),
+        cmocka_unit_test(composites),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,6 +85,12 @@ PSG_API psg_status psg_tape_status(const psg_tape *tape);
 PSG_API const char *psg_tape_message(const psg_tape *tape);
 PSG_API psg_context *psg_tape_context(const psg_tape *tape);
 
+/* What a function that records several ops needs, to read and to refuse its arguments as an op does.
+ * The pass, its batch_size also where it was inferred; NULL where none has begun or it has failed. */
+PSG_API const psg_pass *psg_tape_pass(const psg_tape *tape);
+/* Ends the pass with a status and a message, unless it has failed before; returns its status. */
+PSG_API psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
+
 /* Batched inputs.  Contiguous ones are read in place and must stay unchanged until the next pass; others are copied, and
  * in a batch_second pass those of rank >= 3.
  * Integers (labels, ids) are inputs too.  psg_input_with_grad also asks for the input's gradient. */
@@ -103,6 +109,8 @@ PSG_API psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inpu
  * until the next psg_tape_begin.  In a batch_second pass it may be a copy, made by the first call: PSG_ERR_MEMORY.  The
  * message of an error of its own is the context's. */
 PSG_API psg_status psg_value(psg_tape *tape, psg_var var, psg_tensor *value);
+/* The same with data NULL: its type and shape, for which nothing is copied. */
+PSG_API psg_status psg_value_shape(const psg_tape *tape, psg_var var, psg_tensor *value);
 
 /* Walks the tape back once from a one-element loss.  A second walk of one pass is PSG_ERR_STATE,
  * sticky like every error: psg_gradient_of gives no gradient after it, but those taken before stay usable. */

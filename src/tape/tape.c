@@ -77,6 +77,9 @@ psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass) {
 }
 
 psg_context *psg_tape_context(const psg_tape *tape) { return tape ? tape->context : NULL; }
+const psg_pass *psg_tape_pass(const psg_tape *tape) {
+    return tape && tape->begun && !tape->status ? &tape->pass : NULL;
+}
 int64_t psg_tape_batch_size(const psg_tape *tape) { return tape->batch_size; }
 
 /* ---- errors ---- */
@@ -90,6 +93,7 @@ psg_status psg_tape_adopt(psg_tape *tape, psg_status status) {
 }
 
 psg_status psg_tape_fail_v(psg_tape *tape, psg_status status, const char *format, va_list arguments) {
+    if (!tape) return PSG_ERR_ARGUMENT;
     if (tape->status) return tape->status;
     return psg_tape_adopt(tape, psg_fail_v(tape->context, status, format, arguments));
 }

@@ -88,8 +88,7 @@ struct psg_tape {
     void *observer_user;
 };
 
-/* Keeps the first status and message of the pass (also the context's message); returns that status. */
-psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
+/* psg_tape_fail: keeps the first status and message of the pass (also the context's message). */
 psg_status psg_tape_fail_v(psg_tape *tape, psg_status status, const char *format, va_list arguments);
 /* The same with the message that the context has now, for a tape that has not failed. */
 psg_status psg_tape_adopt(psg_tape *tape, psg_status status);
