@@ -23,7 +23,7 @@ static rows take(real **memory, size_t count, size_t columns) {
 
 static work divide(const psg_attention *t, void *workspace) {
     real *memory = workspace;
-    size_t e = padded(t->key_size, LANES), ev = t->gives_weights ? 0 : padded(t->value_size, LANES);
+    size_t e = padded(t->key_size, LANES), ev = padded(t->value_size, LANES);
     work w = { .all_keys = all_keys(t) };
     w.packed = w.all_keys;
     w.qt = take(&memory, e, LB);
@@ -64,7 +64,7 @@ static void pack_keys(const psg_attention *t, work *w, const place *at) {
     if (w->packed == at->j0) return;
     w->packed = at->j0;
     pack_one(t->k, t->k_row, t->bias_k, t->key_size, t->keys, at, &w->k);
-    if (!t->gives_weights) pack_one(t->v, t->v_row, t->bias_v, t->value_size, t->keys, at, &w->v);
+    pack_one(t->v, t->v_row, t->bias_v, t->value_size, t->keys, at, &w->v);
 }
 
 static void pack_queries(const psg_attention *t, work *w, const place *at) {
@@ -75,6 +75,10 @@ static void pack_queries(const psg_attention *t, work *w, const place *at) {
 
 static ptrdiff_t out_at(const psg_attention *t, const place *at) {
     return (ptrdiff_t)at->head * t->out_head + (ptrdiff_t)at->i0 * t->out_row;
+}
+
+static ptrdiff_t weights_at(const psg_attention *t, const place *at) {
+    return (ptrdiff_t)at->head * t->weights_head + (ptrdiff_t)at->i0 * t->weights_row;
 }
 
 static real *stats_of(const psg_attention *t, const place *at) {
@@ -129,7 +133,6 @@ static void probabilities(const psg_attention *t, work *w, const place *at) {
 /* ---- forward ---- */
 
 static void add_values(const psg_attention *t, work *w, const place *at) {
-    if (t->gives_weights) return;
     if (t->kept) drop(t, at, w->all_keys, w->p.data);
     for (size_t i = 0; at->j0 && i < at->queries; i++) {
         unpack_row(w->o.data + i * w->o.stride, w->o.stride, w->rescale[i], false, w->o.data + i * w->o.stride);
@@ -148,14 +151,12 @@ static void finish_rows(const psg_attention *t, work *w, const place *at) {
         real inverse = w->sum[i] == 0 ? 0 : 1 / w->sum[i];
         stats[i] = w->max[i] == -(real)INFINITY ? 0 : w->max[i];
         stats[t->queries + i] = inverse;
-        if (t->gives_weights) continue;
         unpack_row(w->o.data + i * w->o.stride, t->value_size, inverse, false, out + (ptrdiff_t)i * t->out_row);
     }
 }
 
-/* The rows of w. */
 static void write_weights(const psg_attention *t, work *w, place at) {
-    real *out = (real *)t->out + out_at(t, &at);
+    real *weights = (real *)t->weights + weights_at(t, &at);
     for (at.j0 = 0; at.j0 < w->all_keys; at.j0 += KB) {
         at.keys = smaller(KB, w->all_keys - at.j0);
         pack_keys(t, w, &at);
@@ -163,7 +164,7 @@ static void write_weights(const psg_attention *t, work *w, place at) {
         probabilities(t, w, &at);
         if (t->kept) drop(t, &at, w->all_keys, w->p.data);
         for (size_t i = 0; i < at.queries; i++) {
-            real *row = out + (ptrdiff_t)i * t->out_row + at.j0;
+            real *row = weights + (ptrdiff_t)i * t->weights_row + at.j0;
             for (size_t j = 0; j < at.keys; j++) row[j] = w->p.data[j * LB + i];
         }
     }
@@ -193,7 +194,7 @@ static void forward_queries(const psg_attention *t, work *w, place at) {
     if (w->careful) attend(t, w, at);
     w->careful = false;
     finish_rows(t, w, &at);
-    if (t->gives_weights) write_weights(t, w, at);
+    if (t->weights) write_weights(t, w, at);
 }
 
 void PSG_KERNEL(attention)(const psg_attention *t, void *workspace) {
@@ -206,26 +207,22 @@ void PSG_KERNEL(attention)(const psg_attention *t, void *workspace) {
 }
 
 /* ---- backward ----
- * With gw = dL/dw = <go_i, v_j>:  gp = d gw,  mean_i = sum_j p_ij gp_ij = <go_i, o_i>,  gs = p (gp - mean),
+ * With gw_ij = <go_i, v_j> + the gradient of the weights:  gp = d gw,  gs = p (gp - mean),
+ *   mean_i = sum_j p_ij gp_ij = <go_i, o_i> + sum_j w_ij times the gradient of the weights,
  *   gv_j = sum_i w_ij go_i,   gq_i = scale sum_j gs_ij k_j,   gk_j = sum_i gs_ij scale q_i,   gmask = gs */
 
 static void pack_output_gradient(const psg_attention *t, work *w, const place *at) {
-    if (t->gives_weights) return;
     pack_rows((const real *)t->grad_out + out_at(t, at), t->out_row, at->queries, t->value_size, 1, &w->go);
     transpose_rows(&w->go, at->queries, w->got.data);
 }
 
 /* gp: the gradient of w. */
 static void weight_gradients(const psg_attention *t, work *w, const place *at) {
-    if (!t->gives_weights) {
-        product(at->keys, lanes_of(at), t->value_size, &w->v, &w->got, &w->gp, false);
-        return;
-    }
-    const real *go = (const real *)t->grad_out + out_at(t, at) + at->j0;
-    for (size_t j = 0; j < at->keys; j++) {
-        for (size_t i = 0; i < LB; i++) {
-            w->gp.data[j * LB + i] = i < at->queries ? go[(ptrdiff_t)i * t->out_row + (ptrdiff_t)j] : 0;
-        }
+    product(at->keys, lanes_of(at), t->value_size, &w->v, &w->got, &w->gp, false);
+    if (!t->grad_weights) return;
+    const real *gw = (const real *)t->grad_weights + weights_at(t, at) + at->j0;
+    for (size_t i = 0; i < at->queries; i++, gw += t->weights_row) {
+        for (size_t j = 0; j < at->keys; j++) w->gp.data[j * LB + i] += gw[j];
     }
 }
 
@@ -239,7 +236,7 @@ static void weigh_tile(const psg_attention *t, work *w, const place *at) {
 }
 
 /* ---- means ----
- * <go, o> is rounded otherwise than the gp it is taken from.  Where one p is nearly 1 their difference is all there is:
+ * The mean from the results is rounded otherwise than the gp it is taken from.  Where one p is nearly 1 their difference is all there is:
  * with gp_m of the key m of the largest p,  mean = gp_m + rest,  rest = sum_j p_j (gp_j - gp_m),  and the gradient is
  * p ((gp - gp_m) - rest). */
 
@@ -248,16 +245,25 @@ static const real nearly_one = (real)0.98;
 
 static real *means_of(const psg_attention *t, const place *at) { return stats_of(t, at) + 2 * t->queries; }
 
-/* mean = <go, o>, rest = 0 */
-static void output_means(const psg_attention *t, const place *at, real *mean) {
-    const real *go = (const real *)t->grad_out + out_at(t, at), *out = (const real *)t->out + out_at(t, at);
-    for (size_t i = 0; i < at->queries; i++, go += t->out_row, out += t->out_row) {
-        wide sum = wide_zero();
-        for (size_t j = 0; j < t->value_size; j += LANES) {
-            size_t part = smaller(LANES, t->value_size - j);
-            sum = wide_add_product(sum, vec_load_part(go + j, part), vec_load_part(out + j, part));
+static double dot(const real *x, const real *y, size_t count) {
+    wide sum = wide_zero();
+    for (size_t j = 0; j < count; j += LANES) {
+        size_t part = smaller(LANES, count - j);
+        sum = wide_add_product(sum, vec_load_part(x + j, part), vec_load_part(y + j, part));
+    }
+    return wide_sum(sum);
+}
+
+/* From the results: mean, and rest = 0. */
+static void output_means(const psg_attention *t, const work *w, const place *at, real *mean) {
+    const ptrdiff_t out = out_at(t, at), weights = weights_at(t, at);
+    for (size_t i = 0; i < at->queries; i++) {
+        const ptrdiff_t o = out + (ptrdiff_t)i * t->out_row, row = weights + (ptrdiff_t)i * t->weights_row;
+        double sum = dot((const real *)t->grad_out + o, (const real *)t->out + o, t->value_size);
+        if (t->grad_weights) {
+            sum += dot((const real *)t->grad_weights + row, (const real *)t->weights + row, w->all_keys);
         }
-        mean[i] = (real)wide_sum(sum);
+        mean[i] = (real)sum;
         mean[t->queries + i] = 0;
     }
 }
@@ -313,7 +319,7 @@ static bool sees_one_tile(const psg_attention *t, const work *w, place at) {
 }
 
 static void find_means(const psg_attention *t, work *w, place at) {
-    output_means(t, &at, means_of(t, &at));
+    output_means(t, w, &at, means_of(t, &at));
     if (!has_sharp_row(t, &at) || sees_one_tile(t, w, at)) return;
     pack_queries(t, w, &at);
     pack_output_gradient(t, w, &at);
@@ -405,7 +411,7 @@ static void backward_keys(const psg_attention *t, work *w, place at) {
         }
     }
     write_sums(&w->gk, t->key_size, t->keys, &at, t->grad_k, t->k_row, t->grad_bias_k);
-    if (!t->gives_weights) write_sums(&w->gv, t->value_size, t->keys, &at, t->grad_v, t->v_row, t->grad_bias_v);
+    write_sums(&w->gv, t->value_size, t->keys, &at, t->grad_v, t->v_row, t->grad_bias_v);
 }
 
 static void clear_query_gradient(const psg_attention *t) {

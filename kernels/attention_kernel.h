@@ -5,7 +5,7 @@
  * with d_ij what dropout multiplies.  No L x S matrix is kept: backward computes p anew from the maximum and the
  * inverse sum of its row.  A row whose every key is masked has p_i = 0, so it is zero and passes no gradient.
  *
- * With gives_weights there is no v and the output is w itself, (group, L, all keys).
+ * With weights, w is a result too, (group, L, all keys).
  *
  * Strides count reals.  Rows are contiguous. */
 #ifndef PSG_KERNELS_ATTENTION_KERNEL_H
@@ -31,7 +31,6 @@ typedef struct psg_attention {
     size_t key_size, value_size;   /* E of q and k, Ev of v and out */
     double scale;
     bool causal;                   /* key j > i is masked for query i */
-    bool gives_weights;            /* value_size: the number of all keys */
     const void *q, *k, *v;
     ptrdiff_t q_head, q_row, k_row, v_row;
     const void *bias_k, *bias_v;   /* key S and its value, which no mask reaches; NULL: none */
@@ -44,9 +43,11 @@ typedef struct psg_attention {
                                       inverse sum, which backward reads; it writes the others */
     void *out;                     /* forward writes, backward reads */
     ptrdiff_t out_head, out_row;
+    void *weights;                 /* likewise; or NULL */
+    ptrdiff_t weights_head, weights_row;
 
     /* backward: each output may be NULL; grad_mask is added to, the others are written */
-    const void *grad_out;          /* like out */
+    const void *grad_out, *grad_weights;   /* like out and weights */
     void *grad_q, *grad_k, *grad_v;/* like q, k, v */
     void *grad_bias_k, *grad_bias_v;
     void *grad_mask;               /* reals, with the strides of mask */
@@ -58,7 +59,7 @@ typedef struct psg_attention {
 #define PSG_ATTENTION_QUERIES ((size_t)64)
 #define PSG_ATTENTION_KEYS ((size_t)128)
 
-/* Reals of workspace, 64-byte aligned, for heads of these sizes (value_size 0 for gives_weights). */
+/* Reals of workspace, 64-byte aligned, for heads of these sizes. */
 static inline size_t psg_attention_workspace(size_t key_size, size_t value_size) {
     size_t e = key_size + 64, ev = value_size + 64;   /* rows are padded to vectors */
     return e * (3 * PSG_ATTENTION_QUERIES + 2 * PSG_ATTENTION_KEYS) +

@@ -98,7 +98,8 @@ typedef struct product_case {
     psg_dtype dtype;
     int64_t samples, heads, key_heads, queries, keys, size, value_size;
     psg_scaled_dot_product_attention_options options;
-    int mask;            /* 0: none; 1: (L, S); 2: (N, 1, L, S); 3: (N, H, 1, S) integers; 4: (H, 1, S) parameter */
+    int mask;            /* 0: none; 1: (L, S); 2: (N, 1, L, S); 3: (N, H, 1, S) integers; 4: (H, 1, S) parameter;
+                            5: (S); 6: () */
     bool batch_second;
 } product_case;
 
@@ -119,9 +120,11 @@ static double masked(const product_case *c, const psg_tensor *mask, int64_t n, i
     if (c->options.is_causal && j > i) return -INFINITY;
     switch (c->mask) {
     case 1: return test_get(mask, (int64_t[]){ i, j });
-    case 2: return test_get(mask, (int64_t[]){ n, 0, i, j });
-    case 3: return test_get(mask, (int64_t[]){ n, h, 0, j }) != 0 ? 0 : -INFINITY;
+    case 2: return element(c, mask, n, 0, i, j);
+    case 3: return element(c, mask, n, h, 0, j) != 0 ? 0 : -INFINITY;
     case 4: return test_get(mask, (int64_t[]){ h, 0, j });
+    case 5: return test_get(mask, &j);
+    case 6: return test_get(mask, NULL);
     default: return 0;
     }
 }
@@ -167,15 +170,17 @@ static void check_product(psg_context *context, const product_case *c, test_rand
         in[k] = array(c->dtype, 4, shape, random);
         var[k] = psg_input_with_grad(tape, &in[k]);
     }
-    int64_t l = c->queries, s = c->keys, shapes[5][4] = { { 1 }, { l, s }, { c->samples, 1, l, s },
-                                                          { c->samples, c->heads, 1, s }, { c->heads, 1, s } };
-    static const int ranks[5] = { 1, 2, 4, 4, 3 };
-    psg_tensor mask = array(c->mask == 3 ? PSG_I32 : c->dtype, ranks[c->mask], shapes[c->mask], random);
+    int64_t l = c->queries, s = c->keys, n = c->samples, h = c->heads;
+    int64_t first[7][4] = { { 1 }, { l, s }, { n, 1, l, s }, { n, h, 1, s }, { h, 1, s }, { s } };
+    int64_t second[7][4] = { { 1 }, { l, s }, { 1, n, l, s }, { h, n, 1, s }, { h, 1, s }, { s } };
+    static const int ranks[7] = { 1, 2, 4, 4, 3, 1, 0 };
+    psg_tensor mask = array(c->mask == 3 ? PSG_I32 : c->dtype, ranks[c->mask],
+                            c->batch_second ? second[c->mask] : first[c->mask], random);
     if (c->mask == 4) {
         TEST_OK(context, psg_param_create(context, "table", &mask, &param));
         mask_var = psg_use(tape, param);
     } else if (c->mask) {
-        mask_var = c->mask == 1 ? psg_constant(tape, &mask) : psg_input(tape, &mask);
+        mask_var = c->mask == 2 || c->mask == 3 ? psg_input(tape, &mask) : psg_constant(tape, &mask);
     }
     psg_var y = psg_scaled_dot_product_attention(tape, var[0], var[1], var[2], mask_var, &c->options);
     psg_tensor value;
@@ -201,13 +206,12 @@ static void products(void **state) {
             product_case c = { .dtype = (psg_dtype)(round % 2), .samples = test_range(&random, 0, 3),
                                .key_heads = test_range(&random, 1, 2), .queries = TEST_PICK(&random, lengths),
                                .keys = TEST_PICK(&random, lengths), .size = TEST_PICK(&random, sizes),
-                               .value_size = TEST_PICK(&random, sizes), .mask = (int)test_range(&random, 0, 4) };
+                               .value_size = TEST_PICK(&random, sizes), .mask = (int)test_range(&random, 0, 6) };
             c.options.is_causal = (int)test_range(&random, 0, 1);
             c.options.enable_gqa = (int)test_range(&random, 0, 1);
             c.options.scale = test_range(&random, 0, 1) || !c.size ? 0.3 : 0;
             c.heads = c.key_heads * (c.options.enable_gqa ? test_range(&random, 1, 3) : 1);
-            c.batch_second = c.heads == c.key_heads && c.mask != 2 && c.mask != 3 && c.mask != 4 && c.samples > 0 &&
-                             test_range(&random, 0, 1);
+            c.batch_second = c.mask != 4 && test_range(&random, 0, 1);
             check_product(context, &c, &random);
         }
         test_context_free(context);

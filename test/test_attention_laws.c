@@ -86,7 +86,7 @@ static const product_error product_errors[] = {
       "attn_mask has shape (4, 3), must broadcast to (2, 3, 4, 4)" },
     { { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 2, 4, 4, -1 }, PSG_CONSTANT, { 0 }, PSG_ERR_SHAPE, "attn_m" },
     { { 2, 2, 4, 5 }, { 2, 2, 4, 5 }, { 2, 2, 4, 5 }, { 2, 4, 4, -1 }, PSG_BATCHED, { 0 }, PSG_ERR_BATCH,
-      "with the batch in the same dimension" },
+      "would be broadcast over the batch" },
     { { 2, 2, 4, 5 }, { 2, 2, 4, 5 }, { 2, 2, 4, 5 }, { 2, 2, 4, 4 }, PSG_PARAMETER, { 0 }, PSG_ERR_BATCH, "attn_m" },
     { { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, NONE, 0, { 0, 0, 1.5, 0 }, PSG_ERR_ARGUMENT, "dropout_p is 1.5" },
     { { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, { 2, 3, 4, 5 }, NONE, 0, { 0, 0, NAN, 0 }, PSG_ERR_ARGUMENT, "dropout_p is" },

@@ -81,7 +81,8 @@ static const psg_glu_attributes glu_1 = { 1 };
 static const psg_feature_dropout_attributes some_channels = { 0.4, 1 };
 static const psg_scaled_dot_product_attention_options plain_attention = PSG_SCALED_DOT_PRODUCT_ATTENTION_OPTIONS_INIT,
                                                       grouped_attention = { 1, 0.7, 0.3, 1 };
-static const psg_head_attention_attributes two_heads = { 2, 0, 0, 0, 0 }, two_causal_heads = { 2, 1, 0.4, 1, 0 };
+static const psg_head_attention_attributes two_heads = { 2, 0, 0, 0, 0 }, two_causal_heads = { 2, 1, 0.4, 1, 0 },
+                                           heads_and_weights = { 2, 0, 0, 0, 1 }, causal_weights = { 2, 1, 0.4, 1, 1 };
 static const psg_in_projection_attributes rows_1_to_4 = { 2, 1, 3 };
 static const psg_smooth_l1_attributes beta_half = { PSG_SUM, 0.5 };
 static const psg_huber_attributes delta_half = { PSG_NONE, 0.5 };
@@ -224,9 +225,9 @@ static const op_case cases[] = {
                           LABELS(2, { 2, 5 }), PARAMETER(3, { 1, 1, 4 }), PARAMETER(3, { 1, 1, 4 }) },
       &two_causal_heads },
     { "head_attention", { BATCHED(3, { 2, 3, 4 }), BATCHED(3, { 2, 5, 4 }), BATCHED(3, { 2, 5, 6 }) }, &two_heads },
-    { "attention_weights", { BATCHED(3, { 2, 3, 12 }) }, &two_heads },
-    { "attention_weights", { BATCHED(3, { 2, 3, 4 }), BATCHED(3, { 2, 5, 8 }), { 0 }, { 0 }, LABELS(2, { 2, 5 }),
-                             PARAMETER(3, { 1, 1, 4 }), PARAMETER(3, { 1, 1, 4 }) }, &two_causal_heads },
+    { "head_attention", { BATCHED(3, { 2, 3, 12 }) }, &heads_and_weights },
+    { "head_attention", { BATCHED(3, { 2, 3, 4 }), BATCHED(3, { 2, 5, 8 }), { 0 }, { 0 }, LABELS(2, { 2, 5 }),
+                          PARAMETER(3, { 1, 1, 4 }), PARAMETER(3, { 1, 1, 4 }) }, &causal_weights },
     { "in_projection", { BATCHED(3, { 3, 2, 4 }), PARAMETER(2, { 7, 4 }), PARAMETER(1, { 6 }) }, &rows_1_to_4 },
     { "l1", { BATCHED(2, { 3, 4 }), BATCHED(2, { 3, 4 }) }, &mean_loss },
     { "smooth_l1", { BATCHED(2, { 3, 4 }), BATCHED(2, { 3, 4 }) }, &beta_half },

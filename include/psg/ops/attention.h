@@ -1,6 +1,8 @@
 /* psg/ops/attention.h: scaled dot-product and multi-head attention.
  *
- * A query whose every key is masked attends to nothing: its output is zero and passes no gradient on. */
+ * A query whose every key is masked attends to nothing: its output is zero and passes no gradient on.
+ * What a mask hides (by an integer, -Inf, is_causal) is not read: no result and no gradient depends on it, be it NaN or
+ * Inf, and keys and values that no query sees have gradient 0.  In PyTorch 0 times NaN spreads. */
 #ifndef PSG_PUBLIC_OPS_ATTENTION_H
 #define PSG_PUBLIC_OPS_ATTENTION_H
 
@@ -14,14 +16,14 @@ extern "C" {
  * all of one rank >= 3.  A constant may have size 1 in leading dimensions, or lack the first ones.
  * attn_mask, or psg_none(): broadcasts to (N, *, L, S); an f32 or f64 one is added to the scores (and has a gradient:
  * rows for a parameter), so that one of 0 and 1 masks nothing; of an integer one non-zero means ATTEND (in
- * psg_multi_head_attention it means MASKED).  A batched mask has the batch where q has it; (L, S) must be a constant or
- * a parameter.
+ * psg_multi_head_attention it means MASKED).  A batched mask has the batch where q has it; one of fewer dimensions must
+ * be a constant or a parameter.
  * In a batch_second pass the batch is dimension 1 of all of them: (L, N, E), (H, N, L, E). */
 typedef struct psg_scaled_dot_product_attention_options {
     int is_causal;             /* query i attends to keys j <= i, on top of attn_mask */
     double scale;              /* 0: 1 / sqrt(E) */
     double dropout_p;          /* of the weights, unless the pass is an evaluation; a sample's mask is its own */
-    int enable_gqa;            /* dimension -3 of q may be a multiple of that of k and v: groups of heads share a key */
+    int enable_gqa;            /* q may have a multiple of the heads (*, the last one) of k and v: groups share a key */
 } psg_scaled_dot_product_attention_options;
 #define PSG_SCALED_DOT_PRODUCT_ATTENTION_OPTIONS_INIT { 0, 0.0, 0.0, 0 }
 PSG_API psg_var psg_scaled_dot_product_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value,
@@ -61,22 +63,31 @@ PSG_API psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var 
                                          const psg_multi_head_attention_weights *weights,
                                          const psg_multi_head_attention_options *options, psg_var *attention_weights);
 
-/* ---- the parts of psg_multi_head_attention, for psg_apply ---- */
+/* ---- the parts of psg_multi_head_attention, for layers of one's own: adapters on a projection, other projections ---- */
 
-/* "in_projection": y = x W^T + b with rows of larger parameters: from weight_row of weight, from bias_row of bias. */
+/* y = x W^T + b with rows of larger parameters, from weight_row of weight and from bias_row of bias (or psg_none()):
+ * x (N, L, size), y (N, L, features).  Gradients: factored and rows, into these rows. */
 typedef struct psg_in_projection_attributes {
     int64_t weight_row, bias_row, features;
 } psg_in_projection_attributes;
+PSG_API psg_var psg_in_projection(psg_tape *tape, psg_var x, psg_var weight, psg_var bias,
+                                  const psg_in_projection_attributes *rows);
 
-/* "head_attention" (the result before the output projection) and "attention_weights": query (N, L, E), key (N, S, E),
- * value (N, S, Ev), attn_mask, key_padding_mask, bias_k, bias_v.  Without value, key holds both (N, S, 2 E); without
- * key too, query holds all three (N, L, 3 E). */
+/* The heads, side by side, before the output projection: (N, L, Ev) of projected query (N, L, E), key (N, S, E) and
+ * value (N, S, Ev); without value (psg_none()) key holds both, (N, S, 2 E), and without key too query holds all three,
+ * (N, L, 3 E).  bias_k and bias_v: E elements each, or psg_none().  options and attention_weights as of
+ * psg_multi_head_attention; options NULL: all defaults. */
+PSG_API psg_var psg_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, int64_t num_heads,
+                                   psg_var bias_k, psg_var bias_v, const psg_multi_head_attention_options *options,
+                                   psg_var *attention_weights);
+
+/* Of the op "head_attention", whose inputs are query, key, value, attn_mask, key_padding_mask, bias_k, bias_v. */
 typedef struct psg_head_attention_attributes {
     int64_t num_heads;
     int is_causal;
     double dropout_p;
     int add_zero_attn;
-    int follows;               /* attention_weights: dropout is that of the op recorded just before */
+    int weights;               /* non-zero: a row of the result goes on with the weights, (N, L, Ev + num_heads S') */
 } psg_head_attention_attributes;
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
 /* What the attention ops share: the kernel over all heads of all samples, dropout, and the gradients it adds up.
  *
  * An op describes where the operands of one (sample, key head) lie: the task of the first one, and for each leading
- * dimension the steps from one to the next. */
+ * dimension, of which the batch is the first, the steps from one to the next. */
 #ifndef PSG_OPS_ATTENTION_JOB_H
 #define PSG_OPS_ATTENTION_JOB_H
 
@@ -10,7 +10,7 @@
 
 /* The arrays that a task points into. */
 typedef enum psg_attention_path {
-    PSG_PATH_Q, PSG_PATH_K, PSG_PATH_V, PSG_PATH_OUT, PSG_PATH_MASK, PSG_PATH_PADDING, PSG_PATH_BIAS,
+    PSG_PATH_Q, PSG_PATH_K, PSG_PATH_V, PSG_PATH_OUT, PSG_PATH_WEIGHTS, PSG_PATH_MASK, PSG_PATH_PADDING, PSG_PATH_BIAS,
     PSG_PATH_GRAD_BIAS, PSG_PATH_GRAD_MASK, PSG_PATHS
 } psg_attention_path;
 
@@ -19,17 +19,12 @@ typedef struct psg_attention_job {
     psg_attention first;                 /* of leading index 0; forward and backward point it at their data */
     int rank;                            /* leading dimensions, the last one that of the key heads; >= 1 */
     int64_t shape[PSG_MAX_RANK];
-    int batch;                           /* the one that is the batch */
     int64_t step[PSG_PATHS][PSG_MAX_RANK];   /* in elements; 0: repeated */
     double dropout_p;
-    int nodes_back;                      /* dropout as in the op recorded so many before this one */
 } psg_attention_job;
 
 /* A dropout probability that the op cannot take: PSG_ERR_ARGUMENT; samples without identities: PSG_ERR_BATCH. */
 psg_status psg_attention_check_dropout(psg_call *call, double dropout_p, int64_t samples);
-
-/* Keys in all: those given, the bias key and the zero key. */
-int64_t psg_attention_all_keys(const psg_attention *task);
 
 /* Writes the output that first.out points to.  Keeps what backward needs. */
 psg_status psg_attention_forward(psg_attention_job *job);

@@ -1,32 +1,34 @@
-/* head_attention and attention_weights: attention of every head of projected q, k, v, read where the projections wrote
- * them: (N, L, heads * size), separately or side by side in one array. */
+/* head_attention: attention of every head of projected q, k, v, read where the projections wrote them:
+ * (N, L, heads * size), separately or side by side in one array. */
 #include <math.h>
-#include <string.h>
 
 #include "base/shapes.h"
 #include "ops/attention/attention_job.h"
 #include "ops/shared/operand.h"
+#include "ops/shared/strided_copy.h"
 #include "psg/ops.h"
 
 enum { QUERY, KEY, VALUE, MASK, PADDING, BIAS_K, BIAS_V };
 
-typedef psg_head_attention_attributes options;
+typedef psg_head_attention_attributes attributes_of;
 
-extern const psg_op psg_op_attention_weights;
-
-/* Sizes; embed: of q and k, over all heads; value_embed: of v. */
+/* Sizes; embed: of q and k, over all heads; value_embed: of v; width: of a row of the output. */
 typedef struct sizes {
-    int64_t samples, queries, keys, heads, embed, value_embed, all_keys;
+    int64_t samples, queries, keys, heads, embed, value_embed, all_keys, width;
 } sizes;
 
-static bool gives_weights(const psg_call *call) { return call->op == &psg_op_attention_weights; }
 static bool present(const psg_call *call, int k) { return call->input[k].role != PSG_ABSENT; }
 
-static int64_t length_of(const psg_call *call, const psg_tensor *x) {
-    return x->shape[1 - 0];
-}
-
 /* ---- shape ---- */
+
+/* Products of two sizes then fit 63 bits. */
+static psg_status check_size(psg_call *call, int k) {
+    char text[PSG_SHAPE_TEXT];
+    const int64_t *shape = call->input[k].value.shape;
+    if (shape[0] <= INT32_MAX && shape[1] <= INT32_MAX && shape[2] <= INT32_MAX) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_OVERFLOW, "%s has shape %s, sizes must be below 2^31", call->op->input_names[k],
+                         psg_tensor_text(&call->input[k].value, text));
+}
 
 static psg_status check_sequence(psg_call *call, int k, int parts, int64_t *embed) {
     const psg_tensor *x = &call->input[k].value;
@@ -42,7 +44,8 @@ static psg_status check_sequence(psg_call *call, int k, int parts, int64_t *embe
                              parts == 3 ? "query, key and value" : "key and value");
     }
     *embed = x->shape[2] / parts;
-    return psg_operand_carries_batch(call, k);
+    psg_status status = check_size(call, k);
+    return status ? status : psg_operand_carries_batch(call, k);
 }
 
 static psg_status check_agreement(psg_call *call, int k, int other, int64_t mine, int64_t theirs, const char *what) {
@@ -52,31 +55,27 @@ static psg_status check_agreement(psg_call *call, int k, int other, int64_t mine
 }
 
 static psg_status check_value(psg_call *call, sizes *s) {
-    const psg_tensor *k = &call->input[KEY].value, *v = &call->input[VALUE].value;
+    const int64_t *v = call->input[VALUE].value.shape;
     psg_status status = check_sequence(call, VALUE, 1, &s->value_embed);
-    if (!status) status = check_agreement(call, VALUE, KEY, length_of(call, v), s->keys, "length");
-    int batch = 0;
-    return status ? status : check_agreement(call, VALUE, KEY, v->shape[batch], k->shape[batch], "batch size");
+    if (!status) status = check_agreement(call, VALUE, KEY, v[1], s->keys, "length");
+    return status ? status : check_agreement(call, VALUE, KEY, v[0], s->samples, "batch size");
 }
 
 static psg_status check_key(psg_call *call, sizes *s) {
-    const psg_tensor *q = &call->input[QUERY].value, *k = &call->input[KEY].value;
-    int64_t embed;
-    psg_status status = check_sequence(call, KEY, present(call, VALUE) ? 1 : 2, &embed);
+    const int64_t *k = call->input[KEY].value.shape;
+    psg_status status = check_sequence(call, KEY, present(call, VALUE) ? 1 : 2, &s->value_embed);
     if (status) return status;
-    s->keys = length_of(call, k);
-    s->value_embed = embed;
-    status = check_agreement(call, KEY, QUERY, embed, s->embed, "size");
-    int batch = 0;
-    return status ? status : check_agreement(call, KEY, QUERY, k->shape[batch], q->shape[batch], "batch size");
+    s->keys = k[1];
+    status = check_agreement(call, KEY, QUERY, s->value_embed, s->embed, "size");
+    return status ? status : check_agreement(call, KEY, QUERY, k[0], s->samples, "batch size");
 }
 
 static psg_status check_sequences(psg_call *call, sizes *s) {
+    const int64_t *q = call->input[QUERY].value.shape;
     psg_status status = check_sequence(call, QUERY, present(call, KEY) ? 1 : 3, &s->embed);
     if (status) return status;
-    const psg_tensor *q = &call->input[QUERY].value;
-    s->samples = q->shape[0];
-    s->queries = s->keys = length_of(call, q);
+    s->samples = q[0];
+    s->queries = s->keys = q[1];
     s->value_embed = s->embed;
     if (present(call, KEY)) status = check_key(call, s);
     if (!status && present(call, VALUE) && !present(call, KEY)) {
@@ -86,7 +85,7 @@ static psg_status check_sequences(psg_call *call, sizes *s) {
 }
 
 static psg_status check_heads(psg_call *call, sizes *s) {
-    const options *o = call->attributes;
+    const attributes_of *o = call->attributes;
     s->heads = o->num_heads;
     if (s->heads >= 1 && s->embed > 0 && s->embed % s->heads == 0 && s->value_embed % s->heads == 0) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_ARGUMENT, "num_heads is %lld, must be positive and divide the sizes %lld (> 0) "
@@ -141,7 +140,7 @@ static psg_status check_bias(psg_call *call, int k, int64_t embed) {
 }
 
 static psg_status check_biases(psg_call *call, const sizes *s) {
-    if (present(call, BIAS_K) != present(call, BIAS_V) && !gives_weights(call)) {
+    if (present(call, BIAS_K) != present(call, BIAS_V)) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "bias_k and bias_v must both be given or both be absent");
     }
     if (present(call, BIAS_V) && s->value_embed != s->embed) {
@@ -153,26 +152,17 @@ static psg_status check_biases(psg_call *call, const sizes *s) {
 }
 
 static psg_status measure(psg_call *call, sizes *s) {
-    const options *o = call->attributes;
+    const attributes_of *o = call->attributes;
     psg_status status = check_sequences(call, s);
     if (!status) status = check_heads(call, s);
-    if (!status) s->all_keys = s->keys + present(call, BIAS_K) + (o->add_zero_attn != 0);
-    return status;
-}
-
-static psg_status declare(psg_call *call, const sizes *s) {
-    bool first = true;
-    if (gives_weights(call)) {
-        int64_t shape[4] = { first ? s->samples : s->queries, first ? s->heads : s->samples,
-                             first ? s->queries : s->heads, s->all_keys };
-        return psg_call_output(call, call->input[QUERY].value.dtype, 4, shape);
-    }
-    int64_t shape[3] = { first ? s->samples : s->queries, first ? s->queries : s->samples, s->value_embed };
-    return psg_call_output(call, call->input[QUERY].value.dtype, 3, shape);
+    if (status) return status;
+    s->all_keys = s->keys + present(call, BIAS_K) + (o->add_zero_attn != 0);
+    s->width = s->value_embed + (o->weights ? s->heads * s->all_keys : 0);
+    return PSG_OK;
 }
 
 static psg_status shape(psg_call *call) {
-    const options *o = call->attributes;
+    const attributes_of *o = call->attributes;
     sizes s;
     psg_status status = psg_operands_real(call, VALUE + 1);
     if (!status) status = measure(call, &s);
@@ -180,18 +170,16 @@ static psg_status shape(psg_call *call) {
     if (!status) status = check_padding(call, &s);
     if (!status) status = check_biases(call, &s);
     if (!status) status = psg_attention_check_dropout(call, o->dropout_p, s.samples);
-    return status ? status : declare(call, &s);
+    if (status) return status;
+    return psg_call_output(call, call->input[QUERY].value.dtype, 3, (int64_t[]){ s.samples, s.queries, s.width });
 }
 
 /* ---- where everything lies ---- */
 
-/* Steps from sample to sample and head to head, and the row stride, of a sequence (N, length, width) whose heads have
- * `size` elements. */
-static ptrdiff_t set_sequence(const psg_call *call, const psg_tensor *x, int64_t size, int64_t step[2]) {
-    int64_t width = x->shape[2], batch = 0;
-    step[0] = batch ? width : x->shape[1] * width;
+/* Steps from sample to sample and head to head of rows (N, length, width), whose heads have `size` elements. */
+static void set_steps(const psg_tensor *x, int64_t size, int64_t step[2]) {
+    step[0] = psg_shape_product(2, x->shape + 1);
     step[1] = size;
-    return batch ? x->shape[1] * width : width;
 }
 
 static const psg_operand *holder(const psg_call *call, int k) {
@@ -199,14 +187,12 @@ static const psg_operand *holder(const psg_call *call, int k) {
     return &call->input[k];
 }
 
-/* Parts of q, k, v that come before part k in the operand that holds it. */
-static int64_t parts_before(const psg_call *call, int k) { return k - (int)(holder(call, k) - call->input); }
-
+/* Part k of q, k, v in the value or gradient of the operand that holds it, after the parts before it. */
 static void *part_of(const psg_call *call, const psg_tensor *whole, int k, int64_t embed) {
-    return psg_tensor_offset(whole, parts_before(call, k) * embed);
+    return whole->data ? psg_tensor_offset(whole, (k - (holder(call, k) - call->input)) * embed) : NULL;
 }
 
-static void set_mask(const psg_call *call, const sizes *s, psg_attention_job *job) {
+static void set_masks(const psg_call *call, const sizes *s, psg_attention_job *job) {
     const psg_tensor *m = &call->input[MASK].value;
     psg_attention *t = &job->first;
     t->mask = psg_attention_mask_of(&call->input[MASK], false);
@@ -217,48 +203,43 @@ static void set_mask(const psg_call *call, const sizes *s, psg_attention_job *jo
     if (!t->mask.type || m->rank == 2) return;
     int64_t plane = s->queries * s->keys, heads = m->rank == 3 ? s->heads : m->shape[1];
     bool batched = m->rank == 3 || m->shape[0] != 1;
-    job->step[PSG_PATH_MASK][0] = job->step[PSG_PATH_GRAD_MASK][0] = batched ? heads * plane : 0;
-    job->step[PSG_PATH_MASK][1] = job->step[PSG_PATH_GRAD_MASK][1] = heads == 1 ? 0 : plane;
+    if (batched) job->step[PSG_PATH_MASK][0] = psg_shape_product(3, (int64_t[]){ heads, s->queries, s->keys });
+    job->step[PSG_PATH_MASK][1] = heads == 1 ? 0 : plane;
+    for (int d = 0; d < 2; d++) job->step[PSG_PATH_GRAD_MASK][d] = job->step[PSG_PATH_MASK][d];
 }
 
-static void set_output(const psg_call *call, const sizes *s, psg_attention_job *job) {
+static void set_results(const psg_call *call, const sizes *s, psg_attention_job *job) {
+    const attributes_of *o = call->attributes;
     psg_attention *t = &job->first;
     t->out = call->output.data;
-    int64_t *step = job->step[PSG_PATH_OUT];
-    if (!gives_weights(call)) {
-        t->out_row = set_sequence(call, &call->output, s->value_embed / s->heads, step);
-    } else {
-        int64_t sample = s->heads * s->all_keys;
-        step[0] = true ? s->queries * sample : sample;
-        step[1] = true ? s->queries * s->all_keys : s->all_keys;
-        t->out_row = true ? s->all_keys : s->samples * sample;
-    }
+    t->grad_out = call->grad_output.data;
+    t->out_row = t->weights_row = s->width;
+    set_steps(&call->output, s->value_embed / s->heads, job->step[PSG_PATH_OUT]);
+    set_steps(&call->output, s->all_keys, job->step[PSG_PATH_WEIGHTS]);
+    if (!o->weights) return;
+    t->weights = psg_tensor_offset(&call->output, s->value_embed);
+    if (t->grad_out) t->grad_weights = psg_tensor_offset(&call->grad_output, s->value_embed);
 }
 
 static psg_status describe(psg_call *call, sizes *s, psg_attention_job *job) {
-    const options *o = call->attributes;
+    const attributes_of *o = call->attributes;
     psg_status status = measure(call, s);
     if (status) return status;
-    int64_t e = s->embed / s->heads, ev = gives_weights(call) ? s->all_keys : s->value_embed / s->heads;
-    *job = (psg_attention_job){ .call = call, .rank = 2, .shape = { s->samples, s->heads }, .dropout_p = o->dropout_p,
-                                .nodes_back = o->follows ? 1 : 0 };
-    psg_attention *t = &job->first;
-    *t = (psg_attention){ .group = 1, .queries = (size_t)s->queries, .keys = (size_t)s->keys, .key_size = (size_t)e,
-                          .value_size = (size_t)ev, .scale = 1 / sqrt((double)e), .causal = o->is_causal != 0,
-                          .gives_weights = gives_weights(call), .zero_key = o->add_zero_attn != 0 };
-    t->q = call->input[QUERY].value.data;
-    t->q_row = set_sequence(call, &call->input[QUERY].value, e, job->step[PSG_PATH_Q]);
-    t->k = part_of(call, &holder(call, KEY)->value, KEY, s->embed);
-    t->k_row = set_sequence(call, &holder(call, KEY)->value, e, job->step[PSG_PATH_K]);
-    if (!t->gives_weights) {
-        t->v = part_of(call, &holder(call, VALUE)->value, VALUE, s->embed);
-        t->v_row = set_sequence(call, &holder(call, VALUE)->value, ev, job->step[PSG_PATH_V]);
-    }
-    t->bias_k = call->input[BIAS_K].value.data;
-    t->bias_v = call->input[BIAS_V].value.data;
+    const psg_operand *in[3] = { holder(call, QUERY), holder(call, KEY), holder(call, VALUE) };
+    int64_t e = s->embed / s->heads, ev = s->value_embed / s->heads;
+    *job = (psg_attention_job){ .call = call, .rank = 2, .shape = { s->samples, s->heads }, .dropout_p = o->dropout_p };
+    job->first = (psg_attention){
+        .group = 1, .queries = (size_t)s->queries, .keys = (size_t)s->keys, .key_size = (size_t)e,
+        .value_size = (size_t)ev, .scale = 1 / sqrt((double)e), .causal = o->is_causal != 0,
+        .zero_key = o->add_zero_attn != 0, .q = in[0]->value.data, .k = part_of(call, &in[1]->value, KEY, s->embed),
+        .v = part_of(call, &in[2]->value, VALUE, s->embed), .q_row = in[0]->value.shape[2],
+        .k_row = in[1]->value.shape[2], .v_row = in[2]->value.shape[2], .bias_k = call->input[BIAS_K].value.data,
+        .bias_v = call->input[BIAS_V].value.data,
+    };
+    for (int k = 0; k < 3; k++) set_steps(&in[k]->value, k == VALUE ? ev : e, job->step[PSG_PATH_Q + k]);
     job->step[PSG_PATH_BIAS][1] = job->step[PSG_PATH_GRAD_BIAS][1] = e;
-    set_mask(call, s, job);
-    set_output(call, s, job);
+    set_masks(call, s, job);
+    set_results(call, s, job);
     return PSG_OK;
 }
 
@@ -271,31 +252,12 @@ static psg_status forward(psg_call *call) {
 
 /* ---- backward ---- */
 
-static psg_status take_rows(psg_call *call, int k, int64_t samples, int64_t columns, psg_tensor *rows) {
-    int64_t shape[2] = { samples, columns };
-    *rows = psg_tensor_of(call->grad_output.dtype, NULL, 2, shape);
-    if (!call->input[k].wants_grad || !psg_tensor_count(&call->output)) return PSG_OK;
-    size_t bytes = (size_t)psg_tensor_count(rows) * psg_dtype_size(rows->dtype);
-    rows->data = psg_call_keep(call, bytes);
+/* Memory for the gradients of bias_k or bias_v, a row a sample. */
+static psg_status take_rows(psg_call *call, int k, const sizes *s, psg_tensor *rows) {
+    *rows = psg_tensor_of(call->grad_output.dtype, NULL, 2, (int64_t[]){ s->samples, s->embed });
+    if (!call->input[k].wants_grad || !call->kept) return PSG_OK;
+    rows->data = psg_call_keep(call, (size_t)psg_tensor_count(rows) * psg_dtype_size(rows->dtype));
     return rows->data ? PSG_OK : PSG_ERR_MEMORY;
-}
-
-static void clear(const psg_tensor *x) {
-    if (x->data) memset(x->data, 0, (size_t)psg_tensor_count(x) * psg_dtype_size(x->dtype));
-}
-
-static void set_gradients(psg_call *call, const sizes *s, psg_attention_job *job) {
-    psg_attention *t = &job->first;
-    t->grad_out = call->grad_output.data;
-    t->grad_q = call->input[QUERY].grad.data;
-    t->grad_k = holder(call, KEY)->grad.data ? part_of(call, &holder(call, KEY)->grad, KEY, s->embed) : NULL;
-    if (t->gives_weights) {
-        clear(&holder(call, VALUE)->grad);   /* the values have no part in the weights */
-    } else if (holder(call, VALUE)->grad.data) {
-        t->grad_v = part_of(call, &holder(call, VALUE)->grad, VALUE, s->embed);
-    }
-    clear(&call->input[MASK].grad);
-    t->grad_mask = call->input[MASK].grad.data;
 }
 
 static psg_status backward(psg_call *call) {
@@ -303,15 +265,17 @@ static psg_status backward(psg_call *call) {
     psg_tensor rows[2];
     sizes s;
     psg_status status = describe(call, &s, &job);
-    if (!status) status = take_rows(call, BIAS_K, s.samples, s.embed, &rows[0]);
-    rows[1].data = NULL;   /* bias_v has no part in the weights */
-    if (!status && !gives_weights(call)) status = take_rows(call, BIAS_V, s.samples, s.embed, &rows[1]);
+    for (int k = 0; k < 2 && !status; k++) status = take_rows(call, BIAS_K + k, &s, &rows[k]);
     if (status) return status;
-    if (gives_weights(call)) clear(&rows[1]);   /* nor bias_v */
-    set_gradients(call, &s, &job);
-    job.first.grad_bias_k = rows[0].data;
-    job.first.grad_bias_v = rows[1].data;
+    psg_attention *t = &job.first;
+    t->grad_q = call->input[QUERY].grad.data;
+    t->grad_k = part_of(call, &holder(call, KEY)->grad, KEY, s.embed);
+    t->grad_v = part_of(call, &holder(call, VALUE)->grad, VALUE, s.embed);
+    t->grad_mask = call->input[MASK].grad.data;
+    t->grad_bias_k = rows[0].data;
+    t->grad_bias_v = rows[1].data;
     job.step[PSG_PATH_GRAD_BIAS][0] = s.embed;
+    if (t->grad_mask) psg_fill_zero(call->context, &call->input[MASK].grad);
     status = psg_attention_backward(&job);
     for (int k = 0; k < 2 && !status; k++) {
         if (rows[k].data) status = psg_call_add_rows(call, BIAS_K + k, &rows[k]);
@@ -327,20 +291,46 @@ const psg_op psg_op_head_attention = {
     .input_names = names,
     .optional_inputs = 1u << KEY | 1u << VALUE | 1u << MASK | 1u << PADDING | 1u << BIAS_K | 1u << BIAS_V,
     .parameter_inputs = 1u << BIAS_K | 1u << BIAS_V,
-    .attributes_size = sizeof(options),
+    .attributes_size = sizeof(attributes_of),
     .shape = shape,
     .forward = forward,
     .backward = backward,
 };
 
-const psg_op psg_op_attention_weights = {
-    .name = "attention_weights",
-    .input_count = 7,
-    .input_names = names,
-    .optional_inputs = 1u << KEY | 1u << VALUE | 1u << MASK | 1u << PADDING | 1u << BIAS_K | 1u << BIAS_V,
-    .parameter_inputs = 1u << BIAS_K | 1u << BIAS_V,
-    .attributes_size = sizeof(options),
-    .shape = shape,
-    .forward = forward,
-    .backward = backward,
-};
+/* ---- front ---- */
+
+/* The size of the values over all heads, and that of the rows of the result; false where the pass has failed. */
+static bool read_sizes(psg_tape *tape, const psg_var source[3], psg_var result, psg_tensor *whole, int64_t *embed) {
+    int parts = source[KEY].id ? source[VALUE].id ? 1 : 2 : 3;
+    psg_tensor last;
+    if (psg_value_shape(tape, result, whole) || psg_value_shape(tape, source[3 - parts], &last)) return false;
+    *embed = last.shape[2] / parts;
+    return true;
+}
+
+/* Rows (N, L, embed and heads S'): the first part, and the weights of the other one. */
+static psg_var split(psg_tape *tape, psg_var rows, const psg_tensor *whole, int64_t embed, int64_t heads, int per_head,
+                     psg_var *weights) {
+    int64_t shape[4] = { whole->shape[0], whole->shape[1], heads, (whole->shape[2] - embed) / heads };
+    int length = psg_tape_pass(tape)->batch_second ? 0 : 1, head = 2;
+    psg_var all = psg_reshape(tape, psg_slice(tape, rows, -1, embed, INT64_MAX, 1), 4, shape);
+    *weights = per_head ? psg_transpose(tape, all, length, head) : psg_mean(tape, all, 1, &head, 0);
+    return psg_slice(tape, rows, -1, 0, embed, 1);
+}
+
+psg_var psg_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, int64_t num_heads, psg_var bias_k,
+                           psg_var bias_v, const psg_multi_head_attention_options *options,
+                           psg_var *attention_weights) {
+    static const psg_multi_head_attention_options defaults = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
+    const psg_multi_head_attention_options *o = options ? options : &defaults;
+    const psg_var in[7] = { query, key, value, o->attn_mask, o->key_padding_mask, bias_k, bias_v };
+    psg_head_attention_attributes attributes = { num_heads, o->is_causal, o->dropout_p, o->add_zero_attn,
+                                                 attention_weights != NULL };
+    psg_var result = psg_record(tape, &psg_op_head_attention, in, 7, &attributes);
+    if (!attention_weights) return result;
+    psg_tensor whole;
+    int64_t embed;
+    *attention_weights = result;
+    if (!read_sizes(tape, in, result, &whole, &embed)) return result;
+    return split(tape, result, &whole, embed, num_heads, o->per_head_weights, attention_weights);
+}

@@ -14,8 +14,8 @@ static psg_status check_rows(psg_call *call, int k, int64_t first) {
     const options *o = call->attributes;
     int64_t rows = call->input[k].value.shape[0];
     if (first >= 0 && o->features >= 0 && first <= rows && o->features <= rows - first) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_ARGUMENT, "rows %lld to %lld are asked of %s, which has %lld", (long long)first,
-                         (long long)(first + o->features), call->op->input_names[k], (long long)rows);
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "%lld rows from %lld on are asked of %s, which has %lld",
+                         (long long)o->features, (long long)first, call->op->input_names[k], (long long)rows);
 }
 
 static psg_status check_operands(psg_call *call) {
@@ -64,6 +64,7 @@ static psg_gemm product_of(psg_call *call) {
 
 static psg_status forward(psg_call *call) {
     const options *o = call->attributes;
+    if (!psg_tensor_count(&call->output)) return PSG_OK;
     psg_gemm gemm = product_of(call);
     gemm.transpose_b = true;
     gemm.n = o->features;
@@ -91,16 +92,12 @@ static void input_gradient(psg_call *call) {
 
 /* ---- parameters ---- */
 
-static psg_tensor by_sample(const psg_call *call, const psg_tensor *x) {
-    return psg_tensor_swap(x, 0, 0);
-}
-
 static psg_status backward(psg_call *call) {
     const options *o = call->attributes;
-    psg_tensor g = by_sample(call, &call->grad_output), x = by_sample(call, &call->input[INPUT].value);
-    if (call->input[INPUT].grad.data) input_gradient(call);
-    psg_block weight = psg_factored(&g, &x), bias = psg_rows(&g);
-    weight.offset = o->weight_row * x.shape[2];
+    const psg_tensor *g = &call->grad_output, *x = &call->input[INPUT].value;
+    if (psg_tensor_count(&call->input[INPUT].grad) && call->input[INPUT].grad.data) input_gradient(call);
+    psg_block weight = psg_factored(g, x), bias = psg_rows(g);
+    weight.offset = o->weight_row * x->shape[2];
     bias.offset = o->bias_row;
     psg_status status = call->input[WEIGHT].wants_grad ? psg_call_add_block(call, WEIGHT, &weight) : PSG_OK;
     if (!status && call->input[BIAS].wants_grad) status = psg_call_add_block(call, BIAS, &bias);
@@ -120,3 +117,8 @@ const psg_op psg_op_in_projection = {
     .forward = forward,
     .backward = backward,
 };
+
+psg_var psg_in_projection(psg_tape *tape, psg_var x, psg_var weight, psg_var bias,
+                          const psg_in_projection_attributes *rows) {
+    return psg_record(tape, &psg_op_in_projection, (psg_var[]){ x, weight, bias }, 3, rows);
+}

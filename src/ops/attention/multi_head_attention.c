@@ -4,26 +4,18 @@
  * do k and v alone in cross-attention. */
 #include "base/shapes.h"
 #include "psg/ops.h"
-#include "tape/tape_struct.h"
 
 typedef psg_multi_head_attention_weights weights_of;
-typedef psg_multi_head_attention_options options_of;
 
 typedef struct layer {
     psg_tape *tape;
     const weights_of *w;
-    const options_of *o;
     int64_t embed, heads;
     psg_var source[3];       /* of q, k, v */
     psg_var projected[3];    /* none: side by side in the one before */
 } layer;
 
 static bool same(psg_var a, psg_var b) { return a.id == b.id; }
-
-static psg_var fail(psg_tape *tape, psg_status status, const char *text) {
-    psg_tape_fail(tape, status, "multi_head_attention: %s", text);
-    return psg_tape_no_var();
-}
 
 /* ---- checks: what the parts cannot say as well ---- */
 
@@ -44,14 +36,12 @@ static bool has_shape(const layer *l, psg_var var, const char *name, int rank, c
     psg_tensor value;
     char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
     if (!var.id) return true;
-    if (psg_value(l->tape, var, &value)) {
-        psg_tape_fail(l->tape, PSG_ERR_ARGUMENT, "multi_head_attention: %s is no var of this pass", name);
-        return false;
+    if (psg_value_shape(l->tape, var, &value)) {
+        return !psg_tape_fail(l->tape, PSG_ERR_ARGUMENT, "multi_head_attention: %s is no var of this pass", name);
     }
     if (psg_shape_equal(value.rank, value.shape, rank, shape)) return true;
-    psg_tape_fail(l->tape, PSG_ERR_SHAPE, "multi_head_attention: %s has shape %s, must be %s", name,
-                  psg_tensor_text(&value, have), psg_shape_text(rank, shape, want));
-    return false;
+    return !psg_tape_fail(l->tape, PSG_ERR_SHAPE, "multi_head_attention: %s has shape %s, must be %s", name,
+                          psg_tensor_text(&value, have), psg_shape_text(rank, shape, want));
 }
 
 static bool check_weights(const layer *l) {
@@ -68,27 +58,26 @@ static bool check_weights(const layer *l) {
 /* Separate weights: (E, features of the source). */
 static bool check_separate(const layer *l, psg_var weight, psg_var source, const char *name) {
     psg_tensor value;
-    if (!weight.id || psg_value(l->tape, source, &value) || value.rank != 3) return true;   /* in_projection says so */
+    if (!weight.id || psg_value_shape(l->tape, source, &value) || value.rank != 3) return true;   /* in_projection says so */
     return has_shape(l, weight, name, 2, (int64_t[]){ l->embed, value.shape[2] });
 }
 
 static bool check(layer *l) {
     psg_tensor q;
     const char *missing = missing_weight(l->w);
-    if (missing) {
-        fail(l->tape, PSG_ERR_ARGUMENT, missing);
-        return false;
-    }
-    if (psg_value(l->tape, l->source[0], &q) || q.rank != 3) {
-        fail(l->tape, PSG_ERR_SHAPE, "query must be (N, L, E), of rank 3: without a batch there are no per-sample "
-             "gradients");
-        return false;
+    if (missing) return !psg_tape_fail(l->tape, PSG_ERR_ARGUMENT, "multi_head_attention: %s", missing);
+    if (psg_value_shape(l->tape, l->source[0], &q) || q.rank != 3) {
+        return !psg_tape_fail(l->tape, PSG_ERR_SHAPE, "multi_head_attention: query must be (N, L, E), of rank 3: "
+                              "without a batch there are no per-sample gradients");
     }
     l->embed = q.shape[2];
+    if (l->embed > INT32_MAX) {
+        return !psg_tape_fail(l->tape, PSG_ERR_OVERFLOW, "multi_head_attention: query has size %lld, must be below "
+                              "2^31", (long long)l->embed);
+    }
     if (l->heads < 1 || l->embed < 1 || l->embed % l->heads) {
-        psg_tape_fail(l->tape, PSG_ERR_ARGUMENT, "multi_head_attention: num_heads is %lld, must be positive and divide "
-                      "query's size %lld", (long long)l->heads, (long long)l->embed);
-        return false;
+        return !psg_tape_fail(l->tape, PSG_ERR_ARGUMENT, "multi_head_attention: num_heads is %lld, must be positive "
+                              "and divide query's size %lld", (long long)l->heads, (long long)l->embed);
     }
     return check_weights(l) && check_separate(l, l->w->k_proj_weight, l->source[1], "k_proj_weight") &&
            check_separate(l, l->w->v_proj_weight, l->source[2], "v_proj_weight");
@@ -105,7 +94,7 @@ static psg_var project(const layer *l, int first, int count) {
     if (all) return psg_linear(l->tape, x, weight, l->w->in_proj_bias);
     psg_in_projection_attributes rows = { .weight_row = fused ? first * l->embed : 0, .bias_row = first * l->embed,
                                           .features = count * l->embed };
-    return psg_apply(l->tape, "in_projection", (psg_var[]){ x, weight, l->w->in_proj_bias }, 3, &rows);
+    return psg_in_projection(l->tape, x, weight, l->w->in_proj_bias, &rows);
 }
 
 static void project_all(layer *l) {
@@ -116,33 +105,18 @@ static void project_all(layer *l) {
     l->projected[2] = pair ? psg_none() : project(l, 2, 1);
 }
 
-/* ---- heads ---- */
-
-static psg_var attend(const layer *l, const char *op, int follows) {
-    psg_head_attention_attributes attributes = { .num_heads = l->heads, .is_causal = l->o->is_causal,
-                                                 .dropout_p = l->o->dropout_p, .add_zero_attn = l->o->add_zero_attn,
-                                                 .follows = follows };
-    const psg_var inputs[] = { l->projected[0], l->projected[1], l->projected[2], l->o->attn_mask,
-                               l->o->key_padding_mask, l->w->bias_k, l->w->bias_v };
-    return psg_apply(l->tape, op, inputs, sizeof inputs / sizeof inputs[0], &attributes);
-}
-
-/* (N, heads, L, S'), which the caller of a batch_second pass has as (heads, N, L, S'), averaged. */
-static psg_var average(const layer *l, psg_var weights) {
-    int heads = l->tape->pass.batch_second ? 0 : 1;
-    return l->o->per_head_weights ? weights : psg_mean(l->tape, weights, 1, &heads, 0);
-}
-
 psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, int64_t num_heads,
                                  const psg_multi_head_attention_weights *weights,
                                  const psg_multi_head_attention_options *options, psg_var *attention_weights) {
-    static const options_of defaults = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
-    layer l = { .tape = tape, .w = weights, .o = options ? options : &defaults, .heads = num_heads,
-                .source = { query, key, value } };
-    if (attention_weights) *attention_weights = psg_tape_no_var();
-    if (!psg_tape_alive(tape, "psg_multi_head_attention") || !check(&l)) return psg_tape_no_var();
+    layer l = { .tape = tape, .w = weights, .heads = num_heads, .source = { query, key, value } };
+    if (attention_weights) *attention_weights = psg_none();
+    if (!psg_tape_pass(tape)) {
+        psg_tape_fail(tape, PSG_ERR_STATE, "multi_head_attention: no pass, call psg_tape_begin first");
+        return psg_none();
+    }
+    if (!check(&l)) return psg_none();
     project_all(&l);
-    psg_var heads = attend(&l, "head_attention", 0);
-    if (attention_weights) *attention_weights = average(&l, attend(&l, "attention_weights", 1));
+    psg_var heads = psg_head_attention(tape, l.projected[0], l.projected[1], l.projected[2], num_heads, weights->bias_k,
+                                       weights->bias_v, options, attention_weights);
     return psg_linear(tape, heads, weights->out_proj_weight, weights->out_proj_bias);
 }
