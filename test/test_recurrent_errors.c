@@ -131,7 +131,7 @@ static void inputs_that_do_not_fit(void **state) {
     (void)state;
     static const struct { int rank; int64_t shape[4]; int second; psg_status status; const char *text; } cases[] = {
         { 2, { B, I }, 0, PSG_ERR_SHAPE, "input must have shape (N, T, input_size), has (3, 2)" },
-        { 2, { B, I }, 1, PSG_ERR_SHAPE, "input must have shape (T, N, input_size), has (3, 2)" },
+        { 2, { B, I }, 1, PSG_ERR_SHAPE, "input must have shape (N, T, input_size), has (3, 2)" },
         { 4, { B, T, 1, I }, 0, PSG_ERR_SHAPE, "input must have shape (N, T, input_size)" },
         { 3, { T, B, I }, 0, PSG_ERR_BATCH, "batch" },
         { 3, { B, T, I }, 1, PSG_ERR_BATCH, "batch" },
@@ -205,10 +205,53 @@ static void states_that_do_not_fit(void **state) {
     }
 }
 
+/* Empty arrays may be of any size: no product of sizes overflows. */
+static void sizes_beyond_2_31(void **state) {
+    (void)state;
+    const int64_t most = INT64_MAX;
+    for (int k = 0; k < 3; k++) {
+        fixture f = start();
+        begin(&f);
+        psg_tensor wide = psg_tensor_of(PSG_F32, NULL, 3, (int64_t[]){ B, most, 0 });
+        psg_tensor high = psg_tensor_of(PSG_F32, NULL, 2, (int64_t[]){ k == 2 ? 0 : most - 3, k == 2 ? most : 0 });
+        psg_var x = k ? sequence(&f) : psg_input(f.tape, &wide), constant = psg_constant(f.tape, &high);
+        psg_rnn_weights w = weights(&f, LSTM, k ? I : 0);
+        if (k == 1) w.weight_hr = constant;
+        if (k == 2) w.weight_ih = constant;
+        apply(&f, LSTM, x, psg_none(), psg_none(), &w, NULL);
+        refused(&f, PSG_ERR_OVERFLOW, "lstm", "sizes must be below 2^31");
+        finish(&f);
+    }
+    fixture f = start();
+    begin(&f);
+    psg_recurrent_attributes rows = { .state_row = 1, .state_rows = INT64_MIN };
+    psg_rnn_weights w = weights(&f, RNN, I);
+    const psg_var in[] = { sequence(&f), input(&f, 3, (int64_t[]){ B, 1, H }), psg_none(), w.weight_ih, w.weight_hh };
+    psg_apply(f.tape, "rnn", in, 5, &rows);
+    refused(&f, PSG_ERR_SHAPE, "rnn", "hx must have shape");
+    finish(&f);
+}
+
+/* What is not turned at the door would be read in another order. */
+static void constant_states_of_a_batch_second_pass(void **state) {
+    (void)state;
+    fixture f = start();
+    f.pass.batch_second = 1;
+    begin(&f);
+    psg_var x = input(&f, 3, (int64_t[]){ T, B, I });
+    psg_var h0 = psg_constant(f.tape, tensor(&f, 3, (int64_t[]){ B, B, H }));
+    psg_rnn_weights w[B];
+    for (int k = 0; k < B; k++) w[k] = weights(&f, RNN, k ? H : I);
+    apply(&f, RNN, x, psg_none(), h0, w, &(psg_rnn_options){ .num_layers = B });
+    refused(&f, PSG_ERR_BATCH, "rnn", "must be an input (psg_input) in a batch_second pass");
+    finish(&f);
+}
+
 static void options_out_of_range(void **state) {
     (void)state;
     static const struct { psg_rnn_options options; int second; const char *text; } cases[] = {
         { { -1, 0, 0, 0, 0 }, 0, "num_layers is -1" },
+        { { INT32_MAX, 1, 0, 0, 0 }, 0, "num_layers is 2147483647, must be in [1, 65536]" },
         { { 1, 0, 1.5, 0, 0 }, 0, "dropout is 1.5, must be in [0, 1]" },
         { { 1, 0, -0.5, 0, 0 }, 0, "dropout is -0.5" },
         { { 1, 0, 0, (psg_rnn_nonlinearity)3, 0 }, 0, "nonlinearity is 3" },
@@ -383,6 +426,8 @@ int main(void) {
         cmocka_unit_test(inputs_that_do_not_fit),
         cmocka_unit_test(lengths_that_do_not_fit),
         cmocka_unit_test(states_that_do_not_fit),
+        cmocka_unit_test(sizes_beyond_2_31),
+        cmocka_unit_test(constant_states_of_a_batch_second_pass),
         cmocka_unit_test(options_out_of_range),
         cmocka_unit_test(what_only_lstm_has),
         cmocka_unit_test(directions_must_agree),

@@ -94,7 +94,6 @@ static const psg_nll_options mean_nll = PSG_NLL_OPTIONS_INIT, ignoring_nll = { P
 static const psg_recurrent_attributes plain_rnn = { .states = 0 }, with_states = { .states = 1 },
                                       relu_rnn = { .nonlinearity = PSG_RNN_RELU },
                                       second_of_three = { .states = 1, .state_row = 1, .state_rows = 3 };
-static const psg_rnn_part_attributes middle = { 1, 2, 4, 2, 0 }, one_row = { 2, 1, 3, 1, 1 };
 
 static const psg_conv_attributes strided_conv = { { .stride = { 2, 3 }, .padding = { 1, 2 }, .dilation = { 1, 2 } },
                                                   2 },
@@ -271,8 +270,6 @@ static const op_case cases[] = {
                      PARAMETER(2, { 12, 3 }) }, &plain_rnn },
     { "gru_cell", { BATCHED(2, { 3, 2 }), BATCHED(2, { 3, 3 }), { 0 }, PARAMETER(2, { 9, 2 }), PARAMETER(2, { 9, 3 }),
                     PARAMETER(1, { 9 }), PARAMETER(1, { 9 }) }, &plain_rnn },
-    { "rnn_part", { BATCHED(3, { 3, 4, 5 }), BATCHED(3, { 3, 1, 2 }) }, &middle },
-    { "rnn_part", { BATCHED(3, { 2, 4, 5 }) }, &one_row },
     { "conv", { BATCHED(3, { 3, 4, 7 }), PARAMETER(3, { 6, 2, 3 }), PARAMETER(1, { 6 }) }, &same_conv },
     { "conv", { BATCHED(3, { 3, 8, 5 }), PARAMETER(3, { 24, 8, 3 }) }, NULL },
     { "conv", { BATCHED(4, { 2, 3, 6, 7 }), PARAMETER(4, { 7, 3, 3, 2 }), PARAMETER(1, { 7 }) }, &strided_conv },

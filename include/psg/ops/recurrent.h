@@ -45,7 +45,7 @@ typedef enum psg_rnn_layout {
 } psg_rnn_layout;
 
 typedef struct psg_rnn_options {
-    int num_layers;                     /* 0 stands for 1 */
+    int num_layers;                     /* 0 stands for 1; at most 65536 */
     int bidirectional;                  /* non-zero: two directions, the second from the last step to the first */
     double dropout;                     /* of each layer's output but the last's, as psg_dropout */
     psg_rnn_nonlinearity nonlinearity;  /* psg_rnn alone */
@@ -90,14 +90,6 @@ typedef struct psg_recurrent_attributes {
     int64_t state_row;   /* the first row of hx and cx that is this layer's */
     int64_t state_rows;  /* how many rows they have; 0: the directions of this layer */
 } psg_recurrent_attributes;
-
-/* "rnn_part": rows [row, row + rows) of a layer's output and the first `columns` elements of each, cut into `split`
- * rows; after the rows of the optional second input, of columns / split elements.  squeeze: a single row loses its
- * dimension. */
-typedef struct psg_rnn_part_attributes {
-    int64_t row, rows, columns, split;
-    int squeeze;
-} psg_rnn_part_attributes;
 
 #ifdef __cplusplus
 }

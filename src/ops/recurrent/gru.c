@@ -16,18 +16,7 @@ static const psg_rnn_kind cell = { .gates = 3, .sums = 4, .kept = 6, .hidden_par
 
 /* ---- layer ---- */
 
-const psg_op psg_op_gru = {
-    .name = "gru",
-    .input_count = PSG_RNN_INPUTS,
-    .input_names = psg_rnn_input_names,
-    .optional_inputs = PSG_RNN_OPTIONAL_INPUTS,
-    .parameter_inputs = PSG_RNN_PARAMETER_INPUTS,
-    .attributes_size = sizeof(psg_recurrent_attributes),
-    .shape = psg_rnn_shape,
-    .forward = psg_rnn_forward,
-    .backward = psg_rnn_backward,
-    .traits = &layer,
-};
+const psg_op psg_op_gru = PSG_RNN_OP("gru", &layer, PSG_RNN_INPUTS);
 
 psg_var psg_gru(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, const psg_rnn_weights *weights,
                 const psg_rnn_options *options, psg_var *h_n) {
@@ -37,18 +26,7 @@ psg_var psg_gru(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, const ps
 
 /* ---- cell ---- */
 
-const psg_op psg_op_gru_cell = {
-    .name = "gru_cell",
-    .input_count = PSG_RNN_CELL_INPUTS,
-    .input_names = psg_rnn_input_names,
-    .optional_inputs = PSG_RNN_CELL_OPTIONAL_INPUTS,
-    .parameter_inputs = PSG_RNN_CELL_PARAMETER_INPUTS,
-    .attributes_size = sizeof(psg_recurrent_attributes),
-    .shape = psg_rnn_shape,
-    .forward = psg_rnn_forward,
-    .backward = psg_rnn_backward,
-    .traits = &cell,
-};
+const psg_op psg_op_gru_cell = PSG_RNN_OP("gru_cell", &cell, PSG_RNN_CELL_INPUTS);
 
 psg_var psg_gru_cell(psg_tape *tape, psg_var x, psg_var hx, const psg_rnn_weights *weights) {
     return psg_rnn_record_cell(tape, &psg_op_gru_cell, (psg_var[3]){ x, hx }, weights, PSG_RNN_TANH, NULL);

@@ -13,18 +13,7 @@ static const psg_rnn_kind cell = { .gates = 4, .sums = 4, .kept = 4, .has_cell =
 
 /* ---- layer ---- */
 
-const psg_op psg_op_lstm = {
-    .name = "lstm",
-    .input_count = PSG_RNN_INPUTS,
-    .input_names = psg_rnn_input_names,
-    .optional_inputs = PSG_RNN_OPTIONAL_INPUTS,
-    .parameter_inputs = PSG_RNN_PARAMETER_INPUTS,
-    .attributes_size = sizeof(psg_recurrent_attributes),
-    .shape = psg_rnn_shape,
-    .forward = psg_rnn_forward,
-    .backward = psg_rnn_backward,
-    .traits = &layer,
-};
+const psg_op psg_op_lstm = PSG_RNN_OP("lstm", &layer, PSG_RNN_INPUTS);
 
 psg_var psg_lstm(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, psg_var c0,
                  const psg_rnn_weights *weights,
@@ -35,18 +24,7 @@ psg_var psg_lstm(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, psg_var
 
 /* ---- cell ---- */
 
-const psg_op psg_op_lstm_cell = {
-    .name = "lstm_cell",
-    .input_count = PSG_RNN_CELL_INPUTS,
-    .input_names = psg_rnn_input_names,
-    .optional_inputs = PSG_RNN_CELL_OPTIONAL_INPUTS,
-    .parameter_inputs = PSG_RNN_CELL_PARAMETER_INPUTS,
-    .attributes_size = sizeof(psg_recurrent_attributes),
-    .shape = psg_rnn_shape,
-    .forward = psg_rnn_forward,
-    .backward = psg_rnn_backward,
-    .traits = &cell,
-};
+const psg_op psg_op_lstm_cell = PSG_RNN_OP("lstm_cell", &cell, PSG_RNN_CELL_INPUTS);
 
 psg_var psg_lstm_cell(psg_tape *tape, psg_var x, psg_var hx, psg_var cx, const psg_rnn_weights *weights, psg_var *c) {
     return psg_rnn_record_cell(tape, &psg_op_lstm_cell, (psg_var[3]){ x, hx, cx }, weights, PSG_RNN_TANH, c);

@@ -13,18 +13,7 @@ static const psg_rnn_kind cell = { .gates = 1, .sums = 1, .kept = 1, .one_step =
 
 /* ---- layer ---- */
 
-const psg_op psg_op_rnn = {
-    .name = "rnn",
-    .input_count = PSG_RNN_INPUTS,
-    .input_names = psg_rnn_input_names,
-    .optional_inputs = PSG_RNN_OPTIONAL_INPUTS,
-    .parameter_inputs = PSG_RNN_PARAMETER_INPUTS,
-    .attributes_size = sizeof(psg_recurrent_attributes),
-    .shape = psg_rnn_shape,
-    .forward = psg_rnn_forward,
-    .backward = psg_rnn_backward,
-    .traits = &layer,
-};
+const psg_op psg_op_rnn = PSG_RNN_OP("rnn", &layer, PSG_RNN_INPUTS);
 
 psg_var psg_rnn(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, const psg_rnn_weights *weights,
                 const psg_rnn_options *options, psg_var *h_n) {
@@ -34,18 +23,7 @@ psg_var psg_rnn(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, const ps
 
 /* ---- cell ---- */
 
-const psg_op psg_op_rnn_cell = {
-    .name = "rnn_cell",
-    .input_count = PSG_RNN_CELL_INPUTS,
-    .input_names = psg_rnn_input_names,
-    .optional_inputs = PSG_RNN_CELL_OPTIONAL_INPUTS,
-    .parameter_inputs = PSG_RNN_CELL_PARAMETER_INPUTS,
-    .attributes_size = sizeof(psg_recurrent_attributes),
-    .shape = psg_rnn_shape,
-    .forward = psg_rnn_forward,
-    .backward = psg_rnn_backward,
-    .traits = &cell,
-};
+const psg_op psg_op_rnn_cell = PSG_RNN_OP("rnn_cell", &cell, PSG_RNN_CELL_INPUTS);
 
 psg_var psg_rnn_cell(psg_tape *tape, psg_var x, psg_var hx, const psg_rnn_weights *weights,
                      psg_rnn_nonlinearity nonlinearity) {

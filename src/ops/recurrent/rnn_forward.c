@@ -125,7 +125,7 @@ static psg_status order_samples(psg_rnn_layer *layer) {
     layer->kept->order = psg_call_keep(layer->call, bytes);
     if (!layer->kept->lengths || !layer->kept->order) return PSG_ERR_MEMORY;
     psg_status status = read_lengths(layer);
-    return status ? status : sort_samples(layer);
+    return status || !layer->sizes.batch ? status : sort_samples(layer);
 }
 
 /* ---- memory ---- */

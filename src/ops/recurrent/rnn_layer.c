@@ -6,15 +6,9 @@
 /* ---- rows ---- */
 
 psg_rnn_rows psg_rnn_rows_of(const psg_rnn_layer *layer, const psg_tensor *tensor) {
-    psg_rnn_rows rows = { .data = tensor->data };
-    int64_t element = (int64_t)layer->element;
-    if (tensor->rank == 2) {
-        rows.sample = tensor->shape[1] * element;
-        return rows;
-    }
-    rows.sample = tensor->shape[2] * element * tensor->shape[1];
-    rows.step = tensor->shape[2] * element;
-    return rows;
+    int64_t step = tensor->shape[tensor->rank - 1] * (int64_t)layer->element;
+    return (psg_rnn_rows){ .data = tensor->data, .step = step,
+                           .sample = tensor->rank == 2 ? step : step * tensor->shape[1] };
 }
 
 bool psg_rnn_state_is_batched(const psg_rnn_layer *layer, int k) {

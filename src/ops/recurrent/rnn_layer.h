@@ -87,7 +87,7 @@ const psg_operand *psg_rnn_weight(const psg_call *call, int64_t d, int which);
 /* Sizes from operands that have been checked. */
 psg_rnn_layer psg_rnn_layer_of(psg_call *call);
 
-/* Rows of a (B, T, width) tensor in the layout of the pass. */
+/* Rows of a tensor (B, T, width), or (B, width). */
 psg_rnn_rows psg_rnn_rows_of(const psg_rnn_layer *layer, const psg_tensor *tensor);
 /* The row of sample n of direction d in hx or cx, or in its gradient. */
 void *psg_rnn_state_row(const psg_rnn_layer *layer, int k, const psg_tensor *tensor, int64_t n, int64_t d);
@@ -109,22 +109,34 @@ int64_t psg_rnn_panel_elements(const psg_rnn_layer *layer, int64_t n, int64_t k)
 /* count elements that live until the next pass; NULL after failing the call. */
 void *psg_rnn_take(const psg_rnn_layer *layer, int64_t count);
 
-/* ---- the three functions of every op here, whose traits are its psg_rnn_kind ---- */
+/* ---- the ops, whose traits are their psg_rnn_kind ---- */
 
 psg_status psg_rnn_shape(psg_call *call);
 psg_status psg_rnn_forward(psg_call *call);
 psg_status psg_rnn_backward(psg_call *call);
 
-extern const psg_op psg_op_rnn_part, psg_op_lstm;
 extern const char *const psg_rnn_input_names[PSG_RNN_INPUTS];
+enum { PSG_RNN_CELL_INPUTS = PSG_RNN_WEIGHTS + PSG_WEIGHT_HR };
 #define PSG_RNN_REVERSE_INPUTS (0x1fu << (PSG_RNN_WEIGHTS + PSG_RNN_WEIGHT_COUNT))
 #define PSG_RNN_OPTIONAL_INPUTS                                                                    \
     (1u << PSG_RNN_HX | 1u << PSG_RNN_CX | 7u << (PSG_RNN_WEIGHTS + PSG_BIAS_IH) |              \
      PSG_RNN_REVERSE_INPUTS | 1u << PSG_RNN_LENGTHS)
 #define PSG_RNN_PARAMETER_INPUTS ((1u << PSG_RNN_LENGTHS) - 2u)
-enum { PSG_RNN_CELL_INPUTS = PSG_RNN_WEIGHTS + PSG_WEIGHT_HR };
-#define PSG_RNN_CELL_OPTIONAL_INPUTS (PSG_RNN_OPTIONAL_INPUTS & ((1u << PSG_RNN_CELL_INPUTS) - 1u))
-#define PSG_RNN_CELL_PARAMETER_INPUTS ((1u << PSG_RNN_CELL_INPUTS) - 2u)
+
+/* An op of the first `inputs` operands. */
+#define PSG_RNN_OP(name_, kind, inputs)                                   \
+    {                                                                     \
+        .name = name_,                                                    \
+        .input_count = inputs,                                            \
+        .input_names = psg_rnn_input_names,                               \
+        .optional_inputs = PSG_RNN_OPTIONAL_INPUTS & ((1u << inputs) - 1u),   \
+        .parameter_inputs = PSG_RNN_PARAMETER_INPUTS & ((1u << inputs) - 1u), \
+        .attributes_size = sizeof(psg_recurrent_attributes),              \
+        .shape = psg_rnn_shape,                                           \
+        .forward = psg_rnn_forward,                                       \
+        .backward = psg_rnn_backward,                                     \
+        .traits = kind,                                                   \
+    }
 
 /* ---- fronts ---- */
 

@@ -25,8 +25,7 @@ const psg_operand *psg_rnn_weight(const psg_call *call, int64_t d, int which) {
 static psg_rnn_sizes sizes_of(const psg_call *call, const psg_rnn_kind *kind) {
     const psg_tensor *x = &call->input[PSG_RNN_INPUT].value, *w = &psg_rnn_weight(call, 0, PSG_WEIGHT_IH)->value;
     const psg_operand *hr = psg_rnn_weight(call, 0, PSG_WEIGHT_HR);
-    int batch = kind->one_step ? 0 : 0;
-    psg_rnn_sizes s = { .batch = x->shape[batch], .steps = kind->one_step ? 1 : x->shape[1 - batch],
+    psg_rnn_sizes s = { .batch = x->shape[0], .steps = kind->one_step ? 1 : x->shape[1],
                         .input = x->shape[x->rank - 1], .hidden = w->shape[0] / kind->gates, .h_row = -1, .c_row = -1 };
     s.projects = hr->role != PSG_ABSENT;
     s.output = s.projects ? hr->value.shape[0] : s.hidden;
@@ -58,23 +57,38 @@ psg_rnn_layer psg_rnn_layer_of(psg_call *call) {
 
 /* ---- checks ---- */
 
+static psg_status check_layout(psg_call *call) {
+    const int second = call->pass->batch_second != 0;
+    psg_rnn_layout layout = attributes_of(call)->layout, pass = second ? PSG_RNN_BATCH_SECOND : PSG_RNN_BATCH_FIRST;
+    if (layout == PSG_RNN_LAYOUT_OF_PASS || layout == pass) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "layout is %d, but the batch is dimension %d of this pass "
+                         "(psg_pass.batch_second): must be 0 or %d", (int)layout, second, (int)pass);
+}
+
+/* Products of two sizes then fit 63 bits. */
+static psg_status check_below_2_31(psg_call *call, const char *name, const psg_tensor *x) {
+    char text[PSG_SHAPE_TEXT];
+    for (int d = 0; d < x->rank; d++) {
+        if (x->shape[d] <= INT32_MAX) continue;
+        return psg_call_fail(call, PSG_ERR_OVERFLOW, "%s has shape %s, sizes must be below 2^31", name,
+                             psg_tensor_text(x, text));
+    }
+    return PSG_OK;
+}
+
 static psg_status check_input(psg_call *call, const psg_rnn_kind *kind) {
     const psg_tensor *x = &call->input[PSG_RNN_INPUT].value;
-    psg_rnn_layout layout = attributes_of(call)->layout, pass = !call->pass->batch_second ? PSG_RNN_BATCH_FIRST
-                                                                                  : PSG_RNN_BATCH_SECOND;
     char text[PSG_SHAPE_TEXT];
-    int rank = kind->one_step ? 2 : 3;
-    if (layout != PSG_RNN_LAYOUT_OF_PASS && layout != pass) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "layout is %d, but the batch is dimension %d of this pass "
-                             "(psg_pass.batch_second): must be 0 or %d", (int)layout, call->pass->batch_second, (int)pass);
-    }
-    if (x->rank != rank) {
+    psg_status status = check_layout(call);
+    if (status) return status;
+    if (x->rank != (kind->one_step ? 2 : 3)) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "input must have shape %s, has %s; a sequence without a batch "
-                             "dimension is not accepted", kind->one_step ? "(N, input_size)" : !call->pass->batch_second
-                             ? "(N, T, input_size)" : "(T, N, input_size)", psg_tensor_text(x, text));
+                             "dimension is not accepted", kind->one_step ? "(N, input_size)" : "(N, T, input_size)",
+                             psg_tensor_text(x, text));
     }
-    psg_status status = psg_operands_real(call, call->input_count < PSG_RNN_INPUTS ? call->input_count
-                                                                                    : PSG_RNN_LENGTHS);
+    status = check_below_2_31(call, "input", x);
+    if (!status) status = psg_operands_real(call, call->input_count < PSG_RNN_INPUTS ? call->input_count
+                                                                                     : PSG_RNN_LENGTHS);
     return status ? status : psg_operand_carries_batch(call, PSG_RNN_INPUT);
 }
 
@@ -127,11 +141,9 @@ static psg_status check_first(psg_call *call, const psg_rnn_kind *kind) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "weight_ih must have shape (%d hidden_size, input_size), has %s",
                              kind->gates, psg_tensor_text(w, text));
     }
-    if (w->shape[0] > INT32_MAX) {
-        return psg_call_fail(call, PSG_ERR_OVERFLOW, "weight_ih has %lld rows, must have fewer than 2^31",
-                             (long long)w->shape[0]);
-    }
-    if (hr->role == PSG_ABSENT || hr->value.rank == 2) return PSG_OK;
+    psg_status status = check_below_2_31(call, "weight_ih", w);
+    if (status || hr->role == PSG_ABSENT) return status;
+    if (hr->value.rank == 2) return check_below_2_31(call, "weight_hr", &hr->value);
     return psg_call_fail(call, PSG_ERR_SHAPE, "weight_hr must have shape (proj_size, hidden_size), has %s",
                          psg_tensor_text(&hr->value, text));
 }
@@ -150,37 +162,30 @@ static psg_status check_weights(psg_call *call, const psg_rnn_kind *kind, const 
     return check_matrix(call, at + PSG_WEIGHT_HR, s->output, s->hidden);
 }
 
-/* hx or cx: (B, rows, width), the batch where the pass has it, or (rows, width) for all samples; a cell's without the
- * dimension of the rows. */
+/* hx or cx: (B, rows, width), or (rows, width) for all samples; a cell's without the dimension of the rows. */
 static psg_status check_state(psg_call *call, const psg_rnn_kind *kind, const psg_rnn_sizes *s, int k, int64_t width) {
     const psg_operand *state = &call->input[k];
-    const psg_recurrent_attributes *attributes = attributes_of(call);
+    const psg_recurrent_attributes *a = attributes_of(call);
     if (state->role == PSG_ABSENT) return PSG_OK;
-    int64_t rows = attributes->state_rows ? attributes->state_rows : s->directions;
+    int64_t rows = a->state_rows ? a->state_rows : s->directions, want[3];
     bool shared = state->role == PSG_PARAMETER ||
                   (state->role == PSG_CONSTANT && state->value.rank == (kind->one_step ? 1 : 2));
-    int64_t shape[3] = { rows, s->batch, width };
-    if (true) {
-        shape[0] = s->batch;
-        shape[1] = rows;
-    }
-    int64_t all[2] = { rows, width }, one_row[2] = { s->batch, width };
-    const int64_t *want = shared ? all : shape;
-    int rank = shared ? 2 : 3;
-    if (kind->one_step) {
-        want = shared ? all + 1 : one_row;
-        rank--;
-    }
+    int rank = 0;
+    if (!shared) want[rank++] = s->batch;
+    if (!kind->one_step) want[rank++] = rows;
+    want[rank++] = width;
     char have[PSG_SHAPE_TEXT], text[PSG_SHAPE_TEXT];
     if (!psg_shape_equal(state->value.rank, state->value.shape, rank, want)) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "%s must have shape %s, has %s", call->op->input_names[k],
                              psg_shape_text(rank, want, text), psg_tensor_text(&state->value, have));
     }
-    if (attributes->state_row < 0 || attributes->state_row > rows - s->directions) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "state_row is %lld, must be in [0, %lld]",
-                             (long long)attributes->state_row, (long long)(rows - s->directions));
+    if (rank == 3 && state->role == PSG_CONSTANT && call->pass->batch_second) {
+        return psg_call_fail(call, PSG_ERR_BATCH, "%s is a constant with a row for every sample, must be an input "
+                             "(psg_input) in a batch_second pass", call->op->input_names[k]);
     }
-    return PSG_OK;
+    if (kind->one_step || (a->state_row >= 0 && a->state_row <= rows - s->directions)) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "state_row is %lld, must be in [0, %lld]", (long long)a->state_row,
+                         (long long)(rows - s->directions));
 }
 
 static psg_status check_lengths(psg_call *call, const psg_rnn_sizes *s) {
@@ -199,17 +204,6 @@ static psg_status check_lengths(psg_call *call, const psg_rnn_sizes *s) {
     return psg_call_fail(call, PSG_ERR_BATCH, "lengths carries no batch, must be an input of the pass (psg_input)");
 }
 
-/* Products of two sizes then fit 63 bits. */
-static psg_status check_sizes(psg_call *call, const psg_rnn_sizes *s) {
-    int64_t sizes[] = { s->batch, s->steps, s->input, s->output };
-    const char *const names[] = { "the batch size", "T", "input_size", "proj_size" };
-    for (int k = 0; k < 4; k++) {
-        if (sizes[k] <= INT32_MAX) continue;
-        return psg_call_fail(call, PSG_ERR_OVERFLOW, "%s is %lld, must be below 2^31", names[k], (long long)sizes[k]);
-    }
-    return PSG_OK;
-}
-
 psg_status psg_rnn_shape(psg_call *call) {
     const psg_rnn_kind *kind = call->op->traits;
     psg_rnn_nonlinearity nonlinearity = attributes_of(call)->nonlinearity;
@@ -222,17 +216,12 @@ psg_status psg_rnn_shape(psg_call *call) {
     if (!status) status = check_first(call, kind);
     if (status) return status;
     psg_rnn_sizes s = sizes_of(call, kind);
-    status = check_sizes(call, &s);
     for (int d = 0; d < s.directions && !status; d++) status = check_weights(call, kind, &s, d);
     if (!status) status = check_state(call, kind, &s, PSG_RNN_HX, s.output);
     if (!status) status = check_state(call, kind, &s, PSG_RNN_CX, s.hidden);
     if (!status) status = check_lengths(call, &s);
     if (status) return status;
-    int64_t out[3] = { s.batch, s.rows, s.width }, one_row[2] = { s.batch, s.width };
-    if (!true) {
-        out[0] = s.rows;
-        out[1] = s.batch;
-    }
     bool single = kind->one_step && s.rows == 1;
+    const int64_t out[3] = { s.batch, s.rows, s.width }, one_row[2] = { s.batch, s.width };
     return psg_call_output(call, call->input[PSG_RNN_INPUT].value.dtype, single ? 2 : 3, single ? one_row : out);
 }
