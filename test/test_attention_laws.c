@@ -192,6 +192,31 @@ static void layers_are_refused(void **state) {
     for (int m = NO_MISTAKE; m < MISTAKES; m++) play((mistake)m);
 }
 
+/* Sizes whose products overflow, of arrays without elements. */
+static void sizes_beyond_2_31(void **state) {
+    (void)state;
+    const int64_t most = INT64_MAX;
+    desk d = open_desk();
+    psg_pass pass = { .ordinary = 1 };
+    psg_multi_head_attention_weights w = { .in_proj_weight = psg_none() };
+    for (int k = 0; k < 5; k++) {
+        TEST_OK(d.context, psg_tape_begin(d.tape, &pass));
+        psg_tensor wide = psg_tensor_of(PSG_F64, NULL, 3, (int64_t[]){ 0, k == 3 ? most : 1, k == 3 ? 4 : most });
+        psg_var x = psg_input(d.tape, &wide), y = input(&d, SHAPE(2, 3, 4));
+        w.in_proj_weight = w.out_proj_weight = constant(&d, SHAPE(12, 4));
+        psg_in_projection_attributes rows = { 2, 0, most };
+        if (k == 0) psg_multi_head_attention(d.tape, x, x, x, 1, &w, NULL, NULL);
+        if (k == 1) psg_multi_head_attention(d.tape, y, y, y, most, &w, NULL, NULL);
+        if (k == 2) psg_in_projection(d.tape, y, w.in_proj_weight, psg_none(), &rows);
+        if (k == 3) psg_head_attention(d.tape, x, x, x, 2, psg_none(), psg_none(), NULL, &y);
+        if (k == 4) psg_head_attention(d.tape, y, y, y, most, psg_none(), psg_none(), NULL, &y);
+        static const char *const text[] = { "below 2^31", "num_heads is 9223372036854775807", "rows from 2 on are asked",
+                                            "sizes must be below 2^31", "num_heads is 9223372036854775807" };
+        refused(&d, k == 0 || k == 3 ? PSG_ERR_OVERFLOW : PSG_ERR_ARGUMENT, text[k]);
+    }
+    close_desk(&d);
+}
+
 /* ---- laws ---- */
 
 typedef struct results {
@@ -381,6 +406,141 @@ static void masked_rows_are_zero(void **state) {
     }
 }
 
+/* ---- what a mask hides ----
+ * 2 samples of attention by 2 heads over 200 keys, of which some no query sees, and of whose queries some see none. */
+
+enum { HIDING_N = 2, HIDING_H = 2, HIDING_L = 150, HIDING_S = 200, HIDING_E = 6, HIDDEN_QUERY = 70 };
+
+typedef enum hiding { CAUSAL, ROW, PLANE, REAL_PLANE, PADDING, REAL_PADDING, HEADS_MASK, HIDINGS } hiding;
+
+static bool is_hidden_key(hiding kind, int64_t j) { return kind == CAUSAL ? j >= HIDING_L : j % 67 == 3 || j > 190; }
+static bool is_hidden(hiding kind, int64_t i, int64_t j) {
+    return is_hidden_key(kind, j) || ((kind == PLANE || kind == REAL_PLANE) && (i == HIDDEN_QUERY || (i + j) % 5 == 0));
+}
+
+/* Rows (N, [H,] length, E), with value in the places that kind hides. */
+static psg_tensor hiding_rows(psg_dtype dtype, hiding kind, bool by_heads, bool queries, double value) {
+    int64_t length = queries ? HIDING_L : HIDING_S, four[4] = { HIDING_N, HIDING_H, length, HIDING_E };
+    int64_t three[3] = { HIDING_N, length, HIDING_H * HIDING_E };
+    psg_tensor t = filled(dtype, 7 + length, by_heads ? 3 : 4, by_heads ? three : four);
+    int64_t row = by_heads ? HIDING_H * HIDING_E : HIDING_E;
+    for (int64_t k = 0; k < psg_tensor_count(&t); k++) {
+        int64_t at = k / row % length;
+        bool whole = (kind == PLANE || kind == REAL_PLANE) && at == HIDDEN_QUERY;
+        if (queries ? whole : is_hidden_key(kind, at)) test_set_at(&t, k, (k + at) % 2 ? value : 0);
+    }
+    return t;
+}
+
+static psg_tensor hiding_mask(psg_dtype real, hiding kind) {
+    int64_t plane[2] = { HIDING_L, HIDING_S }, row[2] = { HIDING_N, HIDING_S }, all[3] = { HIDING_N * HIDING_H, HIDING_L,
+                         HIDING_S }, one = HIDING_S;
+    bool reals = kind == REAL_PLANE || kind == REAL_PADDING, attends = kind <= REAL_PLANE;
+    int rank = kind == ROW ? 1 : kind == HEADS_MASK ? 3 : 2;
+    psg_tensor t = psg_tensor_of(reals ? real : kind == PLANE ? PSG_I32 : PSG_I64, NULL, rank,
+                                 kind == ROW ? &one : kind == HEADS_MASK ? all : kind >= PADDING ? row : plane);
+    t.data = calloc((size_t)psg_tensor_count(&t), 8);
+    for (int64_t k = 0; k < psg_tensor_count(&t); k++) {
+        bool hidden = is_hidden(kind, k / HIDING_S % HIDING_L, k % HIDING_S);
+        test_set_at(&t, k, reals ? hidden ? -INFINITY : 0.5 : hidden != attends);
+    }
+    return t;
+}
+
+static psg_var hide(psg_tape *tape, hiding kind, const psg_tensor *mask, const psg_var x[3]) {
+    psg_scaled_dot_product_attention_options plain = PSG_SCALED_DOT_PRODUCT_ATTENTION_OPTIONS_INIT;
+    psg_multi_head_attention_options heads = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
+    plain.is_causal = kind == CAUSAL;
+    psg_var hidden = kind == CAUSAL ? psg_none() : kind == PADDING || kind == REAL_PADDING ? psg_input(tape, mask)
+                                                                                           : psg_constant(tape, mask);
+    if (kind < PADDING) return psg_scaled_dot_product_attention(tape, x[0], x[1], x[2], hidden, &plain);
+    *(kind == HEADS_MASK ? &heads.attn_mask : &heads.key_padding_mask) = hidden;
+    return psg_head_attention(tape, x[0], x[1], x[2], HIDING_H, psg_none(), psg_none(), &heads, NULL);
+}
+
+/* Values and gradients, as doubles one after another. */
+static void run_hiding(psg_context *context, psg_dtype dtype, hiding kind, double value, double *results) {
+    psg_tape *tape;
+    psg_var x[3];
+    psg_tensor in[4], mask = hiding_mask(dtype, kind), y;
+    TEST_OK(context, psg_tape_create(context, &tape));
+    TEST_OK(context, psg_tape_begin(tape, NULL));
+    for (int k = 0; k < 4; k++) in[k] = hiding_rows(dtype, kind, kind >= PADDING, k % 3 == 0, value);
+    for (int k = 0; k < 3; k++) x[k] = psg_input_with_grad(tape, &in[k]);
+    psg_var out = hide(tape, kind, &mask, x);
+    TEST_OK(context, psg_backward_from(tape, out, &in[3]));
+    TEST_OK(context, psg_value(tape, out, &y));
+    read_all(&y, results);
+    results += psg_tensor_count(&y);
+    for (int k = 0; k < 3; k++) {
+        TEST_OK(context, psg_input_grad(tape, x[k], &y));
+        read_all(&y, results);
+        results += psg_tensor_count(&y);
+        for (int64_t e = 0; k && e < psg_tensor_count(&y); e++) {
+            int64_t at = e / (kind >= PADDING ? HIDING_H * HIDING_E : HIDING_E) % HIDING_S;
+            assert_true(!is_hidden_key(kind, at) || test_get_at(&y, e) == 0);
+        }
+    }
+    psg_tape_destroy(tape);
+    for (int k = 0; k < 4; k++) free(in[k].data);
+    free(mask.data);
+}
+
+static void hidden_values_change_no_bit(void **state) {
+    (void)state;
+    enum { COUNT = HIDING_N * HIDING_H * HIDING_E * (2 * HIDING_L + 2 * HIDING_S) };
+    static const double values[] = { NAN, INFINITY, -INFINITY, 1e38 };
+    static double clean[COUNT], dirty[COUNT];
+    const char *isas[3];
+    size_t count = test_isas(isas);
+    for (size_t i = 0; i < count; i++) {
+        psg_context *context = test_context(2, isas[i]);
+        for (int kind = CAUSAL; kind < HIDINGS; kind++) {
+            for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
+                run_hiding(context, (psg_dtype)dtype, (hiding)kind, 0, clean);
+                for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
+                    run_hiding(context, (psg_dtype)dtype, (hiding)kind, values[v], dirty);
+                    for (int e = 0; e < COUNT; e++) {
+                        if (dirty[e] != clean[e]) fail_msg("kind %d, %g: result %d is %g, not %g", kind, values[v], e,
+                                                           dirty[e], clean[e]);
+                    }
+                }
+            }
+        }
+        test_context_free(context);
+    }
+}
+
+/* What a query sees is not hidden, be its weight 0: NaN and Inf of values and of output gradients reach their results. */
+static void seen_values_are_read(void **state) {
+    (void)state;
+    desk d = open_desk();
+    for (int k = 1; k < 4; k++) {
+        begin(&d);
+        psg_tensor in[4];
+        psg_var x[3];
+        for (int m = 0; m < 4; m++) {
+            in[m] = filled(PSG_F64, 3, 3, (int64_t[]){ 1, 3, 2 });
+            if (m < 3) x[m] = psg_input_with_grad(d.tape, &in[m]);
+        }
+        test_set(&in[0], (int64_t[]){ 0, 2, 0 }, 1e200);   /* query 2: weight 1 at one key */
+        test_set(&in[k], (int64_t[]){ 0, 1, 1 }, NAN);     /* a key, a value, an output gradient */
+        psg_scaled_dot_product_attention_options causal = { .is_causal = 1 };
+        psg_var y = psg_scaled_dot_product_attention(d.tape, x[0], x[1], x[2], psg_none(), &causal);
+        psg_tensor out, gv;
+        TEST_OK(d.context, psg_backward_from(d.tape, y, &in[3]));
+        TEST_OK(d.context, psg_value(d.tape, y, &out));
+        TEST_OK(d.context, psg_input_grad(d.tape, x[2], &gv));
+        for (int64_t e = 0; e < 6; e++) {
+            bool reached = k == 1 ? e >= 2 : k == 2 && e >= 2 && e % 2 == 1;
+            assert_true(isnan(test_get_at(&out, e)) == reached);
+            if (k == 3) assert_true(isnan(test_get_at(&gv, e)) == (e < 4 && e % 2 == 1));
+        }
+        for (int m = 0; m < 4; m++) free(in[m].data);
+    }
+    close_desk(&d);
+}
+
 /* Queries and keys about 100, whose scores f32 holds exactly: where one weight is nearly 1, gradients of q and k are
  * differences of nothing, and a row of them vanishes as its other weights do. */
 typedef struct sharp_case {
@@ -443,12 +603,13 @@ static void sharp_weights_pass_what_they_differ(void **state) {
 int main(void) {
     for (size_t k = 0; k < sizeof ones / sizeof ones[0]; k++) ones[k] = 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_are_refused),     cmocka_unit_test(layers_are_refused),
-              cmocka_unit_test(any_number_of_threads),
+        cmocka_unit_test(products_are_refused),     cmocka_unit_test(sizes_beyond_2_31),
+        cmocka_unit_test(layers_are_refused),       cmocka_unit_test(any_number_of_threads),
         cmocka_unit_test(samples_alone),            cmocka_unit_test(evaluation_drops_nothing),
         cmocka_unit_test(everything_dropped),       cmocka_unit_test(ordinary_passes),
         cmocka_unit_test(nan_stays_in_its_sample),  cmocka_unit_test(masked_rows_are_zero),
         cmocka_unit_test(sharp_weights_pass_what_they_differ),
+        cmocka_unit_test(hidden_values_change_no_bit), cmocka_unit_test(seen_values_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
