@@ -73,7 +73,7 @@ KERNEL(void, gaussian, (size_t n, double *words))
 /* ---- update.c: see update.h ---- */
 /* v NULL: no momentum. */
 KERNEL(void, sgd, (size_t n, const psg_sgd_step *step, void *w, const void *g, void *v))
-KERNEL(void, adam, (size_t n, const psg_adam_step *step, void *w, const void *g, void *m, void *v))
+KERNEL(void, adam, (size_t n, const psg_adam_step *step, void *w, const void *g, void *m, void *r))
 
 /* ---- norm.c: see norm.h ---- */
 /* Rows of d elements; weight and bias hold d each, or NULL.  stats, or NULL, receives one a row. */

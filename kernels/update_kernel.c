@@ -1,4 +1,4 @@
-/* Optimizer steps.  Plain loops: the compiler vectorises them, and they wait for memory. */
+/* Optimizer steps; they wait for memory. */
 #include "kernels.h"
 #include "vector.h"
 
@@ -23,17 +23,80 @@ void PSG_KERNEL(sgd)(size_t n, const psg_sgd_step *step, void *w_, const void *g
     }
 }
 
-void PSG_KERNEL(adam)(size_t n, const psg_adam_step *step, void *w_, const void *g_, void *m_, void *v_) {
-    real *restrict w = w_, *restrict m = m_, *restrict v = v_;
-    const real *restrict g = g_;
-    const real into_m = (real)(1 - step->beta1), beta2 = (real)step->beta2, into_v = (real)(1 - step->beta2);
-    const real eps = (real)step->eps, l2 = (real)step->l2, shrink = (real)step->shrink;
-    const real step_size = (real)step->step_size, root_scale = (real)step->root_scale;
-    for (size_t i = 0; i < n; i++) {
-        real d = g[i] + l2 * w[i];
-        m[i] += into_m * (d - m[i]);
-        v[i] = beta2 * v[i] + into_v * (d * d);
-        real root = (real)__builtin_sqrt(v[i]);
-        w[i] = shrink * w[i] - step_size * m[i] / (root * root_scale + eps);
-    }
+/* ---- adam ---- */
+
+typedef struct adam_numbers {
+    vec beta1, into_m, beta2, into_v, eps, l2, shrink, step_size, root_scale;
+} adam_numbers;
+
+static inline adam_numbers numbers_of(const psg_adam_step *s) {
+    return (adam_numbers){ vec_set((real)s->beta1), vec_set((real)(1 - s->beta1)), vec_set((real)s->beta2),
+                           vec_set((real)(1 - s->beta2)), vec_set((real)s->eps), vec_set((real)s->l2),
+                           vec_set((real)s->shrink), vec_set((real)s->step_size), vec_set((real)s->root_scale) };
+}
+
+/* The new r, and m / (r root_scale + eps). */
+typedef struct adam_step {
+    vec r, ratio;
+} adam_step;
+
+static inline adam_step step_of(const adam_numbers *a, vec d, vec m, vec r, vec eps) {
+    vec root = vec_sqrt(a->beta2 * (r * r) + a->into_v * (d * d));
+    return (adam_step){ root, m / (root * a->root_scale + eps) };
+}
+
+/* The power of two at or below x: its exponent.  The bits of Inf are those of every exponent. */
+static inline vec power_below(vec x) { return (vec)((vec_bits)x & (vec_bits)vec_set((real)__builtin_inf())); }
+
+/* The exponent's bits are those of 1, the bias, and more. */
+static inline vec reciprocal_of_power(vec power) { return (vec)(2 * (vec_bits)vec_set(1) - (vec_bits)power); }
+
+/* The same in units of a power of two next to the largest of d, r and eps: no square leaves the range but what is
+ * nothing beside another.  The unit and its reciprocal are normal numbers. */
+static __attribute__((noinline)) adam_step scaled_step(const adam_numbers *a, vec d, vec m, vec r) {
+    const vec least = vec_set((real)(PSG_REAL_IS_F64 ? 0x1p-1022 : 0x1p-126)), most = vec_set(1) / least;
+    vec largest = vec_max(vec_max(vec_max(vec_abs(d), r), a->eps), least);
+    vec unit = power_below(vec_select(largest < most, largest, most)), per_unit = reciprocal_of_power(unit);
+    adam_step s = step_of(a, d * per_unit, m * per_unit, r * per_unit, a->eps * per_unit);
+    s.r *= unit;
+    return s;
+}
+
+/* An element is scaled where its square overflows, whatever its neighbours are; where it may vanish and count beside
+ * eps, all are. */
+static inline adam_step careful_step(const adam_numbers *a, bool tiny, vec d, vec m, vec r) {
+    const vec largest = vec_set((real)(PSG_REAL_IS_F64 ? 0x1p500 : 0x1p60));
+    adam_step s = step_of(a, d, m, r, a->eps);
+    if (!tiny && !vec_any_above(s.r, largest)) return s;
+    const adam_numbers copy = *a;   /* its address leaves the loop, that of the numbers in registers does not */
+    adam_step scaled = scaled_step(&copy, d, m, r);
+    if (tiny) return scaled;
+    return (adam_step){ vec_select(s.r > largest, scaled.r, s.r), vec_select(s.r > largest, scaled.ratio, s.ratio) };
+}
+
+static inline vec load(const real *p, size_t n) { return n == LANES ? vec_load(p) : vec_load_part(p, n); }
+
+static inline void store(real *p, vec v, size_t n) {
+    if (n == LANES) vec_store(p, v);
+    else vec_store_part(p, v, n);
+}
+
+static inline void adam_vector(const adam_numbers *a, bool tiny, size_t n, real *w, const real *g, real *m, real *r) {
+    vec old = load(w, n), d = load(g, n) + a->l2 * old, mean = a->beta1 * load(m, n) + a->into_m * d;
+    adam_step s = careful_step(a, tiny, d, mean, load(r, n));
+    store(m, mean, n);
+    store(r, s.r, n);
+    store(w, a->shrink * old - a->step_size * s.ratio, n);
+}
+
+static inline void adam_loop(const psg_adam_step *step, bool tiny, size_t n, real *w, const real *g, real *m, real *r) {
+    const adam_numbers a = numbers_of(step);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) adam_vector(&a, tiny, LANES, w + i, g + i, m + i, r + i);
+    if (i < n) adam_vector(&a, tiny, n - i, w + i, g + i, m + i, r + i);
+}
+
+void PSG_KERNEL(adam)(size_t n, const psg_adam_step *step, void *w, const void *g, void *m, void *r) {
+    if (step->eps < (PSG_REAL_IS_F64 ? 0x1p-480 : 0x1p-50)) adam_loop(step, true, n, w, g, m, r);
+    else adam_loop(step, false, n, w, g, m, r);
 }

@@ -11,8 +11,9 @@ typedef struct psg_sgd_step {
     bool nesterov;
 } psg_sgd_step;
 
-/* d = g + l2 w;  w = shrink w;  m += (1 - beta1) (d - m);  v = beta2 v + (1 - beta2) d^2;
- * w -= step_size m / (sqrt(v) root_scale + eps). */
+/* d = g + l2 w;  w = shrink w;  m = beta1 m + (1 - beta1) d;  r = sqrt(beta2 r^2 + (1 - beta2) d^2);
+ * w -= step_size m / (r root_scale + eps).  r is the root of the second moment: of the magnitude of d, as m is, where
+ * the moment itself leaves the range of the type with d^2. */
 typedef struct psg_adam_step {
     double beta1, beta2, eps;
     double l2, shrink;     /* weight_decay and 1 (Adam), 0 and 1 - lr weight_decay (AdamW) */

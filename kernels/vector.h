@@ -89,6 +89,23 @@ static inline void vec_store_part(real *p, vec v, size_t n) {
 static inline vec vec_select(vec_bits mask, vec yes, vec no) {
     return (vec)((mask & (vec_bits)yes) | (~mask & (vec_bits)no));
 }
+/* Whether a > b in a lane. */
+static inline bool vec_any_above(vec a, vec b) {
+#if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
+    return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GT_OQ) != 0;
+#elif PSG_VECTOR_BYTES == 64
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ) != 0;
+#elif PSG_VECTOR_BYTES == 32
+    return _mm256_movemask_epi8((__m256i)(a > b)) != 0;
+#elif defined(__x86_64__)
+    return _mm_movemask_epi8((__m128i)(a > b)) != 0;
+#else
+    const vec_bits above = a > b;
+    real_bits any = 0;
+    for (size_t k = 0; k < LANES; k++) any |= above[k];
+    return any != 0;
+#endif
+}
 /* v with lanes n and up set to 0. */
 static inline vec vec_first(vec v, size_t n) { return vec_select(vec_below(n), v, vec_zero()); }
 
@@ -311,6 +328,10 @@ static inline vec vec_sqrt(vec x) {
     return (vec)_mm256_sqrt_pd((__m256d)x);
 #elif PSG_VECTOR_BYTES == 32
     return (vec)_mm256_sqrt_ps((__m256)x);
+#elif defined(__x86_64__) && PSG_REAL_IS_F64
+    return (vec)_mm_sqrt_pd((__m128d)x);
+#elif defined(__x86_64__)
+    return (vec)_mm_sqrt_ps((__m128)x);
 #else
     for (size_t k = 0; k < LANES; k++) x[k] = (real)__builtin_sqrt((double)x[k]);   /* exact through double too */
     return x;

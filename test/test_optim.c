@@ -121,9 +121,9 @@ static void free_model(model *m) {
     }
 }
 
-static void new_gradients(model *m, test_random *random) {
+static void new_gradients(model *m, test_random *random, double scale) {
     for (size_t k = 0; k < m->count; k++) {
-        test_fill_normal(random, &m->gradients[k], 0.1);
+        test_fill_normal(random, &m->gradients[k], scale);
         for (int64_t i = 0; i < sizes[k]; i++) m->g[k][i] = test_get_at(&m->gradients[k], i);
     }
 }
@@ -137,12 +137,12 @@ static void loop_step(model *m, const golden *g, int t) {
 }
 
 /* 20 steps; each rounds w and the state by a few u, and a step of Adam is at most a few lr. */
-static void check_against_loops(psg_context *context, psg_dtype dtype, const golden *g) {
+static void check_against_loops(psg_context *context, psg_dtype dtype, const golden *g, double scale) {
     test_random random = { 8 };
     model m = new_model(dtype);
     psg_optimizer *optimizer = create(context, g, m.values, m.count);
     for (int t = 1; t <= 20; t++) {
-        new_gradients(&m, &random);
+        new_gradients(&m, &random, scale);
         TEST_OK(context, psg_optimizer_step(optimizer, m.gradients, m.count));
         loop_step(&m, g, t);
     }
@@ -163,11 +163,77 @@ static void test_plain_loops(void **state) {
     for (size_t isa = 0; isa < count; isa++) {
         psg_context *context = test_context(2, isas[isa]);
         for (size_t k = 0; k < COUNT(goldens); k++) {
-            check_against_loops(context, PSG_F32, &goldens[k]);
-            check_against_loops(context, PSG_F64, &goldens[k]);
+            check_against_loops(context, PSG_F32, &goldens[k], 0.1);
+            check_against_loops(context, PSG_F64, &goldens[k], 0.1);
         }
         test_context_free(context);
     }
+}
+
+/* ---- Adam beyond the range of squares ---- */
+
+static const golden without_eps = { true, PSG_SGD_OPTIONS_INIT, { 0.1, 0.8, 0.95, 0, 0, 0 }, { 0 } };
+
+/* The moments of a constant gradient g are g and g^2 in every step: w falls by lr g / (|g| + eps). */
+static void check_constant_gradient(psg_context *context, psg_dtype dtype, double g, double eps) {
+    enum { STEPS = 30, ELEMENTS = 19 };
+    const int64_t count = ELEMENTS;
+    double w[ELEMENTS] = { 0 }, gradients[ELEMENTS];
+    psg_tensor value = psg_tensor_of(dtype, w, 1, &count), gradient = psg_tensor_of(dtype, gradients, 1, &count);
+    psg_adam_options options = { 0.125, 0.9, 0.999, eps, 0, 0 };
+    psg_optimizer *optimizer;
+    test_fill_value(&gradient, g);
+    const double read = test_get_at(&gradient, 0), step = 0.125 * read / (fabs(read) + eps);
+    TEST_OK(context, psg_adam_create(context, &options, &value, 1, &optimizer));
+    for (int t = 0; t < STEPS; t++) TEST_OK(context, psg_optimizer_step(optimizer, &gradient, 1));
+    for (int64_t i = 0; i < count; i++) {
+        test_near(test_get_at(&value, i), -STEPS * step, (dtype == PSG_F64 ? 1e-12 : 1e-4) * STEPS * fabs(step), "w", i);
+    }
+    psg_optimizer_destroy(optimizer);
+}
+
+static void test_extreme_gradients(void **state) {
+    (void)state;
+    static const double magnitudes[2][8] = { { 1e25, -1e25, 3.4e38, 1e19, 1e-19, -1e-25, 1e-37, 1 },
+                                           { 1e200, -1e200, 1.7e308, 1e154, 1e-154, -1e-200, 1e-307, 1 } };
+    static const double epsilons[] = { 1e-8, 0, 1e-30 };
+    const char *isas[3];
+    size_t count = test_isas(isas);
+    for (size_t isa = 0; isa < count; isa++) {
+        psg_context *context = test_context(1, isas[isa]);
+        for (int k = 0; k < 2 * 8 * 3; k++) {
+            check_constant_gradient(context, k % 2 ? PSG_F64 : PSG_F32, magnitudes[k % 2][k / 6], epsilons[k / 2 % 3]);
+        }
+        for (int k = 0; k < 4; k++) {
+            check_against_loops(context, PSG_F32, &without_eps, (double[]){ 1e25, 1e37, 1e-25, 1e-30 }[k]);
+        }
+        check_against_loops(context, PSG_F32, &goldens[4], 1e25);
+        test_context_free(context);
+    }
+}
+
+/* An element's bits do not depend on what its neighbours need. */
+static void test_extreme_neighbours(void **state) {
+    (void)state;
+    enum { ELEMENTS = 83 };
+    const int64_t count = ELEMENTS;
+    psg_context *context = test_context(1, NULL);
+    float w[2][ELEMENTS], g[ELEMENTS];
+    for (int run = 0; run < 2; run++) {
+        test_random random = { 5 };
+        psg_tensor value = psg_tensor_of(PSG_F32, w[run], 1, &count), gradient = psg_tensor_of(PSG_F32, g, 1, &count);
+        psg_optimizer *optimizer;
+        test_fill_value(&value, 1);
+        TEST_OK(context, psg_adam_create(context, NULL, &value, 1, &optimizer));
+        for (int t = 0; t < 5; t++) {
+            test_fill_normal(&random, &gradient, (double[]){ 1e-3, 1e-12, 1e-21, 1e-30, 1e3 }[t]);
+            for (int64_t i = 0; run && i < count; i += 7) g[i] = 1e30f;
+            TEST_OK(context, psg_optimizer_step(optimizer, &gradient, 1));
+        }
+        psg_optimizer_destroy(optimizer);
+    }
+    for (int64_t i = 0; i < count; i++) assert_true((w[0][i] == w[1][i]) == (i % 7 != 0));
+    test_context_free(context);
 }
 
 static void test_threads_do_not_matter(void **state) {
@@ -180,7 +246,7 @@ static void test_threads_do_not_matter(void **state) {
             m[j] = new_model(PSG_F32);
             psg_optimizer *optimizer = create(context, &goldens[k], m[j].values, m[j].count);
             for (int t = 0; t < 3; t++) {
-                new_gradients(&m[j], &random);
+                new_gradients(&m[j], &random, 0.1);
                 TEST_OK(context, psg_optimizer_step(optimizer, m[j].gradients, m[j].count));
             }
             psg_optimizer_destroy(optimizer);
@@ -308,6 +374,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pytorch),
         cmocka_unit_test(test_plain_loops),
+        cmocka_unit_test(test_extreme_gradients),
+        cmocka_unit_test(test_extreme_neighbours),
         cmocka_unit_test(test_threads_do_not_matter),
         cmocka_unit_test(test_defaults_and_learning_rate),
         cmocka_unit_test(test_refused_options),

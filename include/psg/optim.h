@@ -21,7 +21,8 @@ typedef struct psg_sgd_options {
 } psg_sgd_options;
 #define PSG_SGD_OPTIONS_INIT { 1e-3, 0.0, 0.0, 0.0, 0 }
 
-/* torch.optim.Adam; decoupled != 0: AdamW. */
+/* torch.optim.Adam; decoupled != 0: AdamW.  Gradients of any finite magnitude: the root of the second moment is kept
+ * (PyTorch's values stand still once a square has overflowed). */
 typedef struct psg_adam_options {
     double lr, beta1, beta2, eps, weight_decay;
     int decoupled;
