@@ -176,8 +176,8 @@ KERNEL(void, bag_sum, (size_t count, size_t n, const void *table, const void *id
  * width); 0 and -1 without a row. */
 KERNEL(void, bag_max, (size_t count, size_t n, const void *table, const void *ids, size_t id_size, void *out,
                        void *winner))
-/* (sum |x|^p)^(1/p), in double; p infinite: the maximum. */
-KERNEL(double, p_norm, (size_t n, double p, const void *x))
+/* Where (sum |x|^p)^(1/p), of infinite p the maximum, is larger than most, x is scaled to have that norm. */
+KERNEL(void, limit_norm, (size_t n, double p, double most, void *x))
 
 /* ---- recurrent_product.c: see recurrent.h ---- */
 KERNEL(void, panel_product, (const psg_panel_product *product))

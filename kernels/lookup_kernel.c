@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "kernels.h"
-#include "vector.h"
+#include "magnitude.h"
 
 static inline ptrdiff_t id_at(const void *ids, size_t id_size, ptrdiff_t k) {
     return id_size == 4 ? (ptrdiff_t)((const int32_t *)ids)[k] : (ptrdiff_t)((const int64_t *)ids)[k];
@@ -108,13 +108,26 @@ void PSG_KERNEL(bag_max)(size_t count, size_t n, const void *table_, const void 
     }
 }
 
-double PSG_KERNEL(p_norm)(size_t n, double p, const void *x_) {
-    const real *x = x_;
-    double sum = 0, largest = 0;
+static double p_norm(size_t n, double p, double scale, const real *x) {
+    double sum = 0;
+    if (isinf(p)) return scale * largest_magnitude(n, x);
     for (size_t i = 0; i < n; i++) {
-        double size = fabs((double)x[i]);
-        largest = size > largest ? size : largest;
-        sum += p == 2 ? size * size : p == 1 ? size : isinf(p) ? 0 : pow(size, p);
+        double size = scale * fabs((double)x[i]);
+        sum += p == 2 ? size * size : p == 1 ? size : pow(size, p);
     }
-    return isinf(p) ? largest : p == 2 ? sqrt(sum) : pow(sum, 1 / p);
+    return p == 2 ? sqrt(sum) : pow(sum, 1 / p);
+}
+
+/* The norm is that of scaled elements, in range with its powers.  most / norm, of the elements themselves, is below 1; in
+ * two factors where it is below the least normal number. */
+void PSG_KERNEL(limit_norm)(size_t n, double p, double most, void *x_) {
+    real *x = x_;
+    const double scale = scale_to_one(largest_magnitude(n, x)), norm = p_norm(n, p, scale, x);
+    if (!(norm > most * scale)) return;
+    const double factor = most * scale / norm;
+    if (factor >= DBL_MIN) {
+        for (size_t i = 0; i < n; i++) x[i] = (real)((double)x[i] * factor);
+    } else {
+        for (size_t i = 0; i < n; i++) x[i] = (real)((double)x[i] * scale * (most / norm));
+    }
 }

@@ -441,7 +441,7 @@ static void check_max_norm(fixture *f, psg_dtype dtype, double p, int ordinary, 
     psg_tensor y, old = psg_tensor_of(PSG_F64, before, 2, (int64_t[]){ 5, 3 });
     TEST_OK(f->context, psg_value(f->tape, out, &y));
     for (int64_t k = 0; k < 15; k++) {
-        double norm = row_norm(&old, k / 3, p ? p : 2), scale = k / 3 < 3 && norm > 0.25 ? 0.25 / (norm + 1e-7) : 1;
+        double norm = row_norm(&old, k / 3, p ? p : 2), scale = k / 3 < 3 && norm > 0.25 ? 0.25 / norm : 1;
         double bound = scale == 1 ? 0 : dtype ? 1e-14 : 2e-7;
         test_near(test_get_at(&table.view, k), scale * before[k], bound, "table", k);
         if (!bag && k < 12) {
@@ -458,6 +458,47 @@ static void test_max_norm(void **state) {
     static const double norms[] = { 0, 1, 2, 3, INFINITY };
     for (int which = 0; which < 40; which++) {
         check_max_norm(&f, which & 1 ? PSG_F32 : PSG_F64, norms[which / 8], which >> 1 & 1, which >> 2 & 1);
+    }
+    close_fixture(&f);
+}
+
+/* Rows whose powers leave the range, a max_norm as small as PyTorch's addend, and factors that are subnormal. */
+static void test_max_norm_of_extreme_rows(void **state) {
+    (void)state;
+    static const struct { psg_dtype dtype; double p, max_norm, row[2], scaled[2]; } list[] = {
+        { PSG_F64, 2, 1, { 3e200, 4e200 }, { 0.6, 0.8 } },
+        { PSG_F64, 2, 1e-6, { 3, 4 }, { 6e-7, 8e-7 } },
+        { PSG_F32, 2, 1e-6, { 3e-5, 4e-5 }, { 6e-7, 8e-7 } },
+        { PSG_F64, 2, 1e-250, { 3e-200, -4e-200 }, { 6e-251, -8e-251 } },
+        { PSG_F64, 2, 1, { 3e-200, 4e-200 }, { 3e-200, 4e-200 } },
+        { PSG_F64, 2, 1e-200, { 3e-200, 4e-201 }, { 9.9122790068263467e-201, 1.3216372009101796e-201 } },
+        { PSG_F64, 2, 1, { 1.2e308, 1.6e308 }, { 0.6, 0.8 } },
+        { PSG_F64, 2, 1e300, { 1.2e308, 1e-100 }, { 1e300, 1e-108 / 1.2 } },
+        { PSG_F64, 1, 1, { 1.5e308, 1.5e308 }, { 0.5, 0.5 } },
+        { PSG_F64, 3, 1, { 0, 1e150 }, { 0, 1 } },
+        { PSG_F64, 0.5, 4, { 1e-300, 1e-300 }, { 1e-300, 1e-300 } },
+        { PSG_F64, 0.5, 4, { 1e308, 1e308 }, { 1, 1 } },
+        { PSG_F64, INFINITY, 1, { 1.5e308, -0.75e308 }, { 1, -0.5 } },
+        { PSG_F64, 2, 0x1p-1070, { 0x3p-1068, 0x4p-1068 }, { 0xap-1074, 0xdp-1074 } },
+        { PSG_F32, 2, 1, { 3e38, 3e38 }, { 0.70710678118654752, 0.70710678118654752 } },
+        { PSG_F32, 2, 1e-30, { 3e-25, 4e-25 }, { 6e-31, 8e-31 } },
+    };
+    fixture f = open_fixture(1);
+    for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
+        test_array table = reals(&f, list[k].dtype, 2, (int64_t[]){ 1, 2 });
+        psg_tensor ids = psg_tensor_of(PSG_I64, (int64_t[]){ 0 }, 1, (int64_t[]){ 1 });
+        for (int64_t d = 0; d < 2; d++) test_set_at(&table.view, d, list[k].row[d]);
+        psg_param *param = param_of(&f, "table", &table);
+        psg_embedding_options o = { .max_norm = list[k].max_norm, .norm_type = list[k].p };
+        TEST_OK(f.context, psg_tape_begin(f.tape, &(psg_pass){ .ordinary = 1 }));
+        psg_embedding(f.tape, psg_input(f.tape, &ids), psg_use(f.tape, param), &o);
+        TEST_OK(f.context, psg_tape_status(f.tape));
+        for (int64_t d = 0; d < 2; d++) {
+            double bound = (list[k].dtype == PSG_F64 ? 1e-15 : 1e-7) * fabs(list[k].scaled[d]);
+            test_near(test_get_at(&table.view, d), list[k].scaled[d], bound, "row", (int64_t)k * 2 + d);
+        }
+        psg_param_destroy(param);
+        test_array_free(&table);
     }
     close_fixture(&f);
 }
@@ -613,7 +654,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lookups),      cmocka_unit_test(test_threads),       cmocka_unit_test(test_ordinary),
         cmocka_unit_test(test_sparse_answer), cmocka_unit_test(test_tied_head),    cmocka_unit_test(test_max_norm),
-        cmocka_unit_test(test_max_norm_once),
+        cmocka_unit_test(test_max_norm_of_extreme_rows), cmocka_unit_test(test_max_norm_once),
         cmocka_unit_test(test_lookup_errors), cmocka_unit_test(test_id_range),     cmocka_unit_test(test_batch_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

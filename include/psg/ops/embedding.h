@@ -16,9 +16,10 @@ typedef struct psg_embedding_options {
     int has_padding_idx;
     int64_t padding_idx;       /* in [-V, V), negative ones counted from the end: its row gets no gradient */
     double max_norm;           /* > 0: forward first scales every row of the batch's ids whose norm is larger to
-                                  max_norm, in the parameter's own memory, which must be writable: values that ops
-                                  recorded before took from it stay as they were.  Needs weight to be a parameter, and
-                                  psg_pass.allow_updates in a per-sample pass.  0: none */
+                                  max_norm, by max_norm / norm (PyTorch: max_norm / (norm + 1e-7)), in the parameter's
+                                  own memory, which must be writable: values that ops recorded before took from it
+                                  stay as they were.  Needs weight to be a parameter, and psg_pass.allow_updates in a
+                                  per-sample pass.  0: none */
     double norm_type;          /* p of that norm, > 0; 0: 2 */
     int scale_grad_by_freq;    /* divides each position's gradient by how often its id occurs in its sample (in an
                                   ordinary pass: in all ids) */

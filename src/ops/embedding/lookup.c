@@ -109,16 +109,11 @@ static psg_status fail_id(psg_call *call, int64_t limit) {
 
 /* ---- max_norm ---- */
 
-/* row *= max_norm / (norm + 1e-7) where norm > max_norm: PyTorch's embedding_renorm_. */
 static void shrink_row(const psg_call *call, const psg_lookup_options *options, int64_t id) {
     const psg_tensor *table = &call->input[PSG_LOOKUP_TABLE].value;
-    const psg_kernel_table *kernels = call->context->kernels[table->dtype];
-    size_t features = (size_t)table->shape[1];
-    void *row = psg_tensor_offset(table, id * table->shape[1]);
-    double norm = kernels->p_norm(features, options->norm_type > 0 ? options->norm_type : 2, row);
-    if (norm > options->max_norm) {
-        kernels->scale_row(features, options->max_norm / (norm + 1e-7), row, 1, row, false);
-    }
+    const double p = options->norm_type > 0 ? options->norm_type : 2;
+    call->context->kernels[table->dtype]->limit_norm((size_t)table->shape[1], p, options->max_norm,
+                                                     psg_tensor_offset(table, id * table->shape[1]));
 }
 
 /* Each row once, however often its id occurs: rounding may leave a row a little longer than max_norm. */
