@@ -43,42 +43,43 @@ static void backward_row(size_t n, const real *x, const real *g, const real *mea
 }
 
 typedef struct sums {
-    dvec g, gc;   /* sum g, sum g (x - mean), by lanes */
+    dvec g, gx;   /* sum g, sum g (x - mean) rstd, by lanes */
 } sums;
 
-static inline void strip(size_t vectors, const real *x, const real *g, vec mean, vec factor, real *gx, sums *to) {
+static inline void strip(size_t vectors, const real *x, const real *g, vec mean, vec rstd, vec factor, real *gx,
+                         sums *to) {
     vec sum = vec_zero(), product = vec_zero();
     for (size_t i = 0; i < vectors * LANES; i += LANES) {
         vec go = vec_load(g + i);
         sum += go;
-        product += go * (vec_load(x + i) - mean);
+        product += go * ((vec_load(x + i) - mean) * rstd);
         if (gx) vec_store(gx + i, go * factor);
     }
     to->g = dvec_add(to->g, sum);
-    to->gc = dvec_add(to->gc, product);
+    to->gx = dvec_add(to->gx, product);
 }
 
-static inline void rest(size_t n, const real *x, const real *g, vec mean, vec factor, real *gx, sums *to) {
+static inline void rest(size_t n, const real *x, const real *g, vec mean, vec rstd, vec factor, real *gx, sums *to) {
     vec go = vec_load_part(g, n);
     if (gx) vec_store_part(gx, go * factor, n);
     to->g = dvec_add(to->g, go);
-    to->gc = dvec_add(to->gc, go * vec_first(vec_load_part(x, n) - mean, n));
+    to->gx = dvec_add(to->gx, go * vec_first((vec_load_part(x, n) - mean) * rstd, n));
 }
 
 /* One parameter for all. */
 static void backward_line(size_t n, const real *x, const real *g, real mean, real rstd, real weight, real *gx,
                           real *gw, real *gb) {
-    const vec center = vec_set(mean), factor = vec_set(weight * rstd);
+    const vec center = vec_set(mean), by = vec_set(rstd), factor = vec_set(weight * rstd);
     const size_t whole = n / LANES;
     sums total = { { 0 }, { 0 } };
     for (size_t v = 0, part; v < whole; v += part) {
         part = whole - v < STRIP_VECTORS ? whole - v : STRIP_VECTORS;
         size_t i = v * LANES;
-        strip(part, x + i, g + i, center, factor, gx ? gx + i : NULL, &total);
+        strip(part, x + i, g + i, center, by, factor, gx ? gx + i : NULL, &total);
     }
     size_t i = whole * LANES;
-    if (i < n) rest(n - i, x + i, g + i, center, factor, gx ? gx + i : NULL, &total);
-    if (gw) *gw = (real)(dvec_sum(total.gc) * (double)rstd);
+    if (i < n) rest(n - i, x + i, g + i, center, by, factor, gx ? gx + i : NULL, &total);
+    if (gw) *gw = (real)dvec_sum(total.gx);
     if (gb) *gb = (real)dvec_sum(total.g);
 }
 

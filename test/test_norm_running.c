@@ -2,6 +2,7 @@
  * in an ordinary pass. */
 #include "norm_fixture.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@ typedef struct running_case {
     norm_affine mode[3];
     bool batch_second, ordinary, input_grad;
     double momentum, eps;
+    double scale;                  /* of the input, its running statistics, its output gradient; 0: 1 */
     int layout;
 } running_case;
 
@@ -40,6 +42,10 @@ typedef struct operands {
     test_array x, g, affine[3], mean, variance;
 } operands;
 
+static void times(const psg_tensor *t, double factor) {
+    for (int64_t k = 0; k < psg_tensor_count(t); k++) test_set_at(t, k, factor * test_get_at(t, k));
+}
+
 static operands operands_of(const running_case *c, test_random *random) {
     const dims d = dims_of(c);
     operands o = { .x = test_array_normal(random, c->dtype, c->rank, c->shape, c->layout),
@@ -50,6 +56,12 @@ static operands operands_of(const running_case *c, test_random *random) {
     for (int k = WEIGHT; k <= BIAS; k++) {
         o.affine[k] = test_array_normal(random, c->dtype, 1, &d.c, TEST_CONTIGUOUS);
     }
+    if (!c->scale) return o;
+    times(&o.x.view, c->scale);
+    if (c->statistics) return o;
+    times(&o.mean.view, c->scale);
+    times(&o.variance.view, c->scale * c->scale);
+    times(&o.g.view, 1e3 * c->scale);
     return o;
 }
 
@@ -218,9 +230,11 @@ static void check_update(psg_context *context, const running_case *c, test_rando
         variance[channel] = (1 - c->momentum) * test_get_at(&o.variance.view, channel) + c->momentum * found_variance;
     }
     norm_run r = record(context, c, &o);
+    const double size = c->scale ? c->scale : 1;
     for (int64_t k = 0; k < d.c; k++) {
-        near(&o.mean.view, k, mean[k], 4, 8, "running_mean");
-        near(&o.variance.view, k, variance[k], 8, 8, "running_var");
+        bool holds = c->dtype == PSG_F64 || variance[k] <= FLT_MAX;
+        near(&o.mean.view, k, mean[k], 4 * size, 8, "running_mean");
+        near(&o.variance.view, k, holds ? variance[k] : INFINITY, 8 * size * size, 8, "running_var");
     }
     norm_run_free(&r);
     operands_free(&o);
@@ -335,12 +349,32 @@ static void batch_norm_trains_in_an_ordinary_pass(void **state) {
     test_context_free(context);
 }
 
+/* Squares and products out of the range of f32: variances that it holds, others that are Inf, and gradients. */
+static void extreme_inputs(void **state) {
+    (void)state;
+    static const double scales[] = { 1e15, 1e19, 1e25, 1e-15, 1e-18 };
+    psg_context *context = test_context(1, NULL);
+    test_random random = { 7 };
+    for (int code = 0; code < 5 * 2; code++) {
+        running_case c = { .batch_norm = code & 1, .statistics = true, .dtype = PSG_F32, .rank = 3,
+                           .shape = { 3, 4, 7 }, .ordinary = true, .input_grad = true, .momentum = 1,
+                           .scale = scales[code / 2], .mode = { 0, TRAINABLE, TRAINABLE } };
+        check_update(context, &c, &random);
+        if (c.batch_norm) check_training(context, &c, &random);
+        c.statistics = c.ordinary = false;
+        c.scale = 1e18;
+        check_fixed(context, &c, &random);
+    }
+    test_context_free(context);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(by_running_statistics),
         cmocka_unit_test(updates),
         cmocka_unit_test(nothing_updates_nothing),
         cmocka_unit_test(batch_norm_trains_in_an_ordinary_pass),
+        cmocka_unit_test(extreme_inputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

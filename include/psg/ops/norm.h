@@ -9,7 +9,9 @@ extern "C" {
 #endif
 
 /* Weights and biases are parameters, constants, or psg_none(): each may be absent or frozen without the other.
- * Variances are population variances; a negative eps is allowed where var + eps stays positive (else NaN).
+ * Variances are population variances; a negative eps is allowed where var + eps stays positive (else NaN).  Finite
+ * inputs of any magnitude, also where their squares leave the range of the type, which makes PyTorch's outputs 0; equal
+ * elements with eps 0 are 0 / 0, NaN.
  * PyTorch's default eps is 1e-5. */
 
 /* y = (x - mean) / sqrt(var + eps) * weight + bias over the last `rank` dimensions.
@@ -46,6 +48,7 @@ PSG_API psg_var psg_group_norm(psg_tape *tape, psg_var x, int64_t num_groups, ps
  * read and written while the op is recorded, and not later:
  *   running_mean = (1 - momentum) running_mean + momentum * mean
  *   running_var  = (1 - momentum) running_var  + momentum * variance with n - 1 in place of n
+ * A variance that the type does not hold is Inf.
  * An update is a change of the model that clipping and noise do not protect: a per-sample pass refuses it
  * (PSG_ERR_UNSUPPORTED) unless psg_pass.allow_updates says so.  An input without elements updates nothing. */
 
