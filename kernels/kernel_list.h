@@ -90,11 +90,11 @@ KERNEL(void, rms_norm, (size_t rows, size_t d, double eps, const void *x, const 
 KERNEL(void, rms_norm_backward, (size_t rows, size_t d, const void *x, const void *grad_output, const void *weight,
                                  const psg_norm_stats *stats, void *grad_input, void *grad_weight, void *grad_bias,
                                  size_t sum_stride, bool stream))
-/* One group: lines of n elements, stride apart (adjacent: n, and they are summed as one), with one mean and one
- * variance (of x, or NULL); line k has element k * weight_step of weight and bias, each or NULL. */
-KERNEL(void, group_norm, (size_t lines, size_t n, ptrdiff_t stride, bool adjacent, double eps, const void *x,
-                          const void *weight, const void *bias, size_t weight_step, void *y, psg_norm_stats *stats,
-                          double *variance, bool stream))
+/* One group: lines of n elements, stride apart, with one mean and one variance (of x, or NULL); line k has element
+ * k * weight_step of weight and bias, each or NULL. */
+KERNEL(void, group_norm, (size_t lines, size_t n, ptrdiff_t stride, double eps, const void *x, const void *weight,
+                          const void *bias, size_t weight_step, void *y, psg_norm_stats *stats, double *variance,
+                          bool stream))
 /* grad_weight and grad_bias: one element a line, written, or NULL; grad_input too. */
 KERNEL(void, group_norm_backward, (size_t lines, size_t n, ptrdiff_t stride, const void *x, const void *grad_output,
                                    const void *weight, size_t weight_step, const psg_norm_stats *stats,

@@ -8,10 +8,8 @@
  *
  * Squares leave the range of the type long before the elements do.  Statistics whose var + eps shows that are taken
  * again, of the elements times a power of two (psg_norm_stats), and all that follows works on scaled elements. */
-#include <float.h>
-
 #include "kernels.h"
-#include "vector.h"
+#include "magnitude.h"
 
 /* Lane sums run over this many vectors in the real type and are then added in double, which bounds the rounding of a
  * sum by some 20 ulp of its terms' magnitudes, whatever its length. */
@@ -129,26 +127,13 @@ static inline double spread(const area *a, bool about_mean, real scale, double *
     return variance_of(s);
 }
 
-static double largest_magnitude(const area *a) {
-    vec most = vec_zero();
-    for (size_t k = 0; k < a->lines; k++) {
-        const real *x = a->x + (ptrdiff_t)k * a->stride;
-        for (size_t i = 0; i < a->n; i += LANES) {
-            most = vec_max(vec_abs(vec_load_part(x + i, smaller(LANES, a->n - i))), most);
-        }
-    }
-    double largest = 0;
-    for (size_t k = 0; k < LANES; k++) largest = (double)most[k] > largest ? (double)most[k] : largest;
-    return largest;
-}
-
-/* The power of two, as far as the type has it, that brings the elements and the root of eps to the order of 1. */
+/* Brings the elements and the root of eps to the order of 1. */
 static double scale_of(const area *a, double eps) {
-    const int limit = PSG_REAL_IS_F64 ? 1022 : 126;
-    double most = __builtin_fmax(largest_magnitude(a), __builtin_sqrt(__builtin_fabs(eps)));
-    if (!(most > 0) || most > DBL_MAX) return 1;
-    int exponent = __builtin_ilogb(most);
-    return __builtin_ldexp(1, exponent > limit ? -limit : exponent < -limit ? limit : -exponent);
+    double most = __builtin_sqrt(__builtin_fabs(eps));
+    for (size_t k = 0; k < a->lines; k++) {
+        most = __builtin_fmax(most, largest_magnitude(a->n, a->x + (ptrdiff_t)k * a->stride));
+    }
+    return scale_to_one(most);
 }
 
 static __attribute__((noinline)) double scaled_statistics(const area *a, bool about_mean, double eps,
@@ -409,16 +394,16 @@ void PSG_KERNEL(rms_norm_backward)(size_t rows, size_t d, const void *x, const v
 
 /* ---- groups of lines ---- */
 
-void PSG_KERNEL(group_norm)(size_t lines, size_t n, ptrdiff_t stride, bool adjacent, double eps, const void *x_,
-                            const void *weight_, const void *bias_, size_t weight_step, void *y_,
-                            psg_norm_stats *stats, double *variance, bool stream) {
+void PSG_KERNEL(group_norm)(size_t lines, size_t n, ptrdiff_t stride, double eps, const void *x_, const void *weight_,
+                            const void *bias_, size_t weight_step, void *y_, psg_norm_stats *stats, double *variance,
+                            bool stream) {
     const real *x = x_, *weight = weight_, *bias = bias_;
     real *y = y_;
     psg_norm_stats local;
     if (!lines || !n) return;
     if (!stats) stats = &local;
-    double found = adjacent ? statistics(&(area){ 1, lines * n, 0, x }, true, eps, stats)
-                            : statistics(&(area){ lines, n, stride, x }, true, eps, stats);
+    double found = stride == (ptrdiff_t)n ? statistics(&(area){ 1, lines * n, 0, x }, true, eps, stats)
+                                          : statistics(&(area){ lines, n, stride, x }, true, eps, stats);
     if (variance) *variance = found;
     segment s = segment_of(n, NULL, stats);
     for (size_t k = 0; k < lines; k++) {

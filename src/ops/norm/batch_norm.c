@@ -18,8 +18,7 @@ static bool is_training(const psg_call *call) {
 static psg_norm_groups groups_of(const psg_call *call) {
     const psg_norm_layout l = psg_norm_layout_of(call);
     return (psg_norm_groups){ .sets = 1, .groups = l.channels, .lines = l.samples, .spatial = l.spatial,
-                              .group_stride = l.channel_stride, .line_stride = l.sample_stride, .one_weight = true,
-                              .adjacent = l.sample_stride == l.spatial,
+                              .group_stride = l.spatial, .line_stride = l.channels * l.spatial, .one_weight = true,
                               .eps = ((const psg_batch_norm_attributes *)call->attributes)->eps };
 }
 
@@ -32,7 +31,7 @@ static psg_status check_training(psg_call *call) {
                              "couple the samples, so no per-sample gradient exists; use group_norm, layer_norm or "
                              "instance_norm, or running statistics (training = 0)");
     }
-    int64_t values = x->shape[1 - psg_norm_channel_dim(call)] * psg_shape_product(x->rank - 2, x->shape + 2);
+    int64_t values = x->shape[0] * psg_shape_product(x->rank - 2, x->shape + 2);
     if (values != 1) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, must have more than 1 value a channel in training",
                          psg_tensor_text(x, text));
@@ -50,19 +49,8 @@ static psg_status batch_norm_shape(psg_call *call) {
 static psg_status batch_norm_forward(psg_call *call) {
     const psg_norm_running running = running_of(call);
     const psg_norm_groups groups = groups_of(call);
-    if (!is_training(call)) return psg_norm_fixed_forward(call, &running, groups.eps);
-    const int64_t count = groups.spatial ? groups.groups : 0;
-    void *memory;
-    psg_status status = psg_norm_keep(call, count, sizeof(psg_norm_stats) + sizeof(double), &memory);
-    if (status) return status;
-    call->kept = memory;
-    psg_norm_stats *stats = memory;
-    double *variance = (double *)(stats + count);
-    psg_norm_groups_forward(call, &groups, stats, variance);
-    if (running.mean) {
-        psg_norm_update_running(call, &running, count ? 1 : 0, stats, variance, groups.lines * groups.spatial);
-    }
-    return PSG_OK;
+    return is_training(call) ? psg_norm_groups_forward(call, &groups, &running, &call->kept)
+                             : psg_norm_fixed_forward(call, &running, groups.eps, &call->kept);
 }
 
 /* memory: (channels, samples), the gradient of parameter input k. */

@@ -12,7 +12,7 @@ static psg_norm_groups groups_of(const psg_call *call) {
 static psg_status check_groups(psg_call *call) {
     const psg_group_norm_attributes *attributes = call->attributes;
     const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
-    const long long groups = attributes->num_groups, channels = x->shape[psg_norm_channel_dim(call)];
+    const long long groups = attributes->num_groups, channels = x->shape[1];
     char text[PSG_SHAPE_TEXT];
     if (groups <= 0) return psg_call_fail(call, PSG_ERR_ARGUMENT, "num_groups is %lld, must be greater than 0", groups);
     if (channels % groups == 0) return PSG_OK;
@@ -28,11 +28,7 @@ static psg_status group_norm_shape(psg_call *call) {
 
 static psg_status group_norm_forward(psg_call *call) {
     const psg_norm_groups groups = groups_of(call);
-    psg_norm_stats *stats;
-    psg_status status = psg_norm_keep_stats(call, groups.spatial ? groups.sets * groups.groups : 0, &stats);
-    call->kept = stats;
-    if (!status) psg_norm_groups_forward(call, &groups, stats, NULL);
-    return status;
+    return psg_norm_groups_forward(call, &groups, NULL, &call->kept);
 }
 
 static psg_status group_norm_backward(psg_call *call) {

@@ -14,8 +14,7 @@ static bool uses_input_stats(const psg_call *call) {
 }
 
 static psg_norm_groups groups_of(const psg_call *call) {
-    const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
-    const int64_t channels = x->shape[psg_norm_channel_dim(call)];
+    const int64_t channels = call->input[PSG_NORM_INPUT].value.shape[1];
     return psg_norm_groups_of(call, channels ? channels : 1,
                               ((const psg_instance_norm_attributes *)call->attributes)->eps);
 }
@@ -38,30 +37,11 @@ static psg_status instance_norm_shape(psg_call *call) {
     return status ? status : psg_output_like_input(call);
 }
 
-/* Statistics and, behind them, the variances. */
-static psg_status forward_and_update(psg_call *call, const psg_norm_groups *groups, const psg_norm_running *running) {
-    const int64_t count = groups->spatial ? groups->sets * groups->groups : 0;
-    void *memory;
-    psg_status status = psg_norm_keep(call, count, sizeof(psg_norm_stats) + sizeof(double), &memory);
-    if (status) return status;
-    call->kept = memory;
-    psg_norm_stats *stats = memory;
-    double *variance = (double *)(stats + count);
-    psg_norm_groups_forward(call, groups, stats, variance);
-    psg_norm_update_running(call, running, groups->sets, stats, variance, groups->spatial);
-    return PSG_OK;
-}
-
 static psg_status instance_norm_forward(psg_call *call) {
     const psg_norm_running running = running_of(call);
     const psg_norm_groups groups = groups_of(call);
-    psg_norm_stats *stats;
-    if (!uses_input_stats(call)) return psg_norm_fixed_forward(call, &running, groups.eps);
-    if (running.mean) return forward_and_update(call, &groups, &running);
-    psg_status status = psg_norm_keep_stats(call, groups.spatial ? groups.sets * groups.groups : 0, &stats);
-    call->kept = stats;
-    if (!status) psg_norm_groups_forward(call, &groups, stats, NULL);
-    return status;
+    return uses_input_stats(call) ? psg_norm_groups_forward(call, &groups, &running, &call->kept)
+                                  : psg_norm_fixed_forward(call, &running, groups.eps, &call->kept);
 }
 
 static psg_status instance_norm_backward(psg_call *call) {

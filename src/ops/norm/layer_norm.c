@@ -11,19 +11,27 @@
 #include "ops/shared/ranges.h"
 #include "psg/ops.h"
 
-/* Sample n has outer runs of inner rows of d elements; run o begins at row (o * samples + n) * inner. */
+/* Each sample has rows of d elements. */
 typedef struct layout {
-    int64_t samples, outer, inner, d;
+    int64_t samples, rows, d;
 } layout;
 
-/* ---- attributes: of both ops as one ---- */
+/* ---- what tells the ops apart ---- */
 
-extern const psg_op psg_op_rms_norm;
+typedef struct kind {
+    psg_layer_norm_attributes (*attributes)(const psg_call *call);
+    bool about_mean;
+} kind;
 
-static bool is_rms(const psg_call *call) { return call->op == &psg_op_rms_norm; }
+static const kind *kind_of(const psg_call *call) { return call->op->traits; }
 
-static psg_layer_norm_attributes attributes_of(const psg_call *call) {
-    if (!is_rms(call)) return *(const psg_layer_norm_attributes *)call->attributes;
+static psg_layer_norm_attributes attributes_of(const psg_call *call) { return kind_of(call)->attributes(call); }
+
+static psg_layer_norm_attributes layer_attributes(const psg_call *call) {
+    return *(const psg_layer_norm_attributes *)call->attributes;
+}
+
+static psg_layer_norm_attributes rms_attributes(const psg_call *call) {
     const psg_rms_norm_attributes *own = call->attributes;
     const double epsilon = call->input[PSG_NORM_INPUT].value.dtype == PSG_F64 ? DBL_EPSILON : FLT_EPSILON;
     psg_layer_norm_attributes attributes = { .rank = own->rank, .eps = own->has_eps ? own->eps : epsilon };
@@ -74,16 +82,10 @@ static psg_status layer_norm_shape(psg_call *call) {
 static layout layout_of(const psg_call *call) {
     const psg_layer_norm_attributes attributes = attributes_of(call);
     const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
-    const int leading = x->rank - attributes.rank, batch = 0;
-    layout l = { 1, 1, 1, psg_shape_product(attributes.rank, attributes.normalized_shape) };
-    if (batch < leading) {
-        l.outer = psg_shape_product(batch, x->shape);
-        l.samples = x->shape[batch];
-        l.inner = psg_shape_product(leading - batch - 1, x->shape + batch + 1);
-    } else {
-        l.inner = psg_shape_product(leading, x->shape);
-    }
-    return l;
+    const int leading = x->rank - attributes.rank;
+    const int64_t d = psg_shape_product(attributes.rank, attributes.normalized_shape);
+    if (!leading) return (layout){ 1, 1, d };
+    return (layout){ x->shape[0], psg_shape_product(leading - 1, x->shape + 1), d };
 }
 
 /* ---- forward ---- */
@@ -100,7 +102,7 @@ static void forward_rows(void *argument, size_t begin, size_t count) {
     const forward_job *j = argument;
     const psg_kernel_table *kernels = psg_call_kernels(j->call);
     const int64_t at = (int64_t)begin * j->d;
-    (is_rms(j->call) ? kernels->rms_norm : kernels->layer_norm)(
+    (kind_of(j->call)->about_mean ? kernels->layer_norm : kernels->rms_norm)(
         count, (size_t)j->d, j->eps, psg_norm_data(j->call, PSG_NORM_INPUT, at),
         psg_norm_data(j->call, PSG_NORM_WEIGHT, 0), psg_norm_data(j->call, PSG_NORM_BIAS, 0),
         psg_tensor_offset(&j->call->output, at), j->stats ? j->stats + begin : NULL, j->stream);
@@ -109,7 +111,7 @@ static void forward_rows(void *argument, size_t begin, size_t count) {
 static psg_status layer_norm_forward(psg_call *call) {
     const layout l = layout_of(call);
     forward_job job = { .call = call, .d = l.d, .eps = attributes_of(call).eps, .stream = psg_norm_streams(call, l.d) };
-    const int64_t rows = psg_tensor_count(&call->output) ? l.samples * l.outer * l.inner : 0;
+    const int64_t rows = psg_tensor_count(&call->output) ? l.samples * l.rows : 0;
     psg_status status = psg_norm_keep_stats(call, rows, &job.stats);
     call->kept = job.stats;
     if (!status) psg_for_ranges(call->context, (size_t)rows, psg_range_unit(l.d), forward_rows, &job);
@@ -131,8 +133,7 @@ typedef struct backward_job {
  * sum, give several workers something to do, and cost little beside their rows.  However many samples there are, or a
  * sample's sums would be others among others. */
 static int64_t parts_of(const layout *l) {
-    const int64_t rows = l->outer * l->inner;
-    return rows < 128 || !l->d ? 1 : rows / 64;
+    return l->rows < 128 || !l->d ? 1 : l->rows / 64;
 }
 
 static void *sums_at(const backward_job *j, void *sums, int64_t part) {
@@ -144,7 +145,7 @@ static void backward_rows(const backward_job *j, int64_t row, int64_t count, int
     const psg_call *call = j->call;
     const psg_kernel_table *kernels = psg_call_kernels(call);
     const int64_t d = j->layout.d, at = row * d;
-    (is_rms(call) ? kernels->rms_norm_backward : kernels->layer_norm_backward)(
+    (kind_of(call)->about_mean ? kernels->layer_norm_backward : kernels->rms_norm_backward)(
         (size_t)count, (size_t)d, psg_norm_data(call, PSG_NORM_INPUT, at), psg_tensor_offset(&call->grad_output, at),
         psg_norm_data(call, PSG_NORM_WEIGHT, 0), (const psg_norm_stats *)call->kept + row,
         psg_tensor_offset(&call->input[PSG_NORM_INPUT].grad, at), sums_at(j, j->grad_weight, part),
@@ -156,23 +157,17 @@ static void clear_sums(const backward_job *j, void *sums, int64_t part) {
 }
 
 static void backward_part(const backward_job *j, int64_t part) {
-    const layout *l = &j->layout;
-    const int64_t rows = l->outer * l->inner, n = part / j->parts, p = part % j->parts;
-    const int64_t end = rows / j->parts * (p + 1) + (p + 1 == j->parts ? rows % j->parts : 0);
+    const int64_t rows = j->layout.rows, n = part / j->parts, p = part % j->parts, count = rows / j->parts;
     clear_sums(j, j->grad_weight, part);
     clear_sums(j, j->grad_bias, part);
-    for (int64_t r = rows / j->parts * p, count; r < end && l->d; r += count) {
-        int64_t left = l->inner - r % l->inner, row = (r / l->inner * l->samples + n) * l->inner + r % l->inner;
-        count = left < end - r ? left : end - r;
-        backward_rows(j, row, count, part, 0);
-    }
+    backward_rows(j, n * rows + p * count, p + 1 == j->parts ? rows - p * count : count, part, 0);
 }
 
 /* Samples of one row each lie side by side, and so do their parts. */
 static void backward_parts(void *argument, size_t begin, size_t count) {
     const backward_job *j = argument;
     const int64_t first = (int64_t)begin, end = first + (int64_t)count;
-    if (j->layout.outer * j->layout.inner == 1) {
+    if (j->layout.rows == 1) {
         backward_rows(j, first, end - first, first, j->layout.d);
     } else {
         for (int64_t part = first; part < end; part++) backward_part(j, part);
@@ -187,7 +182,7 @@ static psg_status keep_sums(const backward_job *j, psg_call *call, int k, void *
 }
 
 static psg_status run_backward(psg_call *call, backward_job *j) {
-    const int64_t units = j->layout.samples * j->parts, rows = j->layout.outer * j->layout.inner;
+    const int64_t units = j->layout.samples * j->parts, rows = j->layout.rows;
     psg_status status = keep_sums(j, call, PSG_NORM_WEIGHT, &j->grad_weight);
     if (!status && rows != 1) status = keep_sums(j, call, PSG_NORM_BIAS, &j->grad_bias);
     if (status || (!j->grad_weight && !j->grad_bias && !call->input[PSG_NORM_INPUT].grad.data)) return status;
@@ -219,6 +214,7 @@ const psg_op psg_op_layer_norm = {
     .optional_inputs = 1u << PSG_NORM_WEIGHT | 1u << PSG_NORM_BIAS,
     .parameter_inputs = 1u << PSG_NORM_WEIGHT | 1u << PSG_NORM_BIAS,
     .attributes_size = sizeof(psg_layer_norm_attributes),
+    .traits = &(const kind){ layer_attributes, true },
     .shape = layer_norm_shape,
     .forward = layer_norm_forward,
     .backward = layer_norm_backward,
@@ -231,6 +227,7 @@ const psg_op psg_op_rms_norm = {
     .optional_inputs = 1u << PSG_NORM_WEIGHT,
     .parameter_inputs = 1u << PSG_NORM_WEIGHT,
     .attributes_size = sizeof(psg_rms_norm_attributes),
+    .traits = &(const kind){ rms_attributes, false },
     .shape = layer_norm_shape,
     .forward = layer_norm_forward,
     .backward = layer_norm_backward,

@@ -66,10 +66,6 @@ psg_status psg_norm_add_rows(psg_call *call, int k, void *memory, int64_t sample
 
 /* ---- inputs (N, C, *) ---- */
 
-int psg_norm_channel_dim(const psg_call *call) {
-    return 1 - 0;
-}
-
 psg_status psg_norm_check_channels(psg_call *call) {
     const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
     char text[PSG_SHAPE_TEXT];
@@ -79,15 +75,11 @@ psg_status psg_norm_check_channels(psg_call *call) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s, must have a batch and a channel dimension",
                              psg_tensor_text(x, text));
     }
-    return psg_norm_check_affine(call, 1, &x->shape[psg_norm_channel_dim(call)], "one element a channel");
+    return psg_norm_check_affine(call, 1, &x->shape[1], "one element a channel");
 }
 
 psg_norm_layout psg_norm_layout_of(const psg_call *call) {
     const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
-    const int channel = psg_norm_channel_dim(call);
-    psg_norm_layout l = { .samples = x->shape[1 - channel], .channels = x->shape[channel] };
-    l.spatial = psg_tensor_count(x) ? psg_shape_product(x->rank - 2, x->shape + 2) : 0;
-    l.sample_stride = l.spatial * (channel == 1 ? l.channels : 1);
-    l.channel_stride = l.spatial * (channel == 1 ? 1 : l.samples);
-    return l;
+    return (psg_norm_layout){ x->shape[0], x->shape[1],
+                              psg_tensor_count(x) ? psg_shape_product(x->rank - 2, x->shape + 2) : 0 };
 }

@@ -36,36 +36,39 @@ psg_status psg_norm_add_rows(psg_call *call, int k, void *memory, int64_t sample
 
 /* ---- inputs (N, C, *) ---- */
 
-/* The dimension of the channels: 1, or 0 where the batch is dimension 1. */
-int psg_norm_channel_dim(const psg_call *call);
-
 /* Operands, an input of rank >= 2, and one element a channel in weight and bias. */
 psg_status psg_norm_check_channels(psg_call *call);
 
-/* Channel c of sample n is a line of spatial elements from n * sample_stride + c * channel_stride. */
+/* Each channel of each sample is a line of spatial elements; 0 where the input has no elements. */
 typedef struct psg_norm_layout {
-    int64_t samples, channels, spatial, sample_stride, channel_stride;
+    int64_t samples, channels, spatial;
 } psg_norm_layout;
 
 psg_norm_layout psg_norm_layout_of(const psg_call *call);
 
 /* ---- norm_groups.c: statistics of groups of lines ---- */
 
-/* Group g of set o: lines from o * set_stride + g * group_stride, line_stride apart, of spatial elements. */
+/* Group k of sets * groups: lines from k * group_stride, line_stride apart, of spatial elements. */
 typedef struct psg_norm_groups {
     int64_t sets, groups, lines, spatial;
-    int64_t set_stride, group_stride, line_stride;
+    int64_t group_stride, line_stride;
     bool one_weight;        /* of a group, not one a line */
-    bool adjacent;          /* lines follow each other, whatever the number of samples */
     double eps;
 } psg_norm_groups;
 
 /* The groups of num_groups in each sample. */
 psg_norm_groups psg_norm_groups_of(const psg_call *call, int64_t num_groups, double eps);
 
-/* Statistics and population variance, one a group, each or NULL. */
-void psg_norm_groups_forward(const psg_call *call, const psg_norm_groups *groups, psg_norm_stats *stats,
-                             double *variance);
+/* The caller's running statistics, each or NULL; read and written while the op is recorded. */
+typedef struct psg_norm_running {
+    const psg_tensor *mean, *variance;
+    double momentum;
+} psg_norm_running;
+
+/* The output.  *kept: the statistics, one a group, for backward to find in call->kept; NULL when nobody wants a
+ * gradient.  Running statistics that are given are updated. */
+psg_status psg_norm_groups_forward(psg_call *call, const psg_norm_groups *groups, const psg_norm_running *running,
+                                   void **kept);
 
 /* Input gradient and one element a line, (sets, groups, lines), of the gradients of weight and bias, each memory or
  * NULL. */
@@ -80,23 +83,17 @@ psg_status psg_norm_groups_gradients(psg_call *call, const psg_norm_groups *grou
 
 /* ---- norm_running.c: statistics of a model, one element a channel ---- */
 
-/* The caller's arrays, each or NULL; read and written while the op is recorded. */
-typedef struct psg_norm_running {
-    const psg_tensor *mean, *variance;
-    double momentum;
-} psg_norm_running;
-
 /* Both present or both absent, contiguous, of the input's type, (C); required names the option that makes them so, or
  * is NULL; updates: forward will write them, which the pass must allow. */
 psg_status psg_norm_check_running(psg_call *call, const psg_norm_running *running, const char *required, bool updates);
 
-/* running = (1 - momentum) running + momentum found, found the mean over `sets` of (sets, C) means, and of variances
- * times count / (count - 1). */
-void psg_norm_update_running(const psg_call *call, const psg_norm_running *running, int64_t sets,
-                             const psg_norm_stats *stats, const double *variance, int64_t count);
+/* running = (1 - momentum) running + momentum found, found the mean over the sets of their means, and of variances
+ * times n / (n - 1); groups are channels. */
+void psg_norm_update_running(const psg_call *call, const psg_norm_running *running, const psg_norm_groups *groups,
+                             const psg_norm_stats *stats, const double *variance);
 
-/* Normalization by them, linear in the input: the op's forward and backward. */
-psg_status psg_norm_fixed_forward(psg_call *call, const psg_norm_running *running, double eps);
+/* Normalization by them, linear in the input: the op's forward and backward, which finds *kept in call->kept. */
+psg_status psg_norm_fixed_forward(psg_call *call, const psg_norm_running *running, double eps, void **kept);
 psg_status psg_norm_fixed_backward(psg_call *call);
 
 #endif

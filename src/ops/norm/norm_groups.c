@@ -11,9 +11,7 @@ psg_norm_groups psg_norm_groups_of(const psg_call *call, int64_t num_groups, dou
     const psg_norm_layout l = psg_norm_layout_of(call);
     const int64_t lines = l.channels / num_groups;
     return (psg_norm_groups){ .sets = l.samples, .groups = num_groups, .lines = lines, .spatial = l.spatial,
-                              .set_stride = l.sample_stride, .group_stride = lines * l.channel_stride,
-                              .line_stride = l.channel_stride, .eps = eps,
-                              .adjacent = psg_norm_channel_dim(call) == 1 };
+                              .group_stride = lines * l.spatial, .line_stride = l.spatial, .eps = eps };
 }
 
 typedef struct group_job {
@@ -32,17 +30,16 @@ typedef struct group {
 } group;
 
 static group group_at(const psg_norm_groups *g, size_t index) {
-    const int64_t set = (int64_t)index / g->groups, k = (int64_t)index % g->groups;
-    return (group){ set * g->set_stride + k * g->group_stride, k * (g->one_weight ? 1 : g->lines) };
+    return (group){ (int64_t)index * g->group_stride,
+                    (int64_t)index % g->groups * (g->one_weight ? 1 : g->lines) };
 }
 
 static void *element(const group_job *j, void *memory, int64_t k) {
     return memory ? (char *)memory + k * (int64_t)psg_dtype_size(j->call->output.dtype) : NULL;
 }
 
-/* Lines of one element side by side are a row, each element with its own weight.  A single sample of a batch in
- * dimension 1 lies like that too, but its sums must be those that it has among others. */
-static bool is_row(const psg_norm_groups *g) { return g->spatial == 1 && g->adjacent && !g->one_weight; }
+/* Lines of one element side by side are a row, each element with its own weight. */
+static bool is_row(const psg_norm_groups *g) { return g->spatial == 1 && !g->one_weight; }
 
 static void forward_group(const group_job *j, size_t index) {
     const psg_norm_groups *g = &j->groups;
@@ -55,8 +52,8 @@ static void forward_group(const group_job *j, size_t index) {
     if (is_row(g)) {
         j->kernels->layer_norm(1, (size_t)g->lines, g->eps, x, weight, bias, y, stats, j->stream);
     } else {
-        j->kernels->group_norm((size_t)g->lines, (size_t)g->spatial, g->line_stride, g->adjacent, g->eps, x, weight,
-                               bias, !g->one_weight, y, stats, j->variance ? j->variance + index : NULL, j->stream);
+        j->kernels->group_norm((size_t)g->lines, (size_t)g->spatial, g->line_stride, g->eps, x, weight, bias,
+                               !g->one_weight, y, stats, j->variance ? j->variance + index : NULL, j->stream);
     }
 }
 
@@ -98,12 +95,28 @@ static void for_groups(psg_range_task task, group_job *j) {
     psg_for_ranges(j->call->context, count, psg_range_unit(g->lines * g->spatial), task, j);
 }
 
-void psg_norm_groups_forward(const psg_call *call, const psg_norm_groups *groups, psg_norm_stats *stats,
-                             double *variance) {
+/* Statistics and, where they are to update others, variances behind them. */
+static psg_status keep_statistics(psg_call *call, const psg_norm_groups *g, bool updates, group_job *j) {
+    const int64_t count = g->spatial ? g->sets * g->groups : 0;
+    void *memory;
+    if (!updates) return psg_norm_keep_stats(call, count, &j->stats);
+    psg_status status = psg_norm_keep(call, count, sizeof *j->stats + sizeof *j->variance, &memory);
+    if (status) return status;
+    j->stats = memory;
+    j->variance = (double *)(j->stats + count);
+    return PSG_OK;
+}
+
+psg_status psg_norm_groups_forward(psg_call *call, const psg_norm_groups *groups, const psg_norm_running *running,
+                                   void **kept) {
+    const bool updates = running && running->mean;
     group_job j = job_of(call, groups);
-    j.stats = stats;
-    j.variance = variance;
+    psg_status status = keep_statistics(call, groups, updates, &j);
+    if (status) return status;
     for_groups(forward_groups, &j);
+    if (updates) psg_norm_update_running(call, running, groups, j.stats, j.variance);
+    *kept = j.stats;
+    return PSG_OK;
 }
 
 /* As layer_norm's, where the sums of g and of g (x - mean) over a line give its bias and weight gradients, and those of

@@ -12,7 +12,7 @@
 
 static psg_status check_array(psg_call *call, const psg_tensor *array, const char *name) {
     const psg_tensor *x = &call->input[PSG_NORM_INPUT].value;
-    const int64_t channels = x->shape[psg_norm_channel_dim(call)];
+    const int64_t channels = x->shape[1];
     char text[PSG_SHAPE_TEXT];
     if (!psg_tensor_is_valid(array) || !psg_tensor_is_contiguous(array)) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "%s must be a valid contiguous array", name);
@@ -56,25 +56,23 @@ static void move(const psg_call *call, const psg_tensor *array, int64_t c, doubl
     kernels_of(call)->from_f64(1, 1.0, &moved, element(array, c), false);
 }
 
-void psg_norm_update_running(const psg_call *call, const psg_norm_running *running, int64_t sets,
-                             const psg_norm_stats *stats, const double *variance, int64_t count) {
-    const int64_t channels = running->mean->shape[0];
-    const double unbiased = (double)count / ((double)count - 1);
-    for (int64_t c = 0; c < channels && sets && count; c++) {
+void psg_norm_update_running(const psg_call *call, const psg_norm_running *running, const psg_norm_groups *groups,
+                             const psg_norm_stats *stats, const double *variance) {
+    const double sets = (double)groups->sets, count = (double)(groups->lines * groups->spatial);
+    for (int64_t c = 0; c < groups->groups && groups->sets && count > 0; c++) {
         double mean = 0, spread = 0;
-        for (int64_t n = 0; n < sets; n++) {
-            const psg_norm_stats *s = &stats[n * channels + c];
-            mean += s->mean / s->scale / (double)sets;
-            spread += variance[n * channels + c] / (double)sets;
+        for (int64_t k = c; k < groups->sets * groups->groups; k += groups->groups) {
+            mean += stats[k].mean / stats[k].scale / sets;
+            spread += variance[k] / sets;
         }
         move(call, running->mean, c, running->momentum, mean);
-        move(call, running->variance, c, running->momentum, spread * unbiased);
+        move(call, running->variance, c, running->momentum, spread * (count / (count - 1)));
     }
 }
 
 /* ---- normalization by them ---- */
 
-/* call->kept: the mean and 1 / sqrt(var + eps) of every channel as they were in forward, in the real type; behind them
+/* What is kept: the mean and 1 / sqrt(var + eps) of every channel as they were in forward, in the real type; behind them
  * scratch in double. */
 typedef struct fixed {
     char *mean, *rstd;
@@ -87,15 +85,13 @@ static fixed fixed_at(void *kept, int64_t channels, size_t size) {
     return (fixed){ mean, mean + (size_t)channels * size, wide };
 }
 
-static psg_status keep_fixed(psg_call *call, const psg_norm_running *running, double eps) {
+static psg_status keep_fixed(psg_call *call, const psg_norm_running *running, double eps, void **kept) {
     const psg_kernel_table *kernels = kernels_of(call);
     const int64_t channels = running->mean->shape[0];
     const size_t size = psg_dtype_size(call->output.dtype), count = (size_t)channels;
-    void *memory;
-    psg_status status = psg_norm_keep(call, channels, sizeof(double) + 2 * size, &memory);
+    psg_status status = psg_norm_keep(call, channels, sizeof(double) + 2 * size, kept);
     if (status) return status;
-    call->kept = memory;
-    fixed f = fixed_at(memory, channels, size);
+    fixed f = fixed_at(*kept, channels, size);
     memcpy(f.mean, running->mean->data, count * size);
     memset(f.wide, 0, count * sizeof *f.wide);
     kernels->add_to_f64(count, 1.0, running->variance->data, f.wide);
@@ -113,26 +109,27 @@ typedef struct fixed_job {
     char *grad_weight, *grad_bias;   /* (samples, channels), or NULL */
 } fixed_job;
 
-static fixed_job job_of(const psg_call *call) {
+static fixed_job job_of(const psg_call *call, void *kept) {
     fixed_job j = { .call = call, .layout = psg_norm_layout_of(call), .size = psg_dtype_size(call->output.dtype) };
-    j.fixed = fixed_at(call->kept, j.layout.channels, j.size);
-    j.rows = j.layout.spatial == 1 && psg_norm_channel_dim(call) == 1;
+    j.fixed = fixed_at(kept, j.layout.channels, j.size);
+    j.rows = j.layout.spatial == 1;
     return j;
 }
 
 /* One unit: its elements, their channel (of rows: the first) and its place in (samples, channels). */
 typedef struct unit {
     int64_t at, channel, place;
-    size_t length, offset;           /* offset: of the channel, in bytes */
+    size_t length;
 } unit;
 
 static unit unit_at(const fixed_job *j, size_t index) {
-    const psg_norm_layout *l = &j->layout;
-    if (j->rows) return (unit){ (int64_t)index * l->sample_stride, 0, (int64_t)index * l->channels,
-                                (size_t)l->channels, 0 };
-    int64_t n = (int64_t)index / l->channels, c = (int64_t)index % l->channels;
-    return (unit){ n * l->sample_stride + c * l->channel_stride, c, (int64_t)index, (size_t)l->spatial,
-                   (size_t)c * j->size };
+    const int64_t k = (int64_t)index, channels = j->layout.channels, spatial = j->layout.spatial;
+    return j->rows ? (unit){ k * channels, 0, k * channels, (size_t)channels }
+                   : (unit){ k * spatial, k % channels, k, (size_t)spatial };
+}
+
+static char *place(const fixed_job *j, char *memory, int64_t at) {
+    return memory ? memory + (size_t)at * j->size : NULL;
 }
 
 static void forward_units(void *argument, size_t begin, size_t count) {
@@ -140,15 +137,11 @@ static void forward_units(void *argument, size_t begin, size_t count) {
     for (size_t index = begin; index < begin + count; index++) {
         const unit u = unit_at(j, index);
         kernels_of(j->call)->fixed_norm(u.length, j->rows, psg_norm_data(j->call, PSG_NORM_INPUT, u.at),
-                                        j->fixed.mean + u.offset, j->fixed.rstd + u.offset,
+                                        place(j, j->fixed.mean, u.channel), place(j, j->fixed.rstd, u.channel),
                                         psg_norm_data(j->call, PSG_NORM_WEIGHT, u.channel),
                                         psg_norm_data(j->call, PSG_NORM_BIAS, u.channel),
                                         psg_tensor_offset(&j->call->output, u.at));
     }
-}
-
-static char *place(const fixed_job *j, char *memory, int64_t at) {
-    return memory ? memory + (size_t)at * j->size : NULL;
 }
 
 static void backward_units(void *argument, size_t begin, size_t count) {
@@ -157,8 +150,9 @@ static void backward_units(void *argument, size_t begin, size_t count) {
     for (size_t index = begin; index < begin + count; index++) {
         const unit u = unit_at(j, index);
         kernels_of(call)->fixed_norm_backward(u.length, j->rows, psg_norm_data(call, PSG_NORM_INPUT, u.at),
-                                              psg_tensor_offset(&call->grad_output, u.at), j->fixed.mean + u.offset,
-                                              j->fixed.rstd + u.offset, psg_norm_data(call, PSG_NORM_WEIGHT, u.channel),
+                                              psg_tensor_offset(&call->grad_output, u.at),
+                                              place(j, j->fixed.mean, u.channel), place(j, j->fixed.rstd, u.channel),
+                                              psg_norm_data(call, PSG_NORM_WEIGHT, u.channel),
                                               psg_tensor_offset(&call->input[PSG_NORM_INPUT].grad, u.at),
                                               place(j, j->grad_weight, u.place), place(j, j->grad_bias, u.place));
     }
@@ -170,10 +164,10 @@ static void for_units(psg_range_task task, fixed_job *j) {
     if (length) psg_for_ranges(j->call->context, (size_t)units, psg_range_unit(length), task, j);
 }
 
-psg_status psg_norm_fixed_forward(psg_call *call, const psg_norm_running *running, double eps) {
-    psg_status status = keep_fixed(call, running, eps);
+psg_status psg_norm_fixed_forward(psg_call *call, const psg_norm_running *running, double eps, void **kept) {
+    psg_status status = keep_fixed(call, running, eps, kept);
     if (status) return status;
-    fixed_job j = job_of(call);
+    fixed_job j = job_of(call, *kept);
     for_units(forward_units, &j);
     return PSG_OK;
 }
@@ -189,7 +183,7 @@ static psg_status keep_channels(const fixed_job *j, psg_call *call, int k, char 
 
 /* With xh = (x - mean) rstd, all given:  grad_input = g weight rstd, grad_weight = sum g xh, grad_bias = sum g. */
 psg_status psg_norm_fixed_backward(psg_call *call) {
-    fixed_job j = job_of(call);
+    fixed_job j = job_of(call, call->kept);
     const psg_norm_layout *l = &j.layout;
     psg_status status = keep_channels(&j, call, PSG_NORM_WEIGHT, &j.grad_weight);
     if (!status) status = keep_channels(&j, call, PSG_NORM_BIAS, &j.grad_bias);
