@@ -118,7 +118,7 @@ static double p_norm(size_t n, double p, double scale, const real *x) {
     return p == 2 ? sqrt(sum) : pow(sum, 1 / p);
 }
 
-/* The norm is that of scaled elements, in range with its powers.  most / norm, of the elements themselves, is below 1; in
+/* The norm is that of scaled elements, in range with its powers.  most / norm of the elements themselves is below 1, in
  * two factors where it is below the least normal number. */
 void PSG_KERNEL(limit_norm)(size_t n, double p, double most, void *x_) {
     real *x = x_;

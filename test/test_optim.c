@@ -183,11 +183,11 @@ static void check_constant_gradient(psg_context *context, psg_dtype dtype, doubl
     psg_adam_options options = { 0.125, 0.9, 0.999, eps, 0, 0 };
     psg_optimizer *optimizer;
     test_fill_value(&gradient, g);
-    const double read = test_get_at(&gradient, 0), step = 0.125 * read / (fabs(read) + eps);
+    const double read = test_get_at(&gradient, 0), fallen = -STEPS * 0.125 * read / (fabs(read) + eps);
     TEST_OK(context, psg_adam_create(context, &options, &value, 1, &optimizer));
     for (int t = 0; t < STEPS; t++) TEST_OK(context, psg_optimizer_step(optimizer, &gradient, 1));
     for (int64_t i = 0; i < count; i++) {
-        test_near(test_get_at(&value, i), -STEPS * step, (dtype == PSG_F64 ? 1e-12 : 1e-4) * STEPS * fabs(step), "w", i);
+        test_near(test_get_at(&value, i), fallen, (dtype == PSG_F64 ? 1e-12 : 1e-4) * fabs(fallen), "w", i);
     }
     psg_optimizer_destroy(optimizer);
 }

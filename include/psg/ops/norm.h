@@ -10,8 +10,8 @@ extern "C" {
 
 /* Weights and biases are parameters, constants, or psg_none(): each may be absent or frozen without the other.
  * Variances are population variances; a negative eps is allowed where var + eps stays positive (else NaN).  Finite
- * inputs of any magnitude, also where their squares leave the range of the type, which makes PyTorch's outputs 0; equal
- * elements with eps 0 are 0 / 0, NaN.
+ * inputs of any magnitude are normalized, also where their squares leave the range of the type (PyTorch: 0, NaN, Inf);
+ * equal elements with eps 0 are 0 / 0, NaN.
  * PyTorch's default eps is 1e-5. */
 
 /* y = (x - mean) / sqrt(var + eps) * weight + bias over the last `rank` dimensions.

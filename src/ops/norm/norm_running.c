@@ -72,8 +72,8 @@ void psg_norm_update_running(const psg_call *call, const psg_norm_running *runni
 
 /* ---- normalization by them ---- */
 
-/* What is kept: the mean and 1 / sqrt(var + eps) of every channel as they were in forward, in the real type; behind them
- * scratch in double. */
+/* What is kept: the mean and 1 / sqrt(var + eps) of every channel as they were in forward, in the real type; before
+ * them scratch in double. */
 typedef struct fixed {
     char *mean, *rstd;
     double *wide;
