@@ -16,15 +16,14 @@ static inline vec at_least(vec x, real low) { return vec_max(vec_set(low), x); }
 static inline vec at_most(vec x, real high) { return vec_min(vec_set(high), x); }
 static inline vec between(vec x, real low, real high) { return at_least(at_most(x, high), low); }
 
-static inline vec positive_part(vec x) { return vec_select(x <= vec_zero(), vec_zero(), x); }
 static inline vec negative_part(vec x) { return at_most(x, 0); }
 
-/* v, and NaN where x is: what comparisons choose has forgotten it. */
-static inline vec keep_nan(vec v, vec x) { return vec_select(x == x, v, x); }
+/* v, and NaN (all bits set) where x is: what comparisons choose has forgotten it. */
+static inline vec keep_nan(vec v, vec x) { return (vec)((vec_bits)v | (x != x)); }
 
 /* ---- piecewise linear ---- */
 
-VALUE(relu) { return positive_part(x); }
+VALUE(relu) { return at_least(x, 0); }
 SLOPE(relu) { return keep_nan(vec_select(x <= vec_zero(), vec_zero(), g), x); }
 
 /* Slope 0 is that of relu, at -Inf too. */
@@ -53,14 +52,17 @@ SLOPE(hardswish) {
 
 /* v where |x| > bound, else 0 */
 static inline vec outside(vec x, vec v, real bound) {
-    return keep_nan(vec_select((x >= vec_set(-bound)) & (x <= vec_set(bound)), vec_zero(), v), x);
+    return vec_select((x >= vec_set(-bound)) & (x <= vec_set(bound)), vec_zero(), v);
 }
 
-VALUE(softshrink) { return outside(x, vec_select(x > vec_zero(), x - p[0], x + p[0]), p[0]); }
-SLOPE(softshrink) { return outside(x, g, p[0]); }
+VALUE(softshrink) {
+    vec rest = vec_select(x < -vec_set(p[0]), x + p[0], keep_nan(vec_zero(), x));
+    return vec_select(x > vec_set(p[0]), x - p[0], rest);
+}
+SLOPE(softshrink) { return keep_nan(outside(x, g, p[0]), x); }
 
 VALUE(hardshrink) { return outside(x, x, p[0]); }
-SLOPE(hardshrink) { return outside(x, g, p[0]); }
+SLOPE(hardshrink) { return keep_nan(outside(x, g, p[0]), x); }
 
 VALUE(threshold) { return vec_select(x <= vec_set(p[0]), vec_set(p[1]), x); }
 SLOPE(threshold) { return keep_nan(vec_select(x <= vec_set(p[0]), vec_zero(), g), x); }
@@ -149,8 +151,7 @@ VALUE(gelu) { return at_least(x, -64) * normal_cdf(x); }
 
 /* Phi(x) + x phi(x) */
 SLOPE(gelu) {
-    vec c = between(x, -64, 64), density = inv_sqrt_2pi * vec_exp_below((real)-0.5 * c * c);
-    return g * (normal_cdf(c) + c * density);
+    return g * (normal_cdf(x) + vec_times_exp_below(inv_sqrt_2pi * x, (real)-0.5 * x * x));
 }
 
 /* ---- gelu, tanh form: x (1 + tanh u) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3) ---- */

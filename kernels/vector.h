@@ -132,7 +132,7 @@ static inline vec vec_min(vec a, vec b) { return (vec)_mm_min_ps((__m128)a, (__m
 static inline vec vec_max(vec a, vec b) { return vec_select(a > b, a, b); }
 static inline vec vec_min(vec a, vec b) { return vec_select(a < b, a, b); }
 #endif
-static inline vec vec_abs(vec a) { return vec_select(a < vec_zero(), -a, a); }
+static inline vec vec_abs(vec a) { return (vec)((vec_bits)a & ~(vec_bits)-vec_zero()); }
 
 /* The elements of two vectors at even places. */
 static inline vec vec_even(vec a, vec b) {
@@ -313,11 +313,13 @@ VECTOR_FUNCTION(erfc)
 VECTOR_FUNCTION(sin)
 VECTOR_FUNCTION(cos)
 
-/* exp(x) for x <= 0 without the slow path that the vector library takes for results near 0. */
-static inline vec vec_exp_below(vec x) {
+/* factor exp(x) for x <= 0 without the slow path that the vector library takes for results near 0; 0 where exp(x) is, of
+ * an infinite factor too. */
+static inline vec vec_times_exp_below(vec factor, vec x) {
     vec_bits vanishes = x < vec_set(PSG_REAL_IS_F64 ? -746 : -104);
-    return vec_select(vanishes, vec_zero(), vec_exp(vec_select(vanishes, vec_zero(), x)));
+    return vec_select(vanishes, vec_zero(), factor * vec_exp(vec_select(vanishes, vec_zero(), x)));
 }
+static inline vec vec_exp_below(vec x) { return vec_times_exp_below(vec_set(1), x); }
 
 static inline vec vec_sqrt(vec x) {
 #if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
