@@ -62,21 +62,19 @@ static psg_status cross_entropy_shape(psg_call *call) {
     const psg_cross_entropy_options *options = call->attributes;
     const psg_tensor *logits = &call->input[LOGITS].value;
     psg_status status = check_options(call);
-    if (!status) status = is_soft(call) ? check_probabilities_shape(call) : psg_check_labels_shape(call, is_class_last(call));
-    if (!status) status = psg_check_class_weight(call, WEIGHT, is_class_last(call));
+    const bool last = is_class_last(call);
+    if (!status) status = is_soft(call) ? check_probabilities_shape(call) : psg_check_labels_shape(call, last);
+    if (!status) status = psg_check_class_weight(call, WEIGHT, last);
     if (status) return status;
-    if (options->reduction != PSG_NONE) return psg_call_output(call, logits->dtype, 0, NULL);
-    psg_tensor front = psg_tensor_swap(logits, 0, 0), output = front;
-    output.rank--;
-    for (int d = 1; d < output.rank && !options->class_last; d++) output.shape[d] = front.shape[d + 1];
-    output = psg_tensor_swap(&output, 0, 0);
-    return psg_call_output(call, logits->dtype, output.rank, output.shape);
+    int64_t shape[PSG_MAX_RANK];
+    int rank = options->reduction == PSG_NONE ? psg_positions_shape(call, last, shape) : 0;
+    return psg_call_output(call, logits->dtype, rank, shape);
 }
 
 /* ---- forward ---- */
 
 typedef struct kept {
-    double divisor;                  /* of a mean */
+    double divisor;
     psg_cross_entropy_row row[];     /* one a position */
 } kept;
 
@@ -85,8 +83,14 @@ typedef struct cross_entropy_job {
     const psg_cross_entropy_options *options;
     psg_positions at;
     kept *kept;
+    double scale;                    /* of the losses */
     double weight;                   /* backward: of every position; PSG_NONE reads its own */
 } cross_entropy_job;
+
+static cross_entropy_job job_of(psg_call *call, kept *of_forward) {
+    return (cross_entropy_job){ .call = call, .options = call->attributes, .kept = of_forward,
+                                .at = psg_positions_of(call, is_class_last(call)) };
+}
 
 /* What the rows that are more than one label look at: probabilities, or a smoothed label with weights. */
 static bool is_general(const cross_entropy_job *job) {
@@ -97,50 +101,68 @@ static psg_class_target target_at(const cross_entropy_job *job, int64_t p) {
     const psg_operand *input = job->call->input;
     psg_class_target target = { .smoothing = job->options->label_smoothing, .weight = input[WEIGHT].value.data };
     if (is_soft(job->call)) target.q = psg_tensor_offset(&input[TARGET].value, psg_scores_at(&job->at, p));
-    else target.label = (size_t)psg_integer_at(&input[TARGET].value, psg_label_place(&job->at, p));
+    else target.label = (size_t)psg_integer_at(&input[TARGET].value, p);
     return target;
 }
 
-static void forward_rows(void *argument, size_t begin, size_t count) {
-    const cross_entropy_job *job = argument;
-    const psg_positions *at = &job->at;
+/* What multiplies the loss of a row, 0 where it does not count; in general rows the classes have weights. */
+static double row_weight(const cross_entropy_job *job, const psg_class_target *target) {
+    if (!target->q && psg_is_ignored(ignored_of(job->call), (int64_t)target->label)) return 0;
+    return is_general(job) ? 1 : psg_label_weight(job->call, WEIGHT, ignored_of(job->call), (int64_t)target->label);
+}
+
+static void forward_row(const cross_entropy_job *job, int64_t p) {
     const psg_kernel_table *kernels = psg_call_kernels(job->call);
-    size_t classes = (size_t)at->classes;
-    for (int64_t p = (int64_t)begin; p < (int64_t)(begin + count); p++) {
-        psg_cross_entropy_row *row = &job->kept->row[p];
-        const void *logits = psg_tensor_offset(&job->call->input[LOGITS].value, psg_scores_at(at, p));
-        psg_class_target target = target_at(job, p);
-        int64_t label = is_soft(job->call) ? 0 : (int64_t)target.label;
+    const void *logits = psg_tensor_offset(&job->call->input[LOGITS].value, psg_scores_at(&job->at, p));
+    const size_t classes = (size_t)job->at.classes;
+    psg_cross_entropy_row *row = &job->kept->row[p];
+    psg_class_target target = target_at(job, p);
+    double weight = row_weight(job, &target);
+    if (weight == 0) {
         row->loss = 0;
-        if (!is_soft(job->call) && psg_is_ignored(ignored_of(job->call), label)) continue;
-        if (is_general(job)) {
-            kernels->class_target_row(classes, at->class_stride, logits, &target, row);
-            continue;
-        }
-        kernels->cross_entropy_row(classes, at->class_stride, logits, target.label, target.smoothing, row);
-        row->loss *= psg_label_weight(job->call, WEIGHT, ignored_of(job->call), label);
+    } else if (is_general(job)) {
+        kernels->class_target_row(classes, job->at.stride, logits, &target, row);
+    } else {
+        kernels->cross_entropy_row(classes, job->at.stride, logits, target.label, target.smoothing, row);
+        row->loss *= weight;
     }
 }
 
-static void write_losses(const cross_entropy_job *job, int64_t positions) {
-    psg_call *call = job->call;
+static void forward_rows(void *argument, size_t begin, size_t count) {
+    for (size_t p = begin; p < begin + count; p++) forward_row(argument, (int64_t)p);
+}
+
+static double sum_losses(void *argument, size_t begin, size_t count) {
+    const cross_entropy_job *job = argument;
     double sum = 0;
-    for (int64_t p = 0; p < positions; p++) {
+    for (size_t p = begin; p < begin + count; p++) sum += job->scale * job->kept->row[p].loss;
+    return sum;
+}
+
+static psg_status write_losses(cross_entropy_job *job) {
+    psg_call *call = job->call;
+    if (job->options->reduction != PSG_NONE) {
+        return psg_reduce_loss(call, (size_t)job->at.count, sum_losses, job, &job->scale, job->kept->divisor);
+    }
+    for (int64_t p = 0; p < job->at.count; p++) {
         psg_tensor one = call->output;
-        sum += job->kept->row[p].loss;
-        if (job->options->reduction != PSG_NONE) continue;
-        one.data = psg_tensor_offset(&call->output, psg_label_place(&job->at, p));
+        one.data = psg_tensor_offset(&call->output, p);
         psg_scalar_set(call, job->kept->row[p].loss, &one);
     }
-    if (job->options->reduction == PSG_SUM) psg_scalar_set(call, sum, &call->output);
-    if (job->options->reduction != PSG_MEAN) return;
-    bool no_samples = !call->pass->ordinary && !job->at.samples;
-    psg_scalar_set(call, no_samples ? 0 : sum / job->kept->divisor, &call->output);
+    return PSG_OK;
+}
+
+/* What a mean divides by; the loss of an empty batch of samples is 0. */
+static double divisor_of(const cross_entropy_job *job) {
+    const psg_call *call = job->call;
+    bool no_samples = !call->pass->ordinary && call->input[LOGITS].value.shape[0] == 0;
+    if (job->options->reduction != PSG_MEAN || no_samples) return 1;
+    return is_soft(call) ? (double)job->at.count : psg_label_weights(call, WEIGHT, ignored_of(call));
 }
 
 static psg_status cross_entropy_forward(psg_call *call) {
-    cross_entropy_job job = { .call = call, .options = call->attributes, .at = psg_positions_of(call, is_class_last(call)) };
-    int64_t positions = psg_position_count(&job.at);
+    cross_entropy_job job = job_of(call, NULL);
+    int64_t positions = job.at.count;
     size_t bytes;
     psg_status status = is_soft(call) ? PSG_OK : psg_check_labels(call, job.at.classes, ignored_of(call));
     if (status) return status;
@@ -150,10 +172,9 @@ static psg_status cross_entropy_forward(psg_call *call) {
     job.kept = psg_call_keep(call, sizeof *job.kept + bytes);
     if (!job.kept) return PSG_ERR_MEMORY;
     call->kept = job.kept;
-    job.kept->divisor = is_soft(call) ? (double)positions : psg_label_weights(call, WEIGHT, ignored_of(call));
+    job.kept->divisor = divisor_of(&job);
     psg_for_ranges(call->context, (size_t)positions, psg_range_unit(job.at.classes), forward_rows, &job);
-    write_losses(&job, positions);
-    return PSG_OK;
+    return write_losses(&job);
 }
 
 /* ---- backward ---- */
@@ -161,7 +182,7 @@ static psg_status cross_entropy_forward(psg_call *call) {
 static double position_weight(const cross_entropy_job *job, int64_t p) {
     if (job->options->reduction != PSG_NONE) return job->weight;
     psg_tensor one = job->call->grad_output;
-    one.data = psg_tensor_offset(&one, psg_label_place(&job->at, p));
+    one.data = psg_tensor_offset(&one, p);
     return psg_scalar_value(job->call, &one);
 }
 
@@ -170,25 +191,23 @@ static void *gradient_at(const psg_operand *operand, int64_t place) {
 }
 
 static void backward_row(const cross_entropy_job *job, int64_t p) {
-    const psg_positions *at = &job->at;
     const psg_operand *input = job->call->input;
     const psg_kernel_table *kernels = psg_call_kernels(job->call);
-    int64_t place = psg_scores_at(at, p);
-    size_t classes = (size_t)at->classes;
+    const int64_t place = psg_scores_at(&job->at, p);
     const void *logits = psg_tensor_offset(&input[LOGITS].value, place);
+    const size_t classes = (size_t)job->at.classes;
+    const psg_cross_entropy_row *row = &job->kept->row[p];
     void *grad = gradient_at(&input[LOGITS], place);
     psg_class_target target = target_at(job, p);
-    double weight = position_weight(job, p);
-    if (!is_soft(job->call) && psg_is_ignored(ignored_of(job->call), (int64_t)target.label)) {
-        kernels->fill_zero(classes, at->class_stride, grad);
+    double weight = row_weight(job, &target), factor = weight * position_weight(job, p);
+    if (weight == 0) {
+        kernels->fill_zero(classes, job->at.stride, grad);
     } else if (is_general(job)) {
-        void *target_grad = is_soft(job->call) ? gradient_at(&input[TARGET], place) : NULL;
-        kernels->class_target_row_backward(classes, at->class_stride, logits, &target, weight, &job->kept->row[p], grad,
-                                           target_grad);
+        void *target_grad = target.q ? gradient_at(&input[TARGET], place) : NULL;
+        kernels->class_target_row_backward(classes, job->at.stride, logits, &target, factor, row, grad, target_grad);
     } else {
-        weight *= psg_label_weight(job->call, WEIGHT, ignored_of(job->call), (int64_t)target.label);
-        kernels->cross_entropy_row_backward(classes, at->class_stride, logits, target.label, target.smoothing, weight,
-                                            &job->kept->row[p], grad);
+        kernels->cross_entropy_row_backward(classes, job->at.stride, logits, target.label, target.smoothing, factor,
+                                            row, grad);
     }
 }
 
@@ -198,12 +217,9 @@ static void backward_rows(void *argument, size_t begin, size_t count) {
 
 static psg_status cross_entropy_backward(psg_call *call) {
     if (!call->input[LOGITS].grad.data && !call->input[TARGET].grad.data) return PSG_OK;
-    cross_entropy_job job = { .call = call, .options = call->attributes, .at = psg_positions_of(call, is_class_last(call)),
-                              .kept = call->kept };
-    int64_t positions = psg_position_count(&job.at);
-    double divisor = job.options->reduction == PSG_MEAN ? job.kept->divisor : 1;
-    if (job.options->reduction != PSG_NONE) job.weight = psg_loss_factor(call, divisor);
-    psg_for_ranges(call->context, (size_t)positions, psg_range_unit(job.at.classes), backward_rows, &job);
+    cross_entropy_job job = job_of(call, call->kept);
+    if (job.options->reduction != PSG_NONE) job.weight = psg_loss_factor(call, job.kept->divisor);
+    psg_for_ranges(call->context, (size_t)job.at.count, psg_range_unit(job.at.classes), backward_rows, &job);
     return PSG_OK;
 }
 

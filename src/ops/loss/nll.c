@@ -38,6 +38,7 @@ static psg_status nll_shape(psg_call *call) {
 typedef struct nll_job {
     psg_call *call;
     psg_positions at;
+    double scale;       /* of the losses */
     double factor;      /* backward: of every position; PSG_NONE reads its own */
 } nll_job;
 
@@ -48,25 +49,26 @@ static psg_tensor element(const psg_tensor *tensor, int64_t k) {
 }
 
 static int64_t label_of(const nll_job *job, int64_t p) {
-    return psg_integer_at(&job->call->input[TARGET].value, psg_label_place(&job->at, p));
+    return psg_integer_at(&job->call->input[TARGET].value, p);
 }
 
 /* Where the score of its label is in the input. */
 static int64_t chosen_at(const nll_job *job, int64_t p, int64_t label) {
-    return psg_scores_at(&job->at, p) + label * job->at.class_stride;
+    return psg_scores_at(&job->at, p) + label * job->at.stride;
 }
 
 static double loss_at(const nll_job *job, int64_t p) {
     int64_t label = label_of(job, p);
-    if (psg_is_ignored(ignored_of(job->call), label)) return 0;
+    double weight = psg_label_weight(job->call, WEIGHT, ignored_of(job->call), label);
+    if (weight == 0) return 0;
     psg_tensor chosen = element(&job->call->input[INPUT].value, chosen_at(job, p, label));
-    return -psg_label_weight(job->call, WEIGHT, ignored_of(job->call), label) * psg_scalar_value(job->call, &chosen);
+    return -weight * psg_scalar_value(job->call, &chosen);
 }
 
 static void write_losses(void *argument, size_t begin, size_t count) {
     const nll_job *job = argument;
     for (int64_t p = (int64_t)begin; p < (int64_t)(begin + count); p++) {
-        psg_tensor out = element(&job->call->output, psg_label_place(&job->at, p));
+        psg_tensor out = element(&job->call->output, p);
         psg_scalar_set(job->call, loss_at(job, p), &out);
     }
 }
@@ -74,43 +76,40 @@ static void write_losses(void *argument, size_t begin, size_t count) {
 static double sum_losses(void *argument, size_t begin, size_t count) {
     const nll_job *job = argument;
     double sum = 0;
-    for (int64_t p = (int64_t)begin; p < (int64_t)(begin + count); p++) sum += loss_at(job, p);
+    for (int64_t p = (int64_t)begin; p < (int64_t)(begin + count); p++) sum += job->scale * loss_at(job, p);
     return sum;
 }
 
 /* What a mean divides by; the loss of an empty batch of samples is 0. */
-static double divisor_of(const psg_call *call, const psg_positions *at) {
-    if (reduction_of(call) != PSG_MEAN || (!call->pass->ordinary && !at->samples)) return 1;
+static double divisor_of(const psg_call *call) {
+    bool no_samples = !call->pass->ordinary && call->input[INPUT].value.shape[0] == 0;
+    if (reduction_of(call) != PSG_MEAN || no_samples) return 1;
     return psg_label_weights(call, WEIGHT, ignored_of(call));
 }
 
 static psg_status nll_forward(psg_call *call) {
     nll_job job = { .call = call, .at = psg_positions_of(call, false) };
-    size_t positions = (size_t)psg_position_count(&job.at);
+    size_t positions = (size_t)job.at.count;
     psg_status status = psg_check_labels(call, job.at.classes, ignored_of(call));
     if (status) return status;
     if (reduction_of(call) == PSG_NONE) {
         psg_for_ranges(call->context, positions, PSG_RANGE, write_losses, &job);
         return PSG_OK;
     }
-    double sum;
-    status = psg_sum_ranges(call, positions, sum_losses, &job, &sum);
-    if (!status) psg_scalar_set(call, sum / divisor_of(call, &job.at), &call->output);
-    return status;
+    return psg_reduce_loss(call, positions, sum_losses, &job, &job.scale, divisor_of(call));
 }
 
 static void write_slopes(void *argument, size_t begin, size_t count) {
     const nll_job *job = argument;
     for (int64_t p = (int64_t)begin; p < (int64_t)(begin + count); p++) {
         int64_t label = label_of(job, p);
-        if (psg_is_ignored(ignored_of(job->call), label)) continue;
-        double factor = job->factor;
+        double weight = psg_label_weight(job->call, WEIGHT, ignored_of(job->call), label), factor = job->factor;
+        if (weight == 0) continue;
         if (reduction_of(job->call) == PSG_NONE) {
-            psg_tensor gy = element(&job->call->grad_output, psg_label_place(&job->at, p));
+            psg_tensor gy = element(&job->call->grad_output, p);
             factor = psg_scalar_value(job->call, &gy);
         }
         psg_tensor slope = element(&job->call->input[INPUT].grad, chosen_at(job, p, label));
-        double weight = psg_label_weight(job->call, WEIGHT, ignored_of(job->call), label);
         psg_scalar_set(job->call, -weight * factor, &slope);
     }
 }
@@ -119,9 +118,9 @@ static psg_status nll_backward(psg_call *call) {
     const psg_tensor *grad = &call->input[INPUT].grad;
     if (!grad->data) return PSG_OK;
     nll_job job = { .call = call, .at = psg_positions_of(call, false) };
-    if (reduction_of(call) != PSG_NONE) job.factor = psg_loss_factor(call, divisor_of(call, &job.at));
+    if (reduction_of(call) != PSG_NONE) job.factor = psg_loss_factor(call, divisor_of(call));
     psg_fill_zero(call->context, grad);
-    psg_for_ranges(call->context, (size_t)psg_position_count(&job.at), PSG_RANGE, write_slopes, &job);
+    psg_for_ranges(call->context, (size_t)job.at.count, PSG_RANGE, write_slopes, &job);
     return PSG_OK;
 }
 

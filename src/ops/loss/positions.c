@@ -8,51 +8,28 @@ enum { SCORES, LABELS };
 /* ---- where things lie ---- */
 
 int psg_class_dim(const psg_call *call, bool class_last) {
+    return class_last ? call->input[SCORES].value.rank - 1 : 1;
+}
+
+int psg_positions_shape(const psg_call *call, bool class_last, int64_t shape[PSG_MAX_RANK]) {
     const psg_tensor *scores = &call->input[SCORES].value;
-    return class_last ? scores->rank - 1 : 1 - 0;
+    int rank = 0;
+    for (int d = 0; d < scores->rank; d++) {
+        if (d != psg_class_dim(call, class_last)) shape[rank++] = scores->shape[d];
+    }
+    return rank;
 }
 
-/* (N, C, *), or (C, N, *). */
-static void place_class_first(psg_positions *at, bool batch_second) {
-    at->sample_stride = batch_second ? at->spatial : at->classes * at->spatial;
-    at->class_stride = batch_second ? at->samples * at->spatial : at->spatial;
-    at->step = 1;
-    at->block = at->spatial;
-}
-
-/* (N, *, C), or (first of *, N, the others, C). */
-static void place_class_last(psg_positions *at, const psg_tensor *scores, bool batch_second) {
-    at->class_stride = 1;
-    at->step = at->classes;
-    at->block = batch_second ? psg_shape_product(scores->rank - 3, scores->shape + 2) : at->spatial;
-    at->sample_stride = at->block * at->classes;
-    at->block_stride = at->samples * at->sample_stride;
-}
-
-/* Labels have the scores' rank less one. */
 psg_positions psg_positions_of(const psg_call *call, bool class_last) {
     const psg_tensor *scores = &call->input[SCORES].value;
-    const int batch = 0, classes = psg_class_dim(call, class_last);
-    psg_positions at = { .samples = scores->shape[batch], .classes = scores->shape[classes], .spatial = 1 };
-    for (int d = 0; d < scores->rank; d++) at.spatial *= d == batch || d == classes ? 1 : scores->shape[d];
-    if (class_last) place_class_last(&at, scores, batch);
-    else place_class_first(&at, batch);
-    bool labels_second = batch && scores->rank - 1 >= 3;   /* then the labels are (first spatial, N, further ones) */
-    const int64_t *further = scores->shape + (class_last ? 2 : 3);
-    at.run = labels_second ? psg_shape_product(scores->rank - 3, further) : at.spatial;
-    return at;
+    const int classes = psg_class_dim(call, class_last);
+    int64_t before = psg_shape_product(classes, scores->shape);
+    int64_t stride = psg_shape_product(scores->rank - classes - 1, scores->shape + classes + 1);
+    return (psg_positions){ before * stride, scores->shape[classes], stride };
 }
-
-int64_t psg_position_count(const psg_positions *at) { return at->samples * at->spatial; }
 
 int64_t psg_scores_at(const psg_positions *at, int64_t p) {
-    int64_t n = p / at->spatial, s = p % at->spatial;
-    return n * at->sample_stride + s / at->block * at->block_stride + s % at->block * at->step;
-}
-
-int64_t psg_label_place(const psg_positions *at, int64_t p) {
-    int64_t n = p / at->spatial, s = p % at->spatial;
-    return (s / at->run * at->samples + n) * at->run + s % at->run;
+    return p / at->stride * at->stride * at->classes + p % at->stride;
 }
 
 int64_t psg_integer_at(const psg_tensor *tensor, int64_t k) {
@@ -70,14 +47,10 @@ static psg_status check_types(psg_call *call) {
                          psg_dtype_name(labels));
 }
 
-/* The labels' shape is that of the scores, both with the batch in front, without the classes. */
 static bool shapes_fit(const psg_call *call, bool class_last) {
-    psg_tensor scores = call->input[SCORES].value, labels = call->input[LABELS].value;
-    if (labels.rank != scores.rank - 1) return false;
-    scores = psg_tensor_swap(&scores, 0, 0);
-    labels = psg_tensor_swap(&labels, 0, 0);
-    return scores.shape[0] == labels.shape[0] &&
-           psg_shape_equal(labels.rank - 1, labels.shape + 1, scores.rank - 2, scores.shape + (class_last ? 1 : 2));
+    const psg_tensor *labels = &call->input[LABELS].value;
+    int64_t shape[PSG_MAX_RANK];
+    return psg_shape_equal(labels->rank, labels->shape, psg_positions_shape(call, class_last, shape), shape);
 }
 
 psg_status psg_check_labels_shape(psg_call *call, bool class_last) {
@@ -92,9 +65,8 @@ psg_status psg_check_labels_shape(psg_call *call, bool class_last) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s, must be of rank >= 2: %s", name, text, layout);
     }
     if (!shapes_fit(call, class_last)) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s and %s %s, must be %s and (N, *)%s", name, text,
-                             labels_name, psg_tensor_text(labels, labels_text), layout,
-                             "");
+        return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s and %s %s, must be %s and (N, *)", name, text,
+                             labels_name, psg_tensor_text(labels, labels_text), layout);
     }
     if (scores->shape[psg_class_dim(call, class_last)] == 0) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s, there must be at least one class", name, text);

@@ -1,9 +1,5 @@
 /* Losses of scores (N, C, *) or, with class_last, (N, *, C), input 0, and class labels (N, *), input 1: cross_entropy
- * and nll.
- *
- * Position p = (n, s): sample n, s-th of the `spatial` further positions.  Its scores start at n * sample_stride +
- * (s / block) * block_stride + (s % block) * step and are class_stride apart; its label lies at
- * ((s / run) * samples + n) * run + s % run, which is p itself unless the batch is dimension 1 of the labels. */
+ * and nll. */
 #ifndef PSG_OPS_POSITIONS_H
 #define PSG_OPS_POSITIONS_H
 
@@ -11,19 +7,17 @@
 
 #include "psg/ops/loss.h"
 
+/* Position p has label p, and scores `stride` apart that start at element psg_scores_at. */
 typedef struct psg_positions {
-    int64_t samples, classes, spatial;
-    int64_t sample_stride, class_stride, step;
-    int64_t block, block_stride;
-    int64_t run;
+    int64_t count, classes, stride;
 } psg_positions;
 
 psg_positions psg_positions_of(const psg_call *call, bool class_last);
+int64_t psg_scores_at(const psg_positions *at, int64_t p);
+/* The shape of the labels: the scores' without the classes; returns the rank. */
+int psg_positions_shape(const psg_call *call, bool class_last, int64_t shape[PSG_MAX_RANK]);
 /* The dimension of the scores' classes. */
 int psg_class_dim(const psg_call *call, bool class_last);
-int64_t psg_position_count(const psg_positions *at);
-int64_t psg_scores_at(const psg_positions *at, int64_t p);
-int64_t psg_label_place(const psg_positions *at, int64_t p);
 /* Element k of an i32 or i64 tensor. */
 int64_t psg_integer_at(const psg_tensor *tensor, int64_t k);
 
@@ -46,7 +40,8 @@ psg_status psg_check_counted_mean(psg_call *call, psg_reduction reduction, bool 
 /* forward: labels in [0, classes), or ignored. */
 psg_status psg_check_labels(psg_call *call, int64_t classes, psg_ignored ignored);
 
-/* The weight of a label: 0 when it is ignored, 1 without an operand k. */
+/* The weight of a label: 0 when it is ignored, 1 without an operand k.  What has weight 0 has no loss and no gradient,
+ * whatever its scores. */
 double psg_label_weight(const psg_call *call, int k, psg_ignored ignored, int64_t label);
 /* The sum of these over all labels. */
 double psg_label_weights(const psg_call *call, int k, psg_ignored ignored);

@@ -10,8 +10,8 @@
 /* shape: PSG_MEAN, PSG_SUM, PSG_NONE or, where batch_mean says so, PSG_BATCH_MEAN. */
 psg_status psg_check_reduction(psg_call *call, psg_reduction reduction, bool batch_mean);
 
-/* forward: writes the sum over [0, count), of addends that `sum` multiplies by *scale, over the divisor.  The scale is 1,
- * or where that overflows 1 / divisor. */
+/* forward: writes the sum over [0, count), of addends that `sum` multiplies by *scale, over the divisor.  The scale is
+ * 1, or where that overflows 1 / divisor. */
 psg_status psg_reduce_loss(psg_call *call, size_t count, psg_range_sum sum, void *argument, double *scale,
                            double divisor);
 
