@@ -77,7 +77,9 @@ EXACT(kl_div_log, dy) { return times(expl(y), y - x + 1); }
 static exact exact_stirling(exact y, const double *p) {
     return p[1] == 0 || !(y > 1) ? 0 : y * logl(y) - y + logl(8 * atanl(1) * y) / 2;
 }
-static exact exact_stirling_slope(exact y, const double *p) { return p[1] == 0 || !(y > 1) ? 0 : logl(y) + 1 / (2 * y); }
+static exact exact_stirling_slope(exact y, const double *p) {
+    return p[1] == 0 || !(y > 1) ? 0 : logl(y) + 1 / (2 * y);
+}
 
 /* An infinite rate outgrows its logarithm. */
 EXACT(poisson_nll_rate, value) {

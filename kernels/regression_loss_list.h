@@ -1,6 +1,6 @@
-/* The elementwise losses f(x, y) of a prediction x and a target y, a row each: of these rows are made psg_loss, the loops
- * of regression_loss_kernel.c, the ops of src/ops/loss/regression_loss.c and their places in the registry.  Who includes
- * this list defines LOSS, and the others where more than the name matters.
+/* The elementwise losses f(x, y) of a prediction x and a target y, a row each: of these rows are made psg_loss, the
+ * loops of regression_loss_kernel.c, the ops of src/ops/loss/regression_loss.c and their places in the registry.  Who
+ * includes this list defines LOSS, and the others where more than the name matters.
  *
  *   LOSS(name)
  *   LOSS_OF_PROBABILITY(name)           of an x that must be in [0, 1]

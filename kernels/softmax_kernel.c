@@ -152,12 +152,14 @@ void PSG_KERNEL(log_softmax_row_backward)(size_t n, ptrdiff_t stride, const void
     }
 }
 
-/* The exponential of the target is kept apart: with rest = sum over c != target of e_c, both the loss log(1 + rest) of
- * a target that is the largest and its gradient -rest / sum stay accurate when the target is nearly certain. */
+/* ---- cross entropy: p_c = exp(x_c - m) / (1 + rest) ---- */
+
+/* The exponential of the target is kept apart: with others = sum over c != target of e_c, both the loss log(1 + others)
+ * of a target that is the largest and its gradient -others / sum stay accurate when the target is nearly certain. */
 void PSG_KERNEL(cross_entropy_row)(size_t n, ptrdiff_t stride, const void *x_, size_t target, double smoothing,
                                    psg_cross_entropy_row *row) {
     const real *x = x_, max = row_max(n, stride, x);
-    wide others = wide_zero();
+    wide sum = wide_zero();
     double at_target = 0;
     for (size_t i = 0; i < n; i += LANES) {
         vec e = vec_exp_below(load_row(x, stride, i, n) - max);
@@ -165,90 +167,121 @@ void PSG_KERNEL(cross_entropy_row)(size_t n, ptrdiff_t stride, const void *x_, s
             at_target = (double)e[target - i];
             e[target - i] = 0;
         }
-        others = wide_add(others, e);
+        sum = wide_add(sum, e);
     }
-    double rest = wide_sum(others), sum = at_target + rest;
-    double below = (double)x[(ptrdiff_t)target * stride] - (double)max;
+    double others = wide_sum(sum), log_sum = at_target == 1 ? log1p(others) : log(at_target + others);
     row->max = (double)max;
-    row->inverse_sum = 1 / sum;
-    row->target_slope = -rest / sum;
-    row->loss = at_target == 1 ? log1p(rest) : log(sum) - below;
+    row->rest = others - (1 - at_target);
+    row->slope = -others / (at_target + others);
+    row->loss = log_sum - ((double)x[(ptrdiff_t)target * stride] - (double)max);
     if (smoothing > 0) {
         double shifted = 0;
         for (size_t c = 0; c < n; c++) shifted += (double)x[(ptrdiff_t)c * stride] - (double)max;
-        row->loss = (1 - smoothing) * row->loss + smoothing * (log(sum) - shifted / (double)n);
-        row->target_slope += smoothing - smoothing / (double)n;
+        double uniform = log_sum - shifted / (double)n;
+        row->loss = smoothing < 1 ? (1 - smoothing) * row->loss + smoothing * uniform : uniform;
+        row->slope += smoothing - smoothing / (double)n;
     }
 }
 
-/* g_c = weight (e_c / sum - smoothing / n) but for the target, whose slope is known. */
+/* g_c = weight (p_c - smoothing / n) but for the target, whose slope is known. */
 void PSG_KERNEL(cross_entropy_row_backward)(size_t n, ptrdiff_t stride, const void *x_, size_t target, double smoothing,
                                             double weight, const psg_cross_entropy_row *row, void *g_) {
     const real *x = x_;
     real *g = g_;
-    vec max = vec_set((real)row->max), inverse = vec_set((real)row->inverse_sum), factor = vec_set((real)weight);
-    vec uniform = vec_set((real)(smoothing / (double)n));
+    vec max = vec_set((real)row->max), scale = vec_set((real)(weight / (1 + row->rest)));
+    vec uniform = vec_set((real)(weight * (smoothing / (double)n)));
     for (size_t i = 0; i < n; i += LANES) {
         vec e = vec_exp_below(load_row(x, stride, i, n) - max);
-        store_row(g, stride, i, n, factor * (e * inverse - uniform));
+        store_row(g, stride, i, n, e * scale - uniform);
     }
-    g[(ptrdiff_t)target * stride] = (real)(weight * row->target_slope);
+    g[(ptrdiff_t)target * stride] = (real)(weight * row->slope);
 }
 
-/* ---- any target ---- */
+/* ---- any target: t_c = w_c q_c ----
+ *
+ * The gradient p_c sum_k t_k - t_c is, of the largest logit m, a difference that cancels when p_m and t_m are nearly
+ * everything.  Without their terms, which are kept apart, it is
+ * (sum_(k != m) t_k - t_m rest) / (1 + rest). */
 
-/* Elements i .. i + LANES of w_c q_c, and of w_c; 0 past the end. */
-static inline vec target_part(const psg_class_target *t, ptrdiff_t stride, size_t i, size_t n, vec *weight) {
+/* The place of the largest logit; 0 when all are NaN. */
+static size_t place_of_max(size_t n, ptrdiff_t stride, const real *x, real max) {
+    for (size_t c = 0; c < n; c++) {
+        if (x[(ptrdiff_t)c * stride] == max) return c;
+    }
+    return 0;
+}
+
+/* Elements i .. i + LANES of the weights; 0 past the end. */
+static inline vec weight_part(const psg_class_target *t, size_t i, size_t n) {
+    return t->weight ? load_until(t->weight, 1, i, n, 0) : i + LANES <= n ? vec_set(1) : vec_first(vec_set(1), n - i);
+}
+
+static inline vec given_part(const psg_class_target *t, ptrdiff_t stride, size_t i, size_t n) {
+    if (t->q) return load_until(t->q, stride, i, n, 0);
     vec q = vec_zero();
-    *weight = t->weight ? load_row(t->weight, 1, i, n) : vec_set(1);
-    if (t->q) q = load_row(t->q, stride, i, n);
-    else if (t->label - i < LANES) q[t->label - i] = 1;
-    q = *weight * ((real)(1 - t->smoothing) * q + (real)(t->smoothing / (double)n));
-    if (i + LANES <= n) return q;
-    *weight = vec_first(*weight, n - i);
-    return vec_first(q, n - i);
+    if (t->label - i < LANES) q[t->label - i] = 1;
+    return q;
 }
 
-/* -log softmax of elements i .. i + LANES */
-static inline vec surprise(const real *x, ptrdiff_t stride, size_t i, size_t n, const psg_cross_entropy_row *row) {
-    return vec_set((real)-log(row->inverse_sum)) - (load_row(x, stride, i, n) - vec_set((real)row->max));
+/* t of given q and weights, in double. */
+static inline wide target_of(const psg_class_target *t, vec q, vec weight, size_t n) {
+    const double keep = 1 - t->smoothing, uniform = t->smoothing / (double)n;
+    wide given = widen(q), factor = widen(weight);
+    return (wide){ factor.low * (keep * given.low + uniform), factor.high * (keep * given.high + uniform) };
 }
 
-/* sum + q (-log softmax), in double: signed terms may cancel.  Where q is 0 the score, maybe -inf, does not count. */
-static inline wide add_loss(wide sum, vec q, vec x, const psg_cross_entropy_row *row) {
-    double log_sum = -log(row->inverse_sum);
-    wide factor = widen(q), score = widen(vec_select(q == vec_zero(), vec_set((real)row->max), x));
-    sum.low += factor.low * (log_sum - (score.low - row->max));
-    sum.high += factor.high * (log_sum - (score.high - row->max));
-    return sum;
+static double target_at(const psg_class_target *t, ptrdiff_t stride, size_t c, size_t n) {
+    double weight = t->weight ? (double)((const real *)t->weight)[c] : 1;
+    double q = t->q ? (double)((const real *)t->q)[(ptrdiff_t)c * stride] : c == t->label;
+    return weight * ((1 - t->smoothing) * q + t->smoothing / (double)n);
 }
 
 void PSG_KERNEL(class_target_row)(size_t n, ptrdiff_t stride, const void *x_, const psg_class_target *target,
                                   psg_cross_entropy_row *row) {
     const real *x = x_, max = row_max(n, stride, x);
-    wide sum = wide_zero(), loss = wide_zero(), total = wide_zero();
-    for (size_t i = 0; i < n; i += LANES) sum = wide_add(sum, vec_exp_below(load_row(x, stride, i, n) - max));
-    row->max = (double)max;
-    row->inverse_sum = 1 / wide_sum(sum);
+    const size_t m = place_of_max(n, stride, x, max);
+    wide rest = wide_zero(), loss = wide_zero(), total = wide_zero();
     for (size_t i = 0; i < n; i += LANES) {
-        vec weight, q = target_part(target, stride, i, n, &weight);
-        total = wide_add(total, q);
-        loss = add_loss(loss, q, load_row(x, stride, i, n), row);
+        vec e = vec_exp_below(load_row(x, stride, i, n) - max);
+        if (m - i < LANES) e[m - i] -= 1;   /* to 0, but NaN stays */
+        rest = wide_add(rest, e);
     }
-    row->target_slope = wide_sum(total);
-    row->loss = wide_sum(loss);
+    row->max = (double)max;
+    row->rest = wide_sum(rest);
+    const double log_sum = log1p(row->rest);
+    for (size_t i = 0; i < n; i += LANES) {
+        vec q = given_part(target, stride, i, n), weight = weight_part(target, i, n);
+        if (m - i < LANES) weight[m - i] = 0;
+        wide t = target_of(target, q, weight, n);
+        /* Where t is 0 the logit, maybe -inf, does not count. */
+        vec_bits none = weight == vec_zero();
+        if (target->smoothing == 0) none |= q == vec_zero();
+        wide below = widen(vec_select(none, vec_set(max), load_row(x, stride, i, n)));
+        total = (wide){ total.low + t.low, total.high + t.high };
+        loss.low += t.low * (log_sum - (below.low - row->max));
+        loss.high += t.high * (log_sum - (below.high - row->max));
+    }
+    row->slope = wide_sum(total);
+    row->loss = wide_sum(loss) + target_at(target, stride, m, n) * log_sum;
 }
 
-/* g_c = weight (p_c sum w q - w_c q_c), gq_c = weight (1 - smoothing) w_c (-log p_c) */
+/* g_c = weight (p_c sum_k t_k - t_c), gq_c = weight (1 - smoothing) w_c (-log p_c) */
 void PSG_KERNEL(class_target_row_backward)(size_t n, ptrdiff_t stride, const void *x_, const psg_class_target *target,
                                            double weight, const psg_cross_entropy_row *row, void *g, void *gq) {
     const real *x = x_;
-    vec factor = vec_set((real)weight), scale = vec_set((real)(row->inverse_sum * row->target_slope));
-    vec q_factor = vec_set((real)(weight * (1 - target->smoothing)));
+    const size_t m = place_of_max(n, stride, x, (real)row->max);
+    const double at_max = target_at(target, stride, m, n), sum = 1 + row->rest;
+    const double scale = weight * ((row->slope + at_max) / sum);
+    vec max = vec_set((real)row->max), log_sum = vec_set((real)log1p(row->rest));
     for (size_t i = 0; i < n; i += LANES) {
-        vec w, q = target_part(target, stride, i, n, &w);
-        vec e = vec_exp_below(load_row(x, stride, i, n) - vec_set((real)row->max));
-        if (g) store_row(g, stride, i, n, factor * (e * scale - q));
-        if (gq) store_row(gq, stride, i, n, q_factor * w * surprise(x, stride, i, n, row));
+        vec below = load_row(x, stride, i, n) - max, w = weight_part(target, i, n);
+        if (g) {
+            wide e = widen(vec_exp_below(below)), t = target_of(target, given_part(target, stride, i, n), w, n);
+            wide slope = { e.low * scale - t.low * weight, e.high * scale - t.high * weight };
+            store_row(g, stride, i, n, narrow(slope));
+        }
+        w *= (real)(weight * (1 - target->smoothing));
+        if (gq) store_row(gq, stride, i, n, vec_select(w == vec_zero(), vec_zero(), w * (log_sum - below)));
     }
+    if (g) ((real *)g)[(ptrdiff_t)m * stride] = (real)(weight * ((row->slope - at_max * row->rest) / sum));
 }

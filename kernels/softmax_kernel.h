@@ -5,9 +5,9 @@
 #include <stddef.h>
 
 typedef struct psg_cross_entropy_row {
-    double max;            /* m, the largest logit */
-    double inverse_sum;    /* 1 / sum_c exp(x_c - m) */
-    double target_slope;   /* d loss / d x_target = p_target - q_target; of a psg_class_target: sum_c w_c q_c */
+    double max;     /* m, the largest logit */
+    double rest;    /* sum_c exp(x_c - m) - 1, summed without the term 1 of the largest logit */
+    double slope;   /* d loss / d x_target; of a psg_class_target: sum_c w_c q_c without that of the largest logit */
     double loss;
 } psg_cross_entropy_row;
 

@@ -15,7 +15,8 @@ typedef enum psg_reduction { PSG_MEAN = 0, PSG_SUM = 1, PSG_NONE = 2, PSG_BATCH_
 /* -sum_c w_c q_c log softmax(x)_c.  logits (N, C, *); target either integers (N, *) in [0, C), q the label smoothed:
  * (1 - s) [c = target] + s / C, or real (N, C, *), probabilities: q = (1 - s) target + s / C.  weight: a constant (C).
  * Mean divides by the number of targets that are not ignored, with weight by the sum of the weights of those labels;
- * of real targets always by the number of positions. */
+ * of real targets always by the number of positions.  A class of which w_c q_c is 0 does not count, whatever its logit
+ * (PyTorch: NaN where that is -inf), nor does a label of weight 0.  A logit of +inf makes NaN. */
 typedef struct psg_cross_entropy_options {
     psg_reduction reduction;
     int has_ignore_index;      /* with PSG_MEAN couples the batch: refused in a per-sample pass (use PSG_SUM); so does
@@ -32,7 +33,7 @@ PSG_API psg_var psg_cross_entropy(psg_tape *tape, psg_var logits, psg_var target
 PSG_API psg_var psg_cross_entropy_weighted(psg_tape *tape, psg_var logits, psg_var target, psg_var weight,
                                            const psg_cross_entropy_options *options);
 /* -w_t x_t of log-probabilities x (N, C, *) and integer targets t (N, *); weight (C) a constant, or psg_none().
- * Reductions as above. */
+ * Reductions and labels of weight 0 as above. */
 typedef struct psg_nll_options {
     psg_reduction reduction;
     int has_ignore_index;
