@@ -1,5 +1,7 @@
 """Random lines of the case tables: DRAW[op](rng) gives the operands and options of one line."""
 
+import math
+
 from case_tables import functions_of_x
 
 DRAW = {}
@@ -516,7 +518,16 @@ def loss(x="", target="", **flags):
 
 DRAW.update(mse=loss(), l1=loss(), smooth_l1=loss(beta=(0.3, 0)), huber=loss(delta=(0.3,)), soft_margin=loss(),
             binary_cross_entropy_with_logits=loss(), binary_cross_entropy=loss(), kl_div=loss(log_target=(1,)),
-            poisson_nll=loss(full=(1,)))
+            poisson_nll=lambda rng: rng.choice(POISSON)(rng))
+POISSON = (loss(full=(1,)), loss("positive", full=(1,), input_is_rate=(1,), eps=(0.1,)))
+
+
+@draws("hinge_embedding")
+def hinge_embedding(rng):
+    shape = [rng.randint(1, 4) for _ in range(rng.randint(1, 3))]   # 64 values at most
+    target = ",".join(rng.choice(("1", "-1")) for _ in range(math.prod(shape)))
+    options = {"reduction": rng.choice((None, "sum", "none")), "margin": rng.choice((None, 0.3, -0.2))}
+    return finish(rng, [f"x {text(*shape)}", f"target {text(*shape)} ={target}"], options)
 
 
 @draws("nll")
