@@ -11,6 +11,7 @@ typedef struct work {
     size_t all_keys;
     size_t packed;           /* first key of the tile in k and v; all_keys: none yet */
     bool careful;            /* what is not finite is kept from those who do not see it */
+    vec_bits zero;           /* 0 times the gradients */
 } work;
 
 static size_t all_keys(const psg_attention *t) { return t->keys + (t->bias_k != NULL) + t->zero_key; }
@@ -190,7 +191,7 @@ static void attend(const psg_attention *t, work *w, place at) {
 static void forward_queries(const psg_attention *t, work *w, place at) {
     pack_queries(t, w, &at);
     attend(t, w, at);
-    w->careful = !finite_rows(w->o.data, (ptrdiff_t)w->o.stride, at.queries, w->o.stride);
+    w->careful = !is_zero(times_zero(&w->o, at.queries));
     if (w->careful) attend(t, w, at);
     w->careful = false;
     finish_rows(t, w, &at);
@@ -268,10 +269,19 @@ static void output_means(const psg_attention *t, const work *w, const place *at,
     }
 }
 
-static bool has_sharp_row(const psg_attention *t, const place *at) {
+/* Lanes of the tile's vector i whose row is sharp. */
+static vec_bits sharp_lanes(const psg_attention *t, const place *at, size_t i) {
     const real *inverse = stats_of(t, at) + t->queries;
+    return vec_load_part(inverse + i, smaller(LANES, at->queries - i)) > vec_set(nearly_one);
+}
+
+static bool is_sharp(const psg_attention *t, const place *at, size_t i) {
+    return !is_zero(sharp_lanes(t, at, i) & (vec_bits)vec_set(1));
+}
+
+static bool has_sharp_row(const psg_attention *t, const place *at) {
     bool sharp = false;
-    for (size_t i = 0; i < at->queries; i++) sharp |= inverse[i] > nearly_one;
+    for (size_t i = 0; i < at->queries; i += LANES) sharp |= is_sharp(t, at, i);
     return sharp;
 }
 
@@ -280,8 +290,9 @@ static void start_means(work *w) {
 }
 
 /* The tile's part of mean and rest; max: the largest p so far, sum: that of all p. */
-static void add_means(work *w, const place *at) {
-    for (size_t i = 0; i < lanes_of(at); i += LANES) {
+static void add_means(const psg_attention *t, work *w, const place *at) {
+    for (size_t i = 0; i < at->queries; i += LANES) {
+        if (!is_sharp(t, at, i)) continue;
         vec max = vec_load(w->max + i), sum = vec_load(w->sum + i);
         vec mean = vec_load(w->mean + i), rest = vec_load(w->rest + i);
         for (size_t j = 0; j < at->keys; j++) {
@@ -320,7 +331,7 @@ static bool sees_one_tile(const psg_attention *t, const work *w, place at) {
 
 static void find_means(const psg_attention *t, work *w, place at) {
     output_means(t, w, &at, means_of(t, &at));
-    if (!has_sharp_row(t, &at) || sees_one_tile(t, w, at)) return;
+    if (sees_one_tile(t, w, at) || !has_sharp_row(t, &at)) return;
     pack_queries(t, w, &at);
     pack_output_gradient(t, w, &at);
     start_means(w);
@@ -328,7 +339,7 @@ static void find_means(const psg_attention *t, work *w, place at) {
         at.keys = smaller(KB, w->all_keys - at.j0);
         if (is_future(t, &at)) continue;
         weigh_tile(t, w, &at);
-        add_means(w, &at);
+        add_means(t, w, &at);
     }
     store_means(t, w, &at);
 }
@@ -360,9 +371,9 @@ static void add_mask_gradient(const psg_attention *t, const work *w, const place
 
 static void backward_tile(const psg_attention *t, work *w, const place *at) {
     weigh_tile(t, w, at);
-    if (has_sharp_row(t, at) && sees_one_tile(t, w, *at)) {
+    if (sees_one_tile(t, w, *at) && has_sharp_row(t, at)) {
         start_means(w);
-        add_means(w, at);
+        add_means(t, w, at);
         store_means(t, w, at);
     }
     score_gradients(t, w, at);
@@ -377,6 +388,7 @@ static void backward_tile(const psg_attention *t, work *w, const place *at) {
     }
     if (t->grad_q) {
         product_transposed(padded(at->queries, MR), w->gq.stride, at->keys, &w->gp, &w->k, &w->gq, false);
+        w->zero |= times_zero(&w->gq, at->queries);
         real *grad = (real *)t->grad_q + (ptrdiff_t)at->head * t->q_head + (ptrdiff_t)at->i0 * t->q_row;
         unpack_rows(&w->gq, at->queries, t->key_size, (real)t->scale, at->j0 > 0, grad, t->q_row);
     }
@@ -410,6 +422,7 @@ static void backward_keys(const psg_attention *t, work *w, place at) {
             backward_tile(t, w, &at);
         }
     }
+    w->zero |= times_zero(&w->gk, at.keys) | times_zero(&w->gv, at.keys);
     write_sums(&w->gk, t->key_size, t->keys, &at, t->grad_k, t->k_row, t->grad_bias_k);
     write_sums(&w->gv, t->value_size, t->keys, &at, t->grad_v, t->v_row, t->grad_bias_v);
 }
@@ -434,22 +447,11 @@ static void backward(const psg_attention *t, work *w) {
     }
 }
 
-static bool finite_gradients(const psg_attention *t) {
-    bool finite = finite_rows(t->grad_k, t->k_row, t->keys, t->key_size) &&
-                  finite_rows(t->grad_v, t->v_row, t->keys, t->value_size) &&
-                  finite_rows(t->grad_bias_k, 0, 1, t->key_size) && finite_rows(t->grad_bias_v, 0, 1, t->value_size);
-    for (size_t head = 0; head < t->group && finite && t->grad_q; head++) {
-        const real *grad = (const real *)t->grad_q + (ptrdiff_t)head * t->q_head;
-        finite = finite_rows(grad, t->q_row, t->queries, t->key_size);
-    }
-    return finite;
-}
-
 void PSG_KERNEL(attention_backward)(const psg_attention *t, void *workspace) {
     work w = divide(t, workspace);
     if (!w.all_keys && t->grad_q) clear_query_gradient(t);
     backward(t, &w);
-    if (finite_gradients(t)) return;
+    if (is_zero(w.zero)) return;
     psg_attention again = *t;
     again.grad_mask = NULL;   /* has its sums */
     w.careful = true;

@@ -247,21 +247,14 @@ static void drop(const psg_attention *t, const place *at, size_t all_keys, real 
  * Products run over masked positions too, where one factor is 0, and 0 times NaN or Inf is NaN.  So a result that is not
  * finite is computed once more: without such elements of the other factor, whose part goes to those who see them. */
 
-static bool finite_rows(const real *x, ptrdiff_t step, size_t count, size_t columns) {
-    vec sum = vec_zero();   /* of 0 x */
-    for (size_t i = 0; x && i < count; i++, x += step) {
-        vec row = vec_zero();
-        for (size_t j = 0; j < columns; j += LANES) {
-            size_t part = smaller(LANES, columns - j);
-            row += 0 * (part == LANES ? vec_load(x + j) : vec_load_part(x + j, part));
-        }
-        sum += row;
-    }
-    for (size_t k = 0; k < LANES; k++) {
-        if (sum[k] != 0) return false;
-    }
-    return true;
+/* The bits of 0 x of all elements: those of 0 or -0, or NaN where one is not finite. */
+static inline vec_bits times_zero(const rows *x, size_t count) {
+    vec_bits bits = { 0 };
+    for (size_t e = 0; e < count * x->stride; e += LANES) bits |= (vec_bits)(0 * vec_load(x->data + e));
+    return bits;
 }
+
+static bool is_zero(vec_bits bits) { return wide_sum(widen((vec)bits)) == 0; }
 
 /* seen: the tile of weights p, negative where they are masked. */
 static void mark_masked(const psg_attention *t, const place *at, const real *p, real *seen) {
