@@ -203,14 +203,6 @@ void PSG_KERNEL(cross_entropy_row_backward)(size_t n, ptrdiff_t stride, const vo
  * everything.  Without their terms, which are kept apart, it is
  * (sum_(k != m) t_k - t_m rest) / (1 + rest). */
 
-/* The place of the largest logit; 0 when all are NaN. */
-static size_t place_of_max(size_t n, ptrdiff_t stride, const real *x, real max) {
-    for (size_t c = 0; c < n; c++) {
-        if (x[(ptrdiff_t)c * stride] == max) return c;
-    }
-    return 0;
-}
-
 /* Elements i .. i + LANES of the weights; 0 past the end. */
 static inline vec weight_part(const psg_class_target *t, size_t i, size_t n) {
     return t->weight ? load_until(t->weight, 1, i, n, 0) : i + LANES <= n ? vec_set(1) : vec_first(vec_set(1), n - i);
@@ -239,7 +231,7 @@ static double target_at(const psg_class_target *t, ptrdiff_t stride, size_t c, s
 void PSG_KERNEL(class_target_row)(size_t n, ptrdiff_t stride, const void *x_, const psg_class_target *target,
                                   psg_cross_entropy_row *row) {
     const real *x = x_, max = row_max(n, stride, x);
-    const size_t m = place_of_max(n, stride, x, max);
+    const size_t m = place_of(max, n, stride, x);
     wide rest = wide_zero(), loss = wide_zero(), total = wide_zero();
     for (size_t i = 0; i < n; i += LANES) {
         vec e = vec_exp_below(load_row(x, stride, i, n) - max);
@@ -269,7 +261,7 @@ void PSG_KERNEL(class_target_row)(size_t n, ptrdiff_t stride, const void *x_, co
 void PSG_KERNEL(class_target_row_backward)(size_t n, ptrdiff_t stride, const void *x_, const psg_class_target *target,
                                            double weight, const psg_cross_entropy_row *row, void *g, void *gq) {
     const real *x = x_;
-    const size_t m = place_of_max(n, stride, x, (real)row->max);
+    const size_t m = place_of((real)row->max, n, stride, x);
     const double at_max = target_at(target, stride, m, n), sum = 1 + row->rest;
     const double scale = weight * ((row->slope + at_max) / sum);
     vec max = vec_set((real)row->max), log_sum = vec_set((real)log1p(row->rest));
