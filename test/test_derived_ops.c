@@ -201,7 +201,7 @@ static void mistakes_are_named(void **state) {
         { started_at, PSG_ERR_ARGUMENT, "psg_backward_from: var is no input or output" },
         { changed_by_max_norm, PSG_ERR_ARGUMENT, "embedding: max_norm changes rows of weight, which must be a param" },
         { stray, PSG_ERR_ARGUMENT, "toy_stray: calls psg_call_derive, but does not derive" },
-        { no_batch, PSG_ERR_BATCH, "linear: has trainable parameters, but no psg_input of this pass tells the batch" },
+        { no_batch, PSG_ERR_UNSUPPORTED, "linear: has trainable parameters but no batched input" },
     };
     for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
         scene s;

@@ -622,7 +622,7 @@ static void test_batch_errors(void **state) {
     test_array one = integers(&f, PSG_I64, 2, (int64_t[]){ 1, 3 }, V);
     psg_param *param = param_of(&f, "table", &table);
     psg_tape_begin(f.tape, NULL);
-    psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_use(f.tape, param), NULL);
+    psg_backward(f.tape, psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_use(f.tape, param), NULL));
     expect(&f, PSG_ERR_BATCH,
            "embedding: gives an output a sample, but no psg_input of this pass tells the batch size");
     psg_tape_begin(f.tape, NULL);

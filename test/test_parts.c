@@ -1,4 +1,4 @@
-/* Parts of parameters: a slice, a transpose or a reshape of a parameter, given to a layer, has the value and (in its
+/* What layers take.  Parts of parameters: a slice, a transpose or a reshape of a parameter, given to a layer, has the value and (in its
  * place of the whole) the gradient that a parameter of its own would have. */
 #include "small_pass.h"
 
@@ -198,11 +198,56 @@ static void what_is_no_part_is_refused(void **state) {
     small_close(&f);
 }
 
+/* ---- the order of C's arguments ---- */
+
+/* x + scale * positions, the look-up before or after the input that tells the batch size; *value and the table's
+ * gradient are the answers. */
+static void add_positions(small_pass *f, psg_param *table, const psg_tensor *x, bool first, double *value, double *grad) {
+    static const int64_t places[T] = { 0, 1, 2, 3 };
+    psg_tensor ids = psg_i64_1d(places, T), y;
+    small_begin(f, (psg_pass){ .batch_size = 0 });
+    psg_var in = first ? psg_none() : psg_input(f->tape, x);
+    psg_var where = psg_embedding(f->tape, psg_constant(f->tape, &ids), psg_use(f->tape, table), NULL);
+    where = psg_scale(f->tape, where, 0.5);
+    if (first) in = psg_input(f->tape, x);
+    psg_var sum = psg_add(f->tape, in, where);
+    TEST_OK(f->context, psg_value(f->tape, sum, &y));
+    memcpy(value, y.data, (size_t)psg_tensor_count(&y) * sizeof *value);
+    small_backward(f, psg_sum(f->tape, psg_mul(f->tape, sum, sum), DIMS(0, 1, 2), 0), NULL);
+    memcpy(grad, small_grad_sample(f, table), B * 6 * 4 * sizeof *grad);
+}
+
+/* psg_add(t, psg_input(...), psg_embedding(t, psg_constant(...), ...)) has its arguments evaluated in any order. */
+static void a_look_up_may_come_before_the_input(void **state) {
+    (void)state;
+    small_pass f;
+    small_open(&f);
+    psg_param *table = small_parameter(&f, "table", SHAPE(6, 4));
+    psg_tensor x = small_normal(&f, SHAPE(B, T, 4)), value;
+    double values[2][B * T * 4], grads[2][B * 6 * 4];
+    for (int first = 0; first < 2; first++) add_positions(&f, table, &x, first, values[first], grads[first]);
+    assert_memory_equal(values[0], values[1], sizeof values[0]);
+    assert_memory_equal(grads[0], grads[1], sizeof grads[0]);
+    static const int64_t places[2] = { 0, 6 };
+    psg_tensor ids = psg_i64_1d(places, 2);
+    small_begin(&f, (psg_pass){ .batch_size = 0 });
+    psg_var lost = psg_embedding(f.tape, psg_constant(f.tape, &ids), psg_use(f.tape, table), NULL);
+    assert_int_equal(psg_tape_status(f.tape), PSG_OK);
+    psg_input(f.tape, &x);
+    assert_non_null(strstr(psg_tape_message(f.tape), "embedding: ids at (1) is 6, must be in [0, 6)"));
+    small_begin(&f, (psg_pass){ .batch_size = 0 });
+    lost = psg_embedding(f.tape, psg_constant(f.tape, &ids), psg_use(f.tape, table), NULL);
+    assert_int_equal(psg_value(f.tape, lost, &value), PSG_ERR_BATCH);
+    assert_non_null(strstr(psg_tape_message(f.tape), "no psg_input of this pass tells the batch size"));
+    small_close(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_part_has_the_gradient_of_its_own),
         cmocka_unit_test(parts_and_the_whole_add_up),
         cmocka_unit_test(what_is_no_part_is_refused),
+        cmocka_unit_test(a_look_up_may_come_before_the_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

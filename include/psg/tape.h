@@ -110,7 +110,7 @@ PSG_API psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inpu
  * message of an error of its own is the context's. */
 PSG_API psg_status psg_value(psg_tape *tape, psg_var var, psg_tensor *value);
 /* The same with data NULL: its type and shape, for which nothing is copied. */
-PSG_API psg_status psg_value_shape(const psg_tape *tape, psg_var var, psg_tensor *value);
+PSG_API psg_status psg_value_shape(psg_tape *tape, psg_var var, psg_tensor *value);
 
 /* Walks the tape back once from a one-element loss.  A second walk of one pass is PSG_ERR_STATE,
  * sticky like every error: psg_gradient_of gives no gradient after it, but those taken before stay usable. */

@@ -180,6 +180,8 @@ static psg_tape_var *check_start(psg_tape *tape, const char *function, psg_var f
     psg_tape_var *var = psg_tape_var_of(tape, from);
     if (!var || var->role == PSG_PARAMETER) {
         psg_tape_fail(tape, PSG_ERR_ARGUMENT, "%s: var is no input or output of this pass", function);
+    } else if (var->waits) {
+        psg_tape_fail_waiting(tape);
     } else if (tape->walked) {
         psg_tape_fail(tape, PSG_ERR_STATE, "%s: this pass has been walked back already", function);
     } else if (!psg_dtype_is_real(var->value.dtype)) {

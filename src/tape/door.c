@@ -37,14 +37,16 @@ psg_status psg_value(psg_tape *tape, psg_var var, psg_tensor *value) {
     if (tape->status) return tape->status;
     psg_tape_var *state = psg_tape_var_of(tape, var);
     if (!state) return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_value: var is none of this pass");
+    if (state->waits) return psg_tape_fail_waiting(tape);
     return show(tape, state->batch_second, &state->value, &state->outside[0], value);
 }
 
-psg_status psg_value_shape(const psg_tape *tape, psg_var var, psg_tensor *value) {
+psg_status psg_value_shape(psg_tape *tape, psg_var var, psg_tensor *value) {
     if (!tape || !value) return PSG_ERR_ARGUMENT;
     if (tape->status) return tape->status;
     const psg_tape_var *state = psg_tape_var_of(tape, var);
     if (!state) return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_value_shape: var is none of this pass");
+    if (state->waits) return psg_tape_fail_waiting(tape);
     psg_tensor turned = psg_tape_turned(&state->value, state->batch_second);
     *value = psg_tensor_of(turned.dtype, NULL, turned.rank, turned.shape);
     return PSG_OK;

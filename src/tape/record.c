@@ -30,8 +30,9 @@ static psg_status infer_batch(psg_tape *tape, const psg_tensor *value) {
                              "psg_pass.batch_size, or make it a psg_constant");
     }
     int64_t size = value->shape[0];
-    if (tape->batch_size < 0) tape->batch_size = pass->batch_size = size;
-    if (size == tape->batch_size) return PSG_OK;
+    bool first = tape->batch_size < 0;
+    if (first) tape->batch_size = pass->batch_size = size;
+    if (size == tape->batch_size) return first ? psg_tape_resume(tape) : PSG_OK;
     return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_input: found an input with batch size %lld and one with batch size "
                          "%lld; give psg_pass.batch_size, or make what carries no batch a psg_constant",
                          (long long)tape->batch_size, (long long)size);
@@ -226,10 +227,6 @@ static psg_status classify(psg_tape_node *node, psg_tape_var *output) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "mixes the samples of a batch, so there are no per-sample "
                              "gradients; only an ordinary pass (psg_pass.ordinary) may use it");
     }
-    if ((trainable || repeats) && !batched && node->tape->batch_size < 0) {
-        return psg_call_fail(call, PSG_ERR_BATCH, "%s, but no psg_input of this pass tells the batch size; give "
-                             "psg_pass.batch_size", repeats ? "gives an output a sample" : "has trainable parameters");
-    }
     if (repeats) return PSG_OK;
     if (trainable && !batched) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "has trainable parameters but no batched input, so its output "
@@ -328,6 +325,18 @@ static bool use_derived(psg_tape_node *node, psg_tape_var *output) {
     return use.name && psg_tape_add_use(node->tape, &use);
 }
 
+psg_status psg_tape_apply(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count,
+                          const void *attributes, size_t place, psg_tape_var *output) {
+    psg_tape_node *node = new_node(tape, op, attributes);
+    *output = (psg_tape_var){ .role = PSG_CONSTANT };
+    if (!node || apply(node, inputs, input_count, output) || !use_derived(node, output)) return tape->status;
+    if (output->role == PSG_PARAMETER && op->view) return PSG_OK;   /* a place, no computation */
+    node->output = place;
+    tape->last = node;
+    tape->node_count++;
+    return PSG_OK;
+}
+
 psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count, const void *attributes) {
     if (!psg_tape_alive(tape, "psg_record")) return psg_tape_no_var();
     const char *defect = psg_op_defect(op);
@@ -340,12 +349,10 @@ psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int 
                       op->input_count);
         return psg_tape_no_var();
     }
-    psg_tape_node *node = new_node(tape, op, attributes);
-    psg_tape_var output = { .role = PSG_CONSTANT };
-    if (!node || apply(node, inputs, input_count, &output) || !use_derived(node, &output)) return psg_tape_no_var();
-    if (output.role == PSG_PARAMETER && op->view) return psg_tape_push(tape, &output);   /* a place, no computation */
-    node->output = tape->var_count;
-    tape->last = node;
-    tape->node_count++;
+    if (psg_tape_must_wait(tape, op, inputs, input_count)) {
+        return psg_tape_wait(tape, op, inputs, input_count, attributes);
+    }
+    psg_tape_var output;
+    if (psg_tape_apply(tape, op, inputs, input_count, attributes, tape->var_count, &output)) return psg_tape_no_var();
     return psg_tape_push(tape, &output);
 }

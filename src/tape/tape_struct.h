@@ -27,6 +27,7 @@ typedef struct psg_tape_var {
     bool wants_grad;
     psg_tensor value;         /* contiguous, the batch in front */
     psg_tensor grad;          /* contiguous; data NULL: not reached */
+    bool waits;               /* for the batch size: nothing else of it is known */
     bool batch_second;        /* the caller has the batch as dimension 1 from rank 3 on */
     psg_tensor outside[2];    /* value and grad as the caller has them, once somebody asked; data NULL: not yet */
     size_t use;               /* PSG_PARAMETER: its place in the table of uses */
@@ -64,6 +65,8 @@ typedef struct psg_tape_scratch {
     size_t bytes;
 } psg_tape_scratch;
 
+typedef struct psg_tape_waiting psg_tape_waiting;
+
 struct psg_tape {
     psg_context *context;
     psg_arena arena;
@@ -81,6 +84,7 @@ struct psg_tape {
     size_t use_count, use_capacity;
     psg_tape_node *last;
     uint64_t node_count;
+    psg_tape_waiting *waiting;   /* in the order of their calls */
     double loss_scale;        /* of backward, see scale_loss: B or 1 */
     double grad_sample_scale; /* of blocks, when that is not done */
     psg_tape_scratch scratch[PSG_MAX_INPUTS];
@@ -111,6 +115,18 @@ void psg_tape_tell(const psg_tape_node *node, bool backward, double start);
 psg_tape_var *psg_tape_var_of(const psg_tape *tape, psg_var var);
 /* Appends a var; id -1 after failing the tape. */
 psg_var psg_tape_push(psg_tape *tape, const psg_tape_var *var);
+
+/* record.c: applies an op, whose output is the var at `place`. */
+psg_status psg_tape_apply(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count,
+                          const void *attributes, size_t place, psg_tape_var *output);
+
+/* waiting.c: whether an op must wait for the batch size, and the var of one that does; all that wait, once it is known;
+ * failing the tape where it never is. */
+bool psg_tape_must_wait(const psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count);
+psg_var psg_tape_wait(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count,
+                      const void *attributes);
+psg_status psg_tape_resume(psg_tape *tape);
+psg_status psg_tape_fail_waiting(psg_tape *tape);
 
 /* part.c: the use of part op->view(operand 0) of a parameter, and its var; PSG_ERR_UNSUPPORTED when it is none. */
 psg_status psg_tape_add_part(psg_tape_node *node, psg_tape_var *output);

@@ -1,5 +1,6 @@
 /* add, sub, mul, div, scale.  Parameters take rows: the output gradient, times the slope, summed over the dimensions
  * along which the parameter is repeated. */
+#include <stddef.h>
 #include <string.h>
 
 #include "base/context.h"
@@ -12,16 +13,14 @@
 enum { A, B, OUTPUT, NOTHING };
 
 /* The slope of the output with respect to operand k: sign[k] times factor[k], all over b where divided. */
-typedef struct pair_rule {
+typedef struct pair_traits {
+    size_t kernel;             /* where the table of kernels has f(a, b) */
     double sign[2];
     int factor[2];
     bool divided;
-} pair_rule;
+} pair_traits;
 
-static const pair_rule add_rule = { { 1, 1 }, { NOTHING, NOTHING }, false };
-static const pair_rule sub_rule = { { 1, -1 }, { NOTHING, NOTHING }, false };
-static const pair_rule mul_rule = { { 1, 1 }, { B, A }, false };
-static const pair_rule div_rule = { { 1, -1 }, { NOTHING, OUTPUT }, true };
+#define KERNEL(name) offsetof(psg_kernel_table, broadcast_##name)
 
 static const char *const pair_names[] = { "a", "b" };
 
@@ -176,7 +175,8 @@ static psg_status divide(psg_call *call, psg_tensor *whole) {
     return PSG_OK;
 }
 
-static psg_status pair_backward(psg_call *call, const pair_rule *rule) {
+static psg_status pair_backward(psg_call *call) {
+    const pair_traits *rule = call->op->traits;
     psg_tensor whole = call->grad_output;
     psg_status status = rule->divided ? divide(call, &whole) : PSG_OK;
     for (int k = 0; k < 2 && !status; k++) {
@@ -193,87 +193,36 @@ static psg_status pair_backward(psg_call *call, const pair_rule *rule) {
     return status;
 }
 
-static psg_status pair_forward(psg_call *call, psg_pair_kernel kernel) {
+static psg_status pair_forward(psg_call *call) {
+    const pair_traits *rule = call->op->traits;
+    psg_pair_kernel kernel;
+    memcpy(&kernel, (const char *)psg_call_kernels(call) + rule->kernel, sizeof kernel);
     const psg_tensor a = aligned(call, A), b = aligned(call, B);
     psg_broadcast_apply(call->context, kernel, &call->output, &a, &b);
     return PSG_OK;
 }
 
-/* ---- add ---- */
+/* ---- the ops ---- */
 
-static psg_status add_forward(psg_call *call) { return pair_forward(call, psg_call_kernels(call)->broadcast_add); }
-static psg_status add_backward(psg_call *call) { return pair_backward(call, &add_rule); }
+#define PAIR(name_, shape_, ...)                                                                                       \
+    const psg_op psg_op_##name_ = {                                                                                    \
+        .name = #name_,                                                                                                \
+        .input_count = 2,                                                                                              \
+        .input_names = pair_names,                                                                                     \
+        .parameter_inputs = 1u << A | 1u << B,                                                                         \
+        .shape = shape_,                                                                                               \
+        .forward = pair_forward,                                                                                       \
+        .backward = pair_backward,                                                                                     \
+        .traits = &(const pair_traits){ KERNEL(name_), __VA_ARGS__ },                                                  \
+    };                                                                                                                 \
+    psg_var psg_##name_(psg_tape *tape, psg_var a, psg_var b) {                                                        \
+        return psg_record(tape, &psg_op_##name_, (psg_var[]){ a, b }, 2, NULL);                                        \
+    }
 
-const psg_op psg_op_add = {
-    .name = "add",
-    .input_count = 2,
-    .input_names = pair_names,
-    .parameter_inputs = 1u << A | 1u << B,
-    .shape = pair_shape,
-    .forward = add_forward,
-    .backward = add_backward,
-};
-
-psg_var psg_add(psg_tape *tape, psg_var a, psg_var b) {
-    return psg_record(tape, &psg_op_add, (psg_var[]){ a, b }, 2, NULL);
-}
-
-/* ---- sub ---- */
-
-static psg_status sub_forward(psg_call *call) { return pair_forward(call, psg_call_kernels(call)->broadcast_sub); }
-static psg_status sub_backward(psg_call *call) { return pair_backward(call, &sub_rule); }
-
-const psg_op psg_op_sub = {
-    .name = "sub",
-    .input_count = 2,
-    .input_names = pair_names,
-    .parameter_inputs = 1u << A | 1u << B,
-    .shape = pair_shape,
-    .forward = sub_forward,
-    .backward = sub_backward,
-};
-
-psg_var psg_sub(psg_tape *tape, psg_var a, psg_var b) {
-    return psg_record(tape, &psg_op_sub, (psg_var[]){ a, b }, 2, NULL);
-}
-
-/* ---- mul ---- */
-
-static psg_status mul_forward(psg_call *call) { return pair_forward(call, psg_call_kernels(call)->broadcast_mul); }
-static psg_status mul_backward(psg_call *call) { return pair_backward(call, &mul_rule); }
-
-const psg_op psg_op_mul = {
-    .name = "mul",
-    .input_count = 2,
-    .input_names = pair_names,
-    .parameter_inputs = 1u << A | 1u << B,
-    .shape = product_shape,
-    .forward = mul_forward,
-    .backward = mul_backward,
-};
-
-psg_var psg_mul(psg_tape *tape, psg_var a, psg_var b) {
-    return psg_record(tape, &psg_op_mul, (psg_var[]){ a, b }, 2, NULL);
-}
-
-/* ---- div ---- */
-
-static psg_status div_forward(psg_call *call) { return pair_forward(call, psg_call_kernels(call)->broadcast_div); }
-static psg_status div_backward(psg_call *call) { return pair_backward(call, &div_rule); }
-
-const psg_op psg_op_div = {
-    .name = "div",
-    .input_count = 2,
-    .input_names = pair_names,
-    .parameter_inputs = 1u << A | 1u << B,
-    .shape = quotient_shape,
-    .forward = div_forward,
-    .backward = div_backward,
-};
-
-psg_var psg_div(psg_tape *tape, psg_var a, psg_var b) {
-    return psg_record(tape, &psg_op_div, (psg_var[]){ a, b }, 2, NULL);
-}
+PAIR(add, pair_shape, { 1, 1 }, { NOTHING, NOTHING }, false)
+PAIR(sub, pair_shape, { 1, -1 }, { NOTHING, NOTHING }, false)
+PAIR(mul, product_shape, { 1, 1 }, { B, A }, false)
+PAIR(div, quotient_shape, { 1, -1 }, { NOTHING, OUTPUT }, true)
 
 /* ---- scale ---- */
 

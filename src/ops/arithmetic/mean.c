@@ -6,7 +6,8 @@
 #include "ops/shared/ranges.h"
 #include "psg/ops.h"
 
-extern const psg_op psg_op_sum;
+/* What tells the two apart. */
+typedef struct reduce_traits { bool divides; } reduce_traits;
 
 /* ---- shape ---- */
 
@@ -69,7 +70,7 @@ static psg_status reduce_shape(psg_call *call) {
 /* Of a sum 1.  Of a mean 1 / the number of elements behind it; infinite when there are none, and 0 for a loss of no
  * samples.  Times scale, which cancels exactly in the batch. */
 static double weight_of(const psg_call *call, double scale) {
-    if (call->op == &psg_op_sum) return scale;
+    if (!((const reduce_traits *)call->op->traits)->divides) return scale;
     int64_t count = psg_tensor_count(&call->input[0].value), results = psg_tensor_count(&call->output);
     if (!count && psg_operand_per_sample(call, 0) && call->pass->batch_size == 0) return 0;
     return results ? scale * (double)results / (double)count : 0;
@@ -122,6 +123,7 @@ const psg_op psg_op_mean = {
     .shape = reduce_shape,
     .forward = reduce_forward,
     .backward = reduce_backward,
+    .traits = &(const reduce_traits){ true },
 };
 
 const psg_op psg_op_sum = {
@@ -133,6 +135,7 @@ const psg_op psg_op_sum = {
     .shape = reduce_shape,
     .forward = reduce_forward,
     .backward = reduce_backward,
+    .traits = &(const reduce_traits){ false },
 };
 
 static psg_var record(psg_tape *tape, const psg_op *op, psg_var x, int count, const int *dims, int keepdim) {
