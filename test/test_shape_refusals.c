@@ -47,7 +47,7 @@ REFUSE(pad_mode, psg_pad(t, x, 2, LONGS(1, 1), (psg_pad_mode)4, 0))
 REFUSE(pad_batch, psg_pad(t, y, 4, LONGS(0, 0, 1, 0), PSG_PAD_CONSTANT, 0))
 REFUSE(pad_below, psg_pad(t, y, 2, LONGS(-3, -3), PSG_PAD_CONSTANT, 0))
 REFUSE(pad_reflect, psg_pad(t, y, 2, LONGS(5, 0), PSG_PAD_REFLECT, 0))
-REFUSE(pad_reflect_negative, psg_pad(t, y, 2, LONGS(-1, 0), PSG_PAD_REFLECT, 0))
+REFUSE(pad_reflect_negative, psg_pad(t, y, 2, LONGS(-6, 0), PSG_PAD_REFLECT, 0))
 REFUSE(pad_circular, psg_pad(t, y, 2, LONGS(0, 6), PSG_PAD_CIRCULAR, 0))
 REFUSE(pad_large, psg_pad(t, y, 2, LONGS(INT64_MAX, 6), PSG_PAD_CONSTANT, 0))
 REFUSE(unfold_rank, psg_unfold(t, x, WINDOWS(.kernel = { 1, 1 })))
@@ -100,7 +100,7 @@ static const refusal refusals[] = {
     { "pad: a padded dimension is 0, the batch dimension", PSG_ERR_BATCH, pad_batch, 0 },
     { "pad: pad of dimension 1 is -3 and -3, which leaves -1", PSG_ERR_ARGUMENT, pad_below, 0 },
     { "pad: pad of dimension 1 is 5, in reflect mode must be less than the size", PSG_ERR_ARGUMENT, pad_reflect, 0 },
-    { "pad: pad of dimension 1 is -1, in reflect mode must be not negative", PSG_ERR_ARGUMENT,
+    { "pad: pad of dimension 1 is -6, in reflect mode must be at least", PSG_ERR_ARGUMENT,
       pad_reflect_negative, 0 },
     { "pad: pad of dimension 1 is 6, in circular mode must be at most the size", PSG_ERR_ARGUMENT, pad_circular, 0 },
     { "pad: pad of dimension 1 is too large", PSG_ERR_OVERFLOW, pad_large, 0 },

@@ -28,7 +28,7 @@ static psg_status check_source(psg_call *call, int dim, int64_t pad) {
     int64_t size = call->input[0].value.shape[dim];
     if (attributes->mode == PSG_PAD_CONSTANT || pad == 0) return PSG_OK;
     const char *mode = mode_names[attributes->mode], *rule = NULL;
-    if (pad < 0) rule = "not negative";
+    if (pad < 0) rule = "at least minus the size of the dimension, and leave a size";
     else if (attributes->mode == PSG_PAD_REFLECT && pad >= size) rule = "less than the size of the dimension";
     else if (attributes->mode == PSG_PAD_CIRCULAR && pad > size) rule = "at most the size of the dimension";
     else if (size == 0) rule = "0 where the dimension is empty";
@@ -323,9 +323,46 @@ const psg_op psg_op_pad = {
     .backward = pad_backward,
 };
 
+/* ---- front ---- */
+
+/* Pads the op takes: without negative ones in the modes that repeat the input.  False: nothing has to be cropped, or the
+ * op is to say what is wrong. */
+static bool split_crops(psg_tape *tape, psg_var x, const psg_pad_attributes *given, psg_pad_attributes *kept) {
+    psg_tensor value;
+    bool negative = false;
+    *kept = *given;
+    for (int k = 0; k < given->count; k++) {
+        negative |= given->pad[k] < 0;
+        if (given->pad[k] < 0) kept->pad[k] = 0;
+    }
+    if (!negative || given->mode == PSG_PAD_CONSTANT || psg_tape_status(tape)) return false;
+    if (psg_value_shape(tape, x, &value) || given->count % 2 || given->count > 2 * value.rank) return false;
+    for (int k = 0; k < given->count; k += 2) {
+        int64_t size = value.shape[value.rank - 1 - k / 2], left = given->pad[k], right = given->pad[k + 1];
+        if (left < -size || right < -size || left > INT64_MAX / 4 || right > INT64_MAX / 4) return false;
+        if (size + left + right < 0) return false;
+    }
+    return true;
+}
+
+/* What negative pads name is cut off. */
+static psg_var crop(psg_tape *tape, psg_var x, const psg_pad_attributes *given) {
+    for (int k = 0; k < given->count; k += 2) {
+        int64_t left = given->pad[k], right = given->pad[k + 1];
+        if (left >= 0 && right >= 0) continue;
+        x = psg_slice(tape, x, -1 - k / 2, left < 0 ? -left : 0, right < 0 ? right : INT64_MAX, 1);
+    }
+    return x;
+}
+
+/* As in PyTorch what is cut off is neither reflected nor repeated when the mode is circular, else it is. */
 psg_var psg_pad(psg_tape *tape, psg_var x, int count, const int64_t *pad, psg_pad_mode mode, double value) {
     bool given = count >= 0 && count <= 2 * PSG_MAX_RANK && (pad || !count);
     psg_pad_attributes attributes = { .count = given ? count : -1, .mode = mode, .value = value };
     for (int k = 0; k < attributes.count; k++) attributes.pad[k] = pad[k];
-    return psg_record(tape, &psg_op_pad, &x, 1, &attributes);
+    psg_pad_attributes kept;
+    bool crops = split_crops(tape, x, &attributes, &kept);
+    if (crops && mode == PSG_PAD_CIRCULAR) x = crop(tape, x, &attributes);
+    x = psg_record(tape, &psg_op_pad, &x, 1, crops ? &kept : &attributes);
+    return crops && mode != PSG_PAD_CIRCULAR ? crop(tape, x, &attributes) : x;
 }
