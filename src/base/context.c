@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "kernels.h"
 
 /* ---- messages ---- */
 

@@ -7,7 +7,6 @@
 #include <sys/types.h>
 
 #include "base/memory.h"
-#include "kernels.h"
 #include "psg/base.h"
 
 #define PSG_MESSAGE_SIZE 512
@@ -15,6 +14,7 @@
 #define PSG_WORKSPACE_BYTES ((size_t)2 << 20)
 
 typedef struct psg_pool psg_pool;
+typedef struct psg_kernel_table psg_kernel_table;   /* kernels.h, for who calls one */
 struct psg_op;
 
 struct psg_context {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "blas/engine.h"
+#include "kernels.h"
 
 /* ---- who serves what ---- */
 

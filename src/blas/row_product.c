@@ -2,6 +2,7 @@
  * chain (256 terms).  How a product is cut into rows, columns and tasks changes no bit of it. */
 #include "base/parallel.h"
 #include "blas/engine.h"
+#include "kernels.h"
 
 enum {
     CHAIN = PSG_PRODUCT_CHAIN,

@@ -5,6 +5,7 @@
 
 #include "base/context.h"
 #include "base/parallel.h"
+#include "kernels.h"
 
 const double *psg_normals(const psg_generator *generator, const psg_stream *stream, uint64_t first, size_t count,
                           double *scratch) {

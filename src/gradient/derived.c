@@ -9,6 +9,7 @@
 
 #include "base/shapes.h"
 #include "gradient/plan.h"
+#include "kernels.h"
 
 /* The tile memory holds what is written or summed, then a tile of E; the panels' memory doubles of it and what is
  * pulled. */

@@ -5,6 +5,7 @@
 #include "blas/gemm.h"
 #include "gradient/factored.h"
 #include "gradient/plan.h"
+#include "kernels.h"
 
 static psg_status check_window(const psg_check *at, const psg_window *w) {
     const struct { const char *name; const int64_t *values, least; } limits[] = {

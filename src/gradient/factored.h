@@ -3,6 +3,7 @@
 #define PSG_GRADIENT_FACTORED_H
 
 #include "gradient/room.h"
+#include "kernels.h"
 
 /* Positions of one call of the product kernel. */
 #define PSG_LONGEST ((int64_t)PSG_PRODUCT_MAX_K)

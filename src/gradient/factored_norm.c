@@ -9,6 +9,7 @@
 #include "blas/gemm.h"
 #include "gradient/factored.h"
 #include "gradient/plan.h"
+#include "kernels.h"
 
 /* Copied positions go first in the panels' memory, which the products then have the rest of. */
 static size_t copy_bytes(const psg_sample *s) { return s->is_copied ? PSG_SMALL_BYTES : 0; }

@@ -7,6 +7,7 @@
 #include "blas/gemm.h"
 #include "gradient/factored.h"
 #include "gradient/plan.h"
+#include "kernels.h"
 
 /* What does not go to the kernel in one call is added up in the real type first, in the small memory. */
 static bool is_long(const psg_part *part) { return part->count > 1 || psg_part_positions(part) > PSG_LONGEST; }

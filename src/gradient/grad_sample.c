@@ -4,6 +4,7 @@
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "gradient/plan.h"
+#include "kernels.h"
 
 typedef struct store_job {
     const psg_plan *plan;

@@ -5,6 +5,7 @@
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "gradient/plan.h"
+#include "kernels.h"
 
 typedef struct collect_job {
     const psg_plan *plan;

@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "gradient/plan.h"
+#include "kernels.h"
 
 enum { CHAIN = PSG_ROW_DOTS_BYTES / sizeof(double), BLOCK = 16 };   /* elements of an addition; samples a task */
 

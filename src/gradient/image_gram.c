@@ -4,6 +4,7 @@
  *
  * Both Grams by the product kernel, whose elements do not know which others are wanted. */
 #include "gradient/factored.h"
+#include "kernels.h"
 
 /* Of a Gram at once: what lies right of the diagonal is waste, and columns are packed anew. */
 enum { ROWS = 48 };

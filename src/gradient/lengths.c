@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "gradient/factored.h"
+#include "kernels.h"
 
 static bool is_safe(psg_dtype dtype, double square, int64_t count) {
     return square > (dtype == PSG_F64 ? 0x1p-900 : 0x1p-120 * (double)count) && square < 0x1p1000;

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "base/context.h"
+#include "kernels.h"
 #include "psg/gradient.h"
 
 typedef struct psg_room psg_room;

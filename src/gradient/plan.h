@@ -7,6 +7,7 @@
 #define PSG_GRADIENT_PLAN_H
 
 #include "gradient/room.h"
+#include "kernels.h"
 
 typedef struct psg_plan {
     /* given: */

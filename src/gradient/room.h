@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "gradient/piece.h"
+#include "kernels.h"
 
 /* What psg_context_force_route asks for.  Norms: identity, one position's |g|^2 |a|^2; gram, <A A^T, G G^T>; tiles of
  * the gradient, used and discarded.  Clipped sums: gradients kept from the norms, or recomputed for the sum. */

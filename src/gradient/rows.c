@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "gradient/plan.h"
+#include "kernels.h"
 
 void psg_vector_sum(const psg_vector *v, int64_t first, int64_t count, double *sums) {
     memset(sums, 0, (size_t)count * sizeof *sums);

@@ -5,6 +5,7 @@
 
 #include "base/parallel.h"
 #include "blas/gemm.h"
+#include "kernels.h"
 
 /* Weights below 2^-900, whose products with f32 or f64 may vanish in part, are nothing beside any C that may be. */
 double psg_addend_weight(const psg_sink *to, int64_t n) {

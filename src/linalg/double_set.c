@@ -5,6 +5,7 @@
 #include "base/context.h"
 #include "base/memory.h"
 #include "base/shapes.h"
+#include "kernels.h"
 
 /* ---- one array ---- */
 

@@ -12,6 +12,7 @@
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "blas/lapack.h"
+#include "kernels.h"
 #include "linalg/double_set.h"
 #include "psg/linalg.h"
 

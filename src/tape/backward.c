@@ -1,6 +1,7 @@
 /* The walk back over the tape, once a pass. */
 #include "base/parallel.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "tape/tape_struct.h"
 
 /* ---- the gradient of a var that several operands share ---- */

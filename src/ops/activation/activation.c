@@ -4,9 +4,10 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/activation.h"
 
 /* What tells one from the others (psg_op.traits).  The attributes are the numbers, all double, or the flag, an int. */
 typedef struct activation {

@@ -5,9 +5,10 @@
 #include "base/context.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/activation.h"
 
 /* psg_op.traits: whether one draw decides over a whole channel. */
 typedef struct dropout_kind {

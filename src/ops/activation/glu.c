@@ -1,8 +1,9 @@
 /* glu: the first half of the input along a dimension, gated by the sigmoid of the second. */
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/activation.h"
 
 /* ---- shape ---- */
 

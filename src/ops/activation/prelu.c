@@ -2,9 +2,10 @@
  * g x over a sample's elements (of a channel) where x <= 0. */
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/activation.h"
 
 enum { INPUT, WEIGHT };
 

@@ -1,9 +1,11 @@
 /* softmax, log_softmax over one dimension. */
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/activation.h"
+#include "psg/ops/arithmetic.h"
 
 /* psg_op.traits: whether the logarithm is the value. */
 typedef struct softmax_kind {

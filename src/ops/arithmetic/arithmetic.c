@@ -5,10 +5,11 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/arithmetic/broadcast.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/arithmetic.h"
 
 enum { A, B, OUTPUT, NOTHING };
 

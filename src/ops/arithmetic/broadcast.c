@@ -4,6 +4,7 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/shared/ranges.h"
 
 /* ---- shapes and strides ---- */

@@ -1,10 +1,11 @@
 /* mean, sum over some dimensions. */
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/arithmetic/broadcast.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/shape.h"
 
 /* What tells the two apart. */
 typedef struct reduce_traits { bool divides; } reduce_traits;

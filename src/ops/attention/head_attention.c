@@ -6,7 +6,8 @@
 #include "ops/attention/attention_job.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/strided_copy.h"
-#include "psg/ops.h"
+#include "psg/ops/attention.h"
+#include "psg/ops/shape.h"
 
 enum { QUERY, KEY, VALUE, MASK, PADDING, BIAS_K, BIAS_V };
 

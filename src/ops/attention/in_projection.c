@@ -2,7 +2,7 @@
 #include "base/shapes.h"
 #include "blas/gemm.h"
 #include "ops/shared/operand.h"
-#include "psg/ops.h"
+#include "psg/ops/attention.h"
 
 enum { INPUT, WEIGHT, BIAS };
 

@@ -3,7 +3,8 @@
  * q, k and v that are one var and share a fused weight come from one product and stay in its output, side by side; so
  * do k and v alone in cross-attention. */
 #include "base/shapes.h"
-#include "psg/ops.h"
+#include "psg/ops/attention.h"
+#include "psg/ops/linear.h"
 
 typedef psg_multi_head_attention_weights weights_of;
 

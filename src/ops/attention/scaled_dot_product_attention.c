@@ -6,7 +6,7 @@
 #include "ops/attention/attention_job.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/strided_copy.h"
-#include "psg/ops.h"
+#include "psg/ops/attention.h"
 
 enum { QUERY, KEY, VALUE, MASK };
 

@@ -2,7 +2,7 @@
 #include "base/shapes.h"
 #include "ops/conv/conv_geometry.h"
 #include "ops/shared/spatial.h"
-#include "psg/ops.h"
+#include "psg/ops/conv.h"
 
 /* ---- shape ---- */
 

@@ -1,6 +1,7 @@
 /* The parameters' gradients of convolutions. */
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/conv/conv_geometry.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"

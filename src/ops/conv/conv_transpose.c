@@ -2,7 +2,7 @@
  * gradient the convolution's with the roles of input and output gradient exchanged. */
 #include "ops/conv/conv_geometry.h"
 #include "ops/shared/spatial.h"
-#include "psg/ops.h"
+#include "psg/ops/conv.h"
 
 /* ---- shape ---- */
 

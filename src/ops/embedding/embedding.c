@@ -3,10 +3,11 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/embedding/lookup.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/embedding.h"
 
 /* Rows of an output beyond this leave the cache before anybody reads them. */
 static const int64_t stream_bytes = INT64_C(24) << 20;

@@ -7,10 +7,11 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/embedding/bags.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/embedding.h"
 
 static const psg_embedding_bag_options *attributes_of(const psg_call *call) { return call->attributes; }
 

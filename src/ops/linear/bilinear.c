@@ -11,8 +11,9 @@
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "blas/gemm.h"
+#include "kernels.h"
 #include "ops/shared/operand.h"
-#include "psg/ops.h"
+#include "psg/ops/linear.h"
 
 enum { FIRST, SECOND, WEIGHT, BIAS, INPUTS };
 

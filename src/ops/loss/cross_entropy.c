@@ -3,11 +3,12 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/loss/positions.h"
 #include "ops/loss/reduction.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/loss.h"
 
 enum { LOGITS, TARGET, WEIGHT };
 

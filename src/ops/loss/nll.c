@@ -5,7 +5,7 @@
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
 #include "ops/shared/strided_copy.h"
-#include "psg/ops.h"
+#include "psg/ops/loss.h"
 
 enum { INPUT, TARGET, WEIGHT };
 

@@ -4,10 +4,11 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/loss/reduction.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/loss.h"
 
 enum { INPUT, TARGET };
 

@@ -2,7 +2,7 @@
 #include "base/shapes.h"
 #include "ops/norm/norm_common.h"
 #include "ops/shared/operand.h"
-#include "psg/ops.h"
+#include "psg/ops/norm.h"
 
 static psg_norm_running running_of(const psg_call *call) {
     const psg_instance_norm_attributes *attributes = call->attributes;

@@ -9,7 +9,7 @@
 #include "ops/norm/norm_common.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/norm.h"
 
 /* Each sample has rows of d elements. */
 typedef struct layout {

@@ -1,6 +1,6 @@
 /* adaptive_avg_pool and adaptive_max_pool: windows that make an output of a given size. */
 #include "ops/pooling/pooling_windows.h"
-#include "psg/ops.h"
+#include "psg/ops/pooling.h"
 
 static psg_status windows_of(psg_call *call, psg_pooling_windows *windows) {
     const psg_adaptive_pool_attributes *a = call->attributes;

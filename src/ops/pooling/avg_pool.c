@@ -1,6 +1,6 @@
 /* avg_pool: the mean of each window. */
 #include "ops/pooling/pooling_windows.h"
-#include "psg/ops.h"
+#include "psg/ops/pooling.h"
 
 static psg_status windows_of(psg_call *call, psg_pooling_windows *windows) {
     const psg_avg_pool_attributes *a = call->attributes;

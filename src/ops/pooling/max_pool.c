@@ -1,6 +1,6 @@
 /* max_pool: the maximum of each window. */
 #include "ops/pooling/pooling_windows.h"
-#include "psg/ops.h"
+#include "psg/ops/pooling.h"
 
 static psg_status windows_of(psg_call *call, psg_pooling_windows *windows) {
     const psg_max_pool_attributes *a = call->attributes;

@@ -2,6 +2,7 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
 #include "ops/shared/spatial.h"

@@ -1,6 +1,7 @@
 /* gru: gates r, z, n; n = tanh(W_in x + b_in + r (W_hn h + b_hn)), h' = (h - n) z + n.
  *
  * Everything but the step itself is that of any recurrent layer (rnn_layer.h). */
+#include "kernels.h"
 #include "ops/recurrent/rnn_layer.h"
 
 static psg_row_kernel forward_kernel(const psg_kernel_table *kernels) { return kernels->gru_forward; }

@@ -1,6 +1,7 @@
 /* lstm: gates i, f, g, o; c' = f c + i g, h' = o tanh(c'), and W_hr times that.
  *
  * Everything but the step itself is that of any recurrent layer (rnn_layer.h). */
+#include "kernels.h"
 #include "ops/recurrent/rnn_layer.h"
 
 static psg_row_kernel forward_kernel(const psg_kernel_table *kernels) { return kernels->lstm_forward; }

@@ -1,6 +1,7 @@
 /* rnn: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu.
  *
  * Everything but the step itself is that of any recurrent layer (rnn_layer.h). */
+#include "kernels.h"
 #include "ops/recurrent/rnn_layer.h"
 
 static psg_row_kernel forward_kernel(const psg_kernel_table *kernels) { return kernels->rnn_forward; }

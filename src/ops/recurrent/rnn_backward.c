@@ -4,6 +4,7 @@
 
 #include "base/parallel.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/recurrent/rnn_layer.h"
 
 typedef struct backward_direction {

@@ -3,6 +3,7 @@
 
 #include "base/parallel.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/recurrent/rnn_layer.h"
 
 /* Columns [first, first + n) of the sums, from k elements of the row [x, h] from `from` on. */

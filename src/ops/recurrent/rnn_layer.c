@@ -1,6 +1,7 @@
 #include "ops/recurrent/rnn_layer.h"
 
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/shared/ranges.h"
 
 /* ---- rows ---- */

@@ -6,8 +6,11 @@
 #ifndef PSG_OPS_RNN_LAYER_H
 #define PSG_OPS_RNN_LAYER_H
 
+#include <stdbool.h>
+
 #include "base/context.h"
-#include "psg/ops.h"
+#include "psg/ops/recurrent.h"
+#include "recurrent_kernel.h"
 
 /* ---- operands ---- */
 

@@ -1,6 +1,9 @@
 /* Layers on layers: one op a layer, with dropout between them; and the cells' common front.  An op with states has them
  * in rows after its steps; slices part them. */
 #include "ops/recurrent/rnn_layer.h"
+#include "psg/ops/activation.h"
+#include "psg/ops/recurrent.h"
+#include "psg/ops/shape.h"
 
 /* The dimension of the steps. */
 static int steps_dim(const psg_tape *tape) { return psg_tape_pass(tape)->batch_second ? 0 : 1; }

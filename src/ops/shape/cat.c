@@ -2,7 +2,7 @@
 #include "base/shapes.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/strided_copy.h"
-#include "psg/ops.h"
+#include "psg/ops/shape.h"
 
 /* ---- shape ---- */
 

@@ -3,7 +3,7 @@
 #include "ops/arithmetic/broadcast.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/strided_copy.h"
-#include "psg/ops.h"
+#include "psg/ops/shape.h"
 
 /* The input with the output's rank, and the shape that is wanted; -1 keeps a size. */
 static psg_status expand_shape(psg_call *call) {

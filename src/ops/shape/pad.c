@@ -2,9 +2,10 @@
 #include <string.h>
 
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/shared/operand.h"
 #include "ops/shared/ranges.h"
-#include "psg/ops.h"
+#include "psg/ops/shape.h"
 
 /* ---- shape ---- */
 

@@ -2,6 +2,7 @@
 
 #include "base/context.h"
 #include "base/shapes.h"
+#include "kernels.h"
 
 psg_status psg_operands_real(psg_call *call, int count) {
     for (int k = 0; k < count; k++) {

@@ -4,7 +4,6 @@
 
 #include <stdbool.h>
 
-#include "kernels.h"
 #include "psg/op.h"
 
 /* The first count inputs must be f32 or f64 (that they are of one type the tape has checked): PSG_ERR_DTYPE. */
@@ -48,7 +47,8 @@ psg_status psg_operand_check_aligned(psg_call *call, int k, int rank);
 /* Whether input k carries the batch and the pass tells samples apart. */
 bool psg_operand_per_sample(const psg_call *call, int k);
 
-/* The kernels of input 0's type. */
+/* The kernels of input 0's type: kernels.h has what is in the table. */
+typedef struct psg_kernel_table psg_kernel_table;
 const psg_kernel_table *psg_call_kernels(const psg_call *call);
 
 /* The single element of a one-element tensor of a real type. */

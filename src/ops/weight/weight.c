@@ -14,8 +14,12 @@
 #include "base/context.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
+#include "kernels.h"
 #include "ops/shared/operand.h"
-#include "psg/ops.h"
+#include "psg/ops/arithmetic.h"
+#include "psg/ops/linear.h"
+#include "psg/ops/norm.h"
+#include "psg/ops/weight.h"
 
 enum { WEIGHT, GAIN, INPUTS };
 
