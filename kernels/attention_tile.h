@@ -166,7 +166,7 @@ static void product_transposed(size_t m, size_t n, size_t k, const rows *a, cons
     product_any(true, m, n, k, a, b, c, add);
 }
 
-/* ---- masks: p is a tile of scores, row j for key j0 + j, lane i for query i0 + i; -Inf is masked, whatever it was --- */
+/* ---- masks: p is a tile of scores, row j for key j0 + j, lane i for query i0 + i; masked it is -Inf ---- */
 
 static const real masked_score = -(real)INFINITY;
 
@@ -244,8 +244,8 @@ static void drop(const psg_attention *t, const place *at, size_t all_keys, real 
 }
 
 /* ---- what is not finite ----
- * Products run over masked positions too, where one factor is 0, and 0 times NaN or Inf is NaN.  So a result that is not
- * finite is computed once more: without such elements of the other factor, whose part goes to those who see them. */
+ * Products run over masked positions too, where one factor is 0, and 0 times NaN or Inf is NaN.  So a result that is
+ * not finite is computed once more without such elements of the other factor; their part goes to those who see them. */
 
 /* The bits of 0 x of all elements: those of 0 or -0, or NaN where one is not finite. */
 static inline vec_bits times_zero(const rows *x, size_t count) {

@@ -109,7 +109,6 @@ static void products_are_refused(void **state) {
     }
 }
 
-/* (L, N, E) has no leading dimension for the batch. */
 /* ---- multi_head_attention ---- */
 
 typedef enum mistake {
@@ -210,7 +209,7 @@ static void sizes_beyond_2_31(void **state) {
         if (k == 2) psg_in_projection(d.tape, y, w.in_proj_weight, psg_none(), &rows);
         if (k == 3) psg_head_attention(d.tape, x, x, x, 2, psg_none(), psg_none(), NULL, &y);
         if (k == 4) psg_head_attention(d.tape, y, y, y, most, psg_none(), psg_none(), NULL, &y);
-        static const char *const text[] = { "below 2^31", "num_heads is 9223372036854775807", "rows from 2 on are asked",
+        static const char *const text[] = { "below 2^31", "num_heads is 9223372036854775807", "rows from 2 on",
                                             "sizes must be below 2^31", "num_heads is 9223372036854775807" };
         refused(&d, k == 0 || k == 3 ? PSG_ERR_OVERFLOW : PSG_ERR_ARGUMENT, text[k]);
     }
@@ -433,8 +432,8 @@ static psg_tensor hiding_rows(psg_dtype dtype, hiding kind, bool by_heads, bool 
 }
 
 static psg_tensor hiding_mask(psg_dtype real, hiding kind) {
-    int64_t plane[2] = { HIDING_L, HIDING_S }, row[2] = { HIDING_N, HIDING_S }, all[3] = { HIDING_N * HIDING_H, HIDING_L,
-                         HIDING_S }, one = HIDING_S;
+    int64_t plane[2] = { HIDING_L, HIDING_S }, row[2] = { HIDING_N, HIDING_S }, one = HIDING_S;
+    int64_t all[3] = { HIDING_N * HIDING_H, HIDING_L, HIDING_S };
     bool reals = kind == REAL_PLANE || kind == REAL_PADDING, attends = kind <= REAL_PLANE;
     int rank = kind == ROW ? 1 : kind == HEADS_MASK ? 3 : 2;
     psg_tensor t = psg_tensor_of(reals ? real : kind == PLANE ? PSG_I32 : PSG_I64, NULL, rank,
@@ -511,7 +510,7 @@ static void hidden_values_change_no_bit(void **state) {
     }
 }
 
-/* What a query sees is not hidden, be its weight 0: NaN and Inf of values and of output gradients reach their results. */
+/* What a query sees is not hidden, be its weight 0: NaN of values and of output gradients reaches the results. */
 static void seen_values_are_read(void **state) {
     (void)state;
     desk d = open_desk();

@@ -63,7 +63,7 @@ PSG_API psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var 
                                          const psg_multi_head_attention_weights *weights,
                                          const psg_multi_head_attention_options *options, psg_var *attention_weights);
 
-/* ---- the parts of psg_multi_head_attention, for layers of one's own: adapters on a projection, other projections ---- */
+/* ---- the parts of psg_multi_head_attention, for layers of one's own: adapters, other projections ---- */
 
 /* y = x W^T + b with rows of larger parameters, from weight_row of weight and from bias_row of bias (or psg_none()):
  * x (N, L, size), y (N, L, features).  Gradients: factored and rows, into these rows. */

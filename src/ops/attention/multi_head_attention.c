@@ -59,7 +59,7 @@ static bool check_weights(const layer *l) {
 /* Separate weights: (E, features of the source). */
 static bool check_separate(const layer *l, psg_var weight, psg_var source, const char *name) {
     psg_tensor value;
-    if (!weight.id || psg_value_shape(l->tape, source, &value) || value.rank != 3) return true;   /* in_projection says so */
+    if (!weight.id || psg_value_shape(l->tape, source, &value) || value.rank != 3) return true;   /* the part refuses */
     return has_shape(l, weight, name, 2, (int64_t[]){ l->embed, value.shape[2] });
 }
 

@@ -40,10 +40,8 @@ static psg_status check_ranks(psg_call *call, views *v) {
         if (rank > v->rank) v->rank = rank;
     }
     v->leading = v->rank - 2;
-    if (!v->leading) return psg_call_fail(call, PSG_ERR_SHAPE, "query, key and value have no batch dimension");
-    if (v->leading > 1 || !psg_call_is_batch_second(call)) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "in a batch_second pass query, key and value need rank >= 4, (H, "
-                         "N, L, E); multi_head_attention takes (L, N, E)");
+    if (v->leading) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_SHAPE, "query, key and value have no batch dimension");
 }
 
 /* Constants may repeat; what carries the batch has every dimension of the output. */
