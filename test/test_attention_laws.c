@@ -380,6 +380,64 @@ static void nan_stays_in_its_sample(void **state) {
     assert_true(isnan(poisoned.y[row]) && isnan(poisoned.gx[row]));
 }
 
+/* (L, N, E) beside (N, L, E), under one mask (L, S). */
+static void masks_have_no_batch_to_turn(void **state) {
+    (void)state;
+    desk d = open_desk();
+    psg_tensor x = filled(PSG_F64, 4, 3, (int64_t[]){ 2, 5, 3 }), mask = filled(PSG_F64, 6, 2, (int64_t[]){ 5, 5 }), y;
+    psg_tensor turned = psg_tensor_strided(PSG_F64, x.data, 3, (int64_t[]){ 5, 2, 3 }, (int64_t[]){ 3, 15, 1 });
+    double values[2][30];
+    for (int second = 0; second < 2; second++) {
+        psg_pass pass = { .batch_second = second };
+        TEST_OK(d.context, psg_tape_begin(d.tape, &pass));
+        psg_var in = psg_input(d.tape, second ? &turned : &x), hidden = psg_constant(d.tape, &mask);
+        psg_var out = psg_scaled_dot_product_attention(d.tape, in, in, in, hidden, NULL);
+        test_status(d.context, psg_value(d.tape, out, &y), PSG_OK, psg_tape_message(d.tape));
+        for (int k = 0; k < 30; k++) {
+            int64_t n = k / 15, i = k / 3 % 5, e = k % 3;
+            values[second][k] = test_get3(&y, second ? i : n, second ? n : i, e);
+        }
+    }
+    assert_memory_equal(values[0], values[1], sizeof values[0]);
+    begin(&d);
+    psg_var in = psg_input(d.tape, &x);
+    psg_scaled_dot_product_attention(d.tape, in, in, in, psg_input(d.tape, &mask), NULL);
+    refused(&d, PSG_ERR_BATCH, "");
+    free(x.data);
+    free(mask.data);
+    close_desk(&d);
+}
+
+/* The parts that are public give the layer, bit for bit: what adapters on a projection are built from. */
+static void parts_make_the_layer(void **state) {
+    (void)state;
+    desk d = open_desk();
+    psg_tensor x = filled(PSG_F32, 4, 3, (int64_t[]){ 2, 9, D }), w = filled(PSG_F32, 5, 2, (int64_t[]){ 3 * D, D }), y[4];
+    psg_multi_head_attention_options o = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
+    psg_in_projection_attributes q = { 0, 0, D }, k = { D, 0, D }, v = { 2 * D, 0, D };
+    psg_multi_head_attention_weights weights = { .in_proj_weight = psg_none() };
+    psg_pass pass = { .evaluation = 1 };
+    o.is_causal = o.add_zero_attn = o.per_head_weights = 1;
+    TEST_OK(d.context, psg_tape_begin(d.tape, &pass));
+    psg_tensor out = w;
+    out.shape[0] = D;
+    psg_var in = psg_input(d.tape, &x), all = psg_constant(d.tape, &w), last = psg_constant(d.tape, &out), map[2];
+    weights.in_proj_weight = all;
+    weights.out_proj_weight = last;
+    psg_var whole = psg_multi_head_attention(d.tape, in, in, in, 3, &weights, &o, &map[0]);
+    psg_var heads = psg_head_attention(d.tape, psg_in_projection(d.tape, in, all, psg_none(), &q),
+                                       psg_in_projection(d.tape, in, all, psg_none(), &k),
+                                       psg_in_projection(d.tape, in, all, psg_none(), &v), 3, psg_none(), psg_none(),
+                                       &o, &map[1]);
+    const psg_var made[4] = { whole, psg_linear(d.tape, heads, last, psg_none()), map[0], map[1] };
+    for (int m = 0; m < 4; m++) TEST_OK(d.context, psg_value(d.tape, made[m], &y[m]));
+    assert_true(test_same_bits(&y[0], &y[1]) && test_same_bits(&y[2], &y[3]));
+    assert_true(y[2].rank == 4 && y[2].shape[1] == 3 && y[2].shape[3] == 10);
+    free(x.data);
+    free(w.data);
+    close_desk(&d);
+}
+
 /* Every key masked: nothing is attended to, and nothing flows back. */
 static void masked_rows_are_zero(void **state) {
     (void)state;
@@ -608,6 +666,7 @@ int main(void) {
         cmocka_unit_test(everything_dropped),       cmocka_unit_test(ordinary_passes),
         cmocka_unit_test(nan_stays_in_its_sample),  cmocka_unit_test(masked_rows_are_zero),
         cmocka_unit_test(sharp_weights_pass_what_they_differ),
+        cmocka_unit_test(parts_make_the_layer),     cmocka_unit_test(masks_have_no_batch_to_turn),
         cmocka_unit_test(hidden_values_change_no_bit), cmocka_unit_test(seen_values_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,7 @@ extern "C" {
  * rows for a parameter), so that one of 0 and 1 masks nothing; of an integer one non-zero means ATTEND (in
  * psg_multi_head_attention it means MASKED).  A batched mask has the batch where q has it; one of fewer dimensions must
  * be a constant or a parameter.
- * In a batch_second pass the batch is dimension 1 of all of them: rank >= 4, (H, N, L, E). */
+ * In a batch_second pass the batch is dimension 1 of all of them: (L, N, E), (H, N, L, E). */
 typedef struct psg_scaled_dot_product_attention_options {
     int is_causal;             /* query i attends to keys j <= i, on top of attn_mask */
     double scale;              /* 0: 1 / sqrt(E) */

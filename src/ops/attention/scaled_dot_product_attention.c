@@ -109,6 +109,15 @@ static psg_status check_sizes(psg_call *call, const views *v) {
     return PSG_OK;
 }
 
+/* The mask with as many dimensions as the scores have; (L, S) and less has no leading ones to be turned. */
+static psg_tensor mask_of(const psg_call *call, int rank) {
+    const psg_tensor *mask = &call->input[MASK].value;
+    int64_t shape[PSG_MAX_RANK];
+    if (mask->rank > 2) return psg_operand_aligned(call, MASK, rank);
+    for (int d = 0; d < rank; d++) shape[d] = d < rank - mask->rank ? 1 : mask->shape[d - rank + mask->rank];
+    return psg_tensor_of(mask->dtype, mask->data, rank, shape);
+}
+
 static psg_status check_mask(psg_call *call, views *v) {
     const psg_operand *mask = &call->input[MASK];
     char text[PSG_SHAPE_TEXT], whole[PSG_SHAPE_TEXT];
@@ -118,11 +127,16 @@ static psg_status check_mask(psg_call *call, views *v) {
     shape[v->leading] = v->queries;
     shape[v->leading + 1] = v->keys;
     bool fits = mask->value.rank <= v->rank;
-    if (fits) v->x[MASK] = psg_operand_aligned(call, MASK, v->rank);
+    if (fits) v->x[MASK] = mask_of(call, v->rank);
     for (int d = 0; d < v->rank && fits; d++) fits = v->x[MASK].shape[d] == 1 || v->x[MASK].shape[d] == shape[d];
     if (!fits) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "attn_mask has shape %s, must broadcast to %s",
                              psg_tensor_text(&mask->value, text), psg_shape_text(v->rank, shape, whole));
+    }
+    if (mask->value.rank <= 2 && !psg_operand_keeps_batch(call, MASK)) return PSG_OK;
+    if (mask->value.rank <= 2) {
+        return psg_call_fail(call, PSG_ERR_BATCH, "attn_mask of shape %s carries the batch, but has no dimension for it; "
+                             "make it a constant", psg_tensor_text(&mask->value, text));
     }
     psg_status status = psg_operand_check_aligned(call, MASK, v->rank);
     return status ? status : psg_operand_carries_batch(call, MASK);
@@ -160,7 +174,7 @@ static void set_mask(psg_call *call, psg_attention_job *job, const views *v) {
     psg_mask *mask = &job->first.mask;
     *mask = psg_attention_mask_of(&call->input[MASK], true);
     if (!mask->type) return;
-    const psg_tensor x = psg_operand_aligned(call, MASK, v->rank);
+    const psg_tensor x = mask_of(call, v->rank);
     set_steps(&x, v->group, job->step[PSG_PATH_MASK]);
     memcpy(job->step[PSG_PATH_GRAD_MASK], job->step[PSG_PATH_MASK], sizeof job->step[PSG_PATH_MASK]);
     mask->head_stride = job->step[PSG_PATH_MASK][v->leading - 1] / v->group;
