@@ -412,7 +412,8 @@ static void masks_have_no_batch_to_turn(void **state) {
 static void parts_make_the_layer(void **state) {
     (void)state;
     desk d = open_desk();
-    psg_tensor x = filled(PSG_F32, 4, 3, (int64_t[]){ 2, 9, D }), w = filled(PSG_F32, 5, 2, (int64_t[]){ 3 * D, D }), y[4];
+    psg_tensor x = filled(PSG_F32, 4, 3, (int64_t[]){ 2, 9, D }), y[4];
+    psg_tensor w = filled(PSG_F32, 5, 2, (int64_t[]){ 3 * D, D });
     psg_multi_head_attention_options o = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
     psg_in_projection_attributes q = { 0, 0, D }, k = { D, 0, D }, v = { 2 * D, 0, D };
     psg_multi_head_attention_weights weights = { .in_proj_weight = psg_none() };

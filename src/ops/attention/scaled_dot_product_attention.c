@@ -135,8 +135,8 @@ static psg_status check_mask(psg_call *call, views *v) {
     }
     if (mask->value.rank <= 2 && !psg_operand_keeps_batch(call, MASK)) return PSG_OK;
     if (mask->value.rank <= 2) {
-        return psg_call_fail(call, PSG_ERR_BATCH, "attn_mask of shape %s carries the batch, but has no dimension for it; "
-                             "make it a constant", psg_tensor_text(&mask->value, text));
+        return psg_call_fail(call, PSG_ERR_BATCH, "attn_mask of shape %s carries the batch, but has no dimension for "
+                             "it; make it a constant", psg_tensor_text(&mask->value, text));
     }
     psg_status status = psg_operand_check_aligned(call, MASK, v->rank);
     return status ? status : psg_operand_carries_batch(call, MASK);
