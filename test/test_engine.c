@@ -1,5 +1,6 @@
 /* The engine of products: an element is one chain of operations, written out here in plain C, wherever it stands; who
  * serves which product, and who says so. */
+#include "kernels.h"
 #include "support.h"
 
 #include <math.h>

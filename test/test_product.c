@@ -1,5 +1,6 @@
 /* The product kernel against plain loops in double and against BLAS, on every instruction set; the products of
  * blas/gemm.h over one thread and several. */
+#include "kernels.h"
 #include "support.h"
 
 #include <math.h>

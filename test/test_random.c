@@ -1,5 +1,6 @@
 /* Noise: its law, its addresses, and who may not draw it.  Statistics of n values are held to 4.89 standard errors (a
  * two-sided level of 1e-6) under fixed seeds. */
+#include "kernels.h"
 #include "support.h"
 
 #include <math.h>
