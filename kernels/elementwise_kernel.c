@@ -4,37 +4,18 @@
 
 static inline vec load_step(const real *p, size_t step, size_t i) { return step ? vec_load(p + i) : vec_set(*p); }
 
-void PSG_KERNEL(broadcast_add)(size_t n, const void *a_, size_t a_step, const void *b_, size_t b_step, void *y_) {
-    const real *a = a_, *b = b_;
-    real *y = y_;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vec_store(y + i, load_step(a, a_step, i) + load_step(b, b_step, i));
-    for (; i < n; i++) y[i] = a[i * a_step] + b[i * b_step];
-}
-
-void PSG_KERNEL(broadcast_sub)(size_t n, const void *a_, size_t a_step, const void *b_, size_t b_step, void *y_) {
-    const real *a = a_, *b = b_;
-    real *y = y_;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vec_store(y + i, load_step(a, a_step, i) - load_step(b, b_step, i));
-    for (; i < n; i++) y[i] = a[i * a_step] - b[i * b_step];
-}
-
-void PSG_KERNEL(broadcast_mul)(size_t n, const void *a_, size_t a_step, const void *b_, size_t b_step, void *y_) {
-    const real *a = a_, *b = b_;
-    real *y = y_;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vec_store(y + i, load_step(a, a_step, i) * load_step(b, b_step, i));
-    for (; i < n; i++) y[i] = a[i * a_step] * b[i * b_step];
-}
-
-void PSG_KERNEL(broadcast_div)(size_t n, const void *a_, size_t a_step, const void *b_, size_t b_step, void *y_) {
-    const real *a = a_, *b = b_;
-    real *y = y_;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vec_store(y + i, load_step(a, a_step, i) / load_step(b, b_step, i));
-    for (; i < n; i++) y[i] = a[i * a_step] / b[i * b_step];
-}
+#define PAIR(name, operator, ...)                                                                                      \
+    void PSG_KERNEL(broadcast_##name)(size_t n, const void *a_, size_t a_step, const void *b_, size_t b_step,          \
+                                      void *y_) {                                                                      \
+        const real *a = a_, *b = b_;                                                                                   \
+        real *y = y_;                                                                                                  \
+        size_t i = 0;                                                                                                  \
+        for (; i + LANES <= n; i += LANES) {                                                                           \
+            vec_store(y + i, load_step(a, a_step, i) operator load_step(b, b_step, i));                                \
+        }                                                                                                              \
+        for (; i < n; i++) y[i] = a[i * a_step] operator b[i * b_step];                                                \
+    }
+#include "pair_list.h"
 
 void PSG_KERNEL(masked_scale)(size_t n, double scale, const unsigned char *mask, const void *x_, void *y_) {
     const real *x = x_, factor = (real)scale;

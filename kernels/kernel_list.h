@@ -124,10 +124,9 @@ KERNEL(void, glu_backward, (size_t n, const void *a, const void *b, const void *
 
 /* ---- elementwise.c ---- */
 /* y[i] = a[i * a_step] + b[i * b_step], steps 0 or 1; the same with a difference, a product, a quotient. */
-KERNEL(void, broadcast_add, (size_t n, const void *a, size_t a_step, const void *b, size_t b_step, void *y))
-KERNEL(void, broadcast_sub, (size_t n, const void *a, size_t a_step, const void *b, size_t b_step, void *y))
-KERNEL(void, broadcast_mul, (size_t n, const void *a, size_t a_step, const void *b, size_t b_step, void *y))
-KERNEL(void, broadcast_div, (size_t n, const void *a, size_t a_step, const void *b, size_t b_step, void *y))
+#define PAIR(name, ...)                                                                                                \
+    KERNEL(void, broadcast_##name, (size_t n, const void *a, size_t a_step, const void *b, size_t b_step, void *y))
+#include "pair_list.h"
 /* y[i] = mask[i] ? scale * x[i] : 0. */
 KERNEL(void, masked_scale, (size_t n, double scale, const unsigned char *mask, const void *x, void *y))
 /* y[i * stride] += x[i]. */

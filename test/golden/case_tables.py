@@ -53,6 +53,12 @@ def functions_of_x():
     return re.findall(r"row (\w+)", text)
 
 
+def functions_of_two():
+    """The rows of pair_list.h."""
+    text = preprocessed(os.path.join(ROOT, "kernels", "pair_list.h"), "-DPAIR(name,...)=row name;")
+    return re.findall(r"row (\w+)", text)
+
+
 def rows():
     """{table name: [Rule, ...]} of all rows of case_list.h."""
     listed = re.findall(r"row (\w+)", preprocessed(os.path.join(CASES, "case_list.h"), "-DCASE_OP(name)=row name;"))

@@ -7,7 +7,7 @@ Batch in front, whatever the pass: for a line with batch_second, those whose opt
 import torch
 import torch.nn.functional as F
 
-from case_tables import functions_of_x
+from case_tables import functions_of_two, functions_of_x
 from torch_sequences import cell, multi_head_attention, recurrent, sdpa
 
 OPS = {"scaled_dot_product_attention": sdpa, "multi_head_attention": multi_head_attention}
@@ -302,9 +302,9 @@ def batch_norm(line, o):
 
 # ---- arithmetic ----
 
-OPS.update(add=lambda line, o: o["a"] + o["b"], sub=lambda line, o: o["a"] - o["b"],
-           mul=lambda line, o: o["a"] * o["b"], div=lambda line, o: o["a"] / o["b"],
-           neg=lambda line, o: -o["x"], scale=lambda line, o: line.real("factor", 1.0) * o["x"])
+for _name in functions_of_two():
+    OPS[_name] = lambda line, o, function=getattr(torch, _name): function(o["a"], o["b"])
+OPS.update(neg=lambda line, o: -o["x"], scale=lambda line, o: line.real("factor", 1.0) * o["x"])
 
 
 @op("matmul")

@@ -203,9 +203,9 @@ static psg_status pair_forward(psg_call *call) {
     return PSG_OK;
 }
 
-/* ---- the ops ---- */
+/* ---- the ops: rows of pair_list.h ---- */
 
-#define PAIR(name_, shape_, ...)                                                                                       \
+#define PAIR(name_, operator, b_kind, shape_, ...)                                                                     \
     const psg_op psg_op_##name_ = {                                                                                    \
         .name = #name_,                                                                                                \
         .input_count = 2,                                                                                              \
@@ -219,11 +219,7 @@ static psg_status pair_forward(psg_call *call) {
     psg_var psg_##name_(psg_tape *tape, psg_var a, psg_var b) {                                                        \
         return psg_record(tape, &psg_op_##name_, (psg_var[]){ a, b }, 2, NULL);                                        \
     }
-
-PAIR(add, pair_shape, { 1, 1 }, { NOTHING, NOTHING }, false)
-PAIR(sub, pair_shape, { 1, -1 }, { NOTHING, NOTHING }, false)
-PAIR(mul, product_shape, { 1, 1 }, { B, A }, false)
-PAIR(div, quotient_shape, { 1, -1 }, { NOTHING, OUTPUT }, true)
+#include "pair_list.h"
 
 /* ---- scale ---- */
 
