@@ -1,4 +1,4 @@
-/* src/ops/README.md has one row for every built-in op, and none for what is not one. */
+/* src/ops/README.md has one row for every built-in op, and none for what is not one; files have names of their own. */
 #include "support.h"
 
 #include <stdio.h>
@@ -54,10 +54,21 @@ static void every_row_has_an_op(void **state) {
     test_context_free(context);
 }
 
+/* An include of a file cannot mean another one by its place. */
+static void a_name_is_one_file(void **state) {
+    (void)state;
+    FILE *found = popen("find include src kernels bench test -name '*.[ch]' | sed 's|.*/||' | sort | uniq -d", "r");
+    char name[256];
+    assert_non_null(found);
+    if (fgets(name, sizeof name, found)) fail_msg("several files are called %s", name);
+    assert_int_equal(pclose(found), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_op_has_a_row),
         cmocka_unit_test(every_row_has_an_op),
+        cmocka_unit_test(a_name_is_one_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
