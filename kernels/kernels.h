@@ -1,7 +1,7 @@
 /* The kernel table: one struct of functions per real type and instruction set.
  *
- * kernels/kernel_list.h names every kernel once; this header makes the table's type of it and table.c the tables.  A kernel is
- * written once over kernels/vector.h and compiled for each real type and instruction set (PSG_REAL_IS_F64,
+ * kernels/kernel_list.h names every kernel once; this header makes the table's type of it and table.c the tables.  A
+ * kernel is written once over kernels/vector.h and compiled for each real type and instruction set (PSG_REAL_IS_F64,
  * PSG_ISA_...), its symbol suffixed by PSG_KERNEL.  Kernels take void pointers to reals of their type, know no
  * statuses, allocate nothing, and accept 0 elements. */
 #ifndef PSG_KERNELS_KERNELS_H

@@ -4,8 +4,8 @@
  *
  *   PAIR(name, operator, b_kind, shape, signs, factors, divided)
  *
- * y = a operator b.  b_kind: what b is drawn from in the case tables.  shape: a function of arithmetic.c.  The slope with
- * respect to operand k is signs[k] times factors[k], all over b where divided. */
+ * y = a operator b.  b_kind: what b is drawn from in the case tables.  shape: a function of arithmetic.c.  The slope
+ * with respect to operand k is signs[k] times factors[k], all over b where divided. */
 #define BOTH(x, y) { x, y }
 PAIR(add, +, CASE_REAL, pair_shape, BOTH(1, 1), BOTH(NOTHING, NOTHING), false)
 PAIR(sub, -, CASE_REAL, pair_shape, BOTH(1, -1), BOTH(NOTHING, NOTHING), false)

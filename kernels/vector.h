@@ -313,8 +313,8 @@ VECTOR_FUNCTION(erfc)
 VECTOR_FUNCTION(sin)
 VECTOR_FUNCTION(cos)
 
-/* factor exp(x) for x <= 0 without the slow path that the vector library takes for results near 0; 0 where exp(x) is, of
- * an infinite factor too. */
+/* factor exp(x) for x <= 0 without the slow path that the vector library takes for results near 0; 0 where exp(x)
+ * is, of an infinite factor too. */
 static inline vec vec_times_exp_below(vec factor, vec x) {
     vec_bits vanishes = x < vec_set(PSG_REAL_IS_F64 ? -746 : -104);
     return vec_select(vanishes, vec_zero(), factor * vec_exp(vec_select(vanishes, vec_zero(), x)));

@@ -1,5 +1,5 @@
-/* What layers take.  Parts of parameters: a slice, a transpose or a reshape of a parameter, given to a layer, has the value and (in its
- * place of the whole) the gradient that a parameter of its own would have. */
+/* What layers take.  Parts of parameters: a slice, a transpose or a reshape of a parameter, given to a layer, has
+ * the value and (in its place of the whole) the gradient that a parameter of its own would have. */
 #include "small_pass.h"
 
 #include <stdlib.h>
@@ -34,7 +34,9 @@ static psg_var filters(psg_tape *t, psg_var w) { return psg_slice(t, w, 0, 1, 4,
 
 typedef psg_var (*layer_function)(psg_tape *tape, const psg_tensor *x, psg_var part);
 
-static psg_var as_weight(psg_tape *t, const psg_tensor *x, psg_var w) { return psg_linear(t, psg_input(t, x), w, psg_none()); }
+static psg_var as_weight(psg_tape *t, const psg_tensor *x, psg_var w) {
+    return psg_linear(t, psg_input(t, x), w, psg_none());
+}
 static psg_var as_bias(psg_tape *t, const psg_tensor *x, psg_var w) { return psg_add(t, psg_input(t, x), w); }
 static psg_var as_scale(psg_tape *t, const psg_tensor *x, psg_var w) { return psg_mul(t, psg_input(t, x), w); }
 static psg_var as_matrix(psg_tape *t, const psg_tensor *x, psg_var w) { return psg_matmul(t, psg_input(t, x), w); }
@@ -202,7 +204,8 @@ static void what_is_no_part_is_refused(void **state) {
 
 /* x + scale * positions, the look-up before or after the input that tells the batch size; *value and the table's
  * gradient are the answers. */
-static void add_positions(small_pass *f, psg_param *table, const psg_tensor *x, bool first, double *value, double *grad) {
+static void add_positions(small_pass *f, psg_param *table, const psg_tensor *x, bool first, double *value,
+                          double *grad) {
     static const int64_t places[T] = { 0, 1, 2, 3 };
     psg_tensor ids = psg_i64_1d(places, T), y;
     small_begin(f, (psg_pass){ .batch_size = 0 });

@@ -84,8 +84,8 @@ typedef struct psg_call {
     psg_operand *input;
     psg_tensor output;          /* also readable in backward */
     psg_tensor grad_output;     /* backward; contiguous.  data NULL in that of an op that derives */
-    const psg_pass *pass;       /* the tape's copy; its batch_size is that of the pass, also where it was inferred: 0 in an
-                                   ordinary pass that names none, and in an empty batch */
+    const psg_pass *pass;       /* the tape's copy; its batch_size is that of the pass, also where it was inferred: 0 in
+                                   an ordinary pass that names none, and in an empty batch */
     double grad_sample_scale;   /* of blocks: 1, or B under loss_reduction = mean when the walk began with a caller's
                                    output gradient; psg_call_add_... apply it */
     uint64_t stream_key;        /* randomness of this call: psg_call_random */
@@ -112,9 +112,9 @@ struct psg_op {
     psg_status (*shape)(psg_call *call);
     psg_status (*forward)(psg_call *call);
     psg_status (*backward)(psg_call *call);
-    psg_status (*view)(const psg_call *call, psg_tensor *x); /* or NULL: the output's elements lie in input 0 (contiguous),
-                                       and this makes of x, a view of input 0's shape with any strides, that of the
-                                       output.  Such an op takes a parameter for input 0: the output is then a
+    psg_status (*view)(const psg_call *call, psg_tensor *x);
+                                    /* or NULL: the output's elements lie in input 0 (contiguous), and this makes of x,
+                                       a view of input 0's shape with any strides, that of the output.  Such an op takes a parameter for input 0: the output is then a
                                        part of the parameter, whose gradient lands in place.
                                        PSG_ERR_UNSUPPORTED: no strides can say so */
     const void *traits;             /* the op's own, or NULL: what tells it from others that share its functions, which
@@ -138,9 +138,9 @@ PSG_API psg_status psg_call_fail(psg_call *call, psg_status status, const char *
  * backward is to find again, forward puts into call->kept; blocks of backward may point to it. */
 PSG_API void *psg_call_keep(psg_call *call, size_t bytes);
 
-/* Dimension dim of a value of that rank, in [0, rank), as the caller of operand k counts it and as the op sees it (either
- * from the other): in a batch_second pass 0 and 1 are exchanged from rank 3 on.  What an op reads dimensions, or sizes by
- * dimension, from its attributes for goes through this. */
+/* Dimension dim of a value of that rank, in [0, rank), as the caller of operand k counts it and as the op sees it
+ * (either from the other): in a batch_second pass 0 and 1 are exchanged from rank 3 on.  What an op reads
+ * dimensions, or sizes by dimension, from its attributes for goes through this. */
 PSG_API int psg_call_dim(const psg_call *call, int k, int rank, int dim);
 
 /* Adds a block to the gradient of parameter input k (ignored unless it is trainable).  The views are (B, p), (B, T, p)

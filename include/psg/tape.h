@@ -91,9 +91,9 @@ PSG_API const psg_pass *psg_tape_pass(const psg_tape *tape);
 /* Ends the pass with a status and a message, unless it has failed before; returns its status. */
 PSG_API psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
 
-/* Batched inputs.  Contiguous ones are read in place and must stay unchanged until the next pass; others are copied, and
- * in a batch_second pass those of rank >= 3.
- * Integers (labels, ids) are inputs too.  psg_input_with_grad also asks for the input's gradient. */
+/* Batched inputs.  Contiguous ones are read in place and must stay unchanged until the next pass; others are copied,
+ * and in a batch_second pass those of rank >= 3. Integers (labels, ids) are inputs too.  psg_input_with_grad also
+ * asks for the input's gradient. */
 PSG_API psg_var psg_input(psg_tape *tape, const psg_tensor *value);
 PSG_API psg_var psg_input_with_grad(psg_tape *tape, const psg_tensor *value);
 /* A value without a batch: a mask, a table.  Not counted when the batch size is inferred. */

@@ -25,8 +25,8 @@ void *psg_tensor_offset(const psg_tensor *tensor, int64_t elements);
 psg_tensor psg_tensor_swap(const psg_tensor *tensor, int a, int b);
 /* Views dimensions [first, last] as one when their strides allow it; false when they do not. */
 bool psg_tensor_merge(psg_tensor *tensor, int first, int last);
-/* Gives the view another shape of as many elements, in the same order; false, the view as it was, when no strides can say
- * so. */
+/* Gives the view another shape of as many elements, in the same order; false, the view as it was, when no strides
+ * can say so. */
 bool psg_tensor_reshape(psg_tensor *tensor, int rank, const int64_t *shape);
 /* Copies between views of one shape and type, any strides. */
 void psg_tensor_copy(const psg_tensor *from, const psg_tensor *to);

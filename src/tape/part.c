@@ -1,5 +1,5 @@
-/* Parts of parameters: what slice, transpose, reshape and others make of one.  A part has a value of its own, a view or a
- * copy for this pass; its blocks are those of the whole at other places. */
+/* Parts of parameters: what slice, transpose, reshape and others make of one.  A part has a value of its own, a view
+ * or a copy for this pass; its blocks are those of the whole at other places. */
 #include "base/shapes.h"
 #include "gradient/piece.h"
 #include "tape/tape_struct.h"
@@ -9,7 +9,8 @@
 static psg_status check_strides(psg_tape_node *node, const psg_tensor *place) {
     for (int d = 0; d < place->rank; d++) {
         if (place->shape[d] <= 1 || place->stride[d] > 0) continue;
-        return psg_call_fail(&node->call, PSG_ERR_UNSUPPORTED, "of a parameter would go backwards along dimension %d", d);
+        return psg_call_fail(&node->call, PSG_ERR_UNSUPPORTED, "of a parameter would go backwards along dimension %d",
+                             d);
     }
     return PSG_OK;
 }
@@ -26,8 +27,8 @@ psg_status psg_tape_add_part(psg_tape_node *node, psg_tape_var *output) {
     psg_status status = call->op->shape(call);
     if (status) return psg_call_fail(call, status, "shape failed with %s", psg_status_name(status));
     if (call->op->view(call, &part.place)) {
-        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "of parameter \"%s\" is not evenly spaced in it: its parts were "
-                             "put in another order before", part.name);
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "of parameter \"%s\" is not evenly spaced in it: its parts "
+                             "were put in another order before", part.name);
     }
     status = check_strides(node, &part.place);
     if (status) return status;
@@ -141,8 +142,8 @@ static psg_status append_factored(psg_call *call, const psg_tape_use *part, cons
 }
 
 static psg_status refuse(psg_call *call, const psg_tape_use *part, const char *what) {
-    return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "takes a part of parameter \"%s\" whose %s are not evenly spaced in it",
-                         part->name, what);
+    return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "takes a part of parameter \"%s\" whose %s are not evenly spaced "
+                         "in it", part->name, what);
 }
 
 /* A filter is one run of the whole. */

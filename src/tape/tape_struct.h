@@ -33,8 +33,8 @@ typedef struct psg_tape_var {
     size_t use;               /* PSG_PARAMETER: its place in the table of uses */
 } psg_tape_var;
 
-/* A parameter or an effective weight in this pass, however often it is used: all its uses add to one list of blocks.  Or
- * a part of one, which adds to the list of the whole. */
+/* A parameter or an effective weight in this pass, however often it is used: all its uses add to one list of blocks.
+ * Or a part of one, which adds to the list of the whole. */
 typedef struct psg_tape_use {
     psg_param *param;         /* NULL: an effective weight, or a part */
     const char *name;

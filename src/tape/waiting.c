@@ -1,6 +1,6 @@
-/* Ops that wait for the batch size.  A look-up of positions gives every sample a copy, of samples whose number may not be
- * known yet: C evaluates the arguments of psg_add(t, psg_input(...), psg_embedding(t, psg_constant(...), ...)) in any
- * order.  Such an op, and what takes its result, is recorded when the first psg_input tells. */
+/* Ops that wait for the batch size.  A look-up of positions gives every sample a copy, of samples whose number may
+ * not be known yet: C evaluates the arguments of psg_add(t, psg_input(...), psg_embedding(t, psg_constant(...),
+ * ...)) in any order.  Such an op, and what takes its result, is recorded when the first psg_input tells. */
 #include <string.h>
 
 #include "tape/tape_struct.h"
@@ -41,7 +41,8 @@ psg_var psg_tape_wait(psg_tape *tape, const psg_op *op, const psg_var *inputs, i
     psg_tape_waiting **end = &tape->waiting;
     while (*end) end = &(*end)->next;
     *end = waiting;
-    return tape->status ? psg_tape_no_var() : psg_tape_push(tape, &(psg_tape_var){ .role = PSG_BATCHED, .waits = true });
+    const psg_tape_var var = { .role = PSG_BATCHED, .waits = true };
+    return tape->status ? psg_tape_no_var() : psg_tape_push(tape, &var);
 }
 
 psg_status psg_tape_resume(psg_tape *tape) {

@@ -23,9 +23,9 @@ PSG_API psg_var psg_scale(psg_tape *tape, psg_var x, double factor);
 /* -x */
 PSG_API psg_var psg_neg(psg_tape *tape, psg_var x);
 /* a b, matrices in the last two dimensions, leading ones broadcast as in torch.matmul.  a (*, n, m), b (*, m, p),
- * result (*, n, p); a vector (m) is a row for a and a column for b, which the result has not.  The batch is a leading dimension of every batched operand, in one place, or the
- * rows of a: (N, m) by (m, p).  Either may be a parameter: its gradient is factored, a block for each of its
- * matrices. */
+ * result (*, n, p); a vector (m) is a row for a and a column for b, which the result has not.  The batch is a
+ * leading dimension of every batched operand, in one place, or the rows of a: (N, m) by (m, p).  Either may be a
+ * parameter: its gradient is factored, a block for each of its matrices. */
 PSG_API psg_var psg_matmul(psg_tape *tape, psg_var a, psg_var b);
 
 #ifdef __cplusplus

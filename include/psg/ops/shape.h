@@ -69,8 +69,8 @@ PSG_API psg_var psg_stack(psg_tape *tape, const psg_var *inputs, int count, int 
 
 /* More: pad[0] elements before and pad[1] after the last dimension, pad[2] and pad[3] around the one before it, ...,
  * count numbers in all.  Constant mode adds `value`; reflect mirrors about the first and last element (pad < size),
- * replicate repeats those, circular goes round (pad <= size).  Negative numbers cut off: in circular mode before it goes
- * round, else afterwards, as in PyTorch (by a slice; the op of psg_apply takes them in constant mode alone). */
+ * replicate repeats those, circular goes round (pad <= size).  Negative numbers cut off: in circular mode before it
+ * goes round, else afterwards, as in PyTorch (by a slice; the op of psg_apply takes them in constant mode alone). */
 typedef enum psg_pad_mode {
     PSG_PAD_CONSTANT = 0,
     PSG_PAD_REFLECT = 1,

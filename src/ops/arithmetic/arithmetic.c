@@ -61,7 +61,8 @@ static psg_status check_operand(psg_call *call, int k) {
 }
 
 static psg_status pair_shape(psg_call *call) {
-    int rank_a = call->input[A].value.rank, rank_b = call->input[B].value.rank, rank = rank_a > rank_b ? rank_a : rank_b;
+    int rank_a = call->input[A].value.rank, rank_b = call->input[B].value.rank;
+    int rank = rank_a > rank_b ? rank_a : rank_b;
     const psg_tensor a = psg_operand_aligned(call, A, rank), b = psg_operand_aligned(call, B, rank);
     int64_t shape[PSG_MAX_RANK];
     psg_status status = psg_operands_real(call, 2);

@@ -111,7 +111,8 @@ static psg_status forward(psg_call *call) {
 
 /* Rows `step` apart from sample to sample as (samples, positions), with features behind them, if any.  An ordinary
  * pass, which tells no samples apart, has one sample. */
-static psg_tensor by_sample(const psg_call *call, const psg_tensor *x, const layout *l, int64_t step, int64_t features) {
+static psg_tensor by_sample(const psg_call *call, const psg_tensor *x, const layout *l, int64_t step,
+                            int64_t features) {
     int64_t width = features < 0 ? 1 : features;
     psg_tensor view = psg_tensor_strided(x->dtype, x->data, features < 0 ? 2 : 3,
                                          (int64_t[]){ l->samples, l->inner, features },

@@ -326,8 +326,8 @@ const psg_op psg_op_pad = {
 
 /* ---- front ---- */
 
-/* Pads the op takes: without negative ones in the modes that repeat the input.  False: nothing has to be cropped, or the
- * op is to say what is wrong. */
+/* Pads the op takes: without negative ones in the modes that repeat the input.  False: nothing has to be cropped, or
+ * the op is to say what is wrong. */
 static bool split_crops(psg_tape *tape, psg_var x, const psg_pad_attributes *given, psg_pad_attributes *kept) {
     psg_tensor value;
     bool negative = false;

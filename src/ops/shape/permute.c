@@ -42,7 +42,8 @@ static psg_status permute_shape(psg_call *call) {
     bool used[PSG_MAX_RANK] = { false };
     int order[PSG_MAX_RANK] = { 0 };
     if (attributes->rank != rank) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "dims must be %d dimensions, the rank of input, and not NULL", rank);
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "dims must be %d dimensions, the rank of input, and not NULL",
+                             rank);
     }
     for (int d = 0, unused; d < rank; d++) {
         psg_status status = psg_operand_dim(call, "a dim", attributes->dims[d], rank, &unused);
@@ -103,8 +104,8 @@ static psg_status transpose_shape(psg_call *call) {
     transpose_order(call, rank, order);
     status = psg_operand_carries_batch(call, 0);
     if (status || !moves_batch(call, order, &batch)) return status ? status : psg_view_output(call);
-    return psg_call_fail(call, PSG_ERR_BATCH, "dim0 %d and dim1 %d would move the batch from dimension %d, where the ops "
-                         "of a per-sample pass look for it", attributes->dim0, attributes->dim1, batch);
+    return psg_call_fail(call, PSG_ERR_BATCH, "dim0 %d and dim1 %d would move the batch from dimension %d, where the "
+                         "ops of a per-sample pass look for it", attributes->dim0, attributes->dim1, batch);
 }
 
 const psg_op psg_op_transpose = {

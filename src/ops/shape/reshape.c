@@ -19,8 +19,8 @@ static psg_status check_batch_kept(psg_call *call, int rank, const int64_t *shap
     psg_tensor output = psg_tensor_of(x->dtype, NULL, rank, shape);
     if (rank > 0 && x->rank > 0 && shape[0] == x->shape[0]) return PSG_OK;
     char text[PSG_SHAPE_TEXT], wanted[PSG_SHAPE_TEXT];
-    return psg_call_fail(call, PSG_ERR_BATCH, "%s to %s does not keep the batch as dimension 0; in a per-sample pass it "
-                         "must stay a dimension of its own", psg_tensor_text(x, text),
+    return psg_call_fail(call, PSG_ERR_BATCH, "%s to %s does not keep the batch as dimension 0; in a per-sample pass "
+                         "it must stay a dimension of its own", psg_tensor_text(x, text),
                          psg_tensor_text(&output, wanted));
 }
 
@@ -118,7 +118,7 @@ static psg_status flatten_shape(psg_call *call) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "start_dim is %d, must not come after end_dim %d",
                              attributes->start_dim, attributes->end_dim);
     }
-    if (start != end && psg_call_dim(call, 0, rank, 0) != 0) {   /* then the caller's first two are a batch and another */
+    if (start != end && psg_call_dim(call, 0, rank, 0) != 0) {   /* the caller's first two are the batch and another */
         status = psg_operand_not_batch(call, 0, "one of several flattened dimensions", start < end ? start : end,
                                        "it must stay a dimension of its own");
         if (status) return status;

@@ -100,7 +100,7 @@ psg_status psg_operand_not_computed(psg_call *call, int k) {
                          call->op->input_names[k]);
 }
 
-/* A batched operand of rank 2 beside one of rank 3 is (1, N, D) beside (T, N, D) to the caller of a batch_second pass. */
+/* A batched operand of rank 2 beside one of rank 3 is (1, N, D) beside (T, N, D) to who has the batch second. */
 static bool has_batch_aligned(const psg_call *call, int k, int rank) {
     const psg_operand *operand = &call->input[k];
     return operand->value.rank == rank || (operand->batch_second && operand->value.rank == 2 && rank == 3);
@@ -113,13 +113,13 @@ psg_status psg_operand_check_aligned(psg_call *call, int k, int rank) {
     psg_tensor_text(&operand->value, text);
     if (psg_operand_keeps_batch(call, k)) {
         if (has_batch_aligned(call, k, rank)) return PSG_OK;
-        return psg_call_fail(call, PSG_ERR_BATCH, "%s of shape %s would be broadcast over the batch of an output of rank "
-                             "%d", call->op->input_names[k], text, rank);
+        return psg_call_fail(call, PSG_ERR_BATCH, "%s of shape %s would be broadcast over the batch of an output of "
+                             "rank %d", call->op->input_names[k], text, rank);
     }
     bool trainable = operand->role == PSG_PARAMETER && operand->wants_grad && !call->pass->ordinary;
     bool shared = trainable || psg_call_is_batch_second(call);
     if (!shared || !rank || whole.shape[0] == 1) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_BATCH, "%s is a %s of shape %s, which would run along the batch of the output; its "
-                         "size there must be 1", call->op->input_names[k],
+    return psg_call_fail(call, PSG_ERR_BATCH, "%s is a %s of shape %s, which would run along the batch of the output; "
+                         "its size there must be 1", call->op->input_names[k],
                          operand->role == PSG_PARAMETER ? "parameter" : "constant", text);
 }

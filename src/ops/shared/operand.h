@@ -16,8 +16,8 @@ psg_status psg_operand_carries_batch(psg_call *call, int k);
 /* Declares an output of input 0's type and shape. */
 psg_status psg_output_like_input(psg_call *call);
 
-/* The dimension that an option of the caller of input 0 names, as the op has it: negative ones counted from the end, and
- * through psg_call_dim.  PSG_ERR_ARGUMENT when rank has none such. */
+/* The dimension that an option of the caller of input 0 names, as the op has it: negative ones counted from the end,
+ * and through psg_call_dim.  PSG_ERR_ARGUMENT when rank has none such. */
 psg_status psg_operand_dim(psg_call *call, const char *name, int dim, int rank, int *found);
 /* The same of a dimension that was checked. */
 int psg_operand_dim_of(const psg_call *call, int dim, int rank);
@@ -27,7 +27,8 @@ int psg_operand_dim_of(const psg_call *call, int dim, int rank);
 psg_status psg_operand_not_computed(psg_call *call, int k);
 
 /* Refuses dimension dim of operand k, given as argument `name`, when it is the batch of a per-sample pass, or of a
- * batch_second one, where it could not be put back: PSG_ERR_BATCH "<name> is ..., the batch dimension: <reason>".  Checks psg_operand_carries_batch too. */
+ * batch_second one, where it could not be put back: PSG_ERR_BATCH "<name> is ..., the batch dimension: <reason>".
+ * Checks psg_operand_carries_batch too. */
 psg_status psg_operand_not_batch(psg_call *call, int k, const char *name, int dim, const char *reason);
 
 /* Whether dimension 0 of operand k is the batch and must stay that: in a per-sample pass, and in a batch_second one. */
