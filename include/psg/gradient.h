@@ -185,7 +185,7 @@ typedef struct psg_clip {
 #define PSG_DEFAULT_MAX_BATCH_SIZE 65536
 #define PSG_CLIP_INIT { 1.0, 0 }
 
-typedef struct psg_clip_report {   /* none of this is private */
+typedef struct psg_clip_report {   /* all of this depends on the records: it is not covered by any noise */
     int64_t clipped;           /* samples whose norm is above C */
     int64_t removed;           /* samples removed: NaN, Inf, or a norm of more than 2^900 C */
     int64_t fallbacks;         /* samples whose norm was computed anew by tiles */

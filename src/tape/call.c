@@ -14,7 +14,8 @@ psg_status psg_call_fail(psg_call *call, psg_status status, const char *format, 
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    const char *note = call->pass->batch_second ? " (batch_second: shapes are told with the batch in front)" : "";
+    bool turned = call->pass->batch_second && strstr(text, "shape");
+    const char *note = turned ? " (batch_second: shapes, not dimensions, are told with the batch in front)" : "";
     psg_tape_fail(node->tape, status, "%s: %s%s", call->op->name, text, note);
     return status;
 }

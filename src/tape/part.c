@@ -9,8 +9,8 @@
 static psg_status check_strides(psg_tape_node *node, const psg_tensor *place) {
     for (int d = 0; d < place->rank; d++) {
         if (place->shape[d] <= 1 || place->stride[d] > 0) continue;
-        return psg_call_fail(&node->call, PSG_ERR_UNSUPPORTED, "of a parameter would go backwards along dimension %d",
-                             d);
+        return psg_call_fail(&node->call, PSG_ERR_UNSUPPORTED, "the result is no part of a parameter: dimension %d would go "
+                             "backwards", d);
     }
     return PSG_OK;
 }
@@ -27,8 +27,8 @@ psg_status psg_tape_add_part(psg_tape_node *node, psg_tape_var *output) {
     psg_status status = call->op->shape(call);
     if (status) return psg_call_fail(call, status, "shape failed with %s", psg_status_name(status));
     if (call->op->view(call, &part.place)) {
-        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "of parameter \"%s\" is not evenly spaced in it: its parts "
-                             "were put in another order before", part.name);
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "the result is no part of parameter \"%s\": its elements are not "
+                             "evenly spaced there", part.name);
     }
     status = check_strides(node, &part.place);
     if (status) return status;

@@ -2,7 +2,10 @@
  * over dimensions.
  *
  * Dimensions may be negative: counted from the end.  In a per-sample pass the batch stays a dimension of its own, where
- * it was, and no op here takes it apart: PSG_ERR_BATCH. */
+ * it was, and no op here takes it apart: PSG_ERR_BATCH.
+ *
+ * reshape, flatten, squeeze, unsqueeze, permute, transpose, slice and select take a trainable parameter as well: the result
+ * is a part of it that any layer takes for a parameter, and the gradient lands in its place of the whole. */
 #ifndef PSG_PUBLIC_OPS_SHAPE_H
 #define PSG_PUBLIC_OPS_SHAPE_H
 
@@ -20,7 +23,7 @@ typedef struct psg_reshape_attributes {
 PSG_API psg_var psg_reshape(psg_tape *tape, psg_var x, int rank, const int64_t *shape);
 typedef struct psg_flatten_attributes { int start_dim, end_dim; } psg_flatten_attributes;
 PSG_API psg_var psg_flatten(psg_tape *tape, psg_var x, int start_dim, int end_dim);
-/* Dimension dim is dropped when its size is 1. */
+/* Dimension dim is dropped when its size is 1; the batch stays, of one sample too. */
 typedef struct psg_squeeze_attributes { int dim; } psg_squeeze_attributes;
 PSG_API psg_var psg_squeeze(psg_tape *tape, psg_var x, int dim);
 /* A dimension of size 1 that becomes dimension dim; -1: the last. */

@@ -69,9 +69,10 @@ static psg_status pair_shape(psg_call *call) {
     if (status) return status;
     if (!psg_broadcast_shape(&a, &b, shape)) {
         char text_a[PSG_SHAPE_TEXT], text_b[PSG_SHAPE_TEXT];
-        return psg_call_fail(call, PSG_ERR_SHAPE, "a has shape %s and b %s, which do not broadcast",
+        return psg_call_fail(call, PSG_ERR_SHAPE, "a has shape %s and b %s, which do not broadcast%s",
                              psg_tensor_text(&call->input[A].value, text_a),
-                             psg_tensor_text(&call->input[B].value, text_b));
+                             psg_tensor_text(&call->input[B].value, text_b), psg_call_is_batch_second(call)
+                             ? "; what has no batch must have size 1 beside dimension 0, as (T, 1, D)" : "");
     }
     status = psg_call_output(call, a.dtype, rank, shape);
     if (!status) status = check_operand(call, A);

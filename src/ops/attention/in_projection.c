@@ -13,7 +13,7 @@ typedef psg_in_projection_attributes options;
 static psg_status check_rows(psg_call *call, int k, int64_t first) {
     const options *o = call->attributes;
     int64_t rows = call->input[k].value.shape[0];
-    if (first >= 0 && o->features >= 0 && first <= rows && o->features <= rows - first) return PSG_OK;
+    if (first >= 0 && o->features >= 1 && first <= rows && o->features <= rows - first) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_ARGUMENT, "%lld rows from %lld on are asked of %s, which has %lld",
                          (long long)o->features, (long long)first, call->op->input_names[k], (long long)rows);
 }

@@ -79,6 +79,14 @@ static psg_status add_input(psg_op_checker *check, int k, const psg_operand *dec
     check->role[k] = declared->role;
     if (declared->role == PSG_ABSENT) return PSG_OK;
     const psg_tensor *value = &declared->value;
+    if (declared->role < PSG_BATCHED || declared->role > PSG_PARAMETER) {
+        return psg_fail(check->context, PSG_ERR_ARGUMENT, "psg_op_check: the role of %s is %d",
+                        psg_op_check_input_name(check, k), (int)declared->role);
+    }
+    if (value->data && value->dtype == PSG_F32) {
+        return psg_fail(check->context, PSG_ERR_DTYPE, "psg_op_check: values of %s are f32, must be f64 (or be left out)",
+                        psg_op_check_input_name(check, k));
+    }
     psg_dtype dtype = psg_dtype_is_real(value->dtype) ? PSG_F64 : value->dtype;
     psg_tensor tensor = psg_tensor_of(dtype, NULL, value->rank, value->shape);
     int64_t count = psg_tensor_count(&tensor);
