@@ -74,8 +74,8 @@ typedef struct psg_block {
 
 #define PSG_MOST_DERIVED_COLUMNS 49152   /* of a row of an effective weight, and of what it is pulled back to */
 
-/* How the gradient of a parameter W follows from that of an effective weight E = f(W), row by row: row i of E depends on
- * row i of W alone, so the gradient of row i is J_i^T e with the transposed Jacobian J_i^T of that row. */
+/* How the gradient of a parameter W follows from that of an effective weight E = f(W), row by row: row i of E
+ * depends on row i of W alone, so the gradient of row i is J_i^T e with the transposed Jacobian J_i^T of that row. */
 struct psg_derivation {
     const psg_block *blocks;     /* of the effective weight, rows * columns elements */
     size_t block_count;
@@ -107,10 +107,10 @@ typedef struct psg_gradient {
     uint32_t pass;              /* the tape's: blocks of a pass that is over are refused; 0: the caller's own arrays */
 } psg_gradient;
 
-/* Blocks from views of rank 2 (B, p) or 3 (B, T, p), any strides; scale 1, offset 0, the row_stride of a whole parameter.
- * A part of a parameter is told by editing these fields: a weight (p, d + 1) whose last column is its bias has a factored
- * block with row_stride d + 1, and rows with offset d and row_step d + 1.  Zero batch stride shares one array among
- * samples.  They check nothing; the questions do. */
+/* Blocks from views of rank 2 (B, p) or 3 (B, T, p), any strides; scale 1, offset 0, the row_stride of a whole
+ * parameter. A part of a parameter is told by editing these fields: a weight (p, d + 1) whose last column is its
+ * bias has a factored block with row_stride d + 1, and rows with offset d and row_step d + 1.  Zero batch stride
+ * shares one array among samples.  They check nothing; the questions do. */
 PSG_API psg_block psg_factored(const psg_tensor *backprop, const psg_tensor *activation);
 /* The parameter stores the transpose: element (j, i) of a d x p array receives backprop[.., i] * activation[.., j]. */
 PSG_API psg_block psg_factored_transposed(const psg_tensor *backprop, const psg_tensor *activation);
@@ -166,11 +166,12 @@ PSG_API psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradie
 PSG_API psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *gradients, size_t count, double *sqnorm,
                               double *upper, int64_t *fallbacks);
 
-/* outs[k] (*shape of gradient k) = sum_n weights[n] * grad_k[n]; weights NULL means all ones, which gives the ordinary
- * gradient, padding read like the rest.  A sample of weight exactly 0 is not read, so its NaN and Inf do not matter.
- * outs may be of the gradient's real type, or PSG_F64 to accumulate micro-batches.  With weights, what a sample adds is
- * fixed before it meets others: its positions and blocks are summed first (one live position: its products are formed in
- * double), then weighted and added to sums in double, in the order of the samples.  outs must be contiguous. */
+/* outs[k] (*shape of gradient k) = sum_n weights[n] * grad_k[n]; weights NULL means all ones, which gives the
+ * ordinary gradient, padding read like the rest.  A sample of weight exactly 0 is not read, so its NaN and Inf do
+ * not matter. outs may be of the gradient's real type, or PSG_F64 to accumulate micro-batches.  With weights, what a
+ * sample adds is fixed before it meets others: its positions and blocks are summed first (one live position: its
+ * products are formed in double), then weighted and added to sums in double, in the order of the samples.  outs must
+ * be contiguous. */
 PSG_API psg_status psg_weighted_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                     const double *weights, psg_write write, const psg_tensor *outs);
 
@@ -192,24 +193,24 @@ typedef struct psg_clip_report {   /* all of this depends on the records: it is 
     double mean_norm, max_norm;
 } psg_clip_report;
 
-/* outs[k] = sum_n c[n] * grad_k[n] with c[n] = min(1, C (1 - margin) / norm_upper[n]).
- * Adding or removing one sample moves the computed, concatenated sum (outs in PSG_F64) by no more than C in the
- * Euclidean norm: norm_upper is certified and, like c[n], a function of sample n alone; a sample's addend is fixed before
- * it meets others; and margin = 2 N gamma_{N+8} + 2^-40, N = max_batch_size, gamma_k = k u / (1 - k u), u = 2^-53, covers
- * the rounding of a sum of N addends in double (0.03 % at N = 2^20).  PSG_ERR_ARGUMENT when that exceeds 1/2.
- * A sample whose gradient holds NaN or Inf, or whose sums over positions may, in some order, leave the real type's
- * range, is removed: the result is bit for bit that of the batch with its rows zero.
- * Gradients whose norms come from tiles are kept between norms and sum where those of max_batch_size samples fit the
- * memory budget and keeping costs less than forming them again.
- * norms (or NULL): B upper norms; factors (or NULL): B factors c; report (or NULL). */
+/* outs[k] = sum_n c[n] * grad_k[n] with c[n] = min(1, C (1 - margin) / norm_upper[n]). Adding or removing one sample
+ * moves the computed, concatenated sum (outs in PSG_F64) by no more than C in the Euclidean norm: norm_upper is
+ * certified and, like c[n], a function of sample n alone; a sample's addend is fixed before it meets others; and
+ * margin = 2 N gamma_{N+8} + 2^-40, N = max_batch_size, gamma_k = k u / (1 - k u), u = 2^-53, covers the rounding of
+ * a sum of N addends in double (0.03 % at N = 2^20).  PSG_ERR_ARGUMENT when that exceeds 1/2. A sample whose
+ * gradient holds NaN or Inf, or whose sums over positions may, in some order, leave the real type's range, is
+ * removed: the result is bit for bit that of the batch with its rows zero. Gradients whose norms come from tiles are
+ * kept between norms and sum where those of max_batch_size samples fit the memory budget and keeping costs less than
+ * forming them again. norms (or NULL): B upper norms; factors (or NULL): B factors c; report (or NULL). */
 PSG_API psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                    const psg_clip *clip, psg_write write, const psg_tensor *outs, double *norms,
                                    double *factors, psg_clip_report *report);
 
-/* The factors c[n] of psg_clipped_sum from upper bounds of squared norms, for programs that free a layer's arrays before
- * the next: ask each layer for its upper (psg_sqnorm), add them (psg_add_upper), then sum layer by layer with
- * psg_weighted_sum and the factors, outs in PSG_F64: one record then moves the sum by at most C, as in psg_clipped_sum,
- * whose factors differ by the rounding of totals.  factors: B; report (or NULL); upper and factors may be one array. */
+/* The factors c[n] of psg_clipped_sum from upper bounds of squared norms, for programs that free a layer's arrays
+ * before the next: ask each layer for its upper (psg_sqnorm), add them (psg_add_upper), then sum layer by layer with
+ * psg_weighted_sum and the factors, outs in PSG_F64: one record then moves the sum by at most C, as in
+ * psg_clipped_sum, whose factors differ by the rounding of totals.  factors: B; report (or NULL); upper and factors
+ * may be one array. */
 PSG_API psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const double *upper, int64_t batch_size,
                                     double *factors, psg_clip_report *report);
 
@@ -245,13 +246,13 @@ typedef enum psg_question {
 PSG_API const char *psg_question_name(psg_question question);
 
 /* Writes the plan for a question (clipped sums: with this clip; NULL: PSG_CLIP_INIT's) as text, one line a part (the
- * blocks of one gradient that fill one rectangle of the parameter): its gradient, its route, its blocks, what is held of
- * the memory budget.  It is the plan that the question executes; where a route depends on a sample's live positions, the
- * line tells that of a sample without padding.  At most size bytes with the final 0 (a text that is cut is no error; size
- * 0 with text NULL is allowed); *needed (or NULL) is the full length without it.  Routes: identity |g|^2 |a|^2; gram
- * <A A^T, G G^T>; tiles of the gradient, used and discarded; rows summed over positions; stacked, one product over
- * samples; samples, a product each; project (G V) . A; sorted, scatter, gather, merge of sparse rows; pulled, derived;
- * keep, recompute between norms and sum; materialise. */
+ * blocks of one gradient that fill one rectangle of the parameter): its gradient, its route, its blocks, what is
+ * held of the memory budget.  It is the plan that the question executes; where a route depends on a sample's live
+ * positions, the line tells that of a sample without padding.  At most size bytes with the final 0 (a text that is
+ * cut is no error; size 0 with text NULL is allowed); *needed (or NULL) is the full length without it.  Routes:
+ * identity |g|^2 |a|^2; gram <A A^T, G G^T>; tiles of the gradient, used and discarded; rows summed over positions;
+ * stacked, one product over samples; samples, a product each; project (G V) . A; sorted, scatter, gather, merge of
+ * sparse rows; pulled, derived; keep, recompute between norms and sum; materialise. */
 PSG_API psg_status psg_plan_text(psg_context *context, psg_question question, const psg_gradient *const *gradients,
                                  size_t count, const psg_clip *clip, char *text, size_t size, size_t *needed);
 

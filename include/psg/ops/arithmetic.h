@@ -10,9 +10,9 @@ extern "C" {
 
 /* a + b, a - b, a b, a / b with NumPy's broadcasting of the non-batch dimensions; the batch is never broadcast, a
  * constant may be (without its batch dimension, or with size 1 there), and a parameter must be: a scale, a shift, a
- * table of positions, of shape (D), (T, D), (1, T, D) or (C, 1, 1), in a batch_second pass (T, 1, D).  One operand of a per-sample pass carries the
- * batch.  Gradients of parameters: rows, the output gradient (times what it is multiplied by) summed over the
- * dimensions along which the parameter is repeated. */
+ * table of positions, of shape (D), (T, D), (1, T, D) or (C, 1, 1), in a batch_second pass (T, 1, D).  One operand
+ * of a per-sample pass carries the batch.  Gradients of parameters: rows, the output gradient (times what it is
+ * multiplied by) summed over the dimensions along which the parameter is repeated. */
 PSG_API psg_var psg_add(psg_tape *tape, psg_var a, psg_var b);
 PSG_API psg_var psg_sub(psg_tape *tape, psg_var a, psg_var b);
 PSG_API psg_var psg_mul(psg_tape *tape, psg_var a, psg_var b);

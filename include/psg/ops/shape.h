@@ -4,8 +4,8 @@
  * Dimensions may be negative: counted from the end.  In a per-sample pass the batch stays a dimension of its own, where
  * it was, and no op here takes it apart: PSG_ERR_BATCH.
  *
- * reshape, flatten, squeeze, unsqueeze, permute, transpose, slice and select take a trainable parameter as well: the result
- * is a part of it that any layer takes for a parameter, and the gradient lands in its place of the whole. */
+ * reshape, flatten, squeeze, unsqueeze, permute, transpose, slice and select take a trainable parameter as well: the
+ * result is a part of it that any layer takes for a parameter, and the gradient lands in its place of the whole. */
 #ifndef PSG_PUBLIC_OPS_SHAPE_H
 #define PSG_PUBLIC_OPS_SHAPE_H
 
