@@ -1,7 +1,9 @@
-/* The registry, and psg_op_check on right and wrong ops of a user. */
+/* The registry, and psg_op_check on the built-in ops and on right and wrong ops of a user. */
 #include <string.h>
 
+#include "cases/cases.h"
 #include "support.h"
+#include "tape/tape_struct.h"
 #include "toy_ops.h"
 
 static psg_operand operand(psg_role role, psg_dtype dtype, int rank, const int64_t *shape) {
@@ -101,6 +103,77 @@ static void memory_may_run_out(void **state) {
     assert_true(!allocator.live_bytes && !allocator.mistakes);
 }
 
+/* ---- the built-in ops, at small lines of the case tables ---- */
+
+enum { BUILT_IN = 200, EACH = 6, SMALL = 120 };
+
+static int is_small(const case_line *line) {
+    for (int k = 0; k < CASE_OPERANDS; k++) {
+        psg_tensor whole = psg_tensor_of(PSG_F64, NULL, line->operand[k].rank, line->operand[k].shape);
+        if (line->operand[k].present && psg_tensor_count(&whole) > SMALL) return 0;
+    }
+    return 1;
+}
+
+static int is_checkable(const case_line *line) {
+    static const char *const others[] = { "error", "bench", "ordinary", "batch_second", "evaluation", "allow_updates" };
+    for (size_t k = 0; k < sizeof others / sizeof others[0]; k++) {
+        if (case_flag(line, others[k])) return 0;
+    }
+    return strcmp(case_word(line, "smooth", "yes"), "no") && line->batch_size > 1 && is_small(line);
+}
+
+static size_t place_of(const psg_context *context, const psg_op *op) {
+    size_t k = 0;
+    while (psg_op_at(context, k) != op) k++;
+    return k;
+}
+
+/* Checks each op that the line's front recorded, at the values it had. */
+static void check_nodes(psg_context *context, const case_line *line, int *checked) {
+    case_run run;
+    TEST_OK(context, case_run_open(&run, context, line, PSG_F64, 0, -1));
+    psg_pass pass = case_run_pass(&run);
+    TEST_OK(context, case_run_forward(&run, &pass));
+    for (const psg_tape_node *node = run.tape->last; node; node = node->previous) {
+        const psg_op *op = node->call.op;
+        psg_operand inputs[PSG_MAX_INPUTS];
+        if (++checked[place_of(context, op)] > EACH) continue;
+        memcpy(inputs, node->call.input, (size_t)op->input_count * sizeof *inputs);
+        psg_status status = psg_op_check(context, op, inputs, node->call.attributes);
+        if (status) fail_msg("%s/%s: %s", line->op->name, line->name, psg_context_message(context));
+    }
+    case_run_close(&run);
+}
+
+/* Ops that draw have no table. */
+static void check_drawing(psg_context *context, const char *name, const void *attributes, int *checked) {
+    psg_operand x = operand(PSG_BATCHED, PSG_F64, 3, (int64_t[]){ 3, 4, 2 });
+    const psg_op *op = psg_op_find(context, name);
+    TEST_OK(context, psg_op_check(context, op, &x, attributes));
+    checked[place_of(context, op)]++;
+}
+
+static void every_built_in_op_passes(void **state) {
+    psg_context *context = *state;
+    int checked[BUILT_IN] = { 0 };
+    char message[512];
+    const case_op *row;
+    for (int k = 0; (row = case_op_at(k)); k++) {
+        case_table table;
+        if (case_table_read(row, PSG_CASES_DIR, &table, message, sizeof message)) fail_msg("%s", message);
+        for (int i = 0; i < table.count; i++) {
+            if (is_checkable(&table.line[i])) check_nodes(context, &table.line[i], checked);
+        }
+        case_table_free(&table);
+    }
+    check_drawing(context, "dropout", &(psg_dropout_attributes){ 0.4 }, checked);
+    check_drawing(context, "feature_dropout", &(psg_feature_dropout_attributes){ 0.4, 1 }, checked);
+    for (size_t k = 0; psg_op_at(context, k); k++) {
+        if (!checked[k]) fail_msg("no line of test/cases records the op %s", psg_op_at(context, k)->name);
+    }
+}
+
 static void ops_are_found_by_name(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
@@ -147,6 +220,7 @@ static int free_context(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_built_in_op_passes),
         cmocka_unit_test(right_ops_pass),
         cmocka_unit_test(small_and_empty_batches_pass),
         cmocka_unit_test(wrong_ops_fail),

@@ -49,7 +49,7 @@ static const psg_tensor *array_of(psg_tape *tape, psg_var var, psg_tensor *array
 }
 
 static psg_var instance_norm(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_tensor mean, variance;
+    static psg_tensor mean, variance; /* the recorded call points to them */
     return psg_instance_norm(tape, var[0], var[1].id ? array_of(tape, var[1], &mean) : NULL,
                              var[2].id ? array_of(tape, var[2], &variance) : NULL, var[3], var[4],
                              (int)case_int(line, "use_input_stats", 1), case_real(line, "momentum", 0.1),
@@ -65,7 +65,7 @@ const case_op case_op_instance_norm = { "instance_norm",
                                         instance_norm };
 
 static psg_var batch_norm(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_tensor mean, variance;
+    static psg_tensor mean, variance; /* the recorded call points to them */
     return psg_batch_norm(tape, var[0], var[1].id ? array_of(tape, var[1], &mean) : NULL,
                           var[2].id ? array_of(tape, var[2], &variance) : NULL, var[3], var[4],
                           case_flag(line, "training"), case_real(line, "momentum", 0.1), case_real(line, "eps", 1e-5));
