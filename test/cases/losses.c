@@ -76,4 +76,18 @@ static psg_var nll(psg_tape *tape, const case_line *line, const psg_var *var) {
     return psg_nll(tape, var[0], var[1], var[2], &options);
 }
 
-const case_op case_op_nll = { "nll", { X, TARGET(CASE_INTEGER), { "weight", PSG_CONSTANT, 1, CASE_POSITIVE } }, nll };
+/* target "real" or "unit": probabilities. */
+static psg_var cross_entropy(psg_tape *tape, const case_line *line, const psg_var *var) {
+    psg_cross_entropy_options options = PSG_CROSS_ENTROPY_OPTIONS_INIT;
+    options.reduction = reduction_of(line);
+    options.has_ignore_index = case_flag(line, "ignore_index");
+    options.ignore_index = case_int(line, "ignore_index", -100);
+    options.label_smoothing = case_real(line, "label_smoothing", 0.0);
+    options.class_last = case_flag(line, "class_last");
+    return psg_cross_entropy_weighted(tape, var[0], var[1], var[2], &options);
+}
+
+#define CLASSES                                                                                                        \
+    { X, TARGET(CASE_INTEGER), { "weight", PSG_CONSTANT, 1, CASE_POSITIVE } }
+const case_op case_op_nll = { "nll", CLASSES, nll };
+const case_op case_op_cross_entropy = { "cross_entropy", CLASSES, cross_entropy };

@@ -39,7 +39,7 @@ def write_table(op, rules):
     for line in case_tables.read_table(op, rules):
         if "error" in line.options or "bench" in line.options:
             continue
-        operands = {name: torch.from_numpy(case_tables.data_of(line, name)) for name in line.operands}
+        operands = {name: torch.from_numpy(np.asarray(case_tables.data_of(line, name))) for name in line.operands}
 
         def grad_output_of(shape):
             return torch.from_numpy(case_tables.reals(op, line.name, "grad_output", shape))

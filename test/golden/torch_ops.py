@@ -84,9 +84,11 @@ def softmax(line, o):
 
 @op("cross_entropy")
 def cross_entropy(line, o):
-    x = o["x"].movedim(-1, 1) if line.flag("class_last") else o["x"]
-    return F.cross_entropy(x, o["target"].long(), reduction=line.word("reduction", "mean"),
-                           ignore_index=line.int("ignore_index", -100),
+    x, target, soft = o["x"], o["target"], o["target"].is_floating_point()
+    if line.flag("class_last"):
+        x, target = x.movedim(-1, 1), target.movedim(-1, 1) if soft else target
+    return F.cross_entropy(x, target if soft else target.long(), weight=o["weight"],
+                           reduction=line.word("reduction", "mean"), ignore_index=line.int("ignore_index", -100),
                            label_smoothing=line.real("label_smoothing", 0.0))
 
 
