@@ -492,6 +492,13 @@ DRAW.update(elu=numbered(alpha=(0.3, -0.7)), celu=numbered(alpha=(0.3, -0.7)),
             hardshrink=numbered(**{"lambda": (0.2, 0)}), threshold=numbered(threshold=(0.2, -0.3), value=(3, -1)))
 
 
+@draws("dropout", "feature_dropout")
+def dropout(rng):
+    x = [batch(rng), *[size(rng, 5) for _ in range(rng.randint(2, 4))]]
+    evaluation = " evaluation" if chance(rng, 0.15) else ""
+    return finish(rng, [f"x {text(*x)}"], {"p": rng.choice((0, 0.1, 0.5, 0.75, 0.9, 1))}) + evaluation
+
+
 @draws("glu")
 def glu(rng):
     rest, at = middle(rng, 3) or [size(rng)], rng.randrange(1, 3)
@@ -540,62 +547,140 @@ def nll(rng):
     return finish(rng, operands, {"reduction": reduction})
 
 
-# ---- shapes; dimensions are those of a pass with the batch in front ----
+# ---- shapes; dimensions are those of the pass ----
 
-def shaped(rng, x, options):
-    return finish(rng, [f"x {text(*x)}"], options, second=False)
+def in_pass(rng, x):
+    """(whether the batch is second, x as the pass has it)"""
+    if len(x) < 3 or not chance(rng, 0.2):
+        return False, x
+    return True, [x[1], x[0], *x[2:]]
 
 
-def other_dim(rng, rank):
-    """Not the batch."""
-    dim = rng.randint(1, rank - 1)
+def shaped(rng, x, options, second=False):
+    return finish(rng, [f"x {text(*x)}"], options, second=False) + (" batch_second physical" if second else "")
+
+
+def other_dims(rank, second):
+    """All but the batch."""
+    return [d for d in range(rank) if d != second]
+
+
+def other_dim(rng, rank, second=False):
+    dim = rng.choice(other_dims(rank, second))
     return dim if chance(rng, 0.7) else dim - rank
+
+
+def some_dims(rng, rank, second):
+    others = other_dims(rank, second)
+    return rng.sample(others, rng.randint(1, len(others)))
+
+
+@draws("reshape")
+def reshape(rng):
+    """Elements of a sample in other runs: factors of their count; -1 for one of them or for the batch."""
+    n, shape, factors = batch(rng), [size(rng, 6) for _ in range(rng.randint(1, 4))], []
+    rest = math.prod(shape)
+    while rest > 1 and len(factors) < 3:
+        factors.append(rng.choice([d for d in range(1, rest + 1) if rest % d == 0]))
+        rest //= factors[-1]
+    factors = ["B", *(factors + [rest] if rest != 1 or not factors else factors)]
+    if n and 0 not in shape and chance(rng, 0.3):
+        factors[rng.randrange(len(factors))] = -1
+    return shaped(rng, [n, *shape], {"shape": text(*factors)})
+
+
+@draws("expand")
+def expand(rng):
+    shape = [size(rng, 4) for _ in range(rng.randint(0, 4))]
+    second, wide = in_pass(rng, ["B", *shape])
+    x = [1 if d != "B" and chance(rng, 0.5) else d for d in wide]
+    wide = [-1 if chance(rng, 0.2) else d for d in wide]
+    narrow = [d for d in x if d != "B"]
+    return shaped(rng, [batch(rng), *narrow], {"shape": text(*wide)}, second)
+
+
+@draws("squeeze")
+def squeeze(rng):
+    second, x = in_pass(rng, [batch(rng), *(1 if chance(rng, 0.5) else d for d in middle(rng, 3)), size(rng, 3)])
+    dim = rng.randint(-len(x), len(x) - 1)
+    return shaped(rng, [x[second], *(d for k, d in enumerate(x) if k != second)], {"dim": dim}, second)
+
+
+@draws("unsqueeze")
+def unsqueeze(rng):
+    second, x = in_pass(rng, [batch(rng), *middle(rng, 3), size(rng, 4)])
+    dim = rng.randint(1 + second, len(x))
+    return shaped(rng, [x[second], *(d for k, d in enumerate(x) if k != second)],
+                  {"dim": dim if chance(rng, 0.7) else dim - len(x) - 1}, second)
 
 
 @draws("flatten")
 def flatten(rng):
     x = [batch(rng), *middle(rng, 3), size(rng, 4)]
-    start = rng.randint(1, len(x) - 1)
-    return shaped(rng, x, {"start_dim": start, "end_dim": rng.randint(start, len(x) - 1)})
+    second = in_pass(rng, x)[0]
+    start = rng.randint(1 + second, len(x) - 1)
+    return shaped(rng, x, {"start_dim": start, "end_dim": rng.randint(start, len(x) - 1)}, second)
 
 
 @draws("transpose")
 def transpose(rng):
     x = [batch(rng), size(rng, 6), *middle(rng, 2), size(rng, 6)]
-    return shaped(rng, x, {"dim0": other_dim(rng, len(x)), "dim1": other_dim(rng, len(x))})
+    second = in_pass(rng, x)[0]
+    return shaped(rng, x, {"dim0": other_dim(rng, len(x), second), "dim1": other_dim(rng, len(x), second)}, second)
 
 
 @draws("permute")
 def permute(rng):
     x = [batch(rng), *middle(rng, 3), size(rng, 4)]
-    return shaped(rng, x, {"dims": text(0, *rng.sample(range(1, len(x)), len(x) - 1))})
+    second = in_pass(rng, x)[0]
+    dims = rng.sample(other_dims(len(x), second), len(x) - 1)
+    dims.insert(second, int(second))
+    return shaped(rng, x, {"dims": text(*dims)}, second)
 
 
 @draws("flip")
 def flip(rng):
     x = [batch(rng), *middle(rng, 3), size(rng, 4)]
-    return shaped(rng, x, {"dims": text(*rng.sample(range(1, len(x)), rng.randint(1, len(x) - 1)))})
+    second = in_pass(rng, x)[0]
+    return shaped(rng, x, {"dims": text(*some_dims(rng, len(x), second))}, second)
 
 
 @draws("mean", "sum")
 def reduced(rng):
     x = [batch(rng), *(max(length, 1) for length in middle(rng, 3)), rng.randint(1, 40)]
-    dims = rng.sample(range(1, len(x)), rng.randint(1, len(x) - 1))
-    return shaped(rng, x, {"dims": text(*dims), "keepdim": None}) + rng.choice(("", " keepdim"))
+    second = in_pass(rng, x)[0]
+    keep = " keepdim" if chance(rng, 0.5) else ""
+    return shaped(rng, x, {"dims": text(*some_dims(rng, len(x), second))}, second) + keep
 
 
 @draws("slice")
 def slice_of(rng):
     x = [batch(rng), *middle(rng, 2), size(rng, 9)]
-    return shaped(rng, x, {"dim": other_dim(rng, len(x)), "start": rng.randint(-9, 9),
-                           "stop": rng.choice((None, rng.randint(-9, 9))), "step": rng.choice((None, 1, 2, 3))})
+    second = in_pass(rng, x)[0]
+    return shaped(rng, x, {"dim": other_dim(rng, len(x), second), "start": rng.randint(-9, 9),
+                           "stop": rng.choice((None, rng.randint(-9, 9))), "step": rng.choice((None, 1, 2, 3))}, second)
 
 
 @draws("select")
 def select(rng):
     x = [batch(rng), *(max(length, 1) for length in middle(rng, 2)), rng.randint(1, 5)]
-    dim = other_dim(rng, len(x))
-    return shaped(rng, x, {"dim": dim, "index": rng.randint(-x[dim], x[dim] - 1)})
+    second = in_pass(rng, x)[0]
+    dim = other_dim(rng, len(x), second)
+    length = ([x[1], x[0], *x[2:]] if second else x)[dim]
+    return shaped(rng, x, {"dim": dim, "index": rng.randint(-length, length - 1)}, second)
+
+
+@draws("fold2d")
+def fold2d(rng):
+    """The number of windows follows from the size."""
+    each_of = {"kernel": (1, 2, 3), "stride": (1, 2), "padding": (0, 1), "dilation": (1, 1, 2)}
+    value = {key: [rng.choice(choices) for _ in range(2)] for key, choices in each_of.items()}
+    size_of = [rng.randint(d * (k - 1) + 1, 8) for k, d in zip(value["kernel"], value["dilation"])]
+    windows = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(
+        size_of, value["padding"], value["dilation"], value["kernel"], value["stride"])]
+    planes = rng.randint(1, 3) * math.prod(value["kernel"])
+    options = {"output_size": text(*size_of), **{key: text(*values) for key, values in value.items()}}
+    return finish(rng, [f"x {batch(rng)},{planes},{math.prod(windows)}"], options)
 
 
 @draws("pad")
@@ -617,18 +702,22 @@ def unfold2d(rng):
 @draws("cat")
 def cat(rng):
     x, count = [batch(rng), *middle(rng, 2), size(rng, 5)], rng.randint(1, 5)
-    dim, operands = other_dim(rng, len(x)), []
-    for k in range(count):
-        part = list(x)
-        part[dim] = size(rng, 5)
-        operands.append(f"x{k} {text(*part)}")
-    return finish(rng, operands, {"dim": dim}, second=False)
+    second, lengths = in_pass(rng, x)[0], [size(rng, 5) for _ in range(count)]
+    dim, operands = other_dim(rng, len(x), second), []
+    for k, length in enumerate(lengths):
+        part = [x[1], x[0], *x[2:]] if second else list(x)
+        part[dim] = length
+        operands.append(f"x{k} {text(*([part[1], part[0], *part[2:]] if second else part))}")
+    return finish(rng, operands, {"dim": dim}, second=False) + (" batch_second physical" if second else "")
 
 
 @draws("stack")
 def stack(rng):
-    x = text(batch(rng), *middle(rng, 2))
-    return finish(rng, [f"x{k} {x}" for k in range(rng.randint(1, 5))], {"dim": rng.choice((1, -1))}, second=False)
+    x = [batch(rng), *middle(rng, 2)]
+    second = in_pass(rng, x)[0]
+    dim = rng.choice((2, -1)) if second else rng.choice((1, -1))
+    return finish(rng, [f"x{k} {text(*x)}" for k in range(rng.randint(1, 5))], {"dim": dim}, second=False) \
+        + (" batch_second physical" if second else "")
 
 
 # ---- effective weights ----
@@ -688,3 +777,65 @@ def cosine_linear(rng):
     features, outputs = size(rng, 9), size(rng, 9)
     operands = [f"x {text(batch(rng), *middle(rng, 3), features)}", f"weight {outputs},{features}"]
     return finish(rng, operands, {"scale": rng.choice((None, 16, 0.5)), "eps": rng.choice((0.5, 1e-3))}, ["weight"])
+
+
+# ---- the registry ----
+
+# The tables that record an op of the registry, where they are not one of its name.
+TABLES_OF = {"conv": [f"conv{d}d" for d in (1, 2, 3)], "conv_transpose": [f"conv_transpose{d}d" for d in (1, 2, 3)],
+             "unfold": ["unfold2d"], "fold": ["fold2d"],
+             "head_attention": ["multi_head_attention"], "in_projection": ["multi_head_attention"]}
+TABLES_OF.update({f"{kind}_pool": [f"{kind}_pool{d}d" for d in (1, 2, 3)]
+                  for kind in ("max", "avg", "adaptive_avg", "adaptive_max")})
+
+
+# ---- extreme values ----
+
+# Ops whose elements meet in no sum of more than two terms.
+SEPARATE = {*functions_of_x(), "gelu", "elu", "celu", "leaky_relu", "softplus", "hardtanh", "softshrink", "hardshrink",
+            "threshold", "glu", "dropout", "feature_dropout", "scale", "neg", "softmax", "log_softmax", "softmin",
+            "reshape", "flatten", "squeeze", "unsqueeze", "expand", "permute", "transpose", "flip", "slice", "select",
+            "cat", "stack", "pad", "unfold2d"}
+
+MOST_VALUES = 64   # of an operand that a line lists
+ANY = (math.inf, -math.inf, 1e300, -1e300, 1e155, -1e155, 1e-155, -1e-155, 1e-300, -1e-300, 5e-324, 0.0, -0.0)
+ALLOWED = {"REAL": ANY, "POSITIVE": tuple(value for value in ANY if value > 0),
+           "UNIT": (0.0, 1.0, 5e-324, 1e-300, 1e-155, 1e-16, 1 - 2.0**-53)}
+# Sums of huge terms of both signs depend on their order: ops that add have one magnitude, or infinities among ordinary.
+ADDING_MOODS = {"infinite": (math.inf, -math.inf), "huge": 1e155, "tiny": 1e-155, "zero": 0.0}
+
+
+def ordinary_value(rng, kind):
+    value = rng.uniform(-1, 1) if kind == "REAL" else rng.uniform(0.05, 0.95)
+    return value + 0.5 if kind == "POSITIVE" else value
+
+
+def extreme_values(rng, kind, count, mood):
+    values = [ordinary_value(rng, kind) for _ in range(count)]
+    if mood == "any" or kind == "UNIT":
+        return [rng.choice(ALLOWED[kind]) if chance(rng, 0.4) else value for value in values]
+    if mood == "infinite":
+        at = rng.randrange(count)
+        values[at] = math.inf if kind == "POSITIVE" else rng.choice(ADDING_MOODS[mood])
+        return values
+    return [value * ADDING_MOODS[mood] for value in values]
+
+
+def listed(rng, operand, mood):
+    """The operand with its values listed, or None where they are too many or not real."""
+    count = math.prod(operand.shape)
+    if operand.kind == "INTEGER" or operand.values is not None or not 0 < count <= MOST_VALUES:
+        return None
+    return " =" + ",".join(map(repr, extreme_values(rng, operand.kind, count, mood)))
+
+
+def with_extremes(rng, line, drawn, adds):
+    """The drawn line with one operand's values extreme; (mood, text)."""
+    *fields, options = drawn.split(" | ")
+    mood = rng.choice(tuple(ADDING_MOODS)) if adds else "any"
+    at = rng.randrange(len(fields))
+    values = listed(rng, line.operands[fields[at].split()[0]], mood)
+    if values is None:
+        return None, drawn
+    fields[at] += values
+    return mood, " | ".join([*fields, options])

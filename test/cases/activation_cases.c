@@ -69,6 +69,15 @@ static psg_var softmin(psg_tape *tape, const case_line *line, const psg_var *var
     return psg_softmin(tape, var[0], (int)case_int(line, "dim", -1));
 }
 
+static psg_var dropout(psg_tape *tape, const case_line *line, const psg_var *var) {
+    return psg_dropout(tape, var[0], case_real(line, "p", 0.5));
+}
+
+static psg_var feature_dropout(psg_tape *tape, const case_line *line, const psg_var *var) {
+    psg_var (*const of_spatial[])(psg_tape *, psg_var, double) = { psg_dropout1d, psg_dropout2d, psg_dropout3d };
+    return of_spatial[line->operand[0].rank - 3](tape, var[0], case_real(line, "p", 0.5));
+}
+
 OF_X(gelu, gelu)
 OF_X(elu, elu)
 OF_X(celu, celu)
@@ -82,6 +91,8 @@ OF_X(glu, glu)
 OF_X(softmax, softmax)
 OF_X(log_softmax, log_softmax)
 OF_X(softmin, softmin)
+OF_X(dropout, dropout)
+OF_X(feature_dropout, feature_dropout)
 
 static psg_var prelu(psg_tape *tape, const case_line *line, const psg_var *var) {
     (void)line;

@@ -43,6 +43,8 @@ CASE_OP(multi_head_attention)
 #define ACTIVATION(name) CASE_OP(name)
 #include "activation_list.h"
 CASE_OP(glu)
+CASE_OP(dropout)
+CASE_OP(feature_dropout)
 CASE_OP(log_softmax)
 CASE_OP(softmin)
 CASE_OP(prelu)

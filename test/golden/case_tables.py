@@ -76,6 +76,13 @@ def rows():
     return {name: found[name] for name in listed}
 
 
+def registry():
+    """The names of src/ops/op_list.h: every op of the registry."""
+    text = preprocessed(os.path.join(ROOT, "src", "ops", "op_list.h"), "-DOP(name)=row name;",
+                        "-DACTIVATION(name)=row name;", "-DLOSS(name)=row name;")
+    return re.findall(r"row (\w+)", text)
+
+
 @dataclass
 class Line:
     op: str
@@ -83,6 +90,7 @@ class Line:
     operands: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
     asked: set = field(default_factory=set)
+    kept: object = None   # the mask that the library drew
 
     def flag(self, key):
         self.asked.add(key)
@@ -214,10 +222,10 @@ def data_of(line, name):
     if operand.values is not None:
         return np.array(operand.values).astype(kind).reshape(operand.shape)
     if operand.kind == "REAL":
-        return reals(line.op, line.name, name, operand.shape) / operand.divisor
+        return np.asarray(reals(line.op, line.name, name, operand.shape) / operand.divisor)
     drawn = words(seed_of(line.op, line.name, name), count)
     if operand.kind == "INTEGER":
         value = (drawn % np.uint64(operand.high - operand.low)).astype(np.int64) + operand.low
         return value.astype(kind).reshape(operand.shape)
     unit = (2 * (drawn >> np.uint64(42)).astype(np.int64) + 1) * 2.0**-23
-    return (unit + (0.5 if operand.kind == "POSITIVE" else 0)).reshape(operand.shape) / operand.divisor
+    return np.asarray((unit + (0.5 if operand.kind == "POSITIVE" else 0)).reshape(operand.shape) / operand.divisor)

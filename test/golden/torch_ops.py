@@ -36,6 +36,21 @@ def physical(function):
     return wrapped
 
 
+def losing_dimensions(function):
+    """As `physical`, of x alone: a dimension before the batch may go, and the batch moves."""
+    def batch_dim(line, x):
+        many = 7919   # a batch that no other dimension resembles
+        return function(line, {"x": x.new_empty(x.shape[0], many, *x.shape[2:], device="meta")}).shape.index(many)
+
+    def wrapped(line, operands):
+        x = operands["x"]
+        if not line.flag("batch_second") or x.dim() < 3:
+            return function(line, operands)
+        x = x.transpose(0, 1)
+        return function(line, {"x": x}).movedim(batch_dim(line, x), 0)
+    return wrapped
+
+
 @op("linear")
 def linear(line, o):
     return F.linear(o["x"], o["weight"], o["bias"])
@@ -343,6 +358,20 @@ OPS.update(gelu=lambda line, o: F.gelu(o["x"], approximate="tanh" if line.flag("
            prelu=lambda line, o: F.prelu(o["x"], o["weight"]))
 
 
+@op("dropout", "feature_dropout")
+def dropout(line, o):
+    """By the mask that the library drew, line.kept, of whole channels for feature_dropout."""
+    x, p = o["x"], line.real("p", 0.5)
+    if p == 1 and not line.flag("evaluation"):
+        return torch.where(torch.zeros_like(x, dtype=torch.bool), x, 0)
+    if p == 0 or line.flag("evaluation") or line.kept is None:
+        return x.clone()
+    kept = line.kept[:len(x)].to(x.dtype)
+    if line.op == "feature_dropout" and x.numel():
+        kept = kept.amax(tuple(range(2, x.dim())), keepdim=True)
+    return torch.where(kept > 0, x, 0) / (1 - p)
+
+
 @op("softmin")
 @physical
 def softmin(line, o):
@@ -388,15 +417,21 @@ def permute(line, o):
 
 
 @op("mean", "sum")
-@physical
+@losing_dimensions
 def reduced(line, o):
     return getattr(torch, line.op)(o["x"], line.ints("dims"), keepdim=line.flag("keepdim"))
 
 
-@op("squeeze", "unsqueeze")
+@op("squeeze")
+@losing_dimensions
+def squeeze(line, o):
+    return o["x"].squeeze(line.int("dim", 1))
+
+
+@op("unsqueeze")
 @physical
-def squeezed(line, o):
-    return getattr(torch, line.op)(o["x"], line.int("dim", 1))
+def unsqueeze(line, o):
+    return o["x"].unsqueeze(line.int("dim", 1))
 
 
 @op("expand")
@@ -420,7 +455,7 @@ def slice_of(line, o):
 
 
 @op("select")
-@physical
+@losing_dimensions
 def select(line, o):
     return o["x"].select(line.int("dim", 1), line.int("index", 0))
 

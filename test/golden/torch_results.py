@@ -64,9 +64,9 @@ def empty_batch(line, rules, operands):
     return results
 
 
-def results_of(line, rules, operands, grad_output_of):
+def results_of(line, rules, operands, grad_output_of, ops=OPS):
     """{"output": tensor, operand: gradient}, batch in front; grad_output_of(shape) draws the output's gradient."""
-    function = OPS[line.op]
+    function = ops[line.op]
     parameters, inputs = parameters_and_inputs(line)
     ordinary = line.flag("ordinary")
     if line.batch_size == 0 and not ordinary:
@@ -80,11 +80,11 @@ def results_of(line, rules, operands, grad_output_of):
     if ordinary:
         return {**results, **gradients(output, grad_output, leaves, parameters + inputs)}
     results.update(gradients(output, grad_output, leaves, inputs))
-    results.update(grad_samples(line, rules, operands, output, grad_output, parameters))
+    results.update(grad_samples(line, rules, operands, output, grad_output, parameters, function))
     return results
 
 
-def grad_samples(line, rules, operands, output, grad_output, parameters):
+def grad_samples(line, rules, operands, output, grad_output, parameters, function):
     rows = {name: [] for name in parameters}
     one_value, mean = is_one_value(line, output), line.word("reduction", "mean") != "sum"
     factor = float(line.batch_size) if line.flag("mean") else 1.0
@@ -92,7 +92,7 @@ def grad_samples(line, rules, operands, output, grad_output, parameters):
         factor /= line.batch_size
     for n in range(line.batch_size if parameters else 0):
         leaves = as_leaves(line, sample(line, operands, n))
-        alone = OPS[line.op](line, with_absent(rules, leaves))
+        alone = function(line, with_absent(rules, leaves))
         found = gradients(alone, grad_output if one_value else grad_output[n:n + 1], leaves, parameters)
         for name in parameters:
             rows[name].append(factor * found[name])
