@@ -26,7 +26,7 @@ except ImportError as error:
                      "make differential PYTHON=...")
 
 import case_tables
-from differential_cases import DRAW, SEPARATE, TABLES_OF, with_extremes
+from differential_cases import ADDING_MOODS, DRAW, SEPARATE, TABLES_OF, with_extremes
 from differential_deviations import DEVIATIONS
 from torch_ops import OPS
 from torch_results import results_of
@@ -148,7 +148,8 @@ class Masks:
 
     def take(self, line, actual):
         p = line.real("p", 0.5)
-        line.kept = torch.from_numpy(actual[-1].reshape(line.operands["x"].shape)) != 0
+        kept = actual.get(0, actual[-1])   # the gradient, if there is one: inputs may be 0
+        line.kept = torch.from_numpy(kept.reshape(line.operands["x"].shape)) != 0
         if 0 < p < 1 and "evaluation" not in line.options and line.kept.numel():
             planes = line.kept.flatten(2)[:, :, 0] if line.op == "feature_dropout" else line.kept
             self.surplus += float(planes.sum()) - planes.numel() * (1 - p)
@@ -173,7 +174,7 @@ class Run:
         if self.rng.random() < EXTREMES:
             line = case_tables.parse_line(self.op, self.rules, f"x | {fields}")
             mood, fields = with_extremes(self.rng, line, fields, self.op not in SEPARATE)
-            floor = 0.0 if mood == "tiny" else 1.0
+            floor = ADDING_MOODS["tiny"] if mood == "tiny" else 1.0
         text = f"d{self.rng.getrandbits(40):010x} | {fields}"
         return case_tables.parse_line(self.op, self.rules, text), text, floor
 

@@ -338,7 +338,7 @@ def hard(x):
 
 def celu(line, o):
     x, alpha = o["x"], line.real("alpha", 1.0)
-    return torch.where(x > 0, x, alpha * torch.expm1(x / alpha))
+    return torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0) / alpha))
 
 
 def with_numbers(function, **numbers):
