@@ -55,6 +55,10 @@ def nan_is_number(theirs, ours):
     return np.isnan(theirs) & ~np.isnan(ours)
 
 
+def never_finite(theirs, ours):
+    return ~np.isfinite(theirs) & ~np.isfinite(ours)
+
+
 def deviates(*ops, **fields):
     DEVIATIONS.append(Deviation(ops, **fields))
 
@@ -217,3 +221,18 @@ CONVOLUTIONS = tuple(f"conv{kind}{spatial}d" for kind in ("", "_transpose") for 
 deviates(*CONVOLUTIONS, pytorch="what the windows inside the image give", right="not specified",
          reason="windows of a weight that is not finite reach into padding", holds=infinite("weight"),
          accepts=lambda theirs, ours: np.isnan(ours) | np.isnan(theirs))
+deviates("weight_norm", pytorch="what the windows inside the image give", right="not specified",
+         reason="windows of a weight that is not finite reach into padding", holds=infinite("v"),
+         accepts=lambda theirs, ours: np.isnan(ours) | np.isnan(theirs))
+deviates("bilinear", pytorch="x1 W first", right="NaN or an infinity: the sum's terms are infinities of both signs",
+         reason="infinite operands", holds=has_infinite, accepts=never_finite)
+deviates("weight_standardize", pytorch="inf - inf", right="not finite: squares of the gain are not",
+         reason="squares of a huge gain", holds=out_of_range("gain"), accepts=never_finite)
+deviates("div", pytorch="-inf: a / b / b before the output's gradient", right="-(g a / b) / b",
+         reason="the slope of a quotient near the greatest number", holds=out_of_range("b"),
+         accepts=lambda theirs, ours: np.isinf(theirs) & np.isfinite(ours) & (np.abs(ours) > 1e300))
+# Terms of 1 / ||w|| cancel: 1e-10 of them is 1e145 of 1e-155, its square in a squared norm.
+deviates("weight_norm", "cosine_linear", pytorch="the rounding of terms that cancel", right="of another order",
+         reason="slopes across a row of tiny weights", holds=out_of_range("v", "weight"),
+         accepts=lambda theirs, ours: (np.abs(theirs) < 1e290) & (np.abs(ours) < 1e290)
+         & ((np.abs(theirs - ours) < 1e145) | (np.minimum(theirs, ours) >= 0) & (np.maximum(theirs, ours) > 1e160)))

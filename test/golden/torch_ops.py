@@ -582,7 +582,7 @@ def embedding_bag(line, o):
         rows = rows.detach() + (rows - rows.detach()) / same[..., None]
     if o["per_sample_weights"] is not None:
         rows = rows * o["per_sample_weights"][..., None]
-    total = (rows * counted[..., None]).sum(1)
+    total = torch.where(counted[..., None], rows, 0).sum(1)
     return total / counted.sum(1).clamp(min=1)[:, None] if mode == "mean" else total
 
 
