@@ -114,9 +114,9 @@ struct psg_op {
     psg_status (*backward)(psg_call *call);
     psg_status (*view)(const psg_call *call, psg_tensor *x);
                                     /* or NULL: the output's elements lie in input 0 (contiguous), and this makes of x,
-                                       a view of input 0's shape with any strides, that of the output.  Such an op takes a parameter for input 0: the output is then a
-                                       part of the parameter, whose gradient lands in place.
-                                       PSG_ERR_UNSUPPORTED: no strides can say so */
+                                       a view of input 0's shape with any strides, that of the output.  Such an op
+                                       takes a parameter for input 0: the output is then a part of the parameter,
+                                       whose gradient lands in place.  PSG_ERR_UNSUPPORTED: no strides can say so */
     const void *traits;             /* the op's own, or NULL: what tells it from others that share its functions, which
                                        read call->op->traits */
     int derives;                    /* its output is an effective weight, see above.  What carries a batch, and what
