@@ -245,12 +245,136 @@ static void a_look_up_may_come_before_the_input(void **state) {
     small_close(&f);
 }
 
+/* ---- parts at the edges ---- */
+
+static psg_var no_rows(psg_tape *t, psg_var w) { return psg_slice(t, w, 0, 2, 2, 1); }
+static psg_var no_columns(psg_tape *t, psg_var w) { return psg_slice(t, w, 1, 2, 2, 1); }
+
+static void empty_parts_have_no_gradient(void **state) {
+    (void)state;
+    static const part_function parts[] = { no_rows, no_columns };
+    small_pass f;
+    small_open(&f);
+    psg_param *w = small_parameter(&f, "w", SHAPE(6, 6));
+    for (int k = 0; k < 2; k++) {
+        psg_tensor x = small_normal(&f, SHAPE(B, k ? 0 : 6)), y;
+        small_begin(&f, (psg_pass){ .batch_size = B });
+        psg_var out = psg_linear(f.tape, psg_input(f.tape, &x), parts[k](f.tape, psg_use(f.tape, w)), psg_none());
+        TEST_OK(f.context, psg_value(f.tape, out, &y));
+        psg_tensor grad = small_normal(&f, y.rank, y.shape);
+        small_backward(&f, out, &grad);
+        const double *g = small_grad_sample(&f, w);
+        for (int i = 0; i < B * 36; i++) assert_true(g[i] == 0);
+    }
+    small_close(&f);
+}
+
+/* What wants no gradient is copied, in any order. */
+static void a_frozen_parameter_is_taken_in_any_order(void **state) {
+    (void)state;
+    small_pass f;
+    small_open(&f);
+    psg_param *w = small_parameter(&f, "w", SHAPE(6, 6));
+    psg_param_set_trainable(w, 0);
+    psg_tensor value, from = *psg_param_value(w);
+    small_begin(&f, (psg_pass){ .batch_size = B });
+    psg_var twisted = reshaped(f.tape, turned(f.tape, psg_flip(f.tape, psg_use(f.tape, w), DIMS(0))));
+    TEST_OK(f.context, psg_value(f.tape, twisted, &value));
+    for (int64_t k = 0; k < 36; k++) {
+        assert_true(test_get_at(&value, k) == test_get_at(&from, (5 - k % 6) * 6 + k / 6));
+    }
+    small_close(&f);
+}
+
+static void a_part_is_checked_like_a_weight(void **state) {
+    (void)state;
+    small_pass f;
+    small_open(&f);
+    psg_operand operand = { .role = PSG_PARAMETER };
+    operand.value = psg_tensor_of(PSG_F64, NULL, SHAPE(4, 3));
+    psg_slice_attributes attributes = { 1, 0, 3, 2 };
+    TEST_OK(f.context, psg_op_check(f.context, psg_op_find(f.context, "slice"), &operand, &attributes));
+    psg_param *w = small_parameter(&f, "w", SHAPE(6, 6));
+    small_begin(&f, (psg_pass){ .batch_size = B });
+    psg_weight_norm(f.tape, first_rows(f.tape, psg_use(f.tape, w)), psg_none(), NULL);
+    assert_non_null(strstr(psg_tape_message(f.tape), "v is a part of a parameter, must be a parameter"));
+    small_close(&f);
+}
+
+/* ---- batch_second: what the caller has as dimension 1 ---- */
+
+static void values_are_shown_as_they_were_given(void **state) {
+    (void)state;
+    small_pass f;
+    small_open(&f);
+    psg_tensor memory = small_normal(&f, SHAPE(2, 3, 2)), shown;   /* (N, T, D), seen as (T, N, D) */
+    psg_tensor x = psg_tensor_strided(PSG_F64, memory.data, 3, (int64_t[]){ 3, 2, 2 }, (int64_t[]){ 2, 6, 1 });
+    small_begin(&f, (psg_pass){ .batch_second = 1 });
+    psg_var in = psg_input(f.tape, &x);
+    for (int again = 0; again < 2; again++) {
+        TEST_OK(f.context, psg_value(f.tape, again ? psg_scale(f.tape, in, 1) : in, &shown));
+        assert_true(psg_tensor_is_contiguous(&shown) && test_same_bits(&x, &shown));
+    }
+    small_close(&f);
+}
+
+/* T = N = 3: a constant of the batch's shape would be read transposed. */
+static void constants_along_the_batch_are_refused(void **state) {
+    (void)state;
+    small_pass f;
+    small_open(&f);
+    psg_tensor x = small_normal(&f, SHAPE(3, 3, 3)), c = small_normal(&f, SHAPE(3, 3, 3));
+    psg_tensor h = small_normal(&f, SHAPE(2, 3, 3, 4)), keys = small_normal(&f, SHAPE(2, 3, 3, 4));
+    psg_param *w = small_parameter(&f, "w", SHAPE(2, 3, 3));
+    for (int k = 0; k < 6; k++) {
+        small_begin(&f, (psg_pass){ .batch_second = 1 });
+        psg_var a = psg_input(f.tape, &x), b = psg_constant(f.tape, &c), pair[2] = { a, b };
+        psg_var q = psg_input(f.tape, &h), kv = psg_constant(f.tape, &keys);
+        if (k == 0) psg_mse(f.tape, a, b, PSG_MEAN);
+        if (k == 1) psg_bilinear(f.tape, a, b, psg_use(f.tape, w), psg_none());
+        if (k == 2) psg_scaled_dot_product_attention(f.tape, q, kv, kv, psg_none(), NULL);
+        if (k == 3) psg_cat(f.tape, pair, 2, 2);
+        if (k == 4) psg_add(f.tape, a, b);
+        if (k == 5) psg_flatten(f.tape, a, 0, -1);
+        if (psg_tape_status(f.tape) != PSG_ERR_BATCH) fail_msg("%d: %s", k, psg_tape_message(f.tape));
+    }
+    small_close(&f);
+}
+
+/* Dropout's place is that of its call, whether the batch size was known by then or not. */
+static void waiting_moves_no_dropout(void **state) {
+    (void)state;
+    static const int64_t places[T] = { 0, 1, 2, 3 };
+    small_pass f;
+    small_open(&f);
+    psg_param *table = small_parameter(&f, "table", SHAPE(6, 4));
+    psg_tensor ids = psg_i64_1d(places, T), x = small_normal(&f, SHAPE(B, T, 4)), kept[2];
+    double first[B * T * 4];
+    for (int waits = 0; waits < 2; waits++) {
+        small_begin(&f, (psg_pass){ .batch_size = waits ? 0 : B, .dropout_seed = 3 });
+        psg_var p = psg_dropout(f.tape, psg_embedding(f.tape, psg_constant(f.tape, &ids), psg_use(f.tape, table), NULL),
+                                0.5);
+        psg_scale(f.tape, psg_constant(f.tape, &x), 2);
+        psg_var sum = psg_add(f.tape, psg_dropout(f.tape, psg_input(f.tape, &x), 0.5), p);
+        TEST_OK(f.context, psg_value(f.tape, sum, &kept[waits]));
+        if (!waits) memcpy(first, kept[0].data, sizeof first);
+    }
+    assert_memory_equal(first, kept[1].data, sizeof first);
+    small_close(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_part_has_the_gradient_of_its_own),
         cmocka_unit_test(parts_and_the_whole_add_up),
         cmocka_unit_test(what_is_no_part_is_refused),
         cmocka_unit_test(a_look_up_may_come_before_the_input),
+        cmocka_unit_test(empty_parts_have_no_gradient),
+        cmocka_unit_test(a_frozen_parameter_is_taken_in_any_order),
+        cmocka_unit_test(a_part_is_checked_like_a_weight),
+        cmocka_unit_test(values_are_shown_as_they_were_given),
+        cmocka_unit_test(constants_along_the_batch_are_refused),
+        cmocka_unit_test(waiting_moves_no_dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -181,6 +181,7 @@ static psg_status append_sparse(psg_call *call, const psg_tape_use *part, const 
 psg_status psg_tape_append_part(psg_call *call, const psg_tape_use *part, const psg_block *block, double scale) {
     const psg_tape_node *node = call->internal;
     const place p = place_in(part, &node->tape->uses[part->whole]);
+    if (!psg_tensor_count(&part->value)) return PSG_OK;
     switch (block->form) {
     case PSG_FACTORED: return append_factored(call, part, &p, block, scale);
     case PSG_UNFOLDED: return append_unfolded(call, part, &p, block, scale);

@@ -15,7 +15,7 @@ static bool take_value(psg_tape *tape, const char *function, const psg_tensor *g
     }
     psg_tensor turned = psg_tape_turned(given, var->batch_second);
     var->value = psg_tape_contiguous(tape, &turned);
-    if (var->value.data == given->data || psg_tensor_is_contiguous(given)) {
+    if (psg_tensor_is_contiguous(given)) {
         var->outside[0] = psg_tensor_of(given->dtype, given->data, given->rank, given->shape);
     }
     return !tape->status;
@@ -108,6 +108,9 @@ const char *psg_op_defect(const psg_op *op) {
     if (!op->shape) return "op->shape is missing";
     if (!op->forward) return "op->forward is missing";
     if (!op->backward) return "op->backward is missing";
+    if (op->view && (op->input_count != 1 || op->derives || op->repeats_over_batch)) {
+        return "op->view stands beside other inputs, op->derives or op->repeats_over_batch";
+    }
     if (op->derives && (op->couples_batch || op->repeats_over_batch || op->scales_loss || !op->parameter_inputs)) {
         return "op->derives stands beside a word about batches, or without op->parameter_inputs";
     }
@@ -125,7 +128,8 @@ static const char *operand_name(const psg_op *op, int k) {
 /* A parameter where the op has no gradient for one: a frozen one is a constant, a trainable one an error. */
 static psg_status check_parameter(psg_tape_node *node, int k, const psg_tape_var *var) {
     psg_operand *operand = &node->call.input[k];
-    if (node->call.op->parameter_inputs >> k & 1u || (node->call.op->view && k == 0)) return PSG_OK;
+    bool part = node->call.op->view && k == 0 && operand->wants_grad;   /* of a frozen one it is a constant */
+    if (node->call.op->parameter_inputs >> k & 1u || part) return PSG_OK;
     if (operand->wants_grad) {
         return psg_call_fail(&node->call, PSG_ERR_UNSUPPORTED, "%s is the trainable parameter \"%s\", but this op has "
                              "no gradient for a parameter there", operand_name(node->call.op, k),
@@ -198,8 +202,9 @@ static psg_status classify_derived(psg_tape_node *node, psg_tape_var *output) {
         const psg_operand *operand = &call->input[k];
         if (operand->role == PSG_BATCHED || operand->is_derived) {
             return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "%s is %s, must be a parameter or a constant",
-                                 operand_name(call->op, k), operand->is_derived ? "a derived weight itself"
-                                                                                : "computed from the batch");
+                                 operand_name(call->op, k), operand->role == PSG_BATCHED ? "computed from the batch"
+                                 : node->tape->uses[node->tape->vars[node->input[k]].use].is_part
+                                 ? "a part of a parameter" : "a derived weight itself");
         }
         if (operand->role == PSG_PARAMETER) output->role = PSG_PARAMETER;
         output->wants_grad |= operand->wants_grad != 0;
@@ -221,7 +226,7 @@ static psg_status classify(psg_tape_node *node, psg_tape_var *output) {
     }
     bool repeats = call->op->repeats_over_batch && !call->pass->ordinary;
     output->role = batched || trainable || repeats ? PSG_BATCHED : PSG_CONSTANT;
-    output->batch_second = second || (repeats && call->pass->batch_second);
+    output->batch_second = second || (call->op->repeats_over_batch && call->pass->batch_second);
     if (call->pass->ordinary) return PSG_OK;
     if (call->op->couples_batch) {
         return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "mixes the samples of a batch, so there are no per-sample "
@@ -263,7 +268,6 @@ static psg_tape_node *new_node(psg_tape *tape, const psg_op *op, const void *att
         .pass = &tape->pass,
         .grad_sample_scale = 1,
         .loss_scale = 1,
-        .stream_key = tape->node_count,
         .internal = node,
     };
     return copy_attributes(node, attributes) ? node : NULL;
@@ -326,14 +330,14 @@ static bool use_derived(psg_tape_node *node, psg_tape_var *output) {
 }
 
 psg_status psg_tape_apply(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count,
-                          const void *attributes, size_t place, psg_tape_var *output) {
+                          const void *attributes, size_t place, uint64_t key, psg_tape_var *output) {
     psg_tape_node *node = new_node(tape, op, attributes);
     *output = (psg_tape_var){ .role = PSG_CONSTANT };
+    if (node) node->call.stream_key = key;
     if (!node || apply(node, inputs, input_count, output) || !use_derived(node, output)) return tape->status;
     if (output->role == PSG_PARAMETER && op->view) return PSG_OK;   /* a place, no computation */
     node->output = place;
     tape->last = node;
-    tape->node_count++;
     return PSG_OK;
 }
 
@@ -353,6 +357,10 @@ psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int 
         return psg_tape_wait(tape, op, inputs, input_count, attributes);
     }
     psg_tape_var output;
-    if (psg_tape_apply(tape, op, inputs, input_count, attributes, tape->var_count, &output)) return psg_tape_no_var();
+    const size_t place = tape->var_count;
+    if (psg_tape_apply(tape, op, inputs, input_count, attributes, place, tape->node_count, &output)) {
+        return psg_tape_no_var();
+    }
+    tape->node_count += output.role != PSG_PARAMETER || !op->view;
     return psg_tape_push(tape, &output);
 }

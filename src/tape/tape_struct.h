@@ -116,9 +116,9 @@ psg_tape_var *psg_tape_var_of(const psg_tape *tape, psg_var var);
 /* Appends a var; id -1 after failing the tape. */
 psg_var psg_tape_push(psg_tape *tape, const psg_tape_var *var);
 
-/* record.c: applies an op, whose output is the var at `place`. */
+/* record.c: applies an op, whose output is the var at `place`; key: its place among the calls of the pass. */
 psg_status psg_tape_apply(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count,
-                          const void *attributes, size_t place, psg_tape_var *output);
+                          const void *attributes, size_t place, uint64_t key, psg_tape_var *output);
 
 /* waiting.c: whether an op must wait for the batch size, and the var of one that does; all that wait, once it is known;
  * failing the tape where it never is. */

@@ -11,6 +11,7 @@ struct psg_tape_waiting {
     int input_count;
     const void *attributes;   /* a copy, or NULL */
     size_t place;             /* of its var */
+    uint64_t key;             /* its place among the calls */
     psg_tape_waiting *next;
 };
 
@@ -36,6 +37,7 @@ psg_var psg_tape_wait(psg_tape *tape, const psg_op *op, const psg_var *inputs, i
     psg_tape_waiting *waiting = psg_tape_take(tape, sizeof *waiting);
     if (!waiting) return psg_tape_no_var();
     *waiting = (psg_tape_waiting){ .op = op, .input_count = input_count, .place = tape->var_count,
+                                   .key = tape->node_count++,
                                    .attributes = copy_of(tape, op, attributes) };
     if (input_count) memcpy(waiting->input, inputs, (size_t)input_count * sizeof *inputs);
     psg_tape_waiting **end = &tape->waiting;
@@ -49,7 +51,7 @@ psg_status psg_tape_resume(psg_tape *tape) {
     for (; tape->waiting && !tape->status; tape->waiting = tape->waiting->next) {
         const psg_tape_waiting *w = tape->waiting;
         psg_tape_var output;
-        if (psg_tape_apply(tape, w->op, w->input, w->input_count, w->attributes, w->place, &output)) break;
+        if (psg_tape_apply(tape, w->op, w->input, w->input_count, w->attributes, w->place, w->key, &output)) break;
         tape->vars[w->place] = output;
     }
     return tape->status;

@@ -30,7 +30,8 @@ typedef struct psg_embedding_options {
 /* Rows of weight (V, D) by ids (N, *): (N, *, D).  options NULL: defaults.
  * In a per-sample pass ids that are the same for all samples are a psg_constant of shape (T) or (1, *), or an input
  * with batch size 1: they are looked up for every sample, and the output is (B, *, D); the look-up may come
- * before the first psg_input of the pass, and is then done when that tells B.  The batch of the output is
+ * before the first psg_input of the pass, and is then done when that tells B
+ * (max_norm's update of the table, too).  The batch of the output is
  * where the pass has it: batch_second makes (T, N, D) of ids (N, T). */
 PSG_API psg_var psg_embedding(psg_tape *tape, psg_var ids, psg_var weight, const psg_embedding_options *options);
 

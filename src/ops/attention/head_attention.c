@@ -46,7 +46,7 @@ static psg_status check_sequence(psg_call *call, int k, int parts, int64_t *embe
     }
     *embed = x->shape[2] / parts;
     psg_status status = check_size(call, k);
-    return status ? status : psg_operand_carries_batch(call, k);
+    return status ? status : psg_operand_beside_batch(call, k);
 }
 
 static psg_status check_agreement(psg_call *call, int k, int other, int64_t mine, int64_t theirs, const char *what) {

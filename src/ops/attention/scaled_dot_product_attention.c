@@ -78,12 +78,26 @@ static psg_status group_heads(psg_call *call, views *v, int64_t query_heads) {
     return PSG_OK;
 }
 
+/* Operand k with as many dimensions as the scores have; (L, S) and less has no leading ones to be turned. */
+static psg_tensor view_of(const psg_call *call, int k, int rank) {
+    const psg_tensor *x = &call->input[k].value;
+    int64_t shape[PSG_MAX_RANK];
+    if (x->rank > 2) return psg_operand_aligned(call, k, rank);
+    for (int d = 0; d < rank; d++) shape[d] = d < rank - x->rank ? 1 : x->shape[d - rank + x->rank];
+    return psg_tensor_of(x->dtype, x->data, rank, shape);
+}
+
 static psg_status measure(psg_call *call, views *v) {
     const options *o = call->attributes;
     *v = (views){ 0 };
     psg_status status = check_ranks(call, v);
     if (status) return status;
-    for (int k = QUERY; k <= VALUE; k++) v->x[k] = psg_operand_aligned(call, k, v->rank);
+    for (int k = QUERY; k <= VALUE && !status; k++) {
+        v->x[k] = view_of(call, k, v->rank);
+        bool leads = call->input[k].role != PSG_BATCHED && call->input[k].value.rank > 2;
+        if (leads) status = psg_operand_check_aligned(call, k, v->rank);
+    }
+    if (status) return status;
     for (int d = 0; d < v->leading; d++) v->shape[d] = -1;
     status = merge(call, v, QUERY);
     int64_t heads = v->shape[v->leading - 1] < 0 ? 1 : v->shape[v->leading - 1];
@@ -109,15 +123,6 @@ static psg_status check_sizes(psg_call *call, const views *v) {
     return PSG_OK;
 }
 
-/* The mask with as many dimensions as the scores have; (L, S) and less has no leading ones to be turned. */
-static psg_tensor mask_of(const psg_call *call, int rank) {
-    const psg_tensor *mask = &call->input[MASK].value;
-    int64_t shape[PSG_MAX_RANK];
-    if (mask->rank > 2) return psg_operand_aligned(call, MASK, rank);
-    for (int d = 0; d < rank; d++) shape[d] = d < rank - mask->rank ? 1 : mask->shape[d - rank + mask->rank];
-    return psg_tensor_of(mask->dtype, mask->data, rank, shape);
-}
-
 static psg_status check_mask(psg_call *call, views *v) {
     const psg_operand *mask = &call->input[MASK];
     char text[PSG_SHAPE_TEXT], whole[PSG_SHAPE_TEXT];
@@ -127,7 +132,7 @@ static psg_status check_mask(psg_call *call, views *v) {
     shape[v->leading] = v->queries;
     shape[v->leading + 1] = v->keys;
     bool fits = mask->value.rank <= v->rank;
-    if (fits) v->x[MASK] = mask_of(call, v->rank);
+    if (fits) v->x[MASK] = view_of(call, MASK, v->rank);
     for (int d = 0; d < v->rank && fits; d++) fits = v->x[MASK].shape[d] == 1 || v->x[MASK].shape[d] == shape[d];
     if (!fits) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "attn_mask has shape %s, must broadcast to %s",
@@ -174,7 +179,7 @@ static void set_mask(psg_call *call, psg_attention_job *job, const views *v) {
     psg_mask *mask = &job->first.mask;
     *mask = psg_attention_mask_of(&call->input[MASK], true);
     if (!mask->type) return;
-    const psg_tensor x = mask_of(call, v->rank);
+    const psg_tensor x = view_of(call, MASK, v->rank);
     set_steps(&x, v->group, job->step[PSG_PATH_MASK]);
     memcpy(job->step[PSG_PATH_GRAD_MASK], job->step[PSG_PATH_MASK], sizeof job->step[PSG_PATH_MASK]);
     mask->head_stride = job->step[PSG_PATH_MASK][v->leading - 1] / v->group;

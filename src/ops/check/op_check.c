@@ -73,7 +73,11 @@ static bool has_gradient(const psg_op_checker *check, int k) {
 
 /* ---- setting up ---- */
 
-enum { PROBES = 3 };   /* samples that use an effective weight */
+enum { PROBES = 3 };   /* samples that use an effective weight, or a part of a parameter */
+
+static bool gives_weight(const psg_op_checker *check) {
+    return check->op->derives || (check->op->view && check->role[0] == PSG_PARAMETER);
+}
 
 static psg_status add_input(psg_op_checker *check, int k, const psg_operand *declared) {
     check->role[k] = declared->role;
@@ -111,7 +115,7 @@ static psg_status add_input(psg_op_checker *check, int k, const psg_operand *dec
 static psg_status set_up(psg_op_checker *check, const psg_operand *inputs) {
     psg_status status = psg_tape_create(check->context, &check->tape);
     for (int k = 0; k < check->op->input_count && !status; k++) status = add_input(check, k, &inputs[k]);
-    if (check->batch_size < 0) check->batch_size = check->op->derives ? PROBES : 0;
+    if (check->batch_size < 0) check->batch_size = gives_weight(check) ? PROBES : 0;
     return status;
 }
 
@@ -157,7 +161,7 @@ static psg_status run_forward(psg_op_checker *check) {
     if (status) return status;
     for (int k = 0; k < check->op->input_count; k++) check->var[k] = add_var(check, k);
     check->output_var = psg_record(check->tape, check->op, check->var, check->op->input_count, check->attributes);
-    if (check->op->derives) status = multiply_by_probe(check);
+    if (gives_weight(check)) status = multiply_by_probe(check);
     return status ? status : psg_value(check->tape, check->output_var, &check->output);
 }
 

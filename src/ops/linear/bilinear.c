@@ -49,8 +49,8 @@ static psg_status check_sizes(psg_call *call) {
 static psg_status shape(psg_call *call) {
     psg_status status = psg_operands_real(call, INPUTS);
     if (!status) status = check_sizes(call);
-    if (!status) status = psg_operand_carries_batch(call, FIRST);
-    if (!status) status = psg_operand_carries_batch(call, SECOND);
+    if (!status) status = psg_operand_beside_batch(call, FIRST);
+    if (!status) status = psg_operand_beside_batch(call, SECOND);
     if (!status) status = psg_operand_not_computed(call, WEIGHT);
     if (!status) status = psg_operand_not_computed(call, BIAS);
     if (status) return status;

@@ -55,8 +55,8 @@ static psg_status check_probabilities_shape(psg_call *call) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s, there must be at least one class",
                              psg_tensor_text(logits, text));
     }
-    status = psg_operand_carries_batch(call, LOGITS);
-    return status ? status : psg_operand_carries_batch(call, TARGET);
+    status = psg_operand_beside_batch(call, LOGITS);
+    return status ? status : psg_operand_beside_batch(call, TARGET);
 }
 
 static psg_status cross_entropy_shape(psg_call *call) {

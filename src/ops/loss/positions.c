@@ -71,8 +71,8 @@ psg_status psg_check_labels_shape(psg_call *call, bool class_last) {
     if (scores->shape[psg_class_dim(call, class_last)] == 0) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "%s has shape %s, there must be at least one class", name, text);
     }
-    status = psg_operand_carries_batch(call, SCORES);
-    return status ? status : psg_operand_carries_batch(call, LABELS);
+    status = psg_operand_beside_batch(call, SCORES);
+    return status ? status : psg_operand_beside_batch(call, LABELS);
 }
 
 psg_status psg_check_class_weight(psg_call *call, int k, bool class_last) {

@@ -88,8 +88,8 @@ static psg_status loss_shape(psg_call *call) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "input has shape %s and target %s, must be equal",
                              psg_tensor_text(x, text), psg_tensor_text(y, target));
     }
-    status = psg_operand_carries_batch(call, INPUT);
-    if (!status) status = psg_operand_carries_batch(call, TARGET);
+    status = psg_operand_beside_batch(call, INPUT);
+    if (!status) status = psg_operand_beside_batch(call, TARGET);
     int rank = reduction_of(call) == PSG_NONE ? x->rank : 0;
     return status ? status : psg_call_output(call, x->dtype, rank, x->shape);
 }

@@ -6,23 +6,16 @@
 
 /* ---- shape ---- */
 
-/* Input k as the op has the others: in a batch_second pass a constant's first two dimensions are the caller's. */
-static psg_tensor part_view(const psg_call *call, int k) {
-    const psg_operand *operand = &call->input[k];
-    bool turns = psg_call_is_batch_second(call) && !operand->batch_second && operand->value.rank >= 3;
-    return turns ? psg_tensor_swap(&operand->value, 0, 1) : operand->value;
-}
-
-/* The caller's dimension, of inputs of which one at least carries the batch, or none. */
 static int dim_of(const psg_call *call) {
     const psg_cat_attributes *attributes = call->attributes;
-    int rank = call->input[0].value.rank, dim = attributes->dim < 0 ? attributes->dim + rank : attributes->dim;
-    return psg_call_is_batch_second(call) && rank >= 3 && dim < 2 ? 1 - dim : dim;
+    return psg_operand_dim_of(call, attributes->dim, call->input[0].value.rank);
 }
 
 static psg_status check_input(psg_call *call, int k, int dim) {
-    const psg_tensor whole = part_view(call, 0), part = part_view(call, k), *first = &whole, *x = &part;
-    psg_tensor like = part;
+    const psg_tensor *first = &call->input[0].value, *x = &call->input[k].value;
+    psg_tensor like = *x;
+    psg_status status = psg_operand_beside_batch(call, k);
+    if (status) return status;
     if (x->dtype != first->dtype) {
         return psg_call_fail(call, PSG_ERR_DTYPE, "input %d is %s, input 0 is %s", k, psg_dtype_name(x->dtype),
                              psg_dtype_name(first->dtype));
@@ -38,17 +31,16 @@ static psg_status check_input(psg_call *call, int k, int dim) {
 
 static psg_status cat_shape(psg_call *call) {
     const psg_cat_attributes *attributes = call->attributes;
-    psg_tensor output = part_view(call, 0);
+    psg_tensor output = call->input[0].value;
     int dim;
     psg_status status = psg_operand_dim(call, "dim", attributes->dim, output.rank, &dim);
     if (status) return status;
-    dim = dim_of(call);
     output.shape[dim] = 0;
     for (int k = 0; k < call->input_count; k++) {
         if (call->input[k].role == PSG_ABSENT) continue;
         status = check_input(call, k, dim);
         if (status) return status;
-        if (__builtin_add_overflow(output.shape[dim], part_view(call, k).shape[dim], &output.shape[dim])) {
+        if (__builtin_add_overflow(output.shape[dim], call->input[k].value.shape[dim], &output.shape[dim])) {
             return psg_call_fail(call, PSG_ERR_OVERFLOW, "the sizes along dimension %d do not add up in 64 bits", dim);
         }
     }
@@ -70,9 +62,10 @@ static psg_status cat_forward(psg_call *call) {
     int64_t start = 0;
     for (int k = 0; k < call->input_count; k++) {
         if (call->input[k].role == PSG_ABSENT) continue;
-        psg_tensor part = part_view(call, k), to = window(&call->output, &part, dim, start);
-        psg_strided_copy(call->context, &part, &to);
-        start += part.shape[dim];
+        const psg_tensor *part = &call->input[k].value;
+        psg_tensor to = window(&call->output, part, dim, start);
+        psg_strided_copy(call->context, part, &to);
+        start += part->shape[dim];
     }
     return PSG_OK;
 }
@@ -83,9 +76,9 @@ static psg_status cat_backward(psg_call *call) {
     for (int k = 0; k < call->input_count; k++) {
         const psg_operand *part = &call->input[k];
         if (part->role == PSG_ABSENT) continue;
-        psg_tensor view = part_view(call, k), from = window(&call->grad_output, &view, dim, start);
+        psg_tensor from = window(&call->grad_output, &part->value, dim, start);
         if (part->grad.data) psg_strided_copy(call->context, &from, &part->grad);
-        start += view.shape[dim];
+        start += part->value.shape[dim];
     }
     return PSG_OK;
 }

@@ -114,14 +114,15 @@ static psg_status flatten_shape(psg_call *call) {
     psg_status status = psg_operand_dim(call, "start_dim", attributes->start_dim, rank, &start);
     if (!status) status = psg_operand_dim(call, "end_dim", attributes->end_dim, rank, &end);
     if (status) return status;
-    if (psg_call_dim(call, 0, rank, start) > psg_call_dim(call, 0, rank, end)) {
+    const int first = psg_call_dim(call, 0, rank, start), last = psg_call_dim(call, 0, rank, end);   /* the caller's */
+    if (first > last) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "start_dim is %d, must not come after end_dim %d",
                              attributes->start_dim, attributes->end_dim);
     }
-    if (start != end && psg_call_dim(call, 0, rank, 0) != 0) {   /* the caller's first two are the batch and another */
-        status = psg_operand_not_batch(call, 0, "one of several flattened dimensions", start < end ? start : end,
-                                       "it must stay a dimension of its own");
-        if (status) return status;
+    bool second = psg_call_dim(call, 0, rank, 0) == 1;
+    if (second && first != last && first <= 1) {   /* dimension 1 is among several */
+        return psg_call_fail(call, PSG_ERR_BATCH, "start_dim is %d and end_dim %d: the batch, dimension 1, must stay a "
+                             "dimension of its own", attributes->start_dim, attributes->end_dim);
     }
     int64_t shape[PSG_MAX_RANK] = { 1 };
     int count = 0;

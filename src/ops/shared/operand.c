@@ -23,7 +23,7 @@ bool psg_operand_keeps_batch(const psg_call *call, int k) {
 }
 
 bool psg_call_is_batch_second(const psg_call *call) {
-    bool second = call->op->repeats_over_batch && call->pass->batch_second && !call->pass->ordinary;
+    bool second = call->op->repeats_over_batch && call->pass->batch_second;
     for (int k = 0; k < call->input_count; k++) second |= call->input[k].batch_second != 0;
     return second;
 }
@@ -36,6 +36,17 @@ psg_status psg_operand_carries_batch(psg_call *call, int k) {
     return psg_call_fail(call, PSG_ERR_BATCH, "%s has shape %s, in a per-sample pass its dimension 0 must be the "
                          "batch of %lld samples", call->op->input_names[k], psg_tensor_text(value, text),
                          (long long)call->pass->batch_size);
+}
+
+psg_status psg_operand_beside_batch(psg_call *call, int k) {
+    const psg_operand *operand = &call->input[k];
+    bool turned = operand->role != PSG_ABSENT && !operand->batch_second && operand->value.rank >= 3 &&
+                  psg_call_is_batch_second(call);
+    if (!turned) return psg_operand_carries_batch(call, k);
+    char text[PSG_SHAPE_TEXT];
+    return psg_call_fail(call, PSG_ERR_BATCH, "%s is a constant of shape %s, which would run along the batch of a "
+                         "batch_second pass; make it a psg_input", call->op->input_names[k],
+                         psg_tensor_text(&operand->value, text));
 }
 
 psg_status psg_output_like_input(psg_call *call) {
