@@ -5,8 +5,11 @@
 #include "psg/ops/recurrent.h"
 #include "psg/ops/shape.h"
 
-/* The dimension of the steps. */
-static int steps_dim(const psg_tape *tape) { return psg_tape_pass(tape)->batch_second ? 0 : 1; }
+/* The dimension of the steps; any of a pass that has failed meanwhile. */
+static int steps_dim(const psg_tape *tape) {
+    const psg_pass *pass = psg_tape_pass(tape);
+    return pass && pass->batch_second ? 0 : 1;
+}
 
 static bool pass_has_begun(psg_tape *tape, const char *name) {
     if (psg_tape_pass(tape)) return true;
@@ -56,6 +59,11 @@ static psg_var record_layer(psg_tape *tape, const psg_rnn_stack *stack, int laye
     for (int d = 0; d < directions; d++) {
         place_weights(&stack->weights[layer * directions + d],
                       &inputs[PSG_RNN_WEIGHTS + d * PSG_RNN_WEIGHT_COUNT]);
+    }
+    if (directions == 2 && !inputs[PSG_RNN_WEIGHTS + PSG_RNN_WEIGHT_COUNT + PSG_WEIGHT_IH].id) {
+        psg_tape_fail(tape, PSG_ERR_ARGUMENT, "%s: weight_ih_reverse of layer %d is absent, but bidirectional is set",
+                      stack->layer->name, layer);
+        return psg_none();
     }
     return psg_record(tape, stack->layer, inputs, PSG_RNN_INPUTS, &attributes);
 }
