@@ -74,7 +74,7 @@ static psg_status group_heads(psg_call *call, views *v, int64_t query_heads) {
                          "multiple of those of key and value");
     }
     *heads = query_heads;
-    v->group = query_heads / v->key_heads;
+    v->group = query_heads ? query_heads / v->key_heads : 1;
     return PSG_OK;
 }
 
