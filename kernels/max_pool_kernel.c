@@ -19,7 +19,15 @@ static inline vec_bits steps(size_t stride) {
     return index;
 }
 
-static inline vec_bits bits_set(size_t x) { return (real_bits)x + (vec_bits){ 0 }; }
+#if PSG_REAL_IS_F64
+typedef uint64_t lane;
+#else
+typedef uint32_t lane;
+#endif
+typedef lane lanes __attribute__((vector_size(PSG_VECTOR_BYTES)));
+
+/* Unsigned: a lane without a window may run over. */
+static inline vec_bits index_from(size_t first, vec_bits apart) { return (vec_bits)((lanes)apart + (lane)first); }
 
 static inline best take_larger(best old, vec value, vec_bits index) {
     vec_bits take = (value > old.value) | (value != value);
@@ -77,13 +85,13 @@ static inline void max_block(const psg_pooling_dim *w, const rows *r, size_t str
                              real *y, int32_t *argmax) {
     const vec_bits apart = steps(stride);
     const size_t first = (size_t)w->first[ow];
-    best b = { vec_set(-(real)INFINITY), apart + bits_set(row_at(r, 0, 0) + first) };
+    best b = { vec_set(-(real)INFINITY), index_from(row_at(r, 0, 0) + first, apart) };
     for (size_t d = 0; d < r->depth; d++) {
         for (size_t h = 0; h < r->height; h++) {
             const size_t row = row_at(r, d, h) + first;
             for (size_t k = 0; k < w->full; k++) {
                 size_t at = row + k * w->step;
-                b = take_larger(b, load_apart(x + at, stride, n), apart + bits_set(at));
+                b = take_larger(b, load_apart(x + at, stride, n), index_from(at, apart));
             }
         }
     }
@@ -130,10 +138,10 @@ static found max_of_row(const real *x, size_t at, size_t step, size_t n, found m
 /* A row of at least LANES elements side by side; the last vector reaches back, which changes no maximum. */
 static found max_of_long_row(const real *x, size_t at, size_t n, found m) {
     const vec_bits apart = steps(1);
-    best b = { vec_set(-(real)INFINITY), apart + bits_set(at) };
+    best b = { vec_set(-(real)INFINITY), index_from(at, apart) };
     for (size_t k = 0; k < n; k += LANES) {
         size_t from = at + smaller(k, n - LANES);
-        b = take_larger(b, vec_load(x + from), apart + bits_set(from));
+        b = take_larger(b, vec_load(x + from), index_from(from, apart));
     }
     for (size_t k = 0; k < LANES; k++) m = larger(m, (found){ b.value[k], (size_t)b.index[k] });
     return m;
