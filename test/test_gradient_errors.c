@@ -56,6 +56,15 @@ static void coupled_unweighted(scene *s) { coupled(s); s->f.gradient[0].batch_co
 static void unknown_form(scene *s) { block(s)->form = (psg_form)9; }
 static void low_rank_backprop(scene *s) { block(s)->backprop.rank = 1; }
 static void high_rank_backprop(scene *s) { block(s)->backprop.rank = 4; block(s)->backprop.shape[3] = 1; }
+static void impossible_rank(scene *s) {
+    psg_tensor g = block(s)->backprop, a = block(s)->activation;
+    g.rank = a.rank = 4 * PSG_MAX_RANK;
+    *block(s) = psg_factored(&g, &a);
+}
+static void impossible_rank_of_rows(scene *s) {
+    block(s)->backprop.rank = 4 * PSG_MAX_RANK;
+    *block(s) = psg_rows(&block(s)->backprop);
+}
 static void invalid_backprop(scene *s) { block(s)->backprop.rank = -1; }
 static void null_backprop(scene *s) { block(s)->backprop.data = NULL; }
 static void null_activation(scene *s) { block(s)->activation.data = NULL; }
@@ -122,6 +131,8 @@ static const defect defects[] = {
     { "unknown_form", unknown_form, PSG_ERR_ARGUMENT, "form", ALL },
     { "low_rank_backprop", low_rank_backprop, PSG_ERR_SHAPE, "backprop", ALL },
     { "high_rank_backprop", high_rank_backprop, PSG_ERR_SHAPE, "backprop", ALL },
+    { "impossible_rank", impossible_rank, PSG_ERR_SHAPE, "backprop", ALL },
+    { "impossible_rank_of_rows", impossible_rank_of_rows, PSG_ERR_SHAPE, "backprop", ALL },
     { "invalid_backprop", invalid_backprop, PSG_ERR_SHAPE, "backprop", ALL },
     { "null_backprop", null_backprop, PSG_ERR_SHAPE, "backprop", ALL },
     { "null_activation", null_activation, PSG_ERR_SHAPE, "activation", ALL },

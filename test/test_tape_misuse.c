@@ -112,6 +112,13 @@ static psg_status oversized_output(scene *s) {
     return psg_tape_status(s->tape);
 }
 
+static psg_status impossible_block(scene *s) {
+    scene_begin(s);
+    psg_var v = scene_input(s, s->x);
+    v = psg_record(s->tape, &toy_deep, (psg_var[]){ v, psg_use(s->tape, s->scale) }, 2, NULL);
+    return psg_backward_from(s->tape, v, NULL);
+}
+
 static psg_status op_without_message(scene *s) {
     scene_begin(s);
     psg_var v = scene_input(s, s->x);
@@ -137,7 +144,8 @@ static const scene_row rows[] = {
     { "tape: grad_output of another type", PSG_ERR_DTYPE, grad_output_dtype, "grad_output is f32, var is f64" },
     { "tape: gradient before backward", PSG_ERR_STATE, gradient_too_early, "psg_backward has not run" },
     { "tape: input gradient before backward", PSG_ERR_STATE, input_grad_too_early, "psg_backward has not run" },
-    { "tape: output beyond 64 bits", PSG_ERR_OVERFLOW, oversized_output, "tape: shape (2147483648, 2147483648)" },
+    { "tape: output beyond 64 bits", PSG_ERR_OVERFLOW, oversized_output, "toy_oversized: the output shape (2147483648, " },
+    { "tape: block of an impossible rank", PSG_ERR_SHAPE, impossible_block, "toy_deep: a block of parameter" },
     { "tape: op fails without a message", PSG_ERR_NUMERIC, op_without_message, "backward failed with PSG_ERR_NUMERIC" },
 };
 

@@ -91,6 +91,12 @@ static psg_status failing_backward(psg_call *call) {
     return PSG_ERR_NUMERIC;
 }
 
+static psg_status deep_backward(psg_call *call) {
+    psg_tensor rows = call->grad_output;
+    rows.rank = 4 * PSG_MAX_RANK;
+    return psg_call_add_rows(call, 1, &rows);
+}
+
 static psg_status oversized_shape(psg_call *call) {
     return psg_call_output(call, call->input[0].value.dtype, 2, (int64_t[]){ (int64_t)1 << 31, (int64_t)1 << 31 });
 }
@@ -99,6 +105,7 @@ const psg_op toy_wrong = SCALE_OP("toy_wrong", scale_forward, wrong_backward);
 const psg_op toy_mixing = SCALE_OP("toy_mixing", mixing_forward, scale_backward);
 const psg_op toy_forgetful = SCALE_OP("toy_forgetful", scale_forward, forgetful_backward);
 const psg_op toy_failing = SCALE_OP("toy_failing", scale_forward, failing_backward);
+const psg_op toy_deep = SCALE_OP("toy_deep", scale_forward, deep_backward);
 const psg_op toy_oversized = { .name = "toy_oversized", .input_count = 1, .shape = oversized_shape,
                                .forward = scale_forward, .backward = scale_backward };
 

@@ -17,6 +17,7 @@ extern const psg_op toy_wrong;      /* toy_scale whose weight gradient is 1 % to
 extern const psg_op toy_mixing;     /* toy_scale whose sample n also sees sample 0 */
 extern const psg_op toy_forgetful;  /* toy_scale that adds no block for its bias */
 extern const psg_op toy_failing;    /* toy_scale whose backward returns PSG_ERR_NUMERIC without a message */
+extern const psg_op toy_deep;       /* toy_scale whose backward adds a block of a rank that cannot be */
 extern const psg_op toy_oversized;  /* declares an output of 2^62 elements */
 
 typedef struct toy_sum_attributes { int mean; } toy_sum_attributes;

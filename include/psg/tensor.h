@@ -31,7 +31,8 @@ PSG_API psg_tensor psg_tensor_of(psg_dtype dtype, void *data, int rank, const in
 PSG_API psg_tensor psg_tensor_strided(psg_dtype dtype, void *data, int rank, const int64_t *shape,
                                       const int64_t *stride);
 
-/* The number of elements; 0 when a dimension is 0, -1 when it does not fit 63 bits or the view is not valid. */
+/* The number of elements; 0 when a dimension is 0, -1 when the dimensions that are not 0 make more than 63 bits count or
+ * the view is not valid. */
 PSG_API int64_t psg_tensor_count(const psg_tensor *tensor);
 
 /* Whether the elements lie in row-major order without gaps. */

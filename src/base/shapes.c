@@ -11,26 +11,33 @@ bool psg_size_bytes(int64_t count, size_t size, size_t *bytes) {
     return count >= 0 && !__builtin_mul_overflow((uint64_t)count, (uint64_t)size, bytes);
 }
 
-int64_t psg_shape_product(int rank, const int64_t *shape) {
+/* Zeros count as ones, so that no product of some of the sizes overflows either; -1 on overflow. */
+static int64_t span_of(int rank, const int64_t *shape) {
+    int64_t span = 1;
     for (int d = 0; d < rank; d++) {
+        if (shape[d] && !psg_size_multiply(span, shape[d], &span)) return -1;
+    }
+    return span;
+}
+
+int64_t psg_shape_product(int rank, const int64_t *shape) {
+    int64_t span = span_of(rank, shape);
+    for (int d = 0; d < rank && span > 0; d++) {
         if (shape[d] == 0) return 0;
     }
-    int64_t product = 1;
-    for (int d = 0; d < rank; d++) {
-        if (!psg_size_multiply(product, shape[d], &product)) return -1;
-    }
-    return product;
+    return span;
 }
 
 bool psg_dtype_is_real(psg_dtype dtype) { return dtype == PSG_F32 || dtype == PSG_F64; }
 
+bool psg_tensor_fits(const psg_tensor *tensor) {
+    int64_t span = span_of(tensor->rank, tensor->shape);
+    return span >= 0 && span <= PTRDIFF_MAX / (int64_t)psg_dtype_size(tensor->dtype);
+}
+
 bool psg_tensor_is_valid(const psg_tensor *tensor) {
     if (!tensor || tensor->rank < 0 || tensor->rank > PSG_MAX_RANK || !psg_dtype_size(tensor->dtype)) return false;
-    for (int d = 0; d < tensor->rank; d++) {
-        if (tensor->shape[d] < 0) return false;
-    }
-    int64_t count = psg_tensor_count(tensor);
-    return count == 0 || (count > 0 && tensor->data);
+    return psg_tensor_fits(tensor) && (tensor->data || psg_tensor_count(tensor) == 0);
 }
 
 bool psg_shape_equal(int rank, const int64_t *a, int other_rank, const int64_t *b) {

@@ -12,10 +12,13 @@ bool psg_size_multiply(int64_t a, int64_t b, int64_t *product);
 bool psg_size_bytes(int64_t count, size_t size, size_t *bytes);
 
 bool psg_dtype_is_real(psg_dtype dtype);
+/* Whether sizes are not negative and the bytes fit the address space.  Zeros count as ones, so that no product of some
+ * of the sizes overflows either. */
+bool psg_tensor_fits(const psg_tensor *tensor);
 /* rank, dimensions, count in range, data present unless empty. */
 bool psg_tensor_is_valid(const psg_tensor *tensor);
 bool psg_shape_equal(int rank, const int64_t *a, int other_rank, const int64_t *b);
-int64_t psg_shape_product(int rank, const int64_t *shape);  /* -1 on overflow */
+int64_t psg_shape_product(int rank, const int64_t *shape);  /* -1 on overflow, also of the others where one is 0 */
 
 /* Element (index along dimension 0) as a view of rank - 1. */
 psg_tensor psg_tensor_at(const psg_tensor *tensor, int64_t index);

@@ -3,7 +3,10 @@
 #include "base/shapes.h"
 #include "gradient/room.h"
 
-static int64_t last_dimension(const psg_tensor *x) { return x->rank > 0 ? x->shape[x->rank - 1] : 0; }
+/* A rank that cannot be is for the questions to refuse. */
+static int64_t last_dimension(const psg_tensor *x) {
+    return x->rank > 0 && x->rank <= PSG_MAX_RANK ? x->shape[x->rank - 1] : 0;
+}
 
 psg_block psg_factored(const psg_tensor *backprop, const psg_tensor *activation) {
     return (psg_block){ .form = PSG_FACTORED, .backprop = *backprop, .activation = *activation, .scale = 1.0,

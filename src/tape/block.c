@@ -18,7 +18,7 @@ static psg_status merge_dimensions(psg_tape *tape, psg_tensor *view, int first, 
  * whether dimension 0 is the batch: all positions of all samples become those of one sample, (1, T, features). */
 static psg_status merge_view(psg_call *call, const psg_tape_use *use, psg_tensor *view, int kept) {
     psg_tape_node *node = call->internal;
-    if (view->rank < 1 + kept) {
+    if (view->rank < 1 + kept || view->rank > PSG_MAX_RANK) {
         return psg_call_fail(call, PSG_ERR_SHAPE, "a block of parameter \"%s\" has a view of rank %d", use->name,
                              view->rank);
     }
@@ -30,7 +30,7 @@ static psg_status merge_view(psg_call *call, const psg_tape_use *use, psg_tensor
 /* Windows belong to an image, so the batch is dimension 0 in every pass. */
 static psg_status merge_views(psg_call *call, const psg_tape_use *use, psg_block *block) {
     psg_tape_node *node = call->internal;
-    bool windows = block->form == PSG_UNFOLDED && block->backprop.rank >= 2;
+    bool windows = block->form == PSG_UNFOLDED && block->backprop.rank >= 2 && block->backprop.rank <= PSG_MAX_RANK;
     if (windows) return merge_dimensions(node->tape, &block->backprop, 1, block->backprop.rank - 2);
     psg_status status = merge_view(call, use, &block->backprop, block->form == PSG_UNFOLDED ? 2 : 1);
     bool two = block->form == PSG_FACTORED || block->form == PSG_ROWS_PRODUCT;

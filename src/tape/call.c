@@ -32,7 +32,7 @@ psg_status psg_call_output(psg_call *call, psg_dtype dtype, int rank, const int6
             return psg_call_fail(call, PSG_ERR_SHAPE, "the output shape would be %s", psg_tensor_text(&output, text));
         }
     }
-    if (psg_tensor_count(&output) < 0) {
+    if (!psg_tensor_fits(&output)) {
         return psg_call_fail(call, PSG_ERR_OVERFLOW, "the output shape %s is too large",
                              psg_tensor_text(&output, text));
     }
