@@ -26,8 +26,8 @@ extern "C" {
 
 typedef struct psg_param psg_param;
 
-/* A parameter over the caller's memory (contiguous, f32 or f64, rank >= 0), which must outlive it.  Trainable at first.
- * name is copied, for messages. */
+/* A parameter over the caller's memory (contiguous, f32 or f64, rank 0 to PSG_MAX_RANK - 1: grad_sample has the batch
+ * beside it), which must outlive it.  Trainable at first.  name is copied, for messages. */
 PSG_API psg_status psg_param_create(psg_context *context, const char *name, const psg_tensor *value, psg_param **param);
 PSG_API void psg_param_destroy(psg_param *param);
 

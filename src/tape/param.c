@@ -12,6 +12,10 @@ static psg_status check_value(psg_context *context, const psg_tensor *value) {
         return psg_fail(context, PSG_ERR_DTYPE, "psg_param_create: value is %s, must be f32 or f64",
                         psg_dtype_name(value->dtype));
     }
+    if (value->rank == PSG_MAX_RANK) {
+        return psg_fail(context, PSG_ERR_SHAPE, "psg_param_create: value has rank %d, must be below it: grad_sample has "
+                        "one dimension more, the batch", PSG_MAX_RANK);
+    }
     if (!psg_tensor_is_contiguous(value)) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "psg_param_create: value must be contiguous");
     }
