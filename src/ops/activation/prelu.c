@@ -93,7 +93,9 @@ static void backward_runs(void *argument, size_t begin, size_t count) {
     }
 }
 
+/* Runs without elements only have sums, of 0, to write. */
 static void for_runs(psg_call *call, psg_range_task task, run_job *job) {
+    if (!job->runs.length && (!job->gw.data || job->runs.row)) return;
     psg_for_ranges(call->context, (size_t)job->runs.count, psg_range_unit(job->runs.length), task, job);
 }
 

@@ -135,6 +135,7 @@ static void forward_bags(void *argument, size_t begin, size_t count) {
 }
 
 static void for_bags(psg_call *call, const psg_bags *b, psg_range_task task, bag_job *job) {
+    if (!b->ids.shape[1] && !call->output.shape[1]) return; /* nothing is read or written, of however many bags */
     int64_t work = (b->ids.shape[1] + 1) * (call->output.shape[1] + 1);
     psg_for_ranges(call->context, (size_t)call->output.shape[0], psg_range_unit(work), task, job);
 }

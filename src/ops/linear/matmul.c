@@ -231,7 +231,6 @@ static void run_tile(void *argument, size_t index, unsigned slot) {
 }
 
 static void run_tiles(product *p, int64_t matrices) {
-    if (!p->gemm.m || !p->gemm.n) return;
     tiles all = tiles_of(&p->gemm);
     psg_parallel(p->context, (size_t)(matrices * all.down * all.across), run_tile, p);
 }
@@ -249,7 +248,8 @@ static bool is_stacked(const product *p) {
 /* Few matrices are cut into tiles, many are a task each; their bits are the same. */
 static void run(product *p) {
     enum { FEW = 8 };
-    int64_t matrices = count_of(p, false), terms = count_of(p, true);
+    int64_t matrices = count_of(p, false), terms = p->gemm.k ? count_of(p, true) : 0;
+    if (!p->gemm.m || !p->gemm.n) return; /* however many matrices there are */
     if (is_stacked(p)) {
         p->gemm.m *= psg_shape_product(p->rank, p->shape);
         psg_gemm_rows(p->context, &p->gemm);

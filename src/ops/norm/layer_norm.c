@@ -182,10 +182,11 @@ static psg_status keep_sums(const backward_job *j, psg_call *call, int k, void *
 }
 
 static psg_status run_backward(psg_call *call, backward_job *j) {
-    const int64_t units = j->layout.samples * j->parts, rows = j->layout.rows;
+    const int64_t units = j->layout.d ? j->layout.samples * j->parts : 0, rows = j->layout.rows;
     psg_status status = keep_sums(j, call, PSG_NORM_WEIGHT, &j->grad_weight);
     if (!status && rows != 1) status = keep_sums(j, call, PSG_NORM_BIAS, &j->grad_bias);
-    if (status || (!j->grad_weight && !j->grad_bias && !call->input[PSG_NORM_INPUT].grad.data)) return status;
+    const bool writes = call->input[PSG_NORM_INPUT].grad.data && psg_tensor_count(&call->output);
+    if (status || (!j->grad_weight && !j->grad_bias && !writes)) return status;
     psg_for_ranges(call->context, (size_t)units, psg_range_unit(rows / j->parts * j->layout.d), backward_parts, j);
     return PSG_OK;
 }

@@ -186,16 +186,16 @@ static void run_rows(void *argument, size_t index, unsigned slot) {
     const job *j = argument;
     const psg_kernel_table *kernels = psg_call_kernels(j->call);
     const view *v = &j->view;
-    int64_t first = (int64_t)index * j->some, last = first + j->some;
+    const int64_t first = (int64_t)index * j->some, last = first + j->some, outer = v->inner ? v->outer : 0;
     (void)slot;
     for (int64_t i = first; i < last && i < v->rows; i++) {
         double *x = j->rows->unit + i * j->rows->columns;
-        for (int64_t a = 0; a < v->outer; a++) {
+        for (int64_t a = 0; a < outer; a++) {
             const void *from = psg_tensor_offset(&j->call->input[WEIGHT].value, (a * v->rows + i) * v->inner);
             kernels->add_to_f64((size_t)v->inner, 1.0, from, x + a * v->inner);
         }
         normalise(j->rows, &j->rule, i, x);
-        for (int64_t a = 0; a < v->outer; a++) {
+        for (int64_t a = 0; a < outer; a++) {
             void *to = psg_tensor_offset(&j->call->output, (a * v->rows + i) * v->inner);
             kernels->from_f64((size_t)v->inner, j->rows->gain[i], x + a * v->inner, to, false);
         }
