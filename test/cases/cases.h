@@ -11,7 +11,7 @@
  * operand:
  *
  *     <K          integers drawn from [0, K), i64         >=L     from [L, K)         i32     stored as i32
- *     =1,2,...    these values, row-major (of the row's kind, or as i64, i32 or real says)
+ *     =1,2,...    these values, row-major (of the row's kind, or as i64, i32 or real says); one stands for all
  *     unit        reals in (0, 1)                         positive reals in (1/2, 3/2)
  *     /K          reals over K, a power of two; 0.125: in (-8, 8)
  *     batched, constant, parameter                        another role than the row's

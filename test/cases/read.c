@@ -123,7 +123,7 @@ static int read_operand(const reader *r, char *text) {
     for (char *word; !bad && (word = next_word(&text));) bad = read_word(r, operand, word);
     if (bad) return bad;
     if (operand->kind == CASE_INTEGER && operand->high <= operand->low) return refuse(r, "%s: an empty range", name);
-    if (operand->value_count && operand->value_count != count_of(operand)) {
+    if (operand->value_count > 1 && operand->value_count != count_of(operand)) {
         return refuse(r, "%s has %d values", name, operand->value_count);
     }
     return 0;

@@ -33,7 +33,7 @@ static psg_var unsqueeze(psg_tape *tape, const case_line *line, const psg_var *v
 static int dims_of(const case_line *line, int dims[PSG_MAX_RANK]) {
     int64_t values[PSG_MAX_RANK];
     int count = case_ints(line, "dims", values, PSG_MAX_RANK);
-    for (int k = 0; k < count; k++) dims[k] = (int)values[k];
+    for (int k = 0; k < count && k < PSG_MAX_RANK; k++) dims[k] = (int)values[k];
     return count;
 }
 
