@@ -40,7 +40,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS
 STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 
-.PHONY: all run test bench dp-attack differential law install uninstall asan tsan ubsan format lint clean dist help
+.PHONY: all run test bench dp-attack differential law mutations install uninstall asan tsan ubsan format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc  ## build the static and the shared library
@@ -110,7 +110,7 @@ dp-attack:  ## try to break the clip bound: make dp-attack ARGS="--seconds 600 -
 # ops are tried at, for tests and benchmarks ----
 TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 CASES := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/cases/*.c))
-MAINS := test/isa.c test/differential.c test/law.c
+MAINS := test/isa.c test/differential.c test/law.c test/mutations.c
 TEST_SUPPORT := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/test_%.c $(MAINS),$(wildcard test/*.c))) $(CASES)
 PROGRAM_FLAGS = $(CFLAGS) -std=c11 -D_GNU_SOURCE -MMD -MP -Wall -Wextra -Iinclude
 
@@ -142,13 +142,18 @@ $(BUILD)/test/attack/attack: $(BUILD)/test/attack/main.o $(ATTACK) $(STATIC)
 
 $(BUILD)/test/test_attack_smoke: $(ATTACK)
 
-$(BUILD)/test/law: $(BUILD)/test/law.o $(TEST_SUPPORT) $(STATIC)
+$(BUILD)/test/law $(BUILD)/test/mutations: $(BUILD)/test/%: $(BUILD)/test/%.o $(TEST_SUPPORT) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 law:  ## every sample of drawn batches against itself alone (ARGS="--seconds 600 --seed 7")
 	@.ci/need $(NEED_BUILD) $(NEED_TEST)
 	@$(MAKE) $(PARALLEL) $(BUILD)/test/law
 	$(BUILD)/test/law $(ARGS)
+
+mutations:  ## random mutations of all case lines (ARGS="--count 100000 --seed 7")
+	@.ci/need $(NEED_BUILD) $(NEED_TEST)
+	@$(MAKE) $(PARALLEL) $(BUILD)/test/mutations
+	$(BUILD)/test/mutations $(ARGS)
 
 PYTHON ?= python3
 differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that has it) on random cases
@@ -182,7 +187,7 @@ $(BUILD)/bench/fashion_mnist: $(TRAINING) $(BENCH_SHARED) $(STATIC)
 asan: SANITIZER := address
 tsan: SANITIZER := thread
 ubsan: SANITIZER := undefined
-asan tsan ubsan:  ## run the tests under a sanitizer (TESTS_RUN="dp tape": those alone)
+asan tsan ubsan:  ## run the tests under a sanitizer (TESTS_RUN="dp tape": those alone; MUTATIONS="--seconds 60": these too)
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
 	PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    $(MAKE) $(PARALLEL) sanitized BUILD=$(BUILD)/$@ \
@@ -190,8 +195,9 @@ asan tsan ubsan:  ## run the tests under a sanitizer (TESTS_RUN="dp tape": those
 
 TESTS_TO_RUN = $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS))
 .PHONY: sanitized
-sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa
+sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa $(if $(MUTATIONS),$(BUILD)/test/mutations)
 	@PSG_TESTS="$(TESTS_TO_RUN)" sh test/run.sh $(BUILD)
+	$(if $(MUTATIONS),$(BUILD)/test/mutations $(MUTATIONS))
 
 # ---- installation ----
 DOCDIR ?= $(PREFIX)/share/doc/psg
