@@ -35,10 +35,12 @@ typedef struct mutation_bench {
 /* A context of one thread whose large allocations fail.  Closing counts what leaked as a failure. */
 void mutation_open(mutation_bench *bench, mutation_tally *tally);
 void mutation_close(mutation_bench *bench, const char *what);
-/* Writes the line, reads it again and runs it; prints "op | line: what" when the law does not hold. */
-void mutation_try(mutation_bench *bench, const case_line *line, psg_dtype real);
+/* Writes the line, reads it again and runs it; prints "op | line: what" when the law does not hold.  With an attributes
+ * seed the line is run as it is, and then its op once more with one or two numbers of its attributes changed, also to what
+ * no front can say. */
+void mutation_try(mutation_bench *bench, const case_line *line, psg_dtype real, uint64_t attributes);
 /* The same from "op | line". */
-void mutation_try_text(mutation_bench *bench, const char *text, psg_dtype real);
+void mutation_try_text(mutation_bench *bench, const char *text, psg_dtype real, uint64_t attributes);
 /* A program that dies or hangs prints the line first. */
 void mutation_watch(void);
 

@@ -1,4 +1,5 @@
 /* Trying a mutated line, and telling which one it was when the program dies. */
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,6 +91,12 @@ static void check_refused(mutation_bench *bench, const case_line *line, psg_stat
     else if (!is_named(bench->context, line, message)) complain(bench, name, message);
 }
 
+static void count(mutation_bench *bench, const case_line *line, psg_status status, const char *message) {
+    if (status) check_refused(bench, line, status, message);
+    if (status) bench->tally->refused++;
+    else bench->tally->ran++;
+}
+
 static psg_status ask(case_run *run, int k) {
     psg_gradient gradient;
     psg_status status = psg_gradient_of(run->tape, run->param[k], &gradient);
@@ -125,6 +132,81 @@ static psg_status backward(case_run *run) {
     return status;
 }
 
+/* ---- the op of a line with other attributes ---- */
+
+enum { ATTRIBUTES = 512 };
+
+typedef struct recorded {
+    const psg_op *op;
+    unsigned char attributes[ATTRIBUTES];
+    psg_var input[PSG_MAX_INPUTS];
+    case_run *run;
+} recorded;
+
+static psg_var var_of(const case_run *run, const psg_operand *operand) {
+    for (int k = 0; k < CASE_OPERANDS && operand->role; k++) {
+        if (run->line.operand[k].present && run->value[k].data == operand->value.data) return run->var[k];
+    }
+    return psg_none();
+}
+
+/* The first op of a line whose inputs are operands of the line. */
+static void note(void *user, const psg_call *call, int is_backward, double seconds) {
+    recorded *r = user;
+    (void)seconds;
+    size_t size = call->op->attributes_size;
+    if (is_backward || r->op || !size || size > ATTRIBUTES) return;
+    for (int k = 0; k < call->input_count; k++) {
+        r->input[k] = var_of(r->run, &call->input[k]);
+        if (call->input[k].role && !r->input[k].id) return;
+    }
+    r->op = call->op;
+    memcpy(r->attributes, call->attributes, size);
+}
+
+/* Attributes with views in them are no numbers. */
+static int has_views(const psg_op *op) { return !strcmp(op->name, "batch_norm") || !strcmp(op->name, "instance_norm"); }
+
+/* A number of four or eight bytes becomes another. */
+static void change_attribute(test_random *random, recorded *r) {
+    static const int64_t ints[] = { 0, 1, -1, 2, 3, 4, 7, 9, 17, -9, 100, INT32_MIN, INT32_MAX, INT32_MIN + 1 };
+    static const int64_t longs[] = { 0, 1, -1, 2, 3, 9, INT64_MIN, INT64_MAX, INT64_MIN + 1, 1LL << 31, 1LL << 32, 1LL << 40,
+                                     1LL << 61, -(1LL << 40) };
+    static const double reals[] = { NAN, INFINITY, -INFINITY, -1, 0.5, 1, 1e300, -1e300, 1e-300 };
+    size_t size = r->op->attributes_size, at = 4 * (size_t)test_range(random, 0, (int64_t)size / 4 - 1);
+    int64_t kind = at % 8 || at + 8 > size ? 0 : test_range(random, 0, 2);
+    int32_t small = (int32_t)TEST_PICK(random, ints);
+    int64_t large = TEST_PICK(random, longs);
+    double real = reals[test_range(random, 0, 8)];
+    if (kind == 0) memcpy(r->attributes + at, &small, 4);
+    if (kind == 1) memcpy(r->attributes + at, &large, 8);
+    if (kind == 2) memcpy(r->attributes + at, &real, 8);
+}
+
+static void run_attributes(mutation_bench *bench, case_run *run, recorded *r, uint64_t seed) {
+    test_random random = { seed };
+    change_attribute(&random, r);
+    if (seed % 2) change_attribute(&random, r);
+    run->output = psg_record(run->tape, r->op, r->input, r->op->input_count, r->attributes);
+    psg_status status = psg_tape_status(run->tape);
+    if (!status) status = backward(run);
+    psg_status sticky = psg_tape_status(run->tape);
+    count(bench, &run->line, status, sticky ? psg_tape_message(run->tape) : psg_context_message(bench->context));
+}
+
+static void run_line_attributes(mutation_bench *bench, const case_line *line, psg_dtype real, uint64_t seed) {
+    case_run run;
+    recorded r = { .run = &run };
+    psg_status status = case_run_open(&run, bench->context, line, real, 0, -1);
+    if (!status) status = psg_tape_observe(run.tape, note, &r);
+    if (!status) {
+        psg_pass pass = case_run_pass(&run);
+        status = case_run_forward(&run, &pass);
+    }
+    if (!status && r.op && !has_views(r.op)) run_attributes(bench, &run, &r, seed);
+    case_run_close(&run);
+}
+
 static void run_line(mutation_bench *bench, const case_line *line, psg_dtype real) {
     case_run run;
     psg_status status = case_run_open(&run, bench->context, line, real, 0, -1);
@@ -134,12 +216,7 @@ static void run_line(mutation_bench *bench, const case_line *line, psg_dtype rea
     }
     if (!status) status = backward(&run);
     psg_status sticky = run.tape ? psg_tape_status(run.tape) : PSG_OK;
-    if (status) {
-        check_refused(bench, line, status,
-                      sticky ? psg_tape_message(run.tape) : psg_context_message(bench->context));
-    }
-    if (status) bench->tally->refused++;
-    else bench->tally->ran++;
+    count(bench, line, status, sticky ? psg_tape_message(run.tape) : psg_context_message(bench->context));
     case_run_close(&run);
 }
 
@@ -149,11 +226,12 @@ static double processor_time(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-void mutation_try_text(mutation_bench *bench, const char *text, psg_dtype real) {
+void mutation_try_text(mutation_bench *bench, const char *text, psg_dtype real, uint64_t seed) {
     char op_name[CASE_NAME], message[512];
     case_line line;
     snprintf(op_name, sizeof op_name, "%.*s", (int)strcspn(text, " |"), text);
-    snprintf(current, sizeof current, "%s (%s)", text, psg_dtype_name(real));
+    snprintf(current, sizeof current, "%s (%s, attributes %llu)", text, psg_dtype_name(real),
+             (unsigned long long)seed);
     if (bench->tally->verbose) tell();
     const case_op *op = case_op_find(op_name);
     const char *rest = strchr(text, '|');
@@ -164,13 +242,14 @@ void mutation_try_text(mutation_bench *bench, const char *text, psg_dtype real) 
     uint64_t mistakes = bench->allocator.mistakes;
     double start = processor_time();
     alarm(SECONDS_TO_HANG);
-    run_line(bench, &line, real);
+    if (seed) run_line_attributes(bench, &line, real, seed);
+    else run_line(bench, &line, real);
     alarm(0);
     if (processor_time() - start > SECONDS) complain(bench, "took more than 2 seconds", "");
     if (bench->allocator.mistakes > mistakes) complain(bench, "wrote out of bounds", "");
 }
 
-void mutation_try(mutation_bench *bench, const case_line *line, psg_dtype real) {
+void mutation_try(mutation_bench *bench, const case_line *line, psg_dtype real, uint64_t seed) {
     char text[MUTATION_TEXT];
-    if (mutation_write(line, text)) mutation_try_text(bench, text, real);
+    if (mutation_write(line, text)) mutation_try_text(bench, text, real, seed);
 }

@@ -1,7 +1,7 @@
 /* make mutations: random mutations of all case lines, see mutation.h.
  *
  *     mutations [--count N] [--seconds N] [--seed S] [--op OP] [--verbose 1]
- *     mutations --line "op | line" [--real 64]
+ *     mutations --line "op | line" [--real 64] [--attributes S]
  *
  * Ends with "N passed, N failed". */
 #include <stdio.h>
@@ -14,7 +14,7 @@
 typedef struct options {
     long long count;
     double seconds;
-    uint64_t seed;
+    uint64_t seed, attributes;
     const char *only, *line;
     psg_dtype real;
 } options;
@@ -24,6 +24,7 @@ static int read_options(int argc, char **argv, options *o, mutation_tally *tally
         if (!strcmp(argv[k], "--count")) o->count = atoll(argv[k + 1]);
         else if (!strcmp(argv[k], "--seconds")) o->seconds = atof(argv[k + 1]);
         else if (!strcmp(argv[k], "--seed")) o->seed = strtoull(argv[k + 1], NULL, 10);
+        else if (!strcmp(argv[k], "--attributes")) o->attributes = strtoull(argv[k + 1], NULL, 10);
         else if (!strcmp(argv[k], "--op")) o->only = argv[k + 1];
         else if (!strcmp(argv[k], "--line")) o->line = argv[k + 1];
         else if (!strcmp(argv[k], "--real")) o->real = atoi(argv[k + 1]) == 64 ? PSG_F64 : PSG_F32;
@@ -56,8 +57,10 @@ static void try_table(test_random *random, const case_op *op, const options *o, 
     for (int k = 0; k < table.count && !is_over(o, tally); k++) {
         case_line mutated;
         if (case_flag(&table.line[k], "bench")) continue;
-        mutation_draw(random, &table, &table.line[k], &mutated);
-        mutation_try(&bench, &mutated, (psg_dtype)test_range(random, PSG_F32, PSG_F64));
+        uint64_t attributes = test_range(random, 0, 2) ? 0 : test_random_bits(random) | 2;
+        if (attributes) mutated = table.line[k];
+        else mutation_draw(random, &table, &table.line[k], &mutated);
+        mutation_try(&bench, &mutated, (psg_dtype)test_range(random, PSG_F32, PSG_F64), attributes);
     }
     case_table_free(&table);
     mutation_close(&bench, op->name);
@@ -66,7 +69,7 @@ static void try_table(test_random *random, const case_op *op, const options *o, 
 static int replay(const options *o, mutation_tally *tally) {
     mutation_bench bench;
     mutation_open(&bench, tally);
-    mutation_try_text(&bench, o->line, o->real);
+    mutation_try_text(&bench, o->line, o->real, o->attributes);
     printf("%s\n", tally->ran ? "ran" : psg_context_message(bench.context));
     mutation_close(&bench, o->line);
     return tally->failed > 0;
@@ -74,10 +77,10 @@ static int replay(const options *o, mutation_tally *tally) {
 
 int main(int argc, char **argv) {
     mutation_tally tally = { .ran = 0 };
-    options o = { 100000, 1e9, 1, NULL, NULL, PSG_F32 };
+    options o = { 100000, 1e9, 1, 0, NULL, NULL, PSG_F32 };
     if (!read_options(argc, argv, &o, &tally)) {
         fputs("usage: mutations [--count N] [--seconds N] [--seed S] [--op OP] [--line \"op | line\"] [--real 32|64] "
-              "[--verbose 1]\n", stderr);
+              "[--attributes S] [--verbose 1]\n", stderr);
         return 2;
     }
     mutation_watch();

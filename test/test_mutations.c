@@ -30,14 +30,15 @@ static void try_zeros(mutation_bench *bench, test_random *random, const case_tab
     case_line mutated;
     (void)random;
     (void)table;
-    for (int k = 0; mutation_zero(line, k, &mutated); k++) mutation_try(bench, &mutated, PSG_F32);
+    for (int k = 0; mutation_zero(line, k, &mutated); k++) mutation_try(bench, &mutated, PSG_F32, 0);
 }
 
 static void try_drawn(mutation_bench *bench, test_random *random, const case_table *table, const case_line *line) {
     case_line mutated;
     for (int k = 0; k < DRAWN; k++) {
         mutation_draw(random, table, line, &mutated);
-        mutation_try(bench, &mutated, (psg_dtype)test_range(random, PSG_F32, PSG_F64));
+        mutation_try(bench, &mutated, (psg_dtype)test_range(random, PSG_F32, PSG_F64), 0);
+        mutation_try(bench, line, PSG_F32, test_random_bits(random));
     }
 }
 
@@ -64,8 +65,8 @@ static void found_before(void **state) {
     mutation_watch();
     mutation_open(&bench, &tally);
     for (size_t k = 0; k < sizeof lines / sizeof lines[0]; k++) {
-        mutation_try_text(&bench, lines[k], PSG_F32);
-        mutation_try_text(&bench, lines[k], PSG_F64);
+        mutation_try_text(&bench, lines[k], PSG_F32, 0);
+        mutation_try_text(&bench, lines[k], PSG_F64, 0);
     }
     mutation_close(&bench, "found before");
     assert_int_equal(tally.failed, 0);

@@ -75,7 +75,8 @@ static psg_var dropout(psg_tape *tape, const case_line *line, const psg_var *var
 
 static psg_var feature_dropout(psg_tape *tape, const case_line *line, const psg_var *var) {
     psg_var (*const of_spatial[])(psg_tape *, psg_var, double) = { psg_dropout1d, psg_dropout2d, psg_dropout3d };
-    return of_spatial[line->operand[0].rank - 3](tape, var[0], case_real(line, "p", 0.5));
+    const int spatial = line->operand[0].rank - 2;
+    return of_spatial[spatial < 1 ? 0 : spatial > 3 ? 2 : spatial - 1](tape, var[0], case_real(line, "p", 0.5));
 }
 
 OF_X(gelu, gelu)
