@@ -27,7 +27,8 @@ static void fit_values(case_operand *operand) {
         operand->value_count = 0;
         return;
     }
-    for (int64_t k = operand->value_count; k < count; k++) operand->values[k] = operand->values[k % operand->value_count];
+    for (int64_t k = operand->value_count; k < count; k++)
+        operand->values[k] = operand->values[k % operand->value_count];
     operand->value_count = (int)count;
 }
 
@@ -251,9 +252,26 @@ static void change_data(test_random *random, case_line *line) {
 
 /* Rows of weights that the front reads are as many as the table has operands for. */
 static void draw_number(test_random *random, const char *option, const char *old, char text[64]) {
-    static const int64_t numbers[] = { 0,          1,          2,        3,         -1,        -2, 7, INT_MIN,
-                                       INT_MAX,    INT64_MIN,  INT64_MAX, 1LL << 31, 1LL << 32, 1LL << 40, 9, 100,
-                                       INT64_MAX / 2, -(1LL << 31) - 1, INT64_MIN + 1, 1LL << 62 };
+    static const int64_t numbers[] = { 0,
+                                       1,
+                                       2,
+                                       3,
+                                       -1,
+                                       -2,
+                                       7,
+                                       INT_MIN,
+                                       INT_MAX,
+                                       INT64_MIN,
+                                       INT64_MAX,
+                                       1LL << 31,
+                                       1LL << 32,
+                                       1LL << 40,
+                                       9,
+                                       100,
+                                       INT64_MAX / 2,
+                                       -(1LL << 31) - 1,
+                                       INT64_MIN + 1,
+                                       1LL << 62 };
     static const char *const reals[] = { "nan", "inf", "-inf", "0", "-1", "1e300", "1e-300", "0.5", "2" };
     int64_t number = TEST_PICK(random, numbers);
     if (test_range(random, 0, 2) == 0) {
@@ -305,7 +323,7 @@ static void borrow_option(test_random *random, const case_table *table, case_lin
 }
 
 static void toggle_flag(test_random *random, case_line *line) {
-    static const char *const flags[] = { "batch_second", "mean",       "ordinary",     "evaluation",     "allow_updates",
+    static const char *const flags[] = { "batch_second",  "mean",       "ordinary",   "evaluation", "allow_updates",
                                          "no_input_grad", "reduction=", "reduction=", "frozen=" };
     static const char *const reductions[] = { "none", "sum", "mean", "batchmean" };
     const char *flag = flags[test_range(random, 0, 8)];
@@ -315,7 +333,8 @@ static void toggle_flag(test_random *random, case_line *line) {
     if (*flag == 'f') strcat(word, line->op->rule[test_range(random, 0, operand_count(line) - 1)].name);
     int k = line->option_count;
     for (int i = 0; i < line->option_count; i++) {
-        if (key_length(option_at(line, i)) == key_length(flag) && !strncmp(option_at(line, i), flag, key_length(flag))) {
+        if (key_length(option_at(line, i)) == key_length(flag) &&
+            !strncmp(option_at(line, i), flag, key_length(flag))) {
             k = i;
         }
     }
@@ -327,16 +346,40 @@ void mutation_draw(test_random *random, const case_table *table, const case_line
     drop_checks(mutated);
     for (int64_t changes = test_range(random, 1, 3); changes; changes--) {
         switch (test_range(random, 0, 15)) {
-        case 0: case 1: case 2: change_dim(random, mutated); break;
-        case 3: change_rank(random, mutated); break;
-        case 4: test_range(random, 0, 1) ? swap_dims(random, mutated) : empty_and_huge(random, mutated); break;
-        case 5: change_role(random, mutated); break;
-        case 6: change_presence(random, mutated); break;
-        case 7: change_kind(random, mutated); break;
-        case 8: case 9: change_data(random, mutated); break;
-        case 10: toggle_flag(random, mutated); break;
-        case 11: case 12: borrow_option(random, table, mutated); break;
-        default: change_option(random, mutated); break;
+        case 0:
+        case 1:
+        case 2:
+            change_dim(random, mutated);
+            break;
+        case 3:
+            change_rank(random, mutated);
+            break;
+        case 4:
+            test_range(random, 0, 1) ? swap_dims(random, mutated) : empty_and_huge(random, mutated);
+            break;
+        case 5:
+            change_role(random, mutated);
+            break;
+        case 6:
+            change_presence(random, mutated);
+            break;
+        case 7:
+            change_kind(random, mutated);
+            break;
+        case 8:
+        case 9:
+            change_data(random, mutated);
+            break;
+        case 10:
+            toggle_flag(random, mutated);
+            break;
+        case 11:
+        case 12:
+            borrow_option(random, table, mutated);
+            break;
+        default:
+            change_option(random, mutated);
+            break;
         }
     }
 }

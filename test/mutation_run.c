@@ -102,7 +102,8 @@ static psg_status ask(case_run *run, int k) {
     psg_status status = psg_gradient_of(run->tape, run->param[k], &gradient);
     const psg_tensor *value = psg_param_value(run->param[k]);
     int64_t shape[PSG_MAX_RANK + 1] = { gradient.batch_size }, rows = gradient.batch_size;
-    if (status || rows > VALUES || rows * psg_tensor_count(value) > VALUES) return status == PSG_ERR_STATE ? PSG_OK : status;
+    if (status || rows > VALUES || rows * psg_tensor_count(value) > VALUES)
+        return status == PSG_ERR_STATE ? PSG_OK : status;
     for (int d = 0; d < value->rank; d++) shape[d + 1] = value->shape[d];
     psg_tensor out = psg_tensor_of(run->real, NULL, value->rank + 1, shape);
     size_t bytes = (size_t)psg_tensor_count(&out) * psg_dtype_size(out.dtype);
@@ -170,8 +171,9 @@ static int has_views(const psg_op *op) { return !strcmp(op->name, "batch_norm") 
 /* A number of four or eight bytes becomes another. */
 static void change_attribute(test_random *random, recorded *r) {
     static const int64_t ints[] = { 0, 1, -1, 2, 3, 4, 7, 9, 17, -9, 100, INT32_MIN, INT32_MAX, INT32_MIN + 1 };
-    static const int64_t longs[] = { 0, 1, -1, 2, 3, 9, INT64_MIN, INT64_MAX, INT64_MIN + 1, 1LL << 31, 1LL << 32, 1LL << 40,
-                                     1LL << 61, -(1LL << 40) };
+    static const int64_t longs[] = {
+        0, 1, -1, 2, 3, 9, INT64_MIN, INT64_MAX, INT64_MIN + 1, 1LL << 31, 1LL << 32, 1LL << 40, 1LL << 61, -(1LL << 40)
+    };
     static const double reals[] = { NAN, INFINITY, -INFINITY, -1, 0.5, 1, 1e300, -1e300, 1e-300 };
     size_t size = r->op->attributes_size, at = 4 * (size_t)test_range(random, 0, (int64_t)size / 4 - 1);
     int64_t kind = at % 8 || at + 8 > size ? 0 : test_range(random, 0, 2);
@@ -230,8 +232,7 @@ void mutation_try_text(mutation_bench *bench, const char *text, psg_dtype real, 
     char op_name[CASE_NAME], message[512];
     case_line line;
     snprintf(op_name, sizeof op_name, "%.*s", (int)strcspn(text, " |"), text);
-    snprintf(current, sizeof current, "%s (%s, attributes %llu)", text, psg_dtype_name(real),
-             (unsigned long long)seed);
+    snprintf(current, sizeof current, "%s (%s, attributes %llu)", text, psg_dtype_name(real), (unsigned long long)seed);
     if (bench->tally->verbose) tell();
     const case_op *op = case_op_find(op_name);
     const char *rest = strchr(text, '|');

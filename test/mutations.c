@@ -80,7 +80,8 @@ int main(int argc, char **argv) {
     options o = { 100000, 1e9, 1, 0, NULL, NULL, PSG_F32 };
     if (!read_options(argc, argv, &o, &tally)) {
         fputs("usage: mutations [--count N] [--seconds N] [--seed S] [--op OP] [--line \"op | line\"] [--real 32|64] "
-              "[--attributes S] [--verbose 1]\n", stderr);
+              "[--attributes S] [--verbose 1]\n",
+              stderr);
         return 2;
     }
     mutation_watch();

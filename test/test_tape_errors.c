@@ -332,7 +332,7 @@ static const scene_row rows[] = {
     { "1.1 autograd.grad on a weight: not in the graph", CANNOT, "psg_gradient_of is the only way, and it works" },
     { "1.2 ExpandedWeight of no tensor", PSG_ERR_ARGUMENT, invalid_parameter, "value is no valid view" },
     { "1.2 parameter of an integer type", PSG_ERR_DTYPE, integer_parameter, "value is i64, must be f32 or f64" },
-    { "1.2 (ours) parameter of the greatest rank", PSG_ERR_SHAPE, deep_parameter, "value has rank 8, must be below it" },
+    { "1.2 (ours) parameter of rank 8", PSG_ERR_SHAPE, deep_parameter, "value has rank 8, must be below" },
     { "1.2 (ours) parameter with gaps", PSG_ERR_ARGUMENT, strided_parameter, "value must be contiguous" },
     { "1.2 ExpandedWeight of a tensor without grad", CANNOT, "a frozen parameter is used as it is, without gradient" },
     { "1.2 batch_size, loss_reduction of a weight unchecked", CANNOT, "they belong to the pass, which checks them" },

@@ -144,7 +144,7 @@ static const scene_row rows[] = {
     { "tape: grad_output of another type", PSG_ERR_DTYPE, grad_output_dtype, "grad_output is f32, var is f64" },
     { "tape: gradient before backward", PSG_ERR_STATE, gradient_too_early, "psg_backward has not run" },
     { "tape: input gradient before backward", PSG_ERR_STATE, input_grad_too_early, "psg_backward has not run" },
-    { "tape: output beyond 64 bits", PSG_ERR_OVERFLOW, oversized_output, "toy_oversized: the output shape (2147483648, " },
+    { "tape: output beyond 64 bits", PSG_ERR_OVERFLOW, oversized_output, "toy_oversized: the output shape (21474" },
     { "tape: block of an impossible rank", PSG_ERR_SHAPE, impossible_block, "toy_deep: a block of parameter" },
     { "tape: op fails without a message", PSG_ERR_NUMERIC, op_without_message, "backward failed with PSG_ERR_NUMERIC" },
 };
