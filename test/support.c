@@ -330,3 +330,9 @@ void test_status(psg_context *context, psg_status status, psg_status expected, c
     fail_msg("%s is %s, expected %s; message: %s", what, psg_status_name(status), psg_status_name(expected),
              psg_context_message(context));
 }
+
+void test_refused(const psg_tape *tape, psg_status status, const char *words) {
+    if (psg_tape_status(tape) == status && strstr(psg_tape_message(tape), words)) return;
+    fail_msg("%s \"%s\", expected %s \"%s\"", psg_status_name(psg_tape_status(tape)), psg_tape_message(tape),
+             psg_status_name(status), words);
+}

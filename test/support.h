@@ -112,5 +112,7 @@ void test_near(double actual, double expected, double bound, const char *what, i
 /* Fails the test with the message of the context unless status is expected. */
 void test_status(psg_context *context, psg_status status, psg_status expected, const char *what);
 #define TEST_OK(context, call) test_status(context, call, PSG_OK, #call)
+/* Fails the test unless the pass has failed with that status, in those words. */
+void test_refused(const psg_tape *tape, psg_status status, const char *words);
 
 #endif

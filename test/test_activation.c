@@ -1,5 +1,5 @@
-/* The elementwise functions, glu, log_softmax and softmin where the lines of test/cases do not go: kinks, limits in both
- * types, NaN, saturated rows, dropout of whole channels, and every refusal. */
+/* The elementwise functions, glu, log_softmax and softmin where the lines of test/cases do not go: kinks, limits in
+ * both types, NaN, saturated rows, dropout of whole channels, and every refusal. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
