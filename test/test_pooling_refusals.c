@@ -1,5 +1,5 @@
 /* What the poolings refuse, and the messages. */
-#include "support.h"
+#include "small_pass.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -79,49 +79,39 @@ static psg_var record(psg_tape *tape, psg_var x, const refusal *e) {
     return psg_apply(tape, name, &x, 1, attributes);
 }
 
-static void expect(psg_tape *tape, psg_status status, const char *part) {
-    if (psg_tape_status(tape) == status && strstr(psg_tape_message(tape), part)) return;
-    fail_msg("%s: \"%s\", expected %s: \"%s\"", psg_status_name(psg_tape_status(tape)), psg_tape_message(tape),
-             psg_status_name(status), part);
-}
-
 static void wrong_arguments_are_refused(void **state) {
     (void)state;
-    psg_context *context = test_context(1, NULL);
-    psg_tape *tape;
+    small_pass f;
+    small_open(&f);
     float zero[600] = { 0 };
-    TEST_OK(context, psg_tape_create(context, &tape));
     for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
         const refusal *e = &refusals[k];
-        TEST_OK(context, psg_tape_begin(tape, NULL));
+        small_begin(&f, (psg_pass)PSG_PASS_INIT);
         psg_tensor x = psg_tensor_of(PSG_F32, zero, (int)e->rank, e->shape);
-        record(tape, psg_input(tape, &x), e);
-        expect(tape, e->status, e->part);
+        record(f.tape, psg_input(f.tape, &x), e);
+        test_refused(f.tape, e->status, e->part);
     }
-    psg_tape_destroy(tape);
-    test_context_free(context);
+    small_close(&f);
 }
 
 static void missing_arguments_are_refused(void **state) {
     (void)state;
-    psg_context *context = test_context(1, NULL);
-    psg_tape *tape;
+    small_pass f;
+    small_open(&f);
     float zero[16] = { 0 };
     int32_t integers[16] = { 0 };
     psg_tensor x = psg_f32_4d(zero, 1, 1, 4, 4);
     psg_tensor whole = psg_tensor_of(PSG_I32, integers, 4, (int64_t[]){ 1, 1, 4, 4 });
-    TEST_OK(context, psg_tape_create(context, &tape));
-    TEST_OK(context, psg_tape_begin(tape, NULL));
-    psg_max_pool2d(tape, psg_input(tape, &x), NULL, NULL);
-    expect(tape, PSG_ERR_ARGUMENT, "max_pool: kernel_size[0] is 0");
-    TEST_OK(context, psg_tape_begin(tape, NULL));
-    psg_adaptive_avg_pool2d(tape, psg_input(tape, &x), NULL);
-    expect(tape, PSG_ERR_ARGUMENT, "adaptive_avg_pool: output_size[0] is -2");
-    TEST_OK(context, psg_tape_begin(tape, NULL));
-    psg_max_pool2d(tape, psg_input(tape, &whole), (int64_t[]){ 2, 2 }, NULL);
-    expect(tape, PSG_ERR_DTYPE, "max_pool: input is i32, must be f32 or f64");
-    psg_tape_destroy(tape);
-    test_context_free(context);
+    small_begin(&f, (psg_pass)PSG_PASS_INIT);
+    psg_max_pool2d(f.tape, psg_input(f.tape, &x), NULL, NULL);
+    test_refused(f.tape, PSG_ERR_ARGUMENT, "max_pool: kernel_size[0] is 0");
+    small_begin(&f, (psg_pass)PSG_PASS_INIT);
+    psg_adaptive_avg_pool2d(f.tape, psg_input(f.tape, &x), NULL);
+    test_refused(f.tape, PSG_ERR_ARGUMENT, "adaptive_avg_pool: output_size[0] is -2");
+    small_begin(&f, (psg_pass)PSG_PASS_INIT);
+    psg_max_pool2d(f.tape, psg_input(f.tape, &whole), (int64_t[]){ 2, 2 }, NULL);
+    test_refused(f.tape, PSG_ERR_DTYPE, "max_pool: input is i32, must be f32 or f64");
+    small_close(&f);
 }
 
 int main(void) {
