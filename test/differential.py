@@ -89,9 +89,11 @@ def finite(values):
 
 
 def same(have, want, floor):
-    """Where NaN stands on both sides, or one infinity, or numbers near each other for the greatest of the row."""
+    """Where NaN stands on both sides, or one infinity, or numbers near each other for the greatest of the row, or for
+    `floor` in a row of tiny ones."""
     with np.errstate(over="ignore", invalid="ignore"):
-        scale = np.maximum(floor, np.abs(finite(want)).max(1, keepdims=True))
+        greatest = np.abs(finite(want)).max(1, keepdims=True)
+        scale = np.maximum(np.where((0 < greatest) & (greatest < 1e-100), floor, 1.0), greatest)
         near = np.abs(finite(have) - finite(want)) <= TOLERANCE * scale
     near &= np.isfinite(have) & np.isfinite(want)
     return near | (have == want) | (np.isnan(have) & np.isnan(want))

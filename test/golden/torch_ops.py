@@ -275,9 +275,21 @@ def embedding(line, o):
     return rows
 
 
+class SharedGradient(torch.autograd.Function):
+    """The rows as they are; their gradients over how many share them."""
+    @staticmethod
+    def forward(context, rows, counts):
+        context.counts = counts
+        return rows.clone()
+
+    @staticmethod
+    def backward(context, grad):
+        return grad / context.counts, None
+
+
 def by_frequency(rows, ids):
     counts = torch.bincount(ids.reshape(-1), minlength=1)[ids][..., None] if ids.numel() else 1
-    return rows.detach() + (rows - rows.detach()) / counts
+    return SharedGradient.apply(rows, counts)
 
 
 # ---- more norms ----
@@ -576,13 +588,13 @@ def embedding_bag(line, o):
     if mode == "max":
         return torch.stack([weight[row[kept]].max(0).values if kept.any() else weight.new_zeros(weight.shape[1])
                             for row, kept in zip(ids, counted)]) if batch else weight.new_zeros(0, weight.shape[1])
-    rows = weight[ids]
+    rows = torch.where(counted[..., None], weight[ids], 0)
     if line.flag("scale_grad_by_freq"):
         same = (ids[:, :, None] == ids[:, None, :]).sum(2)
-        rows = rows.detach() + (rows - rows.detach()) / same[..., None]
+        rows = SharedGradient.apply(rows, same[..., None])
     if o["per_sample_weights"] is not None:
         rows = rows * o["per_sample_weights"][..., None]
-    total = torch.where(counted[..., None], rows, 0).sum(1)
+    total = rows.sum(1)
     return total / counted.sum(1).clamp(min=1)[:, None] if mode == "mean" else total
 
 

@@ -178,8 +178,6 @@ def multi_head_attention(line, o):
     q, k, v = (m.reshape(batch, m.shape[1], heads, width // heads).transpose(1, 2) for m in (q, k, v))
     weights = masked(line, o, q @ k.transpose(-2, -1) / math.sqrt(width // heads), more, heads)
     if line.flag("weights"):
-        if not line.flag("per_head"):
-            return weights.mean(1)
-        return weights.transpose(1, 2) if line.flag("batch_second") else weights
+        return weights if line.flag("per_head") else weights.mean(1)
     y = (weights @ v).transpose(1, 2).reshape(batch, query.shape[1], width)
     return F.linear(y, o["out_proj_weight"], o["out_proj_bias"])
