@@ -177,6 +177,13 @@ def ids_words(rng, rows):
     return f"<{rows}" + rng.choice(("", " i32"))
 
 
+def norm_options(rng):
+    """And the flag that lets a forward pass scale rows."""
+    if not chance(rng, 0.2):
+        return {}, ""
+    return {"max_norm": rng.choice((0.2, 0.7, 1.5)), "norm_type": rng.choice((None, 1, 3))}, " allow_updates"
+
+
 @draws("embedding")
 def embedding(rng):
     rows, shape = rng.randint(1, 8), [size(rng, 5) for _ in range(rng.randint(0, 2))]
@@ -184,7 +191,8 @@ def embedding(rng):
     options = {"padding_idx": rng.choice((None, None, rng.randrange(rows), -rng.randint(1, rows)))}
     if chance(rng, 0.3):
         options["scale_grad_by_freq"] = 1
-    return finish(rng, [ids, f"weight {rows},{size(rng, 5)}"], options, ["weight"])
+    norms, allowed = norm_options(rng)
+    return finish(rng, [ids, f"weight {rows},{size(rng, 5)}"], {**options, **norms}, ["weight"]) + allowed
 
 
 @draws("embedding_bag")
@@ -196,7 +204,9 @@ def embedding_bag(rng):
         operands.append(f"per_sample_weights {n},{length}")
     elif mode != "max" and chance(rng, 0.3):
         options["scale_grad_by_freq"] = 1
-    return finish(rng, operands, options, ["weight"], ordinary="scale_grad_by_freq" not in options)
+    norms, allowed = norm_options(rng)
+    return finish(rng, operands, {**options, **norms}, ["weight"], ordinary="scale_grad_by_freq" not in options) \
+        + allowed
 
 
 # ---- norms ----

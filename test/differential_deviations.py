@@ -176,6 +176,14 @@ deviates("poisson_nll", pytorch="NaN", right="0 times the gradient where the tar
          holds=lambda line: line.flag("full") and (values_of(line)["target"] <= 1).any())
 
 
+# ---- tables ----
+
+for _name in ("embedding", "embedding_bag"):
+    deviates(_name, pytorch="rows times max_norm / (norm + 1e-7)", right="rows times max_norm / norm",
+             reason="rows scaled to max_norm", holds=lambda line: line.flag("max_norm"),
+             instead=lambda line, o: OPS[line.op](line, o, slack=0))
+
+
 # ---- norms and effective weights at any magnitude: by a power of two beside the greatest ----
 
 def power_of(x):

@@ -262,10 +262,35 @@ def adaptive_pool(line, o):
 
 # ---- tables ----
 
+PYTORCH_SLACK = 1e-7   # what torch.embedding_renorm_ adds to a norm
+
+
+class SlopeOfWeight(torch.autograd.Function):
+    """Other values, which count as the weight's own."""
+    @staticmethod
+    def forward(context, weight, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(context, grad):
+        return grad, None
+
+
+def renormed(line, weight, slack):
+    """Rows of at most max_norm, as torch.embedding_renorm_ leaves those that are looked up; with a slack of 0 at any
+    magnitude."""
+    most, w = line.real("max_norm", 0.0), weight.detach()
+    if not most or not w.numel():
+        return weight
+    scale = 1 if slack else w.abs().amax(1, keepdim=True).clamp(min=1)
+    norm = (w / scale).norm(line.real("norm_type", 2.0), dim=1, keepdim=True) * scale
+    return SlopeOfWeight.apply(weight, w * torch.where(norm > most, most / (norm + slack), 1))
+
+
 @op("embedding")
-def embedding(line, o):
+def embedding(line, o, slack=PYTORCH_SLACK):
     """By hand: scale_grad_by_freq counts within what is given, and ids without a batch serve every sample."""
-    ids, weight = o["ids"].long(), o["weight"]
+    ids, weight = o["ids"].long(), renormed(line, o["weight"], slack)
     rows = weight[ids]
     if line.flag("padding_idx"):
         padding = line.int("padding_idx") % weight.shape[0]
@@ -578,9 +603,9 @@ def recurrent_cell(line, o):
 
 
 @op("embedding_bag")
-def embedding_bag(line, o):
+def embedding_bag(line, o, slack=PYTORCH_SLACK):
     """By hand, for ids (N, T): PyTorch's own counts frequencies over the batch."""
-    ids, weight = o["ids"].long(), o["weight"]
+    ids, weight = o["ids"].long(), renormed(line, o["weight"], slack)
     mode, (batch, _) = line.word("mode", "mean"), ids.shape
     counted = torch.ones_like(ids, dtype=torch.bool)
     if line.flag("padding_idx"):
