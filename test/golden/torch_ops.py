@@ -282,7 +282,7 @@ def renormed(line, weight, slack):
     most, w = line.real("max_norm", 0.0), weight.detach()
     if not most or not w.numel():
         return weight
-    scale = 1 if slack else w.abs().amax(1, keepdim=True).clamp(min=1)
+    scale = 1 if slack else w.abs().amax(1, keepdim=True).clamp(1, 1e300)
     norm = (w / scale).norm(line.real("norm_type", 2.0), dim=1, keepdim=True) * scale
     return SlopeOfWeight.apply(weight, w * torch.where(norm > most, most / (norm + slack), 1))
 
@@ -618,7 +618,7 @@ def embedding_bag(line, o, slack=PYTORCH_SLACK):
         same = (ids[:, :, None] == ids[:, None, :]).sum(2)
         rows = SharedGradient.apply(rows, same[..., None])
     if o["per_sample_weights"] is not None:
-        rows = rows * o["per_sample_weights"][..., None]
+        rows = torch.where(counted[..., None], rows * o["per_sample_weights"][..., None], 0)
     total = rows.sum(1)
     return total / counted.sum(1).clamp(min=1)[:, None] if mode == "mean" else total
 
