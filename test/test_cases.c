@@ -96,6 +96,54 @@ static void names_are_unique(void **state) {
     }
 }
 
+/* ---- the registry ---- */
+
+enum { MOST_OPS = 256 };
+
+typedef struct recorded {
+    psg_context *context;
+    int lines[MOST_OPS]; /* by place in the registry */
+} recorded;
+
+static void note_op(void *user, const psg_call *call, int backward, double seconds) {
+    recorded *r = user;
+    (void)seconds;
+    for (size_t k = 0; !backward && k < MOST_OPS; k++) {
+        const psg_op *op = psg_op_at(r->context, k);
+        if (!op) return;
+        r->lines[k] += !strcmp(op->name, call->op->name);
+    }
+}
+
+static void observe_table(recorded *r, const case_op *op) {
+    char message[512];
+    case_table table;
+    if (case_table_read(op, PSG_CASES_DIR, &table, message, sizeof message)) fail_msg("%s", message);
+    for (int k = 0; k < table.count; k++) {
+        case_run run;
+        if (case_flag(&table.line[k], "bench") || case_flag(&table.line[k], "error")) continue;
+        TEST_OK(r->context, case_run_open(&run, r->context, &table.line[k], PSG_F64, 0, -1));
+        psg_pass pass = case_run_pass(&run);
+        TEST_OK(r->context, psg_tape_observe(run.tape, note_op, r));
+        TEST_OK(r->context, case_run_forward(&run, &pass));
+        case_run_close(&run);
+    }
+    case_table_free(&table);
+}
+
+static void every_op_has_lines(void **state) {
+    (void)state;
+    recorded r = { .context = test_context(1, NULL) };
+    const case_op *row;
+    for (int k = 0; (row = case_op_at(k)); k++) observe_table(&r, row);
+    const psg_op *op;
+    for (size_t k = 0; (op = psg_op_at(r.context, k)); k++) {
+        assert_true(k < MOST_OPS);
+        if (r.lines[k] < 3) fail_msg("%s: %d lines of test/cases record it", op->name, r.lines[k]);
+    }
+    test_context_free(r.context);
+}
+
 /* PSG_CASES="conv2d lstm": these tables alone. */
 static int selected(const case_op *op) {
     const char *list = getenv("PSG_CASES");
@@ -109,7 +157,7 @@ static int selected(const case_op *op) {
 
 int main(void) {
     static row_test rows[OPS * KINDS];
-    static struct CMUnitTest tests[OPS * KINDS + 1];
+    static struct CMUnitTest tests[OPS * KINDS + 2];
     size_t count = 0;
     const case_op *op;
     for (int k = 0; k < OPS && (op = case_op_at(k)); k++) {
@@ -121,5 +169,6 @@ int main(void) {
         }
     }
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(names_are_unique);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(every_op_has_lines);
     return _cmocka_run_group_tests("cases", tests, count, NULL, NULL);
 }
