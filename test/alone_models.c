@@ -1,18 +1,5 @@
-/* What no table of test/cases has: ops that draw, networks under losses of several terms. */
+/* What no table of test/cases has: networks under losses of several terms. */
 #include "alone.h"
-
-static psg_var dropout(psg_tape *tape, const case_line *line, const psg_var *var) {
-    return psg_dropout(tape, var[0], case_real(line, "p", 0.5));
-}
-
-static psg_var feature_dropout(psg_tape *tape, const case_line *line, const psg_var *var) {
-    double p = case_real(line, "p", 0.5);
-    return line->operand[0].rank == 3 ? psg_dropout1d(tape, var[0], p) : psg_dropout2d(tape, var[0], p);
-}
-
-static const case_op op_dropout = { "dropout", { { "x", PSG_BATCHED, 0, CASE_REAL } }, dropout };
-static const case_op op_feature_dropout = { "feature_dropout", { { "x", PSG_BATCHED, 0, CASE_REAL } },
-                                            feature_dropout };
 
 /* 0.3 mse(h, y) + 0.7 mean(h^2) of h = dropout(relu(norm(x scale))): the batch meets a loss twice, each time under a
  * factor that no binary fraction is. */
@@ -53,7 +40,7 @@ static const case_op op_network = { "network",
                                       { "w2", PSG_PARAMETER, 0, CASE_REAL } },
                                     network };
 
-static const case_op *const models[] = { &op_dropout, &op_feature_dropout, &op_two_losses, &op_network };
+static const case_op *const models[] = { &op_two_losses, &op_network };
 
 const case_op *alone_op_find(const char *name) {
     for (size_t k = 0; k < sizeof models / sizeof models[0]; k++) {
