@@ -63,6 +63,10 @@ def has_huge(line):
     return any(values.size and 1e140 < largest(values) < np.inf for values in values_of(line).values())
 
 
+def has_tiny(line):
+    return any(values.size and 0 < largest(values) < 1e-140 for values in values_of(line).values())
+
+
 def has_tiny_weight(line):
     """Of which the direction is used."""
     return line.op in ("weight_norm", "cosine_linear") and any(
@@ -295,6 +299,9 @@ deviates("lstm_cell", "lstm", pytorch="slopes that leave out the state which is 
 deviates("rnn", "rnn_cell", pytorch="one sign of inf - inf", right="not specified: multiply-adds may give another",
          reason="a huge recurrent weight under relu: states beyond the type's range",
          holds=lambda line: line.word("nonlinearity") == "relu" and has_huge(line), accepts=anything)
+deviates("multi_head_attention", pytorch="0, or another rounding", right="0 to a rounding of terms that cancel",
+         reason="slopes of scores over values that are all but equal", holds=has_tiny,
+         accepts=lambda theirs, ours: (np.abs(theirs) < 1e-14) & (np.abs(ours) < 1e-14))
 # 1e-10 of terms of 1e155 that cancel is 1e145; in squared norms and tied weights it is a square's.
 deviates(*(op for op in OPS if op not in SEPARATE), pytorch="another rounding",
          right="a rounding of 1e-10 of the terms", reason="terms of 1e155 that cancel",

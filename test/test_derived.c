@@ -269,6 +269,26 @@ static void a_norm_that_is_nan_is_no_bound(void **state) {
     close_scene(&s);
 }
 
+/* 0 times an infinite factor of the Jacobian: grad_sample and the sum hold the 0 that the norm says. */
+static void nothing_pulled_is_nothing(void **state) {
+    (void)state;
+    test_random random = { 26 };
+    scene s;
+    open_scene(&s, &random, PSG_F64, FIXTURE_WHOLE, 2, 0, 6, 7, layout_of(0, 6, 7), 1, BESIDE_NOTHING);
+    s.weight.near[2] = INFINITY;
+    psg_context *context = test_context(1, NULL);
+    double squares[2], sample[2 * 42], sum[42];
+    psg_tensor each = psg_tensor_of(PSG_F64, sample, 3, (int64_t[]){ 2, 6, 7 });
+    psg_tensor total = psg_tensor_of(PSG_F64, sum, 2, (int64_t[]){ 6, 7 });
+    TEST_OK(context, psg_sqnorm(context, s.o.pointer, 1, squares, NULL, NULL));
+    TEST_OK(context, psg_grad_sample(context, s.o.pointer[0], 1.0, PSG_OVERWRITE, &each));
+    TEST_OK(context, psg_weighted_sum(context, s.o.pointer, 1, (double[]){ 1, 0.5 }, PSG_OVERWRITE, &total));
+    assert_true(squares[0] == 0 && squares[1] == 0);
+    for (int k = 0; k < 42; k++) assert_true(sample[k] == 0 && sample[42 + k] == 0 && sum[k] == 0);
+    psg_context_destroy(context);
+    close_scene(&s);
+}
+
 static void mistakes_are_refused(void **state) {
     (void)state;
     test_random random = { 24 };
@@ -310,6 +330,7 @@ int main(void) {
         cmocka_unit_test(plain_sums_agree),
         cmocka_unit_test(kept_and_recomputed_are_the_same),
         cmocka_unit_test(a_norm_that_is_nan_is_no_bound),
+        cmocka_unit_test(nothing_pulled_is_nothing),
         cmocka_unit_test(mistakes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -160,10 +160,11 @@ static double *pull(const psg_part *part, int64_t first, int64_t count, double *
 }
 
 /* A sample's pulled rows [first, first + count), unscaled, rounded to the real type: what the sample adds is then the
- * same whether it is kept or pulled anew. */
+ * same whether it is kept or pulled anew.  A gradient of 0 stays one, also where the pull has infinite factors. */
 static const double *pull_rows(const psg_part *part, int64_t n, int64_t first, int64_t count, void *workspace) {
     const psg_derivation *d = part->pieces->derivation;
     size_t elements = (size_t)(count * d->columns), pulled = (size_t)(count * d->width);
+    if (!psg_part_live(part, n)) return memset(workspace, 0, pulled * sizeof(double));
     void *tile = fill_tile(part, n, first, count, workspace);
     memset(workspace, 0, elements * sizeof(double));
     part->kernels->add_to_f64(elements, 1.0, tile, workspace);
