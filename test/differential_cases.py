@@ -2,7 +2,7 @@
 
 import math
 
-from case_tables import functions_of_x
+from case_tables import functions_of_two, functions_of_x
 
 DRAW = {}
 
@@ -277,7 +277,7 @@ def arithmetic(positive):
     return draw
 
 
-for _name in ("add", "sub", "mul", "div"):
+for _name in functions_of_two():
     DRAW[_name] = arithmetic(_name == "div")
 DRAW["neg"] = elementwise
 
