@@ -1,146 +1,13 @@
-/* Norms by the statistics of their input against plain loops: every combination of operands, shapes, layouts; accuracy
- * under a large mean; the same bits for any number of threads. */
+/* Norms by the statistics of their input where the lines of test/cases do not go: sizes that stream, large means, equal
+ * elements, what is not finite, powers of two, extremes. */
 #include "norm_fixture.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- random cases ---- */
-
-static const int64_t sizes[] = { 1, 2, 3, 4, 5, 7, 8 };
-static const int64_t tails[] = { 0, 1, 2, 5, 8, 15, 16, 17, 31, 33, 64, 100, 257, 530 };
-
-typedef enum norm_kind { LAYER, RMS, GROUP, INSTANCE } norm_kind;
-
-/* Channels of one element have no instance_norm. */
-static void make_instance(norm_case *c) {
-    const int channel_dim = c->batch_second && c->rank >= 3 ? 0 : 1;
-    c->groups = c->shape[channel_dim] = c->shape[channel_dim] ? c->shape[channel_dim] : 1;
-    if (c->rank == 2) {
-        c->batch_second = false;
-        c->rank++;
-        c->shape[2] = 2;
-    }
-    if (c->shape[c->rank - 1] == 1) c->shape[c->rank - 1] = 9;
-}
-
-static norm_case draw_case(test_random *random, norm_kind kind) {
-    const bool group = kind >= GROUP;
-    norm_case c = { .group = group, .instance = kind == INSTANCE, .rms = kind == RMS };
-    c.rank = (int)test_range(random, 2, 5);
-    for (int d = 0; d < c.rank; d++) c.shape[d] = test_range(random, 0, 30) ? TEST_PICK(random, sizes) : 0;
-    c.batch_second = test_range(random, 0, 1);
-    bool second = c.batch_second && c.rank >= 3;
-    c.normalized = (int)test_range(random, 1, c.rank - 1 - second > 3 ? 3 : c.rank - 1 - second);
-    if (group || c.rank - c.normalized > second) c.shape[c.rank - 1] = TEST_PICK(random, tails);
-    c.groups = test_range(random, 1, 4);
-    if (group) c.shape[1 - second] = c.groups * test_range(random, 0, c.rank == 2 ? 40 : 5);
-    for (int k = WEIGHT; k <= BIAS; k++) c.mode[k] = (norm_affine)test_range(random, 0, AFFINE_COUNT - 1);
-    c.input_grad = test_range(random, 0, 1);
-    c.layout = test_range(random, 0, 1) ? TEST_ANY : TEST_CONTIGUOUS;
-    c.eps = (double[]){ 1e-5, 0.5, -0.5, 1e-12 }[test_range(random, 0, 3)];
-    c.mean = (double[]){ 0, 0, 3, -40 }[test_range(random, 0, 3)];
-    if (c.rms) c.mode[BIAS] = ABSENT;
-    if (c.instance) make_instance(&c);
-    return c;
-}
-
-/* A negative eps may bring var + eps near 0, where every digit is noise: left to shapes chosen by hand. */
-static bool is_decided(const norm_case *c) {
-    norm_places l = norm_places_of(c);
-    return l.size > 1 ? c->eps > 0 : true;
-}
-
-static void random_cases(psg_dtype dtype, int rounds, norm_kind kind) {
-    const char *isas[3];
-    size_t count = test_isas(isas);
-    for (size_t k = 0; k < count; k++) {
-        psg_context *context = test_context(2, isas[k]);
-        test_random random = { 77 };
-        for (int round = 0; round < rounds; round++) {
-            norm_case c = draw_case(&random, kind);
-            c.dtype = dtype;
-            if (!is_decided(&c)) c.eps = 1e-3;
-            norm_check_case(context, &c, &random);
-        }
-        test_context_free(context);
-    }
-}
-
-static void layer_norm_f64(void **state) { (void)state; random_cases(PSG_F64, 600, LAYER); }
-static void layer_norm_f32(void **state) { (void)state; random_cases(PSG_F32, 300, LAYER); }
-static void rms_norm_f64(void **state) { (void)state; random_cases(PSG_F64, 400, RMS); }
-static void rms_norm_f32(void **state) { (void)state; random_cases(PSG_F32, 300, RMS); }
-static void group_norm_f64(void **state) { (void)state; random_cases(PSG_F64, 600, GROUP); }
-static void group_norm_f32(void **state) { (void)state; random_cases(PSG_F32, 300, GROUP); }
-static void instance_norm_f64(void **state) { (void)state; random_cases(PSG_F64, 400, INSTANCE); }
-static void instance_norm_f32(void **state) { (void)state; random_cases(PSG_F32, 300, INSTANCE); }
-
-/* Every weight x bias x input gradient x batch dimension, at one shape with several rows and tails. */
-static void every_combination(void **state) {
-    (void)state;
-    psg_context *context = test_context(2, NULL);
-    test_random random = { 3 };
-    for (int code = 0; code < AFFINE_COUNT * AFFINE_COUNT * 8; code++) {
-        norm_case c = { .group = code & 1, .dtype = PSG_F64, .rank = 4, .shape = { 4, 6, 3, 19 }, .normalized = 1,
-                        .groups = 2, .eps = 1e-5, .batch_second = code >> 1 & 1, .input_grad = code >> 2 & 1 };
-        c.mode[WEIGHT] = (norm_affine)((code >> 3) % AFFINE_COUNT);
-        c.mode[BIAS] = (norm_affine)((code >> 3) / AFFINE_COUNT);
-        if (c.group && c.batch_second) c.shape[0] = 4;
-        norm_check_case(context, &c, &random);
-    }
-    test_context_free(context);
-}
-
-/* Shapes that PyTorch tests, a negative eps and one value a channel among them; group_norm: .groups > 0. */
-static void shapes_of_pytorch(void **state) {
-    (void)state;
-    static const norm_case list[] = {
-        { .rank = 3, .shape = { 2, 2, 3 }, .normalized = 2, .eps = -0.5 },
-        { .rank = 2, .shape = { 1, 2 }, .normalized = 1, .eps = 1e-5 },
-        { .rank = 3, .shape = { 4, 5, 5 }, .normalized = 1, .eps = 1e-3 },
-        { .rank = 4, .shape = { 4, 2, 2, 5 }, .normalized = 3, .eps = 1e-3 },
-        { .rank = 4, .shape = { 4, 56, 56, 56 }, .normalized = 3, .eps = 1e-5 },
-        { .rank = 2, .shape = { 0, 5 }, .normalized = 1, .eps = 1e-5 },
-        { .rank = 3, .shape = { 1, 6, 3 }, .groups = 2, .eps = 0.5 },
-        { .rank = 3, .shape = { 2, 6, 3 }, .groups = 2, .eps = -0.5 },
-        { .rank = 2, .shape = { 1, 2 }, .groups = 1, .eps = 1e-5 },
-        { .rank = 2, .shape = { 0, 2 }, .groups = 1, .eps = 1e-5 },
-        { .rank = 3, .shape = { 4, 6, 5 }, .groups = 3, .eps = 1e-3 },
-        { .rank = 2, .shape = { 4, 12 }, .groups = 3, .eps = 1e-3 },
-        { .rank = 2, .shape = { 150, 6 }, .groups = 1, .eps = 1e-3 },
-        { .rank = 4, .shape = { 4, 6, 28, 28 }, .groups = 3, .eps = 1e-3 },
-        { .rank = 3, .shape = { 4, 5, 5 }, .groups = 5, .eps = 1e-3 },
-        { .rank = 4, .shape = { 2, 51, 28, 28 }, .groups = 3, .eps = 1e-5 },
-        { .rank = 4, .shape = { 4, 3, 2, 3 }, .groups = 1, .eps = 1e-5 },
-        { .rank = 2, .shape = { 1, 1 }, .groups = 1, .eps = 1e-5 },
-        { .rank = 2, .shape = { 3, 6 }, .groups = 6, .eps = 1e-5 },
-        { .rank = 3, .shape = { 3, 6, 0 }, .groups = 2, .eps = 1e-5 },
-        { .rank = 3, .shape = { 5, 5, 5 }, .groups = 5, .eps = 0.6, .instance = true },
-        { .rank = 3, .shape = { 3, 2, 4 }, .groups = 2, .eps = 1e-5, .instance = true },
-        { .rank = 4, .shape = { 3, 2, 3, 4 }, .groups = 2, .eps = 0.5, .instance = true },
-        { .rank = 3, .shape = { 1, 2, 3 }, .groups = 2, .eps = 1e-5, .instance = true },
-        { .rank = 3, .shape = { 3, 2, 0 }, .groups = 2, .eps = 1e-5, .instance = true },
-        { .rank = 3, .shape = { 2, 0, 3 }, .groups = 1, .eps = 1e-5, .instance = true },
-    };
-    psg_context *context = test_context(2, NULL);
-    test_random random = { 9 };
-    for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
-        for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
-            norm_case c = list[k];
-            c.group = c.groups > 0;
-            c.dtype = (psg_dtype)dtype;
-            c.mode[WEIGHT] = c.mode[BIAS] = TRAINABLE;
-            c.input_grad = true;
-            norm_check_case(context, &c, &random);
-        }
-    }
-    test_context_free(context);
-}
-
 /* Large enough for streaming stores, rows off the cache lines and on them, and few samples cut into parts. */
-static void large_cases(void **state) {
+static void streamed_rows_are_right(void **state) {
     (void)state;
     static const norm_case list[] = {
         { .rank = 3, .shape = { 3, 1500, 1024 }, .normalized = 1, .eps = 1e-5 },
@@ -165,7 +32,7 @@ static void large_cases(void **state) {
 }
 
 /* eps NaN, or attributes of zeros but for the shape: the type's own epsilon. */
-static void machine_epsilon(void **state) {
+static void no_eps_is_the_machine_epsilon(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     test_random random = { 1 };
@@ -223,7 +90,7 @@ static void large_means_cost_no_digits(void **state) {
 }
 
 /* Equal elements: variance 0 exactly, so y is the bias and eps 0 gives NaN. */
-static void equal_elements(void **state) {
+static void equal_elements_have_no_variance(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
@@ -315,35 +182,6 @@ static outcome outcome_of(const norm_case *c, const char *isa, unsigned threads,
     test_array_free(&g);
     test_context_free(context);
     return o;
-}
-
-static void expect_same(const outcome *one, outcome other) {
-    assert_int_equal(one->bytes, other.bytes);
-    assert_memory_equal(one->data, other.data, (size_t)one->bytes);
-    free(other.data);
-}
-
-static void same_bits_for_any_threads(void **state) {
-    (void)state;
-    static const norm_case list[] = {
-        { .rank = 3, .shape = { 3, 701, 96 }, .normalized = 1, .eps = 1e-5 },
-        { .rank = 3, .shape = { 70, 90, 33 }, .normalized = 1, .eps = 1e-5, .batch_second = true },
-        { .rank = 2, .shape = { 3000, 40 }, .normalized = 1, .eps = 1e-5 },
-        { .rank = 4, .shape = { 20, 24, 15, 15 }, .groups = 4, .eps = 1e-5 },
-        { .rank = 2, .shape = { 900, 64 }, .groups = 4, .eps = 1e-5 },
-        { .rank = 4, .shape = { 20, 24, 15, 15 }, .groups = 24, .eps = 1e-5, .instance = true },
-        { .rank = 3, .shape = { 3, 701, 96 }, .normalized = 1, .eps = 1e-5, .rms = true },
-    };
-    for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
-        norm_case c = list[k];
-        c.group = c.groups > 0;
-        c.mode[WEIGHT] = TRAINABLE;
-        c.mode[BIAS] = c.rms ? ABSENT : TRAINABLE;
-        c.input_grad = true;
-        outcome one = outcome_of(&c, NULL, 1, 0);
-        for (int t = 0; t < 3; t++) expect_same(&one, outcome_of(&c, NULL, (unsigned[]){ 2, 3, 7 }[t], 0));
-        free(one.data);
-    }
 }
 
 static void expect_near(const outcome *one, outcome other, psg_dtype dtype) {
@@ -456,7 +294,7 @@ static void check_extreme(psg_context *context, const extreme *e, bool group) {
     test_array_free(&g);
 }
 
-static void extreme_rows(void **state) {
+static void extreme_rows_are_right(void **state) {
     (void)state;
     const char *isas[3];
     size_t count = test_isas(isas);
@@ -470,7 +308,7 @@ static void extreme_rows(void **state) {
 }
 
 /* An ordinary pass may normalize over the batch; its summed gradients are those of the definition for one sample. */
-static void ordinary_pass_over_the_batch(void **state) {
+static void an_ordinary_pass_may_span_the_batch(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     test_random random = { 2 };
@@ -510,25 +348,14 @@ static void ordinary_pass_over_the_batch(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_combination),
-        cmocka_unit_test(layer_norm_f64),
-        cmocka_unit_test(layer_norm_f32),
-        cmocka_unit_test(rms_norm_f64),
-        cmocka_unit_test(rms_norm_f32),
-        cmocka_unit_test(group_norm_f64),
-        cmocka_unit_test(group_norm_f32),
-        cmocka_unit_test(instance_norm_f64),
-        cmocka_unit_test(instance_norm_f32),
-        cmocka_unit_test(machine_epsilon),
-        cmocka_unit_test(shapes_of_pytorch),
-        cmocka_unit_test(large_cases),
+        cmocka_unit_test(streamed_rows_are_right),
+        cmocka_unit_test(no_eps_is_the_machine_epsilon),
         cmocka_unit_test(large_means_cost_no_digits),
-        cmocka_unit_test(equal_elements),
+        cmocka_unit_test(equal_elements_have_no_variance),
         cmocka_unit_test(nonfinite_rows_stay_alone),
-        cmocka_unit_test(same_bits_for_any_threads),
         cmocka_unit_test(powers_of_two_change_nothing),
-        cmocka_unit_test(extreme_rows),
-        cmocka_unit_test(ordinary_pass_over_the_batch),
+        cmocka_unit_test(extreme_rows_are_right),
+        cmocka_unit_test(an_ordinary_pass_may_span_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Poolings where the lines of test/cases do not go: which of equal elements and NaN wins, and means whose sums overflow. */
+/* Poolings where the lines of test/cases do not go: which of equal elements and NaN wins, and means whose sums
+ * overflow. */
 #include "support.h"
 
 #include <float.h>
@@ -62,7 +63,9 @@ static void check_winners(psg_context *context, const window_case *c, psg_dtype 
         test_near(test_get_at(&y, k), best < 0 ? -INFINITY : test_get_at(&x.view, best), 0, "largest", k);
         if (best >= 0) expected[best]++;
     }
-    for (int64_t k = 0; k < psg_tensor_count(&grad); k++) test_near(test_get_at(&grad, k), expected[k], 0, "gradient", k);
+    for (int64_t k = 0; k < psg_tensor_count(&grad); k++) {
+        test_near(test_get_at(&grad, k), expected[k], 0, "gradient", k);
+    }
     psg_tape_destroy(tape);
     test_array_free(&x);
 }
