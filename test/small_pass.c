@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-void small_open(small_pass *f) {
+void small_open_on(small_pass *f, unsigned threads, const char *isa) {
     *f = (small_pass){ .random = { 3 } };
-    f->context = test_context_with(&f->allocator, 2, NULL, 0);
+    f->context = test_context_with(&f->allocator, threads, isa, 0);
     TEST_OK(f->context, psg_tape_create(f->context, &f->tape));
 }
+
+void small_open(small_pass *f) { small_open_on(f, 2, NULL); }
 
 void small_close(small_pass *f) {
     psg_tape_destroy(f->tape);

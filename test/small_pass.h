@@ -1,4 +1,4 @@
-/* Small passes in f64: a context, a tape, tensors and parameters of random values that live as long as they. */
+/* Small passes: a context, a tape, tensors and parameters of random values that live as long as they. */
 #ifndef PSG_TEST_SMALL_PASS_H
 #define PSG_TEST_SMALL_PASS_H
 
@@ -17,7 +17,9 @@ typedef struct small_pass {
 #define SHAPE(...)                                                                                                     \
     (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 
+/* On two threads and the best instruction set; or on these. */
 void small_open(small_pass *f);
+void small_open_on(small_pass *f, unsigned threads, const char *isa);
 void small_close(small_pass *f);
 
 psg_tensor small_zeros(small_pass *f, psg_dtype dtype, int rank, const int64_t *shape);

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "support.h"
+#include "small_pass.h"
 
 /* ---- single values ---- */
 
@@ -46,25 +46,9 @@ FUNCTION(softmin_1, psg_softmin(t, in[0], 1))
 FUNCTION(softmax_1, psg_softmax(t, in[0], 1))
 FUNCTION(softmax_last, psg_softmax(t, in[0], -1))
 
-typedef struct run {
-    psg_context *context;
-    psg_tape *tape;
-} run;
-
-static run run_open(unsigned threads, const char *isa) {
-    run r = { .context = test_context(threads, isa) };
-    TEST_OK(r.context, psg_tape_create(r.context, &r.tape));
-    return r;
-}
-
-static void run_close(run *r) {
-    psg_tape_destroy(r->tape);
-    test_context_free(r->context);
-}
-
 /* y = f(x) and f'(x) on a (1, n) row that holds x in its last place and 0.5 elsewhere. */
-static void at_value(run *r, psg_dtype dtype, psg_var (*f)(psg_tape *, const psg_var *), int64_t n, double x, double *y,
-                     double *slope) {
+static void at_value(small_pass *r, psg_dtype dtype, psg_var (*f)(psg_tape *, const psg_var *), int64_t n,
+                     double x, double *y, double *slope) {
     double memory[64];
     psg_tensor in = psg_tensor_of(dtype, memory, 2, (int64_t[]){ 1, n }), value, grad;
     for (int64_t i = 0; i < n; i++) test_set_at(&in, i, i == n - 1 ? x : 0.5);
@@ -170,7 +154,7 @@ static void expect(double found, double right, double relative, const point *p, 
 }
 
 /* In the last place of a row of one element and of whole vectors. */
-static void expect_at(run *r, psg_dtype dtype, const point *p) {
+static void expect_at(small_pass *r, psg_dtype dtype, const point *p) {
     for (int64_t n = 1; n < 40; n += 31) {
         double y, slope, unit = dtype == PSG_F64 ? 1e-15 : 1.5e-7;
         at_value(r, dtype, p->f, n, p->x, &y, &slope);
@@ -183,21 +167,23 @@ static void kinks_limits_and_nan_are_pytorchs(void **state) {
     (void)state;
     const char *isas[3];
     for (size_t s = 0; s < 2 * test_isas(isas); s++) {
-        run r = run_open(1, isas[s / 2]);
+        small_pass r;
+        small_open_on(&r, 1, isas[s / 2]);
         for (size_t k = 0; k < sizeof limits / sizeof limits[0]; k++) {
             expect_at(&r, s % 2 ? PSG_F64 : PSG_F32, &limits[k]);
         }
-        run_close(&r);
+        small_close(&r);
     }
 }
 
 static void parameters_beyond_f32_round_in_double(void **state) {
     (void)state;
-    run r = run_open(1, NULL);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     for (size_t k = 0; k < sizeof numbers_beyond_f32 / sizeof numbers_beyond_f32[0]; k++) {
         expect_at(&r, PSG_F32, &numbers_beyond_f32[k]);
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 /* Relative accuracy where a function or its slope is small; expected by formulas that do not cancel there. */
@@ -215,7 +201,8 @@ static void small_values_keep_their_digits(void **state) {
         AT(tanhshrink, 0x1p-10, 0x1p-30 / 3 * (1 - 0.4 * 0x1p-20 + 17.0 / 105 * 0x1p-40), pow(tanh(0x1p-10), 2)),
         AT(tanhshrink, 0.5, 0.0378828427399902415, 0.213552267034072590),
     };
-    run r = run_open(1, NULL);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     for (size_t k = 0; k < sizeof points / sizeof points[0]; k++) {
         for (int dtype = 0; dtype < 2; dtype++) {
             double y, slope, unit = dtype ? 1e-14 : 3e-6;
@@ -224,7 +211,7 @@ static void small_values_keep_their_digits(void **state) {
             test_near(slope, points[k].slope, unit * fabs(points[k].slope), points[k].name, dtype);
         }
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 /* ---- rows in which one probability is nearly 1 ---- */
@@ -243,8 +230,8 @@ static double pairs(const double *x, const double *g, int top, int j, bool logar
 }
 
 /* Scores of 0, -1/2, ... but for `top`; the row in the last dimension or, beside another, in dimension 1. */
-static void saturated_row(run *r, psg_dtype dtype, psg_var (*f)(psg_tape *, const psg_var *), int strided, double score,
-                          bool logarithm) {
+static void saturated_row(small_pass *r, psg_dtype dtype, psg_var (*f)(psg_tape *, const psg_var *), int strided,
+                          double score, bool logarithm) {
     double x[SATURATED], g[SATURATED], memory[2][2 * SATURATED];
     const int top = 18, columns = strided ? 2 : 1;
     const int64_t shape[3] = { 1, strided ? SATURATED : 1, strided ? 2 : SATURATED };
@@ -277,7 +264,8 @@ static void saturated_rows_keep_their_digits(void **state) {
     (void)state;
     const char *isas[3];
     for (size_t s = 0; s < test_isas(isas); s++) {
-        run r = run_open(1, isas[s]);
+        small_pass r;
+        small_open_on(&r, 1, isas[s]);
         for (int k = 0; k < 12; k++) {
             psg_dtype dtype = k % 2 ? PSG_F64 : PSG_F32;
             double score = k / 2 * 10;
@@ -286,14 +274,15 @@ static void saturated_rows_keep_their_digits(void **state) {
             saturated_row(&r, dtype, log_softmax_last, 0, score, true);
             saturated_row(&r, dtype, log_softmax_1, 1, score, true);
         }
-        run_close(&r);
+        small_close(&r);
     }
 }
 
 /* log_softmax of large scores, of -inf, of rows that underflow in softmax. */
 static void log_softmax_takes_scores_of_any_size(void **state) {
     (void)state;
-    run r = run_open(1, NULL);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     for (int dtype = 0; dtype < 2; dtype++) {
         double memory[4], unit = dtype ? 1e-15 : 3e-7;
         psg_tensor x = psg_tensor_of(dtype, memory, 2, (int64_t[]){ 1, 4 }), value, grad;
@@ -312,13 +301,13 @@ static void log_softmax_takes_scores_of_any_size(void **state) {
         test_near(test_get_at(&grad, 0), 1 - 4 * exp(-small), 4 * unit, "log_softmax", 4);
         test_near(test_get_at(&grad, 1), 1, 0, "log_softmax", 5);
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 /* ---- whole channels ---- */
 
 /* Runs dropout of (n, c, s) ones with one spatial dimension; y holds the output, gx the gradient of ones. */
-static void drop(run *r, psg_pass pass, int64_t a, int64_t b, int64_t s, double p, double *y, double *gx) {
+static void drop(small_pass *r, psg_pass pass, int64_t a, int64_t b, int64_t s, double p, double *y, double *gx) {
     double ones[4096];
     psg_tensor x = psg_tensor_of(PSG_F64, ones, 3, (int64_t[]){ a, b, s }), value, grad;
     test_fill_value(&x, 1);
@@ -335,7 +324,8 @@ static void drop(run *r, psg_pass pass, int64_t a, int64_t b, int64_t s, double 
 
 static void channels_are_dropped_whole(void **state) {
     (void)state;
-    run r = run_open(3, NULL);
+    small_pass r;
+    small_open_on(&r, 3, NULL);
     enum { N = 16, C = 32, S = 7 };
     double y[N * C * S], gx[N * C * S], again[N * C * S], other[N * C * S];
     psg_pass pass = PSG_PASS_INIT;
@@ -367,7 +357,7 @@ static void channels_are_dropped_whole(void **state) {
     pass.evaluation = 0;
     drop(&r, pass, C, N, S, 1, other, gx);
     for (int i = 0; i < N * C * S; i++) assert_true(other[i] == 0 && gx[i] == 0);
-    run_close(&r);
+    small_close(&r);
 }
 
 /* ---- refusals ---- */
@@ -420,7 +410,8 @@ static const refusal refusals[] = {
 
 static void wrong_arguments_are_refused(void **state) {
     (void)state;
-    run r = run_open(1, NULL);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     float data[24] = { 0 };
     int64_t ids[2] = { 0 };
     psg_tensor x = psg_f32_3d(data, 2, 3, 4), integers = psg_i64_1d(ids, 2);
@@ -432,7 +423,7 @@ static void wrong_arguments_are_refused(void **state) {
         if (!good) print_error("expected \"%s\", got \"%s\"\n", refusals[k].words, psg_tape_message(r.tape));
         assert_true(good);
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 int main(void) {

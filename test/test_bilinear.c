@@ -2,38 +2,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "support.h"
+#include "small_pass.h"
 
-typedef struct fixture {
-    psg_context *context;
-    psg_tape *tape;
-    test_random random;
-} fixture;
-
-static fixture open_fixture(unsigned threads) {
-    fixture f = { .context = test_context(threads, NULL), .random = { 23 } };
-    TEST_OK(f.context, psg_tape_create(f.context, &f.tape));
-    return f;
-}
-
-static void close_fixture(fixture *f) {
-    psg_tape_destroy(f->tape);
-    test_context_free(f->context);
-}
-
-static test_array reals(fixture *f, psg_dtype dtype, int rank, const int64_t *shape) {
+static test_array reals(small_pass *f, psg_dtype dtype, int rank, const int64_t *shape) {
     return test_array_normal(&f->random, dtype, rank, shape, TEST_CONTIGUOUS);
 }
 
-static void expect(fixture *f, psg_status status, const char *text) {
-    if (psg_tape_status(f->tape) != status || !strstr(psg_tape_message(f->tape), text)) {
-        fail_msg("status %s, message \"%s\", expected %s \"%s\"", psg_status_name(psg_tape_status(f->tape)),
-                 psg_tape_message(f->tape), psg_status_name(status), text);
-    }
-}
-
 /* The gradient of a parameter in the last pass, (B, *shape), or (*shape) of an ordinary pass. */
-static test_array gradient_of(fixture *f, const psg_param *param, int ordinary) {
+static test_array gradient_of(small_pass *f, const psg_param *param, int ordinary) {
     psg_gradient gradient;
     const psg_gradient *set = &gradient;
     TEST_OK(f->context, psg_gradient_of(f->tape, param, &gradient));
@@ -71,7 +47,7 @@ typedef struct bilinear_run {
     psg_tensor y, gx1, gx2;
 } bilinear_run;
 
-static void run_bilinear(fixture *f, const bilinear_case *c, psg_dtype dtype, bilinear_run *r) {
+static void run_bilinear(small_pass *f, const bilinear_case *c, psg_dtype dtype, bilinear_run *r) {
     int64_t shape[4] = { c->lead[0], c->rank > 2 ? c->lead[1] : 0, c->rank > 3 ? c->lead[2] : 0 };
     shape[c->rank - 1] = c->in1;
     r->x1 = reals(f, dtype, c->rank, shape);
@@ -120,7 +96,7 @@ static double *zeros(int64_t count) {
     return made;
 }
 
-static void check_bilinear(fixture *f, const bilinear_case *c, psg_dtype dtype) {
+static void check_bilinear(small_pass *f, const bilinear_case *c, psg_dtype dtype) {
     bilinear_run r = { .y = { 0 } };
     run_bilinear(f, c, dtype, &r);
     int64_t rows = psg_tensor_count(&r.y) / (c->out ? c->out : 1), size = c->out * c->in1 * c->in2;
@@ -162,12 +138,13 @@ static void check_bilinear(fixture *f, const bilinear_case *c, psg_dtype dtype) 
 
 static void test_bilinear_loops(void **state) {
     (void)state;
-    fixture f = open_fixture(2);
+    small_pass f;
+    small_open_on(&f, 2, NULL);
     for (size_t k = 0; k < sizeof bilinears / sizeof bilinears[0]; k++) {
         check_bilinear(&f, &bilinears[k], PSG_F64);
         check_bilinear(&f, &bilinears[k], PSG_F32);
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* Of the outer products only the smaller is kept: (g (x) x1) of 32 elements a sample, (x1 (x) x2) of 3200; with more
@@ -175,7 +152,8 @@ static void test_bilinear_loops(void **state) {
 static void test_bilinear_memory(void **state) {
     (void)state;
     static const int64_t sizes[][4] = { { 1, 2, 16, 200 }, { 1, 200, 16, 2 }, { 500, 4, 4, 4 } };   /* T, O, I1, I2 */
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     for (int k = 0; k < 3; k++) {
         int64_t positions = sizes[k][0], out = sizes[k][1], in1 = sizes[k][2], in2 = sizes[k][3];
         test_array x1 = reals(&f, PSG_F64, 3, (int64_t[]){ 64, positions, in1 });
@@ -201,7 +179,7 @@ static void test_bilinear_memory(void **state) {
         test_array_free(&x2);
         test_array_free(&w);
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 static void test_bilinear_errors(void **state) {
@@ -215,7 +193,8 @@ static void test_bilinear_errors(void **state) {
         { { 4, 3 }, { 4, 2 }, { 6, 2, 2 }, 6, PSG_ERR_SHAPE, "weight has shape (6, 2, 2), must be (out, 3, 2)" },
         { { 4, 3 }, { 4, 2 }, { 6, 3, 2 }, 5, PSG_ERR_SHAPE, "bias must have shape (6), has (5)" },
     };
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
         test_array x1 = reals(&f, PSG_F64, 2, cases[k].x1), x2 = reals(&f, PSG_F64, 2, cases[k].x2);
         test_array w = reals(&f, PSG_F64, 3, cases[k].w), b = reals(&f, PSG_F64, 1, &cases[k].b);
@@ -224,7 +203,7 @@ static void test_bilinear_errors(void **state) {
         TEST_OK(f.context, psg_tape_begin(f.tape, &pass));
         psg_bilinear(f.tape, psg_input(f.tape, &x1.view), psg_input(f.tape, &x2.view), psg_constant(f.tape, &w.view),
                      psg_constant(f.tape, &b.view));
-        expect(&f, cases[k].status, cases[k].text);
+        test_refused(f.tape, cases[k].status, cases[k].text);
         test_array_free(&x1);
         test_array_free(&x2);
         test_array_free(&w);
@@ -234,17 +213,17 @@ static void test_bilinear_errors(void **state) {
     psg_tape_begin(f.tape, NULL);
     psg_bilinear(f.tape, psg_input(f.tape, &x.view), psg_input(f.tape, &x.view), psg_constant(f.tape, &w.view),
                  psg_none());
-    expect(&f, PSG_ERR_SHAPE, "must be (N, *, in1) and (N, *, in2)");
+    test_refused(f.tape, PSG_ERR_SHAPE, "must be (N, *, in1) and (N, *, in2)");
     test_array y = reals(&f, PSG_F64, 2, (int64_t[]){ 2, 4 }), table = reals(&f, PSG_F64, 3, (int64_t[]){ 2, 4, 4 });
     psg_tape_begin(f.tape, NULL);
     psg_bilinear(f.tape, psg_input(f.tape, &y.view), psg_input(f.tape, &y.view), psg_input(f.tape, &table.view),
                  psg_none());
-    expect(&f, PSG_ERR_UNSUPPORTED, "weight is computed in this pass, must be a parameter or a constant");
+    test_refused(f.tape, PSG_ERR_UNSUPPORTED, "weight is computed in this pass, must be a parameter or a constant");
     test_array_free(&x);
     test_array_free(&y);
     test_array_free(&w);
     test_array_free(&table);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* ---- prelu ---- */
@@ -264,7 +243,7 @@ static const prelu_case prelus[] = {
     { 2, { 3, 0 }, 0, 0, 0 },
 };
 
-static void check_prelu(fixture *f, const prelu_case *c, psg_dtype dtype) {
+static void check_prelu(small_pass *f, const prelu_case *c, psg_dtype dtype) {
     test_array x = reals(f, dtype, c->rank, c->x), w = reals(f, dtype, 1, &c->weights);
     test_array g = reals(f, dtype, c->rank, c->x);
     psg_param *param;
@@ -304,29 +283,31 @@ static void check_prelu(fixture *f, const prelu_case *c, psg_dtype dtype) {
 
 static void test_prelu_loops(void **state) {
     (void)state;
-    fixture f = open_fixture(2);
+    small_pass f;
+    small_open_on(&f, 2, NULL);
     for (size_t k = 0; k < sizeof prelus / sizeof prelus[0]; k++) {
         check_prelu(&f, &prelus[k], PSG_F64);
         check_prelu(&f, &prelus[k], PSG_F32);
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 static void test_prelu_errors(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     test_array x = reals(&f, PSG_F64, 3, (int64_t[]){ 4, 3, 5 }), five = reals(&f, PSG_F64, 1, (int64_t[]){ 5 });
     test_array square = reals(&f, PSG_F64, 2, (int64_t[]){ 3, 1 });
     const test_array *wrong[] = { &five, &square };
     for (int k = 0; k < 2; k++) {
         psg_tape_begin(f.tape, NULL);
         psg_prelu(f.tape, psg_input(f.tape, &x.view), psg_constant(f.tape, &wrong[k]->view));
-        expect(&f, PSG_ERR_SHAPE, "prelu: weight must have shape (1) or (3), one element a channel, has ");
+        test_refused(f.tape, PSG_ERR_SHAPE, "prelu: weight must have shape (1) or (3), one element a channel, has ");
     }
     test_array_free(&x);
     test_array_free(&five);
     test_array_free(&square);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 int main(void) {

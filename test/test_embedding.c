@@ -4,58 +4,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "support.h"
+#include "small_pass.h"
 
 enum { V = 11, D = 5 };
 
-typedef struct fixture {
-    psg_context *context;
-    psg_tape *tape;
-    test_random random;
-} fixture;
-
-static fixture open_fixture(unsigned threads) {
-    fixture f = { .context = test_context(threads, NULL), .random = { 5 } };
-    TEST_OK(f.context, psg_tape_create(f.context, &f.tape));
-    return f;
-}
-
-static void close_fixture(fixture *f) {
-    psg_tape_destroy(f->tape);
-    test_context_free(f->context);
-}
-
-static test_array reals(fixture *f, psg_dtype dtype, int rank, const int64_t *shape) {
+static test_array reals(small_pass *f, psg_dtype dtype, int rank, const int64_t *shape) {
     return test_array_normal(&f->random, dtype, rank, shape, TEST_CONTIGUOUS);
 }
 
-static test_array integers(fixture *f, psg_dtype dtype, int rank, const int64_t *shape, int64_t high) {
+static test_array integers(small_pass *f, psg_dtype dtype, int rank, const int64_t *shape, int64_t high) {
     test_array made = test_array_new(&f->random, dtype, rank, shape, TEST_CONTIGUOUS);
     test_fill_integers(&f->random, &made.view, 0, high - 1);
     return made;
 }
 
-static psg_param *param_of(fixture *f, const char *name, const test_array *array) {
+static psg_param *param_of(small_pass *f, const char *name, const test_array *array) {
     psg_param *param;
     TEST_OK(f->context, psg_param_create(f->context, name, &array->view, &param));
     return param;
 }
 
-static void expect(fixture *f, psg_status status, const char *text) {
-    if (psg_tape_status(f->tape) != status || !strstr(psg_tape_message(f->tape), text)) {
-        fail_msg("status %s, message \"%s\", expected %s \"%s\"", psg_status_name(psg_tape_status(f->tape)),
-                 psg_tape_message(f->tape), psg_status_name(status), text);
-    }
-}
-
-static psg_gradient gradient_of(fixture *f, const psg_param *param) {
+static psg_gradient gradient_of(small_pass *f, const psg_param *param) {
     psg_gradient gradient;
     TEST_OK(f->context, psg_gradient_of(f->tape, param, &gradient));
     return gradient;
 }
 
 /* (B, V, D), of an ordinary pass (1, V, D). */
-static test_array dense_of(fixture *f, const psg_param *param) {
+static test_array dense_of(small_pass *f, const psg_param *param) {
     psg_gradient gradient = gradient_of(f, param);
     const psg_gradient *set = &gradient;
     test_array dense = reals(f, gradient.dtype, 3, (int64_t[]){ gradient.batch_size, gradient.shape[0],
@@ -144,7 +120,7 @@ static void expected_lookup(const ids_case *c, const psg_embedding_options *o, c
     }
 }
 
-static void check_lookup(fixture *f, const ids_case *c, const psg_embedding_options *o, psg_dtype real,
+static void check_lookup(small_pass *f, const ids_case *c, const psg_embedding_options *o, psg_dtype real,
                          psg_dtype integer, int mean) {
     test_array ids = integers(f, integer, c->rank, c->shape, V), table = reals(f, real, 2, (int64_t[]){ V, D });
     psg_param *param = param_of(f, "table", &table);
@@ -179,7 +155,8 @@ static const psg_embedding_options lookup_options[] = {
 
 static void test_lookups(void **state) {
     (void)state;
-    fixture f = open_fixture(2);
+    small_pass f;
+    small_open_on(&f, 2, NULL);
     for (size_t k = 0; k < sizeof ids_cases / sizeof ids_cases[0]; k++) {
         for (int which = 0; which < 40; which++) {
             check_lookup(&f, &ids_cases[k], &lookup_options[which / 8], which & 1 ? PSG_F32 : PSG_F64,
@@ -187,7 +164,7 @@ static void test_lookups(void **state) {
         }
         check_lookup(&f, &ids_cases[k], NULL, PSG_F32, PSG_I64, 0);
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* Large enough for several tasks: the same bits for any number of threads. */
@@ -195,7 +172,8 @@ static void test_threads(void **state) {
     (void)state;
     float *first = NULL;
     for (unsigned threads = 1; threads <= 3; threads++) {
-        fixture f = open_fixture(threads);
+        small_pass f;
+        small_open_on(&f, threads, NULL);
         test_array ids = integers(&f, PSG_I64, 2, (int64_t[]){ 16, 300 }, 97);
         test_array table = reals(&f, PSG_F32, 2, (int64_t[]){ 97, 33 });
         psg_param *param = param_of(&f, "table", &table);
@@ -220,7 +198,7 @@ static void test_threads(void **state) {
         test_array_free(&ids);
         test_array_free(&table);
         test_array_free(&dense);
-        close_fixture(&f);
+        small_close(&f);
     }
     free(first);
 }
@@ -240,7 +218,8 @@ static void test_ordinary(void **state) {
         { FROM_CONSTANT, 1, { 3 }, 0, 3, { 1, 3, D } },       { FROM_INPUT, 2, { 4, 3 }, 1, 3, { 3, 4, D } },
         { FROM_INPUT, 3, { 2, 4, 3 }, 1, 4, { 2, 4, 3, D } },
     };
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
         for (int by_freq = 0; by_freq < 2; by_freq++) {
             test_array ids = integers(&f, PSG_I32, cases[k].rank, cases[k].shape, 3);
@@ -270,13 +249,14 @@ static void test_ordinary(void **state) {
             test_array_free(&dense);
         }
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* The sparse answer: rows in ascending order, each once, the padding row never. */
 static void test_sparse_answer(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     int64_t values[8] = { 7, 2, 7, 0, 2, 2, 2, 2 }, rows[8], counts[2];
     double g[8 * 2], out[8 * 2];
     test_array table = reals(&f, PSG_F64, 2, (int64_t[]){ 9, 2 });
@@ -301,7 +281,7 @@ static void test_sparse_answer(void **state) {
     for (int k = 0; k < 2; k++) test_near(out[8 + k], expected[4 + k], 0, "rows of sample 1", k);
     psg_param_destroy(param);
     test_array_free(&table);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* ---- a table tied to the output head, used for shared positions too: every question ---- */
@@ -309,7 +289,7 @@ static void test_sparse_answer(void **state) {
 enum { B = 3, T = 4 };
 
 /* x = table[ids] + table[0 .. T), logits = x table^T; three parameters of equal values, or one tied. */
-static psg_var tied_network(fixture *f, const psg_tensor *ids, psg_param *const param[3]) {
+static psg_var tied_network(small_pass *f, const psg_tensor *ids, psg_param *const param[3]) {
     static const int64_t positions[T] = { 0, 1, 2, 1 };
     psg_tensor places = psg_tensor_of(PSG_I64, (void *)(uintptr_t)positions, 2, (int64_t[]){ 1, T });
     psg_embedding_options o = { .has_padding_idx = 1, .padding_idx = 4 };
@@ -325,7 +305,7 @@ static double inner(const double *a, const double *b, int64_t count) {
 }
 
 /* Every question about one gradient against grad (B, V D). */
-static void check_questions(fixture *f, const psg_gradient *gradient, const double *grad) {
+static void check_questions(small_pass *f, const psg_gradient *gradient, const double *grad) {
     enum { P = V * D };
     double norms[B], upper[B], dots[B], gram[B * B], sum[P], direction[P], factors[B], weights[B] = { 0.5, -2, 3 };
     psg_tensor out = psg_tensor_of(PSG_F64, sum, 2, (int64_t[]){ V, D }), along = out;
@@ -367,7 +347,8 @@ static void check_questions(fixture *f, const psg_gradient *gradient, const doub
 
 static void test_tied_head(void **state) {
     (void)state;
-    fixture f = open_fixture(2);
+    small_pass f;
+    small_open_on(&f, 2, NULL);
     test_array table[3], ids = integers(&f, PSG_I32, 2, (int64_t[]){ B, T }, V);
     test_set_at(&ids.view, 1, 4);                            /* the padding row */
     test_set_at(&ids.view, 2, test_get_at(&ids.view, 0));    /* one id twice in a sample */
@@ -407,7 +388,7 @@ static void test_tied_head(void **state) {
     test_array_free(&ids);
     test_array_free(&g);
     test_array_free(&dense);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* ---- max_norm ---- */
@@ -423,7 +404,7 @@ static double row_norm(const psg_tensor *table, int64_t row, double p) {
 }
 
 /* Used rows that are too long are scaled once, though their ids occur twice; the others stay bit for bit. */
-static void check_max_norm(fixture *f, psg_dtype dtype, double p, int ordinary, int bag) {
+static void check_max_norm(small_pass *f, psg_dtype dtype, double p, int ordinary, int bag) {
     test_array table = reals(f, dtype, 2, (int64_t[]){ 5, 3 });
     int64_t values[4] = { 2, 0, 2, 1 };
     for (int64_t k = 0; k < 15; k++) test_set_at(&table.view, k, (k / 3 == 1 ? 0.01 : 2) * test_get_at(&table.view, k));
@@ -454,12 +435,13 @@ static void check_max_norm(fixture *f, psg_dtype dtype, double p, int ordinary, 
 
 static void test_max_norm(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     static const double norms[] = { 0, 1, 2, 3, INFINITY };
     for (int which = 0; which < 40; which++) {
         check_max_norm(&f, which & 1 ? PSG_F32 : PSG_F64, norms[which / 8], which >> 1 & 1, which >> 2 & 1);
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* Rows whose powers leave the range, a max_norm as small as PyTorch's addend, and factors that are subnormal. */
@@ -483,7 +465,8 @@ static void test_max_norm_of_extreme_rows(void **state) {
         { PSG_F32, 2, 1, { 3e38, 3e38 }, { 0.70710678118654752, 0.70710678118654752 } },
         { PSG_F32, 2, 1e-30, { 3e-25, 4e-25 }, { 6e-31, 8e-31 } },
     };
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
         test_array table = reals(&f, list[k].dtype, 2, (int64_t[]){ 1, 2 });
         psg_tensor ids = psg_tensor_of(PSG_I64, (int64_t[]){ 0 }, 1, (int64_t[]){ 1 });
@@ -500,14 +483,15 @@ static void test_max_norm_of_extreme_rows(void **state) {
         psg_param_destroy(param);
         test_array_free(&table);
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* Rounding leaves many f32 rows a little longer than max_norm: an id that occurs twice must not scale them again. */
 static void test_max_norm_once(void **state) {
     (void)state;
     enum { ROWS = 64 };
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     test_array table[2];
     int64_t twice[2 * ROWS];
     for (int64_t k = 0; k < 2 * ROWS; k++) twice[k] = k % ROWS;
@@ -530,7 +514,7 @@ static void test_max_norm_once(void **state) {
     assert_true(test_same_bits(&table[0].view, &table[1].view));
     test_array_free(&table[0]);
     test_array_free(&table[1]);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* ---- errors of embedding ---- */
@@ -571,7 +555,8 @@ static const lookup_error lookup_errors[] = {
 
 static void test_lookup_errors(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     for (size_t k = 0; k < sizeof lookup_errors / sizeof lookup_errors[0]; k++) {
         const lookup_error *e = &lookup_errors[k];
         test_array table = reals(&f, PSG_F64, e->table[1] ? 2 : 1, e->table);
@@ -581,17 +566,18 @@ static void test_lookup_errors(void **state) {
         psg_pass pass = { .batch_size = 4 };
         psg_tape_begin(f.tape, &pass);
         psg_embedding(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), &e->options);
-        expect(&f, e->status, e->text);
+        test_refused(f.tape, e->status, e->text);
         psg_param_destroy(param);
         test_array_free(&table);
         test_array_free(&ids);
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 static void test_id_range(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     test_array table = reals(&f, PSG_F64, 2, (int64_t[]){ V, D });
     psg_param *param = param_of(&f, "table", &table);
     for (int which = 0; which < 4; which++) {
@@ -600,54 +586,55 @@ static void test_id_range(void **state) {
         test_set_at(&ids.view, 9, 100);
         psg_tape_begin(f.tape, NULL);
         psg_embedding(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), NULL);
-        expect(&f, PSG_ERR_ARGUMENT,
+        test_refused(f.tape, PSG_ERR_ARGUMENT,
                which & 2 ? "embedding: ids at (2, 1) is -1, must be in [0, 11), the rows of weight"
                          : "embedding: ids at (2, 1) is 11, must be in [0, 11)");
         psg_tape_begin(f.tape, NULL);
         psg_embedding_bag(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), psg_none(), psg_none(), NULL);
-        expect(&f, PSG_ERR_ARGUMENT, "embedding_bag: ids at (2, 1) is ");
+        test_refused(f.tape, PSG_ERR_ARGUMENT, "embedding_bag: ids at (2, 1) is ");
         test_array_free(&ids);
     }
     psg_param_destroy(param);
     test_array_free(&table);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* Ids without a batch need a pass that knows its own; constants have none, tables no batch. */
 static void test_batch_errors(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     test_array table = reals(&f, PSG_F64, 2, (int64_t[]){ V, D }),
                ids = integers(&f, PSG_I64, 2, (int64_t[]){ 4, 3 }, V);
     test_array one = integers(&f, PSG_I64, 2, (int64_t[]){ 1, 3 }, V);
     psg_param *param = param_of(&f, "table", &table);
     psg_tape_begin(f.tape, NULL);
     psg_backward(f.tape, psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_use(f.tape, param), NULL));
-    expect(&f, PSG_ERR_BATCH,
+    test_refused(f.tape, PSG_ERR_BATCH,
            "embedding: gives an output a sample, but no psg_input of this pass tells the batch size");
     psg_tape_begin(f.tape, NULL);
     psg_input(f.tape, &ids.view);
     psg_embedding(f.tape, psg_constant(f.tape, &ids.view), psg_use(f.tape, param), NULL);
-    expect(&f, PSG_ERR_BATCH,
+    test_refused(f.tape, PSG_ERR_BATCH,
            "ids of shape (4, 3) has batch size 4, must have 1, being a constant, or be a psg_input");
     psg_tape_begin(f.tape, NULL);
     psg_var in = psg_input(f.tape, &ids.view);
     psg_embedding(f.tape, in, psg_embedding(f.tape, in, psg_use(f.tape, param), NULL), NULL);
-    expect(&f, PSG_ERR_SHAPE, "weight must have shape (rows, features), has (4, 3, 5)");
+    test_refused(f.tape, PSG_ERR_SHAPE, "weight must have shape (rows, features), has (4, 3, 5)");
     psg_pass pass = { .batch_size = V };
     psg_tape_begin(f.tape, &pass);
     psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_input(f.tape, &table.view), NULL);
-    expect(&f, PSG_ERR_UNSUPPORTED, "weight is computed in this pass, must be a parameter or a constant");
+    test_refused(f.tape, PSG_ERR_UNSUPPORTED, "weight is computed in this pass, must be a parameter or a constant");
     psg_embedding_options o = { .max_norm = 1 };
     pass.ordinary = 1;
     psg_tape_begin(f.tape, &pass);
     psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_constant(f.tape, &table.view), &o);
-    expect(&f, PSG_ERR_ARGUMENT, "max_norm changes rows of weight, which must be a parameter");
+    test_refused(f.tape, PSG_ERR_ARGUMENT, "max_norm changes rows of weight, which must be a parameter");
     psg_param_destroy(param);
     test_array_free(&table);
     test_array_free(&ids);
     test_array_free(&one);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 int main(void) {

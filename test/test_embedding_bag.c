@@ -4,33 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "support.h"
+#include "small_pass.h"
 
 enum { V = 6, MOST = 64 };
-
-typedef struct fixture {
-    psg_context *context;
-    psg_tape *tape;
-    test_random random;
-} fixture;
-
-static fixture open_fixture(unsigned threads) {
-    fixture f = { .context = test_context(threads, NULL), .random = { 71 } };
-    TEST_OK(f.context, psg_tape_create(f.context, &f.tape));
-    return f;
-}
-
-static void close_fixture(fixture *f) {
-    psg_tape_destroy(f->tape);
-    test_context_free(f->context);
-}
-
-static void expect(fixture *f, psg_status status, const char *text) {
-    if (psg_tape_status(f->tape) != status || !strstr(psg_tape_message(f->tape), text)) {
-        fail_msg("status %s, message \"%s\", expected %s \"%s\"", psg_status_name(psg_tape_status(f->tape)),
-                 psg_tape_message(f->tape), psg_status_name(status), text);
-    }
-}
 
 /* ---- a bag op and its operands ---- */
 
@@ -58,7 +34,7 @@ typedef struct bag_run {
 
 static int64_t start_of(const bag_case *c, int64_t n) { return c->ragged ? c->start[n] : n * c->length; }
 
-static void make_operands(fixture *f, const bag_case *c, const psg_embedding_bag_options *o, psg_dtype real,
+static void make_operands(small_pass *f, const bag_case *c, const psg_embedding_bag_options *o, psg_dtype real,
                           psg_dtype integer, bag_run *r) {
     int64_t shape[2] = { c->bags, c->length }, total = start_of(c, c->bags), count = c->bags + o->include_last_offset;
     if (c->ragged) shape[0] = total;
@@ -73,7 +49,7 @@ static void make_operands(fixture *f, const bag_case *c, const psg_embedding_bag
     }
 }
 
-static void run_bags(fixture *f, const bag_case *c, const psg_embedding_bag_options *o, bag_run *r, int mean) {
+static void run_bags(small_pass *f, const bag_case *c, const psg_embedding_bag_options *o, bag_run *r, int mean) {
     psg_param *param;
     TEST_OK(f->context, psg_param_create(f->context, "table", &r->table.view, &param));
     psg_pass pass = { .batch_size = c->bags, .has_batch_size = 1, .ordinary = c->ordinary,
@@ -163,7 +139,7 @@ static void check_all(const psg_tensor *got, const double *expected, double scal
     }
 }
 
-static void check_bags(fixture *f, const bag_case *c, const psg_embedding_bag_options *o, psg_dtype real,
+static void check_bags(small_pass *f, const bag_case *c, const psg_embedding_bag_options *o, psg_dtype real,
                        psg_dtype integer, int mean) {
     bag_run r;
     bag_answer *answer = calloc(1, sizeof *answer);
@@ -189,7 +165,8 @@ static int is_allowed(const bag_case *c, const psg_embedding_bag_options *o) {
 
 static void test_bags(void **state) {
     (void)state;
-    fixture f = open_fixture(2);
+    small_pass f;
+    small_open_on(&f, 2, NULL);
     for (size_t k = 0; k < sizeof bag_cases / sizeof bag_cases[0]; k++) {
         for (int which = 0; which < 3 * 3 * 2 * 2 * 4; which++) {
             psg_embedding_bag_options o = PSG_EMBEDDING_BAG_OPTIONS_INIT;
@@ -203,13 +180,14 @@ static void test_bags(void **state) {
             check_bags(&f, &bag_cases[k], &o, types & 1 ? PSG_F32 : PSG_F64, types & 2 ? PSG_I32 : PSG_I64, which & 1);
         }
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* Large bags in several tasks: the mean of rows that are all equal is that row. */
 static void test_many_bags(void **state) {
     (void)state;
-    fixture f = open_fixture(2);
+    small_pass f;
+    small_open_on(&f, 2, NULL);
     bag_case c = { .bags = 50, .length = 40, .features = 70 };
     psg_embedding_bag_options o = PSG_EMBEDDING_BAG_OPTIONS_INIT;
     bag_run r;
@@ -231,13 +209,14 @@ static void test_many_bags(void **state) {
         test_array *arrays[] = { &r.ids, &r.offsets, &r.weights, &r.table, &r.g, &r.dense };
         for (int k = 0; k < 6; k++) test_array_free(arrays[k]);
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* A bag of one id repeated, or whose columns are won by different ids, adds no more than C to a clipped sum. */
 static void test_clipped_contribution(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     for (int mode = 0; mode < 3; mode++) {
         int64_t values[8] = { 3, 3, 3, 3, 1, 2, 1, 4 };
         double g[8], out[V * 4], norms[2];
@@ -271,7 +250,7 @@ static void test_clipped_contribution(void **state) {
         }
         test_array_free(&table);
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* ---- errors ---- */
@@ -327,7 +306,8 @@ static const bag_error bag_errors[] = {
 
 static void test_bag_errors(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     test_array table = test_array_normal(&f.random, PSG_F64, 2, (int64_t[]){ V, 3 }, TEST_CONTIGUOUS);
     for (size_t k = 0; k < sizeof bag_errors / sizeof bag_errors[0]; k++) {
         const bag_error *e = &bag_errors[k];
@@ -343,7 +323,7 @@ static void test_bag_errors(void **state) {
         psg_embedding_bag(f.tape, e->ids_rank == 1 ? psg_constant(f.tape, &ids) : psg_input(f.tape, &ids),
                           psg_use(f.tape, param), e->offsets_rank ? psg_constant(f.tape, &offsets) : psg_none(),
                           e->weights_rank ? psg_input(f.tape, &weights) : psg_none(), &e->options);
-        expect(&f, e->status, e->text);
+        test_refused(f.tape, e->status, e->text);
         psg_param_destroy(param);
     }
     int64_t ids_data[8] = { 0 };
@@ -351,9 +331,9 @@ static void test_bag_errors(void **state) {
     psg_tape_begin(f.tape, &(psg_pass){ .batch_size = 4 });
     psg_embedding_bag(f.tape, psg_constant(f.tape, &ids), psg_constant(f.tape, &table.view), psg_none(), psg_none(),
                       NULL);
-    expect(&f, PSG_ERR_BATCH, "ids is a constant of rank 2, must be a psg_input");
+    test_refused(f.tape, PSG_ERR_BATCH, "ids is a constant of rank 2, must be a psg_input");
     test_array_free(&table);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 int main(void) {

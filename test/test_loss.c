@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "support.h"
+#include "small_pass.h"
 
 /* ---- single values ---- */
 
@@ -31,22 +31,6 @@ NUMBERED(huber_1e30, psg_huber(t, in[0], in[1], 1e30, PSG_MEAN))
 NUMBERED(squared, psg_mse(t, in[0], in[1], PSG_MEAN))
 NUMBERED(logits, psg_binary_cross_entropy_with_logits(t, in[0], in[1], PSG_NONE))
 NUMBERED(poisson_1e_50, psg_poisson_nll(t, in[0], in[1], POISSON(PSG_NONE, 1, 0, 1e-50)))
-
-typedef struct run {
-    psg_context *context;
-    psg_tape *tape;
-} run;
-
-static run run_open(void) {
-    run r = { .context = test_context(1, NULL) };
-    TEST_OK(r.context, psg_tape_create(r.context, &r.tape));
-    return r;
-}
-
-static void run_close(run *r) {
-    psg_tape_destroy(r->tape);
-    test_context_free(r->context);
-}
 
 enum { BOTH, F32_ALONE, F64_ALONE };
 
@@ -109,7 +93,7 @@ static psg_var (*const functions[])(psg_tape *, const psg_var *) = {
 
 enum { MOST = 1000 };
 
-static void at_point(run *r, psg_dtype dtype, const point *p, double *y, double *dx, double *dtarget) {
+static void at_point(small_pass *r, psg_dtype dtype, const point *p, double *y, double *dx, double *dtarget) {
     static double memory[2][MOST];
     psg_tensor x = psg_tensor_of(dtype, memory[0], 1, (int64_t[]){ 1 + p->zeros }), target = x, value, grad;
     target.data = memory[1];
@@ -137,7 +121,8 @@ static void check_point(const point *p, double got, double expected, double unit
 
 static void kinks_and_limits_have_their_values(void **state) {
     (void)state;
-    run r = run_open();
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     for (size_t k = 0; k < sizeof points / sizeof points[0]; k++) {
         const point *p = &points[k];
         for (int dtype = 0; dtype < 2; dtype++) {
@@ -149,18 +134,19 @@ static void kinks_and_limits_have_their_values(void **state) {
             check_point(p, dtarget, p->dtarget, unit, "dtarget");
         }
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 static void nan_stays(void **state) {
     (void)state;
-    run r = run_open();
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     for (size_t k = 0; k < sizeof functions / sizeof functions[0]; k++) {
         double y, dx, dtarget;
         at_point(&r, PSG_F32, &(point){ .f = functions[k], .x = NAN, .target = 0.5 }, &y, &dx, &dtarget);
         if (!isnan(y)) fail_msg("function %zu of NaN is %g", k, y);
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 /* ---- classes: saturated, masked, of weight 0 ---- */
@@ -210,7 +196,7 @@ static void check_near(const char *name, size_t k, psg_dtype dtype, double got, 
 }
 
 /* The losses and gradients of cross_entropy, and what nll makes of the same numbers. */
-static void at_class_point(run *r, psg_dtype dtype, size_t k) {
+static void at_class_point(small_pass *r, psg_dtype dtype, size_t k) {
     static double memory[2][3 * MOST];
     static int64_t labels[MOST];
     const class_point *p = &class_points[k];
@@ -245,19 +231,21 @@ static void at_class_point(run *r, psg_dtype dtype, size_t k) {
 
 static void saturated_and_masked_classes_keep_their_digits(void **state) {
     (void)state;
-    run r = run_open();
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     for (size_t k = 0; k < sizeof class_points / sizeof class_points[0]; k++) {
         for (int dtype = 0; dtype < 2; dtype++) {
             if (class_points[k].types != (dtype ? F32_ALONE : F64_ALONE)) at_class_point(&r, dtype, k);
         }
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 /* No samples: 0 in a per-sample pass; all ignored: 0 / 0 in an ordinary one. */
 static void nothing_has_no_loss(void **state) {
     (void)state;
-    run r = run_open();
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     float x[6] = { 0 };
     int64_t labels[2] = { 1, 1 };
     psg_tensor none = psg_f32_2d(x, 0, 3), no_labels = psg_i64_1d(labels, 0), value, grad;
@@ -284,7 +272,7 @@ static void nothing_has_no_loss(void **state) {
     assert_true(isnan(test_get_at(&value, 0)));
     TEST_OK(r.context, psg_input_grad(r.tape, in, &grad));
     for (int64_t i = 0; i < 6; i++) test_near(test_get_at(&grad, i), 0, 0, "nll, all ignored", i);
-    run_close(&r);
+    small_close(&r);
 }
 
 /* ---- refusals ---- */
@@ -357,7 +345,8 @@ static const refusal refusals[] = {
 
 static void wrong_arguments_are_refused(void **state) {
     (void)state;
-    run r = run_open();
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     float data[8] = { 0, 0, 0, 0, 0, 0.5f, 0, 0 };
     int64_t good[2] = { 0, 2 }, wrong[2] = { 0, 3 };
     psg_tensor x = psg_f32_2d(data, 2, 3), tall = psg_f32_2d(data, 2, 4), labels = psg_i64_1d(good, 2);
@@ -372,7 +361,7 @@ static void wrong_arguments_are_refused(void **state) {
         if (!matches) print_error("expected \"%s\", got \"%s\"\n", refusals[k].words, psg_tape_message(r.tape));
         assert_true(matches);
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 int main(void) {

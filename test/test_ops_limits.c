@@ -3,23 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "support.h"
-
-typedef struct run {
-    psg_context *context;
-    psg_tape *tape;
-} run;
-
-static run run_open(unsigned threads) {
-    run r = { .context = test_context(threads, NULL) };
-    TEST_OK(r.context, psg_tape_create(r.context, &r.tape));
-    return r;
-}
-
-static void run_close(run *r) {
-    psg_tape_destroy(r->tape);
-    test_context_free(r->context);
-}
+#include "small_pass.h"
 
 /* ---- ops of up to two operands ---- */
 
@@ -41,8 +25,8 @@ static psg_var ce_ignore_mean(psg_tape *t, const psg_var *in) { return ce(t, in,
 /* ---- extreme values ---- */
 
 /* Runs an op on a row of f64 or f32 values with an output gradient of ones; labels may be NULL. */
-static void row_case(run *r, psg_dtype dtype, psg_var (*build)(psg_tape *, const psg_var *), int64_t n, const double *x,
-                     const int64_t *label, double *y, double *gx) {
+static void row_case(small_pass *r, psg_dtype dtype, psg_var (*build)(psg_tape *, const psg_var *), int64_t n,
+                     const double *x, const int64_t *label, double *y, double *gx) {
     double memory[64];
     psg_tensor in = psg_tensor_of(dtype, memory, 2, (int64_t[]){ 1, n }), value, grad;
     psg_tensor target = psg_i64_1d(label, 1);
@@ -59,7 +43,8 @@ static void row_case(run *r, psg_dtype dtype, psg_var (*build)(psg_tape *, const
 
 static void logits_of_any_size_have_their_losses(void **state) {
     (void)state;
-    run r = run_open(1);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     for (int dtype = 0; dtype < 2; dtype++) {
         double x[3] = { 1e4, -1e4, 1e4 - 1 }, y[3], gx[3], p = 1 / (1 + exp(-1)), unit = dtype ? 1e-15 : 3e-7;
         int64_t label = 1;
@@ -78,13 +63,14 @@ static void logits_of_any_size_have_their_losses(void **state) {
         test_near(gx[0], -rest / (1 + rest), 8 * unit * rest, "cross_entropy", 3);
         test_near(gx[1], rest / (1 + rest), 8 * unit * rest, "cross_entropy", 4);
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 /* Saturated values keep their relative accuracy; beyond the range nothing but 0, 1 or x comes out. */
 static void saturated_values_keep_their_digits(void **state) {
     (void)state;
-    run r = run_open(1);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     for (int dtype = 0; dtype < 2; dtype++) {
         double x[5] = { -10, 10, -300, 300, -2 }, y[5], gx[5], unit = dtype ? 1e-13 : 1e-5;
         double phi = exp(-50) / sqrt(8 * atan(1));
@@ -110,12 +96,13 @@ static void saturated_values_keep_their_digits(void **state) {
         test_near(gx[0], 0, 0, "gelu_tanh slope", 4);
         test_near(gx[1], 1, 0, "gelu_tanh slope", 5);
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 static void what_is_not_finite_stays_in_its_row(void **state) {
     (void)state;
-    run r = run_open(1);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     psg_var (*const ops[])(psg_tape *, const psg_var *) = { relu, tanh_, sigmoid, gelu, gelu_tanh, scale };
     for (size_t k = 0; k < sizeof ops / sizeof ops[0]; k++) {
         for (int64_t n = 1; n < 40; n += 19) {
@@ -137,7 +124,7 @@ static void what_is_not_finite_stays_in_its_row(void **state) {
     row_case(&r, PSG_F64, softmax_last, 3, masked, NULL, y, gx);
     test_near(y[0], 0.5, 1e-15, "masked softmax", 0);
     test_near(y[1], 0, 0, "masked softmax", 1);
-    run_close(&r);
+    small_close(&r);
 }
 
 /* ---- empty batches and sizes ---- */
@@ -145,7 +132,8 @@ static void what_is_not_finite_stays_in_its_row(void **state) {
 /* The loss of an empty batch: 0 in a per-sample pass, NaN in an ordinary one. */
 static void nothing_has_no_loss(void **state) {
     (void)state;
-    run r = run_open(1);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     for (int ordinary = 0; ordinary < 2; ordinary++) {
         for (int which = 0; which < 6; which++) {
             psg_pass pass = { .has_batch_size = 1, .ordinary = ordinary };
@@ -171,12 +159,13 @@ static void nothing_has_no_loss(void **state) {
     psg_var y = psg_reshape(r.tape, psg_input(r.tape, &x), 3, (int64_t[]){ 0, 2, -1 });
     TEST_OK(r.context, psg_value(r.tape, y, &value));
     assert_int_equal(value.shape[2], 3);
-    run_close(&r);
+    small_close(&r);
 }
 
 static void ignored_rows_have_no_gradient(void **state) {
     (void)state;
-    run r = run_open(1);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     float logits[6] = { 1, NAN, 3, 4, 5, 6 };
     int64_t labels[2] = { 1, 1 };
     for (int ordinary = 0; ordinary < 2; ordinary++) {
@@ -191,7 +180,7 @@ static void ignored_rows_have_no_gradient(void **state) {
         test_near(test_get_at(&value, 0), ordinary ? NAN : 0, 0, "all ignored", ordinary);
         for (int64_t k = 0; k < 6; k++) test_near(test_get_at(&grad, k), 0, 0, "gradient of an ignored row", k);
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 /* ---- dropout ---- */
@@ -199,7 +188,7 @@ static void ignored_rows_have_no_gradient(void **state) {
 enum { DROP_N = 6, DROP_T = 7, DROP_D = 501 };
 
 /* Keeps: y != 0, on an input of ones; grad must agree.  Layout (N, T, D) or, batch_second, (T, N, D). */
-static void drop(run *r, double p, int64_t first, int64_t samples, int batch_second, unsigned char *kept) {
+static void drop(small_pass *r, double p, int64_t first, int64_t samples, int batch_second, unsigned char *kept) {
     static float ones[DROP_N * DROP_T * DROP_D];
     int64_t ids[DROP_N], shape[3] = { samples, DROP_T, DROP_D };
     for (int64_t n = 0; n < samples; n++) ids[n] = 1000 + first + n;
@@ -228,7 +217,8 @@ static void dropout_belongs_to_the_sample(void **state) {
     (void)state;
     static unsigned char whole[DROP_N * DROP_T * DROP_D], parts[sizeof whole], second[sizeof whole];
     const double rates[] = { 0.1, 0.5, 0.9, 0, 1 };
-    run r = run_open(2);
+    small_pass r;
+    small_open_on(&r, 2, NULL);
     for (size_t k = 0; k < sizeof rates / sizeof rates[0]; k++) {
         double p = rates[k], count = sizeof whole, zeros = 0;
         drop(&r, p, 0, DROP_N, 0, whole);
@@ -239,7 +229,7 @@ static void dropout_belongs_to_the_sample(void **state) {
         for (size_t i = 0; i < sizeof whole; i++) zeros += !whole[i];
         test_near(zeros, p * count, 4.9 * sqrt(count * p * (1 - p)), "dropped", (int64_t)k);
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 /* Larger samples than a worker's workspace holds words for, two calls on one tape, and evaluation. */
@@ -248,9 +238,11 @@ static void dropout_has_the_same_bits_for_any_threads(void **state) {
     enum { SIZE = 300000 };
     float *x = calloc(2 * SIZE, sizeof *x);
     for (size_t i = 0; i < 2 * SIZE; i++) x[i] = 1;
-    run one = run_open(1), two = run_open(2);
+    small_pass one, two;
+    small_open_on(&one, 1, NULL);
+    small_open_on(&two, 2, NULL);
     psg_tensor in = psg_f32_2d(x, 2, SIZE), a, b, c;
-    run *runs[2] = { &one, &two };
+    small_pass *runs[2] = { &one, &two };
     for (int k = 0; k < 2; k++) {
         TEST_OK(runs[k]->context, psg_tape_begin(runs[k]->tape, NULL));
         psg_var v = psg_input(runs[k]->tape, &in);
@@ -264,8 +256,8 @@ static void dropout_has_the_same_bits_for_any_threads(void **state) {
     TEST_OK(one.context, psg_tape_begin(one.tape, &pass));
     TEST_OK(one.context, psg_value(one.tape, psg_dropout(one.tape, psg_input(one.tape, &in), 0.5), &a));
     assert_true(test_same_bits(&a, &in));
-    run_close(&one);
-    run_close(&two);
+    small_close(&one);
+    small_close(&two);
     free(x);
 }
 
@@ -394,7 +386,8 @@ static const error_case errors[] = {
 
 static void wrong_arguments_are_refused(void **state) {
     (void)state;
-    run r = run_open(1);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     static double wide[12];
     for (const error_case *e = errors; e < errors + sizeof errors / sizeof errors[0]; e++) {
         int second = e->batch_second;
@@ -416,13 +409,14 @@ static void wrong_arguments_are_refused(void **state) {
             fail_msg("message \"%s\" lacks \"%s\"", psg_tape_message(t), e->text);
         }
     }
-    run_close(&r);
+    small_close(&r);
 }
 
 /* What may be done with losses, constants and batches that stay in place. */
 static void what_keeps_the_batch_is_allowed(void **state) {
     (void)state;
-    run r = run_open(1);
+    small_pass r;
+    small_open_on(&r, 1, NULL);
     psg_pass pass = { .batch_second = 1 };
     psg_tensor x = psg_f32_3d(numbers, 1, 2, 4), scalar = psg_tensor_of(PSG_F32, numbers, 0, NULL), value;
     TEST_OK(r.context, psg_tape_begin(r.tape, &pass));
@@ -439,7 +433,7 @@ static void what_keeps_the_batch_is_allowed(void **state) {
     psg_mean(r.tape, in, 1, (int[]){ 2 }, 1);
     psg_mean(r.tape, in, 3, (int[]){ 0, 1, 2 }, 1);
     TEST_OK(r.context, psg_tape_status(r.tape));
-    run_close(&r);
+    small_close(&r);
 }
 
 int main(void) {

@@ -3,24 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "support.h"
-
-typedef struct fixture {
-    psg_context *context;
-    psg_tape *tape;
-    test_random random;
-} fixture;
-
-static fixture open_fixture(unsigned threads) {
-    fixture f = { .context = test_context(threads, NULL), .random = { 11 } };
-    TEST_OK(f.context, psg_tape_create(f.context, &f.tape));
-    return f;
-}
-
-static void close_fixture(fixture *f) {
-    psg_tape_destroy(f->tape);
-    test_context_free(f->context);
-}
+#include "small_pass.h"
 
 /* ---- indices ---- */
 
@@ -86,7 +69,7 @@ static void fill_away_from_zero(test_random *random, const psg_tensor *t) {
     }
 }
 
-static void run_pair(fixture *f, const pair_case *c, int op, int place, psg_dtype dtype, int ordinary, pair_run *r) {
+static void run_pair(small_pass *f, const pair_case *c, int op, int place, psg_dtype dtype, int ordinary, pair_run *r) {
     r->x = test_array_new(&f->random, dtype, c->rank, c->x, TEST_CONTIGUOUS);
     r->p = test_array_new(&f->random, dtype, c->p_rank, c->p, TEST_CONTIGUOUS);
     fill_away_from_zero(&f->random, &r->x.view);
@@ -117,7 +100,7 @@ static void run_pair(fixture *f, const pair_case *c, int op, int place, psg_dtyp
     psg_param_destroy(param);
 }
 
-static void check_pair(fixture *f, const pair_case *c, int op, int place, psg_dtype dtype, int ordinary) {
+static void check_pair(small_pass *f, const pair_case *c, int op, int place, psg_dtype dtype, int ordinary) {
     pair_run r;
     run_pair(f, c, op, place, dtype, ordinary, &r);
     int64_t numel = psg_tensor_count(&r.p.view);
@@ -150,13 +133,14 @@ static void check_pair(fixture *f, const pair_case *c, int op, int place, psg_dt
 
 static void test_pairs(void **state) {
     (void)state;
-    fixture f = open_fixture(2);
+    small_pass f;
+    small_open_on(&f, 2, NULL);
     for (size_t k = 0; k < sizeof pairs / sizeof pairs[0]; k++) {
         for (int which = 0; which < PAIR_OPS * 8; which++) {
             check_pair(&f, &pairs[k], which / 8, which & 1, which & 2 ? PSG_F64 : PSG_F32, which >> 2 & 1);
         }
     }
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* A shift of the non-batch shape costs no copy: the pass needs no more memory than with a frozen one, a few blocks
@@ -165,7 +149,8 @@ static void test_shift_is_a_view(void **state) {
     (void)state;
     size_t bytes[2];
     for (int trainable = 0; trainable < 2; trainable++) {
-        fixture f = open_fixture(1);
+        small_pass f;
+        small_open_on(&f, 1, NULL);
         test_array x = test_array_normal(&f.random, PSG_F64, 3, (int64_t[]){ 8, 16, 32 }, TEST_CONTIGUOUS);
         test_array p = test_array_normal(&f.random, PSG_F64, 2, (int64_t[]){ 16, 32 }, TEST_CONTIGUOUS);
         psg_param *param;
@@ -179,56 +164,50 @@ static void test_shift_is_a_view(void **state) {
         psg_param_destroy(param);
         test_array_free(&x);
         test_array_free(&p);
-        close_fixture(&f);
+        small_close(&f);
     }
     assert_true(bytes[1] < bytes[0] + 8 * 16 * 32 * sizeof(double) / 4);
 }
 
 /* ---- errors ---- */
 
-static void expect(fixture *f, psg_status status, const char *text) {
-    if (psg_tape_status(f->tape) != status || !strstr(psg_tape_message(f->tape), text)) {
-        fail_msg("status %s, message \"%s\", expected %s \"%s\"", psg_status_name(psg_tape_status(f->tape)),
-                 psg_tape_message(f->tape), psg_status_name(status), text);
-    }
-}
-
-static psg_param *param_of(fixture *f, const test_array *array) {
+static psg_param *param_of(small_pass *f, const test_array *array) {
     psg_param *param;
     TEST_OK(f->context, psg_param_create(f->context, "p", &array->view, &param));
     return param;
 }
 
-static test_array reals(fixture *f, int rank, const int64_t *shape) {
+static test_array reals(small_pass *f, int rank, const int64_t *shape) {
     return test_array_normal(&f->random, PSG_F64, rank, shape, TEST_CONTIGUOUS);
 }
 #define REALS(f, ...) reals(f, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]){ __VA_ARGS__ })
 
 static void test_pair_errors(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     test_array x = REALS(&f, 4, 3), rows = REALS(&f, 4, 3), wide = REALS(&f, 5), deep = REALS(&f, 2, 4, 3);
     psg_param *by_row = param_of(&f, &rows), *misfit = param_of(&f, &wide), *outer = param_of(&f, &deep);
     for (int op = 0; op < PAIR_OPS; op++) {
         psg_tape_begin(f.tape, NULL);
         pair_ops[op](f.tape, psg_input(f.tape, &x.view), psg_use(f.tape, by_row));
-        expect(&f, PSG_ERR_BATCH,
+        test_refused(f.tape, PSG_ERR_BATCH,
                "b is a parameter of shape (4, 3), which would run along the batch of the "
                "output; its size there must be 1");
         psg_tape_begin(f.tape, NULL);
         pair_ops[op](f.tape, psg_input(f.tape, &x.view), psg_use(f.tape, misfit));
-        expect(&f, PSG_ERR_SHAPE, "a has shape (4, 3) and b (5), which do not broadcast");
+        test_refused(f.tape, PSG_ERR_SHAPE, "a has shape (4, 3) and b (5), which do not broadcast");
         psg_tape_begin(f.tape, NULL);
         pair_ops[op](f.tape, psg_use(f.tape, outer), psg_input(f.tape, &x.view));
-        expect(&f, PSG_ERR_BATCH, "a is a parameter of shape (2, 4, 3), which would run along");
+        test_refused(f.tape, PSG_ERR_BATCH, "a is a parameter of shape (2, 4, 3), which would run along");
         psg_tape_begin(f.tape, NULL);
         psg_input(f.tape, &x.view);
         pair_ops[op](f.tape, psg_use(f.tape, by_row), psg_use(f.tape, by_row));
-        expect(&f, PSG_ERR_UNSUPPORTED, "has trainable parameters but no batched input");
+        test_refused(f.tape, PSG_ERR_UNSUPPORTED, "has trainable parameters but no batched input");
         psg_tape_begin(f.tape, NULL);
         psg_input(f.tape, &x.view);
         pair_ops[op](f.tape, psg_use(f.tape, by_row), psg_constant(f.tape, &x.view));
-        expect(&f, PSG_ERR_UNSUPPORTED, "has trainable parameters but no batched input");
+        test_refused(f.tape, PSG_ERR_UNSUPPORTED, "has trainable parameters but no batched input");
     }
     /* 1 / loss is no sum over samples, loss / 2 is */
     test_array two = reals(&f, 0, (int64_t[]){ 0 });
@@ -238,7 +217,7 @@ static void test_pair_errors(void **state) {
         psg_var c = psg_constant(f.tape, &two.view);
         if (k) psg_div(f.tape, c, loss);
         else psg_div(f.tape, loss, c);
-        if (k) expect(&f, PSG_ERR_BATCH, "div: b has shape ()");
+        if (k) test_refused(f.tape, PSG_ERR_BATCH, "div: b has shape ()");
         else assert_int_equal(psg_tape_status(f.tape), PSG_OK);
     }
     psg_param_destroy(by_row);
@@ -249,13 +228,14 @@ static void test_pair_errors(void **state) {
     test_array_free(&wide);
     test_array_free(&deep);
     test_array_free(&two);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 /* Two parameters make a value of an ordinary pass: their product's gradients are those of the whole sum. */
 static void test_two_parameters(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     test_array a = REALS(&f, 2, 3), b = REALS(&f, 3), g = REALS(&f, 2, 3), sum = REALS(&f, 3);
     psg_param *pa = param_of(&f, &a), *pb = param_of(&f, &b);
     psg_pass pass = PSG_PASS_INIT;
@@ -278,12 +258,13 @@ static void test_two_parameters(void **state) {
     test_array_free(&b);
     test_array_free(&g);
     test_array_free(&sum);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 static void test_neg(void **state) {
     (void)state;
-    fixture f = open_fixture(1);
+    small_pass f;
+    small_open_on(&f, 1, NULL);
     test_array x = REALS(&f, 4, 3);
     psg_tensor y, gx;
     TEST_OK(f.context, psg_tape_begin(f.tape, NULL));
@@ -296,7 +277,7 @@ static void test_neg(void **state) {
         test_near(test_get_at(&gx, k), -1, 0, "neg's gradient", k);
     }
     test_array_free(&x);
-    close_fixture(&f);
+    small_close(&f);
 }
 
 int main(void) {
