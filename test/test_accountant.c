@@ -141,7 +141,7 @@ static double exact_gaussian(double sigma, uint64_t releases, double delta) {
 
 /* ---- golden tests ---- */
 
-static void test_rdp_curve(void **state) {
+static void the_rdp_curve_is_the_papers(void **state) {
     (void)state;
     enum { ORDER, RATE, NOISE, STEPS, RDP };
     table t;
@@ -154,7 +154,7 @@ static void test_rdp_curve(void **state) {
     assert_int_equal(rows, 120);
 }
 
-static void test_grid(void **state) {
+static void the_grid_agrees_with_the_peers(void **state) {
     (void)state;
     enum { NOISE, RATE, STEPS, DELTA, OPACUS, ORDER, GOOGLE, PLD, PRV_LOWER };
     orders opacus = opacus_orders();
@@ -174,7 +174,7 @@ static void test_grid(void **state) {
     assert_int_equal(rows, 8);
 }
 
-static void test_analytic_gaussian(void **state) {
+static void the_analytic_gaussian_is_exact(void **state) {
     (void)state;
     enum { NOISE, STEPS, DELTA, EPSILON };
     table t;
@@ -249,7 +249,7 @@ static int check_row(const table *t) {
     return 1;
 }
 
-static void test_published_values(void **state) {
+static void published_values_are_met(void **state) {
     (void)state;
     table t;
     int checked = 0;
@@ -260,7 +260,7 @@ static void test_published_values(void **state) {
 }
 
 /* Published pairs of noise and delta at a known epsilon (dp_accounting's and pfl-research's tests, Balle and Wang). */
-static void test_published_gaussians(void **state) {
+static void published_gaussians_are_met(void **state) {
     (void)state;
     assert_near(exact_gaussian(1.0 / 3, 1, 0.78760074), 1, 1e-6);
     assert_near(exact_gaussian(sqrt(2), 1, 0.00040834087), 2.25, 1e-6);
@@ -281,7 +281,7 @@ static double log_uniform(double low, double high) {
     return exp(uniform(log(low), log(high)));
 }
 
-static void test_series_and_quadrature_agree(void **state) {
+static void series_and_quadrature_agree(void **state) {
     (void)state;
     int compared = 0;
     for (int k = 0; k < 2000 && compared < 200; k++) {
@@ -296,7 +296,7 @@ static void test_series_and_quadrature_agree(void **state) {
     assert_int_equal(compared, 200);
 }
 
-static void test_binomial_sum_and_quadrature_agree(void **state) {
+static void binomial_sum_and_quadrature_agree(void **state) {
     (void)state;
     for (int k = 0; k < 200; k++) {
         double q = log_uniform(1e-12, 1), sigma = log_uniform(0.05, 100), alpha = floor(uniform(2, 100));
@@ -318,7 +318,7 @@ static void check_bounds(double q, double sigma, double alpha) {
         assert_true(isinf(rdp));
 }
 
-static void test_rdp_keeps_its_bounds_at_extremes(void **state) {
+static void rdp_keeps_its_bounds_at_extremes(void **state) {
     (void)state;
     const double q[] = { 5e-324, 1e-300, 1e-17, 1e-6, 0.01, 0.5, 1 - 1e-9, 1 - 0x1p-53, 1 };
     const double sigma[] = { 5e-324, 1e-200, 1e-155, 1e-150, 1e-9, 0.0099, 0.05, 1, 1e9, 1e99, 1e101, 1e308 };
@@ -330,7 +330,7 @@ static void test_rdp_keeps_its_bounds_at_extremes(void **state) {
 }
 
 /* A - 1 = alpha (alpha - 1) / 2 q^2 (e^{1/sigma^2} - 1) to first order in q: far below what 1 + ... can hold. */
-static void test_small_rates_keep_their_digits(void **state) {
+static void small_rates_keep_their_digits(void **state) {
     (void)state;
     const double alpha[] = { 1.1, 2, 3.7, 30 };
     for (int k = 0; k < COUNT(alpha); k++)
@@ -376,7 +376,7 @@ static void check_neighbours(int i, int j) {
         }
 }
 
-static void test_epsilon_is_monotone(void **state) {
+static void epsilon_is_monotone(void **state) {
     (void)state;
     for (int i = 0; i < RATES; i++)
         for (int j = 0; j < NOISES; j++) {
@@ -385,7 +385,7 @@ static void test_epsilon_is_monotone(void **state) {
         }
 }
 
-static void test_full_batch_is_the_gaussian(void **state) {
+static void a_full_batch_is_the_gaussian(void **state) {
     (void)state;
     for (int k = 0; k < 200; k++) {
         double sigma = log_uniform(0.1, 100), delta = log_uniform(1e-12, 0.1);
@@ -399,7 +399,7 @@ static void test_full_batch_is_the_gaussian(void **state) {
 
 /* As mu = 1 / sigma goes to 0, delta(t mu) = mu (phi(t) - t Phi(-t)): the exact formula is then all cancellation, and
  * must err upwards. */
-static void test_gaussian_with_little_left_after_cancellation(void **state) {
+static void the_gaussian_survives_cancellation(void **state) {
     (void)state;
     const double sigma = 1e10;
     for (double t = 0.25; t <= 4; t += 0.25) {
@@ -410,7 +410,7 @@ static void test_gaussian_with_little_left_after_cancellation(void **state) {
     }
 }
 
-static void test_releases_add(void **state) {
+static void releases_add(void **state) {
     (void)state;
     const double q[] = { 0.01, 0.2, 1 }, sigma[] = { 0.7, 1.3, 30 };
     psg_accountant together, one_by_one;
@@ -431,7 +431,7 @@ static void test_releases_add(void **state) {
     }
 }
 
-static void test_calibration_is_certified_and_tight(void **state) {
+static void calibration_is_certified_and_tight(void **state) {
     (void)state;
     for (int k = 0; k < 12; k++) {
         double epsilon = log_uniform(0.05, 50), delta = log_uniform(1e-10, 1e-3), q = log_uniform(1e-4, 1);
@@ -445,7 +445,7 @@ static void test_calibration_is_certified_and_tight(void **state) {
 
 /* ---- edges ---- */
 
-static void test_orders(void **state) {
+static void orders_are_the_callers_or_the_defaults(void **state) {
     (void)state;
     psg_accountant accountant;
     assert_int_equal(psg_accountant_init(&accountant, NULL, 0), PSG_OK);
@@ -470,7 +470,7 @@ static void test_orders(void **state) {
     assert_true(epsilon == 7);
 }
 
-static void test_rdp_edges(void **state) {
+static void rdp_has_its_limits_at_the_edges(void **state) {
     (void)state;
     assert_true(rdp_of(0, 1, 2) == 0 && rdp_of(0, 0, 2) == 0);
     assert_true(isinf(rdp_of(0.1, 0, 2)) && isinf(rdp_of(1, 0, 1.5)));
@@ -488,7 +488,7 @@ static void test_rdp_edges(void **state) {
     assert_int_equal(psg_rdp_sampled_gaussian(0.1, 1, 2, NULL), PSG_ERR_ARGUMENT);
 }
 
-static void test_failed_add_adds_nothing(void **state) {
+static void a_failed_add_adds_nothing(void **state) {
     (void)state;
     psg_accountant accountant, before;
     assert_int_equal(psg_accountant_init(&accountant, NULL, 0), PSG_OK);
@@ -502,7 +502,7 @@ static void test_failed_add_adds_nothing(void **state) {
     assert_memory_equal(&accountant, &before, sizeof before);
 }
 
-static void test_epsilon_edges(void **state) {
+static void epsilon_has_its_limits_at_the_edges(void **state) {
     (void)state;
     double order = 7;
     assert_true(epsilon_of(NULL, 0.1, 1, 0, 1e-5, &order) == 0 && order == 0);
@@ -523,7 +523,7 @@ static void test_epsilon_edges(void **state) {
     assert_true(epsilon == 7);
 }
 
-static void test_mark_is_for_good(void **state) {
+static void a_mark_is_for_good(void **state) {
     (void)state;
     psg_accountant accountant;
     double epsilon = 0;
@@ -535,7 +535,7 @@ static void test_mark_is_for_good(void **state) {
     assert_true(isinf(epsilon) && epsilon > 0);
 }
 
-static void test_calibration_edges(void **state) {
+static void calibration_refuses_what_cannot_be(void **state) {
     (void)state;
     double noise = 7;
     assert_int_equal(psg_noise_multiplier_for(0, 1e-5, 0.1, 1, &noise), PSG_ERR_ARGUMENT);
@@ -552,7 +552,7 @@ static void test_calibration_edges(void **state) {
     assert_at_least(1e12, epsilon_of(NULL, 1, noise, 1, 1e-5, NULL));
 }
 
-static void test_gaussian_edges(void **state) {
+static void the_gaussian_has_its_limits_at_the_edges(void **state) {
     (void)state;
     double epsilon = 7;
     assert_int_equal(psg_gaussian_epsilon(-1, 1, 1e-5, &epsilon), PSG_ERR_ARGUMENT);
@@ -572,27 +572,27 @@ static void test_gaussian_edges(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rdp_curve),
-        cmocka_unit_test(test_grid),
-        cmocka_unit_test(test_analytic_gaussian),
-        cmocka_unit_test(test_published_values),
-        cmocka_unit_test(test_published_gaussians),
-        cmocka_unit_test(test_series_and_quadrature_agree),
-        cmocka_unit_test(test_binomial_sum_and_quadrature_agree),
-        cmocka_unit_test(test_rdp_keeps_its_bounds_at_extremes),
-        cmocka_unit_test(test_small_rates_keep_their_digits),
-        cmocka_unit_test(test_epsilon_is_monotone),
-        cmocka_unit_test(test_full_batch_is_the_gaussian),
-        cmocka_unit_test(test_gaussian_with_little_left_after_cancellation),
-        cmocka_unit_test(test_releases_add),
-        cmocka_unit_test(test_calibration_is_certified_and_tight),
-        cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_rdp_edges),
-        cmocka_unit_test(test_failed_add_adds_nothing),
-        cmocka_unit_test(test_epsilon_edges),
-        cmocka_unit_test(test_mark_is_for_good),
-        cmocka_unit_test(test_calibration_edges),
-        cmocka_unit_test(test_gaussian_edges),
+        cmocka_unit_test(the_rdp_curve_is_the_papers),
+        cmocka_unit_test(the_grid_agrees_with_the_peers),
+        cmocka_unit_test(the_analytic_gaussian_is_exact),
+        cmocka_unit_test(published_values_are_met),
+        cmocka_unit_test(published_gaussians_are_met),
+        cmocka_unit_test(series_and_quadrature_agree),
+        cmocka_unit_test(binomial_sum_and_quadrature_agree),
+        cmocka_unit_test(rdp_keeps_its_bounds_at_extremes),
+        cmocka_unit_test(small_rates_keep_their_digits),
+        cmocka_unit_test(epsilon_is_monotone),
+        cmocka_unit_test(a_full_batch_is_the_gaussian),
+        cmocka_unit_test(the_gaussian_survives_cancellation),
+        cmocka_unit_test(releases_add),
+        cmocka_unit_test(calibration_is_certified_and_tight),
+        cmocka_unit_test(orders_are_the_callers_or_the_defaults),
+        cmocka_unit_test(rdp_has_its_limits_at_the_edges),
+        cmocka_unit_test(a_failed_add_adds_nothing),
+        cmocka_unit_test(epsilon_has_its_limits_at_the_edges),
+        cmocka_unit_test(a_mark_is_for_good),
+        cmocka_unit_test(calibration_refuses_what_cannot_be),
+        cmocka_unit_test(the_gaussian_has_its_limits_at_the_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

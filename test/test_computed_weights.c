@@ -33,7 +33,7 @@ static psg_var input(scene *s, int rank, const int64_t *shape) {
 
 static psg_var square(scene *s) { return psg_tanh(s->tape, input(s, 2, (int64_t[]){ B, B })); }
 
-static void test_linear(void **state) {
+static void a_computed_weight_of_linear_is_refused(void **state) {
     (void)state;
     scene s;
     open(&s);
@@ -64,7 +64,7 @@ static void test_attention(void **state) {
     close(&s);
 }
 
-static void test_integers(void **state) {
+static void integer_weights_are_refused(void **state) {
     (void)state;
     scene s;
     int64_t id[2 * B] = { 0 };
@@ -77,7 +77,7 @@ static void test_integers(void **state) {
 }
 
 /* One window fits, at place 0, whatever the step: column k is the padded image's element k. */
-static void test_long_steps(void **state) {
+static void a_weight_of_long_steps_is_refused(void **state) {
     (void)state;
     scene s;
     psg_unfold_options options = { .kernel = { 3, 3 }, .padding = { 2, 2 }, .stride = { INT64_MAX, INT64_MAX } };
@@ -95,10 +95,10 @@ static void test_long_steps(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),
+        cmocka_unit_test(a_computed_weight_of_linear_is_refused),
         cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_long_steps),
+        cmocka_unit_test(integer_weights_are_refused),
+        cmocka_unit_test(a_weight_of_long_steps_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,7 +49,7 @@ static double inner(const double *x, const double *y, int64_t n) {
 }
 
 /* sigma C / expected, in every parameter and step, and nothing in common between any two. */
-static void test_empty_batch_releases_noise(void **state) {
+static void an_empty_batch_releases_noise(void **state) {
     (void)state;
     enum { N = 1000000, RELEASES = 3 };
     psg_context *context = test_context(2, NULL);
@@ -80,7 +80,7 @@ static void test_empty_batch_releases_noise(void **state) {
     test_context_free(context);
 }
 
-static void test_threads_do_not_matter(void **state) {
+static void threads_do_not_matter(void **state) {
     (void)state;
     enum { A = 70001, B = 33 };
     static double x[2][A + B];
@@ -102,7 +102,7 @@ static void test_threads_do_not_matter(void **state) {
 /* ---- the sum ---- */
 
 /* Gradients far below C: the release is their sum over the expected size, whatever the realised one. */
-static void test_division_by_expected_size(void **state) {
+static void sums_are_divided_by_the_expected_size(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     test_random random = { 1 };
@@ -143,7 +143,7 @@ static void check_micro_batches(psg_context *context, psg_dtype dtype, double bo
     dp_batch_free(&batch);
 }
 
-static void test_micro_batches(void **state) {
+static void micro_batches_do_not_matter(void **state) {
     (void)state;
     psg_context *context = test_context(2, NULL);
     check_micro_batches(context, PSG_F64, 1e-15);
@@ -165,7 +165,7 @@ static void check_removed_sample(psg_context *context, psg_dtype dtype, int64_t 
     dp_batch_free(&batch);
 }
 
-static void test_nonfinite_sample_is_as_zero(void **state) {
+static void a_sample_that_is_not_finite_is_as_zero(void **state) {
     (void)state;
     psg_context *context = test_context(2, NULL);
     const double poison[] = { NAN, INFINITY, -INFINITY };
@@ -178,7 +178,7 @@ static void test_nonfinite_sample_is_as_zero(void **state) {
     test_context_free(context);
 }
 
-static void test_max_batch_size(void **state) {
+static void more_than_max_batch_size_is_refused(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     test_random random = { 4 };
@@ -206,7 +206,7 @@ static void test_max_batch_size(void **state) {
     test_context_free(context);
 }
 
-static void test_report(void **state) {
+static void the_report_counts_what_was_seen(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     test_random random = { 5 };
@@ -246,7 +246,7 @@ static psg_status run_hook(void *user, double *sums, size_t count) {
     return h->status;
 }
 
-static void test_reduce(void **state) {
+static void reduce_sees_every_sum(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     test_random random = { 6 };
@@ -270,7 +270,7 @@ static void test_reduce(void **state) {
 }
 
 /* Counted, nothing written, and the next step begins at zero with noise of its own. */
-static void test_reduce_that_fails(void **state) {
+static void a_reduce_that_fails_releases_nothing(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     test_random random = { 6 };
@@ -307,7 +307,7 @@ static double epsilon_of(const psg_accountant *accountant) {
     return epsilon;
 }
 
-static void test_accountant_counts_releases(void **state) {
+static void the_accountant_counts_releases(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     psg_generator *generator;
@@ -336,7 +336,7 @@ static void test_accountant_counts_releases(void **state) {
     test_context_free(context);
 }
 
-static void test_seeded_is_not_private(void **state) {
+static void what_is_seeded_is_not_private(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     test_random random = { 1 };
@@ -352,17 +352,17 @@ static void test_seeded_is_not_private(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty_batch_releases_noise),
-        cmocka_unit_test(test_threads_do_not_matter),
-        cmocka_unit_test(test_division_by_expected_size),
-        cmocka_unit_test(test_micro_batches),
-        cmocka_unit_test(test_nonfinite_sample_is_as_zero),
-        cmocka_unit_test(test_max_batch_size),
-        cmocka_unit_test(test_report),
-        cmocka_unit_test(test_reduce),
-        cmocka_unit_test(test_reduce_that_fails),
-        cmocka_unit_test(test_accountant_counts_releases),
-        cmocka_unit_test(test_seeded_is_not_private),
+        cmocka_unit_test(an_empty_batch_releases_noise),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(sums_are_divided_by_the_expected_size),
+        cmocka_unit_test(micro_batches_do_not_matter),
+        cmocka_unit_test(a_sample_that_is_not_finite_is_as_zero),
+        cmocka_unit_test(more_than_max_batch_size_is_refused),
+        cmocka_unit_test(the_report_counts_what_was_seen),
+        cmocka_unit_test(reduce_sees_every_sum),
+        cmocka_unit_test(a_reduce_that_fails_releases_nothing),
+        cmocka_unit_test(the_accountant_counts_releases),
+        cmocka_unit_test(what_is_seeded_is_not_private),
     };
     return cmocka_run_group_tests_name("dp", tests, NULL, NULL);
 }

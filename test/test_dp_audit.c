@@ -104,7 +104,7 @@ static void check_pair(psg_context *context, test_random *random, psg_dtype dtyp
     dp_batch_free(&batch);
 }
 
-static void test_one_sample_moves_the_sum_by_at_most_c(void **state) {
+static void one_sample_moves_the_sum_by_at_most_c(void **state) {
     (void)state;
     static const char *const routes[] = { NULL, "identity", "gram", "tiles" };
     test_random random = { 2024 };
@@ -211,7 +211,7 @@ static void attack(psg_context *context, const psg_dp_options *options, unsigned
     psg_generator_destroy(generator);
 }
 
-static void test_attacker_learns_what_was_declared(void **state) {
+static void an_attacker_learns_what_was_declared(void **state) {
     (void)state;
     static double out[SCORES], in[SCORES];
     static const double sigmas[] = { 0.5, 1 };
@@ -227,7 +227,7 @@ static void test_attacker_learns_what_was_declared(void **state) {
 }
 
 /* The bounds above, at values with closed forms: P[X <= x] of Beta(1, b) is 1 - (1 - x)^b. */
-static void test_audit_tools(void **state) {
+static void the_tools_of_the_audit_are_right(void **state) {
     (void)state;
     test_near(beta_below(1, 7, 0.3), 1 - pow(0.7, 7), 1e-13, "beta", 0);
     test_near(beta_below(7, 1, 0.3), pow(0.3, 7), 1e-13, "beta", 1);
@@ -237,9 +237,9 @@ static void test_audit_tools(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_sample_moves_the_sum_by_at_most_c),
-        cmocka_unit_test(test_audit_tools),
-        cmocka_unit_test(test_attacker_learns_what_was_declared),
+        cmocka_unit_test(one_sample_moves_the_sum_by_at_most_c),
+        cmocka_unit_test(the_tools_of_the_audit_are_right),
+        cmocka_unit_test(an_attacker_learns_what_was_declared),
     };
     return cmocka_run_group_tests_name("dp audit", tests, NULL, NULL);
 }

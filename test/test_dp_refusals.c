@@ -39,7 +39,7 @@ static int tear_down(void **state) {
 
 /* ---- creation ---- */
 
-static void test_options(void **state) {
+static void wrong_options_are_refused(void **state) {
     fixture *f = *state;
     const struct { psg_dp_options options; const char *name; } bad[] = {
         { { 0, 1, 10, 0.01, 0, 0 }, "max_grad_norm" },
@@ -76,7 +76,7 @@ static void test_options(void **state) {
 }
 
 /* Under OpenBLAS a record moves the gradients of others: by name only. */
-static void test_engine(void **state) {
+static void an_engine_without_its_options_is_refused(void **state) {
     (void)state;
     psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
     int64_t counts[1] = { 4 };
@@ -101,7 +101,7 @@ static void test_engine(void **state) {
     }
 }
 
-static void test_create_arguments(void **state) {
+static void wrong_arguments_of_create_are_refused(void **state) {
     fixture *f = *state;
     psg_context *c = f->context, *other = test_context(1, NULL);
     psg_generator *g = f->run.generator;
@@ -123,7 +123,7 @@ static void test_create_arguments(void **state) {
     test_context_free(other);
 }
 
-static void test_without_memory(void **state) {
+static void without_memory_nothing_is_lost(void **state) {
     (void)state;
     test_allocator allocator = { 0 };
     psg_context *context = test_context_with(&allocator, 1, NULL, 0);
@@ -148,7 +148,7 @@ static void test_without_memory(void **state) {
 /* ---- steps ---- */
 
 /* The release after refused calls is that of a run without them. */
-static void test_accumulate_arguments(void **state) {
+static void wrong_arguments_of_accumulate_are_refused(void **state) {
     fixture *f = *state;
     psg_dp *dp = f->run.dp;
     dp_part part, other;
@@ -184,7 +184,7 @@ static void check_refused_release(const fixture *f, const psg_tensor *outs, size
     assert_int_equal(psg_dp_step(f->run.dp), step);
 }
 
-static void test_release_arguments(void **state) {
+static void wrong_arguments_of_release_are_refused(void **state) {
     fixture *f = *state;
     double out[2 * DP_MAX_ELEMENTS] = { 0 };
     float out32[DP_MAX_ELEMENTS] = { 0 };
@@ -217,7 +217,7 @@ static void test_release_arguments(void **state) {
 }
 
 /* f32 outs hold the doubles' numbers, rounded. */
-static void test_release_to_either_type(void **state) {
+static void sums_are_released_to_either_type(void **state) {
     fixture *f = *state;
     double wide[DP_MAX_ELEMENTS];
     float narrow[DP_MAX_ELEMENTS];
@@ -232,7 +232,7 @@ static void test_release_to_either_type(void **state) {
     dp_run_free(&a), dp_run_free(&b);
 }
 
-static void test_child_is_refused(void **state) {
+static void a_child_is_refused(void **state) {
     fixture *f = *state;
     pid_t child = fork();
     assert_true(child >= 0);
@@ -272,7 +272,7 @@ static psg_status write_pattern(void *user, double *sums, size_t count) {
 }
 
 /* A reduce hook leaves a pattern in the sums and fails; a destroyed psg_dp leaves none either. */
-static void test_sums_are_wiped(void **state) {
+static void sums_are_wiped(void **state) {
     fixture *f = *state;
     watcher w = { 0x1.23456789abcdep7, false };
     psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
@@ -289,7 +289,7 @@ static void test_sums_are_wiped(void **state) {
     assert_false(w.saw);
 }
 
-static void test_noise_is_wiped(void **state) {
+static void noise_is_wiped(void **state) {
     fixture *f = *state;
     double out[DP_MAX_ELEMENTS];
     for (unsigned slot = 0; slot < psg_context_threads(f->context); slot++) {
@@ -304,16 +304,16 @@ static void test_noise_is_wiped(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_engine),
-        cmocka_unit_test(test_options),
-        cmocka_unit_test(test_create_arguments),
-        cmocka_unit_test(test_without_memory),
-        cmocka_unit_test(test_accumulate_arguments),
-        cmocka_unit_test(test_release_arguments),
-        cmocka_unit_test(test_release_to_either_type),
-        cmocka_unit_test(test_child_is_refused),
-        cmocka_unit_test(test_sums_are_wiped),
-        cmocka_unit_test(test_noise_is_wiped),
+        cmocka_unit_test(an_engine_without_its_options_is_refused),
+        cmocka_unit_test(wrong_options_are_refused),
+        cmocka_unit_test(wrong_arguments_of_create_are_refused),
+        cmocka_unit_test(without_memory_nothing_is_lost),
+        cmocka_unit_test(wrong_arguments_of_accumulate_are_refused),
+        cmocka_unit_test(wrong_arguments_of_release_are_refused),
+        cmocka_unit_test(sums_are_released_to_either_type),
+        cmocka_unit_test(a_child_is_refused),
+        cmocka_unit_test(sums_are_wiped),
+        cmocka_unit_test(noise_is_wiped),
     };
     return cmocka_run_group_tests_name("dp refusals", tests, set_up, tear_down);
 }

@@ -153,7 +153,7 @@ static const psg_embedding_options lookup_options[] = {
     PSG_EMBEDDING_OPTIONS_INIT, { 1, 3, 0, 0, 0 }, { 1, -V, 0, 2, 0 }, { 0, 0, 0, 2, 1 }, { 1, -2, 0, 2, 1 },
 };
 
-static void test_lookups(void **state) {
+static void lookups_are_those_of_plain_loops(void **state) {
     (void)state;
     small_pass f;
     small_open_on(&f, 2, NULL);
@@ -167,44 +167,8 @@ static void test_lookups(void **state) {
     small_close(&f);
 }
 
-/* Large enough for several tasks: the same bits for any number of threads. */
-static void test_threads(void **state) {
-    (void)state;
-    float *first = NULL;
-    for (unsigned threads = 1; threads <= 3; threads++) {
-        small_pass f;
-        small_open_on(&f, threads, NULL);
-        test_array ids = integers(&f, PSG_I64, 2, (int64_t[]){ 16, 300 }, 97);
-        test_array table = reals(&f, PSG_F32, 2, (int64_t[]){ 97, 33 });
-        psg_param *param = param_of(&f, "table", &table);
-        TEST_OK(f.context, psg_tape_begin(f.tape, NULL));
-        psg_embedding_options o = { 1, 5, 0, 0, 1 };
-        psg_var out = psg_embedding(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), &o);
-        psg_tensor y;
-        TEST_OK(f.context, psg_value(f.tape, out, &y));
-        for (int64_t k = 0; k < psg_tensor_count(&y); k++) {
-            int64_t id = (int64_t)test_get_at(&ids.view, k / 33);
-            assert_true(test_get_at(&y, k) == test_get_at(&table.view, id * 33 + k % 33));
-        }
-        TEST_OK(f.context, psg_backward_from(f.tape, out, &y));
-        test_array dense = dense_of(&f, param);
-        size_t bytes = (size_t)psg_tensor_count(&dense.view) * sizeof *first;
-        if (!first) {
-            first = malloc(bytes);
-            memcpy(first, dense.view.data, bytes);
-        }
-        assert_memory_equal(first, dense.view.data, bytes);
-        psg_param_destroy(param);
-        test_array_free(&ids);
-        test_array_free(&table);
-        test_array_free(&dense);
-        small_close(&f);
-    }
-    free(first);
-}
-
 /* An ordinary pass keeps the shape of the ids, and its gradient is that of all positions together. */
-static void test_ordinary(void **state) {
+static void an_ordinary_pass_sums_all_positions(void **state) {
     (void)state;
     static const struct {
         ids_from from;
@@ -253,7 +217,7 @@ static void test_ordinary(void **state) {
 }
 
 /* The sparse answer: rows in ascending order, each once, the padding row never. */
-static void test_sparse_answer(void **state) {
+static void sparse_rows_ascend_and_come_once(void **state) {
     (void)state;
     small_pass f;
     small_open_on(&f, 1, NULL);
@@ -345,7 +309,7 @@ static void check_questions(small_pass *f, const psg_gradient *gradient, const d
     for (int n = 0; n < B; n++) assert_true(factors[n] * sqrt(norms[n]) <= clip.max_grad_norm * (1 + 1e-12));
 }
 
-static void test_tied_head(void **state) {
+static void a_tied_head_answers_every_question(void **state) {
     (void)state;
     small_pass f;
     small_open_on(&f, 2, NULL);
@@ -433,7 +397,7 @@ static void check_max_norm(small_pass *f, psg_dtype dtype, double p, int ordinar
     test_array_free(&table);
 }
 
-static void test_max_norm(void **state) {
+static void long_rows_are_scaled_to_max_norm(void **state) {
     (void)state;
     small_pass f;
     small_open_on(&f, 1, NULL);
@@ -445,7 +409,7 @@ static void test_max_norm(void **state) {
 }
 
 /* Rows whose powers leave the range, a max_norm as small as PyTorch's addend, and factors that are subnormal. */
-static void test_max_norm_of_extreme_rows(void **state) {
+static void extreme_rows_are_scaled_to_max_norm(void **state) {
     (void)state;
     static const struct { psg_dtype dtype; double p, max_norm, row[2], scaled[2]; } list[] = {
         { PSG_F64, 2, 1, { 3e200, 4e200 }, { 0.6, 0.8 } },
@@ -487,7 +451,7 @@ static void test_max_norm_of_extreme_rows(void **state) {
 }
 
 /* Rounding leaves many f32 rows a little longer than max_norm: an id that occurs twice must not scale them again. */
-static void test_max_norm_once(void **state) {
+static void a_row_is_scaled_once(void **state) {
     (void)state;
     enum { ROWS = 64 };
     small_pass f;
@@ -553,7 +517,7 @@ static const lookup_error lookup_errors[] = {
       "must say psg_pass.allow_updates" },
 };
 
-static void test_lookup_errors(void **state) {
+static void wrong_arguments_are_refused(void **state) {
     (void)state;
     small_pass f;
     small_open_on(&f, 1, NULL);
@@ -574,7 +538,7 @@ static void test_lookup_errors(void **state) {
     small_close(&f);
 }
 
-static void test_id_range(void **state) {
+static void ids_out_of_range_are_refused(void **state) {
     (void)state;
     small_pass f;
     small_open_on(&f, 1, NULL);
@@ -600,7 +564,7 @@ static void test_id_range(void **state) {
 }
 
 /* Ids without a batch need a pass that knows its own; constants have none, tables no batch. */
-static void test_batch_errors(void **state) {
+static void ids_without_the_batch_are_refused(void **state) {
     (void)state;
     small_pass f;
     small_open_on(&f, 1, NULL);
@@ -639,10 +603,16 @@ static void test_batch_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lookups),      cmocka_unit_test(test_threads),       cmocka_unit_test(test_ordinary),
-        cmocka_unit_test(test_sparse_answer), cmocka_unit_test(test_tied_head),    cmocka_unit_test(test_max_norm),
-        cmocka_unit_test(test_max_norm_of_extreme_rows), cmocka_unit_test(test_max_norm_once),
-        cmocka_unit_test(test_lookup_errors), cmocka_unit_test(test_id_range),     cmocka_unit_test(test_batch_errors),
+        cmocka_unit_test(lookups_are_those_of_plain_loops),
+        cmocka_unit_test(an_ordinary_pass_sums_all_positions),
+        cmocka_unit_test(sparse_rows_ascend_and_come_once),
+        cmocka_unit_test(a_tied_head_answers_every_question),
+        cmocka_unit_test(long_rows_are_scaled_to_max_norm),
+        cmocka_unit_test(extreme_rows_are_scaled_to_max_norm),
+        cmocka_unit_test(a_row_is_scaled_once),
+        cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(ids_out_of_range_are_refused),
+        cmocka_unit_test(ids_without_the_batch_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

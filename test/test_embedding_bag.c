@@ -163,7 +163,7 @@ static int is_allowed(const bag_case *c, const psg_embedding_bag_options *o) {
     return !(o->scale_grad_by_freq && o->mode == PSG_BAG_MAX);
 }
 
-static void test_bags(void **state) {
+static void bags_are_those_of_plain_loops(void **state) {
     (void)state;
     small_pass f;
     small_open_on(&f, 2, NULL);
@@ -183,37 +183,8 @@ static void test_bags(void **state) {
     small_close(&f);
 }
 
-/* Large bags in several tasks: the mean of rows that are all equal is that row. */
-static void test_many_bags(void **state) {
-    (void)state;
-    small_pass f;
-    small_open_on(&f, 2, NULL);
-    bag_case c = { .bags = 50, .length = 40, .features = 70 };
-    psg_embedding_bag_options o = PSG_EMBEDDING_BAG_OPTIONS_INIT;
-    bag_run r;
-    for (o.mode = PSG_BAG_MEAN; o.mode <= PSG_BAG_MAX; o.mode++) {
-        make_operands(&f, &c, &o, PSG_F64, PSG_I64, &r);
-        for (int64_t k = 0; k < V * c.features; k++) {
-            test_set_at(&r.table.view, k, test_get_at(&r.table.view, k % c.features));
-        }
-        run_bags(&f, &c, &o, &r, 0);
-        double times = o.mode == PSG_BAG_SUM ? 40 : 1;
-        for (int64_t k = 0; k < psg_tensor_count(&r.y); k++) {
-            double row = test_get_at(&r.table.view, k % c.features), total = 0;
-            test_near(test_get_at(&r.y, k), times * row, 1e-12, "bags", k);
-            for (int64_t v = 0; v < V; v++) {
-                total += test_get3(&r.dense.view, k / c.features, v, k % c.features);
-            }
-            test_near(total, times * test_get_at(&r.g.view, k), 1e-12, "sum over the rows' gradients", k);
-        }
-        test_array *arrays[] = { &r.ids, &r.offsets, &r.weights, &r.table, &r.g, &r.dense };
-        for (int k = 0; k < 6; k++) test_array_free(arrays[k]);
-    }
-    small_close(&f);
-}
-
 /* A bag of one id repeated, or whose columns are won by different ids, adds no more than C to a clipped sum. */
-static void test_clipped_contribution(void **state) {
+static void a_clipped_bag_adds_no_more_than_c(void **state) {
     (void)state;
     small_pass f;
     small_open_on(&f, 1, NULL);
@@ -304,7 +275,7 @@ static const bag_error bag_errors[] = {
       "psg_pass.allow_updates" },
 };
 
-static void test_bag_errors(void **state) {
+static void wrong_arguments_are_refused(void **state) {
     (void)state;
     small_pass f;
     small_open_on(&f, 1, NULL);
@@ -338,10 +309,9 @@ static void test_bag_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bags),
-        cmocka_unit_test(test_many_bags),
-        cmocka_unit_test(test_clipped_contribution),
-        cmocka_unit_test(test_bag_errors),
+        cmocka_unit_test(bags_are_those_of_plain_loops),
+        cmocka_unit_test(a_clipped_bag_adds_no_more_than_c),
+        cmocka_unit_test(wrong_arguments_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,7 +39,7 @@ static psg_optimizer *create(psg_context *context, const golden *g, const psg_te
     return optimizer;
 }
 
-static void test_pytorch(void **state) {
+static void updates_are_pytorchs(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     for (size_t k = 0; k < COUNT(goldens); k++) {
@@ -156,7 +156,7 @@ static void check_against_loops(psg_context *context, psg_dtype dtype, const gol
     free_model(&m);
 }
 
-static void test_plain_loops(void **state) {
+static void updates_are_those_of_plain_loops(void **state) {
     (void)state;
     const char *isas[3];
     size_t count = test_isas(isas);
@@ -192,7 +192,7 @@ static void check_constant_gradient(psg_context *context, psg_dtype dtype, doubl
     psg_optimizer_destroy(optimizer);
 }
 
-static void test_extreme_gradients(void **state) {
+static void extreme_gradients_stay_in_range(void **state) {
     (void)state;
     static const double magnitudes[2][8] = { { 1e25, -1e25, 3.4e38, 1e19, 1e-19, -1e-25, 1e-37, 1 },
                                            { 1e200, -1e200, 1.7e308, 1e154, 1e-154, -1e-200, 1e-307, 1 } };
@@ -213,7 +213,7 @@ static void test_extreme_gradients(void **state) {
 }
 
 /* An element's bits do not depend on what its neighbours need. */
-static void test_extreme_neighbours(void **state) {
+static void extreme_neighbours_change_nothing(void **state) {
     (void)state;
     enum { ELEMENTS = 83 };
     const int64_t count = ELEMENTS;
@@ -236,7 +236,7 @@ static void test_extreme_neighbours(void **state) {
     test_context_free(context);
 }
 
-static void test_threads_do_not_matter(void **state) {
+static void threads_do_not_matter(void **state) {
     (void)state;
     for (size_t k = 0; k < COUNT(goldens); k++) {
         model m[2];
@@ -259,7 +259,7 @@ static void test_threads_do_not_matter(void **state) {
 
 /* ---- the rest of the contract ---- */
 
-static void test_defaults_and_learning_rate(void **state) {
+static void zeros_are_pytorchs_defaults(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     float w[1] = { 1 }, g[1] = { 2 };
@@ -290,7 +290,7 @@ static void test_defaults_and_learning_rate(void **state) {
     test_context_free(context);
 }
 
-static void test_refused_options(void **state) {
+static void wrong_options_are_refused(void **state) {
     (void)state;
     const psg_sgd_options sgd[] = {
         { -1, 0, 0, 0, 0 },    { NAN, 0, 0, 0, 0 },    { INFINITY, 0, 0, 0, 0 }, { 1, -0.1, 0, 0, 0 },
@@ -318,7 +318,7 @@ static void test_refused_options(void **state) {
     test_context_free(context);
 }
 
-static void test_refused_tensors(void **state) {
+static void wrong_tensors_are_refused(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     double w[4] = { 1, 1, 1, 1 }, g[4] = { 2, 2, 2, 2 };
@@ -349,7 +349,7 @@ static void test_refused_tensors(void **state) {
     test_context_free(context);
 }
 
-static void test_without_memory(void **state) {
+static void without_memory_nothing_is_lost(void **state) {
     (void)state;
     double w[3] = { 1, 2, 3 };
     const int64_t three[] = { 3 };
@@ -372,15 +372,15 @@ static void test_without_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pytorch),
-        cmocka_unit_test(test_plain_loops),
-        cmocka_unit_test(test_extreme_gradients),
-        cmocka_unit_test(test_extreme_neighbours),
-        cmocka_unit_test(test_threads_do_not_matter),
-        cmocka_unit_test(test_defaults_and_learning_rate),
-        cmocka_unit_test(test_refused_options),
-        cmocka_unit_test(test_refused_tensors),
-        cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(updates_are_pytorchs),
+        cmocka_unit_test(updates_are_those_of_plain_loops),
+        cmocka_unit_test(extreme_gradients_stay_in_range),
+        cmocka_unit_test(extreme_neighbours_change_nothing),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(zeros_are_pytorchs_defaults),
+        cmocka_unit_test(wrong_options_are_refused),
+        cmocka_unit_test(wrong_tensors_are_refused),
+        cmocka_unit_test(without_memory_nothing_is_lost),
     };
     return cmocka_run_group_tests_name("optim", tests, NULL, NULL);
 }

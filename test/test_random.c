@@ -69,7 +69,7 @@ static double ks_distance(double *x, size_t n) {
     return distance;
 }
 
-static void test_noise_law(void **state) {
+static void noise_has_its_law(void **state) {
     (void)state;
     enum { N = 1000000 };
     const double error = Z / sqrt(N);
@@ -86,7 +86,7 @@ static void test_noise_law(void **state) {
     test_context_free(context);
 }
 
-static void test_noise_is_uncorrelated(void **state) {
+static void noise_is_uncorrelated(void **state) {
     (void)state;
     enum { N = 1000000 };
     const double bound = Z / sqrt(N);
@@ -142,7 +142,7 @@ static void check_against_definition(psg_generator *generator, uint64_t step, ui
     free(x);
 }
 
-static void test_noise_is_box_muller_on_chacha20(void **state) {
+static void noise_is_box_muller_on_chacha20(void **state) {
     (void)state;
     const char *isas[3];
     size_t count = test_isas(isas);
@@ -158,7 +158,7 @@ static void test_noise_is_box_muller_on_chacha20(void **state) {
 }
 
 /* Both ends of the uniforms: the radius stays finite, and 0 angle with the smallest radius is 0. */
-static void test_kernel_at_extreme_words(void **state) {
+static void the_kernel_takes_extreme_words(void **state) {
     (void)state;
     const char *isas[3];
     size_t count = test_isas(isas);
@@ -176,7 +176,7 @@ static void test_kernel_at_extreme_words(void **state) {
     }
 }
 
-static void test_splits_and_threads_do_not_matter(void **state) {
+static void splits_and_threads_do_not_matter(void **state) {
     (void)state;
     enum { N = 50000 };
     test_random random = { 1 };
@@ -206,7 +206,7 @@ static int by_word(const void *a, const void *b) {
 }
 
 /* 2 x 3 x 3 x 3 streams at 3 places each, their values chosen to overlap in every wrong packing of the address. */
-static void test_no_word_twice(void **state) {
+static void no_word_comes_twice(void **state) {
     (void)state;
     enum { WORDS = 1024, STREAMS = 2 * 3 * 3 * 3 * 3 };
     const uint64_t value[3] = { 0, 1, (uint64_t)1 << 32 }, block[3] = { 0, (uint64_t)1 << 32, (uint64_t)1 << 40 };
@@ -227,7 +227,7 @@ static void test_no_word_twice(void **state) {
 
 /* ---- generators ---- */
 
-static void test_system_keys_differ(void **state) {
+static void system_keys_differ(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     psg_generator *a, *b;
@@ -256,7 +256,7 @@ static void watched_release(void *user, void *memory, size_t bytes) {
     free(memory);
 }
 
-static void test_key_is_wiped(void **state) {
+static void the_key_is_wiped(void **state) {
     (void)state;
     watcher w = { false };
     psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
@@ -272,7 +272,7 @@ static void test_key_is_wiped(void **state) {
 }
 
 /* The workspace holds no noise that was not asked for. */
-static void test_scratch_is_wiped(void **state) {
+static void the_scratch_is_wiped(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     psg_generator *generator = seeded(context);
@@ -284,7 +284,7 @@ static void test_scratch_is_wiped(void **state) {
     test_context_free(context);
 }
 
-static void test_child_is_refused(void **state) {
+static void a_child_is_refused(void **state) {
     (void)state;
     psg_context *context = test_context(2, NULL);
     psg_generator *generator = seeded(context);
@@ -307,7 +307,7 @@ static void test_child_is_refused(void **state) {
     test_context_free(context);
 }
 
-static void test_generator_arguments(void **state) {
+static void wrong_arguments_are_refused(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     psg_generator *generator;
@@ -325,7 +325,7 @@ static void test_generator_arguments(void **state) {
     test_context_free(context);
 }
 
-static void test_generator_without_memory(void **state) {
+static void without_memory_nothing_is_lost(void **state) {
     (void)state;
     test_allocator allocator = { 0 };
     psg_context *context = test_context_with(&allocator, 1, NULL, 0);
@@ -340,18 +340,18 @@ static void test_generator_without_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_noise_law),
-        cmocka_unit_test(test_noise_is_uncorrelated),
-        cmocka_unit_test(test_noise_is_box_muller_on_chacha20),
-        cmocka_unit_test(test_kernel_at_extreme_words),
-        cmocka_unit_test(test_splits_and_threads_do_not_matter),
-        cmocka_unit_test(test_no_word_twice),
-        cmocka_unit_test(test_system_keys_differ),
-        cmocka_unit_test(test_key_is_wiped),
-        cmocka_unit_test(test_scratch_is_wiped),
-        cmocka_unit_test(test_child_is_refused),
-        cmocka_unit_test(test_generator_arguments),
-        cmocka_unit_test(test_generator_without_memory),
+        cmocka_unit_test(noise_has_its_law),
+        cmocka_unit_test(noise_is_uncorrelated),
+        cmocka_unit_test(noise_is_box_muller_on_chacha20),
+        cmocka_unit_test(the_kernel_takes_extreme_words),
+        cmocka_unit_test(splits_and_threads_do_not_matter),
+        cmocka_unit_test(no_word_comes_twice),
+        cmocka_unit_test(system_keys_differ),
+        cmocka_unit_test(the_key_is_wiped),
+        cmocka_unit_test(the_scratch_is_wiped),
+        cmocka_unit_test(a_child_is_refused),
+        cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(without_memory_nothing_is_lost),
     };
     return cmocka_run_group_tests_name("random", tests, NULL, NULL);
 }

@@ -86,12 +86,12 @@ static void check_law(const fixture *f, double q) {
     test_near(variance, n * q * (1 - q), n * q * (1 - q) * Z * sqrt(2 / t), "variance of the batch size", 0);
 }
 
-static void test_law(void **state) {
+static void records_come_independently_at_the_rate(void **state) {
     const double rates[] = { 0.003, 0.1, 0.5, 0.97 };
     for (size_t k = 0; k < sizeof rates / sizeof *rates; k++) check_law(*state, rates[k]);
 }
 
-static void test_rates_at_the_ends(void **state) {
+static void rates_of_0_and_1_take_none_and_all(void **state) {
     const fixture *f = *state;
     int64_t indices[1000];
     assert_int_equal(sample(f, 1, 1000, 0, indices), 0);
@@ -104,7 +104,7 @@ static void test_rates_at_the_ends(void **state) {
 }
 
 /* Ten of 10^8 records are expected at 10^-7 and one at 10^-8, where a uniform of 24 bits would give six. */
-static void test_small_rate(void **state) {
+static void a_small_rate_keeps_its_digits(void **state) {
     const fixture *f = *state;
     int64_t indices[64];
     size_t count, total = 0;
@@ -123,7 +123,7 @@ static void test_small_rate(void **state) {
 /* ---- each record by itself ---- */
 
 /* Record i is in exactly when word i < floor(rate 2^64): just above the rate of its word, and not at it. */
-static void test_threshold_is_exact(void **state) {
+static void the_threshold_is_exact(void **state) {
     const fixture *f = *state;
     enum { N = 3000 };
     uint64_t words[N];
@@ -144,7 +144,7 @@ static void test_threshold_is_exact(void **state) {
     }
 }
 
-static void test_more_records_change_no_decision(void **state) {
+static void more_records_change_no_decision(void **state) {
     const fixture *f = *state;
     const uint64_t sizes[] = { 0, 1, 7, 8, 9, 1023, 1024, 1025, 2047, 2048, 4999 };
     int64_t all[5000], some[5000];
@@ -156,7 +156,7 @@ static void test_more_records_change_no_decision(void **state) {
     }
 }
 
-static void test_steps_differ_and_repeat(void **state) {
+static void steps_differ_and_repeat(void **state) {
     const fixture *f = *state;
     int64_t a[1000], b[1000];
     size_t first = sample(f, 1, 1000, 0.5, a), second = sample(f, 2, 1000, 0.5, b);
@@ -167,7 +167,7 @@ static void test_steps_differ_and_repeat(void **state) {
 
 /* ---- room and arguments ---- */
 
-static void test_capacity(void **state) {
+static void what_does_not_fit_is_told(void **state) {
     const fixture *f = *state;
     int64_t all[1000], few[1000];
     size_t total = sample(f, 3, 1000, 0.2, all), count = 0;
@@ -184,7 +184,7 @@ static void test_capacity(void **state) {
     assert_int_equal(count, 100);
 }
 
-static void test_arguments(void **state) {
+static void wrong_arguments_are_refused(void **state) {
     const fixture *f = *state;
     const double bad[] = { -0x1p-1074, 1 + 0x1p-52, NAN, INFINITY, -INFINITY };
     int64_t index = 7;
@@ -201,14 +201,14 @@ static void test_arguments(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_law),
-        cmocka_unit_test(test_rates_at_the_ends),
-        cmocka_unit_test(test_small_rate),
-        cmocka_unit_test(test_threshold_is_exact),
-        cmocka_unit_test(test_more_records_change_no_decision),
-        cmocka_unit_test(test_steps_differ_and_repeat),
-        cmocka_unit_test(test_capacity),
-        cmocka_unit_test(test_arguments),
+        cmocka_unit_test(records_come_independently_at_the_rate),
+        cmocka_unit_test(rates_of_0_and_1_take_none_and_all),
+        cmocka_unit_test(a_small_rate_keeps_its_digits),
+        cmocka_unit_test(the_threshold_is_exact),
+        cmocka_unit_test(more_records_change_no_decision),
+        cmocka_unit_test(steps_differ_and_repeat),
+        cmocka_unit_test(what_does_not_fit_is_told),
+        cmocka_unit_test(wrong_arguments_are_refused),
     };
     return cmocka_run_group_tests_name("sampler", tests, set_up, tear_down);
 }

@@ -126,7 +126,7 @@ static const refusal refusals[] = {
     { "sum: count must be in [1, 3]", PSG_ERR_ARGUMENT, sum_count, 0 },
 };
 
-static void test_refusals(void **state) {
+static void wrong_arguments_are_refused(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     psg_tape *tape;
@@ -152,7 +152,7 @@ static void test_refusals(void **state) {
 }
 
 /* A pad of integers takes an integer; a cat of types, one type. */
-static void test_types(void **state) {
+static void wrong_types_are_refused(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     psg_tape *tape;
@@ -172,8 +172,8 @@ static void test_types(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_types),
+        cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(wrong_types_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
