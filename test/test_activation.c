@@ -418,10 +418,7 @@ static void wrong_arguments_are_refused(void **state) {
     for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
         TEST_OK(r.context, psg_tape_begin(r.tape, NULL));
         refusals[k].build(r.tape, psg_input(r.tape, &x), psg_input(r.tape, &integers));
-        bool good = psg_tape_status(r.tape) == refusals[k].status &&
-                    strstr(psg_tape_message(r.tape), refusals[k].words);
-        if (!good) print_error("expected \"%s\", got \"%s\"\n", refusals[k].words, psg_tape_message(r.tape));
-        assert_true(good);
+        test_refused(r.tape, refusals[k].status, refusals[k].words);
     }
     small_close(&r);
 }
