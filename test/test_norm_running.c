@@ -169,31 +169,6 @@ static void check_fixed(psg_context *context, const running_case *c, test_random
     operands_free(&o);
 }
 
-static void by_running_statistics(void **state) {
-    (void)state;
-    static const int64_t shapes[][5] = { { 3, 3, 5, 40 }, { 2, 4, 67 }, { 4, 2, 3, 2, 2 }, { 3, 2, 3, 1 }, { 2, 1, 1 },
-                                         { 3, 2, 0, 3 }, { 3, 0, 4, 3 }, { 3, 2, 3, 0 }, { 2, 9, 200 },
-                                         { 3, 4, 2, 300 } };
-    const char *isas[3];
-    size_t count = test_isas(isas);
-    test_random random = { 3 };
-    for (size_t k = 0; k < count; k++) {
-        psg_context *context = test_context(2, isas[k]);
-        for (int code = 0; code < AFFINE_COUNT * AFFINE_COUNT * 32; code++) {
-            running_case c = { .batch_norm = code & 1, .dtype = code & 2 ? PSG_F32 : PSG_F64, .batch_second = code & 4,
-                               .input_grad = code & 8, .layout = code & 16 ? TEST_ANY : TEST_CONTIGUOUS,
-                               .momentum = 0.1, .eps = 1e-5 };
-            const int64_t *shape = shapes[(size_t)test_range(&random, 0, sizeof shapes / sizeof shapes[0] - 1)];
-            c.rank = (int)shape[0];
-            memcpy(c.shape, shape + 1, (size_t)c.rank * sizeof *shape);
-            c.mode[WEIGHT] = (norm_affine)((code >> 5) % AFFINE_COUNT);
-            c.mode[BIAS] = (norm_affine)((code >> 5) / AFFINE_COUNT);
-            check_fixed(context, &c, &random);
-        }
-        test_context_free(context);
-    }
-}
-
 /* ---- updates ---- */
 
 typedef struct moment { double mean, variance; } moment;
@@ -240,7 +215,7 @@ static void check_update(psg_context *context, const running_case *c, test_rando
     operands_free(&o);
 }
 
-static void updates(void **state) {
+static void statistics_move_by_momentum(void **state) {
     (void)state;
     static const double momenta[] = { 0.1, 0.5, 0, 1, -1.2, -1 };
     psg_context *context = test_context(2, NULL);
@@ -332,25 +307,8 @@ static void check_training(psg_context *context, const running_case *c, test_ran
     operands_free(&o);
 }
 
-static void batch_norm_trains_in_an_ordinary_pass(void **state) {
-    (void)state;
-    static const int64_t shapes[][5] = { { 3, 3, 5, 40 }, { 2, 40, 17 }, { 4, 2, 3, 5, 7 }, { 3, 6, 3, 1 }, { 2, 2, 1 },
-                                         { 2, 300, 33 } };
-    psg_context *context = test_context(2, NULL);
-    test_random random = { 6 };
-    for (int code = 0; code < 6 * 16; code++) {
-        running_case c = { .batch_norm = true, .statistics = true, .ordinary = true, .input_grad = true,
-                           .dtype = code & 1 ? PSG_F32 : PSG_F64, .batch_second = code & 2, .momentum = 0.1,
-                           .eps = 1e-5, .mode = { 0, code & 4 ? TRAINABLE : ABSENT, code & 8 ? TRAINABLE : ABSENT } };
-        c.rank = (int)shapes[code >> 4][0];
-        memcpy(c.shape, shapes[code >> 4] + 1, (size_t)c.rank * sizeof *c.shape);
-        check_training(context, &c, &random);
-    }
-    test_context_free(context);
-}
-
 /* Squares and products out of the range of f32: variances that it holds, others that are Inf, and gradients. */
-static void extreme_inputs(void **state) {
+static void extreme_inputs_are_right(void **state) {
     (void)state;
     static const double scales[] = { 1e15, 1e19, 1e25, 1e-15, 1e-18 };
     psg_context *context = test_context(1, NULL);
@@ -370,11 +328,9 @@ static void extreme_inputs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_running_statistics),
-        cmocka_unit_test(updates),
+        cmocka_unit_test(statistics_move_by_momentum),
         cmocka_unit_test(nothing_updates_nothing),
-        cmocka_unit_test(batch_norm_trains_in_an_ordinary_pass),
-        cmocka_unit_test(extreme_inputs),
+        cmocka_unit_test(extreme_inputs_are_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
