@@ -217,10 +217,25 @@ static void pack_output_gradient(const psg_attention *t, work *w, const place *a
     transpose_rows(&w->go, at->queries, w->got.data);
 }
 
+static bool is_nothing(const real *row, size_t count) {
+    size_t k = 0;
+    while (k < count && row[k] == 0) k++;
+    return k == count;
+}
+
+/* Where no gradient comes by the values, as where the weights alone are used, infinite ones do not matter. */
+static void forget_values(const work *w, const place *at, size_t size) {
+    for (size_t i = 0; i < at->queries; i++) {
+        if (!is_nothing(w->go.data + i * w->go.stride, size)) continue;
+        for (size_t j = 0; j < at->keys; j++) w->gp.data[j * LB + i] = 0;
+    }
+}
+
 /* gp: the gradient of w. */
 static void weight_gradients(const psg_attention *t, work *w, const place *at) {
     product(at->keys, lanes_of(at), t->value_size, &w->v, &w->got, &w->gp, false);
     if (!t->grad_weights) return;
+    if (w->careful) forget_values(w, at, t->value_size);
     const real *gw = (const real *)t->grad_weights + weights_at(t, at) + at->j0;
     for (size_t i = 0; i < at->queries; i++, gw += t->weights_row) {
         for (size_t j = 0; j < at->keys; j++) w->gp.data[j * LB + i] += gw[j];
@@ -259,7 +274,9 @@ static void output_means(const psg_attention *t, const work *w, const place *at,
     const ptrdiff_t out = out_at(t, at), weights = weights_at(t, at);
     for (size_t i = 0; i < at->queries; i++) {
         const ptrdiff_t o = out + (ptrdiff_t)i * t->out_row, row = weights + (ptrdiff_t)i * t->weights_row;
-        double sum = dot((const real *)t->grad_out + o, (const real *)t->out + o, t->value_size);
+        const real *go = (const real *)t->grad_out + o;
+        bool values = !(w->careful && t->grad_weights && is_nothing(go, t->value_size));
+        double sum = values ? dot(go, (const real *)t->out + o, t->value_size) : 0;
         if (t->grad_weights) {
             sum += dot((const real *)t->grad_weights + row, (const real *)t->weights + row, w->all_keys);
         }
