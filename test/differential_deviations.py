@@ -292,7 +292,7 @@ deviates("rnn", "lstm", "gru", "scaled_dot_product_attention", "multi_head_atten
          right="an infinity, NaN or 0, by multiply-adds and masks", reason="products of huge operands", holds=has_huge,
          accepts=lambda theirs, ours: np.isnan(theirs) | np.isnan(ours))
 deviates("multi_head_attention", pytorch="the slope of the weights without the values", right="PyTorch's",
-         reason="a limit: infinite values, of which the weights alone are used, meet a slope of 0",
+         reason="a limit: where the weights alone are used, a weight that is NaN meets the values' slope of 0",
          holds=lambda line: line.flag("weights") and has_infinite(line),
          accepts=lambda theirs, ours: np.isnan(theirs) | np.isnan(ours))
 deviates("lstm_cell", "lstm", pytorch="slopes that leave out the state which is not used", right="NaN as that state is",
@@ -309,4 +309,5 @@ deviates(*(op for op in OPS if op not in SEPARATE), pytorch="another rounding",
          right="a rounding of 1e-10 of the terms", reason="terms of 1e155 that cancel",
          holds=lambda line: has_huge(line) or has_tiny_weight(line), accepts=cancels)
 deviates("weight_norm", "cosine_linear", pytorch="Inf", right="0: nothing across a row of one value",
-         reason="rows of one tiny value", holds=has_tiny_weight, accepts=lambda theirs, ours: (~np.isfinite(theirs) & (ours == 0)) | cancels(theirs, ours))
+         reason="rows of one tiny value", holds=has_tiny_weight,
+         accepts=lambda theirs, ours: (~np.isfinite(theirs) & (ours == 0)) | cancels(theirs, ours))
