@@ -33,9 +33,11 @@ static inline segment plain(const segment *s) {
     return copy;
 }
 
+/* A reciprocal that the type does not hold, of a row of one value and a tiny eps, keeps 0 times it at 0. */
 static inline segment segment_of(size_t n, const real *weight, const psg_norm_stats *stats) {
-    real high = (real)stats->mean;
-    return (segment){ n, weight, 1, (real)stats->scale, high, (real)(stats->mean - (double)high), (real)stats->rstd };
+    const double most = PSG_REAL_IS_F64 ? 0x1.fffffffffffffp1023 : 0x1.fffffep127;
+    real high = (real)stats->mean, rstd = (real)(stats->rstd > most && stats->rstd < __builtin_inf() ? most : stats->rstd);
+    return (segment){ n, weight, 1, (real)stats->scale, high, (real)(stats->mean - (double)high), rstd };
 }
 
 /* (x - mean) rstd: of the order of 1, so that its products with gradients stay in range where the gradients do. */

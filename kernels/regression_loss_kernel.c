@@ -148,11 +148,13 @@ DY(poisson_nll_rate) { return stirling_slope(y, p) - vec_log(x + p[0]); }
 
 VALUE(hinge_embedding) {
     vec one = vec_set(1), below = positive_part(p[0] - x);
-    return single(vec_select(y == -one, vec_zero(), x) + vec_select(y == one, vec_zero(), below));
+    vec sum = vec_select(y == -one, vec_zero(), x) + vec_select(y == one, vec_zero(), below);
+    return single(vec_select(y == y, sum, y));
 }
 DX(hinge_embedding) {
     vec one = vec_set(1), below = vec_select(x > vec_set(p[0]), vec_zero(), -one);
-    return vec_select(y == -one, vec_zero(), one) + vec_select(y == one, vec_zero(), below);
+    vec sum = vec_select(y == -one, vec_zero(), one) + vec_select(y == one, vec_zero(), below);
+    return vec_select(y == y, sum, y);
 }
 DY(hinge_embedding) { return vec_zero(); }
 

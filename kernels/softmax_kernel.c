@@ -93,8 +93,8 @@ static double mean_difference(size_t n, ptrdiff_t stride, const real *y, const r
  * and its h exactly 0. */
 void PSG_KERNEL(softmax_row_backward)(size_t n, ptrdiff_t stride, const void *y_, const void *gy_, void *gx_) {
     const real *y = y_, *gy = gy_;
-    real *gx = gx_, reference = n ? gy[0] : 0, largest;
-    real mean = (real)mean_difference(n, stride, y, gy, (double)reference, &largest);
+    real *gx = gx_, reference = 0, largest;
+    real mean = (real)mean_difference(n, stride, y, gy, 0, &largest);
     if (largest > (real)NEARLY_CERTAIN) {
         reference = gy[(ptrdiff_t)place_of(largest, n, stride, y) * stride];
         mean = (real)mean_difference(n, stride, y, gy, (double)reference, &largest);

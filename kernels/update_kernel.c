@@ -29,9 +29,11 @@ typedef struct adam_numbers {
     vec beta1, into_m, beta2, into_v, eps, l2, shrink, step_size, root_scale;
 } adam_numbers;
 
+/* An eps that the type does not hold keeps 0 / (0 + eps) at 0. */
 static inline adam_numbers numbers_of(const psg_adam_step *s) {
+    const real least = PSG_REAL_IS_F64 ? 0x1p-1022 : 0x1p-126, eps = s->eps > 0 && s->eps < least ? least : (real)s->eps;
     return (adam_numbers){ vec_set((real)s->beta1), vec_set((real)(1 - s->beta1)), vec_set((real)s->beta2),
-                           vec_set((real)(1 - s->beta2)), vec_set((real)s->eps), vec_set((real)s->l2),
+                           vec_set((real)(1 - s->beta2)), vec_set(eps), vec_set((real)s->l2),
                            vec_set((real)s->shrink), vec_set((real)s->step_size), vec_set((real)s->root_scale) };
 }
 
@@ -62,16 +64,17 @@ static __attribute__((noinline)) adam_step scaled_step(const adam_numbers *a, ve
     return s;
 }
 
-/* An element is scaled where its square overflows, whatever its neighbours are; where it may vanish and count beside
- * eps, all are. */
+/* An element is scaled where its square overflows (beside a beta2 of 0 that makes NaN), whatever its neighbours are; where
+ * it may vanish and count beside eps, all are. */
 static inline adam_step careful_step(const adam_numbers *a, bool tiny, vec d, vec m, vec r) {
     const vec largest = vec_set((real)(PSG_REAL_IS_F64 ? 0x1p500 : 0x1p60));
     adam_step s = step_of(a, d, m, r, a->eps);
-    if (!tiny && !vec_any_above(s.r, largest)) return s;
+    const vec_bits held = s.r <= largest;
+    if (!tiny && !vec_any_above(vec_select(held, vec_zero(), vec_set(1)), vec_zero())) return s;
     const adam_numbers copy = *a;   /* its address leaves the loop, that of the numbers in registers does not */
     adam_step scaled = scaled_step(&copy, d, m, r);
     if (tiny) return scaled;
-    return (adam_step){ vec_select(s.r > largest, scaled.r, s.r), vec_select(s.r > largest, scaled.ratio, s.ratio) };
+    return (adam_step){ vec_select(held, s.r, scaled.r), vec_select(held, s.ratio, scaled.ratio) };
 }
 
 static inline vec load(const real *p, size_t n) { return n == LANES ? vec_load(p) : vec_load_part(p, n); }

@@ -95,7 +95,11 @@ static psg_status keep_fixed(psg_call *call, const psg_norm_running *running, do
     memcpy(f.mean, running->mean->data, count * size);
     memset(f.wide, 0, count * sizeof *f.wide);
     kernels->add_to_f64(count, 1.0, running->variance->data, f.wide);
-    for (size_t c = 0; c < count; c++) f.wide[c] = 1 / sqrt(f.wide[c] + eps);
+    const double most = size == sizeof(double) ? 0x1.fffffffffffffp1023 : 0x1.fffffep127;   /* 0 times it is 0 */
+    for (size_t c = 0; c < count; c++) {
+        double rstd = 1 / sqrt(f.wide[c] + eps);
+        f.wide[c] = rstd > most && !isinf(rstd) ? most : rstd;
+    }
     kernels->from_f64(count, 1.0, f.wide, f.rstd, false);
     return PSG_OK;
 }
