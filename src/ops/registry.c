@@ -1,4 +1,4 @@
-/* Ops by name: the built-in ones of list.h, then those a user registered. */
+/* Ops by name: the built-in ones of op_list.h, then those a user registered. */
 #include <string.h>
 
 #include "base/context.h"
