@@ -37,6 +37,12 @@ static void swap_first_two(const char *from, char *to, int rank, const int64_t *
     }
 }
 
+/* Of a tensor without elements, whose sizes may overflow beside the 0: none. */
+static size_t bytes_of(const psg_tensor *tensor) {
+    int64_t count = psg_tensor_count(tensor);
+    return count > 0 ? (size_t)count * psg_dtype_size(tensor->dtype) : 0;
+}
+
 /* Samples [first, first + count) of a filled tensor; batch second where the line says so. */
 static psg_status keep_samples(case_run *run, int k, const psg_tensor *all, int64_t first) {
     int64_t shape[PSG_MAX_RANK];
@@ -44,7 +50,7 @@ static psg_status keep_samples(case_run *run, int k, const psg_tensor *all, int6
     int batched = run->line.operand[k].role == PSG_BATCHED && all->rank > 0;
     if (batched) shape[0] = run->line.operand[k].shape[0];
     psg_tensor kept = psg_tensor_of(all->dtype, NULL, all->rank, shape);
-    size_t size = psg_dtype_size(all->dtype), bytes = (size_t)psg_tensor_count(&kept) * size;
+    size_t size = psg_dtype_size(all->dtype), bytes = bytes_of(&kept);
     char *copy = malloc(bytes + !bytes); /* no byte more: sanitizers see every read past the end */
     if (!copy) return PSG_ERR_MEMORY;
     const char *from = all->data;
@@ -65,7 +71,7 @@ static psg_status keep_samples(case_run *run, int k, const psg_tensor *all, int6
 static psg_status make_operand(case_run *run, const case_line *line, int k, int64_t first) {
     const case_operand *operand = &line->operand[k];
     psg_tensor all = psg_tensor_of(dtype_of(operand, run->real), NULL, operand->rank, operand->shape);
-    all.data = malloc((size_t)psg_tensor_count(&all) * psg_dtype_size(all.dtype) + 64);
+    all.data = malloc(bytes_of(&all) + 64);
     if (!all.data) return PSG_ERR_MEMORY;
     case_fill(line, k, &all);
     psg_status status = keep_samples(run, k, &all, first);
