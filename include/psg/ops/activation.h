@@ -60,7 +60,7 @@ PSG_API psg_var psg_threshold(psg_tape *tape, psg_var x, double threshold, doubl
 /* x Phi(x); approximate_tanh: the tanh approximation of Hendrycks and Gimpel (2016). */
 typedef struct psg_gelu_attributes { int approximate_tanh; } psg_gelu_attributes;
 PSG_API psg_var psg_gelu(psg_tape *tape, psg_var x, int approximate_tanh);
-/* x where x > 0, else weight times x.  weight (1), or (C) with a channel each, the dimension beside the batch:
+/* x where x > 0, else weight times x.  weight () or (1), or (C) with a channel each, the dimension beside the batch:
  * dimension 1, or 0 of (C, N, *) under batch_second.  The weight's gradient is rows.  A weight of 0 makes NaN of -Inf,
  * unlike a negative_slope of 0: the gradient of the weight is infinite there. */
 PSG_API psg_var psg_prelu(psg_tape *tape, psg_var x, psg_var weight);

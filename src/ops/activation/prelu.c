@@ -27,8 +27,9 @@ static psg_status shape(psg_call *call) {
     if (status) return status;
     if (!x->rank) return psg_call_fail(call, PSG_ERR_SHAPE, "input is a scalar, must have a batch dimension");
     int64_t channels = x->rank > 1 ? x->shape[1] : 1;
-    if (w->rank != 1 || (w->shape[0] != 1 && w->shape[0] != channels)) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "weight must have shape (1) or (%lld), one element a channel, has %s",
+    bool single = w->rank == 0 || (w->rank == 1 && w->shape[0] == 1);
+    if (!single && (w->rank != 1 || w->shape[0] != channels)) {
+        return psg_call_fail(call, PSG_ERR_SHAPE, "weight must have shape (), (1) or (%lld), one element a channel, has %s",
                              (long long)channels, psg_tensor_text(w, text));
     }
     return psg_output_like_input(call);
@@ -36,7 +37,7 @@ static psg_status shape(psg_call *call) {
 
 static runs runs_of(const psg_call *call) {
     const psg_tensor *x = &call->input[INPUT].value;
-    bool shared = call->input[WEIGHT].value.shape[0] == 1;
+    bool shared = psg_tensor_count(&call->input[WEIGHT].value) == 1;
     int64_t samples = x->shape[0], sample = psg_shape_product(x->rank - 1, x->shape + 1);
     int64_t channel = x->rank > 2 ? psg_shape_product(x->rank - 2, x->shape + 2) : 1;
     if (shared || channel == 1) return (runs){ samples, sample, 1, !shared };
@@ -110,7 +111,7 @@ static psg_status backward(psg_call *call) {
                   .gx = &call->input[INPUT].grad };
     bool wanted = call->input[WEIGHT].wants_grad;
     if (wanted) {
-        int64_t samples = call->output.shape[0], weights = call->input[WEIGHT].value.shape[0];
+        int64_t samples = call->output.shape[0], weights = psg_tensor_count(&call->input[WEIGHT].value);
         j.gw = psg_tensor_of(call->output.dtype, NULL, 2, (int64_t[]){ samples, weights });
         j.gw.data = psg_call_keep(call, (size_t)psg_tensor_count(&j.gw) * psg_dtype_size(j.gw.dtype));
         if (!j.gw.data) return PSG_ERR_MEMORY;
