@@ -569,6 +569,48 @@ static void hidden_values_change_no_bit(void **state) {
     }
 }
 
+/* A padded key in front: what its input holds changes no bit of the gradients of the projections' weights. */
+static void hidden_inputs_change_no_gradient(void **state) {
+    (void)state;
+    enum { KEYS = 5, PADDED = 1, WEIGHTS = 2 * D * D };
+    static const double values[] = { 0, NAN, INFINITY, -1e300 };
+    double first[2 * WEIGHTS];
+    for (int k = 0; k < 4; k++) {
+        desk d = open_desk();
+        begin(&d);
+        psg_tensor q = filled(PSG_F64, 1, 3, (int64_t[]){ 2, 3, D }), kv = filled(PSG_F64, 2, 3, (int64_t[]){ 2, KEYS, D });
+        psg_tensor in = filled(PSG_F64, 3, 2, (int64_t[]){ 3 * D, D }), out = filled(PSG_F64, 4, 2, (int64_t[]){ D, D });
+        int32_t is_padded[2 * KEYS] = { [PADDED] = 1, [KEYS + PADDED] = 1 };
+        psg_tensor mask = psg_tensor_of(PSG_I32, is_padded, 2, (int64_t[]){ 2, KEYS }), gw;
+        for (int n = 0; n < 2; n++) test_set(&kv, (int64_t[]){ n, PADDED, 2 }, values[k]);
+        psg_param *w;
+        TEST_OK(d.context, psg_param_create(d.context, "in_proj_weight", &in, &w));
+        psg_multi_head_attention_weights weights = { .in_proj_weight = psg_use(d.tape, w),
+                                                     .out_proj_weight = psg_constant(d.tape, &out) };
+        psg_multi_head_attention_options o = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
+        o.key_padding_mask = psg_input(d.tape, &mask);
+        psg_var key = psg_input(d.tape, &kv);
+        psg_var y = psg_multi_head_attention(d.tape, psg_input(d.tape, &q), key, key, 2, &weights, &o, NULL);
+        TEST_OK(d.context, psg_backward_from(d.tape, y, NULL));
+        psg_gradient gradient;
+        TEST_OK(d.context, psg_gradient_of(d.tape, w, &gradient));
+        double seen[2 * 3 * D * D];
+        gw = psg_tensor_of(PSG_F64, seen, 3, (int64_t[]){ 2, 3 * D, D });
+        TEST_OK(d.context, psg_grad_sample(d.context, &gradient, 1, PSG_OVERWRITE, &gw));
+        for (int n = 0; n < 2; n++) {   /* the rows of k and v */
+            const double *rows = seen + n * 3 * D * D + D * D;
+            if (k) assert_memory_equal(first + n * WEIGHTS, rows, WEIGHTS * sizeof *rows);
+            else memcpy(first + n * WEIGHTS, rows, WEIGHTS * sizeof *rows);
+        }
+        psg_param_destroy(w);
+        free(q.data);
+        free(kv.data);
+        free(in.data);
+        free(out.data);
+        close_desk(&d);
+    }
+}
+
 /* What a query sees is not hidden, be its weight 0: NaN of values and of output gradients reaches the results. */
 static void seen_values_are_read(void **state) {
     (void)state;
@@ -668,7 +710,8 @@ int main(void) {
         cmocka_unit_test(nan_stays_in_its_sample),  cmocka_unit_test(masked_rows_are_zero),
         cmocka_unit_test(sharp_weights_pass_what_they_differ),
         cmocka_unit_test(parts_make_the_layer),     cmocka_unit_test(masks_have_no_batch_to_turn),
-        cmocka_unit_test(hidden_values_change_no_bit), cmocka_unit_test(seen_values_are_read),
+        cmocka_unit_test(hidden_values_change_no_bit),
+        cmocka_unit_test(hidden_inputs_change_no_gradient), cmocka_unit_test(seen_values_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -146,13 +146,16 @@ psg_piece psg_piece_of(const psg_gradient *gradient, const psg_block *b) {
     return piece;
 }
 
-static bool is_padding(const psg_piece *p, int64_t n, int64_t t) {
-    const void *row = psg_at(&p->g, p->dtype, n, t, 0);
+bool psg_is_zero_row(psg_dtype dtype, const void *row, ptrdiff_t step, int64_t columns) {
     int64_t i = 0;
+    if (dtype == PSG_F64) while (i < columns && ((const double *)row)[i * step] == 0) i++;
+    else while (i < columns && ((const float *)row)[i * step] == 0) i++;
+    return i == columns;
+}
+
+static bool is_padding(const psg_piece *p, int64_t n, int64_t t) {
     if (p->ids.data && psg_id_at(&p->ids, n, t) < 0) return true;
-    if (p->dtype == PSG_F64) while (i < p->g.columns && ((const double *)row)[i * p->g.step] == 0) i++;
-    else while (i < p->g.columns && ((const float *)row)[i * p->g.step] == 0) i++;
-    return i == p->g.columns;
+    return psg_is_zero_row(p->dtype, psg_at(&p->g, p->dtype, n, t, 0), p->g.step, p->g.columns);
 }
 
 int64_t psg_live_positions(const psg_piece *p, int64_t n) {

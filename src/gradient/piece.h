@@ -53,6 +53,8 @@ int64_t psg_gradient_numel(const psg_gradient *gradient);
 /* From the first element to the last that it may touch. */
 int64_t psg_place_span(const psg_place *place);
 static inline int64_t psg_place_end(const psg_place *place) { return place->offset + psg_place_span(place); }
+/* Whether all elements of a row, step apart, are 0 or -0. */
+bool psg_is_zero_row(psg_dtype dtype, const void *row, ptrdiff_t step, int64_t columns);
 /* Positions up to the last of sample n whose backprop is not all zero. */
 int64_t psg_live_positions(const psg_piece *piece, int64_t n);
 psg_ids psg_ids_of(const psg_block *block);

@@ -2,9 +2,8 @@
  *
  * A query whose every key is masked attends to nothing: its output is zero and passes no gradient on.
  * What a mask hides (by an integer, -Inf, is_causal) is not read: no result and no gradient of attention depends on it,
- * be it NaN or Inf, and keys and values that no query sees have gradient 0.  In PyTorch 0 times NaN spreads.  Before
- * attention the projections multiply that 0 by their input: NaN or Inf in the input of a hidden key, unless only hidden
- * ones follow it, makes the sample's gradient of the projection's weight not finite. */
+ * be it NaN or Inf, and keys and values that no query sees have gradient 0.  In PyTorch 0 times NaN spreads.  So
+ * with psg_in_projection: a position without gradient has no part in its weight's. */
 #ifndef PSG_PUBLIC_OPS_ATTENTION_H
 #define PSG_PUBLIC_OPS_ATTENTION_H
 

@@ -1,6 +1,12 @@
 /* in_projection: linear with some rows of a larger weight and bias, such as the fused projections of attention. */
+#include <math.h>
+#include <string.h>
+
+#include "base/context.h"
 #include "base/shapes.h"
 #include "blas/gemm.h"
+#include "gradient/piece.h"
+#include "kernels.h"
 #include "ops/shared/operand.h"
 #include "psg/ops/attention.h"
 
@@ -90,16 +96,44 @@ static void input_gradient(psg_call *call) {
     psg_gemm_rows(call->context, &gemm);
 }
 
-/* ---- parameters ---- */
+/* ---- parameters ----
+ * A position without gradient, such as a key that every query's mask hides, is not read: 0 times its NaN would be the
+ * whole sample's. */
+
+static psg_status without_hidden(psg_call *call, psg_tensor *x) {
+    const psg_tensor *g = &call->grad_output;
+    size_t row = (size_t)x->shape[2] * psg_dtype_size(x->dtype), rows = (size_t)(x->shape[0] * x->shape[1]);
+    char *copy = psg_call_keep(call, rows * row);
+    if (!copy) return PSG_ERR_MEMORY;
+    memcpy(copy, x->data, rows * row);
+    for (size_t t = 0; t < rows; t++) {
+        const void *gradient = psg_tensor_offset(g, (int64_t)t * g->shape[2]);
+        if (psg_is_zero_row(g->dtype, gradient, 1, g->shape[2])) memset(copy + t * row, 0, row);
+    }
+    x->data = copy;
+    return PSG_OK;
+}
+
+static bool is_finite(const psg_call *call, const psg_tensor *x) {
+    return isfinite(call->context->kernels[x->dtype]->dot((size_t)psg_tensor_count(x), x->data, x->data));
+}
+
+static psg_status add_weight(psg_call *call) {
+    const options *o = call->attributes;
+    psg_tensor x = call->input[INPUT].value;
+    psg_status status = is_finite(call, &x) ? PSG_OK : without_hidden(call, &x);
+    psg_block weight = psg_factored(&call->grad_output, &x);
+    weight.offset = o->weight_row * x.shape[2];
+    return status ? status : psg_call_add_block(call, WEIGHT, &weight);
+}
 
 static psg_status backward(psg_call *call) {
     const options *o = call->attributes;
-    const psg_tensor *g = &call->grad_output, *x = &call->input[INPUT].value;
+    const psg_tensor *g = &call->grad_output;
     if (psg_tensor_count(&call->input[INPUT].grad) && call->input[INPUT].grad.data) input_gradient(call);
-    psg_block weight = psg_factored(g, x), bias = psg_rows(g);
-    weight.offset = o->weight_row * x->shape[2];
+    psg_block bias = psg_rows(g);
     bias.offset = o->bias_row;
-    psg_status status = call->input[WEIGHT].wants_grad ? psg_call_add_block(call, WEIGHT, &weight) : PSG_OK;
+    psg_status status = call->input[WEIGHT].wants_grad ? add_weight(call) : PSG_OK;
     if (!status && call->input[BIAS].wants_grad) status = psg_call_add_block(call, BIAS, &bias);
     return status;
 }
