@@ -192,12 +192,16 @@ static inline ptrdiff_t mask_start(const psg_mask *mask, const place *at) {
            (ptrdiff_t)at->j0 * mask->column_stride;
 }
 
-INLINE real masked(real score, real value) { return value == masked_score ? value : score + value; }
+/* What one mask hides, no other shows. */
+INLINE real masked(real score, real value) {
+    return score == masked_score || value == masked_score ? masked_score : score + value;
+}
 
 static inline void mask_row(real *row, real value) {
-    vec add = vec_set(value);
+    vec hidden = vec_set(masked_score), add = vec_set(value);
     for (size_t i = 0; i < LB; i += LANES) {
-        vec_store(row + i, value == masked_score ? add : vec_load(row + i) + add);
+        vec score = vec_load(row + i), sum = vec_select(score == hidden, hidden, score + add);
+        vec_store(row + i, value == masked_score ? hidden : sum);
     }
 }
 

@@ -611,6 +611,34 @@ static void hidden_inputs_change_no_gradient(void **state) {
     }
 }
 
+/* Key 0 is hidden by key_padding_mask, whatever attn_mask, of a row or of a plane, adds to its score. */
+static void one_mask_hides_what_another_adds_to(void **state) {
+    (void)state;
+    static const float added[] = { 0, 5, INFINITY, NAN };
+    for (int k = 0; k < 8; k++) {
+        desk d = open_desk();
+        begin(&d);
+        float rows[] = { 1, 2, 3, 4 }, add[] = { added[k % 4], 0, added[k % 4], 0 };
+        int32_t is_padded[] = { 1, 0 };
+        psg_tensor x = psg_tensor_of(PSG_F32, rows, 3, (int64_t[]){ 1, 2, 2 }), y, grad;
+        psg_tensor padding = psg_tensor_of(PSG_I32, is_padded, 2, (int64_t[]){ 1, 2 });
+        psg_tensor mask = psg_tensor_strided(PSG_F32, add, 2, (int64_t[]){ 2, 2 }, (ptrdiff_t[]){ k < 4 ? 2 : 0, 1 });
+        psg_multi_head_attention_options o = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
+        o.key_padding_mask = psg_input(d.tape, &padding);
+        o.attn_mask = psg_constant(d.tape, &mask);
+        psg_var in = psg_input_with_grad(d.tape, &x);
+        psg_var out = psg_head_attention(d.tape, in, in, in, 1, psg_none(), psg_none(), &o, NULL);
+        TEST_OK(d.context, psg_backward_from(d.tape, out, NULL));
+        TEST_OK(d.context, psg_value(d.tape, out, &y));
+        TEST_OK(d.context, psg_input_grad(d.tape, in, &grad));
+        for (int e = 0; e < 4; e++) {
+            assert_true(test_get_at(&y, e) == rows[2 + e % 2]);          /* both queries see key 1 alone */
+            assert_true(test_get_at(&grad, e) == (e < 2 ? 0 : 2));
+        }
+        close_desk(&d);
+    }
+}
+
 /* What a query sees is not hidden, be its weight 0: NaN of values and of output gradients reaches the results. */
 static void seen_values_are_read(void **state) {
     (void)state;
@@ -711,7 +739,8 @@ int main(void) {
         cmocka_unit_test(sharp_weights_pass_what_they_differ),
         cmocka_unit_test(parts_make_the_layer),     cmocka_unit_test(masks_have_no_batch_to_turn),
         cmocka_unit_test(hidden_values_change_no_bit),
-        cmocka_unit_test(hidden_inputs_change_no_gradient), cmocka_unit_test(seen_values_are_read),
+        cmocka_unit_test(hidden_inputs_change_no_gradient), cmocka_unit_test(one_mask_hides_what_another_adds_to),
+        cmocka_unit_test(seen_values_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
