@@ -147,11 +147,12 @@ static __attribute__((noinline)) double scaled_statistics(const area *a, bool ab
 }
 
 /* Returns the variance.  rstd is NaN when var + eps is negative, as in the definition.  A square that underflows is
- * wrong by less than the least positive number, which is nothing beside this least var + eps. */
+ * wrong by less than the least positive number, which is nothing beside this least var + eps; at the most rstd is a
+ * normal number. */
 static inline double statistics(const area *a, bool about_mean, double eps, psg_norm_stats *stats) {
-    const double least = PSG_REAL_IS_F64 ? 0x1p-960 : 0x1p-100;
+    const double least = PSG_REAL_IS_F64 ? 0x1p-960 : 0x1p-100, most = PSG_REAL_IS_F64 ? DBL_MAX : 0x1p250;
     double variance = spread(a, about_mean, 1, &stats->mean), sum = variance + eps;
-    if (!(sum >= least && sum <= DBL_MAX)) return scaled_statistics(a, about_mean, eps, stats);
+    if (!(sum >= least && sum <= most)) return scaled_statistics(a, about_mean, eps, stats);
     stats->scale = 1;
     stats->rstd = 1 / __builtin_sqrt(sum);
     return variance;

@@ -81,14 +81,19 @@ static exact exact_stirling_slope(exact y, const double *p) {
     return p[1] == 0 || !(y > 1) ? 0 : logl(y) + 1 / (2 * y);
 }
 
+/* An infinite target's logarithm outgrows the logarithm of any rate. */
+static bool outgrown(exact y, const double *p) { return p[1] != 0 && y > 0 && isinf(y); }
+
 /* An infinite rate outgrows its logarithm. */
 EXACT(poisson_nll_rate, value) {
-    return (x > 0 && isinf(x) ? x : x - times(y, logl(x + p[0]))) + exact_stirling(y, p);
+    return outgrown(y, p) ? y : (x > 0 && isinf(x) ? x : x - times(y, logl(x + p[0]))) + exact_stirling(y, p);
 }
 EXACT(poisson_nll_rate, dx) { return 1 - (y == 0 ? 0 : y / (x + p[0])); }
 EXACT(poisson_nll_rate, dy) { return exact_stirling_slope(y, p) - logl(x + p[0]); }
 
-EXACT(poisson_nll, value) { return (x > 0 && isinf(x) ? x : expl(x) - times(y, x)) + exact_stirling(y, p); }
+EXACT(poisson_nll, value) {
+    return outgrown(y, p) ? y : (x > 0 && isinf(x) ? x : expl(x) - times(y, x)) + exact_stirling(y, p);
+}
 EXACT(poisson_nll, dx) { return expl(x) - y; }
 EXACT(poisson_nll, dy) { return exact_stirling_slope(y, p) - x; }
 

@@ -18,7 +18,7 @@
 
 LOSS(mse)
 LOSS(l1)
-LOSS_1(smooth_l1, beta, not_negative, ">= 0")
+LOSS_1(smooth_l1, beta, not_negative, "finite and >= 0")
 LOSS_1(huber, delta, positive, "positive")
 LOSS(binary_cross_entropy_with_logits)
 LOSS_OF_PROBABILITY(binary_cross_entropy)

@@ -42,6 +42,25 @@ static void softmax_takes_large_gradients_of_small_classes(void **state) {
     }
 }
 
+static psg_var normalized_with_huge_eps(psg_tape *tape, psg_var x) {
+    int64_t n = 2;
+    return psg_layer_norm(tape, x, 1, &n, psg_none(), psg_none(), 1e80);
+}
+
+/* (x - mean) / sqrt(1e80), where f32 has 1 / sqrt(eps) to few digits alone. */
+static void a_huge_eps_keeps_its_digits(void **state) {
+    (void)state;
+    small_pass f;
+    small_open(&f);
+    psg_tensor x = small_zeros(&f, PSG_F32, 2, (int64_t[]){ 1, 2 }), y;
+    test_set_at(&x, 0, -1e30);
+    test_set_at(&x, 1, 1e30);
+    small_begin(&f, (psg_pass){ .batch_size = 1 });
+    TEST_OK(f.context, psg_value(f.tape, normalized_with_huge_eps(f.tape, psg_input(f.tape, &x)), &y));
+    for (int k = 0; k < 2; k++) test_near(test_get_at(&y, k), k ? 1e-10 : -1e-10, 1e-16, "y", k);
+    small_close(&f);
+}
+
 static psg_var normalized(psg_tape *tape, psg_var x) {
     int64_t n = 33;
     return psg_layer_norm(tape, x, 1, &n, psg_none(), psg_none(), 1e-100);
@@ -111,7 +130,7 @@ static void a_loss_of_nan_is_nan(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(softmax_takes_large_gradients_of_small_classes),
-        cmocka_unit_test(a_row_of_one_value_is_zero),
+        cmocka_unit_test(a_row_of_one_value_is_zero), cmocka_unit_test(a_huge_eps_keeps_its_digits),
         cmocka_unit_test(adam_moves_at_extreme_numbers),
         cmocka_unit_test(a_loss_of_nan_is_nan),
     };

@@ -1,6 +1,7 @@
 /* psg/optim.h: optimizers.  They update the caller's arrays in place from gradients of the caller's.
  * Messages are the context's.  All tensors contiguous; values and gradients of one real type and count.  State is the
- * optimizer's, in double for f64 values and float for f32. */
+ * optimizer's, in double for f64 values and float for f32, and so is the
+ * arithmetic: an lr too small for the type is 0. */
 #ifndef PSG_OPTIM_H
 #define PSG_OPTIM_H
 

@@ -52,7 +52,7 @@ typedef struct psg_loss_attributes { psg_reduction reduction; } psg_loss_attribu
 PSG_API psg_var psg_mse(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction);
 /* |x - y|, slope 0 at 0. */
 PSG_API psg_var psg_l1(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction);
-/* d = |x - y| < beta: d^2 / (2 beta), else d - beta / 2.  beta >= 0; PyTorch's is 1. */
+/* d = |x - y| < beta: d^2 / (2 beta), else d - beta / 2.  beta finite, >= 0; PyTorch's is 1. */
 typedef struct psg_smooth_l1_attributes {
     psg_reduction reduction;
     double beta;

@@ -29,7 +29,7 @@ typedef struct loss_kind {
     bool of_probability;                               /* the input must be in [0, 1] */
 } loss_kind;
 
-static bool not_negative(double number) { return number >= 0; }
+static bool not_negative(double number) { return number >= 0 && isfinite(number); }
 static bool positive(double number) { return number > 0; }
 static bool a_number(double number) { return !isnan(number); }
 
