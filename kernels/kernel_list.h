@@ -42,6 +42,13 @@ KERNEL(void, window_gram, (const psg_unfolding *window, const void *pixels, int6
 KERNEL(void, unfold_panels, (const psg_unfolding *window, const void *image, const psg_unfold_part *part,
                              void *panels))
 
+/* ---- grid_sum_kernel.c: see grid_sum.h ---- */
+/* sums[i] = 0, as a sum on the grid; out[i] += sums[i]. */
+KERNEL(void, grid_begin, (size_t n, double *sums))
+KERNEL(void, grid_end, (size_t n, const double *sums, int64_t *out))
+/* sums[i] += w[r] * x[r][i] for each r, w[r] odd, rounded to an integer. */
+KERNEL(void, add_rows_to_grid, (size_t rows, size_t n, const double *w, const void *const *x, double *sums))
+
 /* ---- reduce.c ---- */
 /* sum_i x[i] y[i] in double. */
 KERNEL(double, dot, (size_t n, const void *x, const void *y))

@@ -32,10 +32,18 @@ static void pack_a(const psg_product *p, size_t row, size_t k, size_t first, siz
     }
 }
 
+/* Whether terms of a chain are addends on the grid. */
+static inline bool has_grid_terms(const psg_product *p) { return PSG_REAL_IS_F64 && p->grid && p->row_weight; }
+
+static void make_odd(size_t count, real *x) {
+    for (size_t i = 0; i < count; i++) x[i] = (real)odd((double)x[i]);
+}
+
 static void pack_g(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
     operand g = { p->g, p->g_stride, p->g_step, p->narrow };
     for (size_t i = 0; i < count; i += MR, panels += k * MR) {
         pack_panel(&g, row, k, first + i, smaller(MR, count - i), MR, p->row_weight, true, panels);
+        if (has_grid_terms(p)) make_odd(k * MR, panels);
     }
 }
 
@@ -98,19 +106,34 @@ INLINE dvec dot_tile(size_t rows, const tile *c, const real *other, ptrdiff_t st
     return lane_sums(even, odd);
 }
 
-INLINE void add_vec_f64(double *out, vec v, double weight, bool squares) {
-    wide w = widen(v);
-    dvec_unaligned *to = (dvec_unaligned *)out;
-    to[0] += weight * (squares ? w.low * w.low : w.low);
-#if !PSG_REAL_IS_F64
-    to[1] += weight * (squares ? w.high * w.high : w.high);
-#endif
+/* How a tile meets the sums; a constant. */
+typedef enum meeting { PLAIN, SQUARES, ON_GRID } meeting;
+
+INLINE dvec met(dvec sum, double weight, dvec v, meeting how) {
+    if (how == ON_GRID) return add_on_grid(sum, dvec_set(weight), v);
+    return sum + weight * (how == SQUARES ? v * v : v);
 }
 
-INLINE void add_tile_f64(size_t rows, const tile *c, double *out, ptrdiff_t stride, double weight, bool squares) {
+INLINE void add_tile_f64(size_t rows, const tile *c, double *out, ptrdiff_t stride, double weight, meeting how) {
     UNROLL for (size_t i = 0; i < rows; i++, out += stride) {
-        UNROLL for (size_t j = 0; j < NV; j++) add_vec_f64(out + j * LANES, c->v[i][j], weight, squares);
+        UNROLL for (size_t j = 0; j < NV; j++) {
+            wide w = widen(c->v[i][j]);
+            dvec_unaligned *to = (dvec_unaligned *)(out + j * LANES);
+            to[0] = met(to[0], weight, w.low, how);
+#if !PSG_REAL_IS_F64
+            to[1] = met(to[1], weight, w.high, how);
+#endif
+        }
     }
+}
+
+/* Sums on the grid of at most a chain of terms, which meet others exactly. */
+INLINE tile grid_tile(size_t rows, size_t k, const real *g, const real *a) {
+    tile c = chain_tile_on(rows, NV, k, g, 1, MR, a, NR, true);
+    UNROLL for (size_t i = 0; i < rows; i++) {
+        UNROLL for (size_t j = 0; j < NV; j++) c.v[i][j] -= vec_set((real)PSG_GRID_ZERO);
+    }
+    return c;
 }
 
 /* Where a tile lies: m x n of it in the output. */
@@ -195,13 +218,16 @@ INLINE void add_tile(const psg_product *p, size_t rows, size_t k, const real *g,
     bool whole = m == rows && n == NR;
     const ptrdiff_t stride = p->c_stride * (ptrdiff_t)sizeof(double), edge_stride = NR * sizeof(double);
     _Alignas(64) double edge[MR * NR];
-    tile c = sum_tile(rows, k, g, a);
+    tile c = has_grid_terms(p) ? grid_tile(rows, k, g, a) : sum_tile(rows, k, g, a);
     if (!whole) {
         memset(edge, 0, sizeof edge);
         copy_edge(out, stride, edge, edge_stride, m, n * sizeof(double));
     }
-    add_tile_f64(rows, &c, whole ? out : edge, whole ? p->c_stride : (ptrdiff_t)NR, weight,
-                 p->finish == PSG_FINISH_ADD_SQUARES_F64);
+    double *to = whole ? out : edge;
+    const ptrdiff_t step = whole ? p->c_stride : (ptrdiff_t)NR;
+    if (p->finish == PSG_FINISH_ADD_SQUARES_F64) add_tile_f64(rows, &c, to, step, weight, SQUARES);
+    else if (p->grid && !p->row_weight) add_tile_f64(rows, &c, to, step, weight, ON_GRID);
+    else add_tile_f64(rows, &c, to, step, weight, PLAIN);
     if (!whole) copy_edge(edge, edge_stride, out, stride, m, n * sizeof(double));
 }
 

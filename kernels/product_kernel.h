@@ -13,7 +13,9 @@
  *   ADD_SQUARES_F64  c64 += C * C      in double, flushed likewise
  *
  * With ADD_F64 the rows are summed in the real type over at most `flush` of them and each partial sum, times
- * flush_weight[block], is added in double.  Rows whose weight is 0 are not read.
+ * flush_weight[block], is added in double.  Rows whose weight is 0 are not read.  With grid, c64 are sums on the grid
+ * (grid_sum.h) and alpha is odd; with row_weight and f64 kernels every row is an addend of its own, in blocks of at most
+ * PSG_PRODUCT_CHAIN rows and with alpha 1.
  *
  * narrow, for the f64 kernels: g and a are f32, widened (and weighted, in double) while they are packed; no windows. */
 #ifndef PSG_KERNELS_PRODUCT_KERNEL_H
@@ -46,7 +48,7 @@ typedef struct psg_product {
     int64_t a_position, a_column;
     void *c;                  /* reals, or doubles for the F64 finishes */
     ptrdiff_t c_stride;       /* in elements of c */
-    bool accumulate, stream, narrow;
+    bool accumulate, stream, narrow, grid;
     size_t flush;             /* F64 finishes: rows a block; 0: all */
     const double *row_weight; /* k weights multiplied into rows of g while packing, or NULL */
     const double *flush_weight; /* one weight a flushed block, or NULL */

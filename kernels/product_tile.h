@@ -8,6 +8,7 @@
 #ifndef PSG_KERNELS_PRODUCT_TILE_H
 #define PSG_KERNELS_PRODUCT_TILE_H
 
+#include "grid_sum.h"
 #include "product_kernel.h"
 #include "product_pack.h"
 #include "tile_shape.h"
@@ -23,21 +24,37 @@ static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* rows and across, here and below, are constants: MR, 2 STEP or STEP; NV or 1. */
 
-/* One chain, k terms: of g[i * g_row + t * g_step] and the vectors at a + t * a_step. */
-INLINE tile chain_tile(size_t rows, size_t across, size_t k, const real *g, ptrdiff_t g_row, ptrdiff_t g_step,
-                       const real *a, ptrdiff_t a_step) {
+/* sum + g a; on the grid: g is odd, and the real type double. */
+INLINE vec add_term(vec sum, real g, vec a, bool grid) {
+#if PSG_REAL_IS_F64
+    if (grid) return add_on_grid(sum, dvec_set(g), a);
+#endif
+    (void)grid;
+    return sum + g * a;
+}
+
+/* One chain, k terms: of g[i * g_row + t * g_step] and the vectors at a + t * a_step.  grid is a constant. */
+INLINE tile chain_tile_on(size_t rows, size_t across, size_t k, const real *g, ptrdiff_t g_row, ptrdiff_t g_step,
+                          const real *a, ptrdiff_t a_step, bool grid) {
     tile c;
     UNROLL for (size_t i = 0; i < rows; i++) {
-        UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] = vec_zero();
+        UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] = grid ? vec_set((real)PSG_GRID_ZERO) : vec_zero();
     }
     for (size_t t = 0; t < k; t++, g += g_step, a += a_step) {
         vec row[NV];
         UNROLL for (size_t j = 0; j < across; j++) row[j] = vec_load(a + j * LANES);
         UNROLL for (size_t i = 0; i < rows; i++) {
-            UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] += g[(ptrdiff_t)i * g_row] * row[j];
+            UNROLL for (size_t j = 0; j < across; j++) {
+                c.v[i][j] = add_term(c.v[i][j], g[(ptrdiff_t)i * g_row], row[j], grid);
+            }
         }
     }
     return c;
+}
+
+INLINE tile chain_tile(size_t rows, size_t across, size_t k, const real *g, ptrdiff_t g_row, ptrdiff_t g_step,
+                       const real *a, ptrdiff_t a_step) {
+    return chain_tile_on(rows, across, k, g, g_row, g_step, a, a_step, false);
 }
 
 INLINE void spill_tile(size_t rows, const tile *c, real *buffer) {

@@ -175,16 +175,24 @@ PSG_API psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *g
 PSG_API psg_status psg_weighted_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                     const double *weights, psg_write write, const psg_tensor *outs);
 
+/* The factor c of a sample whose gradient has at most norm b; c b <= C for all of them.
+ * flat       min(1, C / b): Abadi et al., "Deep learning with differential privacy" (2016)
+ * automatic  C / (b + stability): AUTO-S of Bu et al., "Automatic clipping" (2023)
+ * normalized C / b, 0 where b is 0: their AUTO-V */
+typedef enum psg_clipping { PSG_CLIP_FLAT = 0, PSG_CLIP_AUTOMATIC, PSG_CLIP_NORMALIZED } psg_clipping;
+
 typedef struct psg_clip {
     double max_grad_norm;      /* C, from 1e-100 to 1e100 (f32 outs: C * max_batch_size within their range); infinity: no
-                                  clipping, and no bound */
+                                  clipping, and no bound (flat alone) */
     int64_t max_batch_size;    /* samples that one sum may hold, over all its micro-batches: to be given with
                                   PSG_ACCUMULATE; 0: PSG_DEFAULT_MAX_BATCH_SIZE.  The clip factors leave room for the
                                   rounding of a sum of that many; see psg_clipped_sum. */
+    psg_clipping clipping;
+    double stability;          /* of automatic clipping, finite, > 0; 0: 0.01 */
 } psg_clip;
 
 #define PSG_DEFAULT_MAX_BATCH_SIZE 65536
-#define PSG_CLIP_INIT { 1.0, 0 }
+#define PSG_CLIP_INIT { 1.0, 0, PSG_CLIP_FLAT, 0.0 }
 
 typedef struct psg_clip_report {   /* all of this depends on the records: it is not covered by any noise */
     int64_t clipped;           /* samples whose norm is above C */

@@ -40,7 +40,7 @@ static psg_status check_options(psg_context *context, const psg_dp_options *o) {
 
 /* What psg_clipped_sum would refuse, and an engine under which its bound does not hold. */
 static psg_status check_clipping(psg_context *context, const psg_dp_options *o) {
-    const psg_clip clip = { o->max_grad_norm, o->max_batch_size };
+    const psg_clip clip = { .max_grad_norm = o->max_grad_norm, .max_batch_size = o->max_batch_size };
     psg_status status = psg_clip_factors(context, &clip, NULL, 0, NULL, NULL);
     if (status) return status;
     if (context->gemm != PSG_GEMM_OPENBLAS || o->allow_openblas) return PSG_OK;
@@ -221,7 +221,7 @@ psg_status psg_dp_accumulate(psg_dp *dp, const psg_gradient *const *gradients, s
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check_gradients(dp, gradients, count);
     if (status) return status;
-    const psg_clip clip = { dp->options.max_grad_norm, dp->options.max_batch_size };
+    const psg_clip clip = { .max_grad_norm = dp->options.max_grad_norm, .max_batch_size = dp->options.max_batch_size };
     status = psg_clipped_sum(dp->context, gradients, count, &clip, PSG_ACCUMULATE, dp->views, NULL, NULL, report);
     if (!status) dp->samples += gradients[0]->batch_size;
     return status;

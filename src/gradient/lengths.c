@@ -2,6 +2,7 @@
  * the range of its type on the way. */
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 
 #include "gradient/factored.h"
 #include "kernels.h"
@@ -83,10 +84,10 @@ double psg_row_bound(const psg_part *part, const psg_operand_view *x, int64_t n,
     return psg_norm_bound(part, psg_at(x, part->dtype, n, t, 0), x->step, x->columns);
 }
 
-/* The Frobenius norm, along whichever of the two dimensions is contiguous; never both at once, which would depend on
- * the batch where it lies between them. */
+/* The Frobenius norm, along whichever of the two dimensions lies closer, as it does for any batch; never both at once,
+ * which would depend on the batch where it lies between them. */
 static double operand_bound(const psg_part *part, const psg_operand_view *x, int64_t n, int64_t live) {
-    bool across = x->step == 1 || x->position != 1 || live == 1;
+    bool across = x->step == 1 || !x->position || live == 1 || llabs(x->step) <= llabs(x->position);
     int64_t lines = across ? live : x->columns, count = across ? x->columns : live;
     ptrdiff_t between = across ? x->position : x->step, step = across ? x->step : x->position;
     long double sum = 0;

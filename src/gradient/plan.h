@@ -15,6 +15,8 @@ typedef struct psg_plan {
     bool is_plain;             /* a sum of all samples as they are: live positions do not matter */
     bool is_apart;             /* a part a block, in their order, wherever they lie */
     int64_t capacity;          /* clipped sums: the samples that one sum may hold */
+    double units;              /* of the grid that addends are rounded to, in 1; 0: none.  Then outs are PSG_I64, and
+                                  are added to */
     /* made: */
     psg_context *context;
     const char *function;
@@ -67,14 +69,19 @@ double psg_round_up(long double x);
  * A task owns elements of a parameter and adds every sample's addend there, samples in order, to doubles.  An addend is
  * fixed before it gets here: the sink is the one place where samples meet. */
 
-/* outs = or += sum over samples of all parts of a plan; weights: B, or NULL, which stands for ones. */
+/* outs = or += sum over samples of all parts of a plan; weights: B, or NULL, which stands for ones.  Not on a grid. */
 void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, const psg_tensor *outs);
+
+/* outs, PSG_I64, += the sum over samples of each addend times plan->units, rounded to integers, which is exact: the same
+ * for any order, threads and micro-batches.  most: what an addend is at the most, in units. */
+void psg_sum_on_grid(psg_plan *plan, const double *weights, double most, const psg_tensor *outs);
 
 /* Where a task adds: a tile of its own, which goes to the output once: lines in another worker's cache cost more. */
 struct psg_sink {
     const psg_plan *plan;
     const psg_part *part;
     const double *weights;
+    int64_t first, end;        /* the samples that are added */
     bool squares;              /* sum_n grad[n]^2 */
     psg_rectangle at;          /* the task's, of the room's grid */
     double *sums;              /* at.rows x at.columns, in the tile memory */
@@ -83,6 +90,7 @@ struct psg_sink {
 /* What multiplies sample n's unscaled gradient (squares: the scale); 0: it adds nothing and nothing of it is read. */
 double psg_addend_weight(const psg_sink *to, int64_t n);
 void psg_sink_clear(const psg_sink *to);
+void psg_sink_clear_row(const psg_sink *to, double *sums);
 /* Row i of the sums goes to element first + i * stride of the output. */
 void psg_sink_close(const psg_sink *to, int64_t first, int64_t stride);
 /* A product: a sample's whole sum over positions, or of several samples of one position each and their row_weight. */

@@ -5,32 +5,56 @@
 
 #include "base/parallel.h"
 #include "blas/gemm.h"
+#include "grid_sum.h"
 #include "kernels.h"
+
+static bool is_on_grid(const psg_sink *to) { return to->plan->units != 0; }
+
+/* In units, and odd: its last bit is set.  Downwards, for the sake of the bound. */
+static double grid_weight(double weight, double units) {
+    int64_t bits;
+    weight *= units;
+    memcpy(&bits, &weight, sizeof bits);
+    if (weight != 0) bits = (bits - 1) | 1;
+    memcpy(&weight, &bits, sizeof weight);
+    return weight;
+}
 
 /* Weights below 2^-900, whose products with f32 or f64 may vanish in part, are nothing beside any C that may be. */
 double psg_addend_weight(const psg_sink *to, int64_t n) {
-    double weight = !psg_part_live(to->part, n) ? 0 : to->weights && !to->squares ? to->weights[n] : 1.0;
+    if (n < to->first || n >= to->end || !psg_part_live(to->part, n)) return 0;
+    double weight = to->weights && !to->squares ? to->weights[n] : 1.0;
     if (weight != 0) weight *= to->part->scale;
-    return fabs(weight) < 0x1p-900 ? 0 : weight;
+    if (fabs(weight) < 0x1p-900) return 0;
+    return is_on_grid(to) ? grid_weight(weight, to->plan->units) : weight;
 }
 
-void psg_sink_clear(const psg_sink *to) {
-    memset(to->sums, 0, (size_t)(to->at.rows * to->at.columns) * sizeof *to->sums);
+static void clear(const psg_sink *to, int64_t count, double *sums) {
+    if (is_on_grid(to)) to->part->kernels->grid_begin((size_t)count, sums);
+    else memset(sums, 0, (size_t)count * sizeof *sums);
 }
+
+void psg_sink_clear(const psg_sink *to) { clear(to, to->at.rows * to->at.columns, to->sums); }
+void psg_sink_clear_row(const psg_sink *to, double *sums) { clear(to, to->at.columns, sums); }
 
 void psg_sink_close(const psg_sink *to, int64_t first, int64_t stride) {
     const psg_tensor *out = to->part->out;
-    int64_t columns = to->at.columns;
-    for (int64_t i = 0; i < to->at.rows; i++) {
-        void *row = psg_elements_mutable(out->data, out->dtype, first + i * stride);
-        to->part->context->kernels[out->dtype]->from_f64((size_t)columns, 1.0, to->sums + i * columns, row,
-                                                         to->part->accumulate);
+    size_t columns = (size_t)to->at.columns;
+    const double *sums = to->sums;
+    for (int64_t i = 0; i < to->at.rows; i++, first += stride, sums += columns) {
+        if (is_on_grid(to)) {
+            to->part->kernels->grid_end(columns, sums, (int64_t *)out->data + first);
+        } else {
+            void *row = psg_elements_mutable(out->data, out->dtype, first);
+            to->part->context->kernels[out->dtype]->from_f64(columns, 1.0, sums, row, to->part->accumulate);
+        }
     }
 }
 
 void psg_sink_add_product(const psg_sink *to, const psg_kernel_table *kernels, psg_product *product, double weight) {
     product->finish = to->squares ? PSG_FINISH_ADD_SQUARES_F64 : PSG_FINISH_ADD_F64;
     product->alpha = weight;
+    product->grid = is_on_grid(to);
     product->c = to->sums;
     product->c_stride = to->at.columns;
     kernels->product(product, to->workspace);
@@ -39,12 +63,16 @@ void psg_sink_add_product(const psg_sink *to, const psg_kernel_table *kernels, p
 void psg_sink_add(const psg_sink *to, const psg_kernel_table *kernels, double weight, const void *x, int64_t count,
                   double *sums) {
     if (to->squares) kernels->add_squares_to_f64((size_t)count, weight * weight, x, sums);
+    else if (is_on_grid(to)) kernels->add_rows_to_grid(1, (size_t)count, &weight, &x, sums);
     else kernels->add_to_f64((size_t)count, weight, x, sums);
 }
 
 void psg_sink_add_rows(const psg_sink *to, int64_t row, size_t count, const double *weights, const void *const *x) {
-    int64_t columns = to->at.columns;
-    to->part->kernels->add_rows_to_f64(count, (size_t)columns, weights, x, to->sums + row * columns);
+    const psg_kernel_table *kernels = to->part->kernels;
+    size_t columns = (size_t)to->at.columns;
+    double *sums = to->sums + row * to->at.columns;
+    if (is_on_grid(to)) kernels->add_rows_to_grid(count, columns, weights, x, sums);
+    else kernels->add_rows_to_f64(count, columns, weights, x, sums);
 }
 
 /* Whether rows are evenly spaced over samples and positions together: one (B T) x p matrix. */
@@ -132,7 +160,8 @@ static int64_t assign_tasks(const psg_plan *plan) {
 static const double large = 4 * PSG_TASK_COST;
 
 void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, const psg_tensor *outs) {
-    psg_sink to = { .plan = plan, .weights = weights, .squares = plan->question == PSG_ASK_SUM_OF_SQUARES };
+    psg_sink to = { .plan = plan, .weights = weights, .end = plan->batch,
+                    .squares = plan->question == PSG_ASK_SUM_OF_SQUARES };
     for (size_t k = 0; k < plan->gradient_count && write == PSG_OVERWRITE; k++) {   /* what no part writes is 0 */
         size_t bytes = (size_t)psg_tensor_count(&outs[k]) * psg_dtype_size(outs[k].dtype);
         if (!psg_plan_covers(plan, k)) memset(outs[k].data, 0, bytes);
@@ -145,4 +174,18 @@ void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, con
         if (part->is_summed) psg_gemm_rows(plan->context, &gemm);
     }
     psg_parallel(plan->context, (size_t)assign_tasks(plan), run_task, &to);
+}
+
+/* Doubles hold some samples' sums on the grid; these go to the integers before the next. */
+void psg_sum_on_grid(psg_plan *plan, const double *weights, double most, const psg_tensor *outs) {
+    int64_t at_once = psg_most(1, (int64_t)fmin(PSG_GRID_ROOM / most, 0x1p40));
+    for (psg_part *part = plan->parts; part < plan->parts + plan->part_count; part++) {
+        part->out = &outs[part->gradient];
+        part->accumulate = true;
+        part->is_summed = false;
+    }
+    for (psg_sink to = { .plan = plan, .weights = weights }; to.first < plan->batch; to.first = to.end) {
+        to.end = psg_least(plan->batch, to.first + at_once);
+        psg_parallel(plan->context, (size_t)assign_tasks(plan), run_task, &to);
+    }
 }

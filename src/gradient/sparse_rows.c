@@ -257,7 +257,7 @@ static unsigned char *touched_of(const psg_sink *to) { return psg_small_memory(t
 static double *sums_of(const psg_sink *to, int64_t id) {
     unsigned char *touched = touched_of(to) + (id - to->at.row);
     double *sums = to->sums + (id - to->at.row) * to->at.columns;
-    if (!*touched) memset(sums, 0, (size_t)to->at.columns * sizeof *sums);
+    if (!*touched) psg_sink_clear_row(to, sums);
     *touched = 1;
     return sums;
 }

@@ -1,0 +1,47 @@
+/* Sums of integers in doubles.
+ *
+ * A double from 2^52 to 2^53 is an integer, and what is added to it is rounded to one in that addition.  So sums that
+ * begin at PSG_GRID_ZERO, in the middle, round every addend on its own, and beyond that they are exact: in any order,
+ * by any number of workers.  That holds while the magnitudes of all addends of a sum add up to at most PSG_GRID_ROOM.
+ *
+ * An addend of exactly k + 1/2 would be rounded by the parity of what is there.  There is none: one of the factors of
+ * an addend is odd, an odd multiple of its last bit among 53, and so is then the product (fused: the exact one), whose
+ * magnitude of k + 1/2 would be 2^51 at the least. */
+#ifndef PSG_KERNELS_GRID_SUM_H
+#define PSG_KERNELS_GRID_SUM_H
+
+#define PSG_GRID_ZERO 0x1.8p52
+#define PSG_GRID_ROOM 0x1p50
+
+#ifdef PSG_SUFFIX
+#include "vector.h"
+
+typedef int64_t dvec_bits __attribute__((vector_size(PSG_VECTOR_BYTES)));
+
+static inline dvec dvec_set(double x) { return x + (dvec){ 0 } * 0; }
+
+/* x with its last bit set; 0 stays 0. */
+static inline dvec dvec_odd(dvec x) {
+    dvec_bits bits = (dvec_bits)x;
+    return (dvec)(bits | ((x != 0) & 1));
+}
+
+static inline double odd(double x) {
+    int64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits |= x != 0;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* sum + weight x, one of the factors odd. */
+static inline dvec add_on_grid(dvec sum, dvec weight, dvec x) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return sum + weight * x;
+#else
+    return sum + dvec_odd(weight * x);
+#endif
+}
+#endif
+
+#endif
