@@ -62,6 +62,26 @@ PSG_API size_t psg_dtype_size(psg_dtype dtype);
 /* "f32", "f64", "i32", "i64"; "unknown". */
 PSG_API const char *psg_dtype_name(psg_dtype dtype);
 
+/* ---- batches ---- */
+
+/* The records of one step of a mechanism, or a part of them for one pass: psg_dp_sample fills it, psg_pass and
+ * psg_dp_accumulate take it. */
+typedef struct psg_batch {
+    const int64_t *ids;    /* record numbers, each once; element n is sample n of the pass */
+    int64_t count;
+    uint64_t step;         /* of the mechanism */
+    uint64_t stream;       /* keys what a pass draws in this step (dropout): another one every step */
+    uint64_t owner;        /* the mechanism that drew it; 0: none */
+} psg_batch;
+
+/* Records [first, first + count) of a batch, which it must have: a micro-batch. */
+static inline psg_batch psg_batch_part(const psg_batch *batch, int64_t first, int64_t count) {
+    psg_batch part = *batch;
+    part.ids += first;
+    part.count = count;
+    return part;
+}
+
 /* ---- hooks ---- */
 
 /* Every byte the library takes goes through these two (OpenBLAS's own buffers excepted).  allocate returns at least
