@@ -57,7 +57,7 @@ static psg_status train_step_quietly(trainer *t, const dataset *data, const int6
 }
 
 static psg_status epsilon_so_far(const trainer *t, double delta, double *epsilon) {
-    return psg_accountant_epsilon(psg_dp_accountant(t->dp), delta, epsilon, NULL);
+    return psg_accountant_epsilon_upper(psg_dp_accountant(t->dp), delta, epsilon);
 }
 
 static psg_status show(progress *bar, long step, const trainer *t, double delta, const step_report *report) {

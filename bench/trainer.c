@@ -15,10 +15,17 @@
 #define PIXEL_DEVIATION 0.353f
 
 psg_status trainer_plan(const training_options *options, int64_t records, training_plan *plan) {
+    const psg_context_options one_thread = { .threads = 1 };
+    psg_event event = PSG_EVENT_INIT;
+    psg_context *context;
     plan->sample_rate = options->recipe.batch / (double)records;
     plan->steps = lround(fmax(1.0, options->recipe.epochs / plan->sample_rate));
-    return psg_noise_multiplier_for(options->epsilon, options->delta, plan->sample_rate, (uint64_t)plan->steps,
-                                    &plan->noise_multiplier);
+    event.sample_rate = plan->sample_rate;
+    TRY(psg_context_create(&one_thread, &context));
+    psg_status status = psg_calibrate_noise(context, &event, (uint64_t)plan->steps, PSG_ADD_OR_REMOVE_ONE,
+                                            options->epsilon, options->delta, &plan->noise_multiplier);
+    psg_context_destroy(context);
+    return status;
 }
 
 static psg_status create_generator(const training_options *options, trainer *t) {

@@ -136,7 +136,7 @@ static void without_memory_nothing_is_lost(void **state) {
         psg_dp *dp = NULL;
         test_allocator_arm(&allocator, n, n % 2);
         status = psg_dp_create(context, generator, &usual, counts, 3, &dp);
-        assert_true(status == PSG_OK ? n == 5 : status == PSG_ERR_MEMORY && !dp);
+        assert_true(status == PSG_OK ? n == 7 : status == PSG_ERR_MEMORY && !dp);
         psg_dp_destroy(dp);
         assert_int_equal(allocator.live_blocks, blocks);
     }

@@ -121,20 +121,15 @@ static void release_all(release_job *job) {
 
 /* ---- the step ends ---- */
 
-/* One release more at every order; what psg_accountant_add would add, computed once.  It cannot fail. */
-static void record(psg_dp *dp) {
-    for (int k = 0; k < dp->accountant.order_count; k++) dp->accountant.rdp[k] += dp->one_release.rdp[k];
-    dp->accountant.releases++;
-}
-
 /* Checks come first and change nothing.  Then the release is in the accountant before the sums leave this function, to
  * the hook or to outs, and stays there: the accountant never counts too few.  A hook that fails may have left anything
  * in the sums, so the step ends without output; its noise is not used again, since the step has been counted. */
 static psg_status release(psg_dp *dp, const char *function, const psg_tensor *outs, psg_optimizer *optimizer) {
-    release_job job = { dp, dp->accountant.releases, outs, optimizer };
-    record(dp);
+    release_job job = { dp, psg_accountant_releases(dp->accountant), outs, optimizer };
+    psg_status status = psg_accountant_add(dp->accountant, &dp->event, 1);
+    if (status) return status;
     dp->samples = 0;
-    psg_status status = reduce_sums(dp, function);
+    status = reduce_sums(dp, function);
     if (status) return status;
     if (optimizer) psg_optimizer_begin(optimizer);
     release_all(&job);

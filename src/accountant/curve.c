@@ -1,0 +1,166 @@
+#include "curve.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/context.h"
+#include "base/memory.h"
+#include "bins_rdp.h"
+#include "numeric.h"
+#include "replace_rdp.h"
+
+#define LAST_ORDER 1e5
+#define FACTOR 1.25 /* between orders beyond 63 */
+
+/* ---- orders ---- */
+
+static double next_order(double order) {
+    if (order < 10.95) return round(order * 10 + 1) / 10;
+    if (order < 63) return order + 1;
+    return order < LAST_ORDER ? fmin(ceil(order * FACTOR), LAST_ORDER) : INFINITY;
+}
+
+/* ---- the curve ---- */
+
+/* What parts keep between orders; replace: one a part that needs it. */
+typedef struct curve {
+    const psg_composition *composition;
+    psg_replace_rdp *replace;
+} curve;
+
+static int needs_replace(const psg_composition *c, const psg_part *part) {
+    return part->kind == PSG_PART_TRUNCATED || part->kind == PSG_PART_FIXED_SIZE ||
+           (part->kind == PSG_PART_POISSON && c->relation == PSG_REPLACE_ONE);
+}
+
+/* A batch meets a group of k with probability 1 - (1 - q)^k at most. */
+static double group_rate(const psg_part *part) {
+    return part->group == 1 ? part->rate : -expm1((double)part->group * log1p(-part->rate));
+}
+
+static void start_replace(const psg_part *part, psg_replace_rdp *replace) {
+    double group = (double)part->group;
+    if (part->kind == PSG_PART_TRUNCATED) psg_replace_rdp_init(replace, part->full_rate, part->sigma / 4);
+    else if (part->kind == PSG_PART_FIXED_SIZE) psg_replace_rdp_init(replace, part->rate, part->sigma / (2 * group));
+    else psg_replace_rdp_init(replace, group_rate(part), part->sigma / (2 * group));
+}
+
+/* A group's sum moves by at most group, and by 0 unless the batch meets it. */
+static double poisson_at(const psg_part *part, double alpha) {
+    double rdp = INFINITY;
+    psg_rdp_sampled_gaussian(group_rate(part), part->sigma / (double)part->group, alpha, &rdp);
+    return rdp;
+}
+
+/* The moment of a mixture that is known to all is the mixture of the moments. */
+static double truncated_at(const psg_part *part, psg_replace_rdp *replace, double alpha) {
+    double usual = (alpha - 1) * poisson_at(part, alpha), full = (alpha - 1) * psg_replace_rdp_at(replace, alpha);
+    return psg_log_add(log1p(-part->full) + usual, log(part->full) + full) / (alpha - 1);
+}
+
+static double part_at(const curve *c, size_t k, double alpha) {
+    const psg_part *part = &c->composition->parts[k];
+    if (part->kind == PSG_PART_BINS) return psg_bins_rdp(part, alpha);
+    double releases = (double)part->releases;
+    if (part->kind == PSG_PART_TRUNCATED) return releases * truncated_at(part, &c->replace[k], alpha);
+    if (needs_replace(c->composition, part)) return releases * psg_replace_rdp_at(&c->replace[k], alpha);
+    return releases * poisson_at(part, alpha);
+}
+
+static double curve_at(const curve *c, double alpha) {
+    double rdp = alpha * (c->composition->squared_mu / 2 + c->composition->rho);
+    for (size_t k = 0; k < c->composition->part_count; k++) rdp += part_at(c, k, alpha);
+    return isnan(rdp) ? INFINITY : rdp;
+}
+
+/* ---- conversion ---- */
+
+/* rdp + log((alpha - 1) / alpha) - (log(delta) + log(alpha)) / (alpha - 1), and what rounding may have taken from the
+ * sum. */
+static double epsilon_at(double order, double rdp, double log_delta) {
+    double log_share = log1p(-1 / order);
+    double log_odds = -(log_delta + log(order)) / (order - 1);
+    return rdp + log_share + log_odds + 8 * DBL_EPSILON * (rdp + fabs(log_share) + fabs(log_odds));
+}
+
+/* The same for log(delta). */
+static double log_delta_at(double order, double rdp, double epsilon) {
+    double excess = (order - 1) * (rdp - epsilon), log_share = (order - 1) * log1p(-1 / order);
+    return excess + log_share - log(order) +
+           8 * DBL_EPSILON * ((order - 1) * (rdp + epsilon) + fabs(log_share) + log(order));
+}
+
+typedef double (*conversion)(double order, double rdp, double given);
+
+/* Orders ascend, and the curve with them, so that the search may end where even delta = 1 would not do: from there
+ * epsilon > rdp + log(1 - 1/alpha) - log(alpha) / (alpha - 1), which is more than the bound found. */
+static int is_hopeless(conversion convert, double order, double rdp, double given, const psg_curve_bound *best) {
+    if (convert == epsilon_at) return rdp + log1p(-1 / order) - log(order) / (order - 1) > best->value;
+    return rdp > given && best->value < 0;
+}
+
+static psg_curve_bound smallest(const curve *c, conversion convert, double given) {
+    psg_curve_bound best = { INFINITY, 0 };
+    for (double order = 1.1; isfinite(order); order = next_order(order)) {
+        double rdp = curve_at(c, order), bound = convert(order, rdp, given);
+        if (bound < best.value) best = (psg_curve_bound){ bound, order };
+        if (is_hopeless(convert, order, rdp, given, &best)) break;
+    }
+    return best;
+}
+
+static psg_status bound_of(const psg_composition *composition, const char *function, conversion convert, double given,
+                           psg_curve_bound *bound) {
+    curve c = { composition, NULL };
+    size_t bytes = composition->part_count * sizeof *c.replace;
+    if (!(c.replace = psg_alloc(composition->context, bytes))) {
+        return psg_fail_memory(composition->context, function, bytes);
+    }
+    for (size_t k = 0; k < composition->part_count; k++) {
+        if (needs_replace(composition, &composition->parts[k])) start_replace(&composition->parts[k], &c.replace[k]);
+    }
+    *bound = smallest(&c, convert, given);
+    psg_free(composition->context, c.replace);
+    return PSG_OK;
+}
+
+psg_status psg_curve_epsilon(const psg_composition *composition, const char *function, double delta,
+                             psg_curve_bound *bound) {
+    psg_status status = bound_of(composition, function, epsilon_at, log(delta), bound);
+    if (!status) bound->value = fmax(bound->value * (1 + PSG_OUTWARD), DBL_MIN);
+    return status;
+}
+
+psg_status psg_curve_log_delta(const psg_composition *composition, const char *function, double epsilon,
+                               psg_curve_bound *bound) {
+    return bound_of(composition, function, log_delta_at, epsilon, bound);
+}
+
+/* ---- zCDP ---- */
+
+/* The smallest of a function with one minimum over log(order - 1): a coarse scan, then sections. */
+static psg_curve_bound smallest_zcdp(conversion convert, double rho, double given) {
+    double best = 0, width = 4;
+    for (double t = -30; t <= 60; t += width) {
+        if (convert(1 + exp(t), rho * (1 + exp(t)), given) < convert(1 + exp(best), rho * (1 + exp(best)), given)) {
+            best = t;
+        }
+    }
+    for (; width > 1e-6; width /= 2) {
+        for (int side = -1; side <= 1; side += 2) {
+            double t = best + side * width, order = 1 + exp(t), old = 1 + exp(best);
+            if (convert(order, rho * order, given) < convert(old, rho * old, given)) best = t;
+        }
+    }
+    double order = 1 + exp(best);
+    return (psg_curve_bound){ convert(order, rho * order, given), order };
+}
+
+psg_curve_bound psg_zcdp_epsilon(double rho, double delta) {
+    psg_curve_bound bound = smallest_zcdp(epsilon_at, rho, log(delta));
+    bound.value = fmax(bound.value * (1 + PSG_OUTWARD), DBL_MIN);
+    return bound;
+}
+
+psg_curve_bound psg_zcdp_log_delta(double rho, double epsilon) { return smallest_zcdp(log_delta_at, rho, epsilon); }
