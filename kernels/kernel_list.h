@@ -77,6 +77,12 @@ KERNEL(void, gram_combine, (size_t first, size_t rows, const void *u, size_t ldu
  * and i + 8 give deviates i and i + 8. */
 KERNEL(void, gaussian, (size_t n, double *words))
 
+/* ---- grid_noise_kernel.c: see grid_noise_kernel.h ---- */
+/* n < 2^32 words become samples; returns how many are undecided and writes their positions, ascending, to slow, which
+ * has room for n + PSG_GRID_SLOW_ROOM.  out holds anything there. */
+KERNEL(size_t, grid_noise, (size_t n, const psg_grid_columns *columns, const uint64_t *words, int64_t *out,
+                            uint32_t *slow))
+
 /* ---- update.c: see update.h ---- */
 /* v NULL: no momentum. */
 KERNEL(void, sgd, (size_t n, const psg_sgd_step *step, void *w, const void *g, void *v))

@@ -15,6 +15,7 @@
 #include "pooling_kernel.h"
 #include "attention_kernel.h"
 #include "activation_kernel.h"
+#include "grid_noise_kernel.h"
 #include "norm_kernel.h"
 #include "product_kernel.h"
 #include "recurrent_kernel.h"

@@ -1,4 +1,4 @@
-#include "dp/random.h"
+#include "dp/grid_noise.h"
 
 #include <sodium.h>
 #include <string.h>
@@ -11,14 +11,18 @@
 /* ---- the key and its owner ---- */
 
 static psg_status start(psg_context *context, const unsigned char *seed, psg_generator *generator) {
-    *generator = (psg_generator){ .context = context, .seeded = seed != NULL, .pid = getpid(), .next_owner = 1 };
+    generator->context = context;
+    generator->seeded = seed != NULL;
+    generator->pid = getpid();
+    generator->next_owner = 1;
+    psg_grid_table_make(&generator->grid, PSG_GRID_RATIO_BITS, PSG_GRID_SCALE_BITS - PSG_GRID_RATIO_BITS);
     psg_status status = psg_entropy(context, "psg_generator_create", generator->key, PSG_KEY_BYTES);
     if (!status && seed) memcpy(generator->key, seed, PSG_KEY_BYTES);
     return status;
 }
 
 static psg_status create(psg_context *context, const unsigned char *seed, psg_generator **generator) {
-    psg_generator *made = psg_alloc(context, sizeof *made);
+    psg_generator *made = psg_alloc_zeroed(context, sizeof *made);
     if (!made) return psg_fail_memory(context, "psg_generator_create", sizeof *made);
     psg_status status = start(context, seed, made);
     if (status) {

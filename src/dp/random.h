@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include "dp/grid_table.h"
 #include "psg/dp.h"
 
 #define PSG_KEY_BYTES 32
@@ -14,12 +15,19 @@ struct psg_generator {
     int seeded;
     pid_t pid;              /* of the maker */
     uint64_t next_owner;    /* of the next psg_dp */
+    psg_grid_table grid;
 };
 
-typedef enum psg_purpose { PSG_PURPOSE_GAUSSIAN = 1, PSG_PURPOSE_SAMPLER = 2 } psg_purpose;
+typedef enum psg_purpose {
+    PSG_PURPOSE_GAUSSIAN = 1,
+    PSG_PURPOSE_SAMPLER = 2,
+    PSG_PURPOSE_GRID_NOISE = 3,
+    PSG_PURPOSE_GRID_RETRY = 4,  /* holds the key of what a grid noise word leaves undecided */
+    PSG_PURPOSE_BATCH = 5        /* the stream of a step's batch */
+} psg_purpose;
 
-/* One stream of 2^64 blocks of 8 words.  owner 0 is the public psg_gaussian and psg_poisson_sample; every psg_dp has
- * an owner number of its own, so that two of them on one generator, or one after the other, share no noise, and what
+/* One stream of 2^64 blocks of 8 words.  owner 0 is the public psg_gaussian; every psg_dp has an owner number of its
+ * own, so that two of them on one generator, or one after the other, share no batches and no noise, and what
  * psg_gaussian shows is not theirs. */
 typedef struct psg_stream {
     psg_purpose purpose;

@@ -1,0 +1,130 @@
+#include "dp/grid_table.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define ONE (~(psg_u128)0)                               /* 1 - 2^-128 */
+#define CAPACITY ((psg_u128)1 << PSG_GRID_CAPACITY_BITS)
+#define PREFIX_BITS 20
+
+/* ---- exponentials of fractions ---- */
+
+static void fill_factorials(psg_u128 *inverse) {
+    inverse[0] = ONE;
+    for (unsigned k = 1; k < PSG_GRID_TERMS; k++) inverse[k] = inverse[k - 1] / (k + 1);
+}
+
+/* y - y^2 / 2! + y^3 / 3! - ..., by Horner's rule. */
+psg_u128 psg_grid_fall(const psg_grid_table *table, psg_u128 y) {
+    psg_u128 p = table->inverse_factorial[PSG_GRID_TERMS - 1];
+    for (int k = PSG_GRID_TERMS - 2; k >= 0; k--) p = table->inverse_factorial[k] - psg_high_product(y, p);
+    return psg_high_product(y, p);
+}
+
+/* exp(-2^power).  Above 1/8 by squaring: the relative error doubles, the value shrinks faster. */
+static psg_u128 exp_of_power(const psg_grid_table *table, int power) {
+    if (power <= -3) return -psg_grid_fall(table, (psg_u128)1 << (128 + power));
+    const psg_u128 root = exp_of_power(table, power - 1);
+    return psg_high_product(root, root);
+}
+
+#define POWERS 23   /* bits of PSG_GRID_CELLS^2 */
+
+/* exp(-n w^2 / (2 S^2)), as the product over the bits of n. */
+static psg_u128 exp_of_count(const psg_u128 powers[POWERS], uint32_t n) {
+    psg_u128 product = ONE;
+    for (int bit = 0; bit < POWERS; bit++) {
+        if (n >> bit & 1) product = psg_high_product(product, powers[bit]);
+    }
+    return product;
+}
+
+/* ---- areas ---- */
+
+/* floor(2^255 / d), 2^127 < d. */
+static psg_u128 reciprocal(psg_u128 d) {
+    psg_u128 quotient = 0, rest = (psg_u128)1 << 127;
+    for (int bit = 0; bit < 128; bit++) {
+        const bool above = rest >> 127;
+        rest <<= 1;
+        quotient <<= 1;
+        if (above || rest >= d) {
+            rest -= d;
+            quotient |= 1;
+        }
+    }
+    return quotient;
+}
+
+/* Scales areas to the sum 1.  Their sum is in [1, 256): 2^shift d, d in [1/2, 1). */
+static void normalise(psg_u128 *area) {
+    psg_u128 sum = 0, left = 0;
+    unsigned whole = 0, shift = 0;
+    for (size_t c = 0; c < PSG_GRID_COLUMNS; c++) {
+        sum += area[c];
+        whole += sum < area[c];
+    }
+    while (whole >> shift) shift++;
+    const psg_u128 scale = reciprocal((psg_u128)whole << (128 - shift) | sum >> shift);
+    for (size_t c = 0; c < PSG_GRID_COLUMNS; c++) {
+        area[c] = psg_high_product(area[c], scale) >> (shift - 1);
+        left -= area[c];
+    }
+    area[0] += left;
+}
+
+static void fill_areas(psg_grid_table *table, psg_u128 *area) {
+    psg_u128 powers[POWERS], height = ONE;
+    const int one = -(int)(2 * table->ratio_bits + 1);
+    for (int bit = 0; bit < POWERS; bit++) powers[bit] = exp_of_power(table, one + bit);
+    for (uint32_t j = 0; j < PSG_GRID_CELLS; j++) {
+        const psg_u128 next = exp_of_count(powers, (j + 1) * (j + 1));
+        area[j] = next;
+        area[PSG_GRID_CELLS + j] = height - next;
+        table->cap[j] = -exp_of_count(powers, 2 * j + 1);
+        height = next;
+    }
+    normalise(area);
+}
+
+/* ---- the alias table ---- */
+
+typedef struct stack {
+    uint16_t place[PSG_GRID_COLUMNS];
+    size_t count;
+} stack;
+
+static void push(stack *s, uint16_t place) { s->place[s->count++] = place; }
+
+static void finish(psg_grid_table *table, uint16_t place, psg_u128 threshold, uint16_t alias) {
+    table->threshold[place] = threshold;
+    table->columns.entry[place] = (uint32_t)(threshold >> (PSG_GRID_CAPACITY_BITS - PREFIX_BITS)) * PSG_GRID_COLUMNS
+                                  + alias;
+}
+
+/* Walker (1977), in the linear time of Vose (1991): a place that its column does not fill is filled by a column that
+ * has too much.  In integers all of it comes out even: what remains fills its places, and is its own alias. */
+static void fill_places(psg_grid_table *table, psg_u128 *area) {
+    stack poor = { .count = 0 }, rich = { .count = 0 };
+    for (uint16_t c = 0; c < PSG_GRID_COLUMNS; c++) push(area[c] < CAPACITY ? &poor : &rich, c);
+    while (poor.count) {
+        const uint16_t place = poor.place[--poor.count], giver = rich.place[rich.count - 1];
+        finish(table, place, area[place], giver);
+        area[giver] -= CAPACITY - area[place];
+        if (area[giver] < CAPACITY) push(&poor, rich.place[--rich.count]);
+    }
+    while (rich.count) {
+        const uint16_t place = rich.place[--rich.count];
+        finish(table, place, 0, place);
+    }
+}
+
+/* Areas are made where the thresholds will be: a place that is finished needs its area no more. */
+void psg_grid_table_make(psg_grid_table *table, unsigned ratio_bits, unsigned offset_bits) {
+    table->ratio_bits = ratio_bits;
+    table->columns.offset_bits = offset_bits;
+    table->columns.entry[PSG_GRID_COLUMNS] = 0;
+    fill_factorials(table->inverse_factorial);
+    fill_areas(table, table->threshold);
+    fill_places(table, table->threshold);
+}
