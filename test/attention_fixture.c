@@ -95,6 +95,7 @@ static void record(run *r, const attention_scene *s) {
     psg_pass pass = PSG_PASS_INIT;
     pass.batch_second = c->batch_second;
     pass.dropout_seed = 5;
+    pass.sample_ids = (int64_t[]){ 0, 1, 2, 3, 4, 5, 6, 7 };
     TEST_OK(r->context, psg_tape_begin(r->tape, &pass));
     for (int k = Q; k <= V; k++) {
         bool copy = attention_copies(c, k);

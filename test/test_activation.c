@@ -330,7 +330,10 @@ static void channels_are_dropped_whole(void **state) {
     double y[N * C * S], gx[N * C * S], again[N * C * S], other[N * C * S];
     psg_pass pass = PSG_PASS_INIT;
     int dropped = 0;
+    int64_t ids[N];
+    for (int n = 0; n < N; n++) ids[n] = n;
     pass.dropout_seed = 5;
+    pass.sample_ids = ids;
     drop(&r, pass, N, C, S, 0.25, y, gx);
     for (int k = 0; k < N * C; k++) {
         for (int i = 0; i < S; i++) {
@@ -345,7 +348,7 @@ static void channels_are_dropped_whole(void **state) {
     pass.sample_ids = &three;
     drop(&r, pass, 1, C, S, 0.25, again, gx);
     for (int i = 0; i < C * S; i++) assert_true(again[i] == y[3 * C * S + i]);
-    pass.sample_ids = NULL;
+    pass.sample_ids = ids;
     pass.batch_second = 1;
     drop(&r, pass, C, N, S, 0.25, other, gx);
     for (int n = 0; n < N; n++) {

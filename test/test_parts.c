@@ -344,14 +344,14 @@ static void constants_along_the_batch_are_refused(void **state) {
 /* Dropout's place is that of its call, whether the batch size was known by then or not. */
 static void waiting_moves_no_dropout(void **state) {
     (void)state;
-    static const int64_t places[T] = { 0, 1, 2, 3 };
+    static const int64_t places[T] = { 0, 1, 2, 3 }, names[B] = { 4, 9, 11 };
     small_pass f;
     small_open(&f);
     psg_param *table = small_parameter(&f, "table", SHAPE(6, 4));
     psg_tensor ids = psg_i64_1d(places, T), x = small_normal(&f, SHAPE(B, T, 4)), kept[2];
     double first[B * T * 4];
     for (int waits = 0; waits < 2; waits++) {
-        small_begin(&f, (psg_pass){ .batch_size = waits ? 0 : B, .dropout_seed = 3 });
+        small_begin(&f, (psg_pass){ .batch_size = waits ? 0 : B, .dropout_seed = 3, .sample_ids = names });
         psg_var p = psg_dropout(f.tape, psg_embedding(f.tape, psg_constant(f.tape, &ids), psg_use(f.tape, table), NULL),
                                 0.5);
         psg_scale(f.tape, psg_constant(f.tape, &x), 2);

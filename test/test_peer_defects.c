@@ -277,6 +277,7 @@ static void recurrent_layers_keep_rows_states_and_dropout(void **state) {
     for (int evaluation = 0; evaluation < 2; evaluation++) {
         psg_pass pass = PSG_PASS_INIT;
         pass.evaluation = evaluation;
+        pass.sample_ids = (int64_t[SAMPLES]){ 0, 1, 2 };
         small_begin(&f, pass);
         TEST_OK(f.context, psg_value(f.tape, run_lstm(&f, &l, &x, NULL, 0.5, NULL), &y[evaluation]));
         psg_tensor copy = small_zeros(&f, PSG_F64, y[evaluation].rank, y[evaluation].shape);

@@ -321,7 +321,9 @@ static void dropout_between_layers(void **state) {
     psg_tensor *x = tensor(&f, 3, (int64_t[]){ B, T, I }), value;
     double values[2][B * T * H];
     psg_rnn_options two = { 2, 0, 0.5, PSG_RNN_TANH, PSG_RNN_LAYOUT_OF_PASS };
+    static const int64_t names[B] = { 5, 2, 7 };
     f.pass.dropout_seed = 3;
+    f.pass.sample_ids = names;
     begin(&f);
     weights(&f, LSTM, I);
     weights(&f, LSTM, H);

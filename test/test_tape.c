@@ -388,15 +388,16 @@ static void random_streams_belong_to_samples(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     psg_tape *tape = new_tape(context);
+    static const int64_t names[] = { 0, 1, 2, 3, 4, 5 };
     double all[24], part[24], other[24];
-    noise_values(tape, 6, NULL, 1, 0, all);
+    noise_values(tape, 6, names, 1, 0, all);
     noise_values(tape, 3, (int64_t[]){ 5, 0, 2 }, 1, 0, part);
     for (int i = 0; i < 4; i++) {
         assert_true(part[i] == all[20 + i] && part[4 + i] == all[i] && part[8 + i] == all[8 + i]);
     }
-    noise_values(tape, 6, NULL, 2, 0, other);       /* another seed */
+    noise_values(tape, 6, names, 2, 0, other);       /* another seed */
     assert_memory_not_equal(all, other, sizeof all);
-    noise_values(tape, 6, NULL, 1, 1, other);       /* another place on the tape */
+    noise_values(tape, 6, names, 1, 1, other);       /* another place on the tape */
     assert_memory_not_equal(all, other, sizeof all);
     for (int n = 1; n < 6; n++) assert_memory_not_equal(all, all + 4 * n, 4 * sizeof *all);
     psg_tape_destroy(tape);

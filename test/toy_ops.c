@@ -258,6 +258,11 @@ static psg_status same_shape(psg_call *call) {
     return psg_call_output(call, call->input[0].value.dtype, call->input[0].value.rank, call->input[0].value.shape);
 }
 
+static psg_status noise_shape(psg_call *call) {
+    psg_status status = psg_call_draws(call, call->input[0].value.shape[0]);
+    return status ? status : same_shape(call);
+}
+
 static psg_status noise_forward(psg_call *call) {
     int64_t d = call->input[0].value.shape[1];
     uint64_t words[8];
@@ -274,7 +279,7 @@ static psg_status noise_backward(psg_call *call) {
     return PSG_OK;
 }
 
-const psg_op toy_noise = { .name = "toy_noise", .input_count = 1, .shape = same_shape, .forward = noise_forward,
+const psg_op toy_noise = { .name = "toy_noise", .input_count = 1, .shape = noise_shape, .forward = noise_forward,
                            .backward = noise_backward };
 
 /* Its own transpose: forward and backward are one map. */

@@ -47,14 +47,21 @@ typedef struct psg_pass {
                                    NULL gives the ordinary gradients */
     int evaluation;             /* non-zero: dropout passes its input through */
     int accumulate;             /* non-zero: attached grad_sample arrays are added to, set or not */
-    uint64_t dropout_seed;      /* keys dropout masks, with the op's place on the tape and the sample */
-    const int64_t *sample_ids;  /* B identities of the samples for dropout; NULL: 0 .. B-1 */
+    uint64_t dropout_seed;      /* keys what ops draw (dropout masks), with the op's place on the tape and the sample:
+                                   another one every step */
+    const int64_t *sample_ids;  /* B identities of the samples, for what ops draw: a record has its mask wherever it
+                                   stands in the batch.  A per-sample pass with an op that draws must have them, or
+                                   batch; in an ordinary pass NULL stands for 0 .. B-1 */
     int allow_updates;          /* non-zero: a per-sample pass may change model state from the batch: running
                                    statistics, embedding max_norm.  Such a change is outside what clipping and noise
                                    protect, so it is refused by default; ordinary passes always allow it */
+    const psg_batch *batch;     /* NULL, or the records of this pass: its count is the batch size, its ids stand for
+                                   sample_ids and its stream for dropout_seed, which are then not to be given
+                                   (PSG_ERR_ARGUMENT; PSG_ERR_BATCH: another batch_size).  The struct is copied, the ids
+                                   must stay until the next pass */
 } psg_pass;
 
-#define PSG_PASS_INIT { 0, 0, PSG_LOSS_SUM, 0, 0, 0, 0, 0, NULL, 0 }
+#define PSG_PASS_INIT { 0, 0, PSG_LOSS_SUM, 0, 0, 0, 0, 0, NULL, 0, NULL }
 
 /* ---- a call ---- */
 
@@ -162,8 +169,13 @@ PSG_API psg_status psg_call_add_block(psg_call *call, int k, const psg_block *bl
  * psg_backward: a trainable parameter for which it was not said. */
 PSG_API psg_status psg_call_derive(psg_call *call, int k, const psg_derivation *derivation);
 
+/* shape of an op that will draw, for so many samples: PSG_ERR_STATE in a per-sample pass that names no samples (neither
+ * batch nor sample_ids: by its row, a record in front would change everybody's mask), PSG_ERR_BATCH where it names
+ * others than `samples`. */
+PSG_API psg_status psg_call_draws(psg_call *call, int64_t samples);
+
 /* count uniform 64-bit words of the stream of one sample of this call: the same for every thread count and
- * micro-batch. */
+ * micro-batch.  To be announced in shape, see above. */
 PSG_API void psg_call_random(const psg_call *call, int64_t sample, uint64_t *words, size_t count);
 
 /* ---- registration ---- */

@@ -47,12 +47,27 @@ void *psg_call_keep(psg_call *call, size_t bytes) {
 
 /* ---- randomness ---- */
 
-/* ChaCha20 (RFC 8439) under the key (dropout_seed, place of the op), with the sample's identity as the nonce: every
- * sample of every call has a stream of its own, wherever and in whatever company it is computed. */
+psg_status psg_call_draws(psg_call *call, int64_t samples) {
+    const psg_pass *pass = call->pass;
+    bool named = pass->batch || pass->sample_ids;
+    if (!named && pass->ordinary) return PSG_OK;
+    if (!named) {
+        return psg_call_fail(call, PSG_ERR_STATE, "draws for each sample, by its name and not by its row: give "
+                             "psg_pass.batch, or sample_ids and a dropout_seed of each step");
+    }
+    if (samples == pass->batch_size) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_BATCH, "draws for %lld samples, psg_pass names %lld", (long long)samples,
+                         (long long)pass->batch_size);
+}
+
+/* ChaCha20 (RFC 8439) under the key (seed of the step, place of the op), with the sample's identity as the nonce: every
+ * sample of every call has a stream of its own, wherever and in whatever company it is computed.  The third word of
+ * the key parts the seeds of mechanisms from the caller's. */
 void psg_call_random(const psg_call *call, int64_t sample, uint64_t *words, size_t count) {
-    const psg_tape_node *node = call->internal;
-    uint64_t identity = htole64((uint64_t)(call->pass->sample_ids ? call->pass->sample_ids[sample] : sample));
-    uint64_t key_words[4] = { htole64(node->tape->pass.dropout_seed), htole64(call->stream_key) };
+    const psg_pass *pass = call->pass;
+    uint64_t identity = htole64((uint64_t)(pass->sample_ids ? pass->sample_ids[sample] : sample));
+    uint64_t key_words[4] = { htole64(pass->batch ? pass->batch->stream : pass->dropout_seed),
+                              htole64(call->stream_key), htole64(pass->batch != NULL) };
     unsigned char key[crypto_stream_chacha20_ietf_KEYBYTES] = { 0 };
     unsigned char nonce[crypto_stream_chacha20_ietf_NONCEBYTES] = { 0 };
     memcpy(key, key_words, sizeof key_words);

@@ -49,6 +49,37 @@ psg_status psg_tape_reserve(psg_tape *tape, size_t bytes) {
 
 size_t psg_tape_bytes(const psg_tape *tape) { return tape->arena.peak; }
 
+static psg_status check_batch(psg_tape *tape) {
+    const psg_pass *pass = &tape->pass;
+    const psg_batch *batch = pass->batch;
+    if (pass->sample_ids || pass->dropout_seed) {
+        return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: %s stands beside batch, which holds it already",
+                             pass->sample_ids ? "sample_ids" : "dropout_seed");
+    }
+    if (batch->count < 0 || (batch->count > 0 && !batch->ids)) {
+        return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: batch has %lld records%s",
+                             (long long)batch->count, batch->ids ? "" : " and no ids");
+    }
+    if (pass->has_batch_size && pass->batch_size != batch->count) {
+        return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_tape_begin: batch_size is %lld, batch has %lld records",
+                             (long long)pass->batch_size, (long long)batch->count);
+    }
+    return PSG_OK;
+}
+
+/* From here on the pass is as if the caller had given each part of the batch. */
+static psg_status take_batch(psg_tape *tape) {
+    psg_pass *pass = &tape->pass;
+    psg_status status = pass->batch ? check_batch(tape) : PSG_OK;
+    if (status || !pass->batch) return status;
+    tape->batch = *pass->batch;
+    pass->batch = &tape->batch;
+    pass->sample_ids = tape->batch.ids;
+    pass->batch_size = tape->batch.count;
+    pass->has_batch_size = 1;
+    return PSG_OK;
+}
+
 static psg_status check_pass(psg_tape *tape) {
     const psg_pass *pass = &tape->pass;
     if (pass->batch_size < 0) {
@@ -72,8 +103,10 @@ psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass) {
     tape->live.number = ++tape->context->passes;
     if (status) return psg_tape_fail(tape, status, "psg_tape_begin: no memory for %zu bytes", tape->arena.peak);
     tape->pass.has_batch_size |= tape->pass.batch_size > 0;
+    status = check_pass(tape);
+    if (!status) status = take_batch(tape);
     if (tape->pass.has_batch_size) tape->batch_size = tape->pass.batch_size;
-    return check_pass(tape);
+    return status;
 }
 
 psg_context *psg_tape_context(const psg_tape *tape) { return tape ? tape->context : NULL; }

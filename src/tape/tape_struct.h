@@ -71,6 +71,7 @@ struct psg_tape {
     psg_context *context;
     psg_arena arena;
     psg_pass pass;
+    psg_batch batch;          /* pass.batch, where there is one */
     bool begun;
     bool walked;
     psg_live_pass live;       /* its number is part of every psg_var */

@@ -82,6 +82,14 @@ static psg_status make_operand(case_run *run, const case_line *line, int k, int6
     return status;
 }
 
+static psg_status name_samples(case_run *run, int64_t first) {
+    size_t count = (size_t)(run->line.batch_size > 0 ? run->line.batch_size : 0);
+    run->names = malloc((count + 1) * sizeof *run->names);
+    if (!run->names) return PSG_ERR_MEMORY;
+    for (size_t n = 0; n < count; n++) run->names[n] = first + (int64_t)n;
+    return PSG_OK;
+}
+
 psg_status case_run_open(case_run *run, psg_context *context, const case_line *line, psg_dtype real, int64_t first,
                          int64_t count) {
     memset(run, 0, sizeof *run);
@@ -89,7 +97,8 @@ psg_status case_run_open(case_run *run, psg_context *context, const case_line *l
     run->context = context;
     run->real = real;
     if (count >= 0) run->line.batch_size = count;
-    psg_status status = psg_tape_create(context, &run->tape);
+    psg_status status = name_samples(run, first);
+    if (!status) status = psg_tape_create(context, &run->tape);
     for (int k = 0; k < CASE_OPERANDS && line->op->rule[k].name && !status; k++) {
         if (!line->operand[k].present) continue;
         if (count >= 0 && line->operand[k].role == PSG_BATCHED && line->operand[k].rank) {
@@ -106,6 +115,7 @@ void case_run_close(case_run *run) {
         psg_param_destroy(run->param[k]);
         free(run->memory[k]);
     }
+    free(run->names);
     memset(run, 0, sizeof *run);
 }
 
@@ -117,6 +127,7 @@ psg_pass case_run_pass(const case_run *run) {
     pass.ordinary = case_flag(line, "ordinary");
     pass.evaluation = case_flag(line, "evaluation");
     pass.allow_updates = case_flag(line, "allow_updates");
+    if (!pass.ordinary) pass.sample_ids = run->names;
     return pass;
 }
 

@@ -144,6 +144,7 @@ typedef struct case_run {
     psg_param *param[CASE_OPERANDS]; /* of the parameters */
     psg_var var[CASE_OPERANDS];      /* of the last pass */
     psg_var output;
+    int64_t *names;                  /* of its samples: their places in the line's batch */
 } case_run;
 
 /* Makes the operands of samples [first, first + count) of the line, a tape, parameters.  count < 0: all. */

@@ -35,15 +35,13 @@ static double dropout_p(const psg_call *call) { return *(const double *)call->at
 
 static int is_identity(const psg_call *call) { return call->pass->evaluation || dropout_p(call) == 0; }
 
-/* A mask belongs to a sample: there must be a batch, and an identity for each of its samples. */
+/* A mask belongs to a sample. */
 static psg_status check_samples(psg_call *call) {
     const psg_tensor *x = &call->input[0].value;
     if (call->input[0].role != PSG_BATCHED || x->rank == 0) {
         return psg_call_fail(call, PSG_ERR_BATCH, "input carries no batch, but a mask belongs to a sample");
     }
-    long long samples = x->shape[0], named = call->pass->batch_size;
-    if (!call->pass->sample_ids || samples == named) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_BATCH, "input has %lld samples, psg_pass.sample_ids names %lld", samples, named);
+    return psg_call_draws(call, x->shape[0]);
 }
 
 static psg_status check_rank(psg_call *call) {

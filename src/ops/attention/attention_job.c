@@ -43,9 +43,7 @@ psg_status psg_attention_check_dropout(psg_call *call, double dropout_p, int64_t
     if (!(dropout_p >= 0 && dropout_p <= 1)) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "dropout_p is %g, must be in [0, 1]", dropout_p);
     }
-    if (dropout_p == 0 || pass->evaluation || !pass->sample_ids || samples == pass->batch_size) return PSG_OK;
-    return psg_call_fail(call, PSG_ERR_BATCH, "query has %lld samples, psg_pass.sample_ids names %lld",
-                         (long long)samples, (long long)pass->batch_size);
+    return dropout_p == 0 || pass->evaluation ? PSG_OK : psg_call_draws(call, samples);
 }
 
 /* ---- one task ---- */

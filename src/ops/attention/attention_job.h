@@ -23,7 +23,7 @@ typedef struct psg_attention_job {
     double dropout_p;
 } psg_attention_job;
 
-/* A dropout probability that the op cannot take: PSG_ERR_ARGUMENT; samples without identities: PSG_ERR_BATCH. */
+/* A dropout probability that the op cannot take: PSG_ERR_ARGUMENT; samples without names: psg_call_draws. */
 psg_status psg_attention_check_dropout(psg_call *call, double dropout_p, int64_t samples);
 
 /* Writes the output that first.out points to.  Keeps what backward needs. */

@@ -112,11 +112,18 @@ static psg_status add_input(psg_op_checker *check, int k, const psg_operand *dec
                     psg_op_check_input_name(check, k));
 }
 
+static psg_status name_samples(psg_op_checker *check) {
+    check->ids = psg_arena_take(&check->arena, (size_t)check->batch_size * sizeof *check->ids);
+    if (!check->ids) return psg_fail_memory(check->context, "psg_op_check", (size_t)check->batch_size * sizeof(int64_t));
+    for (int64_t n = 0; n < check->batch_size; n++) check->ids[n] = n;
+    return PSG_OK;
+}
+
 static psg_status set_up(psg_op_checker *check, const psg_operand *inputs) {
     psg_status status = psg_tape_create(check->context, &check->tape);
     for (int k = 0; k < check->op->input_count && !status; k++) status = add_input(check, k, &inputs[k]);
     if (check->batch_size < 0) check->batch_size = gives_weight(check) ? PROBES : 0;
-    return status;
+    return status ? status : name_samples(check);
 }
 
 static void tear_down(psg_op_checker *check) {
@@ -157,6 +164,7 @@ static psg_status run_forward(psg_op_checker *check) {
     psg_pass pass = PSG_PASS_INIT;
     pass.batch_size = check->batch_size;
     pass.has_batch_size = 1;
+    pass.sample_ids = check->ids;
     psg_status status = psg_tape_begin(check->tape, &pass);
     if (status) return status;
     for (int k = 0; k < check->op->input_count; k++) check->var[k] = add_var(check, k);

@@ -21,6 +21,7 @@ typedef struct psg_op_checker {
     psg_arena arena;
     psg_tape *tape;
     int64_t batch_size;
+    int64_t *ids;                        /* 0 .. B-1: the samples' names, for ops that draw */
     psg_role role[PSG_MAX_INPUTS];
     psg_tensor input[PSG_MAX_INPUTS];    /* own data, f64 or integers */
     bool given[PSG_MAX_INPUTS];          /* the caller's values, not drawn */
