@@ -22,7 +22,9 @@ static psg_var record(tape_case *t, psg_var input) {
 psg_status step_case_accumulate(bench_case *c) {
     step_case *s = c->state;
     psg_clip_report report;
-    TRY(psg_dp_accumulate(s->dp, c->gradient, c->gradient_count, &report));
+    psg_batch batch;
+    TRY(psg_dp_sample(s->dp, &batch));
+    TRY(psg_dp_accumulate(s->dp, &batch, c->gradient, c->gradient_count, &report));
     c->fallbacks = report.fallbacks;
     return PSG_OK;
 }
@@ -85,7 +87,7 @@ psg_status step_case_count_answers(bench_case *c) {
     return bench_add_plan(c, bench_asks(c, "private") ? 8 : size_of(c));
 }
 
-/* SGD with momentum.  A private step reads and clears its sums in f64 on the way there; its noise counts by its bytes
+/* SGD with momentum.  A private step reads and clears its sums, 64-bit integers, on the way there; its noise counts by its bytes
  * alone. */
 void step_case_count_update(bench_case *c) {
     double P = param_elements(c), bytes = size_of(c) * P;
@@ -120,9 +122,10 @@ static psg_status create_dp(bench_case *c, step_case *s) {
     psg_dp_options dp = PSG_DP_OPTIONS_INIT;
     int64_t counts[BENCH_MAX_PARAMS];
     for (int k = 0; k < s->tape.param_count; k++) counts[k] = psg_tensor_count(&s->tape.value[k]);
+    dp.records = (uint64_t)c->samples;
+    dp.sample_rate = 1;   /* every sample in every batch */
+    dp.noise_multiplier = 1;
     dp.max_batch_size = c->samples;
-    dp.expected_batch_size = (double)c->samples;
-    dp.sample_rate = 0.01;
     TRY(psg_generator_create_seeded(c->context, key, &s->generator));
     return psg_dp_create(c->context, s->generator, &dp, counts, c->gradient_count, &s->dp);
 }

@@ -60,7 +60,7 @@ static psg_status sparse(bench_case *c) {
 
 static psg_status clipped_sum(bench_case *c) {
     table_case *s = c->state;
-    const psg_clip clip = { 1, c->samples };
+    const psg_clip clip = { 1, c->samples, PSG_CLIP_FLAT, 0 };
     psg_clip_report report;
     TRY(backward(c));
     TRY(psg_clipped_sum(c->context, c->gradient, c->gradient_count, &clip, PSG_OVERWRITE, s->sum, NULL, s->factors,

@@ -23,37 +23,39 @@ static psg_status add_to_report(const trainer *t, const micro_batch *batch, psg_
     psg_tensor score, value;
     TRY(psg_value(t->tape, scores, &score));
     TRY(psg_value(t->tape, loss, &value));
-    report->loss += *(const float *)value.data;
+    report->loss += *(const float *)value.data * (double)batch->count;
     report->correct += trainer_correct(&score, batch);
     report->clipped += (long)clip->clipped;
     report->samples += batch->count;
     return PSG_OK;
 }
 
-/* One step of DP-SGD on a Poisson batch; an empty one is a step too, and its update is noise. */
-static psg_status train_step(trainer *t, const dataset *data, const int64_t *records, size_t count,
-                             step_report *report) {
-    static const psg_cross_entropy_options sum = { .reduction = PSG_SUM };
+/* One step of DP-SGD on a drawn batch; an empty one is a step too, and its update is noise. */
+static psg_status train_step(trainer *t, const dataset *data, const psg_batch *drawn, step_report *report) {
     model_gradients gradients;
+    psg_pass pass = PSG_PASS_INIT;
     psg_clip_report clip;
-    for (size_t first = 0; first < count; first += t->capacity) {
-        micro_batch batch = trainer_gather(t, data, records + first, count - first);
-        TRY(psg_tape_begin(t->tape, NULL));
+    pass.loss_reduction = PSG_LOSS_MEAN;
+    for (int64_t first = 0; first < drawn->count; first += (int64_t)t->capacity) {
+        micro_batch batch = trainer_gather(t, data, drawn->ids + first, (size_t)(drawn->count - first));
+        psg_batch part = psg_batch_part(drawn, first, (int64_t)batch.count);
+        pass.batch = &part;
+        TRY(psg_tape_begin(t->tape, &pass));
         psg_var images = psg_input(t->tape, &batch.images);
         psg_var labels = psg_input(t->tape, &batch.labels);
         psg_var scores = model_scores(&t->model, t->tape, images);
-        psg_var loss = psg_cross_entropy(t->tape, scores, labels, &sum);
+        psg_var loss = psg_cross_entropy(t->tape, scores, labels, NULL);
         TRY(psg_backward(t->tape, loss));
         TRY(model_gradients_of(&t->model, t->tape, &gradients));
-        TRY(psg_dp_accumulate(t->dp, gradients.list, (size_t)t->model.count, &clip));
+        TRY(psg_dp_accumulate(t->dp, &part, gradients.list, (size_t)t->model.count, &clip));
         TRY(add_to_report(t, &batch, scores, loss, &clip, report));
     }
     return psg_dp_release_to(t->dp, t->sgd);
 }
 
-static psg_status train_step_quietly(trainer *t, const dataset *data, const int64_t *records, size_t count) {
+static psg_status train_step_quietly(trainer *t, const dataset *data, const psg_batch *drawn) {
     step_report report = { 0 };
-    return train_step(t, data, records, count, &report);
+    return train_step(t, data, drawn, &report);
 }
 
 static psg_status epsilon_so_far(const trainer *t, double delta, double *epsilon) {
@@ -72,13 +74,13 @@ static psg_status show(progress *bar, long step, const trainer *t, double delta,
     return PSG_OK;
 }
 
-static psg_status train(trainer *t, const training_plan *plan, double delta, const dataset *data, int64_t *records) {
+static psg_status train(trainer *t, const training_plan *plan, double delta, const dataset *data) {
     progress bar = progress_start(plan->steps);
-    size_t all = (size_t)data->images.count, count;
     for (long step = 0; step < plan->steps; step++) {
         step_report report = { 0 };
-        TRY(psg_poisson_sample(t->generator, (uint64_t)step, all, plan->sample_rate, records, all, &count));
-        TRY(train_step(t, data, records, count, &report));
+        psg_batch batch;
+        TRY(psg_dp_sample(t->dp, &batch));
+        TRY(train_step(t, data, &batch, &report));
         trainer_average(t, step);
         TRY(show(&bar, step + 1, t, delta, &report));
     }
@@ -127,24 +129,33 @@ static void print_plan(const training_options *options, const training_plan *pla
            (long long)t->model.size, psg_context_threads(t->context), psg_context_isa(t->context));
     printf("DP-SGD: %ld steps, Poisson batches of %g expected (rate %.5f), max_grad_norm %g, noise_multiplier %.4f,\n"
            "at most epsilon %g at delta %g (records added or removed)\n", plan->steps, options->recipe.batch,
-           plan->sample_rate, options->recipe.max_grad_norm, plan->noise_multiplier, options->epsilon, options->delta);
+           plan->sample_rate, options->recipe.max_grad_norm, psg_dp_noise_multiplier(t->dp), options->epsilon,
+           options->delta);
     if (options->seeded) puts("NOT PRIVATE: with --seed anybody can compute the noise");
 }
 
+static psg_status print_statement(const trainer *t, double delta) {
+    char text[4096];
+    TRY(psg_dp_statement(t->dp, delta, PSG_STATEMENT_WORDS, text, sizeof text, NULL));
+    printf("\n%s\n", text);
+    return PSG_OK;
+}
+
 static psg_status run(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
-                      const dataset *test, int64_t *records) {
+                      const dataset *test) {
     double accuracy, epsilon;
     step_times times;
     TRY(trainer_create(options, plan, t));
     print_plan(options, plan, t, training);
     double start = now_seconds();
-    TRY(train(t, plan, options->delta, training, records));
+    TRY(train(t, plan, options->delta, training));
     double seconds = now_seconds() - start;
     TRY(trainer_accuracy(t, test, &accuracy));
     TRY(epsilon_so_far(t, options->delta, &epsilon));
     printf("test accuracy %.2f%% at epsilon %.2f, delta %g%s\n", 100.0 * accuracy, epsilon, options->delta,
            options->seeded ? " (NOT PRIVATE: seeded)" : "");
-    TRY(step_times_measure(options, plan, t, training, train_step_quietly, &times));
+    TRY(print_statement(t, options->delta));
+    TRY(step_times_measure(options, plan, training, train_step_quietly, &times));
     printf("result: test_accuracy=%.2f epsilon=%.2f delta=%g train_seconds=%.1f ms_private=%.2f ms_plain=%.2f "
            "ms_loop=%.1f\n", 100.0 * accuracy, epsilon, options->delta, seconds, times.ms_private, times.ms_plain,
            times.ms_loop);
@@ -152,19 +163,11 @@ static psg_status run(const training_options *options, const training_plan *plan
 }
 
 static int plan_and_run(const training_options *options, const dataset *training, const dataset *test) {
-    training_plan plan;
+    training_plan plan = trainer_plan(options, training->images.count);
     trainer t = { 0 };
-    int64_t records = training->images.count, *batch = malloc((size_t)records * sizeof *batch);
-    psg_status status = batch ? trainer_plan(options, records, &plan) : PSG_ERR_MEMORY;
-    if (status != PSG_OK) {
-        fprintf(stderr, "%s: no noise keeps --epochs %g of --batch %g (at most %lld) within --epsilon %g\n",
-                psg_status_name(status), options->recipe.epochs, options->recipe.batch, (long long)records,
-                options->epsilon);
-    } else if ((status = run(options, &plan, &t, training, test, batch)) != PSG_OK) {
-        fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&t));
-    }
+    psg_status status = run(options, &plan, &t, training, test);
+    if (status != PSG_OK) fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&t));
     trainer_destroy(&t);
-    free(batch);
     return status == PSG_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

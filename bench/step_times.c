@@ -2,7 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
-
+#include <string.h>
 
 #define BATCHES 30
 #define LOOP_BATCHES 3
@@ -63,8 +63,8 @@ static psg_status add_noise(trainer *t, double deviation, psg_tensor *sum) {
     return status;
 }
 
-static psg_status loop_step(trainer *t, const training_options *options, double noise_multiplier, const dataset *data,
-                            const int64_t *records, size_t count, psg_tensor *gradient) {
+static psg_status loop_step(trainer *t, const training_options *options, const dataset *data, const int64_t *records,
+                            size_t count, psg_tensor *gradient) {
     scale(t->update, 0.0, t->model.size);
     for (size_t n = 0; n < count; n++) {
         micro_batch sample = trainer_gather(t, data, records + n, 1);
@@ -72,7 +72,7 @@ static psg_status loop_step(trainer *t, const training_options *options, double 
         double factor = fmin(1.0, options->recipe.max_grad_norm / norm(gradient, t->model.size));
         add(t->update, factor, gradient, t->model.size);
     }
-    TRY(add_noise(t, noise_multiplier * options->recipe.max_grad_norm, t->update));
+    TRY(add_noise(t, psg_dp_noise_multiplier(t->dp) * options->recipe.max_grad_norm, t->update));
     scale(t->update, 1.0 / options->recipe.batch, t->model.size);
     return psg_optimizer_step(t->sgd, t->update, (size_t)t->model.count);
 }
@@ -81,16 +81,16 @@ static psg_status loop_step(trainer *t, const training_options *options, double 
 
 typedef struct measurement {
     const training_options *options;
-    const training_plan *plan;
     const dataset *data;
     trainer *t;
     int64_t *records;
     double private_seconds[BATCHES], plain_seconds[BATCHES], loop_seconds[LOOP_BATCHES];
 } measurement;
 
-static psg_status measure_batch(measurement *m, size_t batch, size_t count, private_step step) {
+static psg_status measure_batch(measurement *m, size_t batch, const psg_batch *drawn, private_step step) {
+    size_t count = (size_t)drawn->count;
     double start = now_seconds();
-    TRY(step(m->t, m->data, m->records, count));
+    TRY(step(m->t, m->data, drawn));
     double after_private = now_seconds();
     TRY(plain_step(m->t, m->data, m->records, count));
     m->private_seconds[batch] = after_private - start;
@@ -102,33 +102,39 @@ static psg_status measure_loop(measurement *m, size_t batch, size_t count) {
     psg_tensor gradient[MODEL_MAX_PARAMS];
     double start = now_seconds();
     TRY(model_tensors(m->t->model.kind, PSG_F32, gradient));
-    psg_status status = loop_step(m->t, m->options, m->plan->noise_multiplier, m->data, m->records, count, gradient);
+    psg_status status = loop_step(m->t, m->options, m->data, m->records, count, gradient);
     model_tensors_free(gradient);
     m->loop_seconds[batch] = now_seconds() - start;
     return status;
 }
 
-static psg_status measure_all(measurement *m, const trainer *run, private_step step) {
-    size_t capacity = (size_t)m->data->images.count, count;
-    for (size_t batch = 0; batch < BATCHES; batch++) {
-        TRY(psg_poisson_sample(run->generator, batch, capacity, m->plan->sample_rate, m->records, capacity, &count));
-        TRY(measure_batch(m, batch, count, step));
-    }
-    for (size_t batch = 0; batch < LOOP_BATCHES; batch++) {
-        TRY(psg_poisson_sample(run->generator, batch, capacity, m->plan->sample_rate, m->records, capacity, &count));
-        TRY(measure_loop(m, batch, count));
-    }
+/* The records of a batch, which the release takes back. */
+static psg_status draw(measurement *m, psg_batch *batch) {
+    TRY(psg_dp_sample(m->t->dp, batch));
+    memcpy(m->records, batch->ids, (size_t)batch->count * sizeof *batch->ids);
     return PSG_OK;
 }
 
-psg_status step_times_measure(const training_options *options, const training_plan *plan, const trainer *run,
-                              const dataset *data, private_step step, step_times *times) {
+static psg_status measure_all(measurement *m, private_step step) {
+    psg_batch drawn;
+    for (size_t batch = 0; batch < BATCHES; batch++) {
+        TRY(draw(m, &drawn));
+        TRY(measure_batch(m, batch, &drawn, step));
+    }
+    for (size_t batch = 0; batch < LOOP_BATCHES; batch++) TRY(measure_loop(m, batch, (size_t)drawn.count));
+    return PSG_OK;
+}
+
+psg_status step_times_measure(const training_options *options, const training_plan *plan, const dataset *data,
+                              private_step step, step_times *times) {
     trainer t;
-    measurement m = { .options = options, .plan = plan, .data = data, .t = &t };
-    psg_status status = trainer_create(options, plan, &t);
+    measurement m = { .options = options, .data = data, .t = &t };
+    training_plan timed = *plan;
+    timed.steps += BATCHES;   /* those of the run are its budget */
+    psg_status status = trainer_create(options, &timed, &t);
     m.records = malloc((size_t)data->images.count * sizeof *m.records);
     if (!m.records) status = PSG_ERR_MEMORY;
-    if (status == PSG_OK) status = measure_all(&m, run, step);
+    if (status == PSG_OK) status = measure_all(&m, step);
     if (status == PSG_OK) {
         times->ms_private = 1e3 * bench_median(m.private_seconds, BATCHES);
         times->ms_plain = 1e3 * bench_median(m.plain_seconds, BATCHES);

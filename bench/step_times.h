@@ -6,11 +6,11 @@
 
 typedef struct step_times { double ms_private, ms_plain, ms_loop; } step_times;
 
-/* One private step on the given records. */
-typedef psg_status (*private_step)(trainer *t, const dataset *data, const int64_t *records, size_t count);
+/* One private step on the given batch. */
+typedef psg_status (*private_step)(trainer *t, const dataset *data, const psg_batch *batch);
 
-/* Replays the first batches of a run (its generator draws them again) on a trainer of its own.  Medians. */
-psg_status step_times_measure(const training_options *options, const training_plan *plan, const trainer *run,
-                              const dataset *data, private_step step, step_times *times);
+/* The first batches of a trainer of its own.  Medians. */
+psg_status step_times_measure(const training_options *options, const training_plan *plan, const dataset *data,
+                              private_step step, step_times *times);
 
 #endif

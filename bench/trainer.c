@@ -14,18 +14,9 @@
 #define PIXEL_MEAN 0.286f
 #define PIXEL_DEVIATION 0.353f
 
-psg_status trainer_plan(const training_options *options, int64_t records, training_plan *plan) {
-    const psg_context_options one_thread = { .threads = 1 };
-    psg_event event = PSG_EVENT_INIT;
-    psg_context *context;
-    plan->sample_rate = options->recipe.batch / (double)records;
-    plan->steps = lround(fmax(1.0, options->recipe.epochs / plan->sample_rate));
-    event.sample_rate = plan->sample_rate;
-    TRY(psg_context_create(&one_thread, &context));
-    psg_status status = psg_calibrate_noise(context, &event, (uint64_t)plan->steps, PSG_ADD_OR_REMOVE_ONE,
-                                            options->epsilon, options->delta, &plan->noise_multiplier);
-    psg_context_destroy(context);
-    return status;
+training_plan trainer_plan(const training_options *options, int64_t records) {
+    double rate = options->recipe.batch / (double)records;
+    return (training_plan){ lround(fmax(1.0, options->recipe.epochs / rate)), records, rate };
 }
 
 static psg_status create_generator(const training_options *options, trainer *t) {
@@ -35,14 +26,17 @@ static psg_status create_generator(const training_options *options, trainer *t) 
     return psg_generator_create_seeded(t->context, key, &t->generator);
 }
 
+/* The least noise that keeps all steps within epsilon. */
 static psg_status create_dp(const training_options *options, const training_plan *plan, trainer *t) {
     psg_dp_options dp = PSG_DP_OPTIONS_INIT;
     int64_t counts[MODEL_MAX_PARAMS];
     for (int k = 0; k < t->model.count; k++) counts[k] = psg_tensor_count(&t->model.value[k]);
-    dp.max_grad_norm = options->recipe.max_grad_norm;
-    dp.noise_multiplier = plan->noise_multiplier;
-    dp.expected_batch_size = options->recipe.batch;
+    dp.records = (uint64_t)plan->records;
     dp.sample_rate = plan->sample_rate;
+    dp.max_grad_norm = options->recipe.max_grad_norm;
+    dp.epsilon = options->epsilon;
+    dp.delta = options->delta;
+    dp.steps = (uint64_t)plan->steps;
     return psg_dp_create(t->context, t->generator, &dp, counts, (size_t)t->model.count, &t->dp);
 }
 

@@ -19,8 +19,8 @@ typedef struct dataset {
 /* What follows from the options and the size of the data. */
 typedef struct training_plan {
     long steps;
+    int64_t records;
     double sample_rate;         /* of every record in every batch */
-    double noise_multiplier;    /* the smallest that keeps the run within epsilon */
 } training_plan;
 
 typedef struct trainer {
@@ -43,8 +43,7 @@ typedef struct micro_batch {
     psg_tensor images, labels;              /* (count, 784) f32, standardised; (count) i64 */
 } micro_batch;
 
-/* Steps and noise for records training samples.  PSG_ERR_ARGUMENT: the batch exceeds them. */
-psg_status trainer_plan(const training_options *options, int64_t records, training_plan *plan);
+training_plan trainer_plan(const training_options *options, int64_t records);
 
 /* On an error the trainer holds what was made so far; trainer_destroy takes it either way. */
 psg_status trainer_create(const training_options *options, const training_plan *plan, trainer *t);

@@ -49,3 +49,8 @@ void PSG_KERNEL(add_rows_to_grid)(size_t rows, size_t n, const double *w, const 
     }
     add_last(rows, i, n, w, x, sums);
 }
+
+void PSG_KERNEL(from_grid)(size_t n, double scale, const int64_t *x, void *out_) {
+    real *out = out_;
+    for (size_t i = 0; i < n; i++) out[i] = (real)(scale * (double)x[i]);
+}

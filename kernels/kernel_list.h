@@ -46,6 +46,8 @@ KERNEL(void, unfold_panels, (const psg_unfolding *window, const void *image, con
 /* sums[i] = 0, as a sum on the grid; out[i] += sums[i]. */
 KERNEL(void, grid_begin, (size_t n, double *sums))
 KERNEL(void, grid_end, (size_t n, const double *sums, int64_t *out))
+/* out[i] = scale * x[i]. */
+KERNEL(void, from_grid, (size_t n, double scale, const int64_t *x, void *out))
 /* sums[i] += w[r] * x[r][i] for each r, w[r] odd, rounded to an integer. */
 KERNEL(void, add_rows_to_grid, (size_t rows, size_t n, const double *w, const void *const *x, double *sums))
 

@@ -68,13 +68,39 @@ void dp_run_free(dp_run *run) {
     psg_generator_destroy(run->generator);
 }
 
-psg_status dp_run_add(const dp_run *run, const dp_batch *batch, int64_t first, int64_t count) {
-    dp_part part;
-    dp_batch_part(batch, first, count, &part);
-    return psg_dp_accumulate(run->dp, part.list, DP_PARAMS, NULL);
+psg_dp_options dp_external(double max_grad_norm, double noise_multiplier, double expected, int64_t most) {
+    psg_dp_options options = PSG_DP_OPTIONS_INIT;
+    options.sampling = PSG_SAMPLING_EXTERNAL;
+    options.max_grad_norm = max_grad_norm;
+    options.noise_multiplier = noise_multiplier;
+    options.expected_batch_size = expected;
+    options.max_batch_size = most;
+    return options;
 }
 
-psg_status dp_run_release(const dp_run *run, double out[DP_MAX_ELEMENTS]) {
+enum { MOST_TAKEN = 256 };
+
+psg_batch dp_take(psg_context *context, psg_dp *dp, int64_t first, int64_t count) {
+    int64_t ids[MOST_TAKEN];
+    psg_batch batch;
+    assert_true(count <= MOST_TAKEN);
+    for (int64_t n = 0; n < count; n++) ids[n] = first + n;
+    TEST_OK(context, psg_dp_take(dp, ids, count, &batch));
+    return batch;
+}
+
+psg_status dp_run_add(dp_run *run, const dp_batch *batch, int64_t first, int64_t count) {
+    dp_part part;
+    int64_t ids[MOST_TAKEN];
+    psg_batch taken;
+    for (int64_t n = 0; n < count; n++) ids[n] = run->next++;
+    psg_status status = psg_dp_take(run->dp, ids, count, &taken);
+    if (status) return status;
+    dp_batch_part(batch, first, count, &part);
+    return psg_dp_accumulate(run->dp, &taken, part.list, DP_PARAMS, NULL);
+}
+
+psg_status dp_run_release(dp_run *run, double out[DP_MAX_ELEMENTS]) {
     psg_tensor outs[DP_PARAMS];
     for (int k = 0; k < DP_PARAMS; k++) {
         outs[k] = psg_tensor_of(PSG_F64, out, 1, &run->counts[k]);

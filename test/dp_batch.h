@@ -28,18 +28,24 @@ void dp_batch_part(const dp_batch *batch, int64_t first, int64_t count, dp_part 
 /* Every value of sample n. */
 void dp_batch_set_sample(dp_batch *batch, int64_t n, double value);
 
+/* C, sigma, the divisor and the most records of a mechanism whose batches are the caller's. */
+psg_dp_options dp_external(double max_grad_norm, double noise_multiplier, double expected, int64_t most);
+/* Records first, first + 1, ... of an external mechanism's step. */
+psg_batch dp_take(psg_context *context, psg_dp *dp, int64_t first, int64_t count);
+
 /* A generator of the given seed and a psg_dp on it. */
 typedef struct dp_run {
     psg_context *context;
     psg_generator *generator;
     psg_dp *dp;
     int64_t counts[DP_PARAMS];
+    int64_t next;                 /* record number: every one is another */
 } dp_run;
 
 dp_run dp_run_new(psg_context *context, const psg_dp_options *options, const dp_batch *batch, unsigned char seed);
 void dp_run_free(dp_run *run);
-psg_status dp_run_add(const dp_run *run, const dp_batch *batch, int64_t first, int64_t count);
+psg_status dp_run_add(dp_run *run, const dp_batch *batch, int64_t first, int64_t count);
 /* Releases to doubles, parameter after parameter. */
-psg_status dp_run_release(const dp_run *run, double out[DP_MAX_ELEMENTS]);
+psg_status dp_run_release(dp_run *run, double out[DP_MAX_ELEMENTS]);
 
 #endif

@@ -92,11 +92,11 @@ static void check_pair(psg_context *context, test_random *random, psg_dtype dtyp
     for (int64_t n = 0; n <= size; n++) {
         if (n == at || test_range(random, 0, 3) == 0) poison(random, &batch, n, (kind)test_range(random, 0, KINDS - 1));
     }
-    psg_dp_options options = { norms[test_range(random, 0, 2)], 0, 1, 0.01, 100, 0 };
+    psg_dp_options options = dp_external(norms[test_range(random, 0, 2)], 0, 1, 100);
     private_sum(context, &options, &batch, 0, size + 1, with);
     private_sum(context, &options, &batch, at ? 0 : 1, size, without);
-    double moved = distance(with, without, dp_batch_elements(&batch));
-    if (!(moved <= options.max_grad_norm)) {
+    double moved = distance(with, without, dp_batch_elements(&batch)), c = options.max_grad_norm;
+    if (!(moved <= c * (1 + 0x1p-36 * sqrt((double)dp_batch_elements(&batch)) / 2))) {   /* and its rounding */
         fail_msg("one sample moved the sum by %.17g, C is %g (%s, B %lld, T %lld, p %lld, d %lld)", moved,
                  options.max_grad_norm, psg_dtype_name(dtype), (long long)size, (long long)batch.t, (long long)batch.p,
                  (long long)batch.d);
@@ -203,7 +203,8 @@ static void attack(psg_context *context, const psg_dp_options *options, unsigned
     TEST_OK(context, psg_generator_create_seeded(context, key, &generator));
     TEST_OK(context, psg_dp_create(context, generator, options, five, 1, &dp));
     for (int i = 0; i < SCORES; i++) {
-        TEST_OK(context, psg_dp_accumulate(dp, list, 1, NULL));
+        psg_batch batch = dp_take(context, dp, 0, samples);
+        TEST_OK(context, psg_dp_accumulate(dp, &batch, list, 1, NULL));
         TEST_OK(context, psg_dp_release(dp, &out, 1));
         scores[i] = released[1] * options->expected_batch_size / options->max_grad_norm;
     }
@@ -217,7 +218,7 @@ static void an_attacker_learns_what_was_declared(void **state) {
     static const double sigmas[] = { 0.5, 1 };
     psg_context *context = test_context(1, NULL);
     for (size_t k = 0; k < COUNT(sigmas); k++) {
-        psg_dp_options options = { 0.7, sigmas[k], 4, 1, 8, 0 };
+        psg_dp_options options = dp_external(0.7, sigmas[k], 4, 8);
         attack(context, &options, (unsigned char)(2 * k), 1, out);
         attack(context, &options, (unsigned char)(2 * k + 1), 2, in);
         double mu = mu_bound(out, in) * sigmas[k];

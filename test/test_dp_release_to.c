@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "support.h"
+#include "dp_batch.h"
 
 /* More than two chunks of either loop and a rest; one element, of the other real type; nothing. */
 enum { B = 3, PARAMS = 3, STEPS = 3, MOST = 40001 };
@@ -45,11 +45,9 @@ static psg_dtype other_type(psg_dtype dtype) { return dtype == PSG_F32 ? PSG_F64
 
 static run *open_run(psg_dtype dtype, make_optimizer make) {
     const unsigned char seed[32] = { 5 };
-    psg_dp_options options = PSG_DP_OPTIONS_INIT;
+    psg_dp_options options = dp_external(1, 1, 2.5, 16);
     test_random random = { 11 };
     run *r = calloc(1, sizeof *r);
-    options.expected_batch_size = 2.5;
-    options.sample_rate = 0.1;
     r->context = test_context(2, NULL);
     for (int k = 0; k < PARAMS; k++) {
         const psg_dtype type = k == 1 ? other_type(dtype) : dtype;
@@ -84,7 +82,8 @@ static void accumulate(run *r, int step) {
         gradient[k] = psg_gradient_of_blocks(&block[k], 1, 1, &counts[k]);
         set[k] = &gradient[k];
     }
-    TEST_OK(r->context, psg_dp_accumulate(r->dp, set, PARAMS, NULL));
+    psg_batch batch = dp_take(r->context, r->dp, 0, B);
+    TEST_OK(r->context, psg_dp_accumulate(r->dp, &batch, set, PARAMS, NULL));
     for (int k = 0; k < PARAMS; k++) test_array_free(&rows[k]);
 }
 
@@ -135,10 +134,10 @@ static void an_empty_batch_is_noise(void **state) {
     close_run(r);
 }
 
-static psg_status failing_hook(void *user, double *sums, size_t count) {
+static psg_status failing_hook(void *user, int64_t *sums, size_t count) {
     (void)user;
     (void)count;
-    sums[0] = 1e6;
+    sums[0] = 1000000;
     return PSG_ERR_STATE;
 }
 

@@ -1,9 +1,9 @@
 /* A private training step takes no memory once its batches have been as large as they get. */
-#include "support.h"
+#include "dp_batch.h"
 
 #include <math.h>
 
-enum { RECORDS = 2000, LARGEST = 160, POSITIONS = 5, IN = 12, HIDDEN = 24, CLASSES = 7, PARAMS = 6, WARM = 2,
+enum { LARGEST = 160, POSITIONS = 5, IN = 12, HIDDEN = 24, CLASSES = 7, PARAMS = 6, WARM = 2,
        STEPS = 12 };
 
 typedef struct trainer {
@@ -34,9 +34,7 @@ static void open_params(trainer *t, test_random *random, psg_dtype dtype, int64_
 static trainer trainer_open(test_random *random, psg_dtype dtype, unsigned threads) {
     trainer t = { .context = test_context(threads, NULL) };
     const unsigned char seed[32] = { 3 };
-    psg_dp_options options = PSG_DP_OPTIONS_INIT;
-    options.expected_batch_size = 100;
-    options.sample_rate = 0.05;
+    psg_dp_options options = dp_external(1, 1, 100, LARGEST);
     psg_sgd_options sgd = PSG_SGD_OPTIONS_INIT;
     sgd.momentum = 0.9;
     psg_tensor values[PARAMS];
@@ -75,7 +73,7 @@ static psg_var loss_of(trainer *t, const psg_tensor *x, const psg_tensor *labels
     return psg_cross_entropy(t->tape, y, target, &options);
 }
 
-static void accumulate(trainer *t, const psg_tensor *x, const psg_tensor *labels) {
+static void accumulate(trainer *t, const psg_tensor *x, const psg_tensor *labels, const psg_batch *batch) {
     psg_gradient gradient[PARAMS];
     const psg_gradient *set[PARAMS];
     TEST_OK(t->context, psg_tape_begin(t->tape, NULL));
@@ -86,28 +84,19 @@ static void accumulate(trainer *t, const psg_tensor *x, const psg_tensor *labels
         set[k] = &gradient[k];
     }
     psg_clip_report report;
-    TEST_OK(t->context, psg_dp_accumulate(t->dp, set, PARAMS, &report));
+    TEST_OK(t->context, psg_dp_accumulate(t->dp, batch, set, PARAMS, &report));
 }
 
-static int64_t sample_size(trainer *t) {
-    int64_t indices[RECORDS];
-    size_t count;
-    TEST_OK(t->context,
-            psg_poisson_sample(t->generator, psg_dp_step(t->dp), RECORDS, 0.05, indices, RECORDS, &count));
-    return (int64_t)count;
-}
-
-/* The first WARM batches are the largest; the others are Poisson's, one of them empty. */
-static int64_t batch_of(trainer *t, int step) {
-    int64_t count = sample_size(t);
-    assert_true(count < LARGEST);
-    return step < WARM ? LARGEST : step == WARM + 3 ? 0 : count;
+/* The first WARM batches are the largest; one of the others is empty. */
+static int64_t size_of(test_random *random, int step) {
+    return step < WARM ? LARGEST : step == WARM + 3 ? 0 : test_range(random, 60, LARGEST - 1);
 }
 
 static void step_on(trainer *t, test_array *x, test_array *labels, int64_t count) {
     psg_tensor part = x->view, targets = labels->view;
+    psg_batch batch = dp_take(t->context, t->dp, 0, count);
     part.shape[0] = targets.shape[0] = count;
-    accumulate(t, &part, &targets);
+    accumulate(t, &part, &targets, &batch);
     TEST_OK(t->context, psg_dp_release(t->dp, t->releases, PARAMS));
     TEST_OK(t->context, psg_optimizer_step(t->sgd, t->releases, PARAMS));
 }
@@ -122,7 +111,7 @@ static void check_steady(psg_dtype dtype, unsigned threads, int rank) {
     uint64_t allocations = 0;
     size_t bytes = 0;
     for (int step = 0; step < STEPS; step++) {
-        step_on(&t, &x, &labels, batch_of(&t, step));
+        step_on(&t, &x, &labels, size_of(&random, step));
         if (step + 1 == WARM) {
             allocations = psg_context_allocations(t.context);
             bytes = psg_context_live_bytes(t.context);

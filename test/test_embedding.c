@@ -299,7 +299,7 @@ static void check_questions(small_pass *f, const psg_gradient *gradient, const d
         for (int n = 0; n < B; n++) expected += grad[n * P + i] * grad[n * P + i];
         test_near(sum[i], expected, 1e-10, "sum_of_squares", i);
     }
-    psg_clip clip = { 0.9 * sqrt(norms[0]), 0 };
+    psg_clip clip = { 0.9 * sqrt(norms[0]), 0, PSG_CLIP_FLAT, 0 };
     TEST_OK(f->context, psg_clipped_sum(f->context, &gradient, 1, &clip, PSG_OVERWRITE, &out, NULL, factors, NULL));
     for (int i = 0; i < P; i++) {
         double expected = 0;

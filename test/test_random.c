@@ -292,11 +292,8 @@ static void a_child_is_refused(void **state) {
     assert_true(child >= 0);
     if (child == 0) {
         double x = 7;
-        int64_t index = 7;
-        size_t count = 7;
         bool refused = psg_gaussian(generator, 0, 0, 0, &x, 1) == PSG_ERR_FORKED && x == 7;
-        refused &= psg_poisson_sample(generator, 0, 1, 1, &index, 1, &count) == PSG_ERR_FORKED && count == 7;
-        refused &= strstr(psg_context_message(context), "psg_poisson_sample") != NULL;
+        refused &= strstr(psg_context_message(context), "psg_gaussian") != NULL;
         _exit(refused ? 0 : 1);
     }
     int status;

@@ -1,14 +1,25 @@
-/* psg/dp.h: differentially private training: Poisson batches, clipped sums, noise, the release.
+/* psg/dp.h: differentially private training as one object that draws its batches, clips, sums, adds noise and keeps the
+ * account, so that none of these can disagree with another.
  *
- *     sampler -> (forward, backward) -> psg_dp_accumulate, once a micro-batch -> psg_dp_release_to (optimizer)
+ *     psg_dp_sample -> (forward, backward) -> psg_dp_accumulate, once a micro-batch -> psg_dp_release_to (optimizer)
  *
- * A release is (sum of clipped gradients + noise_multiplier * max_grad_norm * N(0, I)) / expected_batch_size.  The
- * divisor is the expected batch size, a public constant, never the realised one.  An empty batch is a batch: its
- * release is noise.  Neighbouring data sets differ by one record added or removed.  Per-sample gradients must be those
- * of each sample's own loss: a loss with PSG_SUM in a pass with PSG_LOSS_SUM, or PSG_MEAN with PSG_LOSS_MEAN.
+ * What is released is (k + z) unit / expected_batch_size: k is a sum of integers, sum_n round(c_n grad_n / unit), to
+ * which each record adds a fixed vector; z is integer noise of standard deviation S = 2^36; and
  *
- * Not answered: attacks on the floating-point representation of the noise (Mironov 2012; Jin et al. 2022).  Norms,
- * losses and clipped fractions are diagnostics; they are not private.  Messages are the context's. */
+ *     unit = sigma C / (S - sigma sqrt(D)),          C max_grad_norm, sigma noise_multiplier, D the elements,
+ *
+ * so that adding or removing a record moves k by at most C / unit + sqrt(D) / 2 <= S / sigma in the Euclidean norm.  As
+ * rounding is a function of the sum, k + round(N(0, S^2)) is computed from the Gaussian mechanism of multiplier sigma,
+ * in any dimension; z differs from round(N(0, S^2)) by at most the residues that the accountant adds.  So (epsilon,
+ * delta) hold of what is written, in floating point, as implemented.  The argument, with its tests: src/dp/README.md.
+ *
+ * What may be published: what psg_dp_release and psg_dp_release_to write, everything computed from that alone,
+ * psg_dp_statement, psg_dp_privacy, psg_dp_step, psg_dp_max_grad_norm and the options.  Nothing else: batches and their
+ * sizes, losses, norms, psg_clip_report, counts of removed records, messages that quote a record, times.  Not counted
+ * by any account: hyperparameters chosen by looking at the data, other runs on the same records (give them as
+ * `earlier`), and that `records` is itself taken as public.
+ *
+ * Messages are the context's. */
 #ifndef PSG_DP_H
 #define PSG_DP_H
 
@@ -47,52 +58,92 @@ PSG_API psg_status psg_discrete_gaussian(psg_generator *generator, uint64_t step
 PSG_API psg_status psg_gaussian(psg_generator *generator, uint64_t step, uint32_t parameter, uint64_t first,
                                 double *out, size_t count);
 
-/* ---- Poisson sampling ---- */
-
-/* Writes the records of the batch of a step (0, 1, ...; one step has one batch: psg_dp_step counts them), ascending:
- * record i < records is in it when a 64-bit word keyed by (step, i) is below floor(sample_rate * 2^64), so records do
- * not influence one another.  indices has room for capacity; *count is the true size, and PSG_ERR_MEMORY is returned
- * when it exceeds the capacity (indices then holds the first capacity, which is no Poisson sample to train on: call
- * again with room for *count). */
-PSG_API psg_status psg_poisson_sample(psg_generator *generator, uint64_t step, uint64_t records, double sample_rate,
-                                      int64_t *indices, size_t capacity, size_t *count);
-
-/* ---- the private sum and its release ---- */
+/* ---- the mechanism ---- */
 
 typedef struct psg_dp psg_dp;
 
+/* All of this is public.  A zeroed struct is refused: what has no default must be said. */
 typedef struct psg_dp_options {
-    double max_grad_norm;        /* C, finite, in the range of psg_clip */
-    double noise_multiplier;     /* sigma >= 0; 0 gives no privacy */
-    double expected_batch_size;  /* required; public: sample_rate * records */
-    double sample_rate;          /* required; of the Poisson sampler, for the accountant; in (0, 1] */
-    int64_t max_batch_size;      /* public; samples one step may sum; 0: expected + 12 sqrt(expected) + 64, rounded up.
-                                    The clip factors leave room for the rounding of that many (psg_clipped_sum) */
-    int allow_openblas;          /* non-zero: a context whose gemm is PSG_GEMM_OPENBLAS is accepted.  Under it OpenBLAS
-                                    multiplies batched rows and rounds a row by its place, so a record changes the
-                                    gradients of others and the sum moves by more than C: refused by default */
+    /* How batches are drawn; psg/accountant.h says what each costs. */
+    psg_sampling sampling;
+    uint64_t records;          /* N, of the data set; required unless sampling is external */
+    double sample_rate;        /* POISSON, TRUNCATED_POISSON: in (0, 1] */
+    int64_t batch_size;        /* FIXED_SIZE, EPOCHS: records a batch (EPOCHS: the last of an epoch may have fewer) */
+    uint64_t batches;          /* BALLS_IN_BINS: of one epoch */
+    psg_relation relation;     /* which data sets are neighbours */
+    double expected_batch_size; /* the divisor, never the realised size; 0: sample_rate * records, batch_size,
+                                  records / batches; EXTERNAL: required */
+    int64_t max_batch_size;    /* records that one step may sum; 0: expected + 12 sqrt(expected) + 64, batch_size,
+                                  EXTERNAL: PSG_DEFAULT_MAX_BATCH_SIZE.  TRUNCATED_POISSON: a larger batch is cut to so
+                                  many of its records at random, which is accounted for; elsewhere it is PSG_ERR_STATE
+                                  before anything is computed */
+    /* How records are clipped; the bound of what one adds is max_grad_norm with each of them. */
+    double max_grad_norm;      /* C, from 1e-100 to 1e100 */
+    psg_clipping clipping;     /* psg/gradient.h */
+    double stability;          /* of automatic clipping; 0: 0.01 */
+    int group_count;           /* 0 or 1: one norm over all parameters; else each group is clipped by a norm of its own,
+                                  and C^2 is the sum of the groups' C_g^2 (McMahan et al. 2018) */
+    const int *groups;         /* of each parameter, in [0, group_count); NULL: parameter k is group k */
+    const double *group_norms; /* shares of C: C_g = C group_norms[g] / |group_norms|; NULL: equal ones */
+    double quantile;           /* in (0, 1): C follows this quantile of the norms, found privately (Andrew, Thakkar,
+                                  McMahan and Ramaswamy 2021); max_grad_norm is the first C.  0: C stays */
+    double quantile_rate;      /* of its geometric update; 0: 0.2 */
+    double quantile_noise;     /* deviation of the noise on the count of norms below C; 0: expected / 20.  The noise of
+                                  the gradients grows so that both cost what noise_multiplier does */
+    /* How much noise. */
+    double noise_multiplier;   /* sigma: 0 (no privacy, or found from the budget) or 1/1024 to 1e6 */
+    double epsilon, delta;     /* a budget: a release that would pass it is PSG_ERR_STATE; 0: none.  With
+                                  noise_multiplier 0 sigma is the least that keeps to it for `steps` releases */
+    uint64_t steps;
+    const psg_accountant *earlier; /* what was released of these records before, or NULL: it is counted in */
+    int allow_openblas;        /* non-zero: a context whose gemm is PSG_GEMM_OPENBLAS is accepted.  Under it OpenBLAS
+                                  multiplies batched rows and rounds a row by its place, so a record changes the
+                                  gradients of others and the sum moves by more than C: refused by default */
 } psg_dp_options;
 
-#define PSG_DP_OPTIONS_INIT { 1.0, 1.0, 0.0, 0.0, 0, 0 }
+#define PSG_DP_OPTIONS_INIT                                                                                            \
+    { PSG_SAMPLING_POISSON, 0, 0.0, 0, 0, PSG_ADD_OR_REMOVE_ONE, 0.0, 0, 1.0, PSG_CLIP_FLAT, 0.0, 0, NULL, NULL, 0.0,  \
+      0.0, 0.0, 0.0, 0.0, 0.0, 0, NULL, 0 }
 
-/* For parameters of the given element counts.  Holds one double an element.  The generator must outlive it, and may
- * serve several: each draws noise of its own. */
+/* For parameters of the given element counts: all that are trained, since what one psg_dp does not know no account
+ * covers (psg_dp_accumulate refuses a pass with others).  Holds one 64-bit integer an element and a batch of record
+ * numbers.  The generator must outlive it and may serve several: each draws batches and noise of its own. */
 PSG_API psg_status psg_dp_create(psg_context *context, psg_generator *generator, const psg_dp_options *options,
                                  const int64_t *param_counts, size_t param_count, psg_dp **dp);
 PSG_API void psg_dp_destroy(psg_dp *dp);
 
-/* Adds the clipped gradients of one (micro-)batch, one gradient a parameter in the order of creation.  report as in
- * psg_clipped_sum; not private.  PSG_ERR_STATE when the step would exceed max_batch_size: nothing is added. */
-PSG_API psg_status psg_dp_accumulate(psg_dp *dp, const psg_gradient *const *gradients, size_t count,
-                                     psg_clip_report *report);
+/* ---- a step ---- */
 
-/* Called between sum and noise with the sums of all parameters (doubles, in order), to add those of other ranks. */
-typedef psg_status (*psg_dp_reduce)(void *user, double *sums, size_t count);
+/* The batch of the step, from this psg_dp's own streams: ids are below `records` and ascend.  They are psg_dp's, until
+ * the release; asked for again they are the same.  Poisson: record i is in when a 64-bit word keyed by (step, i) is
+ * below floor(sample_rate * 2^64), so records do not influence one another.  An empty batch is a batch: its release is
+ * noise.  PSG_ERR_STATE: more than max_batch_size records were drawn (the default is exceeded with probability 1e-30;
+ * drawing again would be another mechanism), or the budget is spent; PSG_ERR_UNSUPPORTED: sampling is external. */
+PSG_API psg_status psg_dp_sample(psg_dp *dp, psg_batch *batch);
+
+/* EXTERNAL sampling: the caller's records as the batch of the step, in their order; copied.  Called again before the
+ * release, they are more records of the same step.  PSG_ERR_STATE: one of them is in the step already, or there are
+ * more than max_batch_size. */
+PSG_API psg_status psg_dp_take(psg_dp *dp, const int64_t *ids, int64_t count, psg_batch *batch);
+
+/* Adds the clipped gradients of the batch or a part of it (psg_batch_part, any ids of it in any order), one gradient a
+ * parameter in the order of creation, sample n of them that of batch->ids[n].  reports: NULL, or one a group, of what
+ * psg_clipped_sum tells; not private.  PSG_ERR_STATE, and nothing is added: the batch is another mechanism's or step's;
+ * a record that was not drawn, or was accumulated before in this step; the pass has other trainable parameters.  Where
+ * memory ends after one of several groups was added (PSG_ERR_MEMORY), the sums of the step are gone: it takes nothing
+ * more and its release is noise. */
+PSG_API psg_status psg_dp_accumulate(psg_dp *dp, const psg_batch *batch, const psg_gradient *const *gradients,
+                                     size_t count, psg_clip_report *reports);
+
+/* Called between sum and noise with the sums of all parameters in order, in units (and, with a quantile, one more: the
+ * count), to add those of other ranks. */
+typedef psg_status (*psg_dp_reduce)(void *user, int64_t *sums, size_t count);
 PSG_API void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user);
 
 /* Ends the step, also when the reduce hook fails (its status is returned, outs are untouched): records it in the
- * accountant, then writes outs[k] = (sum + noise) / expected_batch_size (contiguous, f32 or f64), and starts the next
- * step with sums of zero.  Nothing accumulated is an empty batch. */
+ * accountant, then writes outs[k] = (k + z) unit / expected_batch_size (contiguous, f32 or f64), and starts the next
+ * step with sums of zero.  Records of the batch that were not accumulated add nothing.  PSG_ERR_STATE, and nothing
+ * happens: no batch was drawn (unless sampling is external), or the budget does not allow another release. */
 PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count);
 
 /* psg_dp_release and psg_optimizer_step in one pass over memory: the same bits as a release to arrays of the values'
@@ -102,9 +153,27 @@ PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t cou
  * has not moved.  The optimizer may be of another context; messages are those of the dp's. */
 PSG_API psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer);
 
-/* Releases so far, and the accountant that counts them (a generator with a seed marks it not private). */
-PSG_API uint64_t psg_dp_step(const psg_dp *dp);
+/* ---- what it is and what it has cost; public ---- */
+
+PSG_API uint64_t psg_dp_step(const psg_dp *dp);                /* releases so far */
+PSG_API double psg_dp_noise_multiplier(const psg_dp *dp);      /* sigma, given or found from the budget */
+PSG_API double psg_dp_max_grad_norm(const psg_dp *dp);         /* C of the step, which a quantile moves */
+PSG_API double psg_dp_expected_batch_size(const psg_dp *dp);
+PSG_API int64_t psg_dp_max_batch_size(const psg_dp *dp);
+/* Releases that the budget allows after those so far; UINT64_MAX without one. */
+PSG_API uint64_t psg_dp_remaining(const psg_dp *dp);
+/* Counts the releases, after those of `earlier`; a generator with a seed marks it not private. */
 PSG_API const psg_accountant *psg_dp_accountant(const psg_dp *dp);
+/* What psg_accountant_epsilon says of it. */
+PSG_API psg_status psg_dp_privacy(const psg_dp *dp, double delta, psg_privacy *privacy);
+
+/* The statement of what was done and what it guarantees: unit of privacy, relation, sampling, N and that it is taken as
+ * public, C, sigma, steps, delta (and 1 / N beside it), epsilon with its lower bound and by which accountant, the
+ * mechanism and its residues, whether the generator had a seed, what is not covered, library version; in words, or as
+ * one JSON object.  At most size bytes with the final 0; *needed (or NULL) is the full length without it. */
+typedef enum psg_statement_format { PSG_STATEMENT_WORDS = 0, PSG_STATEMENT_JSON = 1 } psg_statement_format;
+PSG_API psg_status psg_dp_statement(const psg_dp *dp, double delta, psg_statement_format format, char *text,
+                                    size_t size, size_t *needed);
 
 #ifdef __cplusplus
 }

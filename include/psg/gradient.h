@@ -105,6 +105,7 @@ typedef struct psg_gradient {
                                    loss couples the batch); only psg_weighted_sum with weights NULL is answered */
     const char *name;           /* of the parameter, for messages and plans; or NULL */
     uint32_t pass;              /* the tape's: blocks of a pass that is over are refused; 0: the caller's own arrays */
+    uint32_t pass_parameters;   /* trainable parameters that the pass reached, of which psg_dp wants all; 0: not known */
 } psg_gradient;
 
 /* Blocks from views of rank 2 (B, p) or 3 (B, T, p), any strides; scale 1, offset 0, the row_stride of a whole

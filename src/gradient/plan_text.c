@@ -1,7 +1,7 @@
 /* psg_plan_text: the plan of a question in words; the names of routes and questions. */
-#include <stdio.h>
 #include <string.h>
 
+#include "base/writer.h"
 #include "gradient/plan.h"
 
 static const char *const route_names[] = { "none", "identity", "gram", "tiles", "keep", "recompute" };
@@ -26,38 +26,24 @@ psg_status psg_context_force_route(psg_context *context, const char *route) {
     return PSG_OK;
 }
 
-typedef struct writer {
-    char *text;
-    size_t size, used;
-} writer;
-
-static void PSG_PRINTF(2, 3) put(writer *w, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    size_t room = w->used < w->size ? w->size - w->used : 0;
-    int length = vsnprintf(room ? w->text + w->used : NULL, room, format, arguments);
-    va_end(arguments);
-    if (length > 0) w->used += (size_t)length;
-}
-
-static void put_name(writer *w, const psg_plan *plan, size_t gradient) {
+static void put_name(psg_writer *w, const psg_plan *plan, size_t gradient) {
     const char *name = plan->gradients[gradient]->name;
-    put(w, "%s: gradient %zu%s%s%s: ", psg_question_name(plan->question), gradient, name ? " (" : "", name ? name : "",
-        name ? ")" : "");
+    psg_put(w, "%s: gradient %zu%s%s%s: ", psg_question_name(plan->question), gradient, name ? " (" : "",
+            name ? name : "", name ? ")" : "");
 }
 
 /* Pieces that are alike are counted. */
-static void put_pieces(writer *w, const psg_part *part) {
+static void put_pieces(psg_writer *w, const psg_part *part) {
     const psg_piece *p = part->pieces;
-    put(w, ", %s", part->room->name);
-    if (part->count > 1) put(w, " of %zu blocks", part->count);
+    psg_put(w, ", %s", part->room->name);
+    if (part->count > 1) psg_put(w, " of %zu blocks", part->count);
     if (p->derivation) {
-        put(w, " %lld rows of %lld", (long long)p->derivation->rows, (long long)p->derivation->columns);
+        psg_put(w, " %lld rows of %lld", (long long)p->derivation->rows, (long long)p->derivation->columns);
         return;
     }
-    put(w, "%s T=%lld p=%lld", p->has_windows ? " of windows" : "", (long long)psg_part_positions(part),
+    psg_put(w, "%s T=%lld p=%lld", p->has_windows ? " of windows" : "", (long long)psg_part_positions(part),
         (long long)p->g.columns);
-    if (p->room == &psg_factored_room) put(w, " d=%lld", (long long)p->a.columns);
+    if (p->room == &psg_factored_room) psg_put(w, " d=%lld", (long long)p->a.columns);
 }
 
 static const char *route_of(const psg_plan *plan, const psg_part *part) {
@@ -68,25 +54,25 @@ static const char *route_of(const psg_plan *plan, const psg_part *part) {
     return tiles ? "tiles" : part->room->routes[plan->question];
 }
 
-static void put_part(writer *w, const psg_plan *plan, const psg_part *part) {
+static void put_part(psg_writer *w, const psg_plan *plan, const psg_part *part) {
     const char *route = route_of(plan, part);
     bool recomputes = plan->question == PSG_ASK_CLIPPED_SUM && strcmp(route, "keep");
     put_name(w, plan, part->gradient);
-    put(w, recomputes ? "recompute (norms by %s)" : "%s", route);
-    if (part->is_partner) put(w, ", norm taken with its weight's");
+    psg_put(w, recomputes ? "recompute (norms by %s)" : "%s", route);
+    if (part->is_partner) psg_put(w, ", norm taken with its weight's");
     put_pieces(w, part);
-    put(w, ", budget %zu of %zu\n", part->in_budget ? psg_plan_kept_bytes(part, plan->capacity) : 0,
+    psg_put(w, ", budget %zu of %zu\n", part->in_budget ? psg_plan_kept_bytes(part, plan->capacity) : 0,
         plan->context->memory_budget);
 }
 
 /* A gradient without parts is zero. */
-static void put_plan(writer *w, const psg_plan *plan) {
+static void put_plan(psg_writer *w, const psg_plan *plan) {
     for (size_t g = 0, k = 0; g < plan->gradient_count; g++) {
         size_t first = k;
         for (; k < plan->part_count && plan->parts[k].gradient == g; k++) put_part(w, plan, &plan->parts[k]);
         if (k > first) continue;
         put_name(w, plan, g);
-        put(w, "none\n");
+        psg_put(w, "none\n");
     }
 }
 
@@ -94,7 +80,7 @@ psg_status psg_plan_text(psg_context *context, psg_question question, const psg_
                          size_t count, const psg_clip *clip, char *text, size_t size, size_t *needed) {
     psg_set set = { context, "psg_plan_text", gradients, count };
     psg_plan plan = { .question = question, .capacity = psg_capacity_of(clip) };
-    writer w = { text, size, 0 };
+    psg_writer w = { text, size, 0 };
     psg_status status = psg_plan_make(&set, true, &plan);
     if (!status && (question < 0 || question >= PSG_QUESTION_COUNT)) {
         status = psg_fail(context, PSG_ERR_ARGUMENT, "%s: question is %d, must be one of psg_question", set.function,

@@ -286,6 +286,12 @@ psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use) {
     return gradient;
 }
 
+static uint32_t reached_parameters(const psg_tape *tape) {
+    uint32_t count = 0;
+    for (size_t k = 0; k < tape->use_count; k++) count += tape->uses[k].param && tape->uses[k].reached;
+    return count;
+}
+
 psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gradient *gradient) {
     if (!tape) return PSG_ERR_ARGUMENT;
     if (!param || !gradient) {
@@ -297,6 +303,7 @@ psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gra
     const psg_tape_use *use = k < tape->use_count ? &tape->uses[k] : &unused;
     bool known = !tape->status && tape->walked && use->reached;
     *gradient = psg_tape_gradient(tape, known ? use : &unused);
+    gradient->pass_parameters = known ? reached_parameters(tape) : 0;
     if (known || tape->status) return tape->status;
     const char *reason = !tape->walked ? "psg_backward has not run" : use == &unused ? "it was not used in this pass"
                          : !use->trainable ? "it is frozen" : "the loss does not depend on it";

@@ -1,0 +1,194 @@
+#include "dp/mechanism.h"
+
+#include <math.h>
+#include <sodium.h>
+
+#include "base/context.h"
+#include "base/memory.h"
+#include "base/shapes.h"
+#include "dp/random.h"
+
+/* ---- creation ---- */
+
+static psg_status check_arguments(psg_context *context, const psg_generator *generator, const psg_dp_options *options,
+                                  const int64_t *param_counts, size_t param_count) {
+    if (!generator || !options || !param_counts) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: %s is NULL, must not be",
+                        !generator ? "generator" : !options ? "options" : "param_counts");
+    }
+    if (generator->context != context) {
+        return psg_fail(context, PSG_ERR_ARGUMENT,
+                        "psg_dp_create: generator is of another context, must be of this one");
+    }
+    if (!param_count || param_count > UINT32_MAX) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: param_count is %zu, must be in [1, 2^32)",
+                        param_count);
+    }
+    return psg_generator_check(generator, "psg_dp_create");
+}
+
+static psg_status count_elements(psg_context *context, const int64_t *param_counts, size_t param_count,
+                                 int64_t *total) {
+    *total = 0;
+    for (size_t k = 0; k < param_count; k++) {
+        if (param_counts[k] < 0) {
+            return psg_fail(context, PSG_ERR_SHAPE, "psg_dp_create: param_counts[%zu] is %lld, must be at least 0", k,
+                            (long long)param_counts[k]);
+        }
+        if (__builtin_add_overflow(*total, param_counts[k], total) || *total == INT64_MAX) {
+            return psg_fail(context, PSG_ERR_OVERFLOW, "psg_dp_create: the sum of param_counts must be below 2^63 - 1");
+        }
+    }
+    return PSG_OK;
+}
+
+static psg_status take(const psg_dp *dp, int64_t count, size_t size, void **memory) {
+    size_t bytes;
+    if (!psg_size_bytes(count, size, &bytes)) {
+        return psg_fail(dp->context, PSG_ERR_OVERFLOW, "psg_dp_create: %lld elements do not fit memory",
+                        (long long)count);
+    }
+    *memory = psg_alloc_zeroed(dp->context, bytes);
+    return *memory ? PSG_OK : psg_fail_memory(dp->context, "psg_dp_create", bytes);
+}
+
+/* An error leaves what was taken in dp, for psg_dp_destroy. */
+static psg_status take_memory(psg_dp *dp, int64_t total) {
+    int64_t params = (int64_t)dp->param_count, most = dp->options.max_batch_size;
+    bool shuffles = dp->options.sampling == PSG_SAMPLING_EPOCHS;
+    const struct { int64_t count; size_t size; void **memory; } wanted[] = {
+        { params + 1, sizeof *dp->offset, (void **)&dp->offset },
+        { params, sizeof *dp->views, (void **)&dp->views },
+        { params, sizeof *dp->gradients, (void **)&dp->gradients },
+        { params, sizeof *dp->group, (void **)&dp->group },
+        { dp->options.group_count, sizeof *dp->share, (void **)&dp->share },
+        { most, sizeof *dp->ids, (void **)&dp->ids },
+        { most, sizeof *dp->drawn, (void **)&dp->drawn },
+        { shuffles ? (int64_t)dp->options.records : 0, sizeof *dp->order, (void **)&dp->order },
+        { total + psg_dp_has_quantile(dp), sizeof *dp->sums, (void **)&dp->sums },
+    };
+    psg_status status = PSG_OK;
+    for (size_t k = 0; !status && k < sizeof wanted / sizeof wanted[0]; k++) {
+        status = take(dp, wanted[k].count, wanted[k].size, wanted[k].memory);
+    }
+    return status;
+}
+
+static void lay_out(psg_dp *dp, const psg_dp_options *given, const int64_t *param_counts) {
+    double square = 0;
+    for (int g = 0; g < dp->options.group_count; g++) {
+        dp->share[g] = given->group_norms ? given->group_norms[g] : 1;
+        square += dp->share[g] * dp->share[g];
+    }
+    for (int g = 0; g < dp->options.group_count; g++) {   /* rounded down: the squares add up to at most 1 */
+        dp->share[g] *= dp->options.group_count > 1 ? (1 - 0x1p-40) / sqrt(square) : 1 / dp->share[g];
+    }
+    for (size_t k = 0; k < dp->param_count; k++) {
+        dp->offset[k + 1] = dp->offset[k] + (size_t)param_counts[k];
+        dp->group[k] = dp->options.group_count > 1 ? given->groups ? given->groups[k] : (int)k : 0;
+    }
+}
+
+static psg_status start_accountant(psg_dp *dp) {
+    const psg_dp_options *o = &dp->options;
+    psg_status status = psg_accountant_create(dp->context, o->relation, &dp->accountant);
+    if (!status) status = psg_accountant_add(dp->accountant, &dp->event, 0);
+    if (!status && o->earlier) status = psg_accountant_merge(dp->accountant, o->earlier);
+    if (!status && psg_generator_is_seeded(dp->generator)) psg_accountant_mark_not_private(dp->accountant);
+    return status;
+}
+
+/* The budget counts what noise costs, whoever knows its seed. */
+static psg_status count_budget(psg_dp *dp) {
+    const psg_dp_options *o = &dp->options;
+    psg_accountant *spent = NULL;
+    dp->most_steps = UINT64_MAX;
+    if (o->epsilon == 0) return PSG_OK;
+    psg_status status = psg_accountant_create(dp->context, o->relation, &spent);
+    if (!status && o->earlier) status = psg_accountant_merge(spent, o->earlier);
+    if (!status) status = psg_accountant_remaining(spent, &dp->event, o->epsilon, o->delta, &dp->most_steps);
+    psg_accountant_destroy(spent);
+    if (!status && o->steps && dp->most_steps > o->steps) dp->most_steps = o->steps;
+    return status;
+}
+
+static psg_status fill(psg_dp *dp, const psg_dp_options *given, const int64_t *param_counts) {
+    int64_t total;
+    psg_status status = count_elements(dp->context, param_counts, dp->param_count, &total);
+    if (!status) status = psg_dp_resolve(dp->context, &dp->options, total, dp->param_count);
+    if (status) return status;
+    if (dp->options.group_count < 1) dp->options.group_count = 1;
+    dp->event = psg_dp_event(&dp->options, total);
+    status = take_memory(dp, total);
+    if (!status) status = start_accountant(dp);
+    if (!status) status = count_budget(dp);
+    if (status) return status;
+    lay_out(dp, given, param_counts);
+    dp->max_grad_norm = dp->options.max_grad_norm;
+    dp->gradient_noise = psg_quantile_gradient_noise(&dp->options);
+    dp->grid = psg_grid_of(dp->gradient_noise, dp->max_grad_norm, (double)total);
+    dp->epoch = UINT64_MAX;
+    dp->owner = dp->generator->next_owner++;
+    return PSG_OK;
+}
+
+psg_status psg_dp_create(psg_context *context, psg_generator *generator, const psg_dp_options *options,
+                         const int64_t *param_counts, size_t param_count, psg_dp **dp) {
+    if (!context) return PSG_ERR_ARGUMENT;
+    if (!dp) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: dp is NULL, must point to a handle");
+    *dp = NULL;
+    psg_status status = check_arguments(context, generator, options, param_counts, param_count);
+    if (status) return status;
+    psg_dp *made = psg_alloc_zeroed(context, sizeof *made);
+    if (!made) return psg_fail_memory(context, "psg_dp_create", sizeof *made);
+    *made = (psg_dp){ .context = context, .generator = generator, .options = *options, .param_count = param_count };
+    status = fill(made, options, param_counts);
+    if (status) {
+        psg_dp_destroy(made);
+        return status;
+    }
+    *dp = made;
+    return PSG_OK;
+}
+
+/* Sums that were never released are wiped. */
+void psg_dp_destroy(psg_dp *dp) {
+    if (!dp) return;
+    if (dp->sums) sodium_memzero(dp->sums, psg_dp_sum_count(dp) * sizeof *dp->sums);
+    if (dp->ids) sodium_memzero(dp->ids, (size_t)dp->options.max_batch_size * sizeof *dp->ids);
+    void *const memory[] = { dp->sums, dp->ids, dp->drawn, dp->order, dp->share, dp->group, dp->gradients, dp->views,
+                             dp->offset };
+    for (size_t k = 0; k < sizeof memory / sizeof memory[0]; k++) psg_free(dp->context, memory[k]);
+    psg_accountant_destroy(dp->accountant);
+    psg_free(dp->context, dp);
+}
+
+void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user) {
+    if (!dp) return;
+    dp->reduce = reduce;
+    dp->reduce_user = user;
+}
+
+/* ---- what it is ---- */
+
+uint64_t psg_dp_step(const psg_dp *dp) { return dp ? dp->step : 0; }
+double psg_dp_noise_multiplier(const psg_dp *dp) { return dp ? dp->options.noise_multiplier : 0; }
+double psg_dp_max_grad_norm(const psg_dp *dp) { return dp ? dp->max_grad_norm : 0; }
+double psg_dp_expected_batch_size(const psg_dp *dp) { return dp ? dp->options.expected_batch_size : 0; }
+int64_t psg_dp_max_batch_size(const psg_dp *dp) { return dp ? dp->options.max_batch_size : 0; }
+const psg_accountant *psg_dp_accountant(const psg_dp *dp) { return dp ? dp->accountant : NULL; }
+
+uint64_t psg_dp_remaining(const psg_dp *dp) {
+    if (!dp) return 0;
+    return dp->most_steps == UINT64_MAX ? UINT64_MAX : dp->most_steps - dp->step;
+}
+
+psg_status psg_dp_privacy(const psg_dp *dp, double delta, psg_privacy *privacy) {
+    return dp ? psg_accountant_epsilon(dp->accountant, delta, privacy) : PSG_ERR_ARGUMENT;
+}
+
+psg_status psg_dp_check_budget(const psg_dp *dp, const char *function) {
+    if (dp->step < dp->most_steps) return PSG_OK;
+    return psg_fail(dp->context, PSG_ERR_STATE, "%s: the budget of epsilon %g at delta %g allows %llu releases, which "
+                    "are made", function, dp->options.epsilon, dp->options.delta, (unsigned long long)dp->most_steps);
+}
