@@ -1,0 +1,335 @@
+/* The mechanism's promises: what one record can move, what its budget allows, what it says of itself. */
+#include "dp_batch.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dp/mechanism.h"
+
+static psg_dp *open_dp(psg_context *context, psg_generator **generator, const psg_dp_options *options,
+                       const int64_t *counts, size_t count, bool seeded) {
+    const unsigned char seed[32] = { 9 };
+    psg_dp *dp;
+    if (seeded) TEST_OK(context, psg_generator_create_seeded(context, seed, generator));
+    else TEST_OK(context, psg_generator_create(context, generator));
+    TEST_OK(context, psg_dp_create(context, *generator, options, counts, count, &dp));
+    return dp;
+}
+
+static void close_dp(psg_dp *dp, psg_generator *generator) {
+    psg_dp_destroy(dp);
+    psg_generator_destroy(generator);
+}
+
+static psg_status release(psg_dp *dp, double *out) {
+    psg_tensor outs[DP_PARAMS];
+    for (size_t k = 0; k < dp->param_count; k++) {
+        const int64_t count = (int64_t)psg_dp_elements(dp, k);
+        outs[k] = psg_tensor_of(PSG_F64, out + dp->offset[k], 1, &count);
+    }
+    return psg_dp_release(dp, outs, dp->param_count);
+}
+
+/* ---- the grid ---- */
+
+/* C / unit + sqrt(D) <= S / sigma in long double, and not much less. */
+static void addends_stay_below_the_noise(void **state) {
+    (void)state;
+    static const double sigmas[] = { 0x1p-10, 0.3, 1, 7, 1e4, 1e6 }, norms[] = { 1e-100, 1e-3, 1, 1e100 };
+    static const double elements[] = { 1, 1e4, 1e8 };
+    for (int k = 0; k < 6 * 4 * 3; k++) {
+        double sigma = sigmas[k % 6], c = norms[k / 6 % 4], d = elements[k / 24];
+        psg_grid grid = psg_grid_of(sigma, c, d);
+        long double longest = (long double)c * grid.units + sqrtl(d), most = 0x1p36L / sigma;
+        assert_true(longest <= most && longest >= most * (1 - 0x1p-40L) - 1);
+        assert_true((long double)grid.units * grid.unit <= 1);
+    }
+    assert_true(psg_grid_of(1e6, 1, 1e20).unit == 0 && psg_grid_of(1, 1e-310, 1).unit == 0);
+}
+
+/* ---- groups ---- */
+
+/* Sample 1 beyond the others: every group's part of the sum moves by at most its C_g, and reaches it. */
+static void groups_are_clipped_apart(void **state) {
+    (void)state;
+    psg_context *context = test_context(2, NULL);
+    test_random random = { 3 };
+    dp_batch batch = dp_batch_new(&random, PSG_F64, 2, 3, 10);
+    static const double shares[] = { 3, 4 };
+    static const int groups[] = { 0, 1, 0 };   /* weight and scale; bias */
+    psg_dp_options options = dp_external(2, 0, 1, 8);
+    options.group_count = 2;
+    options.groups = groups;
+    options.group_norms = shares;
+    double out[2][DP_MAX_ELEMENTS], square[2] = { 0, 0 };
+    for (int count = 1; count <= 2; count++) {
+        dp_run run = dp_run_new(context, &options, &batch, 1);
+        TEST_OK(context, dp_run_add(&run, &batch, 0, count));
+        TEST_OK(context, dp_run_release(&run, out[count - 1]));
+        dp_run_free(&run);
+    }
+    for (int64_t i = 0; i < dp_batch_elements(&batch); i++) {
+        bool bias = i >= batch.p * batch.d && i < batch.p * batch.d + batch.p;
+        square[bias] += (out[1][i] - out[0][i]) * (out[1][i] - out[0][i]);
+    }
+    test_near(sqrt(square[0]), 2 * 0.6, 1e-8, "group 0 of 3 / 5 C", 0);
+    test_near(sqrt(square[1]), 2 * 0.8, 1e-8, "group 1 of 4 / 5 C", 0);
+    assert_true(sqrt(square[0] + square[1]) <= 2 * (1 + 1e-9));
+    dp_batch_free(&batch);
+    test_context_free(context);
+}
+
+/* c b = C b / (b + 0.01), C; of norms 5 and 0.5. */
+static void automatic_clipping_scales_every_record(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const float rows[2][2] = { { 3, 4 }, { 0.3f, 0.4f } };
+    const int64_t two = 2;
+    for (int clipping = PSG_CLIP_AUTOMATIC; clipping <= PSG_CLIP_NORMALIZED; clipping++) {
+        for (int n = 0; n < 2; n++) {
+            psg_dp_options options = dp_external(0.7, 0, 1, 8);
+            options.clipping = (psg_clipping)clipping;
+            psg_generator *generator;
+            psg_dp *dp = open_dp(context, &generator, &options, &two, 1, true);
+            psg_tensor view = psg_f32_2d(rows[n], 1, 2);
+            psg_block block = psg_rows(&view);
+            psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, &two);
+            const psg_gradient *list = &gradient;
+            psg_batch batch = dp_take(context, dp, 0, 1);
+            double out[2], norm = n ? 0.5 : 5;
+            TEST_OK(context, psg_dp_accumulate(dp, &batch, &list, 1, NULL));
+            TEST_OK(context, release(dp, out));
+            double expected = clipping == PSG_CLIP_AUTOMATIC ? 0.7 * norm / (norm + 0.01) : 0.7;
+            test_near(hypot(out[0], out[1]), expected, 1e-6, "norm of what it adds", n);
+            assert_true(hypot(out[0], out[1]) <= 0.7 * (1 + 0x1p-35));
+            close_dp(dp, generator);
+        }
+    }
+    test_context_free(context);
+}
+
+/* ---- the quantile ---- */
+
+/* Norms 1 to 100: the median is 50, found from a C far above and far below. */
+static void c_follows_the_quantile(void **state) {
+    (void)state;
+    enum { B = 100, STEPS = 150 };
+    psg_context *context = test_context(1, NULL);
+    const int64_t one = 1;
+    float rows[B];
+    for (int n = 0; n < B; n++) rows[n] = (float)(n + 1);
+    for (int start = 0; start < 2; start++) {
+        psg_dp_options options = dp_external(start ? 1e4 : 1e-2, 1, B, B);
+        options.quantile = 0.5;
+        psg_generator *generator;
+        psg_dp *dp = open_dp(context, &generator, &options, &one, 1, true);
+        assert_true(dp->gradient_noise > 1 && dp->options.quantile_noise == 5);
+        test_near(1 / (dp->gradient_noise * dp->gradient_noise) + 1 / 100.0, 1, 1e-12, "noise", 0);
+        double mean = 0;
+        for (int step = 0; step < STEPS; step++) {
+            psg_tensor view = psg_f32_2d(rows, B, 1);
+            psg_block block = psg_rows(&view);
+            psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, &one);
+            const psg_gradient *list = &gradient;
+            psg_batch batch = dp_take(context, dp, 0, B);
+            double out;
+            TEST_OK(context, psg_dp_accumulate(dp, &batch, &list, 1, NULL));
+            TEST_OK(context, release(dp, &out));
+            if (step >= STEPS - 50) mean += log(psg_dp_max_grad_norm(dp)) / 50;
+        }
+        /* C moves by a factor of exp(0.2 0.05) a step by its noise, and back by that of 0.2 of its distance. */
+        test_near(mean, log(50), 0.08, "logarithm of C", start);
+        close_dp(dp, generator);
+    }
+    test_context_free(context);
+}
+
+/* ---- the budget ---- */
+
+static void a_budget_finds_its_noise_and_ends(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_generator *generator;
+    const int64_t one = 1;
+    psg_dp_options options = PSG_DP_OPTIONS_INIT;
+    options.records = 1000;
+    options.sample_rate = 0.1;
+    options.epsilon = 2;
+    options.delta = 1e-5;
+    options.steps = 7;
+    psg_dp *dp = open_dp(context, &generator, &options, &one, 1, false);
+    psg_batch batch;
+    psg_privacy privacy;
+    double out = 0;
+    assert_true(psg_dp_noise_multiplier(dp) > 0.5 && psg_dp_remaining(dp) == 7);
+    for (int step = 0; step < 7; step++) {
+        TEST_OK(context, psg_dp_sample(dp, &batch));
+        TEST_OK(context, release(dp, &out));
+    }
+    TEST_OK(context, psg_dp_privacy(dp, 1e-5, &privacy));
+    assert_true(privacy.epsilon <= 2 && privacy.epsilon > 1.98);
+    out = 7;
+    test_status(context, psg_dp_sample(dp, &batch), PSG_ERR_STATE, "allows 7 releases");
+    test_status(context, release(dp, &out), PSG_ERR_STATE, "allows 7 releases");
+    assert_true(out == 7 && psg_dp_step(dp) == 7 && psg_dp_remaining(dp) == 0);
+    /* With what was spent, three times the budget: a smaller rest than a budget of 4 alone has. */
+    psg_dp *later, *alone;
+    options.noise_multiplier = psg_dp_noise_multiplier(dp);
+    options.epsilon = 4;
+    options.steps = 0;
+    TEST_OK(context, psg_dp_create(context, generator, &options, &one, 1, &alone));
+    options.earlier = psg_dp_accountant(dp);
+    TEST_OK(context, psg_dp_create(context, generator, &options, &one, 1, &later));
+    assert_true(psg_dp_remaining(later) + 7 == psg_dp_remaining(alone) && psg_dp_remaining(later) > 7);
+    assert_int_equal(psg_accountant_releases(psg_dp_accountant(later)), 7);
+    psg_dp_destroy(later);
+    psg_dp_destroy(alone);
+    close_dp(dp, generator);
+    test_context_free(context);
+}
+
+/* ---- all of a model ---- */
+
+/* Two weights are trained; a psg_dp of one of them would leave the other without noise. */
+static void parameters_that_it_does_not_know_are_refused(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    psg_param *param[2];
+    float w[2][1] = { { 2 }, { 3 } }, x[2] = { 1, 2 };
+    const int64_t ones[] = { 1, 1 };
+    psg_generator *generator;
+    psg_dp_options options = dp_external(1, 1, 2, 4);
+    TEST_OK(context, psg_tape_create(context, &tape));
+    for (int k = 0; k < 2; k++) {
+        psg_tensor value = psg_f32_2d(w[k], 1, 1);
+        TEST_OK(context, psg_param_create(context, "w", &value, &param[k]));
+    }
+    for (int frozen = 0; frozen < 2; frozen++) {
+        psg_pass pass = PSG_PASS_INIT;
+        psg_gradient gradient[2];
+        const psg_gradient *list[2] = { &gradient[0], &gradient[1] };
+        psg_tensor in = psg_f32_2d(x, 2, 1);
+        psg_param_set_trainable(param[1], !frozen);
+        TEST_OK(context, psg_tape_begin(tape, &pass));
+        psg_var y = psg_linear(tape, psg_input(tape, &in), psg_use(tape, param[0]), psg_none());
+        TEST_OK(context, psg_backward_from(tape, psg_linear(tape, y, psg_use(tape, param[1]), psg_none()), NULL));
+        TEST_OK(context, psg_gradient_of(tape, param[0], &gradient[0]));
+        psg_dp *dp = open_dp(context, &generator, &options, ones, 1, true);
+        psg_batch batch = dp_take(context, dp, 0, 2);
+        psg_status status = psg_dp_accumulate(dp, &batch, list, 1, NULL);
+        if (frozen) TEST_OK(context, status);
+        else test_status(context, status, PSG_ERR_STATE, "2 trainable parameters, of which 1");
+        close_dp(dp, generator);
+        if (frozen) continue;
+        TEST_OK(context, psg_gradient_of(tape, param[1], &gradient[1]));
+        dp = open_dp(context, &generator, &options, ones, 2, true);
+        batch = dp_take(context, dp, 0, 2);
+        TEST_OK(context, psg_dp_accumulate(dp, &batch, list, 2, NULL));
+        close_dp(dp, generator);
+    }
+    for (int k = 0; k < 2; k++) psg_param_destroy(param[k]);
+    psg_tape_destroy(tape);
+    test_context_free(context);
+}
+
+/* ---- the statement ---- */
+
+static void the_statement_says_what_was_done(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_generator *generator;
+    const int64_t one = 1;
+    psg_dp_options options = PSG_DP_OPTIONS_INIT;
+    options.records = 5000;
+    options.sample_rate = 0.02;
+    options.noise_multiplier = 1.25;
+    options.max_grad_norm = 0.5;
+    for (int seeded = 0; seeded < 2; seeded++) {
+        psg_dp *dp = open_dp(context, &generator, &options, &one, 1, seeded);
+        char text[4096], cut[40];
+        psg_batch batch;
+        size_t needed = 0, again = 0;
+        double out;
+        for (int step = 0; step < 3; step++) {
+            TEST_OK(context, psg_dp_sample(dp, &batch));
+            TEST_OK(context, release(dp, &out));
+        }
+        TEST_OK(context, psg_dp_statement(dp, 1e-6, PSG_STATEMENT_WORDS, text, sizeof text, &needed));
+        static const char *const words[] = { "one record is added or removed", "5000, taken as public", "0.02",
+                                             "max_grad_norm 0.5", "multiplier 1.25", "Releases: 3", "Not covered",
+                                             "1 / N = 0.0002", PSG_VERSION_STRING };
+        for (size_t k = 0; k < sizeof words / sizeof words[0]; k++) assert_non_null(strstr(text, words[k]));
+        assert_non_null(strstr(text, seeded ? "NOT PRIVATE" : "(epsilon, delta) = ("));
+        assert_true(!seeded == !strstr(text, "NOT PRIVATE") && strlen(text) == needed);
+        TEST_OK(context, psg_dp_statement(dp, 1e-6, PSG_STATEMENT_WORDS, cut, sizeof cut, &again));
+        assert_true(again == needed && strlen(cut) == sizeof cut - 1 && !strncmp(cut, text, sizeof cut - 1));
+        TEST_OK(context, psg_dp_statement(dp, 1e-6, PSG_STATEMENT_JSON, text, sizeof text, &needed));
+        static const char *const fields[] = { "\"records\": 5000", "\"sampling\": \"poisson\"", "\"releases\": 3",
+                                              "\"relation\": \"add_or_remove_one\"", "\"noise_multiplier\": 1.25" };
+        for (size_t k = 0; k < sizeof fields / sizeof fields[0]; k++) assert_non_null(strstr(text, fields[k]));
+        assert_non_null(strstr(text, seeded ? "\"epsilon\": null" : "\"accountant\": \""));
+        assert_true(text[0] == '{' && text[needed - 1] == '}');
+        test_status(context, psg_dp_statement(dp, 0, PSG_STATEMENT_JSON, text, sizeof text, NULL), PSG_ERR_ARGUMENT,
+                    "delta");
+        test_status(context, psg_dp_statement(dp, 0.1, PSG_STATEMENT_JSON, NULL, 3, NULL), PSG_ERR_ARGUMENT, "text");
+        close_dp(dp, generator);
+    }
+    test_context_free(context);
+}
+
+/* ---- the bits of releases ---- */
+
+/* The attacker of Mironov (2012): which of two neighbours gave a release, from its low bits.  Coordinates of D have
+ * sums that are multiples of 2^-10; the record adds C in a direction without such bits.  Every release is a multiple of
+ * one unit, so the remainder tells nothing; in the Gaussian mechanism the best test has advantage 2 Phi(mu / 2) - 1. */
+static void low_bits_tell_nothing(void **state) {
+    (void)state;
+    enum { RELEASES = 4000, D = 16 };
+    psg_context *context = test_context(1, NULL);
+    const int64_t sixteen = D;
+    const double sigma = 4;
+    int odd[2] = { 0, 0 };
+    for (int with = 0; with < 2; with++) {
+        psg_dp_options options = dp_external(1, sigma, 1, 4);
+        psg_generator *generator;
+        psg_dp *dp = open_dp(context, &generator, &options, &sixteen, 1, true);
+        for (int k = 0; k < RELEASES; k++) {
+            double rows[2][D], out[D];
+            for (int i = 0; i < D; i++) rows[0][i] = 0x1p-10 * i, rows[1][i] = 0.25 * (1 - 1e-9 * i);
+            psg_tensor view = psg_tensor_of(PSG_F64, rows, 2, (int64_t[]){ 1 + with, D });
+            psg_block block = psg_rows(&view);
+            psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, &sixteen);
+            const psg_gradient *list = &gradient;
+            psg_batch batch = dp_take(context, dp, 0, 1 + with);
+            double unit = dp->grid.unit;
+            TEST_OK(context, psg_dp_accumulate(dp, &batch, &list, 1, NULL));
+            TEST_OK(context, release(dp, out));
+            for (int i = 0; i < D; i++) {
+                double units = out[i] / unit;
+                assert_true(fabs(units - rint(units)) < 1e-3);   /* a multiple, whichever neighbour */
+                odd[with] += (int64_t)rint(units) & 1;
+            }
+        }
+        close_dp(dp, generator);
+    }
+    double all = RELEASES * D, difference = (odd[1] - odd[0]) / all;
+    test_near(odd[0] / all, 0.5, 4.89 / sqrt(4 * all), "odd units of D", 0);
+    test_near(difference, 0, 4.89 / sqrt(2 * all), "advantage of the last bit", 0);
+    test_context_free(context);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(addends_stay_below_the_noise),
+        cmocka_unit_test(groups_are_clipped_apart),
+        cmocka_unit_test(automatic_clipping_scales_every_record),
+        cmocka_unit_test(c_follows_the_quantile),
+        cmocka_unit_test(a_budget_finds_its_noise_and_ends),
+        cmocka_unit_test(parameters_that_it_does_not_know_are_refused),
+        cmocka_unit_test(the_statement_says_what_was_done),
+        cmocka_unit_test(low_bits_tell_nothing),
+    };
+    return cmocka_run_group_tests_name("dp mechanism", tests, NULL, NULL);
+}
