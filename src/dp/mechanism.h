@@ -53,7 +53,7 @@ static inline bool psg_dp_has_quantile(const psg_dp *dp) { return dp->options.qu
 /* Of sums: the elements, and the count. */
 static inline size_t psg_dp_sum_count(const psg_dp *dp) { return psg_dp_total(dp) + psg_dp_has_quantile(dp); }
 
-/* options.c: checks them and fills in their defaults, sigma from the budget among them. */
+/* mechanism_options.c: checks them and fills in their defaults, sigma from the budget among them. */
 psg_status psg_dp_resolve(psg_context *context, psg_dp_options *options, int64_t elements, size_t param_count);
 psg_event psg_dp_event(const psg_dp_options *options, int64_t elements);
 

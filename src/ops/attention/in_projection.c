@@ -98,30 +98,37 @@ static void input_gradient(psg_call *call) {
 
 /* ---- parameters ----
  * A position without gradient, such as a key that every query's mask hides, is not read: 0 times its NaN would be the
- * whole sample's. */
+ * whole sample's.  A sample that is finite stays as it is, whatever the others hold. */
 
-static psg_status without_hidden(psg_call *call, psg_tensor *x) {
-    const psg_tensor *g = &call->grad_output;
-    size_t row = (size_t)x->shape[2] * psg_dtype_size(x->dtype), rows = (size_t)(x->shape[0] * x->shape[1]);
-    char *copy = psg_call_keep(call, rows * row);
-    if (!copy) return PSG_ERR_MEMORY;
-    memcpy(copy, x->data, rows * row);
-    for (size_t t = 0; t < rows; t++) {
-        const void *gradient = psg_tensor_offset(g, (int64_t)t * g->shape[2]);
-        if (psg_is_zero_row(g->dtype, gradient, 1, g->shape[2])) memset(copy + t * row, 0, row);
-    }
-    x->data = copy;
-    return PSG_OK;
+static bool is_finite(const psg_call *call, const psg_tensor *x, int64_t n, int64_t count) {
+    int64_t elements = x->shape[1] * x->shape[2];
+    const void *from = psg_tensor_offset(x, n * elements);
+    return isfinite(call->context->kernels[x->dtype]->dot((size_t)(count * elements), from, from));
 }
 
-static bool is_finite(const psg_call *call, const psg_tensor *x) {
-    return isfinite(call->context->kernels[x->dtype]->dot((size_t)psg_tensor_count(x), x->data, x->data));
+static void clear_hidden(const psg_tensor *g, int64_t n, const psg_tensor *x) {
+    for (int64_t t = n * x->shape[1]; t < (n + 1) * x->shape[1]; t++) {
+        bool is_hidden = psg_is_zero_row(g->dtype, psg_tensor_offset(g, t * g->shape[2]), 1, g->shape[2]);
+        size_t bytes = (size_t)x->shape[2] * psg_dtype_size(x->dtype);
+        if (is_hidden) memset(psg_tensor_offset(x, t * x->shape[2]), 0, bytes);
+    }
+}
+
+static psg_status without_hidden(psg_call *call, psg_tensor *x) {
+    size_t bytes = (size_t)psg_tensor_count(x) * psg_dtype_size(x->dtype);
+    void *copy = psg_call_keep(call, bytes);
+    if (!copy) return PSG_ERR_MEMORY;
+    x->data = memcpy(copy, x->data, bytes);
+    for (int64_t n = 0; n < x->shape[0]; n++) {
+        if (!is_finite(call, x, n, 1)) clear_hidden(&call->grad_output, n, x);
+    }
+    return PSG_OK;
 }
 
 static psg_status add_weight(psg_call *call) {
     const options *o = call->attributes;
     psg_tensor x = call->input[INPUT].value;
-    psg_status status = is_finite(call, &x) ? PSG_OK : without_hidden(call, &x);
+    psg_status status = is_finite(call, &x, 0, x.shape[0]) ? PSG_OK : without_hidden(call, &x);
     psg_block weight = psg_factored(&call->grad_output, &x);
     weight.offset = o->weight_row * x.shape[2];
     return status ? status : psg_call_add_block(call, WEIGHT, &weight);
