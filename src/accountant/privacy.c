@@ -1,12 +1,14 @@
 /* The smallest of all bounds that hold. */
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/context.h"
 #include "composition.h"
 #include "curve.h"
 #include "gaussian_mechanism.h"
 #include "numeric.h"
+#include "pld.h"
 #include "privacy.h"
 
 static int nothing_was_released(const psg_composition *c) {
@@ -22,17 +24,14 @@ static void take(psg_privacy *best, double epsilon, const char *name, double ord
     best->epsilon = epsilon;
     best->accountant = name;
     best->order = order;
+    best->interval = 0;
 }
 
-static psg_status smallest_epsilon(const psg_composition *c, const char *function, double delta, int with_lower,
-                                   psg_privacy *best) {
-    (void)with_lower;
+/* All but the privacy loss distributions, which take longer. */
+static psg_status quick_epsilon(const psg_composition *c, const char *function, double delta, psg_privacy *best) {
     *best = (psg_privacy){ .epsilon = INFINITY, .delta = delta, .accountant = "none" };
     if (c->rho == 0) take(best, psg_gaussian_epsilon_of(sqrt(c->squared_mu_all), delta), "Gaussian", 0);
-    if (is_gaussian(c)) {
-        best->epsilon_lower = best->epsilon * (1 - 2 * PSG_OUTWARD);
-        return PSG_OK;
-    }
+    if (is_gaussian(c)) return PSG_OK;
     if (c->rho > 0) {
         psg_curve_bound zcdp = psg_zcdp_epsilon(c->rho + c->squared_mu_all / 2, delta);
         take(best, zcdp.value, "zCDP", zcdp.order);
@@ -41,6 +40,34 @@ static psg_status smallest_epsilon(const psg_composition *c, const char *functio
     psg_status status = psg_curve_epsilon(c, function, delta, &rdp);
     if (!status) take(best, rdp.value, "RDP", rdp.order);
     return status;
+}
+
+static const char *note_of(const psg_composition *c, const psg_pld_bound *pld, int won) {
+    if (c->coarse) return "too many kinds of events: some were counted as others that cost more";
+    if (pld->note) return pld->note;
+    return won ? NULL : "the privacy loss distribution is coarser here";
+}
+
+/* Upper bound at delta, lower bound at delta_lower. */
+static psg_status smallest_epsilon(const psg_composition *c, const char *function, double delta, double delta_lower,
+                                   int with_lower, psg_privacy *best) {
+    psg_pld_bound pld;
+    psg_status status = quick_epsilon(c, function, delta, best);
+    if (!status && is_gaussian(c)) {
+        best->epsilon_lower = psg_gaussian_epsilon_of(sqrt(c->squared_mu), delta_lower) * (1 - 2 * PSG_OUTWARD);
+        return PSG_OK;
+    }
+    if (!status) {
+        status = psg_pld_epsilon(c, function, log(delta), log(delta_lower), with_lower && !c->coarse, &pld);
+    }
+    if (status) return status;
+    double upper = fmax(pld.upper * (1 + PSG_OUTWARD), DBL_MIN);
+    int won = upper <= best->epsilon;
+    take(best, upper, "PLD", 0);
+    best->interval = strcmp(best->accountant, "PLD") == 0 ? pld.interval : 0;
+    best->epsilon_lower = fmin(pld.lower * (1 - PSG_OUTWARD), best->epsilon);
+    best->note = note_of(c, &pld, won);
+    return PSG_OK;
 }
 
 /* ---- delta, residues left out ---- */
@@ -52,25 +79,42 @@ static void take_log(psg_privacy *best, double *log_delta, double bound, const c
     best->order = order;
 }
 
-static psg_status smallest_delta(const psg_composition *c, const char *function, double epsilon, psg_privacy *best) {
-    double log_delta = 0;
-    psg_status status = PSG_OK;
-    *best = (psg_privacy){ .epsilon = epsilon, .accountant = "none" };
+static psg_status quick_log_delta(const psg_composition *c, const char *function, double epsilon, psg_privacy *best,
+                                  double *log_delta) {
+    *log_delta = 0;
     if (c->rho == 0) {
-        take_log(best, &log_delta, psg_gaussian_log_delta(sqrt(c->squared_mu_all), epsilon, 1), "Gaussian", 0);
+        take_log(best, log_delta, psg_gaussian_log_delta(sqrt(c->squared_mu_all), epsilon, 1), "Gaussian", 0);
     }
-    if (is_gaussian(c)) {
-        best->delta_lower = exp(psg_gaussian_log_delta(sqrt(c->squared_mu), epsilon, -1)) * (1 - PSG_OUTWARD);
-    } else {
-        psg_curve_bound rdp;
-        status = psg_curve_log_delta(c, function, epsilon, &rdp);
-        if (!status) take_log(best, &log_delta, rdp.value, "RDP", rdp.order);
-        if (c->rho > 0) {
-            psg_curve_bound zcdp = psg_zcdp_log_delta(c->rho + c->squared_mu_all / 2, epsilon);
-            take_log(best, &log_delta, zcdp.value, "zCDP", zcdp.order);
-        }
+    if (is_gaussian(c)) return PSG_OK;
+    if (c->rho > 0) {
+        psg_curve_bound zcdp = psg_zcdp_log_delta(c->rho + c->squared_mu_all / 2, epsilon);
+        take_log(best, log_delta, zcdp.value, "zCDP", zcdp.order);
+    }
+    psg_curve_bound rdp;
+    psg_status status = psg_curve_log_delta(c, function, epsilon, &rdp);
+    if (!status) take_log(best, log_delta, rdp.value, "RDP", rdp.order);
+    return status;
+}
+
+#define LOG_MARGIN 7 /* by how much of its logarithm the others may be above the delta of the distributions */
+
+static psg_status smallest_delta(const psg_composition *c, const char *function, double epsilon, psg_privacy *best) {
+    double log_delta, lower = -INFINITY;
+    *best = (psg_privacy){ .epsilon = epsilon, .accountant = "none" };
+    psg_status status = quick_log_delta(c, function, epsilon, best, &log_delta);
+    if (!status && is_gaussian(c)) lower = psg_gaussian_log_delta(sqrt(c->squared_mu), epsilon, -1);
+    if (!status && !is_gaussian(c)) {
+        psg_pld_bound pld;
+        status = psg_pld_log_delta(c, function, epsilon, log_delta - LOG_MARGIN, !c->coarse, &pld);
+        if (status) return status;
+        int won = pld.upper < log_delta;
+        take_log(best, &log_delta, pld.upper, "PLD", 0);
+        best->interval = won ? pld.interval : 0;
+        best->note = note_of(c, &pld, won);
+        lower = pld.lower;
     }
     best->delta = fmax(fmin(exp(log_delta) * (1 + PSG_OUTWARD), 1), DBL_MIN);
+    best->delta_lower = fmin(exp(lower) * (1 - PSG_OUTWARD), best->delta);
     return status;
 }
 
@@ -79,41 +123,60 @@ static psg_status smallest_delta(const psg_composition *c, const char *function,
  * become epsilon + 2 T kappa, e^{T kappa} delta + (1 + e^epsilon) T eta.  The same holds with the ideal and the real
  * exchanged, which serves the lower bounds. */
 
+static int has_residues(const psg_composition *c) { return c->residue_epsilon > 0 || c->residue_delta > 0; }
+
 static double residue_at(const psg_composition *c, double epsilon) {
     return c->residue_delta == 0 ? 0 : (1 + exp(epsilon)) * c->residue_delta;
 }
 
+/* The epsilon that the residues of delta are taken at, not below what comes out. */
+static double guess_of(const psg_composition *c, double epsilon) {
+    return 1.001 * epsilon + 2.001 * c->residue_epsilon + 1e-9;
+}
+
+/* With residues at `guess`: 1 where the epsilon found is not above it. */
+static psg_status confirm(const psg_composition *c, const char *function, double delta, double guess, int with_lower,
+                          psg_privacy *privacy, int *confirmed) {
+    double residue = residue_at(c, guess), kappa = c->residue_epsilon;
+    double rest = (delta - residue) * exp(-kappa) * (1 - 8 * DBL_EPSILON);
+    double more = fmin((delta * exp(kappa) + residue) * (1 + 8 * DBL_EPSILON), 1 - DBL_EPSILON);
+    *confirmed = 0;
+    if (!(rest > 0)) return PSG_OK;
+    psg_status status = smallest_epsilon(c, function, rest, more, with_lower, privacy);
+    privacy->epsilon = (privacy->epsilon + 2 * kappa) * (1 + 4 * DBL_EPSILON);
+    privacy->epsilon_lower = fmax(privacy->epsilon_lower - 2 * kappa, 0);
+    *confirmed = privacy->epsilon <= guess;
+    return status;
+}
+
+/* epsilon stands on both sides, so it is guessed from the quick bounds, then from the best one, and confirmed. */
 static psg_status epsilon_with_residues(const psg_composition *c, const char *function, double delta, int with_lower,
                                         psg_privacy *privacy) {
-    psg_status status = smallest_epsilon(c, function, delta, with_lower, privacy);
-    if (c->residue_epsilon == 0 && c->residue_delta == 0) return status;
-    double guess = privacy->epsilon;
-    for (int attempt = 0; !status && isfinite(guess) && attempt < 8; attempt++) {
-        guess = 1.001 * guess + 2.001 * c->residue_epsilon + 1e-9;
-        double rest = (delta - residue_at(c, guess)) * exp(-c->residue_epsilon) * (1 - 8 * DBL_EPSILON);
-        if (!(rest > 0)) break;
-        status = smallest_epsilon(c, function, rest, 0, privacy);
-        privacy->epsilon = (privacy->epsilon + 2 * c->residue_epsilon) * (1 + 4 * DBL_EPSILON);
-        privacy->delta = delta;
-        if (privacy->epsilon <= guess) return status;
-        guess = privacy->epsilon;
-    }
+    int confirmed;
+    if (!has_residues(c)) return smallest_epsilon(c, function, delta, delta, with_lower, privacy);
+    psg_status status = quick_epsilon(c, function, delta, privacy);
+    if (!status) status = confirm(c, function, delta, guess_of(c, privacy->epsilon), with_lower, privacy, &confirmed);
+    if (status || confirmed) return status;
+    status = smallest_epsilon(c, function, delta / 2, delta / 2, 0, privacy);
+    if (!status) status = confirm(c, function, delta, guess_of(c, privacy->epsilon), with_lower, privacy, &confirmed);
+    if (status || confirmed) return status;
     *privacy = (psg_privacy){ .epsilon = INFINITY, .delta = delta, .accountant = "none",
                               .note = "the residues of the releases exceed delta" };
-    return status;
+    return PSG_OK;
 }
 
 static psg_status delta_with_residues(const psg_composition *c, const char *function, double epsilon,
                                       psg_privacy *privacy) {
-    double ideal = epsilon - 2 * c->residue_epsilon;
+    double kappa = c->residue_epsilon;
+    if (!has_residues(c)) return smallest_delta(c, function, epsilon, privacy);
     *privacy = (psg_privacy){ .epsilon = epsilon, .delta = 1, .accountant = "none",
                               .note = "the residues of the releases exceed epsilon" };
-    if (ideal < 0) return PSG_OK;
-    psg_status status = smallest_delta(c, function, ideal, privacy);
-    privacy->epsilon = epsilon;
-    if (c->residue_epsilon == 0 && c->residue_delta == 0) return status;
-    privacy->delta = fmin(exp(c->residue_epsilon) * privacy->delta + residue_at(c, epsilon), 1);
-    privacy->delta_lower = 0;
+    if (epsilon < 2 * kappa) return PSG_OK;
+    psg_privacy above;
+    psg_status status = smallest_delta(c, function, epsilon + 2 * kappa, &above);
+    if (!status) status = smallest_delta(c, function, epsilon - 2 * kappa, privacy);
+    privacy->delta = fmin(exp(kappa) * privacy->delta + residue_at(c, epsilon), 1);
+    privacy->delta_lower = fmax(above.delta_lower - residue_at(c, epsilon + 2 * kappa), 0) * exp(-kappa);
     return status;
 }
 

@@ -1,0 +1,297 @@
+/* From a composition to its privacy loss distributions: a rough one chooses the tilt, the window and the interval; one
+ * at that interval for each direction and side gives the bounds. */
+#include "pld.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "base/context.h"
+#include "base/memory.h"
+#include "pld_compose.h"
+
+#define MOST_POINTS ((size_t)1 << 20)
+#define LEAST_POINTS ((size_t)1 << 6)
+#define POINTS_OF_DEVIATION 4000  /* of the sum, or */
+#define POINTS_OF_ONE 100         /* of one release: connecting dots adds interval^2 / 6 to the variance of each */
+#define ROUGH_POINTS 0x1p20       /* of the range of one release */
+#define ROUGH_RESOLUTION 24
+#define FINE_RESOLUTION 512
+#define SPARE_DIGITS 4
+#define LEFT_OUT 1e-9             /* of delta: what the tails of the releases may be given to infinity */
+
+const char *psg_pld_refusal(const psg_composition *composition) {
+    for (size_t k = 0; k < composition->part_count; k++) {
+        psg_part_kind kind = composition->parts[k].kind;
+        if (kind == PSG_PART_FIXED_SIZE) return "no privacy loss distribution for batches of fixed size";
+        if (kind == PSG_PART_BINS) return "no privacy loss distribution for balls in bins";
+    }
+    return composition->rho > 0 ? "no privacy loss distribution for releases known by their rho" : NULL;
+}
+
+/* ---- the question ---- */
+
+/* epsilon at log_delta, or (sought_delta) log(delta) at epsilon. */
+typedef struct question {
+    const psg_composition *composition;
+    const char *function;
+    int sought_delta;
+    double epsilon, log_delta, log_delta_lower;
+    int with_lower;
+    double releases; /* of all parts */
+} question;
+
+/* ---- one distribution of all parts ---- */
+
+typedef struct setting {
+    double interval, resolution, tail;
+    psg_side side;
+    int mirrored;
+} setting;
+
+static psg_status add_part(const question *q, const psg_part *part, const setting *s, psg_atoms *atoms) {
+    const psg_grid grid = { s->interval, s->resolution, s->tail };
+    int replace = q->composition->relation == PSG_REPLACE_ONE;
+    psg_pair usual = psg_pair_of(part->sigma, part->rate, part->group, replace);
+    double full = part->kind == PSG_PART_TRUNCATED ? part->full : 0;
+    psg_status status = psg_atoms_add(atoms, q->function, &usual, &grid, s->side, s->mirrored, 1 - full);
+    if (status || full == 0) return status;
+    psg_pair other = psg_pair_of(part->sigma / 2, part->full_rate, 1, 1);
+    return psg_atoms_add(atoms, q->function, &other, &grid, s->side, s->mirrored, full);
+}
+
+/* All that nothing is sampled in is one Gaussian. */
+static psg_status add_gaussian(const question *q, const setting *s, psg_loss *loss) {
+    const psg_grid grid = { s->interval, s->resolution, s->tail };
+    psg_pair pair = psg_pair_of(1 / sqrt(q->composition->squared_mu), 1, 1, 0);
+    loss->releases = 1;
+    return psg_atoms_add(&loss->atoms, q->function, &pair, &grid, s->side, s->mirrored, 1);
+}
+
+static size_t losses_of(const psg_composition *c) { return c->part_count + (c->squared_mu > 0); }
+
+static psg_status fill(const question *q, const setting *s, psg_loss *loss) {
+    const psg_composition *c = q->composition;
+    psg_status status = PSG_OK;
+    for (size_t k = 0; k < losses_of(c); k++) loss[k] = (psg_loss){ .atoms = { .context = c->context } };
+    for (size_t k = 0; !status && k < c->part_count; k++) {
+        loss[k].releases = (double)c->parts[k].releases;
+        status = add_part(q, &c->parts[k], s, &loss[k].atoms);
+    }
+    return !status && c->squared_mu > 0 ? add_gaussian(q, s, &loss[c->part_count]) : status;
+}
+
+static void empty(const psg_composition *c, psg_loss *loss) {
+    for (size_t k = 0; k < losses_of(c); k++) psg_atoms_free(&loss[k].atoms);
+}
+
+/* ---- the plan: tilt, window, interval ---- */
+
+typedef struct plan {
+    double theta, interval;
+    psg_window window;
+    size_t points;
+} plan;
+
+/* What the tilt theta says about epsilon or log(delta), up to the share that Canonne, Kamath and Steinke save. */
+static double cost(const question *q, const psg_losses *rough, double theta) {
+    double log_moment = psg_losses_moments(rough, theta).log_moment;
+    if (q->sought_delta) {
+        return fmax(log_moment - theta * q->epsilon + theta * log(theta / (theta + 1)) - log1p(theta), -800);
+    }
+    return (log_moment - q->log_delta - log1p(theta)) / theta + log(theta / (theta + 1));
+}
+
+/* The best order in steps of its logarithm that shrink. */
+static double best_theta(const question *q, const psg_losses *rough) {
+    double best = 0, step = 4;
+    for (double t = -20; t <= 40; t += step) {
+        if (cost(q, rough, exp(t)) < cost(q, rough, exp(best))) best = t;
+    }
+    for (; step > 0.02; step /= 2) {
+        for (int side = -1; side <= 1; side += 2) {
+            double t = best + side * step;
+            if (cost(q, rough, exp(t)) < cost(q, rough, exp(best))) best = t;
+        }
+    }
+    return exp(best);
+}
+
+/* Chernoff's exponent at epsilon. */
+static double exponent(const psg_losses *rough, double epsilon, double theta) {
+    return psg_losses_moments(rough, theta).log_moment - theta * epsilon;
+}
+
+/* A smaller tilt than the best costs a share of the digits, which there are plenty of, and leaves rare large losses
+ * rare, so that the window is narrow: the smallest that is worse by e^SPARE_DIGITS. */
+static double smaller_theta(const question *q, const psg_losses *rough, double best) {
+    double epsilon = q->sought_delta ? q->epsilon : cost(q, rough, best);
+    double most = exponent(rough, epsilon, best) + SPARE_DIGITS, low = 0, high = best;
+    for (int k = 0; k < 12; k++) {
+        double middle = 0.5 * (low + high);
+        if (exponent(rough, epsilon, middle) > most) low = middle;
+        else high = middle;
+    }
+    return high;
+}
+
+static size_t power_of_two(double points) {
+    size_t n = LEAST_POINTS;
+    while ((double)n < points && n < MOST_POINTS) n *= 2;
+    return n;
+}
+
+/* Most of a small rate's losses are next to log(1 - rate), the least there is: on a point of the grid, if others are
+ * not much coarser for it. */
+static double aligned(const question *q, double interval) {
+    const psg_composition *c = q->composition;
+    double least = c->part_count ? -log1p(-c->parts[0].rate) : 0, steps = floor(least / interval);
+    return steps >= 8 ? least / steps : interval;
+}
+
+static void make_plan(const question *q, const psg_losses *rough, plan *p) {
+    p->theta = smaller_theta(q, rough, best_theta(q, rough));
+    p->window = psg_losses_window(rough, p->theta);
+    double deviation = fmax(sqrt(psg_losses_moments(rough, p->theta).variance), rough->interval);
+    double fine = deviation / fmax(POINTS_OF_DEVIATION, POINTS_OF_ONE * sqrt(q->releases));
+    double width = (p->window.most - p->window.least) * 1.02;
+    p->points = power_of_two(width / fine);
+    p->interval = aligned(q, width / (double)(p->points - 4));
+}
+
+/* ---- one direction ---- */
+
+typedef struct workspace {
+    psg_loss *loss; /* one a part */
+    psg_fft fft;
+    double *numbers;
+} workspace;
+
+static void answer(const question *q, const psg_tilted *t, psg_side side, psg_pld_bound *bound) {
+    double direction = side == PSG_SIDE_UPPER ? 1 : -1;
+    double log_delta = side == PSG_SIDE_UPPER ? q->log_delta : q->log_delta_lower;
+    double value = q->sought_delta ? psg_tilted_log_delta(t, q->epsilon, direction)
+                                   : psg_tilted_epsilon(t, log_delta, direction);
+    if (side == PSG_SIDE_UPPER) bound->upper = fmax(bound->upper, value);
+    else bound->lower = fmax(bound->lower, value);
+}
+
+/* Both directions count: the worst of them is the bound. */
+static psg_status bound_one(const question *q, const plan *p, const setting *s, workspace *w, psg_pld_bound *bound) {
+    psg_tilted tilted;
+    psg_status status = fill(q, s, w->loss);
+    const psg_losses losses = { w->loss, losses_of(q->composition), s->interval };
+    if (!status && psg_losses_compose(&losses, p->theta, &p->window, &w->fft, w->numbers, &tilted)) {
+        answer(q, &tilted, s->side, bound);
+    } else if (s->side == PSG_SIDE_UPPER) {
+        bound->upper = q->sought_delta ? 0 : INFINITY;
+        bound->note = "rounding errors exceed what so many releases leave";
+    }
+    empty(q->composition, w->loss);
+    return status;
+}
+
+static psg_status make_workspace(const question *q, const plan *p, workspace *w) {
+    psg_context *context = q->composition->context;
+    size_t bytes = 4 * p->points * sizeof *w->numbers;
+    psg_status status = psg_fft_create(context, q->function, p->points / 2, &w->fft);
+    if (status) return status;
+    w->numbers = psg_alloc(context, bytes);
+    return w->numbers ? PSG_OK : psg_fail_memory(context, q->function, bytes);
+}
+
+static void free_workspace(const question *q, workspace *w) {
+    psg_free(q->composition->context, w->numbers);
+    psg_fft_free(&w->fft);
+}
+
+/* ---- a direction from the rough plan to its bounds ---- */
+
+static double least_tail(const question *q) {
+    double log_delta = fmin(q->log_delta, q->log_delta_lower);
+    return fmax(LEFT_OUT * exp(log_delta) / q->releases, 1e-306);
+}
+
+/* A share of the range, and of the losses: these may be all but constant. */
+static double rough_interval(const question *q, int mirrored, double tail) {
+    const psg_composition *c = q->composition;
+    double widest = 0, least, most;
+    for (size_t k = 0; k < losses_of(c); k++) {
+        int replace = c->relation == PSG_REPLACE_ONE;
+        psg_pair pair = k < c->part_count ? psg_pair_of(c->parts[k].sigma, c->parts[k].rate, c->parts[k].group, replace)
+                                          : psg_pair_of(1 / sqrt(c->squared_mu), 1, 1, 0);
+        psg_pair_range(&pair, mirrored, tail, &least, &most);
+        widest = fmax(widest, fmax(most - least, fmax(fabs(most), fabs(least)) / 1024));
+    }
+    return widest / ROUGH_POINTS;
+}
+
+static psg_status plan_direction(const question *q, int mirrored, workspace *w, plan *p) {
+    double tail = least_tail(q);
+    setting rough = { rough_interval(q, mirrored, tail), ROUGH_RESOLUTION, tail, PSG_SIDE_UPPER, mirrored };
+    psg_status status = fill(q, &rough, w->loss);
+    const psg_losses losses = { w->loss, losses_of(q->composition), rough.interval };
+    if (!status) make_plan(q, &losses, p);
+    empty(q->composition, w->loss);
+    return status;
+}
+
+static int is_usable(const plan *p) {
+    return isfinite(p->interval) && p->interval > 0 && isfinite(p->window.least) && isfinite(p->window.most);
+}
+
+static psg_status bound_direction(const question *q, int mirrored, workspace *w, psg_pld_bound *bound) {
+    plan p;
+    psg_status status = plan_direction(q, mirrored, w, &p);
+    if (status) return status;
+    if (!is_usable(&p)) {
+        bound->upper = q->sought_delta ? 0 : INFINITY;
+        bound->note = "privacy losses beyond double precision";
+        return PSG_OK;
+    }
+    status = make_workspace(q, &p, w);
+    setting s = { p.interval, FINE_RESOLUTION, least_tail(q), PSG_SIDE_UPPER, mirrored };
+    if (!status) status = bound_one(q, &p, &s, w, bound);
+    s.side = PSG_SIDE_LOWER;
+    if (!status && q->with_lower) status = bound_one(q, &p, &s, w, bound);
+    bound->interval = fmax(bound->interval, p.interval);
+    free_workspace(q, w);
+    return status;
+}
+
+/* Pairs of two-sided mixtures and Gaussians are their own mirror images. */
+static int is_symmetric(const psg_composition *c) { return c->relation == PSG_REPLACE_ONE || c->part_count == 0; }
+
+static psg_status bound_of(question *q, psg_pld_bound *bound) {
+    const psg_composition *c = q->composition;
+    size_t bytes = losses_of(c) * sizeof(psg_loss);
+    workspace w = { .loss = psg_alloc(c->context, bytes), .fft = { .context = c->context } };
+    if (!w.loss) return psg_fail_memory(c->context, q->function, bytes);
+    q->releases = c->squared_mu > 0;
+    for (size_t k = 0; k < c->part_count; k++) q->releases += (double)c->parts[k].releases;
+    psg_status status = bound_direction(q, 0, &w, bound);
+    if (!status && !is_symmetric(c)) status = bound_direction(q, 1, &w, bound);
+    psg_free(c->context, w.loss);
+    return status;
+}
+
+/* ---- the two questions ---- */
+
+psg_status psg_pld_epsilon(const psg_composition *composition, const char *function, double log_delta,
+                           double log_delta_lower, int with_lower, psg_pld_bound *bound) {
+    question q = { .composition = composition, .function = function, .log_delta = log_delta,
+                   .log_delta_lower = log_delta_lower, .with_lower = with_lower };
+    *bound = (psg_pld_bound){ .note = psg_pld_refusal(composition) };
+    psg_status status = bound->note ? PSG_OK : bound_of(&q, bound);
+    if (bound->note) bound->upper = INFINITY;
+    return status;
+}
+
+psg_status psg_pld_log_delta(const psg_composition *composition, const char *function, double epsilon,
+                             double log_delta, int with_lower, psg_pld_bound *bound) {
+    question q = { .composition = composition, .function = function, .sought_delta = 1, .epsilon = epsilon,
+                   .log_delta = log_delta, .log_delta_lower = log_delta, .with_lower = with_lower };
+    *bound = (psg_pld_bound){ -INFINITY, -INFINITY, 0, psg_pld_refusal(composition) };
+    psg_status status = bound->note ? PSG_OK : bound_of(&q, bound);
+    if (bound->note) bound->upper = 0;
+    return status;
+}
