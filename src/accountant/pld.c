@@ -11,7 +11,7 @@
 
 #define MOST_POINTS ((size_t)1 << 20)
 #define LEAST_POINTS ((size_t)1 << 6)
-#define POINTS_OF_DEVIATION 4000  /* of the sum, or */
+#define POINTS_OF_DEVIATION 1000  /* of the sum, or */
 #define POINTS_OF_ONE 100         /* of one release: connecting dots adds interval^2 / 6 to the variance of each */
 #define ROUGH_POINTS 0x1p20       /* of the range of one release */
 #define ROUGH_RESOLUTION 24

@@ -50,15 +50,17 @@ static const char *note_of(const psg_composition *c, const psg_pld_bound *pld, i
 
 /* Upper bound at delta, lower bound at delta_lower. */
 static psg_status smallest_epsilon(const psg_composition *c, const char *function, double delta, double delta_lower,
-                                   int with_lower, psg_privacy *best) {
+                                   psg_effort effort, psg_privacy *best) {
     psg_pld_bound pld;
     psg_status status = quick_epsilon(c, function, delta, best);
     if (!status && is_gaussian(c)) {
         best->epsilon_lower = psg_gaussian_epsilon_of(sqrt(c->squared_mu), delta_lower) * (1 - 2 * PSG_OUTWARD);
         return PSG_OK;
     }
+    if (effort == PSG_EFFORT_QUICK) return status;
     if (!status) {
-        status = psg_pld_epsilon(c, function, log(delta), log(delta_lower), with_lower && !c->coarse, &pld);
+        int with_lower = effort == PSG_EFFORT_BOTH && !c->coarse;
+        status = psg_pld_epsilon(c, function, log(delta), log(delta_lower), with_lower, &pld);
     }
     if (status) return status;
     double upper = fmax(pld.upper * (1 + PSG_OUTWARD), DBL_MIN);
@@ -135,14 +137,14 @@ static double guess_of(const psg_composition *c, double epsilon) {
 }
 
 /* With residues at `guess`: 1 where the epsilon found is not above it. */
-static psg_status confirm(const psg_composition *c, const char *function, double delta, double guess, int with_lower,
+static psg_status confirm(const psg_composition *c, const char *function, double delta, double guess, psg_effort effort,
                           psg_privacy *privacy, int *confirmed) {
     double residue = residue_at(c, guess), kappa = c->residue_epsilon;
     double rest = (delta - residue) * exp(-kappa) * (1 - 8 * DBL_EPSILON);
     double more = fmin((delta * exp(kappa) + residue) * (1 + 8 * DBL_EPSILON), 1 - DBL_EPSILON);
     *confirmed = 0;
     if (!(rest > 0)) return PSG_OK;
-    psg_status status = smallest_epsilon(c, function, rest, more, with_lower, privacy);
+    psg_status status = smallest_epsilon(c, function, rest, more, effort, privacy);
     privacy->epsilon = (privacy->epsilon + 2 * kappa) * (1 + 4 * DBL_EPSILON);
     privacy->epsilon_lower = fmax(privacy->epsilon_lower - 2 * kappa, 0);
     *confirmed = privacy->epsilon <= guess;
@@ -150,15 +152,15 @@ static psg_status confirm(const psg_composition *c, const char *function, double
 }
 
 /* epsilon stands on both sides, so it is guessed from the quick bounds, then from the best one, and confirmed. */
-static psg_status epsilon_with_residues(const psg_composition *c, const char *function, double delta, int with_lower,
+static psg_status epsilon_with_residues(const psg_composition *c, const char *function, double delta, psg_effort effort,
                                         psg_privacy *privacy) {
     int confirmed;
-    if (!has_residues(c)) return smallest_epsilon(c, function, delta, delta, with_lower, privacy);
+    if (!has_residues(c)) return smallest_epsilon(c, function, delta, delta, effort, privacy);
     psg_status status = quick_epsilon(c, function, delta, privacy);
-    if (!status) status = confirm(c, function, delta, guess_of(c, privacy->epsilon), with_lower, privacy, &confirmed);
+    if (!status) status = confirm(c, function, delta, guess_of(c, privacy->epsilon), effort, privacy, &confirmed);
     if (status || confirmed) return status;
-    status = smallest_epsilon(c, function, delta / 2, delta / 2, 0, privacy);
-    if (!status) status = confirm(c, function, delta, guess_of(c, privacy->epsilon), with_lower, privacy, &confirmed);
+    status = smallest_epsilon(c, function, delta / 2, delta / 2, PSG_EFFORT_UPPER, privacy);
+    if (!status) status = confirm(c, function, delta, guess_of(c, privacy->epsilon), effort, privacy, &confirmed);
     if (status || confirmed) return status;
     *privacy = (psg_privacy){ .epsilon = INFINITY, .delta = delta, .accountant = "none",
                               .note = "the residues of the releases exceed delta" };
@@ -194,13 +196,13 @@ static int is_settled(const psg_accountant *a, const psg_composition *c, psg_pri
     return 1;
 }
 
-psg_status psg_privacy_epsilon(const psg_accountant *accountant, const char *function, double delta, int with_lower,
+psg_status psg_privacy_epsilon(const psg_accountant *accountant, const char *function, double delta, psg_effort effort,
                                psg_privacy *privacy) {
     psg_composition c;
     psg_privacy found = { .delta = delta };
     psg_status status = psg_composition_of(accountant, function, &c);
     if (!status && !is_settled(accountant, &c, &found)) {
-        status = epsilon_with_residues(&c, function, delta, with_lower, &found);
+        status = epsilon_with_residues(&c, function, delta, effort, &found);
     }
     psg_composition_free(&c);
     found.delta = delta;
@@ -217,14 +219,15 @@ static psg_status check_delta(const psg_accountant *a, const char *function, dou
 psg_status psg_accountant_epsilon(const psg_accountant *accountant, double delta, psg_privacy *privacy) {
     if (!accountant) return PSG_ERR_ARGUMENT;
     psg_status status = check_delta(accountant, "psg_accountant_epsilon", delta, privacy);
-    return status ? status : psg_privacy_epsilon(accountant, "psg_accountant_epsilon", delta, 1, privacy);
+    return status ? status : psg_privacy_epsilon(accountant, "psg_accountant_epsilon", delta, PSG_EFFORT_BOTH, privacy);
 }
 
 psg_status psg_accountant_epsilon_upper(const psg_accountant *accountant, double delta, double *epsilon) {
+    const char *function = "psg_accountant_epsilon_upper";
     psg_privacy privacy;
     if (!accountant) return PSG_ERR_ARGUMENT;
-    psg_status status = check_delta(accountant, "psg_accountant_epsilon_upper", delta, epsilon);
-    if (!status) status = psg_privacy_epsilon(accountant, "psg_accountant_epsilon_upper", delta, 0, &privacy);
+    psg_status status = check_delta(accountant, function, delta, epsilon);
+    if (!status) status = psg_privacy_epsilon(accountant, function, delta, PSG_EFFORT_UPPER, &privacy);
     if (!status) *epsilon = privacy.epsilon;
     return status;
 }
