@@ -1,9 +1,9 @@
 /* Bars and caps: the discrete Gaussian D_Z(0, S^2), S = 2^(ratio_bits + offset_bits), from one random word a sample.
  *
  * Magnitudes m are cut into cells of width w = 2^offset_bits, m = j w + t.  With h_j = exp(-j^2 w^2 / (2 S^2)), cell j
- * is a bar of height h_(j+1), under which every t is taken, and above it a cap of height h_j - h_(j+1), under which t is
- * taken with the part of the cap that is below the curve.  A column is a bar (j) or a cap (PSG_GRID_CELLS + j); Walker's
- * alias method picks one with the probability of its area.
+ * is a bar of height h_(j+1), under which every t is taken, and above it a cap of height h_j - h_(j+1), under which t
+ * is taken with the part of the cap that is below the curve (a ziggurat that is a table: Marsaglia and Tsang 2000).  A
+ * column is a bar (j) or a cap (PSG_GRID_CELLS + j); Walker's alias method picks one with the probability of its area.
  *
  * Bits of a word: 0-11 a place of the alias table, 12 the sign, 13-41 the offset t, 44-63 against the threshold. */
 #ifndef PSG_KERNELS_GRID_NOISE_KERNEL_H

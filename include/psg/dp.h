@@ -46,9 +46,9 @@ PSG_API void psg_generator_destroy(psg_generator *generator);   /* wipes the key
 PSG_API int psg_generator_is_seeded(const psg_generator *generator);
 
 /* count integers at coordinates first, first + 1, ... of stream (step, parameter), from the discrete Gaussian of scale
- * S = 2^36: P(z) is proportional to exp(-z^2 / (2 S^2)).  |z| < 2^40.  Sampled in integers alone: the law of a sample is
- * within 2^-114 of this in total variation, and of a normal deviate N(0, S^2) rounded to an integer within a factor of
- * exp(2^-69) up to 13 S.  The noise of a mechanism whose sums are integers. */
+ * S = 2^36: P(z) is proportional to exp(-z^2 / (2 S^2)); |z| < 2^40.  Sampled in integers alone, within 2^-114 of this
+ * law in total variation.  The law is that of a normal deviate N(0, S^2) rounded to an integer, up to factors of
+ * exp(2^-69) for |z| <= 13 S: the noise of a mechanism whose sums are integers. */
 PSG_API psg_status psg_discrete_gaussian(psg_generator *generator, uint64_t step, uint32_t parameter, uint64_t first,
                                          int64_t *out, size_t count);
 

@@ -69,7 +69,7 @@ static size_t decide(const retries *r, uint64_t coordinate, uint64_t word, int64
 }
 
 /* ---- blocks ----
- * A word is undecided with probability p = 0.0062; the slots of n samples exceed 16 + 72 n / 4096 with probability below
+ * A word is undecided with probability 0.0062; n samples need more than 16 + 72 n / 4096 slots with probability below
  * 2^-68.  That many are run always, so that the time of a block does not tell how many were needed. */
 static size_t least_slots(size_t n) { return n < 16 ? n : 16 + (72 * n + PSG_GRID_BLOCK - 1) / PSG_GRID_BLOCK; }
 
@@ -99,7 +99,8 @@ void psg_grid_noise(const psg_generator *generator, const psg_stream *stream, ui
     for (size_t done = 0; done < count; done += PSG_GRID_BLOCK) {
         const size_t n = count - done < PSG_GRID_BLOCK ? count - done : PSG_GRID_BLOCK;
         const size_t lead = (first + done) % PSG_WORDS_PER_BLOCK;
-        psg_stream_read(generator, stream, (first + done) / PSG_WORDS_PER_BLOCK, s->words, (lead + n) * sizeof *s->words);
+        const uint64_t block = (first + done) / PSG_WORDS_PER_BLOCK;
+        psg_stream_read(generator, stream, block, s->words, (lead + n) * sizeof *s->words);
         make_block(&r, kernels, first + done, n, s->words + lead, out + done);
     }
     sodium_memzero(s, sizeof *s);

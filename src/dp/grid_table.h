@@ -20,8 +20,8 @@ typedef struct psg_grid_table {
 /* The probabilities of the columns are integers over 2^128, and 1 / PSG_GRID_COLUMNS of that fills a place. */
 #define PSG_GRID_CAPACITY_BITS 116
 
-/* Makes the table of S = 2^(ratio_bits + offset_bits).  ratio_bits <= 7, so that 16 S have cells; offset_bits <= 29, and
- * 0 unless ratio_bits is 7, so that caps fall by no more than psg_grid_fall takes.
+/* Makes the table of S = 2^(ratio_bits + offset_bits).  ratio_bits <= 7, so that 16 S have cells; offset_bits <= 29,
+ * and 0 unless ratio_bits is 7, so that caps fall by no more than psg_grid_fall takes.
  *
  * The probability of each column is within 2^-127 of that of its area, but for the first, which takes what is missing
  * to 1 (below 2^-115); the discrete Gaussian has less than 2^-180 beyond the cells. */
