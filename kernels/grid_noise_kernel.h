@@ -21,10 +21,9 @@
 #define PSG_GRID_SLOW_ROOM 16
 
 /* The alias table.  A place keeps its own column where a uniform fraction is below its threshold and hands over to its
- * alias elsewhere; an entry is the first 20 bits of the threshold, then 12 bits of alias.  The last entry is not used:
- * gathers read 8 bytes. */
+ * alias elsewhere; an entry is the first 20 bits of the threshold, then 12 bits of alias. */
 typedef struct psg_grid_columns {
-    uint32_t entry[PSG_GRID_COLUMNS + 1];
+    uint32_t entry[PSG_GRID_COLUMNS];
     unsigned offset_bits;   /* at most 29 */
 } psg_grid_columns;
 

@@ -1,4 +1,4 @@
-/* Noise: its law, its addresses, and who may not draw it.  Statistics of n values are held to 4.89 standard errors (a
+/* Normal deviates: their law, their addresses.  Statistics of n values are held to 4.89 standard errors (a
  * two-sided level of 1e-6) under fixed seeds. */
 #include "kernels.h"
 #include "support.h"
@@ -7,8 +7,6 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/context.h"
 #include "dp/random.h"
@@ -284,26 +282,6 @@ static void the_scratch_is_wiped(void **state) {
     test_context_free(context);
 }
 
-static void a_child_is_refused(void **state) {
-    (void)state;
-    psg_context *context = test_context(2, NULL);
-    psg_generator *generator = seeded(context);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        double x = 7;
-        bool refused = psg_gaussian(generator, 0, 0, 0, &x, 1) == PSG_ERR_FORKED && x == 7;
-        refused &= strstr(psg_context_message(context), "psg_gaussian") != NULL;
-        _exit(refused ? 0 : 1);
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    free(draw(generator, 0, 0, 0, 1));
-    psg_generator_destroy(generator);
-    test_context_free(context);
-}
-
 static void wrong_arguments_are_refused(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
@@ -346,7 +324,6 @@ int main(void) {
         cmocka_unit_test(system_keys_differ),
         cmocka_unit_test(the_key_is_wiped),
         cmocka_unit_test(the_scratch_is_wiped),
-        cmocka_unit_test(a_child_is_refused),
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(without_memory_nothing_is_lost),
     };

@@ -17,8 +17,10 @@ static psg_status start(psg_context *context, const unsigned char *seed, psg_gen
     generator->next_owner = 1;
     psg_grid_table_make(&generator->grid, PSG_GRID_RATIO_BITS, PSG_GRID_SCALE_BITS - PSG_GRID_RATIO_BITS);
     psg_status status = psg_entropy(context, "psg_generator_create", generator->key, PSG_KEY_BYTES);
-    if (!status && seed) memcpy(generator->key, seed, PSG_KEY_BYTES);
-    return status;
+    if (status) return status;
+    if (seed) memcpy(generator->key, seed, PSG_KEY_BYTES);
+    generator->mark = psg_fork_mark_create();
+    return PSG_OK;
 }
 
 static psg_status create(psg_context *context, const unsigned char *seed, psg_generator **generator) {
@@ -55,13 +57,14 @@ psg_status psg_generator_create_seeded(psg_context *context, const unsigned char
 void psg_generator_destroy(psg_generator *generator) {
     if (!generator) return;
     sodium_memzero(generator->key, PSG_KEY_BYTES);
+    psg_fork_mark_destroy(generator->mark);
     psg_free(generator->context, generator);
 }
 
 int psg_generator_is_seeded(const psg_generator *generator) { return generator->seeded; }
 
 psg_status psg_generator_check(const psg_generator *generator, const char *function) {
-    if (generator->pid == getpid()) return PSG_OK;
+    if (generator->pid == getpid() && !psg_fork_mark_is_gone(generator->mark)) return PSG_OK;
     return psg_fail(generator->context, PSG_ERR_FORKED,
                     "%s: the generator was made by process %ld, must be used there only", function,
                     (long)generator->pid);

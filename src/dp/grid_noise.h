@@ -25,8 +25,8 @@ typedef struct psg_grid_scratch {
 #define PSG_GRID_NOISE_SCRATCH sizeof(psg_grid_scratch)
 
 /* out[i] = z, z ~ D_Z(0, S^2) with S = 2^PSG_GRID_SCALE_BITS, |z| < 2^40, at coordinate first + i of a stream of
- * purpose PSG_PURPOSE_GRID_NOISE; first + count <= 2^63.  Sample i depends on the key, the stream and the coordinate alone.
- * scratch: PSG_GRID_NOISE_SCRATCH bytes, 8-byte aligned; wiped. */
+ * purpose PSG_PURPOSE_GRID_NOISE; first + count <= 2^63.  Sample i depends on the key, the stream and the coordinate
+ * alone.  scratch: PSG_GRID_NOISE_SCRATCH bytes, 8-byte aligned; wiped. */
 void psg_grid_noise(const psg_generator *generator, const psg_stream *stream, uint64_t first, size_t count,
                     int64_t *out, void *scratch);
 

@@ -123,7 +123,6 @@ static void fill_places(psg_grid_table *table, psg_u128 *area) {
 void psg_grid_table_make(psg_grid_table *table, unsigned ratio_bits, unsigned offset_bits) {
     table->ratio_bits = ratio_bits;
     table->columns.offset_bits = offset_bits;
-    table->columns.entry[PSG_GRID_COLUMNS] = 0;
     fill_factorials(table->inverse_factorial);
     fill_areas(table, table->threshold);
     fill_places(table, table->threshold);

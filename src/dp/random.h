@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include "base/fork_mark.h"
 #include "dp/grid_table.h"
 #include "psg/dp.h"
 
@@ -14,6 +15,7 @@ struct psg_generator {
     unsigned char key[PSG_KEY_BYTES];
     int seeded;
     pid_t pid;              /* of the maker */
+    psg_fork_mark *mark;    /* or NULL: the maker's too */
     uint64_t next_owner;    /* of the next psg_dp */
     psg_grid_table grid;
 };
@@ -37,7 +39,8 @@ typedef struct psg_stream {
 
 #define PSG_WORDS_PER_BLOCK 8
 
-/* PSG_ERR_FORKED with a message unless this is the process that made the generator. */
+/* PSG_ERR_FORKED with a message unless this is the process that made the generator, and not a child of it that goes by
+ * the same id in a namespace of its own. */
 psg_status psg_generator_check(const psg_generator *generator, const char *function);
 
 /* Writes `bytes` bytes of a stream from block `first_block` on. */
