@@ -28,31 +28,15 @@ static void read_retry(const retries *r, uint64_t coordinate, uint64_t attempt) 
 
 static psg_u128 wide(const uint64_t *words) { return (psg_u128)words[0] << 64 | words[1]; }
 
-/* The column at a word's place, by all bits of the threshold. */
-static uint32_t column_of(const psg_grid_table *table, uint64_t word, psg_u128 more) {
-    const uint32_t own = word % PSG_GRID_COLUMNS;
-    const psg_u128 bits = (psg_u128)(word >> PSG_GRID_THRESHOLD_BIT) << 96 | more >> 32;
-    return bits < table->threshold[own] ? own : table->columns.entry[own] % PSG_GRID_COLUMNS;
-}
-
-/* Whether u falls below the curve in the cap of cell j.  With y = (m^2 - j^2 w^2) / (2 S^2) = t (2 j w + t) / (2 S^2),
- * the curve leaves of the cap's height the part 1 - (1 - e^-y) / (1 - h_(j+1) / h_j); u and 1 - u have one law. */
-static bool below_curve(const psg_grid_table *table, const psg_grid_place *place, psg_u128 u) {
-    const unsigned offset_bits = table->columns.offset_bits, scale_bits = table->ratio_bits + offset_bits;
-    const psg_u128 n = (psg_u128)place->offset * (((uint64_t)place->cell << (offset_bits + 1)) + place->offset);
-    const psg_u128 y = n << (128 - (2 * scale_bits + 1));
-    return psg_high_product(table->cap[place->cell], u) >= psg_grid_fall(table, y);
-}
-
 /* One slot: decides the word of an attempt, and where it is refused looks at the next.  The same operations whatever
  * the word is, so that slots take the same time. */
 static bool attempt_is_over(const retries *r, uint64_t coordinate, uint64_t attempt, uint64_t *word, int64_t *value) {
     read_retry(r, coordinate, attempt);
     const uint64_t *words = r->scratch->retry;
     const psg_grid_columns *columns = &r->table->columns;
-    const uint32_t column = column_of(r->table, *word, wide(words + 2));
+    const uint32_t column = psg_grid_column(r->table, *word, wide(words + 2));
     const psg_grid_place place = psg_grid_place_of(*word, column, columns->offset_bits);
-    const bool below = below_curve(r->table, &place, wide(words));
+    const bool below = psg_grid_below_curve(r->table, &place, wide(words));
     const bool taken = (below | !place.cap) & !psg_grid_is_minus_zero(&place);
     int64_t next;
     const bool next_taken = psg_grid_quick(columns, words[4], &next);
@@ -68,10 +52,7 @@ static size_t decide(const retries *r, uint64_t coordinate, uint64_t word, int64
     return slots + 1;
 }
 
-/* ---- blocks ----
- * A word is undecided with probability 0.0062; n samples need more than 16 + 72 n / 4096 slots with probability below
- * 2^-68.  That many are run always, so that the time of a block does not tell how many were needed. */
-static size_t least_slots(size_t n) { return n < 16 ? n : 16 + (72 * n + PSG_GRID_BLOCK - 1) / PSG_GRID_BLOCK; }
+/* ---- blocks ---- */
 
 static void make_block(const retries *r, const psg_kernel_table *kernels, uint64_t first, size_t count,
                        const uint64_t *words, int64_t *out) {
@@ -82,7 +63,7 @@ static void make_block(const retries *r, const psg_kernel_table *kernels, uint64
         const size_t i = scratch->slow[k];
         slots += decide(r, first + i, words[i], &out[i]);
     }
-    for (; slots < least_slots(count); slots++) {
+    for (; slots < psg_grid_least_slots(count); slots++) {
         uint64_t word = words[slots % count];
         attempt_is_over(r, first, UINT64_MAX, &word, &scratch->unused);
     }

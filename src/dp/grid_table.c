@@ -1,6 +1,5 @@
 #include "dp/grid_table.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #define ONE (~(psg_u128)0)                               /* 1 - 2^-128 */
@@ -81,7 +80,7 @@ static void fill_areas(psg_grid_table *table, psg_u128 *area) {
         const psg_u128 next = exp_of_count(powers, (j + 1) * (j + 1));
         area[j] = next;
         area[PSG_GRID_CELLS + j] = height - next;
-        table->cap[j] = -exp_of_count(powers, 2 * j + 1);
+        table->cap[j] = ONE - exp_of_count(powers, 2 * j + 1);
         height = next;
     }
     normalise(area);
@@ -126,4 +125,22 @@ void psg_grid_table_make(psg_grid_table *table, unsigned ratio_bits, unsigned of
     fill_factorials(table->inverse_factorial);
     fill_areas(table, table->threshold);
     fill_places(table, table->threshold);
+}
+
+/* ---- what a word and a table say ---- */
+
+uint32_t psg_grid_column(const psg_grid_table *table, uint64_t word, psg_u128 more) {
+    const uint32_t own = word % PSG_GRID_COLUMNS;
+    const psg_u128 bits = (psg_u128)(word >> PSG_GRID_THRESHOLD_BIT) << (PSG_GRID_CAPACITY_BITS - PREFIX_BITS)
+                          | more >> (128 - PSG_GRID_CAPACITY_BITS + PREFIX_BITS);
+    return bits < table->threshold[own] ? own : table->columns.entry[own] % PSG_GRID_COLUMNS;
+}
+
+/* With y = (m^2 - j^2 w^2) / (2 S^2) = t (2 j w + t) / (2 S^2), the curve leaves of the cap's height the part
+ * 1 - (1 - e^-y) / (1 - h_(j+1) / h_j); u and 1 - u have one law. */
+bool psg_grid_below_curve(const psg_grid_table *table, const psg_grid_place *place, psg_u128 u) {
+    const unsigned offset_bits = table->columns.offset_bits, scale_bits = table->ratio_bits + offset_bits;
+    const psg_u128 n = (psg_u128)place->offset * (((uint64_t)place->cell << (offset_bits + 1)) + place->offset);
+    const psg_u128 y = n << (128 - (2 * scale_bits + 1));
+    return psg_high_product(table->cap[place->cell], u) >= psg_grid_fall(table, y);
 }

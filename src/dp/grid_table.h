@@ -20,14 +20,21 @@ typedef struct psg_grid_table {
 /* The probabilities of the columns are integers over 2^128, and 1 / PSG_GRID_COLUMNS of that fills a place. */
 #define PSG_GRID_CAPACITY_BITS 116
 
-/* Makes the table of S = 2^(ratio_bits + offset_bits).  ratio_bits <= 7, so that 16 S have cells; offset_bits <= 29,
- * and 0 unless ratio_bits is 7, so that caps fall by no more than psg_grid_fall takes.
+/* Makes the table of S = 2^(ratio_bits + offset_bits).  ratio_bits <= 7, so that 16 S have cells; offset_bits <= 29.
+ * Fewer ratio_bits than 7 are for tests: where 2^offset_bits > 1, far cells have caps too steep for
+ * psg_grid_below_curve.
  *
  * The probability of each column is within 2^-127 of that of its area, but for the first, which takes what is missing
  * to 1 (below 2^-115); the discrete Gaussian has less than 2^-180 beyond the cells. */
 void psg_grid_table_make(psg_grid_table *table, unsigned ratio_bits, unsigned offset_bits);
 
-/* 1 - exp(-y) of a fraction y <= 1/8, within 2^-126. */
+/* The column at a word's place by all 116 bits of the threshold, of which `more` holds 96, from its top. */
+uint32_t psg_grid_column(const psg_grid_table *table, uint64_t word, psg_u128 more);
+
+/* Whether the uniform fraction u is below the curve in the cap of a place's cell. */
+bool psg_grid_below_curve(const psg_grid_table *table, const psg_grid_place *place, psg_u128 u);
+
+/* 1 - exp(-y) of a fraction y, within 2^-126 up to y = 1/8, and y^21 / 21! more above. */
 psg_u128 psg_grid_fall(const psg_grid_table *table, psg_u128 y);
 
 #endif
