@@ -15,7 +15,7 @@
 
 /* Slots that n samples take at least, so that the time does not tell how many were undecided (each with probability
  * 0.0062): more are needed with probability below 2^-68. */
-static inline size_t psg_grid_least_slots(size_t n) { return 16 + (72 * n + PSG_GRID_BLOCK - 1) / PSG_GRID_BLOCK; }
+static inline size_t psg_grid_least_slots(size_t n) { return 30 + (62 * n + PSG_GRID_BLOCK - 1) / PSG_GRID_BLOCK; }
 
 /* What is needed while noise is made, and wiped after it. */
 typedef struct psg_grid_scratch {
