@@ -89,7 +89,7 @@ static int begins(const char *option, const char *key) {
 
 /* What says how the tables' own checks treat a line. */
 static int is_of_checks(const char *option) {
-    static const char *const keys[] = { "error", "error_name", "smooth", "f32", "bench" };
+    static const char *const keys[] = { "error", "error_name", "batch_size", "smooth", "f32", "bench" };
     int found = 0;
     for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) found |= begins(option, keys[k]);
     return found;

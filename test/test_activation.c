@@ -1,5 +1,5 @@
 /* The elementwise functions, glu, log_softmax and softmin where the lines of test/cases do not go: kinks, limits in
- * both types, NaN, saturated rows, dropout of whole channels, and every refusal. */
+ * both types, NaN, saturated rows, dropout of whole channels. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -363,69 +363,6 @@ static void channels_are_dropped_whole(void **state) {
     small_close(&r);
 }
 
-/* ---- refusals ---- */
-
-typedef struct refusal {
-    const char *words;
-    psg_status status;
-    psg_var (*build)(psg_tape *tape, psg_var x, psg_var ids);
-} refusal;
-
-#define REFUSE(name, call) static psg_var name(psg_tape *t, psg_var x, psg_var ids) { return (void)x, (void)ids, call; }
-
-REFUSE(elu_nan, psg_elu(t, x, NAN))
-REFUSE(celu_zero, psg_celu(t, x, 0))
-REFUSE(elu_infinite, psg_elu(t, x, INFINITY))
-REFUSE(celu_infinite, psg_celu(t, x, -INFINITY))
-REFUSE(leaky_relu_infinite, psg_leaky_relu(t, x, INFINITY))
-REFUSE(softplus_zero, psg_softplus(t, x, 0, 20))
-REFUSE(softplus_nan, psg_softplus(t, x, 1, NAN))
-REFUSE(hardtanh_order, psg_hardtanh(t, x, 1, 0))
-REFUSE(softshrink_negative, psg_softshrink(t, x, -0.5))
-REFUSE(silu_ids, psg_silu(t, ids))
-REFUSE(glu_odd, psg_glu(t, x, 1))
-REFUSE(glu_batch, psg_glu(t, x, 0))
-REFUSE(glu_dim, psg_glu(t, x, 3))
-REFUSE(log_softmax_batch, psg_log_softmax(t, x, 0))
-REFUSE(softmin_dim, psg_softmin(t, x, -4))
-REFUSE(dropout2d_rank, psg_dropout2d(t, x, 0.5))
-REFUSE(dropout1d_p, psg_dropout1d(t, x, 1.5))
-
-static const refusal refusals[] = {
-    { "elu: alpha is nan", PSG_ERR_ARGUMENT, elu_nan },
-    { "celu: alpha is 0, must be finite and not 0", PSG_ERR_ARGUMENT, celu_zero },
-    { "elu: alpha is inf, must be finite", PSG_ERR_ARGUMENT, elu_infinite },
-    { "celu: alpha is -inf, must be finite", PSG_ERR_ARGUMENT, celu_infinite },
-    { "leaky_relu: negative_slope is inf", PSG_ERR_ARGUMENT, leaky_relu_infinite },
-    { "softplus: beta is 0", PSG_ERR_ARGUMENT, softplus_zero },
-    { "softplus: threshold is nan", PSG_ERR_ARGUMENT, softplus_nan },
-    { "hardtanh: min_val is 1, must be at most max_val", PSG_ERR_ARGUMENT, hardtanh_order },
-    { "softshrink: lambda is -0.5, must be >= 0", PSG_ERR_ARGUMENT, softshrink_negative },
-    { "silu: input is i64", PSG_ERR_DTYPE, silu_ids },
-    { "glu: input has size 3 along dim 1, must be even", PSG_ERR_SHAPE, glu_odd },
-    { "glu: dim is 0, the batch dimension", PSG_ERR_BATCH, glu_batch },
-    { "glu: dim is 3", PSG_ERR_ARGUMENT, glu_dim },
-    { "log_softmax: dim is 0, the batch dimension", PSG_ERR_UNSUPPORTED, log_softmax_batch },
-    { "softmax: dim is -4", PSG_ERR_ARGUMENT, softmin_dim },
-    { "feature_dropout: input has shape (2, 3, 4), must be (N, C) and 2 spatial", PSG_ERR_SHAPE, dropout2d_rank },
-    { "feature_dropout: p is 1.5", PSG_ERR_ARGUMENT, dropout1d_p },
-};
-
-static void wrong_arguments_are_refused(void **state) {
-    (void)state;
-    small_pass r;
-    small_open_on(&r, 1, NULL);
-    float data[24] = { 0 };
-    int64_t ids[2] = { 0 };
-    psg_tensor x = psg_f32_3d(data, 2, 3, 4), integers = psg_i64_1d(ids, 2);
-    for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
-        TEST_OK(r.context, psg_tape_begin(r.tape, NULL));
-        refusals[k].build(r.tape, psg_input(r.tape, &x), psg_input(r.tape, &integers));
-        test_refused(r.tape, refusals[k].status, refusals[k].words);
-    }
-    small_close(&r);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kinks_limits_and_nan_are_pytorchs),
@@ -434,7 +371,6 @@ int main(void) {
         cmocka_unit_test(log_softmax_takes_scores_of_any_size),
         cmocka_unit_test(saturated_rows_keep_their_digits),
         cmocka_unit_test(channels_are_dropped_whole),
-        cmocka_unit_test(wrong_arguments_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,16 +20,28 @@ static size_t op_name_length(psg_context *context, const char *name) {
     return strlen(name) - (psg_op_find(context, name) || name[strlen(name) - 1] != 'd' ? 0 : 2);
 }
 
-/* error=SHAPE: the forward pass is refused with that status, and the message names the op. */
+/* Both runs hold the same operands, bit for bit. */
+static int same_operands(const case_run *a, const case_run *b) {
+    for (int k = 0; k < CASE_OPERANDS; k++) {
+        if (psg_tensor_count(&a->value[k]) > 0 && a->memory[k] && !test_same_bits(&a->value[k], &b->value[k])) return 0;
+    }
+    return 1;
+}
+
+/* error=SHAPE "text": the forward pass is refused with that status, in words that begin with the op's name and hold the
+ * text; nothing was written. */
 static void check_refusal(psg_context *context, const case_line *line) {
-    case_run run;
+    case_run run, untouched;
+    TEST_OK(context, case_run_open(&untouched, context, line, PSG_F64, 0, -1));
     TEST_OK(context, case_run_open(&run, context, line, PSG_F64, 0, -1));
     psg_pass pass = case_run_pass(&run);
     psg_status status = case_run_forward(&run, &pass), expected = status_named(case_word(line, "error", ""));
     const char *message = psg_tape_message(run.tape), *name = case_word(line, "error_name", line->op->name);
-    if (status != expected || strncmp(message, name, op_name_length(context, name))) {
+    if (status != expected || strncmp(message, name, op_name_length(context, name)) || !strstr(message, line->says)) {
         fail_msg("%s: %s, \"%s\"", case_label_of(line, "refusal").text, psg_status_name(status), message);
     }
+    if (!same_operands(&run, &untouched)) fail_msg("%s: an operand was written", case_label_of(line, "refusal").text);
+    case_run_close(&untouched);
     case_run_close(&run);
 }
 

@@ -1,5 +1,5 @@
 /* embedding and embedding_bag against plain loops over ids, in both types and both kinds of ids, every option present
- * and absent; shared ids; ties with a linear head; max_norm; every error. */
+ * and absent; shared ids; ties with a linear head; max_norm. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -481,126 +481,6 @@ static void a_row_is_scaled_once(void **state) {
     small_close(&f);
 }
 
-/* ---- errors of embedding ---- */
-
-typedef struct lookup_error {
-    psg_dtype dtype;
-    int rank;
-    int64_t ids[2], table[2];
-    psg_embedding_options options;
-    psg_status status;
-    const char *text;
-} lookup_error;
-
-static const lookup_error lookup_errors[] = {
-    { PSG_F64, 2, { 4, 3 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_DTYPE,
-      "embedding: ids is f64, must be i32 or i64" },
-    { PSG_I64, 0, { 0 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_SHAPE,
-      "ids is a scalar, must have at least rank 1" },
-    { PSG_I64, 1, { 3 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_BATCH,
-      "ids of shape (3) has batch size 3, must have the pass's" },
-    { PSG_I64, 2, { 3, 4 }, { V, D }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_BATCH,
-      "ids of shape (3, 4) has batch size 3" },
-    { PSG_I64, 2, { 4, 3 }, { V, 0 }, PSG_EMBEDDING_OPTIONS_INIT, PSG_ERR_SHAPE,
-      "weight must have shape (rows, features), has (11)" },
-    { PSG_I64, 2, { 4, 3 }, { V, D }, { 1, V, 0, 0, 0 }, PSG_ERR_ARGUMENT,
-      "padding_idx is 11, must be in [-11, 11)" },
-    { PSG_I64, 2, { 4, 3 }, { V, D }, { 1, -12, 0, 0, 0 }, PSG_ERR_ARGUMENT,
-      "padding_idx is -12, must be in" },
-    { PSG_I64, 2, { 4, 3 }, { V, D }, { 0, 0, -1, 0, 0 }, PSG_ERR_ARGUMENT,
-      "max_norm is -1, must be >= 0" },
-    { PSG_I64, 2, { 4, 3 }, { V, D }, { 0, 0, NAN, 0, 0 }, PSG_ERR_ARGUMENT,
-      "max_norm is" },
-    { PSG_I64, 2, { 4, 3 }, { V, D }, { 0, 0, 1, -2, 0 }, PSG_ERR_ARGUMENT,
-      "norm_type is -2, must be > 0" },
-    { PSG_I64, 2, { 4, 3 }, { V, D }, { 0, 0, 1, 2, 0 }, PSG_ERR_UNSUPPORTED,
-      "must say psg_pass.allow_updates" },
-};
-
-static void wrong_arguments_are_refused(void **state) {
-    (void)state;
-    small_pass f;
-    small_open_on(&f, 1, NULL);
-    for (size_t k = 0; k < sizeof lookup_errors / sizeof lookup_errors[0]; k++) {
-        const lookup_error *e = &lookup_errors[k];
-        test_array table = reals(&f, PSG_F64, e->table[1] ? 2 : 1, e->table);
-        test_array ids = test_array_new(&f.random, e->dtype, e->rank, e->ids, TEST_CONTIGUOUS);
-        test_fill_value(&ids.view, 1);
-        psg_param *param = param_of(&f, "table", &table);
-        psg_pass pass = { .batch_size = 4 };
-        psg_tape_begin(f.tape, &pass);
-        psg_embedding(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), &e->options);
-        test_refused(f.tape, e->status, e->text);
-        psg_param_destroy(param);
-        test_array_free(&table);
-        test_array_free(&ids);
-    }
-    small_close(&f);
-}
-
-static void ids_out_of_range_are_refused(void **state) {
-    (void)state;
-    small_pass f;
-    small_open_on(&f, 1, NULL);
-    test_array table = reals(&f, PSG_F64, 2, (int64_t[]){ V, D });
-    psg_param *param = param_of(&f, "table", &table);
-    for (int which = 0; which < 4; which++) {
-        test_array ids = integers(&f, which & 1 ? PSG_I32 : PSG_I64, 2, (int64_t[]){ 4, 3 }, V);
-        test_set_at(&ids.view, 7, which & 2 ? -1 : V);
-        test_set_at(&ids.view, 9, 100);
-        psg_tape_begin(f.tape, NULL);
-        psg_embedding(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), NULL);
-        test_refused(f.tape, PSG_ERR_ARGUMENT,
-               which & 2 ? "embedding: ids at (2, 1) is -1, must be in [0, 11), the rows of weight"
-                         : "embedding: ids at (2, 1) is 11, must be in [0, 11)");
-        psg_tape_begin(f.tape, NULL);
-        psg_embedding_bag(f.tape, psg_input(f.tape, &ids.view), psg_use(f.tape, param), psg_none(), psg_none(), NULL);
-        test_refused(f.tape, PSG_ERR_ARGUMENT, "embedding_bag: ids at (2, 1) is ");
-        test_array_free(&ids);
-    }
-    psg_param_destroy(param);
-    test_array_free(&table);
-    small_close(&f);
-}
-
-/* Ids without a batch need a pass that knows its own; constants have none, tables no batch. */
-static void ids_without_the_batch_are_refused(void **state) {
-    (void)state;
-    small_pass f;
-    small_open_on(&f, 1, NULL);
-    test_array table = reals(&f, PSG_F64, 2, (int64_t[]){ V, D }),
-               ids = integers(&f, PSG_I64, 2, (int64_t[]){ 4, 3 }, V);
-    test_array one = integers(&f, PSG_I64, 2, (int64_t[]){ 1, 3 }, V);
-    psg_param *param = param_of(&f, "table", &table);
-    psg_tape_begin(f.tape, NULL);
-    psg_backward(f.tape, psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_use(f.tape, param), NULL));
-    test_refused(f.tape, PSG_ERR_BATCH,
-           "embedding: gives an output a sample, but no psg_input of this pass tells the batch size");
-    psg_tape_begin(f.tape, NULL);
-    psg_input(f.tape, &ids.view);
-    psg_embedding(f.tape, psg_constant(f.tape, &ids.view), psg_use(f.tape, param), NULL);
-    test_refused(f.tape, PSG_ERR_BATCH,
-           "ids of shape (4, 3) has batch size 4, must have 1, being a constant, or be a psg_input");
-    psg_tape_begin(f.tape, NULL);
-    psg_var in = psg_input(f.tape, &ids.view);
-    psg_embedding(f.tape, in, psg_embedding(f.tape, in, psg_use(f.tape, param), NULL), NULL);
-    test_refused(f.tape, PSG_ERR_SHAPE, "weight must have shape (rows, features), has (4, 3, 5)");
-    psg_pass pass = { .batch_size = V };
-    psg_tape_begin(f.tape, &pass);
-    psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_input(f.tape, &table.view), NULL);
-    test_refused(f.tape, PSG_ERR_UNSUPPORTED, "weight is computed in this pass, must be a parameter or a constant");
-    psg_embedding_options o = { .max_norm = 1 };
-    pass.ordinary = 1;
-    psg_tape_begin(f.tape, &pass);
-    psg_embedding(f.tape, psg_constant(f.tape, &one.view), psg_constant(f.tape, &table.view), &o);
-    test_refused(f.tape, PSG_ERR_ARGUMENT, "max_norm changes rows of weight, which must be a parameter");
-    psg_param_destroy(param);
-    test_array_free(&table);
-    test_array_free(&ids);
-    test_array_free(&one);
-    small_close(&f);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lookups_are_those_of_plain_loops),
@@ -610,9 +490,6 @@ int main(void) {
         cmocka_unit_test(long_rows_are_scaled_to_max_norm),
         cmocka_unit_test(extreme_rows_are_scaled_to_max_norm),
         cmocka_unit_test(a_row_is_scaled_once),
-        cmocka_unit_test(wrong_arguments_are_refused),
-        cmocka_unit_test(ids_out_of_range_are_refused),
-        cmocka_unit_test(ids_without_the_batch_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* The losses where the lines of test/cases do not go: kinks, limits, NaN, saturated, empty and ignored
- * targets, and every refusal. */
+ * targets. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -276,99 +276,12 @@ static void nothing_has_no_loss(void **state) {
     small_close(&r);
 }
 
-/* ---- refusals ---- */
-
-typedef struct operands {
-    psg_var x, tall, labels, bad, weight, batched;   /* (2, 3), (2, 4), (2), (2), (3), (2) */
-} operands;
-
-typedef struct refusal {
-    const char *words;
-    psg_status status;
-    psg_var (*build)(psg_tape *tape, const operands *in);
-} refusal;
-
-#define REFUSE(name, call) static psg_var name(psg_tape *t, const operands *in) { return call; }
-#define NLL(...) &(psg_nll_options){ __VA_ARGS__ }
-#define CE(...) &(psg_cross_entropy_options){ __VA_ARGS__ }
-
-REFUSE(l1_shape, psg_l1(t, in->x, in->tall, PSG_MEAN))
-REFUSE(l1_batch_mean, psg_l1(t, in->x, in->x, PSG_BATCH_MEAN))
-REFUSE(kl_reduction, psg_kl_div(t, in->x, in->x, 0, (psg_reduction)4))
-REFUSE(smooth_l1_beta, psg_smooth_l1(t, in->x, in->x, -1, PSG_MEAN))
-REFUSE(huber_delta, psg_huber(t, in->x, in->x, 0, PSG_MEAN))
-REFUSE(huber_nan, psg_huber(t, in->x, in->x, NAN, PSG_MEAN))
-REFUSE(poisson_eps, psg_poisson_nll(t, in->x, in->x, POISSON(.eps = -1)))
-REFUSE(hinge_nan, psg_hinge_embedding(t, in->x, in->x, NAN, PSG_MEAN))
-REFUSE(binary_range, psg_binary_cross_entropy(t, psg_scale(t, in->x, 4), in->x, PSG_MEAN))
-REFUSE(binary_negative, psg_binary_cross_entropy(t, psg_scale(t, in->x, -4), in->x, PSG_MEAN))
-REFUSE(nll_type, psg_nll(t, in->x, in->x, psg_none(), NULL))
-REFUSE(nll_shape, psg_nll(t, psg_unsqueeze(t, in->x, -1), in->labels, psg_none(), NULL))
-REFUSE(nll_label, psg_nll(t, in->x, in->bad, psg_none(), NULL))
-REFUSE(nll_reduction, psg_nll(t, in->x, in->labels, psg_none(), NLL(.reduction = PSG_BATCH_MEAN)))
-REFUSE(nll_ignore, psg_nll(t, in->x, in->labels, psg_none(), NLL(.has_ignore_index = 1)))
-REFUSE(nll_counted, psg_nll(t, in->x, in->labels, in->weight, NULL))
-REFUSE(nll_weight_shape, psg_nll(t, in->tall, in->labels, in->weight, NLL(.reduction = PSG_SUM)))
-REFUSE(nll_weight_batched, psg_nll(t, in->x, in->labels, in->batched, NLL(.reduction = PSG_SUM)))
-REFUSE(ce_counted, psg_cross_entropy_weighted(t, in->x, in->labels, in->weight, NULL))
-REFUSE(ce_weight, psg_cross_entropy_weighted(t, in->tall, in->tall, in->weight, NULL))
-REFUSE(ce_soft_ignore, psg_cross_entropy(t, in->x, in->x, CE(.reduction = PSG_SUM, .has_ignore_index = 1)))
-REFUSE(ce_soft_shape, psg_cross_entropy(t, in->x, in->tall, NULL))
-REFUSE(ce_last_shape, psg_cross_entropy(t, psg_unsqueeze(t, in->x, 1), in->labels, CE(.class_last = 1)))
-REFUSE(ce_ids, psg_cross_entropy(t, in->labels, in->x, NULL))
-
-static const refusal refusals[] = {
-    { "l1: input has shape (2, 3) and target (2, 4)", PSG_ERR_SHAPE, l1_shape },
-    { "l1: reduction is 3, must be PSG_MEAN, PSG_SUM or PSG_NONE", PSG_ERR_ARGUMENT, l1_batch_mean },
-    { "kl_div: reduction is 4", PSG_ERR_ARGUMENT, kl_reduction },
-    { "smooth_l1: beta is -1, must be finite and >= 0", PSG_ERR_ARGUMENT, smooth_l1_beta },
-    { "huber: delta is 0, must be positive", PSG_ERR_ARGUMENT, huber_delta },
-    { "huber: delta is nan", PSG_ERR_ARGUMENT, huber_nan },
-    { "poisson_nll: eps is -1", PSG_ERR_ARGUMENT, poisson_eps },
-    { "hinge_embedding: margin is nan", PSG_ERR_ARGUMENT, hinge_nan },
-    { "binary_cross_entropy: input[5] (in memory order) is 2, must be in [0, 1]", PSG_ERR_ARGUMENT, binary_range },
-    { "binary_cross_entropy: input[5] (in memory order) is -2", PSG_ERR_ARGUMENT, binary_negative },
-    { "nll: target is f32, must be i32 or i64", PSG_ERR_DTYPE, nll_type },
-    { "nll: input has shape (2, 3, 1) and target (2)", PSG_ERR_SHAPE, nll_shape },
-    { "nll: target[1] (in memory order) is 3, must be in [0, 3)", PSG_ERR_ARGUMENT, nll_label },
-    { "nll: reduction is 3", PSG_ERR_ARGUMENT, nll_reduction },
-    { "nll: a mean over the targets that are not ignored", PSG_ERR_UNSUPPORTED, nll_ignore },
-    { "nll: a mean over the targets that are not ignored, or by their weights", PSG_ERR_UNSUPPORTED, nll_counted },
-    { "nll: weight has shape (3), must be (4)", PSG_ERR_SHAPE, nll_weight_shape },
-    { "nll: weight carries a batch", PSG_ERR_ARGUMENT, nll_weight_batched },
-    { "cross_entropy: a mean over the targets", PSG_ERR_UNSUPPORTED, ce_counted },
-    { "cross_entropy: weight has shape (3), must be (4)", PSG_ERR_SHAPE, ce_weight },
-    { "cross_entropy: ignore_index is 0, but target is f32", PSG_ERR_UNSUPPORTED, ce_soft_ignore },
-    { "cross_entropy: logits has shape (2, 3) and target, which is real, (2, 4)", PSG_ERR_SHAPE, ce_soft_shape },
-    { "cross_entropy: logits has shape (2, 1, 3) and target (2), must be (N, *, C)", PSG_ERR_SHAPE, ce_last_shape },
-    { "cross_entropy: logits is i64", PSG_ERR_DTYPE, ce_ids },
-};
-
-static void wrong_arguments_are_refused(void **state) {
-    (void)state;
-    small_pass r;
-    small_open_on(&r, 1, NULL);
-    float data[8] = { 0, 0, 0, 0, 0, 0.5f, 0, 0 };
-    int64_t good[2] = { 0, 2 }, wrong[2] = { 0, 3 };
-    psg_tensor x = psg_f32_2d(data, 2, 3), tall = psg_f32_2d(data, 2, 4), labels = psg_i64_1d(good, 2);
-    psg_tensor bad = psg_i64_1d(wrong, 2), weight = psg_f32_1d(data, 3), batched = psg_f32_1d(data, 2);
-    for (size_t k = 0; k < sizeof refusals / sizeof refusals[0]; k++) {
-        TEST_OK(r.context, psg_tape_begin(r.tape, NULL));
-        operands in = { psg_input(r.tape, &x), psg_input(r.tape, &tall), psg_input(r.tape, &labels),
-                        psg_input(r.tape, &bad), psg_constant(r.tape, &weight), psg_input(r.tape, &batched) };
-        refusals[k].build(r.tape, &in);
-        test_refused(r.tape, refusals[k].status, refusals[k].words);
-    }
-    small_close(&r);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kinks_and_limits_have_their_values),
         cmocka_unit_test(nan_stays),
         cmocka_unit_test(saturated_and_masked_classes_keep_their_digits),
         cmocka_unit_test(nothing_has_no_loss),
-        cmocka_unit_test(wrong_arguments_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* Of the shape ops, what the lines of test/cases cannot say: cat and stack take any number of inputs, also more than a
- * call has. */
+ * call has; unfold takes steps of any length. */
 #include "small_pass.h"
 
 enum { MANY = 40, ROWS = 3, COLUMNS = 5 };
@@ -43,7 +43,27 @@ static void any_number_of_inputs_is_joined(void **state) {
     }
 }
 
+/* One window fits, at place 0, whatever the step: column k is the padded image's element k. */
+static void windows_of_long_steps(void **state) {
+    (void)state;
+    const psg_unfold_options options = { .kernel = { 3, 3 }, .padding = { 2, 2 }, .stride = { INT64_MAX, INT64_MAX } };
+    small_pass f;
+    psg_tensor columns;
+    small_open(&f);
+    small_begin(&f, (psg_pass)PSG_PASS_INIT);
+    psg_tensor image = small_normal(&f, SHAPE(1, 1, 3, 3));
+    psg_var y = psg_unfold(f.tape, psg_input(f.tape, &image), &options);
+    small_backward(&f, y, NULL);
+    TEST_OK(f.context, psg_value(f.tape, y, &columns));
+    assert_int_equal(psg_tensor_count(&columns), 9);
+    for (int64_t k = 0; k < 9; k++) assert_true(test_get_at(&columns, k) == (k == 8 ? test_get_at(&image, 0) : 0));
+    small_close(&f);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(any_number_of_inputs_is_joined) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_number_of_inputs_is_joined),
+        cmocka_unit_test(windows_of_long_steps),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
 #include "cases.h"
 
 static psg_dtype dtype_of(const case_operand *operand, psg_dtype real) {
-    return operand->kind == CASE_INTEGER ? operand->integer : real;
+    return operand->kind == CASE_INTEGER ? operand->integer : operand->single ? PSG_F32 : real;
 }
 
 int case_wants_grad(const case_line *line, int k) {
@@ -124,6 +124,7 @@ psg_pass case_run_pass(const case_run *run) {
     psg_pass pass = PSG_PASS_INIT;
     pass.batch_second = case_flag(line, "batch_second");
     pass.loss_reduction = case_flag(line, "mean") ? PSG_LOSS_MEAN : PSG_LOSS_SUM;
+    pass.batch_size = case_int(line, "batch_size", 0);
     pass.ordinary = case_flag(line, "ordinary");
     pass.evaluation = case_flag(line, "evaluation");
     pass.allow_updates = case_flag(line, "allow_updates");

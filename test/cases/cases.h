@@ -11,6 +11,7 @@
  * operand:
  *
  *     <K          integers drawn from [0, K), i64         >=L     from [L, K)         i32     stored as i32
+ *     f32         stored as f32 in a pass of f64 too
  *     =1,2,...    these values, row-major (of the row's kind, or as i64, i32 or real says); one stands for all
  *     unit        reals in (0, 1)                         positive reals in (1/2, 3/2)
  *     /K          reals over K, a power of two; 0.125: in (-8, 8)
@@ -26,7 +27,8 @@
  *     evaluation, allow_updates   the pass's flags
  *     reduction=mean      of an op whose output is one value of the batch: mean (also absent), batchmean or sum
  *     error=SHAPE         refused with PSG_ERR_SHAPE and a message that begins with the op's name (error_name=... if
- *                         it begins with another name)
+ *                         it begins with another name) and holds the text that ends the line in double quotes
+ *     batch_size=4        what the pass says of its batch, else inferred
  *     smooth=no           no central differences, for a reason in a comment
  *     f32=TOLERANCE       what f32 may differ from f64, of the largest terms, where the default is too strict
  *     bench               too big for tests: benchmarks only
@@ -44,7 +46,7 @@
 
 #include <psg/psg.h>
 
-enum { CASE_OPERANDS = 40, CASE_NAME = 64, CASE_OPTIONS = 32, CASE_VALUES = 64 };
+enum { CASE_OPERANDS = 40, CASE_NAME = 64, CASE_OPTIONS = 32, CASE_VALUES = 64, CASE_TEXT = 200 };
 
 typedef enum case_kind { CASE_REAL, CASE_UNIT, CASE_POSITIVE, CASE_INTEGER } case_kind;
 
@@ -71,6 +73,7 @@ typedef struct case_operand {
     psg_role role;
     case_kind kind;
     psg_dtype integer; /* PSG_I64 or PSG_I32 */
+    int single;        /* f32, whatever the others are */
     int64_t low, high; /* integers: [low, high) */
     double divisor;    /* of reals */
     int rank;
@@ -88,6 +91,7 @@ struct case_line {
     char options[1024];       /* the text, cut in pieces */
     int option[CASE_OPTIONS]; /* where each begins in it */
     int option_count;
+    char says[CASE_TEXT];     /* in the message of a refusal */
 };
 
 typedef struct case_table {
@@ -102,6 +106,8 @@ int case_flag(const case_line *line, const char *key);
 int64_t case_int(const case_line *line, const char *key, int64_t otherwise);
 double case_real(const case_line *line, const char *key, double otherwise);
 const char *case_word(const case_line *line, const char *key, const char *otherwise);
+/* Which of the names the option is, or the number it says instead. */
+int case_choice(const case_line *line, const char *key, int otherwise, int count, const char *const names[]);
 /* How many integers key=1,2,... holds, at most capacity are stored; 0 when absent.  "B" is the batch size. */
 int case_ints(const case_line *line, const char *key, int64_t *values, int capacity);
 /* The 2 of conv2d: what a table's front fixes. */

@@ -9,12 +9,7 @@
         }                                                                                                              \
     }
 
-static psg_pad_mode mode_of(const char *word) {
-    static const char *const names[] = { "zeros", "reflect", "replicate", "circular" };
-    int mode = 0;
-    while (mode < 3 && strcmp(names[mode], word)) mode++;
-    return (psg_pad_mode)mode;
-}
+static const char *const modes[] = { "zeros", "reflect", "replicate", "circular" };
 
 /* padding=same, padding=valid or numbers; padding_after=... when those behind differ; padding_mode=reflect, ... */
 static psg_conv_options options_of(const case_line *line, int spatial) {
@@ -27,7 +22,8 @@ static psg_conv_options options_of(const case_line *line, int spatial) {
     else case_each(line, "padding", 0, spatial, options.padding);
     options.has_padding_after = case_flag(line, "padding_after");
     case_each(line, "padding_after", 0, spatial, options.padding_after);
-    options.padding_mode = mode_of(case_word(line, "padding_mode", "zeros"));
+    options.padding_rule = (psg_conv_padding)case_int(line, "padding_rule", options.padding_rule);
+    options.padding_mode = (psg_pad_mode)case_choice(line, "padding_mode", 0, 4, modes);
     return options;
 }
 

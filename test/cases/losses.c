@@ -1,12 +1,10 @@
-#include <string.h>
-
 #include "cases.h"
 
 /* reduction=mean (also absent), sum, none or batchmean. */
 static psg_reduction reduction_of(const case_line *line) {
-    const char *word = case_word(line, "reduction", "mean");
-    if (!strcmp(word, "batchmean")) return PSG_BATCH_MEAN;
-    return !strcmp(word, "none") ? PSG_NONE : !strcmp(word, "sum") ? PSG_SUM : PSG_MEAN;
+    static const char *const names[] = { [PSG_MEAN] = "mean", [PSG_SUM] = "sum", [PSG_NONE] = "none",
+                                         [PSG_BATCH_MEAN] = "batchmean" };
+    return (psg_reduction)case_choice(line, "reduction", PSG_MEAN, 4, names);
 }
 
 static psg_var mse(psg_tape *tape, const case_line *line, const psg_var *var) {

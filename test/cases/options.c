@@ -33,6 +33,15 @@ const char *case_word(const case_line *line, const char *key, const char *otherw
     return text ? text : otherwise;
 }
 
+int case_choice(const case_line *line, const char *key, int otherwise, int count, const char *const names[]) {
+    const char *word = find(line, key);
+    if (!word) return otherwise;
+    for (int k = 0; k < count; k++) {
+        if (!strcmp(word, names[k])) return k;
+    }
+    return atoi(word);
+}
+
 int case_ints(const case_line *line, const char *key, int64_t *values, int capacity) {
     const char *text = find(line, key);
     int count = 0;

@@ -83,6 +83,8 @@ static int read_word(const reader *r, case_operand *operand, const char *word) {
     } else if (!strcmp(word, "i32") || !strcmp(word, "i64")) {
         operand->kind = CASE_INTEGER;
         operand->integer = word[1] == '3' ? PSG_I32 : PSG_I64;
+    } else if (!strcmp(word, "f32")) {
+        operand->single = 1;
     } else if (!strcmp(word, "real")) {
         operand->kind = CASE_REAL;
     } else if (!strcmp(word, "unit")) {
@@ -174,6 +176,9 @@ int case_line_parse(const case_op *op, const char *text, case_line *line, char *
     reader r = { op, line, message, size };
     if (strlen(text) >= sizeof copy) return refuse(&r, "the line is too long");
     strcpy(copy, text);
+    char *says = cut(copy, '"');
+    if (says && (strcspn(says, "\"") >= CASE_TEXT || !strchr(says, '"'))) return refuse(&r, "bad text %s", says);
+    if (says) memcpy(line->says, says, strcspn(says, "\""));
     char *rest = cut(copy, '|'), *start = copy, *name = next_word(&start);
     if (!name || !rest || strlen(name) >= CASE_NAME) return refuse(&r, "no name or no fields in \"%s\"", text);
     strcpy(line->name, name);

@@ -32,9 +32,11 @@ static psg_rnn_options options_of(const case_line *line) {
     options.num_layers = (int)case_int(line, "num_layers", 1);
     options.bidirectional = case_flag(line, "bidirectional");
     options.dropout = case_real(line, "dropout", 0.0);
-    if (is(line, "nonlinearity", "relu")) options.nonlinearity = PSG_RNN_RELU;
-    if (is(line, "layout", "batch_first")) options.layout = PSG_RNN_BATCH_FIRST;
-    if (is(line, "layout", "batch_second")) options.layout = PSG_RNN_BATCH_SECOND;
+    static const char *const functions[] = { [PSG_RNN_TANH] = "tanh", [PSG_RNN_RELU] = "relu" };
+    static const char *const layouts[] = { [PSG_RNN_LAYOUT_OF_PASS] = "pass", [PSG_RNN_BATCH_FIRST] = "batch_first",
+                                           [PSG_RNN_BATCH_SECOND] = "batch_second" };
+    options.nonlinearity = (psg_rnn_nonlinearity)case_choice(line, "nonlinearity", PSG_RNN_TANH, 2, functions);
+    options.layout = (psg_rnn_layout)case_choice(line, "layout", PSG_RNN_LAYOUT_OF_PASS, 3, layouts);
     return options;
 }
 

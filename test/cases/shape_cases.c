@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "cases.h"
 
 /* Dimensions are those of x as the pass has it. */
@@ -70,8 +68,7 @@ static psg_var selected(psg_tape *tape, const case_line *line, const psg_var *va
 static psg_var pad(psg_tape *tape, const case_line *line, const psg_var *var) {
     static const char *const modes[] = { "constant", "reflect", "replicate", "circular" };
     int64_t widths[2 * PSG_MAX_RANK];
-    int count = case_ints(line, "pad", widths, 2 * PSG_MAX_RANK), mode = 0;
-    while (mode < 3 && strcmp(modes[mode], case_word(line, "mode", "constant"))) mode++;
+    int count = case_ints(line, "pad", widths, 2 * PSG_MAX_RANK), mode = case_choice(line, "mode", 0, 4, modes);
     return psg_pad(tape, var[0], count, widths, (psg_pad_mode)mode, case_real(line, "value", 0.0));
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 CASES = os.path.join(ROOT, "test", "cases")
 UNIVERSAL = {"batch_second", "physical", "mean", "frozen", "no_input_grad", "ordinary", "evaluation", "allow_updates",
-             "error", "error_name", "smooth", "f32", "bench", "reduction"}
+             "error", "error_name", "batch_size", "smooth", "f32", "bench", "reduction"}
 
 
 @dataclass
@@ -155,6 +155,8 @@ def parse_operand(rules, text):
             operand.divisor = float(word[1:])
         elif word[:2] == ">=":
             operand.low = int(word[2:])
+        elif word == "f32":
+            pass
         elif word in ("i32", "i64"):
             operand.kind, operand.int32 = "INTEGER", word == "i32"
         elif word in ("real", "unit", "positive"):
@@ -167,7 +169,7 @@ def parse_operand(rules, text):
 
 
 def parse_line(op, rules, text):
-    name, *fields = text.split("|")
+    name, *fields = text.partition('"')[0].split("|")
     line = Line(op, name.strip())
     for part in fields[:-1]:
         key, operand = parse_operand(rules, part)
