@@ -4,7 +4,8 @@
 
 /* Operands as PyTorch names its parameters, of at most six layers and directions.
  *     num_layers=1 bidirectional dropout=0.0 nonlinearity=tanh|relu layout=pass|batch_first|batch_second
- *     output=y|h_n|c_n      which of the outputs the case is about */
+ *     output=y|h_n|c_n|all  which of the outputs the case is about; all: one behind the other
+ *     tied                  every layer and direction has the first one's weights */
 
 #define RULE(name, role, optional, kind)                                                                               \
     { #name, role, optional, kind }
@@ -44,9 +45,16 @@ static psg_rnn_options options_of(const case_line *line) {
 static void take_weights(const case_line *line, const psg_var *var, int size, psg_rnn_weights *weights) {
     int step = case_flag(line, "bidirectional") ? 1 : 2;
     for (int at = 0, set = 0; set < WEIGHT_SETS; at++, set += step) {
-        const psg_var *v = var + set * size;
+        const psg_var *v = var + (case_flag(line, "tied") ? 0 : set * size);
         weights[at] = (psg_rnn_weights){ v[0], v[1], v[2], v[3], size == 5 ? v[4] : psg_none() };
     }
+}
+
+/* (N, ...) of each, behind one another. */
+static psg_var joined(psg_tape *tape, const psg_var *part, int count) {
+    psg_var flat[3];
+    for (int k = 0; k < count; k++) flat[k] = psg_flatten(tape, part[k], 1, -1);
+    return psg_cat(tape, flat, count, 1);
 }
 
 static psg_var chosen(const case_line *line, psg_var y, psg_var h_n, psg_var c_n) {
@@ -60,6 +68,7 @@ static psg_var rnn(psg_tape *tape, const case_line *line, const psg_var *var) {
     int states = case_flag(line, "output");
     take_weights(line, var + 3, 4, weights);
     psg_var y = psg_rnn(tape, var[0], var[1], var[2], weights, &options, states ? &h_n : NULL);
+    if (is(line, "output", "all")) return joined(tape, (psg_var[]){ y, h_n }, 2);
     return states ? chosen(line, y, h_n, h_n) : y;
 }
 
@@ -70,6 +79,7 @@ static psg_var gru(psg_tape *tape, const case_line *line, const psg_var *var) {
     int states = case_flag(line, "output");
     take_weights(line, var + 3, 4, weights);
     psg_var y = psg_gru(tape, var[0], var[1], var[2], weights, &options, states ? &h_n : NULL);
+    if (is(line, "output", "all")) return joined(tape, (psg_var[]){ y, h_n }, 2);
     return states ? chosen(line, y, h_n, h_n) : y;
 }
 
@@ -81,6 +91,7 @@ static psg_var lstm(psg_tape *tape, const case_line *line, const psg_var *var) {
     take_weights(line, var + 4, 5, weights);
     psg_var y =
         psg_lstm(tape, var[0], var[1], var[2], var[3], weights, &options, states ? &h_n : NULL, states ? &c_n : NULL);
+    if (is(line, "output", "all")) return joined(tape, (psg_var[]){ y, h_n, c_n }, 3);
     return states ? chosen(line, y, h_n, c_n) : y;
 }
 

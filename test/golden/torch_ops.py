@@ -542,6 +542,7 @@ def weight_sets(line, o):
                 for way in (("", "_reverse") if line.flag("bidirectional") else ("",))]
     flat, biases = [], any(o[f"bias_{part}_l0"] is not None for part in ("ih", "hh"))
     for suffix in suffixes:
+        suffix = "l0" if line.flag("tied") else suffix
         weights = [o[f"{name}_{suffix}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         zeros = torch.zeros(weights[0].shape[0])
         flat += weights[:2] + [zeros if bias is None else bias for bias in weights[2:] if biases]
@@ -585,6 +586,8 @@ def recurrent(line, o):
     else:
         each = [run(n, n + 1, int(lengths[n])) for n in range(batch)]
         results = [torch.cat(values) for values in zip(*each)]
+    if line.word("output", "y") == "all":
+        return torch.cat([value.flatten(1) for value in results[:3 if line.op == "lstm" else 2]], 1)
     return results[("y", "h_n", "c_n").index(line.word("output", "y"))]
 
 
