@@ -1,11 +1,10 @@
-/* What holds of attention whatever the sizes: bits, dropout, masked rows, isolation, ordinary passes. */
+/* Attention where the lines of test/cases do not go: dropout, masked rows, what a mask hides, sharp weights. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "support.h"
-
-static int64_t ones[4096];
+#include "case_checks.h"
 
 typedef struct desk {
     psg_context *context;
@@ -28,23 +27,7 @@ static void close_desk(desk *d) {
 
 static void begin(desk *d) { TEST_OK(d->context, psg_tape_begin(d->tape, NULL)); }
 
-/* ---- laws ---- */
-
-typedef struct results {
-    double y[2 * 3 * 70 * 6], gx[2 * 3 * 70 * 6], gw[3 * 18 * 6];
-} results;
-
-typedef struct setting {
-    unsigned threads;
-    const char *isa;
-    int64_t first, samples;        /* of the three */
-    bool ordinary, evaluation;
-    double dropout_p;
-    psg_dtype dtype;
-    bool poison;                   /* sample 1 holds NaN */
-} setting;
-
-enum { T = 70, D = 6, ALL = 3 };
+enum { D = 6 };
 
 static psg_tensor filled(psg_dtype dtype, uint64_t seed, int rank, const int64_t *shape) {
     psg_tensor t = psg_tensor_of(dtype, NULL, rank, shape);
@@ -58,167 +41,103 @@ static void read_all(const psg_tensor *t, double *to) {
     for (int64_t i = 0; i < psg_tensor_count(t); i++) to[i] = test_get_at(t, i);
 }
 
-/* Self-attention of 2 heads over samples [first, first + samples) of three. */
-static void run(const setting *s, results *out) {
-    psg_context *context = test_context(s->threads, s->isa);
-    psg_tape *tape;
-    psg_param *param[2];
-    psg_pass pass = PSG_PASS_INIT;
-    static const int64_t ids[] = { 0, 1, 2 };
-    pass.ordinary = s->ordinary;
-    pass.evaluation = s->evaluation;
-    pass.dropout_seed = 11;
-    if (!s->ordinary) pass.sample_ids = ids + s->first;
-    TEST_OK(context, psg_tape_create(context, &tape));
-    TEST_OK(context, psg_tape_begin(tape, &pass));
-    psg_tensor x = filled(s->dtype, 1, 3, (int64_t[]){ ALL, T, D }), w[2] = {
-        filled(s->dtype, 2, 2, (int64_t[]){ 3 * D, D }), filled(s->dtype, 3, 2, (int64_t[]){ D, D }) };
-    if (s->poison) test_set(&x, (int64_t[]){ 1, 5, 2 }, NAN);
-    psg_tensor part = x, value, grad;
-    part.shape[0] = s->samples;
-    part.data = (char *)x.data + (size_t)(s->first * T * D) * psg_dtype_size(s->dtype);
-    for (int k = 0; k < 2; k++) TEST_OK(context, psg_param_create(context, "w", &w[k], &param[k]));
-    psg_multi_head_attention_weights weights = { .in_proj_weight = psg_use(tape, param[0]),
-                                                 .out_proj_weight = psg_use(tape, param[1]) };
-    psg_multi_head_attention_options options = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
-    options.dropout_p = s->dropout_p;
-    psg_var in = psg_input_with_grad(tape, &part);
-    psg_var y = psg_multi_head_attention(tape, in, in, in, 2, &weights, &options, NULL);
-    TEST_OK(context, psg_backward_from(tape, y, NULL));
-    TEST_OK(context, psg_value(tape, y, &value));
-    TEST_OK(context, psg_input_grad(tape, in, &grad));
-    memset(out, 0, sizeof *out);
-    read_all(&value, out->y);
-    read_all(&grad, out->gx);
-    psg_gradient gradient;
-    const psg_gradient *list = &gradient;
-    TEST_OK(context, psg_gradient_of(tape, param[0], &gradient));
-    int64_t shape[3] = { s->ordinary ? 1 : s->samples, 3 * D, D };
-    psg_tensor gw = psg_tensor_of(s->dtype, NULL, s->ordinary ? 2 : 3, shape + s->ordinary);
-    gw.data = calloc(ALL * 3 * D * D, 8);
-    if (s->ordinary) TEST_OK(context, psg_weighted_sum(context, &list, 1, NULL, PSG_OVERWRITE, &gw));
-    else TEST_OK(context, psg_grad_sample(context, &gradient, 1, PSG_OVERWRITE, &gw));
-    read_all(&gw, out->gw);
-    psg_tape_destroy(tape);
-    for (int k = 0; k < 2; k++) psg_param_destroy(param[k]);
+/* ---- dropout ---- */
+
+static case_line line_of(const char *op, const char *operands, const char *options) {
+    case_line line;
+    char text[512], message[512];
+    snprintf(text, sizeof text, "dropout | %s | %s", operands, options);
+    if (case_line_parse(case_op_find(op), text, &line, message, sizeof message)) fail_msg("%s", message);
+    return line;
+}
+
+static const char layer_operands[] = "query 3,70,6 | in_proj_weight 18,6 | out_proj_weight 6,6";
+
+/* The mask is one constant: gradients are those of what was kept, on any number of threads. */
+static void gradients_are_those_of_what_was_kept(void **state) {
+    (void)state;
+    const case_line lines[] = {
+        line_of("multi_head_attention", layer_operands, "num_heads=2 dropout_p=0.3"),
+        line_of("multi_head_attention", "query 2,5,4 | key 2,7,4 | in_proj_weight 12,4 | in_proj_bias 12 | bias_k 1,1,4 "
+                "| bias_v 1,1,4 | out_proj_weight 4,4 | attn_mask 2,1,5,7 batched | key_padding_mask 2,7 =0,0,0,1,0,1,0,"
+                "1,0,0,0,0,0,0", "num_heads=2 dropout_p=0.4 add_zero_attn batch_second"),
+        line_of("multi_head_attention", "query 2,5,4 | in_proj_weight 12,4 | out_proj_weight 4,4",
+                "num_heads=2 dropout_p=0.4 weights per_head is_causal frozen=out_proj_weight"),
+        line_of("scaled_dot_product_attention", "query 2,4,5,3 | key 2,2,130,3 | value 2,2,130,4",
+                "dropout_p=0.5 enable_gqa"),
+    };
+    psg_context *context = test_context(2, NULL);
+    for (size_t k = 0; k < sizeof lines / sizeof lines[0]; k++) {
+        case_check_differences(context, &lines[k]);
+        case_check_questions(context, &lines[k]);
+        case_check_threads(context, &lines[k]);
+    }
     test_context_free(context);
-    free(gw.data);
-    free(x.data);
-    free(w[0].data);
-    free(w[1].data);
-}
-
-static void any_number_of_threads(void **state) {
-    (void)state;
-    const char *isas[3];
-    size_t count = test_isas(isas);
-    static results one, many;
-    for (size_t k = 0; k < count; k++) {
-        for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
-            setting s = { .threads = 1, .isa = isas[k], .samples = 3, .dropout_p = 0.3, .dtype = (psg_dtype)dtype };
-            run(&s, &one);
-            for (unsigned threads = 2; threads <= 5; threads += 3) {
-                s.threads = threads;
-                run(&s, &many);
-                assert_memory_equal(&one, &many, sizeof one);
-            }
-        }
-    }
-}
-
-/* grad_sample[n] of a batch is that of sample n alone, its dropout mask included. */
-static void samples_alone(void **state) {
-    (void)state;
-    static results all, alone;
-    setting s = { .threads = 2, .samples = 3, .dropout_p = 0.5, .dtype = PSG_F64 };
-    run(&s, &all);
-    s.samples = 1;
-    for (s.first = 0; s.first < 3; s.first++) {
-        run(&s, &alone);
-        for (int i = 0; i < T * D; i++) test_near(alone.y[i], all.y[s.first * T * D + i], 1e-11, "y", i);
-        for (int i = 0; i < T * D; i++) test_near(alone.gx[i], all.gx[s.first * T * D + i], 1e-10, "gx", i);
-        for (int i = 0; i < 3 * D * D; i++) test_near(alone.gw[i], all.gw[s.first * 3 * D * D + i], 1e-10, "gw", i);
-    }
 }
 
 static void evaluation_drops_nothing(void **state) {
     (void)state;
-    static results plain, dropped, evaluated;
-    setting s = { .threads = 1, .samples = 3, .dtype = PSG_F64 };
-    run(&s, &plain);
-    s.dropout_p = 0.5;
-    run(&s, &dropped);
-    s.evaluation = true;
-    run(&s, &evaluated);
-    assert_memory_equal(&plain, &evaluated, sizeof plain);
-    assert_memory_not_equal(&plain, &dropped, sizeof plain);
-}
-
-static void everything_dropped(void **state) {
-    (void)state;
-    static results r;
-    setting s = { .threads = 1, .samples = 3, .dropout_p = 1, .dtype = PSG_F64 };
-    run(&s, &r);
-    for (int i = 0; i < ALL * T * D; i++) assert_true(r.y[i] == 0 && r.gx[i] == 0);
-}
-
-static void ordinary_passes(void **state) {
-    (void)state;
-    static results each, sum;
-    setting s = { .threads = 2, .samples = 3, .dtype = PSG_F64 };
-    run(&s, &each);
-    s.ordinary = true;
-    run(&s, &sum);
-    assert_memory_equal(each.gx, sum.gx, sizeof each.gx);
-    for (int i = 0; i < 3 * D * D; i++) {
-        double expected = each.gw[i] + each.gw[3 * D * D + i] + each.gw[6 * D * D + i];
-        test_near(sum.gw[i], expected, 1e-10, "gw", i);
+    static const char *const options[] = { "num_heads=2", "num_heads=2 dropout_p=0.5 evaluation",
+                                           "num_heads=2 dropout_p=0.5", "num_heads=2 dropout_p=1" };
+    psg_context *context = test_context(1, NULL);
+    case_line line[4];
+    case_results results[4];
+    for (int k = 0; k < 4; k++) {
+        line[k] = line_of("multi_head_attention", layer_operands, options[k]);
+        case_take(context, &line[k], &(case_way){ .real = PSG_F64 }, &results[k]);
     }
-}
-
-static void nan_stays_in_its_sample(void **state) {
-    (void)state;
-    static results clean, poisoned;
-    setting s = { .threads = 2, .samples = 3, .dtype = PSG_F32 };
-    run(&s, &clean);
-    s.poison = true;
-    run(&s, &poisoned);
-    int row = T * D, block = 3 * D * D;
-    for (int n = 0; n < 3; n += 2) {
-        assert_memory_equal(clean.y + n * row, poisoned.y + n * row, (size_t)row * sizeof(double));
-        assert_memory_equal(clean.gx + n * row, poisoned.gx + n * row, (size_t)row * sizeof(double));
-        assert_memory_equal(clean.gw + n * block, poisoned.gw + n * block, (size_t)block * sizeof(double));
+    case_same_bits(&line[1], &results[1], &results[0], 0, -1, "evaluation");
+    for (int64_t i = 0; i < results[0].output.rows * results[0].output.row; i++) {
+        assert_true(results[2].output.data[i] != results[0].output.data[i]);
+        assert_true(results[3].output.data[i] == 0 && results[3].grad[0].data[i] == 0);
     }
-    assert_true(isnan(poisoned.y[row]) && isnan(poisoned.gx[row]));
+    for (int k = 0; k < 4; k++) case_results_free(&results[k]);
+    test_context_free(context);
 }
 
-/* (L, N, E) beside (N, L, E), under one mask (L, S). */
-static void masks_have_no_batch_to_turn(void **state) {
+/* With dropout the weights are 0 or 1 / (1 - p) times what they are, and the result is their sum of the values. */
+static void kept_weights_make_the_result(void **state) {
     (void)state;
-    desk d = open_desk();
-    psg_tensor x = filled(PSG_F64, 4, 3, (int64_t[]){ 2, 5, 3 }), mask = filled(PSG_F64, 6, 2, (int64_t[]){ 5, 5 }), y;
-    psg_tensor turned = psg_tensor_strided(PSG_F64, x.data, 3, (int64_t[]){ 5, 2, 3 }, (int64_t[]){ 3, 15, 1 });
-    double values[2][30];
-    for (int second = 0; second < 2; second++) {
-        psg_pass pass = { .batch_second = second };
-        TEST_OK(d.context, psg_tape_begin(d.tape, &pass));
-        psg_var in = psg_input(d.tape, second ? &turned : &x), hidden = psg_constant(d.tape, &mask);
-        psg_var out = psg_scaled_dot_product_attention(d.tape, in, in, in, hidden, NULL);
-        test_status(d.context, psg_value(d.tape, out, &y), PSG_OK, psg_tape_message(d.tape));
-        for (int k = 0; k < 30; k++) {
-            int64_t n = k / 15, i = k / 3 % 5, e = k % 3;
-            values[second][k] = test_get3(&y, second ? i : n, second ? n : i, e);
+    enum { N = 2, L = 9, S = 70, HEADS = 2, E = 3 };
+    for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
+        desk d = open_desk();
+        const double u = dtype == PSG_F32 ? 1e-5 : 1e-13;
+        psg_tensor in[3], y, map[2];
+        double plain[N * HEADS * L * S];
+        int kept = 0;
+        for (int k = 0; k < 3; k++) {
+            in[k] = filled((psg_dtype)dtype, 8 + (uint64_t)k, 3, (int64_t[]){ N, k ? S : L, HEADS * E });
         }
+        for (int dropped = 0; dropped < 2; dropped++) {
+            psg_multi_head_attention_options o = { .dropout_p = 0.4, .per_head_weights = 1 };
+            psg_pass pass = { .evaluation = !dropped, .dropout_seed = 5 };
+            psg_var x[3], weights;
+            TEST_OK(d.context, psg_tape_begin(d.tape, &pass));
+            for (int k = 0; k < 3; k++) x[k] = psg_input(d.tape, &in[k]);
+            psg_var out = psg_head_attention(d.tape, x[0], x[1], x[2], HEADS, psg_none(), psg_none(), &o, &weights);
+            TEST_OK(d.context, psg_value(d.tape, weights, &map[dropped]));
+            TEST_OK(d.context, psg_value(d.tape, out, &y));
+            if (!dropped) read_all(&map[0], plain);
+        }
+        for (int64_t k = 0; k < N * L * HEADS * E; k++) {
+            int64_t e = k % E, h = k / E % HEADS, i = k / E / HEADS % L, n = k / E / HEADS / L;
+            double sum = 0;
+            for (int64_t j = 0; j < S; j++) {
+                int64_t at = ((n * HEADS + h) * L + i) * S + j;
+                double weight = test_get_at(&map[1], at);
+                if (weight != 0) test_near(weight, plain[at] / 0.6, u, "weight", at);
+                kept += weight != 0;
+                sum += weight * test_get3(&in[2], n, j, h * E + e);
+            }
+            test_near(test_get_at(&y, k), sum, 10 * u, "result", k);
+        }
+        test_near(kept, 0.6 * N * L * HEADS * E * S, E * 4.9 * sqrt(0.24 * N * L * HEADS * S), "kept", dtype);
+        for (int k = 0; k < 3; k++) free(in[k].data);
+        close_desk(&d);
     }
-    assert_memory_equal(values[0], values[1], sizeof values[0]);
-    begin(&d);
-    psg_var in = psg_input(d.tape, &x);
-    psg_scaled_dot_product_attention(d.tape, in, in, in, psg_input(d.tape, &mask), NULL);
-    test_refused(d.tape, PSG_ERR_BATCH, "");
-    free(x.data);
-    free(mask.data);
-    close_desk(&d);
 }
+
+/* ---- parts and masks ---- */
 
 /* The parts that are public give the layer, bit for bit: what adapters on a projection are built from. */
 static void parts_make_the_layer(void **state) {
@@ -541,16 +460,16 @@ static void sharp_weights_pass_what_they_differ(void **state) {
 }
 
 int main(void) {
-    for (size_t k = 0; k < sizeof ones / sizeof ones[0]; k++) ones[k] = 1;
     const struct CMUnitTest tests[] = {
-       cmocka_unit_test(any_number_of_threads),
-        cmocka_unit_test(samples_alone),            cmocka_unit_test(evaluation_drops_nothing),
-        cmocka_unit_test(everything_dropped),       cmocka_unit_test(ordinary_passes),
-        cmocka_unit_test(nan_stays_in_its_sample),  cmocka_unit_test(masked_rows_are_zero),
+        cmocka_unit_test(gradients_are_those_of_what_was_kept),
+        cmocka_unit_test(kept_weights_make_the_result),
+        cmocka_unit_test(evaluation_drops_nothing),
+        cmocka_unit_test(masked_rows_are_zero),
         cmocka_unit_test(sharp_weights_pass_what_they_differ),
-        cmocka_unit_test(parts_make_the_layer),     cmocka_unit_test(masks_have_no_batch_to_turn),
+        cmocka_unit_test(parts_make_the_layer),
         cmocka_unit_test(hidden_values_change_no_bit),
-        cmocka_unit_test(hidden_inputs_change_no_gradient), cmocka_unit_test(one_mask_hides_what_another_adds_to),
+        cmocka_unit_test(hidden_inputs_change_no_gradient),
+        cmocka_unit_test(one_mask_hides_what_another_adds_to),
         cmocka_unit_test(seen_values_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,7 +19,8 @@ static void for_each_line(void (*check)(psg_context *context, const case_line *l
             fail_msg("%s", message);
         }
         for (int i = 0; i < table.count; i++) {
-            if (!case_flag(&table.line[i], "error") && !case_flag(&table.line[i], "bench")) check(context, &table.line[i]);
+            const case_line *line = &table.line[i];
+            if (!case_flag(line, "error") && !case_flag(line, "bench")) check(context, line);
         }
         case_table_free(&table);
     }
@@ -161,8 +162,8 @@ static psg_var apart(const case_run *run, const psg_pass *pass) {
  * in evaluation. */
 static void dropout_between_layers(void **state) {
     (void)state;
-    static const char text[] = "two | x 3,4,2 | weight_ih_l0 20,2 | weight_hh_l0 20,5 | bias_ih_l0 20 | bias_hh_l0 20 | "
-                               "weight_ih_l1 20,5 | weight_hh_l1 20,5 | bias_ih_l1 20 | bias_hh_l1 20 | "
+    static const char text[] = "two | x 3,4,2 | weight_ih_l0 20,2 | weight_hh_l0 20,5 | bias_ih_l0 20 | bias_hh_l0 20 "
+                               "| weight_ih_l1 20,5 | weight_hh_l1 20,5 | bias_ih_l1 20 | bias_hh_l1 20 | "
                                "num_layers=2 dropout=0.5";
     enum { VALUES = 3 * 4 * 5 };
     psg_context *context = test_context(2, NULL);
