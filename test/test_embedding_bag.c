@@ -1,186 +1,137 @@
-/* embedding_bag against plain loops over the ids of each bag: every mode, rows and ragged bags, weights, padding,
- * repeated ids, empty bags; the contribution of a clipped sample. */
+/* embedding_bag where the lines of test/cases do not go: ragged bags, and the contribution of a clipped sample. */
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "small_pass.h"
 
 enum { V = 6, MOST = 64 };
 
-/* ---- a bag op and its operands ---- */
+/* ---- ragged bags ---- */
 
 typedef struct bag_case {
-    int64_t bags, length;       /* ids (bags, length), or */
-    int64_t start[6];           /* ragged: bags + 1 places */
-    int ragged, weighted, ordinary;
+    int64_t bags, start[6];     /* bags + 1 places */
+    int weighted, ordinary;
     int64_t features;
 } bag_case;
 
 static const bag_case bag_cases[] = {
-    { 3, 4, { 0 }, 0, 0, 0, 5 },             { 3, 4, { 0 }, 0, 1, 0, 5 },
-    { 3, 9, { 0 }, 0, 0, 0, 2 },             { 4, 0, { 0, 3, 3, 8, 9 }, 1, 0, 0, 5 },
-    { 4, 0, { 0, 0, 4, 4, 4 }, 1, 1, 0, 3 }, { 4, 0, { 0, 3, 3, 8, 9 }, 1, 1, 0, 70 },
-    { 3, 4, { 0 }, 0, 0, 1, 5 },             { 3, 0, { 0, 2, 2, 6 }, 1, 1, 1, 5 },
-    { 2, 0, { 0, 0, 0 }, 1, 0, 0, 3 },       { 3, 0, { 0 }, 0, 0, 0, 3 },
-    { 0, 3, { 0 }, 0, 1, 0, 3 },             { 2, 3, { 0 }, 0, 1, 0, 0 },
-    { 1, 1, { 0 }, 0, 1, 0, 1 },
+    { 4, { 0, 3, 3, 8, 9 }, 0, 0, 5 }, { 4, { 0, 0, 4, 4, 4 }, 1, 0, 3 }, { 4, { 0, 3, 3, 8, 9 }, 1, 0, 70 },
+    { 3, { 0, 2, 2, 6 }, 1, 1, 5 },    { 2, { 0, 0, 0 }, 0, 0, 3 },
 };
 
-typedef struct bag_run {
-    test_array ids, offsets, weights, table, g, dense;
-    psg_tensor y, grad_weights;
-} bag_run;
-
-static int64_t start_of(const bag_case *c, int64_t n) { return c->ragged ? c->start[n] : n * c->length; }
-
-static void make_operands(small_pass *f, const bag_case *c, const psg_embedding_bag_options *o, psg_dtype real,
-                          psg_dtype integer, bag_run *r) {
-    int64_t shape[2] = { c->bags, c->length }, total = start_of(c, c->bags), count = c->bags + o->include_last_offset;
-    if (c->ragged) shape[0] = total;
-    r->ids = test_array_new(&f->random, integer, c->ragged ? 1 : 2, shape, TEST_CONTIGUOUS);
-    test_fill_integers(&f->random, &r->ids.view, 0, V - 1);
-    r->weights = test_array_normal(&f->random, real, c->ragged ? 1 : 2, shape, TEST_CONTIGUOUS);
-    r->offsets = test_array_new(&f->random, integer == PSG_I32 ? PSG_I64 : PSG_I32, 1, &count, TEST_CONTIGUOUS);
-    for (int64_t n = 0; n < count; n++) test_set_at(&r->offsets.view, n, (double)start_of(c, n));
-    r->table = test_array_normal(&f->random, real, 2, (int64_t[]){ V, c->features }, TEST_CONTIGUOUS);
-    for (int64_t d = 0; d < c->features; d++) {   /* rows 1 and 2 are equal: the first id must win */
-        test_set_at(&r->table.view, 2 * c->features + d, test_get_at(&r->table.view, c->features + d));
-    }
-}
-
-static void run_bags(small_pass *f, const bag_case *c, const psg_embedding_bag_options *o, bag_run *r, int mean) {
-    psg_param *param;
-    TEST_OK(f->context, psg_param_create(f->context, "table", &r->table.view, &param));
-    psg_pass pass = { .batch_size = c->bags, .has_batch_size = 1, .ordinary = c->ordinary,
-                      .loss_reduction = mean ? PSG_LOSS_MEAN : PSG_LOSS_SUM };
-    TEST_OK(f->context, psg_tape_begin(f->tape, &pass));
-    psg_var ids = c->ragged ? psg_constant(f->tape, &r->ids.view) : psg_input(f->tape, &r->ids.view);
-    psg_var offsets = !c->ragged ? psg_none() : o->include_last_offset ? psg_constant(f->tape, &r->offsets.view)
-                                                                     : psg_input(f->tape, &r->offsets.view);
-    psg_var weights = c->weighted ? psg_input_with_grad(f->tape, &r->weights.view) : psg_none();
-    psg_var out = psg_embedding_bag(f->tape, ids, psg_use(f->tape, param), offsets, weights, o);
-    TEST_OK(f->context, psg_value(f->tape, out, &r->y));
-    r->g = test_array_normal(&f->random, r->y.dtype, 2, r->y.shape, TEST_CONTIGUOUS);
-    TEST_OK(f->context, psg_backward_from(f->tape, out, &r->g.view));
-    if (c->weighted) TEST_OK(f->context, psg_input_grad(f->tape, weights, &r->grad_weights));
-    psg_gradient gradient;
-    const psg_gradient *set = &gradient;
-    TEST_OK(f->context, psg_gradient_of(f->tape, param, &gradient));
-    int64_t shape[3] = { gradient.batch_size, V, c->features };
-    r->dense = test_array_normal(&f->random, r->y.dtype, 3, shape, TEST_CONTIGUOUS);
-    psg_tensor sum = psg_tensor_of(r->y.dtype, r->dense.view.data, 2, shape + 1);
-    if (c->ordinary) TEST_OK(f->context, psg_weighted_sum(f->context, &set, 1, NULL, PSG_OVERWRITE, &sum));
-    else TEST_OK(f->context, psg_grad_sample(f->context, &gradient, 1, PSG_OVERWRITE, &r->dense.view));
-    psg_param_destroy(param);
-}
-
-/* ---- plain loops ---- */
-
+/* Of bags [first, first + count): values, grad_samples (of an ordinary pass, their sum), gradients of the weights. */
 typedef struct bag_answer {
-    double y[MOST * 70], grad[MOST * 70], grad_weights[MOST];
+    double y[4 * 70], grad[4 * V * 70], grad_weights[MOST];
 } bag_answer;
 
-static int is_row(const psg_embedding_bag_options *o, int64_t id) {
-    return !o->has_padding_idx || id != (o->padding_idx < 0 ? o->padding_idx + V : o->padding_idx);
+typedef struct bag_operands {
+    psg_tensor ids, weights, offsets, g; /* all of them */
+    psg_param *table;
+} bag_operands;
+
+static psg_tensor part_of(const psg_tensor *t, int64_t first, int64_t count) {
+    psg_tensor part = *t;
+    part.data = (char *)t->data + first * t->stride[0] * (int64_t)psg_dtype_size(t->dtype);
+    part.shape[0] = count;
+    return part;
 }
 
-/* How often id k occurs among those counted with it: its bag's, or all. */
-static double occurrences(const bag_case *c, const bag_run *r, int64_t n, int64_t k) {
-    int64_t first = c->ordinary ? 0 : start_of(c, n), last = start_of(c, c->ordinary ? c->bags : n + 1);
-    double count = 0;
-    for (int64_t i = first; i < last; i++) count += test_get_at(&r->ids.view, i) == test_get_at(&r->ids.view, k);
-    return count;
+static void take(const psg_tensor *from, double *to) {
+    for (int64_t k = 0; k < psg_tensor_count(from); k++) to[k] = test_get_at(from, k);
 }
 
-static void add_sums(const bag_case *c, const psg_embedding_bag_options *o, const bag_run *r, int64_t n,
-                     bag_answer *answer) {
-    double length = 0;
-    for (int64_t k = start_of(c, n); k < start_of(c, n + 1); k++) {
-        length += is_row(o, (int64_t)test_get_at(&r->ids.view, k));
+/* All bags by their offsets, or bag n as the one row of a batch. */
+static void run_bags(small_pass *f, const bag_case *c, const psg_embedding_bag_options *options, const bag_operands *o,
+                     int64_t n, bag_answer *answer) {
+    int64_t first = n < 0 ? 0 : n, count = n < 0 ? c->bags : 1, start = c->start[first];
+    psg_embedding_bag_options used = *options;
+    psg_tensor ids = part_of(&o->ids, start, c->start[first + count] - start), y, grad;
+    psg_tensor weights = part_of(&o->weights, start, ids.shape[0]), g = part_of(&o->g, first, count);
+    if (n >= 0) {
+        int64_t row[2] = { 1, ids.shape[0] };
+        ids = psg_tensor_of(ids.dtype, ids.data, 2, row);
+        weights = psg_tensor_of(weights.dtype, weights.data, 2, row);
+        used.include_last_offset = 0;
     }
-    for (int64_t k = start_of(c, n); k < start_of(c, n + 1); k++) {
-        int64_t id = (int64_t)test_get_at(&r->ids.view, k);
-        if (!is_row(o, id)) continue;
-        double w = c->weighted ? test_get_at(&r->weights.view, k) : o->mode == PSG_BAG_MEAN ? 1 / length : 1;
-        double share = o->scale_grad_by_freq ? 1 / occurrences(c, r, n, k) : 1;
-        for (int64_t d = 0; d < c->features; d++) {
-            double row = test_get_at(&r->table.view, id * c->features + d),
-                   g = test_get_at(&r->g.view, n * c->features + d);
-            answer->y[n * c->features + d] += w * row;
-            answer->grad[((c->ordinary ? 0 : n) * V + id) * c->features + d] += share * w * g;
-            answer->grad_weights[k] += g * row;
-        }
+    small_begin(f, (psg_pass){ .batch_size = count, .has_batch_size = 1, .ordinary = c->ordinary });
+    psg_var in = n < 0 ? psg_constant(f->tape, &ids) : psg_input(f->tape, &ids);
+    psg_var w = c->weighted ? psg_input_with_grad(f->tape, &weights) : psg_none();
+    psg_var offsets = n >= 0 ? psg_none() : used.include_last_offset ? psg_constant(f->tape, &o->offsets)
+                                                                     : psg_input(f->tape, &o->offsets);
+    psg_var out = psg_embedding_bag(f->tape, in, psg_use(f->tape, o->table), offsets, w, &used);
+    TEST_OK(f->context, psg_value(f->tape, out, &y));
+    take(&y, answer->y);
+    small_backward(f, out, &g);
+    if (c->weighted) {
+        TEST_OK(f->context, psg_input_grad(f->tape, w, &grad));
+        take(&grad, answer->grad_weights);
     }
+    psg_gradient gradient = small_gradient_of(f, o->table);
+    const psg_gradient *set = &gradient;
+    double memory[4 * V * 70];
+    psg_tensor each = psg_tensor_of(g.dtype, memory, 3, (int64_t[]){ count, V, c->features });
+    psg_tensor sum = psg_tensor_of(g.dtype, memory, 2, each.shape + 1);
+    if (c->ordinary) TEST_OK(f->context, psg_weighted_sum(f->context, &set, 1, NULL, PSG_OVERWRITE, &sum));
+    else TEST_OK(f->context, psg_grad_sample(f->context, &gradient, 1, PSG_OVERWRITE, &each));
+    take(c->ordinary ? &sum : &each, answer->grad);
 }
 
-static void add_maxima(const bag_case *c, const psg_embedding_bag_options *o, const bag_run *r, int64_t n,
-                       bag_answer *answer) {
-    for (int64_t d = 0; d < c->features; d++) {
-        int64_t winner = -1;
-        double most = 0;
-        for (int64_t k = start_of(c, n); k < start_of(c, n + 1); k++) {
-            int64_t id = (int64_t)test_get_at(&r->ids.view, k);
-            double row = test_get_at(&r->table.view, id * c->features + d);
-            if (!is_row(o, id) || (winner >= 0 && row <= most)) continue;
-            winner = id;
-            most = row;
-        }
-        answer->y[n * c->features + d] = most;
-        if (winner < 0) continue;
-        answer->grad[((c->ordinary ? 0 : n) * V + winner) * c->features + d] += test_get_at(&r->g.view,
-                                                                                             n * c->features + d);
-    }
-}
-
-static void check_all(const psg_tensor *got, const double *expected, double scale, const char *what) {
-    for (int64_t k = 0; k < psg_tensor_count(got); k++) {
-        test_near(test_get_at(got, k), scale * expected[k], test_bound(got->dtype, 80, 80 * scale), what, k);
-    }
-}
-
-static void check_bags(small_pass *f, const bag_case *c, const psg_embedding_bag_options *o, psg_dtype real,
-                       psg_dtype integer, int mean) {
-    bag_run r;
-    bag_answer *answer = calloc(1, sizeof *answer);
-    make_operands(f, c, o, real, integer, &r);
-    run_bags(f, c, o, &r, mean);
+/* A ragged bag has the bits of its row alone; frequencies of an ordinary pass are counted over all bags. */
+static void check_bags(small_pass *f, const bag_case *c, const psg_embedding_bag_options *options,
+                       const bag_operands *o) {
+    static bag_answer all, one;
+    int64_t row = V * c->features, d = c->features;
+    double sum[V * 70] = { 0 }, often[V] = { 0 };
+    psg_embedding_bag_options of_one = *options;
+    if (c->ordinary) of_one.scale_grad_by_freq = 0;
+    run_bags(f, c, options, o, -1, &all);
     for (int64_t n = 0; n < c->bags; n++) {
-        if (o->mode == PSG_BAG_MAX) add_maxima(c, o, &r, n, answer);
-        else add_sums(c, o, &r, n, answer);
-    }
-    check_all(&r.y, answer->y, 1, "bags");
-    check_all(&r.dense.view, answer->grad, mean && !c->ordinary ? (double)c->bags : 1, "gradient of the table");
-    if (c->weighted) check_all(&r.grad_weights, answer->grad_weights, 1, "gradient of the weights");
-    free(answer);
-    test_array *arrays[] = { &r.ids, &r.offsets, &r.weights, &r.table, &r.g, &r.dense };
-    for (int k = 0; k < 6; k++) test_array_free(arrays[k]);
-}
-
-static int is_allowed(const bag_case *c, const psg_embedding_bag_options *o) {
-    if (c->weighted && o->mode != PSG_BAG_SUM) return 0;
-    if (o->include_last_offset && !c->ragged) return 0;
-    return !(o->scale_grad_by_freq && o->mode == PSG_BAG_MAX);
-}
-
-static void bags_are_those_of_plain_loops(void **state) {
-    (void)state;
-    small_pass f;
-    small_open_on(&f, 2, NULL);
-    for (size_t k = 0; k < sizeof bag_cases / sizeof bag_cases[0]; k++) {
-        for (int which = 0; which < 3 * 3 * 2 * 2 * 4; which++) {
-            psg_embedding_bag_options o = PSG_EMBEDDING_BAG_OPTIONS_INIT;
-            o.mode = (psg_bag_mode)(which % 3);
-            o.has_padding_idx = which / 3 % 3 > 0;
-            o.padding_idx = which / 3 % 3 == 1 ? 1 : -2;
-            o.scale_grad_by_freq = which / 9 & 1;
-            o.include_last_offset = which / 18 & 1;
-            int types = which / 36;
-            if (!is_allowed(&bag_cases[k], &o)) continue;
-            check_bags(&f, &bag_cases[k], &o, types & 1 ? PSG_F32 : PSG_F64, types & 2 ? PSG_I32 : PSG_I64, which & 1);
+        run_bags(f, c, &of_one, o, n, &one);
+        assert_memory_equal(all.y + n * d, one.y, (size_t)d * sizeof(double));
+        if (!c->ordinary) assert_memory_equal(all.grad + n * row, one.grad, (size_t)row * sizeof(double));
+        for (int64_t k = c->start[n]; k < c->start[n + 1] && c->weighted; k++) {
+            assert_true(all.grad_weights[k] == one.grad_weights[k - c->start[n]]);
         }
+        for (int64_t k = 0; k < row; k++) sum[k] += one.grad[k];
     }
-    small_close(&f);
+    const double bound = o->g.dtype == PSG_F64 ? 1e-13 : 1e-5;
+    for (int64_t k = 0; k < psg_tensor_count(&o->ids); k++) often[(int64_t)test_get_at(&o->ids, k)]++;
+    for (int64_t k = 0; k < row && c->ordinary; k++) {
+        double share = options->scale_grad_by_freq && often[k / d] > 0 ? 1 / often[k / d] : 1;
+        test_near(all.grad[k], share * sum[k], bound, "ordinary", k);
+    }
+}
+
+static void ragged_bags_are_their_rows(void **state) {
+    (void)state;
+    for (size_t k = 0; k < sizeof bag_cases / sizeof bag_cases[0] * 144; k++) {
+        const bag_case *c = &bag_cases[k / 144];
+        int which = (int)(k % 36), real = k / 36 & 1 ? PSG_F32 : PSG_F64, wide = k / 72 & 1;
+        psg_embedding_bag_options options = PSG_EMBEDDING_BAG_OPTIONS_INIT;
+        options.mode = (psg_bag_mode)(which % 3);
+        options.has_padding_idx = which / 3 % 3 > 0;
+        options.padding_idx = which / 3 % 3 == 1 ? 1 : -2;
+        options.scale_grad_by_freq = which / 9 & 1;
+        options.include_last_offset = which / 18 & 1;
+        if (c->weighted && options.mode != PSG_BAG_SUM) continue;
+        if (options.scale_grad_by_freq && options.mode == PSG_BAG_MAX) continue;
+        small_pass f;
+        small_open_on(&f, 2, NULL);
+        int64_t total = c->start[c->bags], count = c->bags + options.include_last_offset;
+        bag_operands o = { .ids = small_zeros(&f, wide ? PSG_I64 : PSG_I32, 1, &total),
+                           .weights = small_zeros(&f, (psg_dtype)real, 1, &total),
+                           .offsets = small_zeros(&f, wide ? PSG_I32 : PSG_I64, 1, &count),
+                           .g = small_zeros(&f, (psg_dtype)real, SHAPE(c->bags, c->features)) };
+        psg_tensor table = small_zeros(&f, (psg_dtype)real, SHAPE(V, c->features));
+        test_fill_integers(&f.random, &o.ids, 0, V - 1);
+        test_fill_normal(&f.random, &o.weights, 1);
+        test_fill_normal(&f.random, &o.g, 1);
+        test_fill_normal(&f.random, &table, 1);
+        for (int64_t n = 0; n < count; n++) test_set_at(&o.offsets, n, (double)c->start[n]);
+        TEST_OK(f.context, psg_param_create(f.context, "table", &table, &o.table));
+        f.param[f.params++] = o.table;
+        check_bags(&f, c, &options, &o);
+        small_close(&f);
+    }
 }
 
 /* A bag of one id repeated, or whose columns are won by different ids, adds no more than C to a clipped sum. */
@@ -226,7 +177,7 @@ static void a_clipped_bag_adds_no_more_than_c(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bags_are_those_of_plain_loops),
+        cmocka_unit_test(ragged_bags_are_their_rows),
         cmocka_unit_test(a_clipped_bag_adds_no_more_than_c),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

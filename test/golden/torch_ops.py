@@ -607,7 +607,7 @@ def recurrent_cell(line, o):
 
 @op("embedding_bag")
 def embedding_bag(line, o, slack=PYTORCH_SLACK):
-    """By hand, for ids (N, T): PyTorch's own counts frequencies over the batch."""
+    """By hand, for ids (N, T): PyTorch's own counts frequencies over the batch in every pass."""
     ids, weight = o["ids"].long(), renormed(line, o["weight"], slack)
     mode, (batch, _) = line.word("mode", "mean"), ids.shape
     counted = torch.ones_like(ids, dtype=torch.bool)
@@ -618,7 +618,8 @@ def embedding_bag(line, o, slack=PYTORCH_SLACK):
                             for row, kept in zip(ids, counted)]) if batch else weight.new_zeros(0, weight.shape[1])
     rows = torch.where(counted[..., None], weight[ids], 0)
     if line.flag("scale_grad_by_freq"):
-        same = (ids[:, :, None] == ids[:, None, :]).sum(2)
+        others = ids.reshape(1, 1, -1) if line.flag("ordinary") else ids[:, None, :]
+        same = (ids[:, :, None] == others).sum(2)
         rows = SharedGradient.apply(rows, same[..., None])
     if o["per_sample_weights"] is not None:
         rows = torch.where(counted[..., None], rows * o["per_sample_weights"][..., None], 0)
