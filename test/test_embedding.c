@@ -150,6 +150,30 @@ static void sparse_rows_ascend_and_come_once(void **state) {
     small_close(&f);
 }
 
+/* Norms, sums and sparse gradients of a large table never make (B, V, D). */
+static void large_tables_stay_sparse(void **state) {
+    (void)state;
+    enum { ROWS = 200000, WIDTH = 8, BATCH = 16, IDS = 4 };
+    small_pass f;
+    small_open(&f);
+    psg_param *table = small_parameter(&f, "table", SHAPE(ROWS, WIDTH));
+    psg_tensor ids = small_zeros(&f, PSG_I64, SHAPE(BATCH, IDS));
+    test_fill_integers(&f.random, &ids, 0, ROWS - 1);
+    size_t before = psg_context_live_bytes(f.context);
+    small_begin(&f, (psg_pass)PSG_PASS_INIT);
+    small_backward(&f, psg_embedding(f.tape, psg_input(f.tape, &ids), psg_use(f.tape, table), NULL), NULL);
+    double sqnorm[BATCH];
+    small_squared_norms(&f, table, sqnorm);
+    psg_gradient gradient = small_gradient_of(&f, table);
+    psg_tensor found = small_zeros(&f, PSG_I64, SHAPE(BATCH, IDS)),
+               rows = small_zeros(&f, PSG_F64, SHAPE(BATCH, IDS, WIDTH));
+    int64_t counts[BATCH];
+    TEST_OK(f.context, psg_grad_sample_sparse(f.context, &gradient, 1.0, &found, &rows, counts));
+    assert_true(counts[0] >= 1 && counts[0] <= IDS);
+    assert_true(psg_context_live_bytes(f.context) - before < sizeof(double) * ROWS * WIDTH / 2);
+    small_close(&f);
+}
+
 enum { B = 3, T = 4 };
 
 /* x = table[ids] + table[0 .. T), logits = x table^T; three parameters of equal values, or one tied. */
@@ -336,6 +360,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_row_of_ids_serves_every_sample),
         cmocka_unit_test(sparse_rows_ascend_and_come_once),
+        cmocka_unit_test(large_tables_stay_sparse),
         cmocka_unit_test(a_tied_head_adds_its_uses),
         cmocka_unit_test(long_rows_are_scaled_to_max_norm),
         cmocka_unit_test(extreme_rows_are_scaled_to_max_norm),
