@@ -75,6 +75,7 @@ typedef struct point {
 static const point limits[] = {
     AT(relu, 0, 0, 0), AT(relu, INFINITY, INFINITY, 1), AT(relu, -INFINITY, 0, 0), AT(relu6, 0, 0, 0),
     AT(relu6, 6, 6, 0), AT(relu6, INFINITY, 6, 0), AT(relu6, -INFINITY, 0, 0), AT(hyperbolic, INFINITY, 1, 0),
+    AT(hyperbolic, 300, 1, 0), AT(sigmoid, 300, 1, 0),
     AT(hyperbolic, -INFINITY, -1, 0), AT(hyperbolic, -1e38, -1, 0), AT(sigmoid, INFINITY, 1, 0),
     AT(sigmoid, -INFINITY, 0, 0), AT(sigmoid, -1e38, 0, 0), AT(logsigmoid, -1e4, -1e4, 1), AT(logsigmoid, 1e4, 0, 0),
     AT(logsigmoid, INFINITY, 0, 0), AT(logsigmoid, -INFINITY, -INFINITY, 1), AT(silu, -1e4, 0, 0),
@@ -198,6 +199,11 @@ static void small_values_keep_their_digits(void **state) {
         AT(elu, -tiny, 0.7 * expm1(-tiny), 0.7 * exp(-tiny)), AT(celu, -20, 2 * expm1(-10), exp(-10)),
         AT(selu, -20, 1.7580993408473768 * expm1(-20), 1.7580993408473768 * e), AT(exponential, -20, e, e),
         AT(tanhshrink, -20, -20 + 1, 1),
+        AT(gelu, -10, -7.6198530241605261e-23, -7.6184000964648141e-22),
+        AT(hyperbolic, 10, tanh(10), 1 / pow(cosh(10), 2)), AT(sigmoid, -10, exp(-10) / (1 + exp(-10)),
+        exp(-10) / pow(1 + exp(-10), 2)), AT(sigmoid, 10, 1 / (1 + exp(-10)), exp(-10) / pow(1 + exp(-10), 2)),
+        AT(gelu, -300, 0, 0), AT(gelu, 300, 300, 1), AT(gelu_tanh, -300, 0, 0), AT(gelu_tanh, 300, 300, 1),
+        AT(gelu_tanh, -1e30, 0, 0), AT(gelu_tanh, 1e30, 1e30, 1),
         AT(tanhshrink, 0x1p-10, 0x1p-30 / 3 * (1 - 0.4 * 0x1p-20 + 17.0 / 105 * 0x1p-40), pow(tanh(0x1p-10), 2)),
         AT(tanhshrink, 0.5, 0.0378828427399902415, 0.213552267034072590),
     };
@@ -278,8 +284,8 @@ static void saturated_rows_keep_their_digits(void **state) {
     }
 }
 
-/* log_softmax of large scores, of -inf, of rows that underflow in softmax. */
-static void log_softmax_takes_scores_of_any_size(void **state) {
+/* log_softmax and softmax of large scores, of -inf, of rows that underflow in softmax. */
+static void scores_of_any_size_are_taken(void **state) {
     (void)state;
     small_pass r;
     small_open_on(&r, 1, NULL);
@@ -296,6 +302,10 @@ static void log_softmax_takes_scores_of_any_size(void **state) {
         test_near(test_get_at(&value, 1), -2e4 - small, 2e4 * unit, "log_softmax", 1);
         test_near(test_get_at(&value, 2), -1 - small, 2 * unit, "log_softmax", 2);
         test_near(test_get_at(&value, 3), -INFINITY, 0, "log_softmax", 3);
+        psg_tensor p;
+        TEST_OK(r.context, psg_value(r.tape, psg_softmax(r.tape, in, 1), &p));
+        test_near(test_get_at(&p, 0), exp(-small), unit, "softmax", 0);
+        test_near(test_get_at(&p, 1), 0, 0, "softmax", 1);
         TEST_OK(r.context, psg_backward_from(r.tape, out, NULL));
         TEST_OK(r.context, psg_input_grad(r.tape, in, &grad));
         test_near(test_get_at(&grad, 0), 1 - 4 * exp(-small), 4 * unit, "log_softmax", 4);
@@ -368,7 +378,7 @@ int main(void) {
         cmocka_unit_test(kinks_limits_and_nan_are_pytorchs),
         cmocka_unit_test(parameters_beyond_f32_round_in_double),
         cmocka_unit_test(small_values_keep_their_digits),
-        cmocka_unit_test(log_softmax_takes_scores_of_any_size),
+        cmocka_unit_test(scores_of_any_size_are_taken),
         cmocka_unit_test(saturated_rows_keep_their_digits),
         cmocka_unit_test(channels_are_dropped_whole),
     };

@@ -184,6 +184,8 @@ static const class_point class_points[] = {
     OF({ 0, -INFINITY, 1 }, 1, { 0 }, { 1, 0, 2 }, 0, 0, { 0 }),
     OF({ 0, -INFINITY, 0 }, 0, { 0 }, { 1, 1, 1 }, 1e-50, INFINITY, { -0.5, -1e-50 / 3, 0.5 }),
     OF({ 0, -INFINITY, 0 }, 1, { 0 }, { 0 }, 1, INFINITY, { 0.5 - 1. / 3, -1. / 3, 0.5 - 1. / 3 }),
+    OF({ 1e4, -1e4, 9999 }, 1, { 0 }, { 0 }, 0, 20000.313261687518223,
+      { 0.73105857863000488, -1, 0.26894142136999512 }),
     OF({ 0, -2e38, -2e38 }, 1, { 0 }, { 0 }, 0, 2e38, { 1e-3, -1e-3 }, { 0 }, BOTH, 1000),
     OF({ 0, -1e308, -1e308 }, 1, { 0 }, { 0 }, 0, 1e308, { 1e-3, -1e-3 }, { 0 }, F64_ALONE, 1000),
 };
@@ -242,37 +244,60 @@ static void saturated_and_masked_classes_keep_their_digits(void **state) {
     small_close(&r);
 }
 
-/* No samples: 0 in a per-sample pass; all ignored: 0 / 0 in an ordinary one. */
+/* No samples: 0 in a per-sample pass; of a mean, 0 / 0 in an ordinary one. */
 static void nothing_has_no_loss(void **state) {
+    (void)state;
+    enum { MEANS = 7, LOSSES = 9 };
+    small_pass r;
+    small_open_on(&r, 1, NULL);
+    for (int which = 0; which < 2 * LOSSES; which++) {
+        const int ordinary = which / LOSSES;
+        psg_tape *t = r.tape;
+        psg_tensor none = psg_tensor_of(PSG_F32, NULL, 2, (int64_t[]){ 0, 3 }), value;
+        psg_tensor labels = psg_tensor_of(PSG_I64, NULL, 1, (int64_t[]){ 0 });
+        small_begin(&r, (psg_pass){ .has_batch_size = 1, .ordinary = ordinary });
+        psg_var in = psg_input_with_grad(t, &none), target = psg_input(t, &labels), loss = psg_none();
+        switch (which % LOSSES) {
+        case 0: loss = psg_cross_entropy(t, in, target, NULL); break;
+        case 1: loss = psg_cross_entropy(t, in, in, NULL); break;
+        case 2: loss = psg_nll(t, in, target, psg_none(), NULL); break;
+        case 3: loss = psg_kl_div(t, in, in, 0, PSG_BATCH_MEAN); break;
+        case 4: loss = psg_mse(t, in, in, PSG_MEAN); break;
+        case 5: loss = psg_binary_cross_entropy_with_logits(t, in, in, PSG_MEAN); break;
+        case 6: loss = psg_mean(t, in, 2, (int[]){ 0, 1 }, 0); break;
+        case 7: loss = psg_mse(t, in, in, PSG_SUM); break;
+        case 8: loss = psg_l1(t, in, in, PSG_SUM); break;
+        }
+        TEST_OK(r.context, psg_backward(t, loss));
+        TEST_OK(r.context, psg_value(t, loss, &value));
+        test_near(test_get_at(&value, 0), ordinary && which % LOSSES < MEANS ? NAN : 0, 0, "loss of nothing", which);
+    }
+    small_close(&r);
+}
+
+/* All targets ignored: a sum of 0, a mean of 0 / 0; no gradient, though a logit is NaN. */
+static void ignored_rows_have_no_gradient(void **state) {
     (void)state;
     small_pass r;
     small_open_on(&r, 1, NULL);
-    float x[6] = { 0 };
+    float logits[6] = { 1, NAN, 3, 4, 5, 6 };
     int64_t labels[2] = { 1, 1 };
-    psg_tensor none = psg_f32_2d(x, 0, 3), no_labels = psg_i64_1d(labels, 0), value, grad;
-    psg_tensor some = psg_f32_2d(x, 2, 3), ignored = psg_i64_1d(labels, 2);
-    psg_pass pass = PSG_PASS_INIT;
-    TEST_OK(r.context, psg_tape_begin(r.tape, &pass));
-    psg_var out = psg_nll(r.tape, psg_input(r.tape, &none), psg_input(r.tape, &no_labels), psg_none(), NULL);
-    TEST_OK(r.context, psg_value(r.tape, out, &value));
-    test_near(test_get_at(&value, 0), 0, 0, "nll of nothing", 0);
-    TEST_OK(r.context, psg_tape_begin(r.tape, &pass));
-    out = psg_cross_entropy(r.tape, psg_input(r.tape, &none), psg_input(r.tape, &none), NULL);
-    TEST_OK(r.context, psg_value(r.tape, out, &value));
-    test_near(test_get_at(&value, 0), 0, 0, "cross entropy of nothing", 0);
-    TEST_OK(r.context, psg_tape_begin(r.tape, &pass));
-    out = psg_kl_div(r.tape, psg_input(r.tape, &none), psg_input(r.tape, &none), 0, PSG_BATCH_MEAN);
-    TEST_OK(r.context, psg_value(r.tape, out, &value));
-    test_near(test_get_at(&value, 0), 0, 0, "kl of nothing", 0);
-    pass.ordinary = 1;
-    TEST_OK(r.context, psg_tape_begin(r.tape, &pass));
-    psg_var in = psg_input_with_grad(r.tape, &some);
-    out = psg_nll(r.tape, in, psg_input(r.tape, &ignored), psg_none(), &(psg_nll_options){ PSG_MEAN, 1, 1 });
-    TEST_OK(r.context, psg_backward(r.tape, out));
-    TEST_OK(r.context, psg_value(r.tape, out, &value));
-    assert_true(isnan(test_get_at(&value, 0)));
-    TEST_OK(r.context, psg_input_grad(r.tape, in, &grad));
-    for (int64_t i = 0; i < 6; i++) test_near(test_get_at(&grad, i), 0, 0, "nll, all ignored", i);
+    for (int which = 0; which < 4; which++) {
+        const int ordinary = which % 2;
+        const psg_reduction reduction = ordinary ? PSG_MEAN : PSG_SUM;
+        psg_tensor x = psg_f32_2d(logits, 2, 3), target = psg_i64_1d(labels, 2), value, grad;
+        small_begin(&r, (psg_pass){ .ordinary = ordinary });
+        psg_var in = psg_input_with_grad(r.tape, &x), ignored = psg_input(r.tape, &target);
+        psg_cross_entropy_options of_logits = { .reduction = reduction, .has_ignore_index = 1, .ignore_index = 1 };
+        psg_nll_options of_logarithms = { reduction, 1, 1 };
+        psg_var loss = which / 2 ? psg_nll(r.tape, in, ignored, psg_none(), &of_logarithms)
+                                 : psg_cross_entropy(r.tape, in, ignored, &of_logits);
+        TEST_OK(r.context, psg_backward(r.tape, loss));
+        TEST_OK(r.context, psg_value(r.tape, loss, &value));
+        TEST_OK(r.context, psg_input_grad(r.tape, in, &grad));
+        test_near(test_get_at(&value, 0), ordinary ? NAN : 0, 0, "all ignored", which);
+        for (int64_t k = 0; k < 6; k++) test_near(test_get_at(&grad, k), 0, 0, "gradient of an ignored row", k);
+    }
     small_close(&r);
 }
 
@@ -282,6 +307,7 @@ int main(void) {
         cmocka_unit_test(nan_stays),
         cmocka_unit_test(saturated_and_masked_classes_keep_their_digits),
         cmocka_unit_test(nothing_has_no_loss),
+        cmocka_unit_test(ignored_rows_have_no_gradient),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
