@@ -1,5 +1,5 @@
-/* Effective weights: weight_standardize, weight_norm, in any layer.  Values and gradients against the explicit Jacobian
- * in long double, at any magnitude. */
+/* Effective weights, weight_standardize and weight_norm, at any magnitude: values and gradients against the explicit
+ * Jacobian in long double. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +55,8 @@ static row row_of(const weight *d, int64_t i) {
 }
 
 /* J^T e of row i; returns |J| |e| or more. */
-static long double pull(const weight *d, int64_t i, const long double *e, long double *pulled, long double *pulled_gain) {
+static long double pull(const weight *d, int64_t i, const long double *e, long double *pulled,
+                        long double *pulled_gain) {
     row r = row_of(d, i);
     int64_t n = d->columns;
     long double length = 0;
@@ -93,12 +94,6 @@ static psg_tensor tensor(scene *s, psg_dtype dtype, int rank, const int64_t *sha
     s->used += psg_tensor_count(&t);
     assert_true(s->used <= MEMORY);
     return t;
-}
-
-static psg_tensor copy_of(scene *s, const psg_tensor *from) {
-    psg_tensor copy = tensor(s, from->dtype, from->rank, from->shape);
-    for (int64_t k = 0; k < psg_tensor_count(from); k++) test_set_at(&copy, k, test_get_at(from, k));
-    return copy;
 }
 
 static psg_tensor normal(scene *s, psg_dtype dtype, int rank, const int64_t *shape) {
@@ -251,132 +246,6 @@ static void formulas_hold_at_any_magnitude(void **state) {
     }
 }
 
-/* ---- any layer: the gradient is the one of its raw weight, pulled back ---- */
-
-typedef struct layer {
-    int rank;
-    int64_t shape[4];
-    int x_rank;
-    int64_t x[4];
-    int ids;                   /* the input is integers below this */
-    psg_var (*build)(psg_tape *tape, psg_var x, psg_var weight);
-} layer;
-
-static double recurrent[64];
-
-static psg_var constant(psg_tape *tape, psg_dtype dtype, int64_t rows, int64_t columns) {
-    static float singles[64];
-    for (int k = 0; k < 64; k++) recurrent[k] = singles[k] = 0.25f * (float)(k % 7 - 3);
-    psg_tensor t = psg_tensor_of(dtype, dtype == PSG_F64 ? (void *)recurrent : (void *)singles, 2,
-                                 (int64_t[]){ rows, columns });
-    return psg_constant(tape, &t);
-}
-
-static psg_dtype dtype_of(psg_tape *tape, psg_var var) {
-    psg_tensor value;
-    return psg_value(tape, var, &value) ? PSG_F64 : value.dtype;
-}
-
-static psg_var lstm(psg_tape *tape, psg_var x, psg_var weight) {
-    psg_rnn_weights w = { .weight_ih = weight, .weight_hh = constant(tape, dtype_of(tape, x), 8, 2) };
-    return psg_lstm(tape, x, psg_none(), psg_none(), psg_none(), &w, NULL, NULL, NULL);
-}
-static psg_var gru(psg_tape *tape, psg_var x, psg_var weight) {
-    psg_rnn_weights w = { .weight_ih = constant(tape, dtype_of(tape, x), 6, 3), .weight_hh = weight };
-    return psg_gru(tape, x, psg_none(), psg_none(), &w, NULL, NULL);
-}
-static psg_var depthwise(psg_tape *tape, psg_var x, psg_var weight) {
-    psg_conv_options options = { .groups = 4, .padding = { 1 } };
-    return psg_conv1d(tape, x, weight, psg_none(), &options);
-}
-static psg_var strided(psg_tape *tape, psg_var x, psg_var weight) {
-    psg_conv_options options = { .stride = { 2, 2 }, .padding = { 1, 1 } };
-    return psg_conv2d(tape, x, weight, psg_none(), &options);
-}
-static psg_var transposed(psg_tape *tape, psg_var x, psg_var weight) {
-    psg_conv_transpose_options options = { .groups = 2 };
-    return psg_conv_transpose1d(tape, x, weight, psg_none(), &options);
-}
-static psg_var bilinear(psg_tape *tape, psg_var x, psg_var weight) {
-    return psg_bilinear(tape, x, x, weight, psg_none());
-}
-static psg_var bag(psg_tape *tape, psg_var x, psg_var weight) {
-    psg_embedding_bag_options mean = PSG_EMBEDDING_BAG_OPTIONS_INIT;
-    return psg_embedding_bag(tape, x, weight, psg_none(), psg_none(), &mean);
-}
-static psg_var tied(psg_tape *tape, psg_var x, psg_var weight) {
-    return psg_linear(tape, psg_embedding(tape, x, weight, NULL), weight, psg_none());
-}
-static psg_var scaled(psg_tape *tape, psg_var x, psg_var weight) { return psg_mul(tape, psg_tanh(tape, x), weight); }
-
-static const layer layers[] = {
-    { 2, { 8, 3 }, 3, { B, 4, 3 }, 0, lstm },
-    { 2, { 6, 2 }, 3, { B, 4, 3 }, 0, gru },
-    { 3, { 4, 1, 3 }, 3, { B, 4, 6 }, 0, depthwise },
-    { 4, { 3, 2, 3, 3 }, 4, { B, 2, 5, 4 }, 0, strided },
-    { 3, { 4, 3, 2 }, 3, { B, 4, 5 }, 0, transposed },
-    { 3, { 4, 3, 3 }, 3, { B, 5, 3 }, 0, bilinear },
-    { 2, { 6, 4 }, 2, { B, 5 }, 6, bag },
-    { 2, { 6, 4 }, 2, { B, 5 }, 6, tied },
-    { 2, { 3, 4 }, 3, { B, 3, 4 }, 0, scaled },
-};
-
-/* A pass of the layer over a raw weight of the effective one's value: its grad_sample, and the output's bits. */
-static psg_tensor raw_pass(scene *s, const layer *l, const psg_tensor *value, const psg_tensor *x, psg_tensor *y) {
-    psg_param *raw;
-    psg_tensor out;
-    TEST_OK(s->context, psg_param_create(s->context, "raw", value, &raw));
-    TEST_OK(s->context, psg_tape_begin(s->tape, NULL));
-    psg_var var = l->build(s->tape, psg_input(s->tape, x), psg_use(s->tape, raw));
-    if (psg_value(s->tape, var, &out)) fail_msg("%s", psg_tape_message(s->tape));
-    *y = copy_of(s, &out);
-    backward(s, var, NULL);
-    psg_tensor grad = grad_sample(s, raw);
-    psg_param_destroy(raw);
-    return grad;
-}
-
-static void check_pulled(scene *s, const psg_tensor *raw, double tolerance) {
-    psg_tensor w = grad_sample(s, s->w), gain = grad_sample(s, s->gain);
-    int64_t count = psg_tensor_count(&s->d.w);
-    long double e[256], pulled[256], of_gain;
-    for (int64_t n = 0; n < B; n++) {
-        for (int64_t i = 0; i < s->d.rows; i++) {
-            for (int64_t k = 0; k < s->d.columns; k++) e[k] = test_get_at(raw, n * count + place(&s->d, i, k));
-            double terms = (double)pull(&s->d, i, e, pulled, &of_gain) + 1;
-            for (int64_t k = 0; k < s->d.columns; k++) {
-                test_near(test_get_at(&w, n * count + place(&s->d, i, k)), (double)pulled[k], tolerance * terms, "w", k);
-            }
-            double of_e = 0;
-            for (int64_t k = 0; k < s->d.columns; k++) of_e += fabs((double)e[k]);
-            test_near(test_get_at(&gain, n * s->d.rows + i), (double)of_gain, tolerance * (of_e + 1) * 4, "gain", i);
-        }
-    }
-}
-
-static void any_layer_takes_it(void **state) {
-    (void)state;
-    for (size_t k = 0; k < sizeof layers / sizeof layers[0] * FORMS * 2; k++) {
-        const layer *l = &layers[k / FORMS / 2];
-        psg_dtype dtype = (psg_dtype)(k % 2);
-        scene s;
-        open(&s, dtype, (form)(k / 2 % FORMS), 1e-3, l->rank, l->shape);
-        psg_tensor x = tensor(&s, l->ids ? PSG_I64 : dtype, l->x_rank, l->x), value, y, again;
-        if (l->ids) test_fill_integers(&s.random, &x, 0, l->ids - 1);
-        else test_fill_normal(&s.random, &x, 1.0);
-        TEST_OK(s.context, psg_tape_begin(s.tape, NULL));
-        if (psg_value(s.tape, effective(&s), &value)) fail_msg("%s", psg_tape_message(s.tape));
-        psg_tensor copy = copy_of(&s, &value), raw = raw_pass(&s, l, &copy, &x, &y);
-        TEST_OK(s.context, psg_tape_begin(s.tape, NULL));
-        psg_var out = l->build(s.tape, psg_input(s.tape, &x), effective(&s));
-        backward(&s, out, NULL);
-        TEST_OK(s.context, psg_value(s.tape, out, &again));
-        assert_true(test_same_bits(&y, &again));
-        check_pulled(&s, &raw, dtype == PSG_F32 ? 64 * 0x1p-24 : 1e-12);
-        close(&s);
-    }
-}
-
 /* ---- memory ---- */
 
 static void ask_all(scene *s) {
@@ -415,7 +284,6 @@ static void later_passes_allocate_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(formulas_hold_at_any_magnitude),
-        cmocka_unit_test(any_layer_takes_it),
         cmocka_unit_test(later_passes_allocate_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

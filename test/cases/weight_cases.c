@@ -1,9 +1,31 @@
 #include "cases.h"
 
-/* The layer that takes the weight: a look-up, or by the weight's rank a product, linear, conv1d, conv2d. */
+/* Beside bias, a recurrent layer's other weight. */
+static psg_var recurrent(psg_tape *tape, const case_line *line, const psg_var *var, psg_var weight) {
+    const psg_var none = psg_none();
+    const psg_rnn_weights of_lstm = { weight, var[3], none, none, none }, of_gru = { var[3], weight, none, none, none };
+    if (case_flag(line, "gru")) return psg_gru(tape, var[0], none, none, &of_gru, NULL, NULL);
+    return psg_lstm(tape, var[0], none, none, none, &of_lstm, NULL, NULL, NULL);
+}
+
+/* The layer that takes the weight, by its name, or by the weight's rank a product, linear, conv1d, conv2d.  head: of
+ * looked up rows, by the same table. */
 static psg_var layer(psg_tape *tape, const case_line *line, const psg_var *var, psg_var weight) {
     psg_conv_options conv = { .groups = case_int(line, "groups", 1) };
-    if (case_flag(line, "lookup")) return psg_embedding(tape, var[0], weight, NULL);
+    psg_conv_transpose_options transposed = { .groups = conv.groups };
+    for (int d = 0; d < line->operand[1].rank - 2 && d < 2; d++) {
+        conv.stride[d] = case_int(line, "stride", 0);
+        conv.padding[d] = case_int(line, "padding", 0);
+    }
+    psg_var none = psg_none(), rows = none;
+    if (case_flag(line, "lstm") || case_flag(line, "gru")) return recurrent(tape, line, var, weight);
+    if (case_flag(line, "transposed")) return psg_conv_transpose1d(tape, var[0], weight, var[3], &transposed);
+    if (case_flag(line, "bilinear")) return psg_bilinear(tape, var[0], var[0], weight, var[3]);
+    if (case_flag(line, "bag")) return psg_embedding_bag(tape, var[0], weight, none, none, NULL);
+    if (case_flag(line, "scaled")) return psg_mul(tape, psg_tanh(tape, var[0]), weight);
+    if (case_flag(line, "lookup") || case_flag(line, "head")) rows = psg_embedding(tape, var[0], weight, NULL);
+    if (case_flag(line, "head")) return psg_linear(tape, rows, weight, none);
+    if (case_flag(line, "lookup")) return rows;
     if (case_flag(line, "matmul")) return psg_matmul(tape, var[0], weight);
     switch (line->operand[1].rank) {
     case 1: return psg_mul(tape, var[0], weight);

@@ -647,10 +647,32 @@ def normed(line, v, g):
     return torch._weight_norm(v, g, -1 if over_all else dim)
 
 
+def recurrent_layer(line, x, weight_ih, weight_hh):
+    """One layer without biases, from zero states."""
+    states = [x.new_zeros(1, x.shape[0], weight_hh.shape[1]) for _ in range(2)]
+    options = [weight_ih, weight_hh], False, 1, 0.0, False, False, True
+    if line.flag("gru"):
+        return torch._VF.gru(x, states[0], *options)[0]
+    return torch._VF.lstm(x, states, *options)[0]
+
+
 def effective(raw, made, other):
     """The network of test/cases/weight_cases.c."""
     def run(line, o):
         def layer(w):
+            x, bias = o["x"], o["bias"]
+            if line.flag("lstm") or line.flag("gru"):
+                return recurrent_layer(line, x, *((w, bias) if line.flag("lstm") else (bias, w)))
+            if line.flag("transposed"):
+                return F.conv_transpose1d(x, w, bias, groups=line.int("groups", 1))
+            if line.flag("bilinear"):
+                return F.bilinear(x, x, w, bias)
+            if line.flag("bag"):
+                return w[x.long()].mean(-2)
+            if line.flag("scaled"):
+                return torch.tanh(x) * w
+            if line.flag("head"):
+                return F.linear(w[x.long()], w)
             if line.flag("lookup"):
                 return w[o["x"].long()]
             if line.flag("matmul"):
@@ -659,7 +681,8 @@ def effective(raw, made, other):
                 return o["x"] * w
             if w.dim() == 2:
                 return F.linear(o["x"], w, o["bias"])
-            return (F.conv1d if w.dim() == 3 else F.conv2d)(o["x"], w, o["bias"], groups=line.int("groups", 1))
+            return (F.conv1d if w.dim() == 3 else F.conv2d)(
+                o["x"], w, o["bias"], line.int("stride", 1), line.int("padding", 0), groups=line.int("groups", 1))
         if not o[raw].numel():   # PyTorch divides by zero
             return zeros_of(o, *layer(o[raw]).shape)
         w = made(line, o[raw], o["gain" if raw == "weight" else "g"])
