@@ -280,3 +280,40 @@ void check_all_questions(psg_context *context, const fixture *f, test_random *ra
         check_question(context, f, random, (psg_question)question);
     }
 }
+
+void check_routes(const fixture *f, test_random *random) {
+    static const char *const routes[] = { "identity", "gram", "tiles", "keep", "recompute" };
+    psg_context *context = test_context_with(NULL, 2, NULL, (size_t)64 << 20);
+    for (size_t k = 0; k < sizeof routes / sizeof routes[0]; k++) {
+        TEST_OK(context, psg_context_force_route(context, routes[k]));
+        check_all_questions(context, f, random);
+    }
+    psg_context_destroy(context);
+}
+
+void check_threads(const fixture *f) {
+    static const unsigned threads[] = { 1, 2, 7 };
+    for (int question = 0; question < PSG_QUESTION_COUNT; question++) {
+        uint64_t hash[3];
+        for (int k = 0; k < 3; k++) {
+            psg_context *context = test_context(threads[k], NULL);
+            answers a = answers_of(context, f, (psg_question)question);
+            hash[k] = answers_hash(&a);
+            answers_free(&a);
+            psg_context_destroy(context);
+        }
+        assert_true(hash[0] == hash[1] && hash[0] == hash[2]);
+    }
+}
+
+void check_refusals(psg_context *context, const fixture *f, test_random *random, psg_status status, const char *word) {
+    for (int question = 0; question < PSG_QUESTION_COUNT; question++) {
+        answers a;
+        answers_new(&a, f, random, PSG_F64, PSG_OVERWRITE);
+        uint64_t before = answers_hash(&a);
+        test_status(context, answers_ask(&a, context, f, (psg_question)question, PSG_OVERWRITE), status, word);
+        if (!strstr(psg_context_message(context), word)) fail_msg("%s", psg_context_message(context));
+        assert_true(before == answers_hash(&a));
+        answers_free(&a);
+    }
+}

@@ -85,5 +85,11 @@ uint64_t answers_hash(const answers *a);
 /* Asks and compares with the materialised values; write, real type of sums and values are drawn. */
 void check_question(psg_context *context, const fixture *f, test_random *random, psg_question question);
 void check_all_questions(psg_context *context, const fixture *f, test_random *random);
+/* All questions, on every forced route. */
+void check_routes(const fixture *f, test_random *random);
+/* Every answer has the same bits on 1, 2 and 7 threads. */
+void check_threads(const fixture *f);
+/* Every question is refused so, by a message that holds the word, and writes nothing. */
+void check_refusals(psg_context *context, const fixture *f, test_random *random, psg_status status, const char *word);
 
 #endif

@@ -1,4 +1,4 @@
-/* Laws that hold whatever the values: sums, permutations, scaling, duplication, isolation, ties, padding. */
+/* Laws that hold whatever the values: sums, permutations, scaling, duplication, isolation. */
 #include "gradient_fixture.h"
 
 #include <math.h>
@@ -175,84 +175,6 @@ static void samples_are_isolated(void **state) {
     psg_context_destroy(context);
 }
 
-/* The gradient of a parameter used three times is the sum over its uses, in every question. */
-static void ties_are_sums(void **state) {
-    (void)state;
-    test_random random = { 6 };
-    psg_context *context = test_context(2, NULL);
-    for (int round = 0; round < ROUNDS; round++) {
-        psg_dtype dtype = (psg_dtype)(round % 2);
-        int64_t shapes[3][3] = { { B, 3, 9 }, { B, 3, 7 }, { B, 1, 63 } };
-        test_array array[5];
-        for (int k = 0; k < 5; k++) {
-            array[k] = test_array_normal(&random, dtype, 3, shapes[k == 4 ? 2 : k % 2], TEST_ANY);
-        }
-        psg_block blocks[3] = { psg_factored(&array[0].view, &array[1].view),
-                                psg_factored_transposed(&array[3].view, &array[2].view), psg_rows(&array[4].view) };
-        int64_t shape[2] = { 9, 7 }, out_shape[3] = { B, 9, 7 };
-        psg_gradient tied = psg_gradient_of_blocks(blocks, 3, 2, shape);
-        test_array one = test_array_new(&random, dtype, 3, out_shape, TEST_ANY);
-        test_array sum = test_array_new(&random, dtype, 3, out_shape, TEST_ANY);
-        TEST_OK(context, psg_grad_sample(context, &tied, 1, PSG_OVERWRITE, &one.view));
-        for (int k = 0; k < 3; k++) {
-            psg_gradient use = psg_gradient_of_blocks(&blocks[k], 1, 2, shape);
-            TEST_OK(context, psg_grad_sample(context, &use, 1, k ? PSG_ACCUMULATE : PSG_OVERWRITE, &sum.view));
-        }
-        double *sqnorm = calloc(B, 8);
-        const psg_gradient *set[] = { &tied };
-        TEST_OK(context, psg_sqnorm(context, set, 1, sqnorm, NULL, NULL));
-        for (int64_t n = 0; n < B; n++) {
-            double expected = 0;
-            for (int64_t e = 0; e < 63; e++) {
-                double x = test_get_at(&one.view, n * 63 + e);
-                test_near(x, test_get_at(&sum.view, n * 63 + e), dtype ? 1e-13 : 2e-5, "tied", e);
-                expected += x * x;
-            }
-            test_near(sqnorm[n], expected, (dtype ? 1e-12 : 1e-4) * expected, "tied sqnorm", n);
-        }
-        free(sqnorm);
-        for (int k = 0; k < 5; k++) test_array_free(&array[k]);
-        test_array_free(&one);
-        test_array_free(&sum);
-    }
-    psg_context_destroy(context);
-}
-
-/* Positions of zeros change nothing beyond rounding. */
-static void padded_positions_change_nothing(void **state) {
-    (void)state;
-    test_random random = { 7 };
-    psg_context *context = test_context(2, NULL);
-    for (int round = 0; round < ROUNDS; round++) {
-        fixture padded;
-        int64_t positions = test_range(&random, 1, 40), extra = test_range(&random, 1, 30);
-        fixture_single(&padded, &random, (psg_dtype)(round % 2), FIXTURE_WHOLE, B, positions + extra, 16, 9,
-                       TEST_CONTIGUOUS);
-        for (int64_t n = 0; n < B; n++) {
-            for (int64_t t = positions; t < positions + extra; t++) {
-                for (int64_t j = 0; j < 9; j++) test_set(&padded.array[1].view, (int64_t[]){ n, t, j }, 0);
-            }
-        }
-        fixture_refresh(&padded);
-        check_all_questions(context, &padded, &random);
-        psg_block cut = padded.block[0][0];
-        if (cut.backprop.rank == 3) {
-            cut.backprop.shape[1] = cut.activation.shape[1] = positions;
-            psg_gradient gradient = psg_gradient_of_blocks(&cut, 1, 2, padded.gradient[0].shape);
-            const psg_gradient *set[] = { &gradient };
-            double sqnorm[B], whole[B];
-            TEST_OK(context, psg_sqnorm(context, set, 1, sqnorm, NULL, NULL));
-            TEST_OK(context, psg_sqnorm(context, padded.pointer, 1, whole, NULL, NULL));
-            for (int n = 0; n < B; n++) {
-                double terms = padded.mass[n] * padded.mass[n];
-                test_near(whole[n], sqnorm[n], test_bound(padded.dtype, 200, terms), "pad", n);
-            }
-        }
-        fixture_free(&padded);
-    }
-    psg_context_destroy(context);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(samples_sum_to_the_ordinary_gradient),
@@ -260,8 +182,6 @@ int main(void) {
         cmocka_unit_test(copies_of_a_sample_have_its_answers),
         cmocka_unit_test(scales_scale),
         cmocka_unit_test(samples_are_isolated),
-        cmocka_unit_test(ties_are_sums),
-        cmocka_unit_test(padded_positions_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
