@@ -307,45 +307,6 @@ static void extreme_rows_are_right(void **state) {
     }
 }
 
-/* An ordinary pass may normalize over the batch; its summed gradients are those of the definition for one sample. */
-static void an_ordinary_pass_may_span_the_batch(void **state) {
-    (void)state;
-    psg_context *context = test_context(1, NULL);
-    test_random random = { 2 };
-    norm_case c = { .dtype = PSG_F64, .rank = 3, .shape = { 1, 4, 5 }, .normalized = 2, .eps = 1e-5,
-                    .mode = { 0, TRAINABLE, TRAINABLE } };
-    test_array in[3], g;
-    norm_case_arrays(&c, &random, in, &g);
-    norm_places l = norm_places_of(&c);
-    norm_reference expected = norm_refer(&c, &l, in, &g);
-    psg_tensor x = psg_tensor_of(PSG_F64, in[INPUT].view.data, 2, c.shape + 1);
-    psg_tensor go = psg_tensor_of(PSG_F64, g.view.data, 2, c.shape + 1);
-    psg_pass pass = PSG_PASS_INIT;
-    pass.ordinary = 1;
-    norm_run r = { 0 };
-    TEST_OK(context, psg_tape_create(context, &r.tape));
-    TEST_OK(context, psg_tape_begin(r.tape, &pass));
-    psg_var input = psg_input(r.tape, &x), w = norm_operand(context, &r, &c, in, WEIGHT);
-    psg_var b = norm_operand(context, &r, &c, in, BIAS);
-    psg_var y = psg_layer_norm(r.tape, input, 2, c.shape + 1, w, b, c.eps);
-    TEST_OK(context, psg_backward_from(r.tape, y, &go));
-    for (int k = WEIGHT; k <= BIAS; k++) {
-        psg_gradient gradient;
-        const psg_gradient *list = &gradient;
-        double sum[20];
-        psg_tensor out = psg_tensor_of(PSG_F64, sum, 2, c.shape + 1);
-        TEST_OK(context, psg_gradient_of(r.tape, r.param[k], &gradient));
-        TEST_OK(context, psg_weighted_sum(context, &list, 1, NULL, PSG_OVERWRITE, &out));
-        bool w_sum = k == WEIGHT;
-        norm_compare(&out, w_sum ? expected.gw : expected.gb, w_sum ? expected.gw_terms : expected.gb_terms, 9, "sum");
-    }
-    norm_reference_free(&expected);
-    norm_run_free(&r);
-    for (int j = 0; j < 3; j++) test_array_free(&in[j]);
-    test_array_free(&g);
-    test_context_free(context);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streamed_rows_are_right),
@@ -355,7 +316,6 @@ int main(void) {
         cmocka_unit_test(nonfinite_rows_stay_alone),
         cmocka_unit_test(powers_of_two_change_nothing),
         cmocka_unit_test(extreme_rows_are_right),
-        cmocka_unit_test(an_ordinary_pass_may_span_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
