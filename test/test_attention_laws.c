@@ -1,4 +1,4 @@
-/* Attention where the lines of test/cases do not go: dropout, masked rows, what a mask hides, sharp weights. */
+/* Attention where the lines of test/cases do not go: dropout, what a mask hides, sharp weights. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,31 +168,6 @@ static void parts_make_the_layer(void **state) {
     free(x.data);
     free(w.data);
     close_desk(&d);
-}
-
-/* Every key masked: nothing is attended to, and nothing flows back. */
-static void masked_rows_are_zero(void **state) {
-    (void)state;
-    for (int dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
-        desk d = open_desk();
-        begin(&d);
-        psg_tensor q = filled((psg_dtype)dtype, 1, 3, (int64_t[]){ 2, 3, 4 }), y, grad;
-        psg_var x = psg_input_with_grad(d.tape, &q);
-        int64_t takes_part[] = { 0, 0, 0, 0, 1, 0, 0, 0, 0 };   /* query 1 to key 1 alone */
-        psg_tensor mask = psg_tensor_of(PSG_I64, takes_part, 2, (int64_t[]){ 3, 3 });
-        psg_var out = psg_scaled_dot_product_attention(d.tape, x, x, x, psg_constant(d.tape, &mask), NULL);
-        TEST_OK(d.context, psg_backward_from(d.tape, out, NULL));
-        TEST_OK(d.context, psg_value(d.tape, out, &y));
-        TEST_OK(d.context, psg_input_grad(d.tape, x, &grad));
-        for (int64_t i = 0; i < 24; i++) {
-            assert_true(isfinite(test_get_at(&grad, i)));
-            bool attends = i / 4 % 3 == 1;
-            assert_true(test_get_at(&y, i) == (attends ? test_get_at(&q, i) : 0));
-            assert_true(test_get_at(&grad, i) == attends);
-        }
-        free(q.data);
-        close_desk(&d);
-    }
 }
 
 /* ---- what a mask hides ----
@@ -464,7 +439,6 @@ int main(void) {
         cmocka_unit_test(gradients_are_those_of_what_was_kept),
         cmocka_unit_test(kept_weights_make_the_result),
         cmocka_unit_test(evaluation_drops_nothing),
-        cmocka_unit_test(masked_rows_are_zero),
         cmocka_unit_test(sharp_weights_pass_what_they_differ),
         cmocka_unit_test(parts_make_the_layer),
         cmocka_unit_test(hidden_values_change_no_bit),
