@@ -18,13 +18,10 @@ static psg_generator *seeded(psg_context *context) {
 /* Draws nothing, whatever is asked for. */
 static bool refuses(psg_context *context, psg_generator *generator) {
     double x = 7;
-    int64_t z = 7, index = 7;
-    size_t count = 7;
+    int64_t z = 7;
     bool refused = psg_gaussian(generator, 0, 0, 0, &x, 1) == PSG_ERR_FORKED && x == 7;
     refused &= psg_discrete_gaussian(generator, 0, 0, 0, &z, 1) == PSG_ERR_FORKED && z == 7;
-    refused &= strstr(psg_context_message(context), "psg_discrete_gaussian") != NULL;
-    refused &= psg_poisson_sample(generator, 0, 1, 1, &index, 1, &count) == PSG_ERR_FORKED && count == 7;
-    return refused & (strstr(psg_context_message(context), "psg_poisson_sample") != NULL);
+    return refused & (strstr(psg_context_message(context), "psg_discrete_gaussian") != NULL);
 }
 
 /* Whether the child answers 0. */
