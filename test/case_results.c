@@ -159,6 +159,7 @@ void case_take(psg_context *context, const case_line *line, const case_way *way,
     if (way->views) use_views(&run, arrays);
     psg_pass pass = case_run_pass(&run);
     pass.ordinary |= way->ordinary;
+    if (pass.ordinary) pass.sample_ids = NULL;
     check_status(&run, case_run_forward(&run, &pass), "forward");
     case_take_run(&run, way, results);
     case_run_close(&run);

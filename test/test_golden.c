@@ -216,7 +216,7 @@ static int replay_file(const char *name, void (*one)(const golden *, psg_dtype, 
     golden *g = malloc(sizeof *g);
     int cases = 0;
     for (; read_golden(file, g); cases++) {
-        for (int k = 0; k < 4; k++) one(g, (psg_dtype)(k % 2), (psg_loss_reduction)(k / 2));
+        for (int k = 0; k < 4; k++) one(g, (psg_dtype)(k % 2), k / 2 ? PSG_LOSS_MEAN : PSG_LOSS_SUM);
         free_golden(g);
     }
     free(g);

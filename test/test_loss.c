@@ -101,7 +101,7 @@ static void at_point(small_pass *r, psg_dtype dtype, const point *p, double *y, 
     memset(memory, 0, sizeof memory);
     test_set_at(&x, 0, p->x);
     test_set_at(&target, 0, p->target);
-    TEST_OK(r->context, psg_tape_begin(r->tape, NULL));
+    TEST_OK(r->context, psg_tape_begin(r->tape, &(psg_pass){ .ordinary = 1 }));   /* of a mean the gradient as it is */
     psg_var in[2] = { psg_input_with_grad(r->tape, &x), psg_input_with_grad(r->tape, &target) };
     psg_var out = p->f(r->tape, in);
     TEST_OK(r->context, psg_value(r->tape, out, &value));
@@ -211,7 +211,7 @@ static void at_class_point(small_pass *r, psg_dtype dtype, size_t k) {
     for (int64_t e = 0; e < 3 * n; e++) test_set_at(&x, e, p->x[e % 3]), test_set_at(&q, e, p->q[e % 3]);
     for (int64_t i = 0; i < n; i++) labels[i] = p->label;
     for (int c = 0; c < 3; c++) test_set_at(&weight, c, p->weight[c]);
-    TEST_OK(r->context, psg_tape_begin(r->tape, NULL));
+    TEST_OK(r->context, psg_tape_begin(r->tape, &(psg_pass){ .ordinary = 1 }));   /* of a mean the gradient as it is */
     psg_var in = psg_input_with_grad(r->tape, &x);
     psg_var wanted = p->label == SOFT ? psg_input_with_grad(r->tape, &q) : psg_input(r->tape, &target);
     psg_var weights = weighted ? psg_constant(r->tape, &weight) : psg_none();

@@ -38,7 +38,6 @@ static void clipped_sum(network *n, const psg_batch *batch, int64_t first, int64
     psg_tensor out = psg_tensor_of(PSG_F64, sum, 2, (int64_t[]){ CLASSES, WIDTH });
     psg_pass pass = PSG_PASS_INIT;
     pass.batch = &part;
-    pass.loss_reduction = PSG_LOSS_MEAN;
     small_begin(&n->f, pass);
     assert_int_equal(psg_tape_batch_size(n->f.tape), count);
     psg_var h = psg_dropout(n->f.tape, psg_input(n->f.tape, &x), 0.5);

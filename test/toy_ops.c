@@ -186,6 +186,7 @@ const psg_op toy_multiply = { .name = "toy_multiply", .input_count = 2, .input_n
                               .forward = multiply_forward, .backward = multiply_backward };
 
 static psg_status sum_shape(psg_call *call) {
+    call->reduces = ((const toy_sum_attributes *)call->attributes)->mean ? PSG_LOSS_MEAN : PSG_LOSS_SUM;
     return psg_call_output(call, call->input[0].value.dtype, 0, NULL);
 }
 

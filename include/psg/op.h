@@ -26,18 +26,23 @@ extern "C" {
 
 /* ---- the pass that an op runs in: psg_tape_begin (psg/tape.h) takes it ---- */
 
-/* How the loss of a pass reduces the batch.  Zero is the default of PyTorch's call_for_per_sample_grads. */
-typedef enum psg_loss_reduction { PSG_LOSS_SUM = 0, PSG_LOSS_MEAN = 1 } psg_loss_reduction;
+/* How the loss of a pass reduces the batch.  PSG_LOSS_FOLLOW: as the loss op says (psg_cross_entropy and the other losses,
+ * psg_mean, psg_sum, any op that sets call->reduces). */
+typedef enum psg_loss_reduction { PSG_LOSS_FOLLOW = 0, PSG_LOSS_SUM = 1, PSG_LOSS_MEAN = 2 } psg_loss_reduction;
 
 typedef struct psg_pass {
     int64_t batch_size;         /* B; 0: inferred from the inputs of this pass, which must agree ((0, D) inputs make an
                                    empty batch).  With has_batch_size an explicit 0 is an empty batch. */
     int has_batch_size;
-    psg_loss_reduction loss_reduction; /* PSG_LOSS_MEAN: the loss divides by B, so psg_backward multiplies the gradient
+    psg_loss_reduction loss_reduction; /* a loss that is a mean divides by B, so psg_backward multiplies the gradient
                                    that it passes to the batch by B.  Every gradient of a sample, also that of inputs,
-                                   is then that of its own loss, with the bits of a pass over it alone.  A declaration:
-                                   nothing can check that the loss really is a mean (psg_cross_entropy's default,
-                                   unlike this).  Ordinary passes ignore it; see also psg_backward_from */
+                                   is then that of its own loss, with the bits of a pass over it alone.  PSG_LOSS_SUM
+                                   and PSG_LOSS_MEAN are declarations for what cannot be followed: a loss of an op that
+                                   does not say how it reduces, a caller's output gradient (see psg_backward_from).
+                                   PSG_ERR_STATE: a declaration that is missing there, or one that the loss op
+                                   contradicts, or losses of both kinds in one sum.  A constant that multiplies the
+                                   loss (psg_scale) multiplies every sample's own: it must not depend on B.  Ordinary
+                                   passes ignore it */
     int batch_second;           /* non-zero: the batch is dimension 1 of every batched value of rank >= 3, and dimension
                                    0 of others (batch_first = no).  Options name dimensions and shapes that way too.
                                    Ops work with the batch in front, of copies that are made where such a value enters
@@ -61,7 +66,7 @@ typedef struct psg_pass {
                                    must stay until the next pass */
 } psg_pass;
 
-#define PSG_PASS_INIT { 0, 0, PSG_LOSS_SUM, 0, 0, 0, 0, 0, NULL, 0, NULL }
+#define PSG_PASS_INIT { 0, 0, PSG_LOSS_FOLLOW, 0, 0, 0, 0, 0, NULL, 0, NULL }
 
 /* ---- a call ---- */
 
@@ -93,13 +98,15 @@ typedef struct psg_call {
     psg_tensor grad_output;     /* backward; contiguous.  data NULL in that of an op that derives */
     const psg_pass *pass;       /* the tape's copy; its batch_size is that of the pass, also where it was inferred: 0 in
                                    an ordinary pass that names none, and in an empty batch */
-    double grad_sample_scale;   /* of blocks: 1, or B under loss_reduction = mean when the walk began with a caller's
-                                   output gradient; psg_call_add_... apply it */
+    double grad_sample_scale;   /* of blocks: 1, or B under PSG_LOSS_MEAN when the walk began with a caller's output
+                                   gradient; psg_call_add_... apply it */
     uint64_t stream_key;        /* randomness of this call: psg_call_random */
     void *kept;                 /* forward may set it, for backward to read: memory of psg_call_keep, or NULL */
     void *internal;             /* the tape's */
     double loss_scale;          /* backward of an op with scales_loss: multiplies grad_output; 1, or B where the op
-                                   reduced the batch to one loss under loss_reduction = mean */
+                                   took the mean over the batch */
+    psg_loss_reduction reduces; /* shape sets it where the output is one loss of the whole batch: how that is made of
+                                   the samples' losses, divided by B (PSG_LOSS_MEAN) or not */
 } psg_call;
 
 struct psg_op {

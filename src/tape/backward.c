@@ -83,13 +83,40 @@ static bool reduces_batch(const psg_call *call) {
     return reduced;
 }
 
+static const char *reduction_name(psg_loss_reduction reduction) {
+    return reduction == PSG_LOSS_MEAN ? "mean" : "sum";
+}
+
+/* The op says it, or the pass does, and all losses of the pass are of one kind. */
+static psg_status find_reduction(psg_tape_node *node) {
+    psg_tape *tape = node->tape;
+    const psg_call *call = &node->call;
+    const psg_loss_reduction said = call->reduces, declared = tape->pass.loss_reduction;
+    const psg_loss_reduction reduction = said ? said : declared;
+    if (!reduction) {
+        return psg_tape_fail(tape, PSG_ERR_STATE, "psg_backward: %s makes one loss of the batch and does not say whether "
+                             "it is a sum or a mean over the samples; declare psg_pass.loss_reduction", call->op->name);
+    }
+    if (declared && declared != reduction) {
+        return psg_tape_fail(tape, PSG_ERR_STATE, "psg_backward: psg_pass.loss_reduction declares a %s over the samples, "
+                             "but %s takes the %s; leave it PSG_LOSS_FOLLOW, or make them agree",
+                             reduction_name(declared), call->op->name, reduction_name(said));
+    }
+    if (tape->loss && tape->reduction != reduction) {
+        return psg_tape_fail(tape, PSG_ERR_STATE, "psg_backward: the loss adds the %s of %s to the %s of %s; all must "
+                             "reduce the samples alike", reduction_name(reduction), call->op->name,
+                             reduction_name(tape->reduction), tape->loss->call.op->name);
+    }
+    tape->loss = node;
+    tape->reduction = reduction;
+    return PSG_OK;
+}
+
 /* The mean of the losses of B samples passes 1 / B of its gradient to each; of its own loss a sample has the whole, so
  * the gradient is multiplied by B where the mean was taken, and what is below has the bits of the sample alone. */
-static psg_status scale_loss(psg_tape_node *node) {
+static psg_status scale_mean(psg_tape_node *node) {
     psg_call *call = &node->call;
-    double scale = node->tape->loss_scale;
-    call->grad_sample_scale = node->tape->grad_sample_scale;
-    if (scale == 1 || !reduces_batch(call)) return PSG_OK;
+    const double scale = (double)node->tape->batch_size;
     if (call->op->scales_loss) {
         call->loss_scale = scale;
         return PSG_OK;
@@ -100,6 +127,17 @@ static psg_status scale_loss(psg_tape_node *node) {
     call->context->kernels[grad->dtype]->scale_row(1, scale, grad->data, 1, scaled.data, false);
     *grad = scaled;
     return PSG_OK;
+}
+
+/* One sample's mean is its sum, so of one nothing is asked. */
+static psg_status scale_loss(psg_tape_node *node) {
+    const psg_tape *tape = node->tape;
+    node->call.grad_sample_scale = tape->grad_sample_scale;
+    if (tape->pass.ordinary || !tape->from_loss || tape->batch_size <= 1) return PSG_OK;
+    if (!reduces_batch(&node->call)) return PSG_OK;
+    psg_status status = find_reduction(node);
+    if (status || tape->reduction != PSG_LOSS_MEAN) return status;
+    return scale_mean(node);
 }
 
 /* Whether an op that derives said how, for every trainable parameter. */
@@ -213,14 +251,12 @@ static psg_status seed(psg_tape *tape, psg_tape_var *var, const psg_tensor *grad
     return tape->status;
 }
 
-/* Where B comes in under loss_reduction = mean: at the mean of a loss of the pass, or, when the caller took the mean
- * and gives its gradient, at the blocks. */
+/* Where B comes in: at a mean of the pass, or, when the caller took the mean and gives its gradient, at the blocks. */
 static void set_scales(psg_tape *tape, const psg_tape_var *start, const psg_tensor *grad_output) {
-    bool mean = !tape->pass.ordinary && tape->pass.loss_reduction == PSG_LOSS_MEAN;
-    double batch_size = mean && tape->batch_size >= 0 ? (double)tape->batch_size : 1;
-    bool own_loss = !grad_output && psg_tensor_count(&start->value) == 1;
-    tape->loss_scale = own_loss ? batch_size : 1;
-    tape->grad_sample_scale = own_loss ? 1 : batch_size;
+    const psg_loss_reduction declared = tape->pass.loss_reduction;
+    bool mean = !tape->pass.ordinary && declared == PSG_LOSS_MEAN && tape->batch_size >= 0;
+    tape->from_loss = psg_tensor_count(&start->value) == 1 && (!grad_output || !declared);
+    tape->grad_sample_scale = mean && !tape->from_loss ? (double)tape->batch_size : 1;
 }
 
 static psg_status walk(psg_tape *tape, psg_tape_var *start, const psg_tensor *grad_output) {

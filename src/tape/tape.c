@@ -86,10 +86,10 @@ static psg_status check_pass(psg_tape *tape) {
         return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: batch_size is %lld, must be >= 0",
                              (long long)pass->batch_size);
     }
-    if (pass->loss_reduction != PSG_LOSS_SUM && pass->loss_reduction != PSG_LOSS_MEAN) {
-        return psg_tape_fail(tape, PSG_ERR_ARGUMENT,
-                             "psg_tape_begin: loss_reduction is %d, must be PSG_LOSS_SUM or PSG_LOSS_MEAN",
-                             (int)pass->loss_reduction);
+    const psg_loss_reduction given = pass->loss_reduction;
+    if (given != PSG_LOSS_FOLLOW && given != PSG_LOSS_SUM && given != PSG_LOSS_MEAN) {
+        return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: loss_reduction is %d, must be PSG_LOSS_FOLLOW, "
+                             "PSG_LOSS_SUM or PSG_LOSS_MEAN", (int)given);
     }
     return PSG_OK;
 }

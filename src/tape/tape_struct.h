@@ -86,8 +86,10 @@ struct psg_tape {
     psg_tape_node *last;
     uint64_t node_count;
     psg_tape_waiting *waiting;   /* in the order of their calls */
-    double loss_scale;        /* of backward, see scale_loss: B or 1 */
-    double grad_sample_scale; /* of blocks, when that is not done */
+    const psg_tape_node *loss;  /* the last op on the way back that reduced the batch, and how; NULL: none */
+    psg_loss_reduction reduction;
+    bool from_loss;           /* backward began at a loss of the pass */
+    double grad_sample_scale; /* of blocks, where it did not: B or 1 */
     psg_tape_scratch scratch[PSG_MAX_INPUTS];
     psg_op_observer observer; /* NULL: none */
     void *observer_user;

@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-/* Zero is PyTorch's default.  PSG_NONE keeps one loss an element; start its backward with psg_backward_from.
+/* Zero is PyTorch's default.  Whatever it is, gradients of a sample are those of its own loss.  PSG_NONE keeps one loss an element; start its backward with psg_backward_from.
  * PSG_BATCH_MEAN divides the sum by the number of samples: psg_kl_div alone. */
 typedef enum psg_reduction { PSG_MEAN = 0, PSG_SUM = 1, PSG_NONE = 2, PSG_BATCH_MEAN = 3 } psg_reduction;
 
@@ -27,7 +27,7 @@ typedef struct psg_cross_entropy_options {
                                   several times faster with many classes, and needs no transpose */
 } psg_cross_entropy_options;
 #define PSG_CROSS_ENTROPY_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0, 0 }
-/* options NULL: mean, and the pass must then say PSG_LOSS_MEAN, or per-sample gradients are B times too small. */
+/* options NULL: mean. */
 PSG_API psg_var psg_cross_entropy(psg_tape *tape, psg_var logits, psg_var target,
                                   const psg_cross_entropy_options *options);
 PSG_API psg_var psg_cross_entropy_weighted(psg_tape *tape, psg_var logits, psg_var target, psg_var weight,

@@ -105,7 +105,7 @@ typedef struct psg_fold_attributes {
 PSG_API psg_var psg_fold(psg_tape *tape, psg_var x, const int64_t output_size[2], const psg_unfold_options *options);
 
 /* Mean and sum over count dimensions, every one of which must be listed.  Over the batch dimension only in an ordinary
- * pass, or down to one element: then it is a loss whose loss_reduction is PSG_LOSS_MEAN, or PSG_LOSS_SUM. */
+ * pass, or down to one element: then it is a loss, which psg_backward follows. */
 typedef struct psg_mean_attributes {
     int count;
     int dims[PSG_MAX_RANK];

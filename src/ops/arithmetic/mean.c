@@ -45,6 +45,7 @@ static psg_status check_batch(psg_call *call, const bool reduced[PSG_MAX_RANK], 
     if (!psg_operand_keeps_batch(call, 0)) return PSG_OK;
     psg_status status = psg_operand_carries_batch(call, 0);
     if (status) return status;
+    if (reduced[0]) call->reduces = ((const reduce_traits *)call->op->traits)->divides ? PSG_LOSS_MEAN : PSG_LOSS_SUM;
     if (!reduced[0] || result_count == 1) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "dims contain %d, the batch dimension: a %s over it that is not a "
                          "loss of one element mixes the samples", psg_call_dim(call, 0, x->rank, 0), call->op->name);

@@ -165,6 +165,7 @@ static psg_status run_forward(psg_op_checker *check) {
     pass.batch_size = check->batch_size;
     pass.has_batch_size = 1;
     pass.sample_ids = check->ids;
+    pass.loss_reduction = PSG_LOSS_SUM;     /* the output gradient is drawn: it is taken as it is */
     psg_status status = psg_tape_begin(check->tape, &pass);
     if (status) return status;
     for (int k = 0; k < check->op->input_count; k++) check->var[k] = add_var(check, k);

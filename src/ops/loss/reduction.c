@@ -5,6 +5,7 @@
 #include "ops/shared/operand.h"
 
 psg_status psg_check_reduction(psg_call *call, psg_reduction reduction, bool batch_mean) {
+    if (reduction != PSG_NONE) call->reduces = reduction == PSG_SUM ? PSG_LOSS_SUM : PSG_LOSS_MEAN;
     if (reduction == PSG_MEAN || reduction == PSG_SUM || reduction == PSG_NONE) return PSG_OK;
     if (reduction == PSG_BATCH_MEAN && batch_mean) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_ARGUMENT, "reduction is %d, must be PSG_MEAN, PSG_SUM or PSG_NONE%s",

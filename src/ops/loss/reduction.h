@@ -7,7 +7,7 @@
 #include "ops/shared/ranges.h"
 #include "psg/ops/loss.h"
 
-/* shape: PSG_MEAN, PSG_SUM, PSG_NONE or, where batch_mean says so, PSG_BATCH_MEAN. */
+/* shape: PSG_MEAN, PSG_SUM, PSG_NONE or, where batch_mean says so, PSG_BATCH_MEAN; tells the call how it reduces. */
 psg_status psg_check_reduction(psg_call *call, psg_reduction reduction, bool batch_mean);
 
 /* forward: writes the sum over [0, count), of addends that `sum` multiplies by *scale, over the divisor.  The scale is
