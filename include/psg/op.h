@@ -64,9 +64,16 @@ typedef struct psg_pass {
                                    sample_ids and its stream for dropout_seed, which are then not to be given
                                    (PSG_ERR_ARGUMENT; PSG_ERR_BATCH: another batch_size).  The struct is copied, the ids
                                    must stay until the next pass */
+    int remove_bad_records;     /* non-zero: a value of a sample that an op refuses (a label or id out of range, a length,
+                                   a probability) does not end a per-sample pass: the op computes that sample with a
+                                   value that it takes, and all gradients of its parameters are NaN (psg_gradient.bad),
+                                   so that clipped sums remove and count it; the others keep their bits.  What it adds
+                                   to the loss, and gradients of inputs, mean nothing.  Without it, the pass ends with a
+                                   message that quotes the value: like all that depends on records, messages are not
+                                   private.  Offsets of bags, which belong to no one record, are refused either way */
 } psg_pass;
 
-#define PSG_PASS_INIT { 0, 0, PSG_LOSS_FOLLOW, 0, 0, 0, 0, 0, NULL, 0, NULL }
+#define PSG_PASS_INIT { 0, 0, PSG_LOSS_FOLLOW, 0, 0, 0, 0, 0, NULL, 0, NULL, 0 }
 
 /* ---- a call ---- */
 
@@ -175,6 +182,14 @@ PSG_API psg_status psg_call_add_block(psg_call *call, int k, const psg_block *bl
  * does).  PSG_ERR_ARGUMENT: rows x columns is not the output's size, rows x width not the parameter's; another op;
  * psg_backward: a trainable parameter for which it was not said. */
 PSG_API psg_status psg_call_derive(psg_call *call, int k, const psg_derivation *derivation);
+
+/* forward, where it finds a value of a sample (a row of a batched operand) that it cannot take, on the thread that called
+ * it.  Not 0: the pass removes bad records, and the op goes on with another value for it (psg_call_own).  0: it is to be
+ * refused. */
+PSG_API int psg_call_removes(psg_call *call, int64_t sample);
+/* Makes input k's value the call's own, a copy that it may write to, unless it is already; NULL after recording
+ * PSG_ERR_MEMORY. */
+PSG_API void *psg_call_own(psg_call *call, int k);
 
 /* shape of an op that will draw, for so many samples: PSG_ERR_STATE in a per-sample pass that names no samples (neither
  * batch nor sample_ids: by its row, a record in front would change everybody's mask), PSG_ERR_BATCH where it names

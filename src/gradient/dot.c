@@ -1,4 +1,5 @@
 /* dot: <grad[n], v>, a sum over parts; the samples of a visit may share the work on v. */
+#include <math.h>
 #include <string.h>
 
 #include "gradient/plan.h"
@@ -28,6 +29,9 @@ static psg_status add_dots(psg_plan *plan, const psg_tensor *direction, double *
     psg_plan_visit(plan, visit_dots, &job);
     memset(dots, 0, (size_t)plan->batch * sizeof *dots);
     for (int64_t k = 0; k < plan->runs * plan->batch; k++) dots[k % plan->batch] += job.dots[k];
+    for (int64_t n = 0; n < plan->batch; n++) {
+        if (psg_plan_is_bad(plan, n)) dots[n] = NAN;
+    }
     return PSG_OK;
 }
 

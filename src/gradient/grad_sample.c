@@ -1,4 +1,5 @@
 /* grad_sample: the materialised B x P array, one sample and one range of a part a task. */
+#include <math.h>
 #include <string.h>
 
 #include "base/parallel.h"
@@ -116,6 +117,16 @@ static void materialise(store_job *j) {
     psg_parallel(j->plan->context, (size_t)(j->plan->batch * j->ranges), run_scattered, j);
 }
 
+static void fill_bad(const store_job *j) {
+    for (int64_t n = 0; n < j->plan->batch; n++) {
+        if (!psg_plan_is_bad(j->plan, n)) continue;
+        psg_tensor sample = psg_tensor_at(j->out, n);
+        for (int64_t f = 0; f < j->numel; f++) {
+            j->plan->context->kernels[j->out->dtype]->from_f64(1, 1.0, &(double){ NAN }, element_of(&sample, f), false);
+        }
+    }
+}
+
 static psg_status check_out(const psg_set *set, const psg_gradient *gradient, const psg_tensor *out) {
     int64_t shape[PSG_MAX_RANK + 1] = { gradient->batch_size };
     memcpy(shape + 1, gradient->shape, sizeof gradient->shape);
@@ -132,6 +143,7 @@ psg_status psg_grad_sample(psg_context *context, const psg_gradient *gradient, d
     if (!status) status = check_out(&set, gradient, out);
     store_job j = { .plan = &plan, .scale = scale, .accumulate = write == PSG_ACCUMULATE, .out = out };
     if (!status) materialise(&j);
+    if (!status) fill_bad(&j);
     psg_plan_end(&plan);
     return status;
 }

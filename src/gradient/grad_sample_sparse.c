@@ -1,4 +1,5 @@
 /* grad_sample_sparse: the rows that a sample touches, instead of the whole table. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,12 +55,13 @@ static void run_sample(void *argument, size_t n, unsigned slot) {
     const int64_t room = (int64_t)(PSG_TILE_BYTES / sizeof(double));
     int64_t *ids = j->ids + (int64_t)n * j->positions, count = j->width ? find_rows(j, (int64_t)n, ids) : 0;
     double *sums = psg_tile_memory(j->plan->context->workspace[slot]);
+    const double scale = psg_plan_is_bad(j->plan, (int64_t)n) ? NAN : j->scale;
     for (int64_t k = 0; k < count; k++) {
         int64_t start = ((int64_t)n * j->positions + k) * j->width;
         for (int64_t first = 0; first < j->width; first += room) {
             int64_t some = psg_least(room, j->width - first);
             sum_row(j, (int64_t)n, ids[k], first, some, sums);
-            j->plan->context->kernels[j->rows->dtype]->from_f64((size_t)some, j->scale, sums,
+            j->plan->context->kernels[j->rows->dtype]->from_f64((size_t)some, scale, sums,
                                                                 psg_tensor_offset(j->rows, start + first), false);
         }
     }

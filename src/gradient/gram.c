@@ -3,6 +3,7 @@
  * For each tile of the parameter every sample's gradient there is written as a row of doubles, D (B x F), and D D^T is
  * added, by whole chains of row_dots, so that an entry depends on its two samples alone.  Two samples that both allow it
  * (one position; sparse rows) are answered without their gradients. */
+#include <math.h>
 #include <string.h>
 
 #include "base/parallel.h"
@@ -95,6 +96,10 @@ static psg_status add_parts(psg_plan *plan, double *gram) {
     for (job.part = plan->parts; job.part < plan->parts + plan->part_count; job.part++) add_part(&job);
     for (int64_t i = 0; i < plan->batch; i++) {
         for (int64_t k = 0; k < i; k++) gram[k * plan->batch + i] = gram[i * plan->batch + k];
+    }
+    for (int64_t i = 0; i < plan->batch; i++) {
+        if (!psg_plan_is_bad(plan, i)) continue;
+        for (int64_t k = 0; k < plan->batch; k++) gram[i * plan->batch + k] = gram[k * plan->batch + i] = NAN;
     }
     return PSG_OK;
 }

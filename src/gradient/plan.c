@@ -303,6 +303,13 @@ psg_status psg_plan_make(const psg_set *set, bool coupled, psg_plan *plan) {
     return plan->failed ? PSG_ERR_MEMORY : PSG_OK;
 }
 
+bool psg_plan_is_bad(const psg_plan *plan, int64_t n) {
+    for (size_t k = 0; k < plan->gradient_count; k++) {
+        if (plan->gradients[k]->bad && plan->gradients[k]->bad[n]) return true;
+    }
+    return false;
+}
+
 bool psg_plan_covers(const psg_plan *plan, size_t gradient) {
     return plan->covered[gradient] == psg_gradient_numel(plan->gradients[gradient]);
 }

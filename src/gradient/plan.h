@@ -42,6 +42,8 @@ void *psg_plan_take(psg_plan *plan, size_t bytes);
 int64_t psg_capacity_of(const psg_clip *clip);
 /* Whether the parts of a gradient have all its elements. */
 bool psg_plan_covers(const psg_plan *plan, size_t gradient);
+/* Whether a gradient says that sample n is bad. */
+bool psg_plan_is_bad(const psg_plan *plan, int64_t n);
 /* What a part's gradients of that many samples hold of the budget, whole cache lines. */
 size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples);
 /* What a sample of a part costs, in operations, more or less: its norm, or what multiplies its gradient out; and some 10

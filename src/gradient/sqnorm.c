@@ -36,6 +36,9 @@ void psg_plan_norms(psg_plan *plan) {
         plan->square[k % plan->batch] += plan->square[k];
         plan->upper[k % plan->batch] += plan->upper[k];
     }
+    for (int64_t n = 0; n < plan->batch; n++) {
+        if (psg_plan_is_bad(plan, n)) plan->square[n] = plan->upper[n] = NAN;
+    }
 }
 
 double psg_round_up(long double x) {

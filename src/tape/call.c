@@ -45,6 +45,33 @@ void *psg_call_keep(psg_call *call, size_t bytes) {
     return psg_tape_take(node->tape, bytes);
 }
 
+/* ---- bad records ---- */
+
+int psg_call_removes(psg_call *call, int64_t sample) {
+    psg_tape *tape = ((psg_tape_node *)call->internal)->tape;
+    if (!call->pass->remove_bad_records || call->pass->ordinary) return 0;
+    if (sample < 0 || sample >= tape->batch_size) return 0;
+    if (!tape->bad) {
+        tape->bad = psg_tape_take(tape, (size_t)tape->batch_size);
+        if (!tape->bad) return 0;
+        memset(tape->bad, 0, (size_t)tape->batch_size);
+    }
+    tape->bad[sample] = 1;
+    return 1;
+}
+
+void *psg_call_own(psg_call *call, int k) {
+    psg_tape_node *node = call->internal;
+    psg_tensor *value = &call->input[k].value;
+    if (node->owned >> k & 1u) return value->data;
+    size_t bytes = (size_t)psg_tensor_count(value) * psg_dtype_size(value->dtype);
+    void *own = psg_call_keep(call, bytes);
+    if (!own) return NULL;
+    if (bytes) memcpy(own, value->data, bytes);
+    node->owned |= 1u << k;
+    return value->data = own;
+}
+
 /* ---- randomness ---- */
 
 psg_status psg_call_draws(psg_call *call, int64_t samples) {

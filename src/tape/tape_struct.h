@@ -57,6 +57,7 @@ typedef struct psg_tape_node {
     size_t output;
     bool in_backward;
     unsigned derived;               /* bit k: psg_call_derive was said of operand k */
+    unsigned owned;                 /* bit k: operand k's value is the call's copy */
 } psg_tape_node;
 
 /* Memory for the gradient of an operand whose var has one already; kept for the next such operand. */
@@ -86,6 +87,7 @@ struct psg_tape {
     psg_tape_node *last;
     uint64_t node_count;
     psg_tape_waiting *waiting;   /* in the order of their calls */
+    unsigned char *bad;       /* a byte a sample: its record is bad; NULL: none is */
     const psg_tape_node *loss;  /* the last op on the way back that reduced the batch, and how; NULL: none */
     psg_loss_reduction reduction;
     bool from_loss;           /* backward began at a loss of the pass */

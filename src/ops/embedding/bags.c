@@ -22,12 +22,17 @@ static psg_status read_offsets(psg_call *call, int64_t *start) {
     return PSG_OK;
 }
 
+psg_status psg_bags_start(psg_call *call, const int64_t **start) {
+    *start = NULL;
+    if (call->input[PSG_BAG_OFFSETS].role == PSG_ABSENT) return PSG_OK;
+    int64_t *places = psg_call_keep(call, (size_t)(call->output.shape[0] + 1) * sizeof *places);
+    *start = places;
+    return places ? read_offsets(call, places) : PSG_ERR_MEMORY;
+}
+
 /* The bags as rows of (N, T), T the longest one's length. */
-static psg_status pad_bags(psg_call *call, const psg_tensor *flat, psg_bags *b) {
+static psg_status pad_bags(psg_call *call, const psg_tensor *flat, const int64_t *start, psg_bags *b) {
     int64_t count = call->output.shape[0], longest = 0, elements;
-    int64_t *start = psg_call_keep(call, (size_t)(count + 1) * sizeof *start);
-    psg_status status = start ? read_offsets(call, start) : PSG_ERR_MEMORY;
-    if (status) return status;
     b->start = start;
     for (int64_t n = 0; n < count; n++) {
         if (start[n + 1] - start[n] > longest) longest = start[n + 1] - start[n];
@@ -50,12 +55,13 @@ static psg_status pad_bags(psg_call *call, const psg_tensor *flat, psg_bags *b) 
     return PSG_OK;
 }
 
-psg_status psg_bags_collect(psg_call *call, const psg_lookup_options *options, bool winners, psg_bags *b) {
+psg_status psg_bags_collect(psg_call *call, const psg_lookup_options *options, const int64_t *start, bool winners,
+                            psg_bags *b) {
     psg_tensor found;
     psg_status status = psg_lookup_without_padding(call, options, &call->input[PSG_LOOKUP_IDS].value, &found);
     if (status) return status;
     *b = (psg_bags){ .ids = found };
-    if (call->input[PSG_BAG_OFFSETS].role != PSG_ABSENT) status = pad_bags(call, &found, b);
+    if (start) status = pad_bags(call, &found, start, b);
     if (status || !winners) return status;
     if (b->ids.shape[1] > INT32_MAX) {
         return psg_call_fail(call, PSG_ERR_OVERFLOW, "a bag of %lld ids is too long for PSG_BAG_MAX",

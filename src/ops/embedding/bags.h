@@ -13,9 +13,12 @@ typedef struct psg_bags {
     psg_tensor winner;       /* maximum: (N, D) positions of the bag; -1: none */
 } psg_bags;
 
-/* Reads offsets and padding_idx; with winners, memory for those too.  PSG_ERR_ARGUMENT: offsets that do not ascend from
- * 0 to at most the number of ids. */
-psg_status psg_bags_collect(psg_call *call, const psg_lookup_options *options, bool winners, psg_bags *bags);
+/* *start = where the bags of flat ids start, N + 1 places; NULL without offsets.  PSG_ERR_ARGUMENT: offsets that do not
+ * ascend from 0 to at most the number of ids. */
+psg_status psg_bags_start(psg_call *call, const int64_t **start);
+/* Reads start and padding_idx; with winners, memory for those too. */
+psg_status psg_bags_collect(psg_call *call, const psg_lookup_options *options, const int64_t *start, bool winners,
+                            psg_bags *bags);
 
 /* The place of bag n's first id in the ids and weights as given. */
 int64_t psg_bag_start(const psg_bags *bags, int64_t n);

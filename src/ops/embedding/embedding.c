@@ -97,7 +97,7 @@ static void gather_range(void *argument, size_t begin, size_t count) {
 
 static psg_status forward(psg_call *call) {
     psg_lookup_options options = options_of(call);
-    psg_status status = psg_lookup_prepare(call, &options);
+    psg_status status = psg_lookup_prepare(call, &options, NULL);
     if (status || !psg_tensor_count(&call->output)) return status;
     gather_job j = { .call = call, .layout = layout_of(call) };
     int64_t features = call->output.shape[call->output.rank - 1], rows = psg_tensor_count(&call->output) / features;

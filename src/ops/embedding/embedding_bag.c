@@ -142,9 +142,11 @@ static void for_bags(psg_call *call, const psg_bags *b, psg_range_task task, bag
 
 static psg_status forward(psg_call *call) {
     psg_lookup_options options = options_of(call);
-    psg_status status = psg_lookup_prepare(call, &options);
+    const int64_t *start;
+    psg_status status = psg_bags_start(call, &start);
     psg_bags collected;
-    if (!status) status = psg_bags_collect(call, &options, attributes_of(call)->mode == PSG_BAG_MAX, &collected);
+    if (!status) status = psg_lookup_prepare(call, &options, start);
+    if (!status) status = psg_bags_collect(call, &options, start, attributes_of(call)->mode == PSG_BAG_MAX, &collected);
     psg_bags *b = status ? NULL : psg_call_keep(call, sizeof *b);
     if (!b) return status ? status : PSG_ERR_MEMORY;
     *b = collected;

@@ -51,6 +51,10 @@ static psg_status check_max_norm(psg_call *call, const psg_lookup_options *optio
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "norm_type is %g, must be > 0 (0: 2)", options->norm_type);
     }
     const char *table = call->op->input_names[PSG_LOOKUP_TABLE];
+    if (call->pass->remove_bad_records) {
+        return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "max_norm changes rows of %s by ids of records that "
+                             "psg_pass.remove_bad_records would remove", table);
+    }
     if (call->input[PSG_LOOKUP_TABLE].role != PSG_PARAMETER || call->input[PSG_LOOKUP_TABLE].is_derived) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "max_norm changes rows of %s, which must be a parameter", table);
     }
@@ -93,10 +97,9 @@ static bool all_below(const psg_tensor *ids, int64_t limit) {
     return !bad;
 }
 
-static psg_status fail_id(psg_call *call, int64_t limit) {
+static psg_status fail_id(psg_call *call, int64_t k, int64_t limit) {
     const psg_tensor *ids = &call->input[PSG_LOOKUP_IDS].value;
-    int64_t k = 0, index[PSG_MAX_RANK];
-    while ((uint64_t)psg_lookup_id(ids, k) < (uint64_t)limit) k++;
+    int64_t index[PSG_MAX_RANK], at = k;
     for (int64_t d = ids->rank - 1, rest = k; d >= 0; d--) {
         index[d] = rest % ids->shape[d];
         rest /= ids->shape[d];
@@ -104,8 +107,29 @@ static psg_status fail_id(psg_call *call, int64_t limit) {
     char text[PSG_SHAPE_TEXT];
     return psg_call_fail(call, PSG_ERR_ARGUMENT, "%s at %s is %lld, must be in [0, %lld), the rows of %s",
                          call->op->input_names[PSG_LOOKUP_IDS], psg_shape_text(ids->rank, index, text),
-                         (long long)psg_lookup_id(ids, k), (long long)limit,
+                         (long long)psg_lookup_id(ids, at), (long long)limit,
                          call->op->input_names[PSG_LOOKUP_TABLE]);
+}
+
+/* The sample that has id k, in ascending order of k from call to call; -1: it belongs to none. */
+static int64_t sample_of(const psg_call *call, const int64_t *start, int64_t k, int64_t sample) {
+    const psg_operand *ids = &call->input[PSG_LOOKUP_IDS];
+    bool own = ids->role == PSG_BATCHED && ids->value.shape[0] == call->output.shape[0];
+    if (!start) return own ? k / (psg_tensor_count(&ids->value) / ids->value.shape[0]) : -1;
+    while (start[sample + 1] <= k) sample++;
+    return sample;
+}
+
+static psg_status correct_ids(psg_call *call, const int64_t *start, int64_t limit) {
+    int64_t count = psg_tensor_count(&call->input[PSG_LOOKUP_IDS].value), sample = 0;
+    psg_status status = PSG_OK;
+    for (int64_t k = 0; k < count && !status; k++) {
+        if ((uint64_t)psg_lookup_id(&call->input[PSG_LOOKUP_IDS].value, k) < (uint64_t)limit) continue;
+        sample = sample_of(call, start, k, sample);
+        bool removes = limit > 0 && psg_call_removes(call, sample);
+        status = removes ? psg_integer_correct(call, PSG_LOOKUP_IDS, k) : fail_id(call, k, limit);
+    }
+    return status;
 }
 
 /* ---- max_norm ---- */
@@ -134,10 +158,11 @@ static psg_status shrink_rows(psg_call *call, const psg_lookup_options *options)
     return PSG_OK;
 }
 
-psg_status psg_lookup_prepare(psg_call *call, const psg_lookup_options *options) {
+psg_status psg_lookup_prepare(psg_call *call, const psg_lookup_options *options, const int64_t *start) {
     int64_t limit = call->input[PSG_LOOKUP_TABLE].value.shape[0];
-    if (!all_below(&call->input[PSG_LOOKUP_IDS].value, limit)) return fail_id(call, limit);
-    return options->max_norm > 0 ? shrink_rows(call, options) : PSG_OK;
+    psg_status status = PSG_OK;
+    if (!all_below(&call->input[PSG_LOOKUP_IDS].value, limit)) status = correct_ids(call, start, limit);
+    return !status && options->max_norm > 0 ? shrink_rows(call, options) : status;
 }
 
 /* ---- gradients ---- */

@@ -101,16 +101,27 @@ psg_status psg_check_counted_mean(psg_call *call, psg_reduction reduction, bool 
 
 /* ---- labels ---- */
 
-psg_status psg_check_labels(psg_call *call, int64_t classes, psg_ignored ignored) {
-    const psg_tensor *labels = &call->input[LABELS].value;
-    int64_t count = psg_tensor_count(labels);
-    for (int64_t k = 0; k < count; k++) {
-        int64_t label = psg_integer_at(labels, k);
-        if ((label >= 0 && label < classes) || psg_is_ignored(ignored, label)) continue;
+/* Class 0 stands in for the label of a record that is removed. */
+static psg_status correct_label(psg_call *call, int64_t k, int64_t classes) {
+    psg_tensor *labels = &call->input[LABELS].value;
+    bool own = call->input[LABELS].role == PSG_BATCHED;
+    int64_t label = psg_integer_at(labels, k), row = own ? psg_tensor_count(labels) / labels->shape[0] : 1;
+    if (!own || !psg_call_removes(call, k / row)) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "%s[%lld] (in memory order) is %lld, must be in [0, %lld)",
                              call->op->input_names[LABELS], (long long)k, (long long)label, (long long)classes);
     }
-    return PSG_OK;
+    return psg_integer_correct(call, LABELS, k);
+}
+
+psg_status psg_check_labels(psg_call *call, int64_t classes, psg_ignored ignored) {
+    int64_t count = psg_tensor_count(&call->input[LABELS].value);
+    psg_status status = PSG_OK;
+    for (int64_t k = 0; k < count && !status; k++) {
+        int64_t label = psg_integer_at(&call->input[LABELS].value, k);
+        bool good = (label >= 0 && label < classes) || psg_is_ignored(ignored, label);
+        if (!good) status = correct_label(call, k, classes);
+    }
+    return status;
 }
 
 double psg_label_weight(const psg_call *call, int k, psg_ignored ignored, int64_t label) {

@@ -37,7 +37,7 @@ psg_status psg_check_labels_shape(psg_call *call, bool class_last);
 psg_status psg_check_class_weight(psg_call *call, int k, bool class_last);
 /* shape: a mean that divides by what is counted over all samples is no sum of losses of samples. */
 psg_status psg_check_counted_mean(psg_call *call, psg_reduction reduction, bool counts);
-/* forward: labels in [0, classes), or ignored. */
+/* forward: labels in [0, classes), or ignored; or 0, of a record that the pass removes. */
 psg_status psg_check_labels(psg_call *call, int64_t classes, psg_ignored ignored);
 
 /* The weight of a label: 0 when it is ignored, 1 without an operand k.  What has weight 0 has no loss and no gradient,

@@ -144,21 +144,40 @@ static double divisor_of(const psg_call *call) {
     return reduction_of(call) == PSG_MEAN ? (double)count : 1;
 }
 
+/* 1/2 stands in for what a record that is removed has. */
+static psg_status correct_probability(psg_call *call, size_t at) {
+    psg_tensor one = call->input[INPUT].value;
+    bool own = call->input[INPUT].role == PSG_BATCHED && one.rank > 0;
+    int64_t row = own ? psg_tensor_count(&one) / one.shape[0] : 1;
+    if (!own || !psg_call_removes(call, (int64_t)at / row)) {
+        one.data = psg_tensor_offset(&one, (int64_t)at);
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "input[%zu] (in memory order) is %g, must be in [0, 1]", at,
+                             psg_scalar_value(call, &one));
+    }
+    one.data = psg_call_own(call, INPUT);
+    if (!one.data) return PSG_ERR_MEMORY;
+    one.data = psg_tensor_offset(&one, (int64_t)at);
+    psg_scalar_set(call, 0.5, &one);
+    return PSG_OK;
+}
+
 /* NaN passes. */
 static psg_status check_probabilities(psg_call *call) {
     const psg_tensor *x = &call->input[INPUT].value;
-    size_t count = (size_t)psg_tensor_count(x), at = psg_call_kernels(call)->first_outside(count, 0, 1, x->data);
-    if (at == count) return PSG_OK;
-    psg_tensor one = *x;
-    one.data = psg_tensor_offset(x, (int64_t)at);
-    return psg_call_fail(call, PSG_ERR_ARGUMENT, "input[%zu] (in memory order) is %g, must be in [0, 1]", at,
-                         psg_scalar_value(call, &one));
+    size_t count = (size_t)psg_tensor_count(x), first = 0;
+    psg_status status = PSG_OK;
+    while (!status) {
+        first += psg_call_kernels(call)->first_outside(count - first, 0, 1, psg_tensor_offset(x, (int64_t)first));
+        if (first == count) break;
+        status = correct_probability(call, first);
+    }
+    return status;
 }
 
 static psg_status loss_forward(psg_call *call) {
-    loss_job job = job_of(call, PSG_LOSS_VALUE, &call->output);
     psg_status status = kind_of(call)->of_probability ? check_probabilities(call) : PSG_OK;
     if (status) return status;
+    loss_job job = job_of(call, PSG_LOSS_VALUE, &call->output);
     if (reduction_of(call) != PSG_NONE) {
         return psg_reduce_loss(call, job.all.n, sum_range, &job, &job.all.scale, divisor_of(call));
     }

@@ -98,6 +98,7 @@ static psg_status read_lengths(psg_rnn_layer *layer) {
             const void *data = operand->value.data;
             length = operand->value.dtype == PSG_I32 ? ((const int32_t *)data)[n] : ((const int64_t *)data)[n];
         }
+        if ((length < 0 || length > layer->sizes.steps) && psg_call_removes(layer->call, n)) length = 0;
         if (length < 0 || length > layer->sizes.steps) {
             return psg_call_fail(layer->call, PSG_ERR_ARGUMENT, "lengths[%lld] is %lld, must be in [0, %lld]",
                                  (long long)n, (long long)length, (long long)layer->sizes.steps);

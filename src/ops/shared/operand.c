@@ -99,6 +99,14 @@ void psg_scalar_set(const psg_call *call, double value, const psg_tensor *tensor
     call->context->kernels[tensor->dtype]->from_f64(1, 1.0, &value, tensor->data, false);
 }
 
+psg_status psg_integer_correct(psg_call *call, int input, int64_t k) {
+    void *own = psg_call_own(call, input);
+    if (!own) return PSG_ERR_MEMORY;
+    if (call->input[input].value.dtype == PSG_I32) ((int32_t *)own)[k] = 0;
+    else ((int64_t *)own)[k] = 0;
+    return PSG_OK;
+}
+
 double psg_loss_factor(const psg_call *call, double divisor) {
     return psg_scalar_value(call, &call->grad_output) * (call->loss_scale / divisor);
 }

@@ -60,6 +60,8 @@ const psg_kernel_table *psg_call_kernels(const psg_call *call);
 double psg_scalar_value(const psg_call *call, const psg_tensor *tensor);
 /* Writes it. */
 void psg_scalar_set(const psg_call *call, double value, const psg_tensor *tensor);
+/* 0 for element k of input `input`, integers, in a copy of the call's own. */
+psg_status psg_integer_correct(psg_call *call, int input, int64_t k);
 /* backward of a loss of one element that was divided by divisor: what its slopes are multiplied by. */
 double psg_loss_factor(const psg_call *call, double divisor);
 
