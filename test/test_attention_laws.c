@@ -110,7 +110,7 @@ static void kept_weights_make_the_result(void **state) {
         }
         for (int dropped = 0; dropped < 2; dropped++) {
             psg_multi_head_attention_options o = { .dropout_p = 0.4, .per_head_weights = 1 };
-            psg_pass pass = { .evaluation = !dropped, .dropout_seed = 5 };
+            psg_pass pass = { .evaluation = !dropped, .dropout_seed = 5, .sample_ids = (int64_t[]){ 0, 1, 2, 3, 4 } };
             psg_var x[3], weights;
             TEST_OK(d.context, psg_tape_begin(d.tape, &pass));
             for (int k = 0; k < 3; k++) x[k] = psg_input(d.tape, &in[k]);
