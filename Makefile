@@ -212,6 +212,7 @@ install: all  ## install under DESTDIR and PREFIX
 	install -m 644 $(BUILD)/psg.pc $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
 	install -m 644 src/ops/README.md $(DESTDIR)$(DOCDIR)/ops.md
+	install -m 644 src/dp/README.md $(DESTDIR)$(DOCDIR)/dp.md
 
 uninstall:  ## remove what install put there
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR)

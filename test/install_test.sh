@@ -41,6 +41,7 @@ check "psg.pc does not name DESTDIR" grep -qx "prefix=/opt/psg" "$stage/opt/psg/
 same_files() { (cd "$prefix" && find . | sort) >"$log.a" && (cd "$stage/opt/psg" && find . | sort) | diff "$log.a" -; }
 check "PREFIX and DESTDIR install the same files" same_files
 check "the page of the ops is installed" grep -q '^| `linear` |' "$prefix/share/doc/psg/ops.md"
+check "the argument for privacy is installed" grep -q '^\*\*6. Noise' "$prefix/share/doc/psg/dp.md"
 check "make uninstall" make_quietly uninstall PREFIX=/opt/psg DESTDIR="$stage"
 check "nothing is left after make uninstall" empty find "$stage" ! -type d
 
