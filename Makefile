@@ -40,7 +40,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS
 STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 
-.PHONY: all run test bench dp-attack differential law mutations install uninstall asan tsan ubsan format lint clean dist help
+.PHONY: all run test bench dp-attack differential law accountant mutations install uninstall asan tsan ubsan format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc  ## build the static and the shared library
@@ -149,6 +149,11 @@ law:  ## every sample of drawn batches against itself alone (ARGS="--seconds 600
 	@.ci/need $(NEED_BUILD) $(NEED_TEST)
 	@$(MAKE) $(PARALLEL) $(BUILD)/test/law
 	$(BUILD)/test/law $(ARGS)
+
+accountant:  ## bracket random settings of the accountant (ARGS="--settings 5000")
+	@.ci/need $(NEED_BUILD) $(NEED_TEST)
+	@$(MAKE) $(PARALLEL) $(BUILD)/test/test_accountant_bounds
+	$(BUILD)/test/test_accountant_bounds $(or $(ARGS),--settings 500)
 
 mutations:  ## random mutations of all case lines (ARGS="--count 100000 --seed 7")
 	@.ci/need $(NEED_BUILD) $(NEED_TEST)

@@ -11,14 +11,22 @@
 #include "replace_rdp.h"
 
 #define LAST_ORDER 1e5
-#define FACTOR 1.25 /* between orders beyond 63 */
+#define FACTOR 1.3 /* between orders beyond 63 */
 
 /* ---- orders ---- */
+
+#define MOST_ORDERS 200
 
 static double next_order(double order) {
     if (order < 10.95) return round(order * 10 + 1) / 10;
     if (order < 63) return order + 1;
-    return order < LAST_ORDER ? fmin(ceil(order * FACTOR), LAST_ORDER) : INFINITY;
+    return fmin(ceil(order * FACTOR), LAST_ORDER);
+}
+
+static int list_orders(double *order) {
+    int count = 1;
+    for (order[0] = 1.1; order[count - 1] < LAST_ORDER; count++) order[count] = next_order(order[count - 1]);
+    return count;
 }
 
 /* ---- the curve ---- */
@@ -100,14 +108,36 @@ static int is_hopeless(conversion convert, double order, double rdp, double give
     return rdp > given && best->value < 0;
 }
 
-static psg_curve_bound smallest(const curve *c, conversion convert, double given) {
-    psg_curve_bound best = { INFINITY, 0 };
-    for (double order = 1.1; isfinite(order); order = next_order(order)) {
-        double rdp = curve_at(c, order), bound = convert(order, rdp, given);
-        if (bound < best.value) best = (psg_curve_bound){ bound, order };
-        if (is_hopeless(convert, order, rdp, given, &best)) break;
+typedef struct scan {
+    const curve *curve;
+    conversion convert;
+    double given, order[MOST_ORDERS];
+    int count, best_at;
+    psg_curve_bound best;
+} scan;
+
+/* 0 where no larger order can do better. */
+static int try_order(scan *s, int k) {
+    double order = s->order[k], rdp = curve_at(s->curve, order), bound = s->convert(order, rdp, s->given);
+    if (bound < s->best.value) {
+        s->best = (psg_curve_bound){ bound, order };
+        s->best_at = k;
     }
-    return best;
+    return !is_hopeless(s->convert, order, rdp, s->given, &s->best);
+}
+
+#define STRIDE 8
+
+/* Every order is a bound, and near the best one they differ little: a few of the list, then those around the best. */
+static psg_curve_bound smallest(const curve *c, conversion convert, double given) {
+    scan s = { .curve = c, .convert = convert, .given = given, .best = { INFINITY, 0 } };
+    s.count = list_orders(s.order);
+    for (int k = 0; k < s.count && try_order(&s, k); k += STRIDE) continue;
+    const int middle = s.best_at;
+    for (int k = middle - STRIDE + 1; k < middle + STRIDE && k < s.count; k++) {
+        if (k >= 0 && k != middle) try_order(&s, k);
+    }
+    return s.best;
 }
 
 static psg_status bound_of(const psg_composition *composition, const char *function, conversion convert, double given,

@@ -12,7 +12,9 @@
 #define MOST_POINTS ((size_t)1 << 20)
 #define LEAST_POINTS ((size_t)1 << 6)
 #define POINTS_OF_DEVIATION 1000  /* of the sum, or */
-#define POINTS_OF_ONE 100         /* of one release: connecting dots adds interval^2 / 6 to the variance of each */
+#define POINTS_OF_ONE 128         /* of one release: connecting dots adds interval^2 / 6 to the variance of each */
+#define POINTS_OF_LEAST 40        /* of the losses below 0, which may be few to a deviation, */
+#define POINTS_FOR_LEAST 0x1p18   /* as long as these suffice */
 #define ROUGH_POINTS 0x1p20       /* of the range of one release */
 #define ROUGH_RESOLUTION 24
 #define FINE_RESOLUTION 512
@@ -87,7 +89,7 @@ static void empty(const psg_composition *c, psg_loss *loss) {
 /* ---- the plan: tilt, window, interval ---- */
 
 typedef struct plan {
-    double theta, interval;
+    double theta, interval, reach; /* reach: of the losses of one release */
     psg_window window;
     size_t points;
 } plan;
@@ -140,12 +142,15 @@ static size_t power_of_two(double points) {
     return n;
 }
 
-/* Most of a small rate's losses are next to log(1 - rate), the least there is: on a point of the grid, if others are
- * not much coarser for it. */
+/* -log(1 - rate): most losses of a small rate are between it and 0, and next to it where there is little noise. */
+static double least_loss(const question *q) {
+    return q->composition->part_count ? -log1p(-q->composition->parts[0].rate) : 0;
+}
+
+/* What lower bounds leave out is less where the least loss is a point of the grid, if others are not much coarser. */
 static double aligned(const question *q, double interval) {
-    const psg_composition *c = q->composition;
-    double least = c->part_count ? -log1p(-c->parts[0].rate) : 0, steps = floor(least / interval);
-    return steps >= 8 ? least / steps : interval;
+    double steps = floor(least_loss(q) / interval);
+    return steps >= 8 ? least_loss(q) / steps : interval;
 }
 
 static void make_plan(const question *q, const psg_losses *rough, plan *p) {
@@ -154,6 +159,7 @@ static void make_plan(const question *q, const psg_losses *rough, plan *p) {
     double deviation = fmax(sqrt(psg_losses_moments(rough, p->theta).variance), rough->interval);
     double fine = deviation / fmax(POINTS_OF_DEVIATION, POINTS_OF_ONE * sqrt(q->releases));
     double width = (p->window.most - p->window.least) * 1.02;
+    fine = fmin(fine, fmax(least_loss(q) / POINTS_OF_LEAST, width / POINTS_FOR_LEAST));
     p->points = power_of_two(width / fine);
     p->interval = aligned(q, width / (double)(p->points - 4));
 }
@@ -193,6 +199,7 @@ static psg_status bound_one(const question *q, const plan *p, const setting *s, 
 static psg_status make_workspace(const question *q, const plan *p, workspace *w) {
     psg_context *context = q->composition->context;
     size_t bytes = 4 * p->points * sizeof *w->numbers;
+    w->numbers = NULL;
     psg_status status = psg_fft_create(context, q->function, p->points / 2, &w->fft);
     if (status) return status;
     w->numbers = psg_alloc(context, bytes);
@@ -228,15 +235,20 @@ static double rough_interval(const question *q, int mirrored, double tail) {
 static psg_status plan_direction(const question *q, int mirrored, workspace *w, plan *p) {
     double tail = least_tail(q);
     setting rough = { rough_interval(q, mirrored, tail), ROUGH_RESOLUTION, tail, PSG_SIDE_UPPER, mirrored };
+    *p = (plan){ .interval = 0 };
+    if (!(isfinite(rough.interval) && rough.interval > 0)) return PSG_OK;
     psg_status status = fill(q, &rough, w->loss);
     const psg_losses losses = { w->loss, losses_of(q->composition), rough.interval };
     if (!status) make_plan(q, &losses, p);
+    p->reach = 1024 * ROUGH_POINTS * rough.interval;
     empty(q->composition, w->loss);
     return status;
 }
 
+/* Losses and sums must be whole multiples of the interval in 64 bits, and told apart in doubles. */
 static int is_usable(const plan *p) {
-    return isfinite(p->interval) && p->interval > 0 && isfinite(p->window.least) && isfinite(p->window.most);
+    double farthest = fmax(p->reach, fmax(fabs(p->window.least), fabs(p->window.most)));
+    return isfinite(p->interval) && p->interval > 0 && farthest / p->interval < 0x1p50;
 }
 
 static psg_status bound_direction(const question *q, int mirrored, workspace *w, psg_pld_bound *bound) {

@@ -8,17 +8,18 @@
 
 /* ---- moments ---- */
 
-/* Of one release: the sum of the masses e^{theta y}, relative to its largest term. */
+/* Of one release: the sum of the masses e^{theta y}, relative to the largest exponent. */
 static psg_moments moments_of(const psg_atoms *a, double h, double theta) {
-    double largest = theta * h * (double)(theta > 0 ? a->most : a->least), sum = 0, first = 0, second = 0;
+    const int64_t origin = theta > 0 ? a->most : a->least;
+    double sum = 0, first = 0, second = 0;
     for (size_t k = 0; k < a->count; k++) {
-        double y = h * (double)a->atom[k].index, m = a->atom[k].mass * exp(theta * y - largest);
+        double y = h * (double)(a->atom[k].index - origin), m = a->atom[k].mass * exp(theta * y);
         sum += m;
         first += m * y;
         second += m * y * y;
     }
-    double mean = first / sum;
-    return (psg_moments){ largest + log(sum), mean, fmax(second / sum - mean * mean, 0) };
+    double mean = first / sum, from = h * (double)origin;
+    return (psg_moments){ theta * from + log(sum), from + mean, fmax(second / sum - mean * mean, 0) };
 }
 
 psg_moments psg_losses_moments(const psg_losses *losses, double theta) {

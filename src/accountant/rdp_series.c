@@ -7,19 +7,22 @@
 
 #define RELATIVE_ERROR 1e-10 /* of the RDP, beyond which the fractional series declines */
 #define MORE_TERMS 128       /* beyond alpha, after which it declines */
+#define MINUTE (-45.0)       /* a million terms of e^-45 are 3e-14 of the sum */
 #define NEGLIGIBLE (-37.0)   /* log of a term against the sum: e^-37 is half of DBL_EPSILON */
 
 /* A = sum over i <= alpha of C(alpha, i) (1-q)^{alpha-i} q^i e^{i (i-1) / (2 sigma^2)} (Mironov, Talwar and Zhang 2019,
  * section 3.3).  Without the exponential the sum is 1; subtracted term by term that leaves e^{...} - 1, which is 0 for
  * i = 0 and 1 and positive after. */
 double psg_rdp_log_excess_integer(double q, double sigma, double alpha) {
+    const double log_q = log(q), log_rest = log1p(-q);
     double log_excess = -INFINITY;
     double log_binomial = log(alpha);
     for (double i = 2; i <= alpha; i++) {
         log_binomial += log((alpha - i + 1) / i);
         double exponent = i * (i - 1) * 0.5 / sigma / sigma;
-        double term = log_binomial + (alpha - i) * log1p(-q) + i * log(q) + psg_log_abs_expm1(exponent);
-        log_excess = psg_log_add(log_excess, term);
+        double term = log_binomial + (alpha - i) * log_rest + i * log_q;
+        if (term + exponent > log_excess + MINUTE)
+            log_excess = psg_log_add(log_excess, term + psg_log_abs_expm1(exponent));
     }
     return log_excess;
 }
