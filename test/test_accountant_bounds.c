@@ -40,7 +40,8 @@ static void check_bracket(psg_privacy p, double expected, double tolerance) {
 static void poisson_epsilons_are_the_peers(void **state) {
     static const struct { double sigma, rate; uint64_t releases; double delta, expected; } row[] = {
         { 1, 0.01, 1000, 1e-5, 1.8282374 }, { 3, 0.1, 512, 1e-6, 3.7696866 }, { 1, 0.04, 250, 1e-5, 4.18515 },
-        { 1, 0.1, 100, 1e-5, 7.04660 },     { 0.35, 0.01, 120, 1e-5, 18.6977 }, { 1.1, 256.0 / 60000, 1000, 1e-5, 0.59869 },
+        { 1, 0.1, 100, 1e-5, 7.04660 },     { 0.35, 0.01, 120, 1e-5, 18.6977 },
+        { 1.1, 256.0 / 60000, 1000, 1e-5, 0.59869 },
         { 1.1, 256.0 / 60000, 14063, 1e-5, 2.38170 },
     };
     for (int k = 0; k < COUNT(row); k++) {
@@ -160,7 +161,8 @@ static void bins_cost_less_than_epochs(void **state) {
 static void kinds_compose(void **state) {
     psg_context *c = *state;
     psg_privacy p, split;
-    psg_accountant *a = accountant_of(c, 0, poisson_event(1, 0.01), 500), *b = accountant_of(c, 0, poisson_event(1, 0.01), 250);
+    psg_accountant *a = accountant_of(c, 0, poisson_event(1, 0.01), 500);
+    psg_accountant *b = accountant_of(c, 0, poisson_event(1, 0.01), 250);
     const psg_event other = poisson_event(1.3, 0.02), whole = poisson_event(8, 1), nearly = poisson_event(8, 1 - 1e-9);
     TEST_OK(c, psg_accountant_add(a, &other, 200));
     TEST_OK(c, psg_accountant_add(a, &whole, 3));
@@ -227,7 +229,8 @@ static void check_setting(psg_context *c, psg_relation relation, psg_event event
     TEST_OK(c, psg_accountant_epsilon(a, delta, &p));
     if (!(p.epsilon_lower >= 0 && p.epsilon_lower <= p.epsilon && p.epsilon <= quick(c, a, delta) && p.epsilon > 0)) {
         fail_msg("sigma %g rate %g releases %llu delta %g: [%.12g, %.12g], RDP %.12g", event.noise_multiplier,
-                 event.sample_rate, (unsigned long long)releases, delta, p.epsilon_lower, p.epsilon, quick(c, a, delta));
+                 event.sample_rate, (unsigned long long)releases, delta, p.epsilon_lower, p.epsilon, 
+                 quick(c, a, delta));
     }
     TEST_OK(c, psg_accountant_delta(a, fmin(p.epsilon, 1e300), &d));
     if (!(d.delta > 0 && d.delta_lower <= delta * (1 + 1e-9) && d.delta_lower <= d.delta)) {
@@ -246,7 +249,8 @@ static void random_settings_are_bracketed(void **state) {
         psg_relation relation = k % 5 == 4 ? PSG_REPLACE_ONE : PSG_ADD_OR_REMOVE_ONE;
         psg_event event = poisson_event(sigma, rate);
         if (k % 7 == 6) event.group_size = 1 + (uint64_t)drawn_uniform(&seed, 1, 4);
-        if (k % 7 == 3) event = sized_event(PSG_SAMPLING_TRUNCATED_POISSON, sigma, rate, 5000, (uint64_t)(6000 * rate) + 1);
+        uint64_t most = (uint64_t)(6000 * rate) + 1;
+        if (k % 7 == 3) event = sized_event(PSG_SAMPLING_TRUNCATED_POISSON, sigma, rate, 5000, most);
         check_setting(*state, relation, event, releases, delta);
     }
 }

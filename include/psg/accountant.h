@@ -103,8 +103,10 @@ PSG_API psg_status psg_accountant_run(const psg_accountant *accountant, size_t k
 typedef struct psg_privacy {
     double epsilon;         /* upper bound; 0 only where nothing was released, infinity where there is no bound */
     double delta;           /* upper bound */
-    double epsilon_lower;   /* psg_accountant_epsilon: no smaller epsilon is true for this delta; 0: not known */
-    double delta_lower;     /* psg_accountant_delta: no smaller delta is true for this epsilon; 0: not known */
+    double epsilon_lower;   /* psg_accountant_epsilon: what discretisation and rounding leave open: no smaller epsilon
+                               is true for this delta and the pair of distributions that the bound is for.  That pair
+                               is attained under POISSON and EXTERNAL, may not be under others.  0: not known */
+    double delta_lower;     /* psg_accountant_delta: the same for delta */
     const char *accountant; /* "PLD", "RDP", "Gaussian", "zCDP", or "none" where nothing is computed; static storage */
     double order;           /* RDP, zCDP: the order that gave it; else 0 */
     double interval;        /* PLD: of the discretisation; else 0 */

@@ -81,9 +81,9 @@ psg_status psg_fft_create(psg_context *context, const char *function, size_t len
 
 void psg_fft_free(psg_fft *fft) { psg_free(fft->context, fft->twiddles); }
 
-/* In units of half DBL_EPSILON: a stage adds twice (1 each), multiplies (sqrt 5) by a twiddle that is a product (sqrt 5)
- * of two values whose angles below pi / 2 were rounded (4 each with their own rounding); the twist at either end is
- * another product. */
+/* In units of half DBL_EPSILON: a stage adds twice (1 each), multiplies (sqrt 5) by a twiddle that is a product
+ * (sqrt 5) of two values whose angles below pi / 2 were rounded (4 each with their own rounding); the twist at either
+ * end is another product. */
 double psg_fft_error(const psg_fft *fft) {
     double stages = ceil(log2((double)fft->length) / 2);
     return (15 * stages + 15) * DBL_EPSILON / 2;
@@ -95,7 +95,9 @@ typedef struct pair {
     lanes re, im;
 } pair;
 
-static pair load_pair(const double *re, const double *im, size_t at) { return (pair){ load(re + at), load(im + at) }; }
+static pair load_pair(const double *re, const double *im, size_t at) {
+    return (pair){ load(re + at), load(im + at) };
+}
 
 static void store_pair(double *re, double *im, size_t at, pair v) {
     store(re + at, v.re);

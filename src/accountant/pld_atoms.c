@@ -34,6 +34,7 @@ typedef struct points {
     const psg_pair *pair;
     const psg_grid *grid;
     int64_t first, last;
+    int has_least; /* losses have a minimum, which is not below the first point but for its rounding */
     double center[3];
 } points;
 
@@ -43,6 +44,7 @@ static points points_of(const psg_pair *pair, const psg_grid *grid, int mirrored
     psg_pair_range(pair, mirrored, grid->tail, &least, &most);
     p.first = (int64_t)floor(least / h * (1 - DBL_EPSILON));
     p.last = (int64_t)ceil(most / h);
+    p.has_least = !pair->two_sided && pair->weight[0] > 0;
     p.center[0] = psg_pair_loss(pair, 0) / h;
     p.center[1] = psg_pair_loss(pair, pair->means - 1) / h;
     p.center[2] = pair->two_sided ? -p.center[1] : p.center[0];
@@ -220,6 +222,7 @@ static boundary boundary_at(const points *p, psg_atoms *a, int64_t index) {
 static void sweep_grid(const sweep *s, const points *p, boundary *bounds, cell *cells, size_t count) {
     size_t n = 0;
     for (int64_t at = p->first; n < count; at = next_point(p, at)) bounds[n++] = boundary_at(p, s->atoms, at);
+    if (p->has_least) bounds[0].x = -INFINITY;
     for (size_t k = 0; k + 1 < count; k++) {
         psg_bucket bucket = psg_pair_bucket(s->pair, bounds[k].x, bounds[k + 1].x);
         cells[s->mirrored ? count - 2 - k : k] = cell_of(&bucket, bounds[k].index, bounds[k + 1].index, s->mirrored);

@@ -68,7 +68,8 @@ static double inverse_by_search(const psg_pair *pair, double epsilon) {
     if (below > 0) return -INFINITY;
     for (int k = 1; k < 300 && hi - lo > 4 * DBL_EPSILON * (fabs(lo) + fabs(hi)); k++) {
         double secant = lo + (hi - lo) * (below / (below - above));
-        double x = k % 3 && secant > lo && secant < hi ? secant : 0.5 * (lo + hi), value = psg_pair_loss(pair, x) - epsilon;
+        double x = k % 3 && secant > lo && secant < hi ? secant : 0.5 * (lo + hi);
+        double value = psg_pair_loss(pair, x) - epsilon;
         if (value == 0) return x;
         if (value < 0) lo = x, below = value, above /= k % 3 ? 2 : 1;
         else hi = x, above = value, below /= k % 3 ? 2 : 1;
@@ -83,13 +84,13 @@ double psg_pair_inverse(const psg_pair *pair, double epsilon) {
     return pair->two_sided ? inverse_two_sided(pair, epsilon) : inverse_one(pair, epsilon);
 }
 
-/* The slope of log_mixture is a mean of j / sigma^2, at most e^loss - 1 + rate of it for one record. */
+/* The slope of log_mixture is a mean of j / sigma^2, for one record at most a share e^|loss| - 1 + rate of it.  In the
+ * two-sided inverse log(rate) cancels. */
 double psg_pair_slack(const psg_pair *pair, double x, double epsilon) {
-    double steepest = (pair->means - 1) * (pair->two_sided ? 2 : 1) / pair->sigma / pair->sigma;
-    double slope = pair->means == 2 && !pair->two_sided ? fmin(expm1(fabs(epsilon)) + pair->rate, 1) * steepest
-                                                        : steepest;
-    double reach = isfinite(x) ? fabs(x) + 1 : 0;
-    return 8 * DBL_EPSILON * (slope * reach + fabs(epsilon));
+    double sides = pair->two_sided ? 2 : 1, share = fmin(expm1(fabs(epsilon)) + pair->rate, 1);
+    double slope = (pair->means == 2 ? share : 1) * sides * (pair->means - 1) / pair->sigma / pair->sigma;
+    double reach = isfinite(x) ? fabs(x) + 1 : 0, cancelled = pair->two_sided ? share * (1 - log(pair->rate)) : 0;
+    return 8 * DBL_EPSILON * (slope * reach + cancelled + fabs(epsilon));
 }
 
 /* ---- probabilities ---- */
