@@ -90,6 +90,7 @@ static const bench_problem default_problems[] = {
     { "gru_small_step", "plain", { 8 }, 0, NULL },
     { "gru_small_step", "clipped_sum", { 8 }, GRANTED, NULL },
     { "noise", "gaussian", { 1000000 }, 0, NULL },
+    { "noise", "discrete_gaussian", { 1000000 }, 0, NULL },
 };
 
 #define DEFAULT_PROBLEM_COUNT (sizeof default_problems / sizeof *default_problems)

@@ -38,7 +38,7 @@ static size_t words_to_try(const psg_grid_columns *columns, uint64_t *words) {
         }
     }
     for (uint64_t sign = 0; sign < 2; sign++) {
-        for (uint64_t offset = 0; offset < 2; offset++) words[n++] = offset << 13 | sign << 12;
+        for (uint64_t offset = 0; offset < 2; offset++) words[n++] = 0xfffffULL << 44 | offset << 13 | sign << 12;
     }
     while (n < 5 * PSG_GRID_COLUMNS) words[n++] = test_random_bits(&random);
     return n;
