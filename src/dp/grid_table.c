@@ -13,11 +13,17 @@ static void fill_factorials(psg_u128 *inverse) {
     for (unsigned k = 1; k < PSG_GRID_TERMS; k++) inverse[k] = inverse[k - 1] / (k + 1);
 }
 
-/* y - y^2 / 2! + y^3 / 3! - ..., by Horner's rule. */
+/* y - y^2 (1 / 2! + y^2 / 4! + ...) + y^3 (1 / 3! + y^2 / 5! + ...): two chains of Horner's rule at a time take little
+ * more time than one. */
 psg_u128 psg_grid_fall(const psg_grid_table *table, psg_u128 y) {
-    psg_u128 p = table->inverse_factorial[PSG_GRID_TERMS - 1];
-    for (int k = PSG_GRID_TERMS - 2; k >= 0; k--) p = table->inverse_factorial[k] - psg_high_product(y, p);
-    return psg_high_product(y, p);
+    const psg_u128 *inverse = table->inverse_factorial, square = psg_high_product(y, y);
+    psg_u128 even = 0, odd = 0;
+    for (int k = PSG_GRID_TERMS - 1; k > 1; k -= 2) {
+        even = inverse[k] + psg_high_product(square, even);
+        odd = inverse[k - 1] + psg_high_product(square, odd);
+    }
+    even = inverse[1] + psg_high_product(square, even);
+    return y + psg_high_product(psg_high_product(y, square), odd) - psg_high_product(square, even);
 }
 
 /* exp(-2^power).  Above 1/8 by squaring: the relative error doubles, the value shrinks faster. */
