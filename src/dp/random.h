@@ -28,9 +28,9 @@ typedef enum psg_purpose {
     PSG_PURPOSE_BATCH = 5        /* the stream of a step's batch */
 } psg_purpose;
 
-/* One stream of 2^64 blocks of 8 words.  owner 0 is the public psg_gaussian; every psg_dp has an owner number of its
- * own, so that two of them on one generator, or one after the other, share no batches and no noise, and what
- * psg_gaussian shows is not theirs. */
+/* One stream of 2^64 blocks of 8 words.  owner 0 is the public psg_gaussian and psg_discrete_gaussian; every psg_dp has
+ * an owner number of its own, so that two of them on one generator, or one after the other, share no batches and no
+ * noise, and what the public ones show is not theirs. */
 typedef struct psg_stream {
     psg_purpose purpose;
     uint32_t parameter;
