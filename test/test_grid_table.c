@@ -106,6 +106,21 @@ static void the_big_numbers_are_right(void **state) {
     near_units(big_exp_minus(big_divide(big_whole(1), 2)), big_of(root), 1, "exp(-1/2)", 0);
 }
 
+static psg_u128 random_wide(test_random *random) {
+    const psg_u128 high = test_random_bits(random);
+    return high << 64 | test_random_bits(random);
+}
+
+static void products_are_rounded_down(void **state) {
+    (void)state;
+    test_random random = { 4 };
+    const psg_u128 all = ~(psg_u128)0, low = UINT64_MAX, ends[] = { 0, 1, low, low + 1, all - low, all - 1, all };
+    for (int k = 0; k < 49 + 1000; k++) {
+        const psg_u128 a = k < 49 ? ends[k / 7] : random_wide(&random), b = k < 49 ? ends[k % 7] : random_wide(&random);
+        assert_true(psg_high_product(a, b) == fraction_of(big_multiply(big_of(a), big_of(b))));
+    }
+}
+
 /* ---- the table ---- */
 
 /* What the alias table gives a column: its own place up to the threshold, and the rest of places it is the alias of. */
@@ -190,11 +205,6 @@ static void masses_are_one_in_all(void **state) {
     }
 }
 
-static psg_u128 random_wide(test_random *random) {
-    const psg_u128 high = test_random_bits(random);
-    return high << 64 | test_random_bits(random);
-}
-
 static void the_fall_is_exact(void **state) {
     (void)state;
     psg_grid_table table;
@@ -259,6 +269,7 @@ static void the_last_bit_of_a_threshold_counts(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_big_numbers_are_right),
+        cmocka_unit_test(products_are_rounded_down),
         cmocka_unit_test(columns_have_the_areas),
         cmocka_unit_test(masses_are_one_in_all),
         cmocka_unit_test(the_fall_is_exact),
