@@ -32,7 +32,8 @@ typedef enum psg_loss_reduction { PSG_LOSS_FOLLOW = 0, PSG_LOSS_SUM = 1, PSG_LOS
 
 typedef struct psg_pass {
     int64_t batch_size;         /* B; 0: inferred from the inputs of this pass, which must agree ((0, D) inputs make an
-                                   empty batch).  With has_batch_size an explicit 0 is an empty batch. */
+                                   empty batch).  With has_batch_size an explicit 0 is an empty batch.  With views a
+                                   record is a sample: B counts records, of `views` rows each */
     int has_batch_size;
     psg_loss_reduction loss_reduction; /* a loss that is a mean divides by B, so psg_backward multiplies the gradient
                                    that it passes to the batch by B.  Every gradient of a sample, also that of inputs,
@@ -71,9 +72,15 @@ typedef struct psg_pass {
                                    to the loss, and gradients of inputs, mean nothing.  Without it, the pass ends with a
                                    message that quotes the value: like all that depends on records, messages are not
                                    private.  Offsets of bags, which belong to no one record, are refused either way */
+    int64_t views;              /* K rows of inputs and values for each record, its augmentations, 0: 1.  Rows n K to
+                                   n K + K - 1 are those of record n, whose gradient is the mean of their gradients: all
+                                   questions, sample_ids, batch and attached grad_sample arrays are of B records, while
+                                   ops see B K samples.  An input gradient is of its row's own loss.  PSG_ERR_BATCH:
+                                   rows that K does not divide; PSG_ERR_ARGUMENT: K < 0, or above 1 in an ordinary
+                                   pass */
 } psg_pass;
 
-#define PSG_PASS_INIT { 0, 0, PSG_LOSS_FOLLOW, 0, 0, 0, 0, 0, NULL, 0, NULL, 0 }
+#define PSG_PASS_INIT { 0, 0, PSG_LOSS_FOLLOW, 0, 0, 0, 0, 0, NULL, 0, NULL, 0, 0 }
 
 /* ---- a call ---- */
 
@@ -103,8 +110,9 @@ typedef struct psg_call {
     psg_operand *input;
     psg_tensor output;          /* also readable in backward */
     psg_tensor grad_output;     /* backward; contiguous.  data NULL in that of an op that derives */
-    const psg_pass *pass;       /* the tape's copy; its batch_size is that of the pass, also where it was inferred: 0 in
-                                   an ordinary pass that names none, and in an empty batch */
+    const psg_pass *pass;       /* the tape's copy; its batch_size is that of the pass in rows (B times its views), also
+                                   where it was inferred: 0 in an ordinary pass that names none, and in an empty
+                                   batch */
     double grad_sample_scale;   /* of blocks: 1, or B under PSG_LOSS_MEAN when the walk began with a caller's output
                                    gradient; psg_call_add_... apply it */
     uint64_t stream_key;        /* randomness of this call: psg_call_random */

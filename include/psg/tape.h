@@ -85,7 +85,7 @@ PSG_API const char *psg_tape_message(const psg_tape *tape);
 PSG_API psg_context *psg_tape_context(const psg_tape *tape);
 
 /* What a function that records several ops needs, to read and to refuse its arguments as an op does.
- * The pass, its batch_size also where it was inferred; NULL where none has begun or it has failed. */
+ * The pass as ops have it (psg_call.pass), its batch_size in rows, also where it was inferred; NULL where none has begun or it has failed. */
 PSG_API const psg_pass *psg_tape_pass(const psg_tape *tape);
 /* Ends the pass with a status and a message, unless it has failed before; returns its status. */
 PSG_API psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
@@ -132,7 +132,8 @@ PSG_API psg_status psg_input_grad(psg_tape *tape, psg_var var, psg_tensor *grad)
  * (psg_context_message). */
 PSG_API psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gradient *gradient);
 
-/* The batch size of the pass, given or inferred; -1 before the first batched input. */
+/* The batch size of the pass in records, given or inferred; -1 before the first batched input.  Inputs and values have
+ * psg_pass.views times as many rows. */
 PSG_API int64_t psg_tape_batch_size(const psg_tape *tape);
 
 #ifdef __cplusplus

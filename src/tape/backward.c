@@ -116,7 +116,7 @@ static psg_status find_reduction(psg_tape_node *node) {
  * the gradient is multiplied by B where the mean was taken, and what is below has the bits of the sample alone. */
 static psg_status scale_mean(psg_tape_node *node) {
     psg_call *call = &node->call;
-    const double scale = (double)node->tape->batch_size;
+    const double scale = (double)node->tape->rows;
     if (call->op->scales_loss) {
         call->loss_scale = scale;
         return PSG_OK;
@@ -133,7 +133,7 @@ static psg_status scale_mean(psg_tape_node *node) {
 static psg_status scale_loss(psg_tape_node *node) {
     const psg_tape *tape = node->tape;
     node->call.grad_sample_scale = tape->grad_sample_scale;
-    if (tape->pass.ordinary || !tape->from_loss || tape->batch_size <= 1) return PSG_OK;
+    if (tape->pass.ordinary || !tape->from_loss || tape->rows <= 1) return PSG_OK;
     if (!reduces_batch(&node->call)) return PSG_OK;
     psg_status status = find_reduction(node);
     if (status || tape->reduction != PSG_LOSS_MEAN) return status;
@@ -189,12 +189,13 @@ static bool writes_grad_sample(const psg_tape *tape, const psg_tape_use *use) {
 }
 
 static psg_status check_attached(psg_tape *tape) {
+    const int64_t samples = psg_tape_samples(tape);
     for (size_t k = 0; k < tape->use_count; k++) {
         const psg_param *param = tape->uses[k].param;
-        if (!writes_grad_sample(tape, &tape->uses[k]) || param->grad_sample.shape[0] == tape->batch_size) continue;
+        if (!writes_grad_sample(tape, &tape->uses[k]) || param->grad_sample.shape[0] == samples) continue;
         return psg_tape_fail(tape, PSG_ERR_SHAPE, "psg_backward: the grad_sample attached to parameter \"%s\" has room "
                              "for %lld samples, the batch size is %lld", param->name,
-                             (long long)param->grad_sample.shape[0], (long long)tape->batch_size);
+                             (long long)param->grad_sample.shape[0], (long long)samples);
     }
     return PSG_OK;
 }
@@ -254,9 +255,9 @@ static psg_status seed(psg_tape *tape, psg_tape_var *var, const psg_tensor *grad
 /* Where B comes in: at a mean of the pass, or, when the caller took the mean and gives its gradient, at the blocks. */
 static void set_scales(psg_tape *tape, const psg_tape_var *start, const psg_tensor *grad_output) {
     const psg_loss_reduction declared = tape->pass.loss_reduction;
-    bool mean = !tape->pass.ordinary && declared == PSG_LOSS_MEAN && tape->batch_size >= 0;
+    bool mean = !tape->pass.ordinary && declared == PSG_LOSS_MEAN && tape->rows >= 0;
     tape->from_loss = psg_tensor_count(&start->value) == 1 && (!grad_output || !declared);
-    tape->grad_sample_scale = mean && !tape->from_loss ? (double)tape->batch_size : 1;
+    tape->grad_sample_scale = mean && !tape->from_loss ? (double)tape->rows : 1;
 }
 
 static psg_status walk(psg_tape *tape, psg_tape_var *start, const psg_tensor *grad_output) {
@@ -303,7 +304,7 @@ psg_status psg_backward_from(psg_tape *tape, psg_var from, const psg_tensor *gra
 
 int64_t psg_tape_samples(const psg_tape *tape) {
     if (tape->pass.ordinary) return 1;
-    return tape->batch_size < 0 ? 0 : tape->batch_size;
+    return tape->rows < 0 ? 0 : tape->rows / psg_tape_views(tape);
 }
 
 psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use) {

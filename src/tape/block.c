@@ -27,13 +27,17 @@ static psg_status merge_view(psg_call *call, const psg_tape_use *use, psg_tensor
     return status;
 }
 
+static bool reads_activation(const psg_block *block) {
+    return block->form == PSG_FACTORED || block->form == PSG_ROWS_PRODUCT || block->form == PSG_UNFOLDED;
+}
+
 /* Windows belong to an image, so the batch is dimension 0 in every pass. */
 static psg_status merge_views(psg_call *call, const psg_tape_use *use, psg_block *block) {
     psg_tape_node *node = call->internal;
     bool windows = block->form == PSG_UNFOLDED && block->backprop.rank >= 2 && block->backprop.rank <= PSG_MAX_RANK;
     if (windows) return merge_dimensions(node->tape, &block->backprop, 1, block->backprop.rank - 2);
     psg_status status = merge_view(call, use, &block->backprop, block->form == PSG_UNFOLDED ? 2 : 1);
-    bool two = block->form == PSG_FACTORED || block->form == PSG_ROWS_PRODUCT;
+    bool two = reads_activation(block) && block->form != PSG_UNFOLDED;
     if (!status && two) status = merge_view(call, use, &block->activation, 1);
     if (!status && block->form == PSG_SPARSE_ROWS) status = merge_view(call, use, &block->ids, 0);
     return status;
@@ -73,6 +77,43 @@ psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *b
     if (use->is_part) return psg_tape_append_part(call, use, block, scale);
     return psg_tape_push_block(tape, use, block, scale);
 }
+
+/* ---- views ---- */
+
+/* View k of every record: every K-th row. */
+static psg_tensor view_of(const psg_tensor *rows, int64_t views, int64_t k) {
+    psg_tensor view = *rows;
+    view.data = psg_tensor_offset(rows, k * rows->stride[0]);
+    view.shape[0] /= views;
+    view.stride[0] *= views;
+    return view;
+}
+
+/* Else the check of the block tells what is wrong with it. */
+static bool has_rows(const psg_block *block, int64_t rows) {
+    if (reads_activation(block) && block->activation.shape[0] != rows) return false;
+    if (block->form == PSG_SPARSE_ROWS && block->ids.shape[0] != rows) return false;
+    return block->backprop.shape[0] == rows;
+}
+
+/* A record's gradient is the mean over its views: a block a view.  (Views that were positions of one block would move
+ * the positions of a padded one.) */
+static psg_status append_views(psg_call *call, psg_tape_use *use, const psg_block *rows) {
+    const psg_tape *tape = ((psg_tape_node *)call->internal)->tape;
+    const int64_t views = psg_tape_views(tape);
+    const double scale = call->grad_sample_scale / (double)views;
+    psg_status status = PSG_OK;
+    if (views == 1 || !has_rows(rows, tape->rows)) return psg_tape_append(call, use, rows, scale);
+    for (int64_t k = 0; k < views && !status; k++) {
+        psg_block block = *rows;
+        block.backprop = view_of(&rows->backprop, views, k);
+        if (reads_activation(rows)) block.activation = view_of(&rows->activation, views, k);
+        if (rows->form == PSG_SPARSE_ROWS) block.ids = view_of(&rows->ids, views, k);
+        status = psg_tape_append(call, use, &block, scale);
+    }
+    return status;
+}
+
 psg_status psg_call_add_block(psg_call *call, int k, const psg_block *given) {
     psg_status status;
     psg_block block = *given;
@@ -81,7 +122,7 @@ psg_status psg_call_add_block(psg_call *call, int k, const psg_block *given) {
     if (call->op->derives) return psg_call_fail(call, PSG_ERR_ARGUMENT, "adds a block, must call psg_call_derive");
     if (block.form == PSG_DERIVED) return psg_call_fail(call, PSG_ERR_ARGUMENT, "adds a block of form %d", PSG_DERIVED);
     status = merge_views(call, use, &block);
-    return status ? status : psg_tape_append(call, use, &block, call->grad_sample_scale);
+    return status ? status : append_views(call, use, &block);
 }
 
 psg_status psg_call_add_factored(psg_call *call, int k, const psg_tensor *backprop, const psg_tensor *activation) {

@@ -50,13 +50,14 @@ void *psg_call_keep(psg_call *call, size_t bytes) {
 int psg_call_removes(psg_call *call, int64_t sample) {
     psg_tape *tape = ((psg_tape_node *)call->internal)->tape;
     if (!call->pass->remove_bad_records || call->pass->ordinary) return 0;
-    if (sample < 0 || sample >= tape->batch_size) return 0;
+    if (sample < 0 || sample >= tape->rows) return 0;
     if (!tape->bad) {
-        tape->bad = psg_tape_take(tape, (size_t)tape->batch_size);
+        size_t records = (size_t)psg_tape_samples(tape);
+        tape->bad = psg_tape_take(tape, records);
         if (!tape->bad) return 0;
-        memset(tape->bad, 0, (size_t)tape->batch_size);
+        memset(tape->bad, 0, records);
     }
-    tape->bad[sample] = 1;
+    tape->bad[sample / psg_tape_views(tape)] = 1;
     return 1;
 }
 
@@ -87,18 +88,21 @@ psg_status psg_call_draws(psg_call *call, int64_t samples) {
                          (long long)pass->batch_size);
 }
 
-/* ChaCha20 (RFC 8439) under the key (seed of the step, place of the op), with the sample's identity as the nonce: every
- * sample of every call has a stream of its own, wherever and in whatever company it is computed.  The third word of
- * the key parts the seeds of mechanisms from the caller's. */
+/* ChaCha20 (RFC 8439) under the key (seed of the step, place of the op), with the record's identity and the view as the
+ * nonce: every sample of every call has a stream of its own, wherever and in whatever company it is computed.  The third
+ * word of the key parts the seeds of mechanisms from the caller's. */
 void psg_call_random(const psg_call *call, int64_t sample, uint64_t *words, size_t count) {
     const psg_pass *pass = call->pass;
-    uint64_t identity = htole64((uint64_t)(pass->sample_ids ? pass->sample_ids[sample] : sample));
+    const int64_t views = pass->views > 1 ? pass->views : 1, record = sample / views;
+    uint64_t identity = htole64((uint64_t)(pass->sample_ids ? pass->sample_ids[record] : record));
+    uint32_t view = htole32((uint32_t)(sample % views));
     uint64_t key_words[4] = { htole64(pass->batch ? pass->batch->stream : pass->dropout_seed),
                               htole64(call->stream_key), htole64(pass->batch != NULL) };
     unsigned char key[crypto_stream_chacha20_ietf_KEYBYTES] = { 0 };
     unsigned char nonce[crypto_stream_chacha20_ietf_NONCEBYTES] = { 0 };
     memcpy(key, key_words, sizeof key_words);
     memcpy(nonce, &identity, sizeof identity);
+    memcpy(nonce + sizeof identity, &view, sizeof view);
     crypto_stream_chacha20_ietf((unsigned char *)words, count * sizeof *words, nonce, key);
     for (size_t i = 0; i < count; i++) words[i] = le64toh(words[i]);
 }

@@ -30,12 +30,16 @@ static psg_status infer_batch(psg_tape *tape, const psg_tensor *value) {
                              "psg_pass.batch_size, or make it a psg_constant");
     }
     int64_t size = value->shape[0];
-    bool first = tape->batch_size < 0;
-    if (first) tape->batch_size = pass->batch_size = size;
-    if (size == tape->batch_size) return first ? psg_tape_resume(tape) : PSG_OK;
+    if (size % psg_tape_views(tape)) {
+        return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_input: found an input of %lld rows, which psg_pass.views %lld does "
+                             "not divide", (long long)size, (long long)psg_tape_views(tape));
+    }
+    bool first = tape->rows < 0;
+    if (first) tape->rows = pass->batch_size = size;
+    if (size == tape->rows) return first ? psg_tape_resume(tape) : PSG_OK;
     return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_input: found an input with batch size %lld and one with batch size "
                          "%lld; give psg_pass.batch_size, or make what carries no batch a psg_constant",
-                         (long long)tape->batch_size, (long long)size);
+                         (long long)tape->rows, (long long)size);
 }
 
 static psg_var add_input(psg_tape *tape, const char *function, const psg_tensor *value, bool wants_grad) {

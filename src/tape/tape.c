@@ -15,7 +15,7 @@ psg_status psg_tape_create(psg_context *context, psg_tape **tape) {
     if (status) return status;
     psg_tape *made = psg_alloc(context, sizeof *made);
     if (!made) return psg_fail_memory(context, "psg_tape_create", sizeof *made);
-    *made = (psg_tape){ .context = context, .batch_size = -1, .live = { 0, context->live_passes } };
+    *made = (psg_tape){ .context = context, .rows = -1, .live = { 0, context->live_passes } };
     context->live_passes = &made->live;
     psg_arena_init(&made->arena, context);
     *tape = made;
@@ -35,7 +35,7 @@ void psg_tape_destroy(psg_tape *tape) {
 static psg_status forget(psg_tape *tape) {
     psg_arena arena = tape->arena;
     psg_status status = psg_arena_reset(&arena);
-    *tape = (psg_tape){ .context = tape->context, .arena = arena, .batch_size = -1, .live = { 0, tape->live.next },
+    *tape = (psg_tape){ .context = tape->context, .arena = arena, .rows = -1, .live = { 0, tape->live.next },
                         .observer = tape->observer, .observer_user = tape->observer_user };
     return status;
 }
@@ -80,8 +80,23 @@ static psg_status take_batch(psg_tape *tape) {
     return PSG_OK;
 }
 
+/* What ops have for batch size: rows. */
+static psg_status count_rows(psg_tape *tape) {
+    psg_pass *pass = &tape->pass;
+    if (!pass->has_batch_size) return PSG_OK;
+    if (!psg_size_multiply(pass->batch_size, psg_tape_views(tape), &pass->batch_size)) {
+        return psg_tape_fail(tape, PSG_ERR_OVERFLOW, "psg_tape_begin: batch_size times views is beyond 63 bits");
+    }
+    tape->rows = pass->batch_size;
+    return PSG_OK;
+}
+
 static psg_status check_pass(psg_tape *tape) {
     const psg_pass *pass = &tape->pass;
+    if (pass->views < 0 || (pass->views > 1 && pass->ordinary)) {
+        return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: views is %lld, must be >= 0%s",
+                             (long long)pass->views, pass->ordinary ? ", and at most 1 in an ordinary pass" : "");
+    }
     if (pass->batch_size < 0) {
         return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: batch_size is %lld, must be >= 0",
                              (long long)pass->batch_size);
@@ -105,15 +120,14 @@ psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass) {
     tape->pass.has_batch_size |= tape->pass.batch_size > 0;
     status = check_pass(tape);
     if (!status) status = take_batch(tape);
-    if (tape->pass.has_batch_size) tape->batch_size = tape->pass.batch_size;
-    return status;
+    return status ? status : count_rows(tape);
 }
 
 psg_context *psg_tape_context(const psg_tape *tape) { return tape ? tape->context : NULL; }
 const psg_pass *psg_tape_pass(const psg_tape *tape) {
     return tape && tape->begun && !tape->status ? &tape->pass : NULL;
 }
-int64_t psg_tape_batch_size(const psg_tape *tape) { return tape->batch_size; }
+int64_t psg_tape_batch_size(const psg_tape *tape) { return tape->rows < 0 ? -1 : tape->rows / psg_tape_views(tape); }
 
 /* ---- errors ---- */
 

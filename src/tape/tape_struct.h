@@ -76,7 +76,7 @@ struct psg_tape {
     bool begun;
     bool walked;
     psg_live_pass live;       /* its number is part of every psg_var */
-    int64_t batch_size;       /* -1: not known yet */
+    int64_t rows;             /* samples as ops have them, views of B records; -1: not known yet */
     psg_status status;
     char message[PSG_MESSAGE_SIZE];
 
@@ -147,7 +147,9 @@ psg_tape_use *psg_tape_use_of(psg_call *call, int k, psg_status *status);
 psg_status psg_tape_append(psg_call *call, psg_tape_use *use, const psg_block *block, double scale);
 /* The same without a check. */
 psg_status psg_tape_push_block(psg_tape *tape, psg_tape_use *use, const psg_block *block, double scale);
-/* B of blocks.  In an ordinary pass every block is that of one sample, see psg_call_add_rows. */
+/* Rows of a record. */
+static inline int64_t psg_tape_views(const psg_tape *tape) { return tape->pass.views > 1 ? tape->pass.views : 1; }
+/* B of blocks, in records.  In an ordinary pass every block is that of one sample, see psg_call_add_rows. */
 int64_t psg_tape_samples(const psg_tape *tape);
 
 /* door.c: a tensor as the caller has it, seen with the batch in front, and back; a view. */

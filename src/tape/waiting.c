@@ -16,7 +16,7 @@ struct psg_tape_waiting {
 };
 
 bool psg_tape_must_wait(const psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count) {
-    if (tape->batch_size >= 0 || tape->pass.ordinary) return false;
+    if (tape->rows >= 0 || tape->pass.ordinary) return false;
     bool batched = false, waits = false;
     for (int k = 0; k < input_count; k++) {
         const psg_tape_var *var = psg_tape_var_of(tape, inputs[k]);
