@@ -88,6 +88,9 @@ static void epochs_are_counted_as_they_pass(void **state) {
     TEST_OK(c, psg_accountant_add(b, &other, 1));
     TEST_OK(c, psg_accountant_add(b, &epoch, 6));   /* the 6th to the 11th: two epochs, and one before */
     assert_true(epsilon_of(c, b) > three && epsilon_of(c, b) < three * 1.001);
+    TEST_OK(c, psg_accountant_add(b, &other, 1));
+    TEST_OK(c, psg_accountant_add(b, &epoch, 9));   /* the 12th to the 20th: one more */
+    assert_true(epsilon_of(c, b) > four && epsilon_of(c, b) < four * 1.001);
     psg_accountant_destroy(b);
     b = accountant_of(c, 0, epoch, 1);
     TEST_OK(c, psg_accountant_merge(a, b));

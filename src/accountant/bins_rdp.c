@@ -21,7 +21,7 @@ typedef struct bins {
     double count, more, v, v_more;
 } bins;
 
-static bins bins_of(const psg_part *part) {
+static bins bins_of(const psg_mechanism *part) {
     uint64_t whole = part->releases / part->batches;
     double precision = 1 / part->sigma / part->sigma;
     return (bins){ (double)part->batches, (double)(part->releases % part->batches), (double)whole * precision,
@@ -102,7 +102,7 @@ static double log_moment_at(const bins *b, int order, double v_most) {
 }
 
 /* Between integer orders a chord of the convex (alpha - 1) RDP. */
-double psg_bins_rdp(const psg_part *part, double alpha) {
+double psg_bins_rdp(const psg_mechanism *part, double alpha) {
     const bins b = bins_of(part);
     double v_most = b.more > 0 ? b.v_more : b.v;
     if (alpha > LAST_ORDER || v_most > MOST_VARIANCE) return 0.5 * alpha * v_most;

@@ -5,6 +5,6 @@
 #include "composition.h"
 
 /* Of all releases of the part together, at any order alpha > 1, in both directions. */
-double psg_bins_rdp(const psg_part *part, double alpha);
+double psg_bins_rdp(const psg_mechanism *part, double alpha);
 
 #endif

@@ -31,33 +31,33 @@ static double participations(const psg_event_run *run) {
 
 /* ---- one run ---- */
 
-static psg_part poisson_part(const psg_event *e) {
-    return (psg_part){ .kind = PSG_PART_POISSON, .sigma = e->noise_multiplier, .rate = e->sample_rate,
+static psg_mechanism poisson_part(const psg_event *e) {
+    return (psg_mechanism){ .kind = PSG_MECHANISM_POISSON, .sigma = e->noise_multiplier, .rate = e->sample_rate,
                        .group = e->group_size ? e->group_size : 1 };
 }
 
 /* Zeroing a record frees its place for another where batch_size others or more were drawn besides: with probability
  * P(Bin(N - 1, q) >= B); in these cases it is among those kept with probability P(Bin(N, q) > B) B / N. */
-static psg_part truncated_part(const psg_event *e) {
-    psg_part part = poisson_part(e);
+static psg_mechanism truncated_part(const psg_event *e) {
+    psg_mechanism part = poisson_part(e);
     part.full = psg_binomial_tail(e->records - 1, e->sample_rate, e->batch_size);
     if (part.full == 0) return part;
     double over = e->batch_size == UINT64_MAX ? 0 : psg_binomial_tail(e->records, e->sample_rate, e->batch_size + 1);
-    part.kind = PSG_PART_TRUNCATED;
+    part.kind = PSG_MECHANISM_TRUNCATED;
     part.full_rate = fmin(over * (double)e->batch_size / (double)e->records / part.full, 1);
     return part;
 }
 
 /* A batch meets a group of k with probability 1 - C(N - k, m) / C(N, m) <= k m / N. */
-static psg_part fixed_size_part(const psg_event *e) {
+static psg_mechanism fixed_size_part(const psg_event *e) {
     uint64_t group = e->group_size ? e->group_size : 1;
     double rate = (double)group * ((double)e->batch_size / (double)e->records);
-    return (psg_part){ .kind = PSG_PART_FIXED_SIZE, .sigma = e->noise_multiplier, .rate = fmin(rate, 1),
+    return (psg_mechanism){ .kind = PSG_MECHANISM_FIXED_SIZE, .sigma = e->noise_multiplier, .rate = fmin(rate, 1),
                        .group = group };
 }
 
-static psg_part bins_part(const psg_event_run *run) {
-    return (psg_part){ .kind = PSG_PART_BINS, .sigma = run->event.noise_multiplier, .group = 1,
+static psg_mechanism bins_part(const psg_event_run *run) {
+    return (psg_mechanism){ .kind = PSG_MECHANISM_BINS, .sigma = run->event.noise_multiplier, .group = 1,
                        .batches = run->event.batches, .position = run->position };
 }
 
@@ -71,7 +71,7 @@ static int bins_are_alone(const psg_accountant *a, const psg_event_run *run) {
 }
 
 /* Whether the run has a part of its own: sampling that the accountants give credit for. */
-static int part_of(const psg_accountant *a, const psg_event_run *run, psg_part *part) {
+static int part_of(const psg_accountant *a, const psg_event_run *run, psg_mechanism *part) {
     const psg_event *e = &run->event;
     switch (e->sampling) {
     case PSG_SAMPLING_POISSON:
@@ -83,7 +83,7 @@ static int part_of(const psg_accountant *a, const psg_event_run *run, psg_part *
             return e->sample_rate < 1;
         }
         *part = truncated_part(e);
-        return e->group_size <= 1 && (part->kind == PSG_PART_TRUNCATED || e->sample_rate < 1);
+        return e->group_size <= 1 && (part->kind == PSG_MECHANISM_TRUNCATED || e->sample_rate < 1);
     case PSG_SAMPLING_FIXED_SIZE:
         *part = fixed_size_part(e);
         return part->rate < 1;
@@ -108,7 +108,7 @@ static psg_status add_run(psg_composition *c, const psg_accountant *a, const psg
     if (e->noise_multiplier == 0) c->unbounded = 1;
     if (c->unbounded) return PSG_OK;
     double squared_mu = participations(run) * square(sensitivity_of(c, e) / e->noise_multiplier);
-    psg_part part;
+    psg_mechanism part;
     c->squared_mu_all += squared_mu;
     if (part_of(a, run, &part)) {
         part.releases = run->releases;

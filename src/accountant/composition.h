@@ -12,16 +12,21 @@
  *               another with probability full_rate: the replace pair of means +-2 (Ganesh et al. 2025)
  *   FIXED_SIZE  without replacement, rate of a batch to meet the group; sensitivity 2 group
  *   BINS        one of `batches` bins for good, `releases` from `position` on */
-typedef enum psg_part_kind { PSG_PART_POISSON, PSG_PART_TRUNCATED, PSG_PART_FIXED_SIZE, PSG_PART_BINS } psg_part_kind;
+typedef enum psg_mechanism_kind {
+    PSG_MECHANISM_POISSON,
+    PSG_MECHANISM_TRUNCATED,
+    PSG_MECHANISM_FIXED_SIZE,
+    PSG_MECHANISM_BINS
+} psg_mechanism_kind;
 
-typedef struct psg_part {
-    psg_part_kind kind;
+typedef struct psg_mechanism {
+    psg_mechanism_kind kind;
     double sigma, rate;
     uint64_t group;
     double full, full_rate;
     uint64_t batches, position;
     uint64_t releases;
-} psg_part;
+} psg_mechanism;
 
 typedef struct psg_composition {
     psg_context *context;
@@ -31,7 +36,7 @@ typedef struct psg_composition {
     double squared_mu_all;  /* the same over all releases, without credit for sampling */
     double rho;             /* of releases known by their rho */
     double residue_epsilon, residue_delta;
-    psg_part *parts;        /* of releases with sampling, each kind once */
+    psg_mechanism *parts;        /* of releases with sampling, each kind once */
     size_t part_count;
     int coarse;             /* parts were merged into worse ones, since there were too many */
 } psg_composition;

@@ -37,41 +37,41 @@ typedef struct curve {
     psg_replace_rdp *replace;
 } curve;
 
-static int needs_replace(const psg_composition *c, const psg_part *part) {
-    return part->kind == PSG_PART_TRUNCATED || part->kind == PSG_PART_FIXED_SIZE ||
-           (part->kind == PSG_PART_POISSON && c->relation == PSG_REPLACE_ONE);
+static int needs_replace(const psg_composition *c, const psg_mechanism *part) {
+    return part->kind == PSG_MECHANISM_TRUNCATED || part->kind == PSG_MECHANISM_FIXED_SIZE ||
+           (part->kind == PSG_MECHANISM_POISSON && c->relation == PSG_REPLACE_ONE);
 }
 
 /* A batch meets a group of k with probability 1 - (1 - q)^k at most. */
-static double group_rate(const psg_part *part) {
+static double group_rate(const psg_mechanism *part) {
     return part->group == 1 ? part->rate : -expm1((double)part->group * log1p(-part->rate));
 }
 
-static void start_replace(const psg_part *part, psg_replace_rdp *replace) {
-    double group = (double)part->group;
-    if (part->kind == PSG_PART_TRUNCATED) psg_replace_rdp_init(replace, part->full_rate, part->sigma / 4);
-    else if (part->kind == PSG_PART_FIXED_SIZE) psg_replace_rdp_init(replace, part->rate, part->sigma / (2 * group));
-    else psg_replace_rdp_init(replace, group_rate(part), part->sigma / (2 * group));
+static void start_replace(const psg_mechanism *part, psg_replace_rdp *replace) {
+    double sigma = part->sigma / (2 * (double)part->group);
+    if (part->kind == PSG_MECHANISM_TRUNCATED) psg_replace_rdp_init(replace, part->full_rate, part->sigma / 4);
+    else if (part->kind == PSG_MECHANISM_FIXED_SIZE) psg_replace_rdp_init(replace, part->rate, sigma);
+    else psg_replace_rdp_init(replace, group_rate(part), sigma);
 }
 
 /* A group's sum moves by at most group, and by 0 unless the batch meets it. */
-static double poisson_at(const psg_part *part, double alpha) {
+static double poisson_at(const psg_mechanism *part, double alpha) {
     double rdp = INFINITY;
     psg_rdp_sampled_gaussian(group_rate(part), part->sigma / (double)part->group, alpha, &rdp);
     return rdp;
 }
 
 /* The moment of a mixture that is known to all is the mixture of the moments. */
-static double truncated_at(const psg_part *part, psg_replace_rdp *replace, double alpha) {
+static double truncated_at(const psg_mechanism *part, psg_replace_rdp *replace, double alpha) {
     double usual = (alpha - 1) * poisson_at(part, alpha), full = (alpha - 1) * psg_replace_rdp_at(replace, alpha);
     return psg_log_add(log1p(-part->full) + usual, log(part->full) + full) / (alpha - 1);
 }
 
 static double part_at(const curve *c, size_t k, double alpha) {
-    const psg_part *part = &c->composition->parts[k];
-    if (part->kind == PSG_PART_BINS) return psg_bins_rdp(part, alpha);
+    const psg_mechanism *part = &c->composition->parts[k];
+    if (part->kind == PSG_MECHANISM_BINS) return psg_bins_rdp(part, alpha);
     double releases = (double)part->releases;
-    if (part->kind == PSG_PART_TRUNCATED) return releases * truncated_at(part, &c->replace[k], alpha);
+    if (part->kind == PSG_MECHANISM_TRUNCATED) return releases * truncated_at(part, &c->replace[k], alpha);
     if (needs_replace(c->composition, part)) return releases * psg_replace_rdp_at(&c->replace[k], alpha);
     return releases * poisson_at(part, alpha);
 }

@@ -15,7 +15,7 @@ psg_status psg_parts_reserve(psg_composition *composition, const char *function,
     return psg_fail_memory(composition->context, function, count * sizeof *composition->parts);
 }
 
-psg_status psg_parts_add(psg_composition *composition, const psg_part *part) {
+psg_status psg_parts_add(psg_composition *composition, const psg_mechanism *part) {
     composition->parts[composition->part_count++] = *part;
     return PSG_OK;
 }
@@ -28,7 +28,7 @@ static int order_of_counts(uint64_t a, uint64_t b) { return (a > b) - (a < b); }
 
 /* What cannot be merged first, what changes slowly over a training last. */
 static int compare(const void *left, const void *right) {
-    const psg_part *a = left, *b = right;
+    const psg_mechanism *a = left, *b = right;
     int order = (int)a->kind - (int)b->kind;
     if (!order) order = order_of_counts(a->group, b->group);
     if (!order) order = order_of_counts(a->batches, b->batches);
@@ -50,14 +50,14 @@ static void add_up_equals(psg_composition *c) {
 
 /* ---- too many ---- */
 
-static int may_merge(const psg_part *a, const psg_part *b) {
+static int may_merge(const psg_mechanism *a, const psg_mechanism *b) {
     return a->kind == b->kind && a->group == b->group &&
-           (a->kind == PSG_PART_POISSON || a->kind == PSG_PART_FIXED_SIZE);
+           (a->kind == PSG_MECHANISM_POISSON || a->kind == PSG_MECHANISM_FIXED_SIZE);
 }
 
 /* Less noise and a larger rate never cost less: both distributions of the better pair are a channel away from those of
  * the worse. */
-static void merge_into(psg_part *worse, const psg_part *part) {
+static void merge_into(psg_mechanism *worse, const psg_mechanism *part) {
     worse->sigma = fmin(worse->sigma, part->sigma);
     worse->rate = fmax(worse->rate, part->rate);
     worse->releases += part->releases;
@@ -81,7 +81,7 @@ static void merge_chunks(psg_composition *c, size_t chunk) {
 /* The last resort: no credit for their sampling.  A part that is no pair of one record moves the sum by 2 group. */
 static void drop_credit(psg_composition *c) {
     for (; c->part_count > PSG_MOST_PARTS; c->part_count--) {
-        const psg_part *part = &c->parts[c->part_count - 1];
+        const psg_mechanism *part = &c->parts[c->part_count - 1];
         double mu = 2 * (double)part->group / part->sigma;
         c->squared_mu += (double)part->releases * mu * mu;
     }

@@ -9,7 +9,7 @@
 
 psg_status psg_parts_reserve(psg_composition *composition, const char *function, size_t count);
 /* Room must have been reserved. */
-psg_status psg_parts_add(psg_composition *composition, const psg_part *part);
+psg_status psg_parts_add(psg_composition *composition, const psg_mechanism *part);
 /* Adds up equal parts; leaves at most PSG_MOST_PARTS. */
 void psg_parts_merge(psg_composition *composition);
 

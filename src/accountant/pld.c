@@ -23,9 +23,9 @@
 
 const char *psg_pld_refusal(const psg_composition *composition) {
     for (size_t k = 0; k < composition->part_count; k++) {
-        psg_part_kind kind = composition->parts[k].kind;
-        if (kind == PSG_PART_FIXED_SIZE) return "no privacy loss distribution for batches of fixed size";
-        if (kind == PSG_PART_BINS) return "no privacy loss distribution for balls in bins";
+        psg_mechanism_kind kind = composition->parts[k].kind;
+        if (kind == PSG_MECHANISM_FIXED_SIZE) return "no privacy loss distribution for batches of fixed size";
+        if (kind == PSG_MECHANISM_BINS) return "no privacy loss distribution for balls in bins";
     }
     return composition->rho > 0 ? "no privacy loss distribution for releases known by their rho" : NULL;
 }
@@ -50,11 +50,11 @@ typedef struct setting {
     int mirrored;
 } setting;
 
-static psg_status add_part(const question *q, const psg_part *part, const setting *s, psg_atoms *atoms) {
-    const psg_grid grid = { s->interval, s->resolution, s->tail };
+static psg_status add_part(const question *q, const psg_mechanism *part, const setting *s, psg_atoms *atoms) {
+    const psg_loss_grid grid = { s->interval, s->resolution, s->tail };
     int replace = q->composition->relation == PSG_REPLACE_ONE;
     psg_pair usual = psg_pair_of(part->sigma, part->rate, part->group, replace);
-    double full = part->kind == PSG_PART_TRUNCATED ? part->full : 0;
+    double full = part->kind == PSG_MECHANISM_TRUNCATED ? part->full : 0;
     psg_status status = psg_atoms_add(atoms, q->function, &usual, &grid, s->side, s->mirrored, 1 - full);
     if (status || full == 0) return status;
     psg_pair other = psg_pair_of(part->sigma / 2, part->full_rate, 1, 1);
@@ -62,8 +62,8 @@ static psg_status add_part(const question *q, const psg_part *part, const settin
 }
 
 /* All that nothing is sampled in is one Gaussian. */
-static psg_status add_gaussian(const question *q, const setting *s, psg_loss *loss) {
-    const psg_grid grid = { s->interval, s->resolution, s->tail };
+static psg_status add_gaussian(const question *q, const setting *s, psg_release_loss *loss) {
+    const psg_loss_grid grid = { s->interval, s->resolution, s->tail };
     psg_pair pair = psg_pair_of(1 / sqrt(q->composition->squared_mu), 1, 1, 0);
     loss->releases = 1;
     return psg_atoms_add(&loss->atoms, q->function, &pair, &grid, s->side, s->mirrored, 1);
@@ -71,10 +71,10 @@ static psg_status add_gaussian(const question *q, const setting *s, psg_loss *lo
 
 static size_t losses_of(const psg_composition *c) { return c->part_count + (c->squared_mu > 0); }
 
-static psg_status fill(const question *q, const setting *s, psg_loss *loss) {
+static psg_status fill(const question *q, const setting *s, psg_release_loss *loss) {
     const psg_composition *c = q->composition;
     psg_status status = PSG_OK;
-    for (size_t k = 0; k < losses_of(c); k++) loss[k] = (psg_loss){ .atoms = { .context = c->context } };
+    for (size_t k = 0; k < losses_of(c); k++) loss[k] = (psg_release_loss){ .atoms = { .context = c->context } };
     for (size_t k = 0; !status && k < c->part_count; k++) {
         loss[k].releases = (double)c->parts[k].releases;
         status = add_part(q, &c->parts[k], s, &loss[k].atoms);
@@ -82,7 +82,7 @@ static psg_status fill(const question *q, const setting *s, psg_loss *loss) {
     return !status && c->squared_mu > 0 ? add_gaussian(q, s, &loss[c->part_count]) : status;
 }
 
-static void empty(const psg_composition *c, psg_loss *loss) {
+static void empty(const psg_composition *c, psg_release_loss *loss) {
     for (size_t k = 0; k < losses_of(c); k++) psg_atoms_free(&loss[k].atoms);
 }
 
@@ -90,12 +90,12 @@ static void empty(const psg_composition *c, psg_loss *loss) {
 
 typedef struct plan {
     double theta, interval, reach; /* reach: of the losses of one release */
-    psg_window window;
+    psg_loss_window window;
     size_t points;
 } plan;
 
 /* What the tilt theta says about epsilon or log(delta), up to the share that Canonne, Kamath and Steinke save. */
-static double cost(const question *q, const psg_losses *rough, double theta) {
+static double cost(const question *q, const psg_release_losses *rough, double theta) {
     double log_moment = psg_losses_moments(rough, theta).log_moment;
     if (q->sought_delta) {
         return fmax(log_moment - theta * q->epsilon + theta * log(theta / (theta + 1)) - log1p(theta), -800);
@@ -104,7 +104,7 @@ static double cost(const question *q, const psg_losses *rough, double theta) {
 }
 
 /* The best order in steps of its logarithm that shrink. */
-static double best_theta(const question *q, const psg_losses *rough) {
+static double best_theta(const question *q, const psg_release_losses *rough) {
     double best = 0, step = 4;
     for (double t = -20; t <= 40; t += step) {
         if (cost(q, rough, exp(t)) < cost(q, rough, exp(best))) best = t;
@@ -119,13 +119,13 @@ static double best_theta(const question *q, const psg_losses *rough) {
 }
 
 /* Chernoff's exponent at epsilon. */
-static double exponent(const psg_losses *rough, double epsilon, double theta) {
+static double exponent(const psg_release_losses *rough, double epsilon, double theta) {
     return psg_losses_moments(rough, theta).log_moment - theta * epsilon;
 }
 
 /* A smaller tilt than the best costs a share of the digits, which there are plenty of, and leaves rare large losses
  * rare, so that the window is narrow: the smallest that is worse by e^SPARE_DIGITS. */
-static double smaller_theta(const question *q, const psg_losses *rough, double best) {
+static double smaller_theta(const question *q, const psg_release_losses *rough, double best) {
     double epsilon = q->sought_delta ? q->epsilon : cost(q, rough, best);
     double most = exponent(rough, epsilon, best) + SPARE_DIGITS, low = 0, high = best;
     for (int k = 0; k < 12; k++) {
@@ -153,7 +153,7 @@ static double aligned(const question *q, double interval) {
     return steps >= 8 ? least_loss(q) / steps : interval;
 }
 
-static void make_plan(const question *q, const psg_losses *rough, plan *p) {
+static void make_plan(const question *q, const psg_release_losses *rough, plan *p) {
     p->theta = smaller_theta(q, rough, best_theta(q, rough));
     p->window = psg_losses_window(rough, p->theta);
     double deviation = fmax(sqrt(psg_losses_moments(rough, p->theta).variance), rough->interval);
@@ -167,7 +167,7 @@ static void make_plan(const question *q, const psg_losses *rough, plan *p) {
 /* ---- one direction ---- */
 
 typedef struct workspace {
-    psg_loss *loss; /* one a part */
+    psg_release_loss *loss; /* one a part */
     psg_fft fft;
     double *numbers;
 } workspace;
@@ -185,7 +185,7 @@ static void answer(const question *q, const psg_tilted *t, psg_side side, psg_pl
 static psg_status bound_one(const question *q, const plan *p, const setting *s, workspace *w, psg_pld_bound *bound) {
     psg_tilted tilted;
     psg_status status = fill(q, s, w->loss);
-    const psg_losses losses = { w->loss, losses_of(q->composition), s->interval };
+    const psg_release_losses losses = { w->loss, losses_of(q->composition), s->interval };
     if (!status && psg_losses_compose(&losses, p->theta, &p->window, &w->fft, w->numbers, &tilted)) {
         answer(q, &tilted, s->side, bound);
     } else if (s->side == PSG_SIDE_UPPER) {
@@ -238,7 +238,7 @@ static psg_status plan_direction(const question *q, int mirrored, workspace *w, 
     *p = (plan){ .interval = 0 };
     if (!(isfinite(rough.interval) && rough.interval > 0)) return PSG_OK;
     psg_status status = fill(q, &rough, w->loss);
-    const psg_losses losses = { w->loss, losses_of(q->composition), rough.interval };
+    const psg_release_losses losses = { w->loss, losses_of(q->composition), rough.interval };
     if (!status) make_plan(q, &losses, p);
     p->reach = 1024 * ROUGH_POINTS * rough.interval;
     empty(q->composition, w->loss);
@@ -275,7 +275,7 @@ static int is_symmetric(const psg_composition *c) { return c->relation == PSG_RE
 
 static psg_status bound_of(question *q, psg_pld_bound *bound) {
     const psg_composition *c = q->composition;
-    size_t bytes = losses_of(c) * sizeof(psg_loss);
+    size_t bytes = losses_of(c) * sizeof(psg_release_loss);
     workspace w = { .loss = psg_alloc(c->context, bytes), .fft = { .context = c->context } };
     if (!w.loss) return psg_fail_memory(c->context, q->function, bytes);
     q->releases = c->squared_mu > 0;

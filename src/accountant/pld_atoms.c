@@ -32,13 +32,13 @@ void psg_pair_range(const psg_pair *pair, int mirrored, double tail, double *lea
 /* Points of the grid, ascending, from one at or below the least loss to one at or above the most. */
 typedef struct points {
     const psg_pair *pair;
-    const psg_grid *grid;
+    const psg_loss_grid *grid;
     int64_t first, last;
     int has_least; /* losses have a minimum, which is not below the first point but for its rounding */
     double center[3];
 } points;
 
-static points points_of(const psg_pair *pair, const psg_grid *grid, int mirrored) {
+static points points_of(const psg_pair *pair, const psg_loss_grid *grid, int mirrored) {
     points p = { .pair = pair, .grid = grid };
     double least, most, h = grid->interval;
     psg_pair_range(pair, mirrored, grid->tail, &least, &most);
@@ -233,7 +233,7 @@ static void sweep_grid(const sweep *s, const points *p, boundary *bounds, cell *
     take_tails(s, p, &under, &over);
 }
 
-psg_status psg_atoms_add(psg_atoms *atoms, const char *function, const psg_pair *pair, const psg_grid *grid,
+psg_status psg_atoms_add(psg_atoms *atoms, const char *function, const psg_pair *pair, const psg_loss_grid *grid,
                          psg_side side, int mirrored, double weight) {
     points p = points_of(pair, grid, mirrored);
     size_t count = count_points(&p), bytes = count * (sizeof(boundary) + sizeof(cell));

@@ -29,17 +29,17 @@ typedef enum psg_side {
     PSG_SIDE_LOWER     /* no larger: outputs are merged so that their loss is that of the grid; merging is processing */
 } psg_side;
 
-typedef struct psg_grid {
+typedef struct psg_loss_grid {
     double interval;
     double resolution;
     double tail;       /* probability that may be left out above, and given to infinity */
-} psg_grid;
+} psg_loss_grid;
 
 /* The range of log(P / Q) between tails of probability `tail` of P, or mirrored of Q. */
 void psg_pair_range(const psg_pair *pair, int mirrored, double tail, double *least, double *most);
 
 /* Adds weight times the distribution of the loss of P against Q, or, mirrored, of Q against P.  PSG_ERR_MEMORY. */
-psg_status psg_atoms_add(psg_atoms *atoms, const char *function, const psg_pair *pair, const psg_grid *grid,
+psg_status psg_atoms_add(psg_atoms *atoms, const char *function, const psg_pair *pair, const psg_loss_grid *grid,
                          psg_side side, int mirrored, double weight);
 void psg_atoms_free(psg_atoms *atoms);
 

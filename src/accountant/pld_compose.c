@@ -22,10 +22,10 @@ static psg_moments moments_of(const psg_atoms *a, double h, double theta) {
     return (psg_moments){ theta * from + log(sum), from + mean, fmax(second / sum - mean * mean, 0) };
 }
 
-psg_moments psg_losses_moments(const psg_losses *losses, double theta) {
+psg_moments psg_losses_moments(const psg_release_losses *losses, double theta) {
     psg_moments total = { 0, 0, 0 };
     for (size_t k = 0; k < losses->count; k++) {
-        const psg_loss *loss = &losses->loss[k];
+        const psg_release_loss *loss = &losses->loss[k];
         psg_moments one = moments_of(&loss->atoms, losses->interval, theta);
         total.log_moment += loss->releases * one.log_moment;
         total.mean += loss->releases * one.mean;
@@ -37,16 +37,17 @@ psg_moments psg_losses_moments(const psg_losses *losses, double theta) {
 /* ---- the window ---- */
 
 /* Chernoff: the tilted mass beyond y is at most M(theta + s) / M(theta) e^{-s y}, for s > 0 above y, s < 0 below. */
-static double log_beyond(const psg_losses *losses, double theta, double log_moment, double order, double y) {
+static double log_beyond(const psg_release_losses *losses, double theta, double log_moment, double order, double y) {
     return psg_losses_moments(losses, order).log_moment - log_moment - (order - theta) * y;
 }
 
-static double edge_at(const psg_losses *losses, double theta, double log_moment, double s) {
+static double edge_at(const psg_release_losses *losses, double theta, double log_moment, double s) {
     return (psg_losses_moments(losses, theta + s).log_moment - log_moment + PSG_OUTSIDE) / s;
 }
 
 /* The y beyond which e^-PSG_OUTSIDE is left: the best order, from that of a Gaussian on in steps that shrink. */
-static double edge(const psg_losses *losses, double theta, const psg_moments *at, double side, double *best_order) {
+static double edge(const psg_release_losses *losses, double theta, const psg_moments *at, double side,
+                   double *best_order) {
     double s = side * sqrt(2 * PSG_OUTSIDE / at->variance), best = edge_at(losses, theta, at->log_moment, s);
     for (double factor = 8; factor > 1.05; factor = sqrt(factor)) {
         for (int up = 0; up <= 1; up++) {
@@ -58,10 +59,10 @@ static double edge(const psg_losses *losses, double theta, const psg_moments *at
     return best;
 }
 
-psg_window psg_losses_window(const psg_losses *losses, double theta) {
+psg_loss_window psg_losses_window(const psg_release_losses *losses, double theta) {
     psg_moments at = psg_losses_moments(losses, theta);
     at.variance = fmax(at.variance, losses->interval * losses->interval);
-    psg_window w;
+    psg_loss_window w;
     w.most = edge(losses, theta, &at, 1, &w.most_order);
     w.least = edge(losses, theta, &at, -1, &w.least_order);
     return w;
@@ -77,7 +78,7 @@ static size_t place_of(int64_t y, size_t length, double *sign) {
 }
 
 /* The tilted masses of one release, folded into the length. */
-static void fold(const psg_loss *loss, double h, double theta, double log_moment, double *x, size_t length) {
+static void fold(const psg_release_loss *loss, double h, double theta, double log_moment, double *x, size_t length) {
     memset(x, 0, length * sizeof *x);
     for (size_t k = 0; k < loss->atoms.count; k++) {
         const psg_atom *a = &loss->atoms.atom[k];
@@ -137,7 +138,7 @@ static double mean_modulus(const double *spectrum, size_t m) {
 
 /* Every value X of a spectrum is off by `fft` (its masses add up to 1), every product by sqrt(5) U of it: X^T by
  * T (fft + sqrt(5) U) |X|^(T-1), where |X|^(T-1) is at most 2 |X|^T for |X| >= 1/2 and 2^(1-T) below. */
-static double composed_error(const psg_losses *losses, const psg_fft *fft, double mean) {
+static double composed_error(const psg_release_losses *losses, const psg_fft *fft, double mean) {
     double one = psg_fft_error(fft), error = one * mean;
     for (size_t k = 0; k < losses->count; k++) {
         double releases = losses->loss[k].releases;
@@ -147,10 +148,10 @@ static double composed_error(const psg_losses *losses, const psg_fft *fft, doubl
 }
 
 /* Of a tilted mass: the exponent's rounding, once a release. */
-static double relative_error(const psg_losses *losses, double theta, double log_moment, double reach) {
+static double relative_error(const psg_release_losses *losses, double theta, double log_moment, double reach) {
     double error = 8 * U * (fabs(log_moment) + fabs(theta) * reach);
     for (size_t k = 0; k < losses->count; k++) {
-        const psg_loss *loss = &losses->loss[k];
+        const psg_release_loss *loss = &losses->loss[k];
         double farthest = fmax(fabs((double)loss->atoms.least), fabs((double)loss->atoms.most));
         double largest = fabs(theta) * losses->interval * farthest;
         error += loss->releases * 4 * U * (2 * largest + 4);
@@ -160,11 +161,12 @@ static double relative_error(const psg_losses *losses, double theta, double log_
 
 /* ---- composition ---- */
 
-static void take_spectra(const psg_losses *losses, double theta, const psg_fft *fft, double *product, double *base) {
+static void take_spectra(const psg_release_losses *losses, double theta, const psg_fft *fft, double *product,
+                         double *base) {
     const size_t m = fft->length;
     for (size_t k = 0; k < m; k++) product[k] = 1, product[m + k] = 0;
     for (size_t k = 0; k < losses->count; k++) {
-        const psg_loss *loss = &losses->loss[k];
+        const psg_release_loss *loss = &losses->loss[k];
         double log_moment = moments_of(&loss->atoms, losses->interval, theta).log_moment;
         fold(loss, losses->interval, theta, log_moment, base, 2 * m);
         psg_fft_forward(fft, base, base + m);
@@ -181,8 +183,8 @@ static void unfold(const psg_tilted *t, const double *folded) {
     }
 }
 
-int psg_losses_compose(const psg_losses *losses, double theta, const psg_window *window, const psg_fft *fft,
-                       double *work, psg_tilted *tilted) {
+int psg_losses_compose(const psg_release_losses *losses, double theta, const psg_loss_window *window,
+                       const psg_fft *fft, double *work, psg_tilted *tilted) {
     const size_t m = fft->length;
     double *product = work, *base = work + 2 * m;
     psg_tilted t = { .theta = theta, .interval = losses->interval, .length = 2 * m, .mass = base };

@@ -10,32 +10,32 @@
 #include "pld_atoms.h"
 
 /* One kind of release, `releases` times. */
-typedef struct psg_loss {
+typedef struct psg_release_loss {
     psg_atoms atoms;
     double releases;
-} psg_loss;
+} psg_release_loss;
 
-typedef struct psg_losses {
-    const psg_loss *loss;
+typedef struct psg_release_losses {
+    const psg_release_loss *loss;
     size_t count;
     double interval;
-} psg_losses;
+} psg_release_losses;
 
 /* log E[e^{theta y}] of the sum without its infinite part, and mean and variance of the tilted sum. */
 typedef struct psg_moments {
     double log_moment, mean, variance;
 } psg_moments;
 
-psg_moments psg_losses_moments(const psg_losses *losses, double theta);
+psg_moments psg_losses_moments(const psg_release_losses *losses, double theta);
 
 /* Where the tilted sum is, all but e^-PSG_OUTSIDE of it: from `least` to `most`; and the orders that say so. */
 #define PSG_OUTSIDE 28
-typedef struct psg_window {
+typedef struct psg_loss_window {
     double least, most;
     double least_order, most_order;
-} psg_window;
+} psg_loss_window;
 
-psg_window psg_losses_window(const psg_losses *losses, double theta);
+psg_loss_window psg_losses_window(const psg_release_losses *losses, double theta);
 
 /* The tilted sum: mass[k], k < length, is at loss (first + k) * interval, up to `error` each; `outside` bounds what of
  * it is elsewhere and what of that has come back into these masses. */
@@ -52,8 +52,8 @@ typedef struct psg_tilted {
 
 /* work holds 2 * fft->length doubles three times; the result's masses are in it.  0 where T is so large that rounding
  * errors would exceed the result. */
-int psg_losses_compose(const psg_losses *losses, double theta, const psg_window *window, const psg_fft *fft,
-                       double *work, psg_tilted *tilted);
+int psg_losses_compose(const psg_release_losses *losses, double theta, const psg_loss_window *window,
+                       const psg_fft *fft, double *work, psg_tilted *tilted);
 
 /* Upper: delta at epsilon is at most its exponential; lower (direction -1): at least. */
 double psg_tilted_log_delta(const psg_tilted *tilted, double epsilon, double direction);

@@ -1,0 +1,118 @@
+/* The composition of privacy losses against sums that are known: a loss of two values. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "accountant/pld_compose.h"
+#include "accountant_fixture.h"
+#include "support.h"
+
+/* Randomised response: loss +-level * interval with probabilities e^l / (1 + e^l) and 1 / (1 + e^l). */
+typedef struct response {
+    double interval, infinity;
+    int level, releases;
+} response;
+
+static double probability_up(const response *r) { return 1 / (1 + exp(-r->level * r->interval)); }
+
+/* delta(epsilon) = 1 - (1 - infinity)^T, here T infinity, and sum over k of Bin(T, p)(k) (1 - e^{epsilon - y_k})+. */
+static double exact_delta(const response *r, double epsilon) {
+    double p = probability_up(r), delta = 0;
+    for (int k = 0; k <= r->releases; k++) {
+        double y = (2 * k - r->releases) * r->level * r->interval;
+        double log_mass = lgamma(r->releases + 1.0) - lgamma(k + 1.0) - lgamma(r->releases - k + 1.0) + k * log(p) +
+                          (r->releases - k) * log1p(-p);
+        if (y > epsilon) delta += exp(log_mass) * -expm1(epsilon - y);
+    }
+    return delta + r->releases * r->infinity;
+}
+
+typedef struct composed {
+    psg_fft fft;
+    double *work;
+    psg_tilted tilted;
+} composed;
+
+static composed compose(psg_context *c, const response *r, double theta, size_t length) {
+    const double p = probability_up(r);
+    psg_atom atom[] = { { -r->level, 1 - p }, { r->level, p } };
+    psg_release_loss loss = { .releases = r->releases };
+    loss.atoms = (psg_atoms){ .atom = atom, .count = 2, .least = -r->level, .most = r->level, .infinity = r->infinity };
+    const psg_release_losses losses = { &loss, 1, r->interval };
+    psg_loss_window window = psg_losses_window(&losses, theta);
+    composed made;
+    TEST_OK(c, psg_fft_create(c, "test", length / 2, &made.fft));
+    made.work = malloc(2 * length * sizeof *made.work);
+    assert_non_null(made.work);
+    assert_true((window.most - window.least) / r->interval < (double)length);
+    assert_true(psg_losses_compose(&losses, theta, &window, &made.fft, made.work, &made.tilted));
+    return made;
+}
+
+static void release(composed *made) {
+    psg_fft_free(&made->fft);
+    free(made->work);
+}
+
+static void check_delta(const composed *made, const response *r, double epsilon, double tolerance) {
+    double exact = exact_delta(r, epsilon);
+    double upper = exp(psg_tilted_log_delta(&made->tilted, epsilon, 1));
+    double lower = exp(psg_tilted_log_delta(&made->tilted, epsilon, -1));
+    assert_within(upper, exact, tolerance * exact);
+    assert_within(lower, exact - r->releases * r->infinity, tolerance * exact);
+    assert_ordered(exact * (1 - 1e-12), upper);
+    assert_ordered(lower, exact * (1 + 1e-12));
+    if (exact <= 2 * r->releases * r->infinity) return;
+    assert_within(psg_tilted_epsilon(&made->tilted, log(exact), 1), epsilon, tolerance);
+    assert_ordered(epsilon, psg_tilted_epsilon(&made->tilted, log(exact), 1) + 1e-12);
+    assert_ordered(psg_tilted_epsilon(&made->tilted, log(exact), -1), epsilon + 1e-12);
+}
+
+static void a_sum_of_two_values_is_binomial(void **state) {
+    const response r = { 0.01, 0, 7, 500 };
+    composed made = compose(*state, &r, 2, 4096);
+    for (double epsilon = 3.003; epsilon < 9; epsilon += 0.7) check_delta(&made, &r, epsilon, 1e-8);
+    release(&made);
+}
+
+/* Far in the tail, where an FFT of the masses themselves leaves nothing: delta of 1e-200. */
+static void a_tilt_reaches_the_tail(void **state) {
+    const response r = { 0.01, 0, 7, 4000 };
+    composed made = compose(*state, &r, 20, 8192);
+    double epsilon = ((double)made.tilted.first + (double)made.tilted.length / 2) * r.interval + 0.003;
+    assert_ordered(exact_delta(&r, epsilon), 1e-150);
+    check_delta(&made, &r, epsilon, 1e-6);
+    release(&made);
+}
+
+static void infinite_losses_are_added(void **state) {
+    const response r = { 0.01, 1e-7, 7, 500 };
+    composed made = compose(*state, &r, 2, 4096);
+    for (double epsilon = 3.003; epsilon < 9; epsilon += 0.7) check_delta(&made, &r, epsilon, 1e-8);
+    assert_true(isinf(psg_tilted_epsilon(&made.tilted, log(4e-5), 1)));
+    release(&made);
+}
+
+static int set_up(void **state) {
+    *state = test_context(1, NULL);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    test_context_free(*state);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_sum_of_two_values_is_binomial),
+        cmocka_unit_test(a_tilt_reaches_the_tail),
+        cmocka_unit_test(infinite_losses_are_added),
+    };
+    return cmocka_run_group_tests_name("accountant compose", tests, set_up, tear_down);
+}
