@@ -33,6 +33,9 @@ typedef struct attack_settings {
     attack_budget budget;
     unsigned threads[2];
     int64_t chunk[2];          /* samples of a micro-batch; 0: all in one call */
+    bool mechanism;            /* not drawn: the sums are those of a psg_dp, which clips so */
+    psg_clipping clipping;
+    bool groups;               /* a norm a parameter */
 } attack_settings;
 
 enum { ATTACK_ROUTES = 6 };

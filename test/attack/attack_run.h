@@ -14,6 +14,9 @@ typedef struct attack_sum {
     int64_t count;
     psg_tensor outs[ATTACK_MOST_PARAMS];
     int params;
+    psg_generator *generator;          /* of a mechanism, or NULL */
+    psg_dp *dp;
+    int64_t next;                      /* its next record */
     psg_status status;                 /* of the first call that was refused */
     char message[160];
 } attack_sum;
@@ -32,7 +35,9 @@ psg_context *attack_context(const attack_settings *settings, bool with, const at
 attack_sum attack_sum_new(attack_memory *memory, const attack_settings *settings, psg_context *context,
                           const attack_shapes *shapes);
 /* Adds one micro-batch; after a refusal nothing. */
-void attack_add(attack_sum *sum, const psg_gradient *const *gradients, bool accumulate);
+void attack_add(attack_sum *sum, const psg_gradient *const *gradients, bool micro_batches);
+/* Ends the sum; that of a mechanism is then in units, which doubles hold. */
+void attack_finish(attack_sum *sum);
 /* Keeps the first refusal. */
 void attack_refuse(attack_sum *sum, psg_status status, const char *message);
 

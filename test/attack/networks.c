@@ -144,6 +144,7 @@ attack_outcome attack_run_network(const attack_pair *pair) {
         if (!with && pair->network.kink) put_at_kink(&net, &w);
         sum[with] = attack_sum_new(&memory, &pair->settings, net.context, &w.shapes);
         sum_passes(&net, &sum[with], w.bias);
+        attack_finish(&sum[with]);
         close_network(&net);
     }
     attack_outcome outcome = attack_judge(&sum[1], &sum[0], pair->settings.max_grad_norm);
