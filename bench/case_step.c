@@ -87,8 +87,8 @@ psg_status step_case_count_answers(bench_case *c) {
     return bench_add_plan(c, bench_asks(c, "private") ? 8 : size_of(c));
 }
 
-/* SGD with momentum.  A private step reads and clears its sums, 64-bit integers, on the way there; its noise counts by its bytes
- * alone. */
+/* SGD with momentum.  A private step reads and clears its sums, 64-bit integers, on the way there; its noise counts by
+ * its bytes alone. */
 void step_case_count_update(bench_case *c) {
     double P = param_elements(c), bytes = size_of(c) * P;
     if (bench_asks(c, "private")) bench_add_pass(c, 0, 8 * P + 2 * bytes, 8 * P + 2 * bytes);

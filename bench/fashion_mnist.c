@@ -35,7 +35,6 @@ static psg_status train_step(trainer *t, const dataset *data, const psg_batch *d
     model_gradients gradients;
     psg_pass pass = PSG_PASS_INIT;
     psg_clip_report clip;
-    pass.loss_reduction = PSG_LOSS_MEAN;
     for (int64_t first = 0; first < drawn->count; first += (int64_t)t->capacity) {
         micro_batch batch = trainer_gather(t, data, drawn->ids + first, (size_t)(drawn->count - first));
         psg_batch part = psg_batch_part(drawn, first, (int64_t)batch.count);

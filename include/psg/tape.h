@@ -85,7 +85,8 @@ PSG_API const char *psg_tape_message(const psg_tape *tape);
 PSG_API psg_context *psg_tape_context(const psg_tape *tape);
 
 /* What a function that records several ops needs, to read and to refuse its arguments as an op does.
- * The pass as ops have it (psg_call.pass), its batch_size in rows, also where it was inferred; NULL where none has begun or it has failed. */
+ * The pass as ops have it (psg_call.pass), its batch_size in rows, also where it was inferred; NULL where none has begun
+ * or it has failed. */
 PSG_API const psg_pass *psg_tape_pass(const psg_tape *tape);
 /* Ends the pass with a status and a message, unless it has failed before; returns its status. */
 PSG_API psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
@@ -111,8 +112,8 @@ PSG_API psg_status psg_value(psg_tape *tape, psg_var var, psg_tensor *value);
 /* The same with data NULL: its type and shape, for which nothing is copied. */
 PSG_API psg_status psg_value_shape(psg_tape *tape, psg_var var, psg_tensor *value);
 
-/* Walks the tape back once from a one-element loss, a mean or a sum over the batch: psg_pass.loss_reduction.  A second walk of one pass is PSG_ERR_STATE,
- * sticky like every error: psg_gradient_of gives no gradient after it, but those taken before stay usable. */
+/* Walks the tape back once from a one-element loss, a mean or a sum over the batch: psg_pass.loss_reduction.  A second
+ * walk of one pass is PSG_ERR_STATE, sticky like every error: psg_gradient_of gives no gradient after it, but those taken before stay usable. */
 PSG_API psg_status psg_backward(psg_tape *tape, psg_var loss);
 
 /* The same from any var and the caller's own output gradient: var's shape, any strides; NULL: all ones.  A contiguous

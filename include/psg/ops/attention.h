@@ -65,7 +65,8 @@ PSG_API psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var 
                                          const psg_multi_head_attention_options *options, psg_var *attention_weights);
 
 /* ---- the parts of psg_multi_head_attention, for layers of one's own: adapters, other projections.  A low-rank adapter
- * B A of a frozen W goes to the output: psg_add(t, psg_in_projection(t, x, W, ...), psg_linear(t, psg_linear(t, x, A), B)) ---- */
+ * B A of a frozen W goes to the output:
+ *     psg_add(t, psg_in_projection(t, x, W, ...), psg_linear(t, psg_linear(t, x, A), B)) ---- */
 
 /* y = x W^T + b with rows of larger parameters, from weight_row of weight and from bias_row of bias (or psg_none()):
  * x (N, L, size), y (N, L, features).  Gradients: factored and rows, into these rows. */

@@ -8,7 +8,8 @@
 extern "C" {
 #endif
 
-/* Zero is PyTorch's default.  Whatever it is, gradients of a sample are those of its own loss.  PSG_NONE keeps one loss an element; start its backward with psg_backward_from.
+/* Zero is PyTorch's default.  Whatever it is, gradients of a sample are those of its own loss.  PSG_NONE keeps one loss
+ * an element; start its backward with psg_backward_from.
  * PSG_BATCH_MEAN divides the sum by the number of samples: psg_kl_div alone. */
 typedef enum psg_reduction { PSG_MEAN = 0, PSG_SUM = 1, PSG_NONE = 2, PSG_BATCH_MEAN = 3 } psg_reduction;
 
