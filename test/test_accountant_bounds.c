@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "accountant/bins_rdp.h"
 #include "accountant/privacy.h"
 #include "accountant_fixture.h"
 #include "psg/accountant.h"
@@ -153,6 +154,31 @@ static void bins_cost_less_than_epochs(void **state) {
     assert_ordered(p.epsilon, fmin(without, order_two));
     event.batches = 1;
     check_bracket(epsilon_of_event(*state, 0, event, 10, delta), 17.85659, 2e-4);
+}
+
+/* The mean over z of f(w_1, w_2), w = e^{d z - d^2 / 2}, by the trapezoidal rule in both. */
+static double mean_power_of_two(double d, double power) {
+    const double step = 0.05;
+    double sum = 0;
+    for (double x = -20; x <= 20; x += step)
+        for (double y = -20; y <= 20; y += step)
+            sum += pow((exp(d * x - d * d / 2) + exp(d * y - d * d / 2)) / 2, power) * exp(-(x * x + y * y) / 2);
+    return sum * step * step / (2 * acos(-1));
+}
+
+/* The moments of both directions in two bins, by quadrature; P against Q at order 2 in closed form. */
+static void bins_have_their_moments(void **state) {
+    (void)state;
+    psg_mechanism two = { .kind = PSG_MECHANISM_BINS, .sigma = 0.8, .batches = 2, .releases = 2 };
+    for (int order = 2; order <= 5; order++) {
+        assert_within(psg_bins_log_moment(&two, order, 0), log(mean_power_of_two(1.25, order)), 1e-10);
+        assert_within(psg_bins_log_moment(&two, order, 1), log(mean_power_of_two(1.25, 1 - order)), 1e-10);
+    }
+    const psg_mechanism ten = { .kind = PSG_MECHANISM_BINS, .sigma = 1, .batches = 10, .releases = 10 };
+    const psg_mechanism many = { .kind = PSG_MECHANISM_BINS, .sigma = 1.1, .batches = 234, .releases = 234 };
+    assert_within(psg_bins_log_moment(&ten, 2, 0), 0.1585650787, 1e-10);
+    assert_within(psg_bins_log_moment(&many, 2, 0), 0.0054772094, 1e-10);
+    assert_within(psg_bins_rdp(&ten, 2), 0.1585650787, 1e-9);
 }
 
 /* ---- composition ---- */
@@ -386,6 +412,7 @@ int main(int count, char **argument) {
         cmocka_unit_test(what_is_not_sampled_is_exact),
         cmocka_unit_test(rho_is_enough),
         cmocka_unit_test(bins_cost_less_than_epochs),
+        cmocka_unit_test(bins_have_their_moments),
         cmocka_unit_test(kinds_compose),
         cmocka_unit_test(many_kinds_are_merged),
         cmocka_unit_test(residues_are_added),

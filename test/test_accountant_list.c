@@ -228,6 +228,8 @@ static void binomial_tails_are_sums(void **state) {
         assert_within(psg_binomial_tail(30, 0.3, (uint64_t)k), tail, 2e-9 * tail);
     }
     assert_true(psg_binomial_tail(10, 0.5, 11) == 0 && psg_binomial_tail(10, 0.5, 0) == 1);
+    assert_ordered(1e-30, psg_binomial_tail(UINT64_MAX, 0.5, UINT64_MAX / 2 + ((uint64_t)1 << 34)));
+    assert_ordered(psg_binomial_tail(UINT64_MAX, 0.5, UINT64_MAX / 2 + ((uint64_t)1 << 34)), 1e-12);
     double deviation = sqrt(1e9 * 0.01 * 0.99), z = (10009999.5 - 1e7) / deviation;
     assert_within(psg_binomial_tail(1000000000, 0.01, 10010000), 0.5 * erfc(z / sqrt(2)), 2e-6);
 }

@@ -4,6 +4,8 @@
 
 #include "numeric.h"
 
+#define MOST_SUMMED 1e5 /* deviation of a distribution whose tails are summed */
+
 /* log(n!) - log(sqrt(2 pi n) (n / e)^n): Stirling's series (DLMF 5.11.1) where its first terms suffice. */
 static double stirling_error(double n) {
     if (n < 16) return lgamma(n + 1) - (n + 0.5) * log(n) + n - 0.91893853320467274178;
@@ -14,7 +16,7 @@ static double stirling_error(double n) {
 /* x log(x / mean) + mean - x, the deviance of a count. */
 static double deviance(double x, double mean) {
     double d = (x - mean) / mean;
-    return mean * ((1 + d) * log1p(d) - d);
+    return x == 0 ? mean : mean * ((1 + d) * log1p(d) - d);
 }
 
 /* The saddle-point form of Loader (2000), which does not cancel for large n as log-gammas do. */
@@ -28,9 +30,12 @@ double psg_binomial_mass(uint64_t count, double q, uint64_t drawn) {
     return sqrt(n / (2 * M_PI * k * rest)) * exp(log_error - deviance(k, n * q) - deviance(rest, n * (1 - q)));
 }
 
+/* Chernoff's bound takes the place of a sum that would be long. */
 double psg_binomial_tail(uint64_t count, double q, uint64_t first) {
-    double n = (double)count, mean = n * q, k = (double)first;
-    if (first == 0 || (first <= count && k <= mean - 10 * sqrt(mean * (1 - q)))) return 1;
+    double n = (double)count, mean = n * q, k = (double)first, deviation = sqrt(mean * (1 - q));
+    if (first == 0 || (first <= count && k <= mean - 10 * deviation)) return 1;
+    if (first > count || q == 0) return 0;
+    if (deviation > MOST_SUMMED) return k <= mean ? 1 : exp(-deviance(k, mean) - deviance(n - k, n - mean));
     double term = psg_binomial_mass(count, q, first), sum = 0;
     for (; k <= n && (k <= mean || term > sum * 1e-18) && term > 0; k++) {
         sum += term;

@@ -12,8 +12,10 @@
 #include "numeric.h"
 
 #define LAST_ORDER 64 /* beyond, and for v above MOST_VARIANCE, there is no credit for sampling */
-#define MOST_VARIANCE 100
+#define MOST_VARIANCE 25
 #define LOG_SQRT_2PI 0.91893853320467274178
+#define REACH 10      /* deviations on either side of where an integrand is */
+#define DEEPEST 25    /* deviations below which w does not count in doubles */
 #define NEGLIGIBLE 42 /* e^-42: what both integrals leave out */
 
 /* `more` bins have one release more than the others. */
@@ -70,21 +72,24 @@ static double log_moment_forward(const bins *b, int order) {
 
 /* log E[e^{-t w_j}] by the trapezoidal rule: entire in z, falls double exponentially to the right, as a Gaussian to
  * the left. */
-static double log_laplace(double log_t, double v) {
+static double log_laplace(double log_t, double v, double depth) {
     if (v == 0) return -exp(log_t);
     double deviation = sqrt(v), step = fmin(0.2, 0.2 / deviation), sum = 0;
-    for (double z = -10; z <= 10; z += step) {
+    for (double z = -depth - REACH; z <= REACH; z += step) {
         sum += exp(-exp(log_t + deviation * z - v / 2) - z * z / 2 - LOG_SQRT_2PI);
     }
     return fmin(log(sum * step), 0);
 }
 
-/* Over u = log(lambda / b): the integrand is e^{s u} at the left, falls faster than any exponential at the right. */
+/* Over u = log(lambda / b): the integrand is e^{s u} at the left, falls faster than any exponential at the right.  Small
+ * w count most where all w_j are: s sqrt(v) / b deviations down. */
 static double log_moment_backward(const bins *b, int order) {
-    const double s = order - 1, step = 0.1;
+    const double s = order - 1, step = 0.1, depth = s * sqrt(b->v_more) / b->count;
+    if (depth > DEEPEST) return INFINITY;
     double log_sum = -INFINITY, largest = -INFINITY, term = 0;
     for (double u = log(s / b->count) - NEGLIGIBLE / s - 1; term > largest - NEGLIGIBLE; u += step) {
-        term = s * u + b->more * log_laplace(u, b->v_more) + (b->count - b->more) * log_laplace(u, b->v);
+        term = s * u + b->more * log_laplace(u, b->v_more, depth) +
+               (b->count - b->more) * log_laplace(u, b->v, depth);
         log_sum = psg_log_add(log_sum, term);
         largest = fmax(largest, term);
         if (u < log(s / b->count)) term = largest;
@@ -109,4 +114,9 @@ double psg_bins_rdp(const psg_mechanism *part, double alpha) {
     int below = (int)alpha;
     double share = alpha - below, high = share > 0 ? log_moment_at(&b, below + 1, v_most) : 0;
     return ((1 - share) * log_moment_at(&b, below, v_most) + share * high) / (alpha - 1);
+}
+
+double psg_bins_log_moment(const psg_mechanism *part, int order, int mirrored) {
+    const bins b = bins_of(part);
+    return mirrored ? log_moment_backward(&b, order) : log_moment_forward(&b, order);
 }

@@ -7,4 +7,8 @@
 /* Of all releases of the part together, at any order alpha > 1, in both directions. */
 double psg_bins_rdp(const psg_mechanism *part, double alpha);
 
+/* (order - 1) RDP of one direction, order in [2, 64]: P against Q, or mirrored Q against P.  INFINITY where quadrature
+ * would be out of its depth. */
+double psg_bins_log_moment(const psg_mechanism *part, int order, int mirrored);
+
 #endif
