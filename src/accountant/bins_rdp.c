@@ -81,8 +81,8 @@ static double log_laplace(double log_t, double v, double depth) {
     return fmin(log(sum * step), 0);
 }
 
-/* Over u = log(lambda / b): the integrand is e^{s u} at the left, falls faster than any exponential at the right.  Small
- * w count most where all w_j are: s sqrt(v) / b deviations down. */
+/* Over u = log(lambda / b): the integrand is e^{s u} at the left, falls faster than any exponential at the right.
+ * Small w count most where all w_j are: s sqrt(v) / b deviations down. */
 static double log_moment_backward(const bins *b, int order) {
     const double s = order - 1, step = 0.1, depth = s * sqrt(b->v_more) / b->count;
     if (depth > DEEPEST) return INFINITY;

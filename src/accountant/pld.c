@@ -7,7 +7,7 @@
 
 #include "base/context.h"
 #include "base/memory.h"
-#include "pld_compose.h"
+#include "pld_losses.h"
 
 #define MOST_POINTS ((size_t)1 << 20)
 #define LEAST_POINTS ((size_t)1 << 6)
@@ -41,50 +41,6 @@ typedef struct question {
     int with_lower;
     double releases; /* of all parts */
 } question;
-
-/* ---- one distribution of all parts ---- */
-
-typedef struct setting {
-    double interval, resolution, tail;
-    psg_side side;
-    int mirrored;
-} setting;
-
-static psg_status add_part(const question *q, const psg_mechanism *part, const setting *s, psg_atoms *atoms) {
-    const psg_loss_grid grid = { s->interval, s->resolution, s->tail };
-    int replace = q->composition->relation == PSG_REPLACE_ONE;
-    psg_pair usual = psg_pair_of(part->sigma, part->rate, part->group, replace);
-    double full = part->kind == PSG_MECHANISM_TRUNCATED ? part->full : 0;
-    psg_status status = psg_atoms_add(atoms, q->function, &usual, &grid, s->side, s->mirrored, 1 - full);
-    if (status || full == 0) return status;
-    psg_pair other = psg_pair_of(part->sigma / 2, part->full_rate, 1, 1);
-    return psg_atoms_add(atoms, q->function, &other, &grid, s->side, s->mirrored, full);
-}
-
-/* All that nothing is sampled in is one Gaussian. */
-static psg_status add_gaussian(const question *q, const setting *s, psg_release_loss *loss) {
-    const psg_loss_grid grid = { s->interval, s->resolution, s->tail };
-    psg_pair pair = psg_pair_of(1 / sqrt(q->composition->squared_mu), 1, 1, 0);
-    loss->releases = 1;
-    return psg_atoms_add(&loss->atoms, q->function, &pair, &grid, s->side, s->mirrored, 1);
-}
-
-static size_t losses_of(const psg_composition *c) { return c->part_count + (c->squared_mu > 0); }
-
-static psg_status fill(const question *q, const setting *s, psg_release_loss *loss) {
-    const psg_composition *c = q->composition;
-    psg_status status = PSG_OK;
-    for (size_t k = 0; k < losses_of(c); k++) loss[k] = (psg_release_loss){ .atoms = { .context = c->context } };
-    for (size_t k = 0; !status && k < c->part_count; k++) {
-        loss[k].releases = (double)c->parts[k].releases;
-        status = add_part(q, &c->parts[k], s, &loss[k].atoms);
-    }
-    return !status && c->squared_mu > 0 ? add_gaussian(q, s, &loss[c->part_count]) : status;
-}
-
-static void empty(const psg_composition *c, psg_release_loss *loss) {
-    for (size_t k = 0; k < losses_of(c); k++) psg_atoms_free(&loss[k].atoms);
-}
 
 /* ---- the plan: tilt, window, interval ---- */
 
@@ -182,17 +138,18 @@ static void answer(const question *q, const psg_tilted *t, psg_side side, psg_pl
 }
 
 /* Both directions count: the worst of them is the bound. */
-static psg_status bound_one(const question *q, const plan *p, const setting *s, workspace *w, psg_pld_bound *bound) {
+static psg_status bound_one(const question *q, const plan *p, const psg_loss_setting *s, workspace *w,
+                            psg_pld_bound *bound) {
     psg_tilted tilted;
-    psg_status status = fill(q, s, w->loss);
-    const psg_release_losses losses = { w->loss, losses_of(q->composition), s->interval };
+    psg_status status = psg_composition_fill(q->composition, q->function, s, w->loss);
+    const psg_release_losses losses = { w->loss, psg_composition_losses(q->composition), s->interval };
     if (!status && psg_losses_compose(&losses, p->theta, &p->window, &w->fft, w->numbers, &tilted)) {
         answer(q, &tilted, s->side, bound);
     } else if (s->side == PSG_SIDE_UPPER) {
         bound->upper = q->sought_delta ? 0 : INFINITY;
         bound->note = "rounding errors exceed what so many releases leave";
     }
-    empty(q->composition, w->loss);
+    psg_composition_empty(q->composition, w->loss);
     return status;
 }
 
@@ -218,30 +175,17 @@ static double least_tail(const question *q) {
     return fmax(LEFT_OUT * exp(log_delta) / q->releases, 1e-306);
 }
 
-/* A share of the range, and of the losses: these may be all but constant. */
-static double rough_interval(const question *q, int mirrored, double tail) {
-    const psg_composition *c = q->composition;
-    double widest = 0, least, most;
-    for (size_t k = 0; k < losses_of(c); k++) {
-        int replace = c->relation == PSG_REPLACE_ONE;
-        psg_pair pair = k < c->part_count ? psg_pair_of(c->parts[k].sigma, c->parts[k].rate, c->parts[k].group, replace)
-                                          : psg_pair_of(1 / sqrt(c->squared_mu), 1, 1, 0);
-        psg_pair_range(&pair, mirrored, tail, &least, &most);
-        widest = fmax(widest, fmax(most - least, fmax(fabs(most), fabs(least)) / 1024));
-    }
-    return widest / ROUGH_POINTS;
-}
-
 static psg_status plan_direction(const question *q, int mirrored, workspace *w, plan *p) {
     double tail = least_tail(q);
-    setting rough = { rough_interval(q, mirrored, tail), ROUGH_RESOLUTION, tail, PSG_SIDE_UPPER, mirrored };
+    double interval = psg_composition_range(q->composition, mirrored, tail) / ROUGH_POINTS;
+    psg_loss_setting rough = { interval, ROUGH_RESOLUTION, tail, PSG_SIDE_UPPER, mirrored };
     *p = (plan){ .interval = 0 };
     if (!(isfinite(rough.interval) && rough.interval > 0)) return PSG_OK;
-    psg_status status = fill(q, &rough, w->loss);
-    const psg_release_losses losses = { w->loss, losses_of(q->composition), rough.interval };
+    psg_status status = psg_composition_fill(q->composition, q->function, &rough, w->loss);
+    const psg_release_losses losses = { w->loss, psg_composition_losses(q->composition), rough.interval };
     if (!status) make_plan(q, &losses, p);
     p->reach = 1024 * ROUGH_POINTS * rough.interval;
-    empty(q->composition, w->loss);
+    psg_composition_empty(q->composition, w->loss);
     return status;
 }
 
@@ -261,7 +205,7 @@ static psg_status bound_direction(const question *q, int mirrored, workspace *w,
         return PSG_OK;
     }
     status = make_workspace(q, &p, w);
-    setting s = { p.interval, FINE_RESOLUTION, least_tail(q), PSG_SIDE_UPPER, mirrored };
+    psg_loss_setting s = { p.interval, FINE_RESOLUTION, least_tail(q), PSG_SIDE_UPPER, mirrored };
     if (!status) status = bound_one(q, &p, &s, w, bound);
     s.side = PSG_SIDE_LOWER;
     if (!status && q->with_lower) status = bound_one(q, &p, &s, w, bound);
@@ -275,7 +219,7 @@ static int is_symmetric(const psg_composition *c) { return c->relation == PSG_RE
 
 static psg_status bound_of(question *q, psg_pld_bound *bound) {
     const psg_composition *c = q->composition;
-    size_t bytes = losses_of(c) * sizeof(psg_release_loss);
+    size_t bytes = psg_composition_losses(c) * sizeof(psg_release_loss);
     workspace w = { .loss = psg_alloc(c->context, bytes), .fft = { .context = c->context } };
     if (!w.loss) return psg_fail_memory(c->context, q->function, bytes);
     q->releases = c->squared_mu > 0;
