@@ -98,6 +98,35 @@ static void infinite_losses_are_added(void **state) {
     release(&made);
 }
 
+/* ---- one release ---- */
+
+/* Of P and Q, both directions and both sides: all mass is there, the upper mean above the lower one, and next to
+ * nothing is infinite, wherever the points of the grid fall beside the least loss. */
+static void one_release_is_whole(void **state) {
+    const double sigma[] = { 0.1, 0.3, 1, 20 };
+    for (int k = 0; k < 4; k++)
+        for (int steps = 8; steps < 60; steps += 3)
+            for (int mirrored = 0; mirrored < 2; mirrored++) {
+                const psg_pair pair = psg_pair_of(sigma[k], 0.01, 1, 0);
+                const psg_loss_grid grid = { -log1p(-0.01) / steps, 64, 1e-20 };
+                double mean[2] = { 0, 0 };
+                for (int side = 0; side < 2; side++) {
+                    psg_atoms a = { .context = *state };
+                    TEST_OK(a.context, psg_atoms_add(&a, "test", &pair, &grid, (psg_side)side, mirrored, 1));
+                    double mass = 0;
+                    for (size_t i = 0; i < a.count; i++) {
+                        mass += a.atom[i].mass;
+                        mean[side] += a.atom[i].mass * grid.interval * (double)a.atom[i].index;
+                    }
+                    assert_within(mass, 1, 1e-9);
+                    assert_ordered(a.infinity, 1e-19);
+                    psg_atoms_free(&a);
+                }
+                assert_ordered(mean[PSG_SIDE_LOWER], mean[PSG_SIDE_UPPER]);
+                assert_within(mean[PSG_SIDE_LOWER], mean[PSG_SIDE_UPPER], grid.interval);
+            }
+}
+
 static int set_up(void **state) {
     *state = test_context(1, NULL);
     return 0;
@@ -113,6 +142,7 @@ int main(void) {
         cmocka_unit_test(a_sum_of_two_values_is_binomial),
         cmocka_unit_test(a_tilt_reaches_the_tail),
         cmocka_unit_test(infinite_losses_are_added),
+        cmocka_unit_test(one_release_is_whole),
     };
     return cmocka_run_group_tests_name("accountant compose", tests, set_up, tear_down);
 }
