@@ -31,7 +31,10 @@ typedef enum psg_relation {
 } psg_relation;
 
 typedef enum psg_sampling {
-    PSG_SAMPLING_POISSON = 0,           /* every record in every batch independently with probability sample_rate */
+    PSG_SAMPLING_POISSON = 0,           /* every record in every batch independently with probability sample_rate.  T
+                                           releases of noise correlated over b bands of unit columns, records split in
+                                           b groups that take turns: T / b (rounded up) releases of rate b times that
+                                           of all records (Choquette-Choo et al. 2023) */
     PSG_SAMPLING_TRUNCATED_POISSON = 1, /* Poisson, of which batch_size records at random are kept where more were
                                            drawn; `records` is public (Ganesh, McKenna, McMahan, Smith and Wu 2025) */
     PSG_SAMPLING_FIXED_SIZE = 2,        /* batch_size of `records` without replacement; PSG_REPLACE_ONE only */
@@ -42,13 +45,14 @@ typedef enum psg_sampling {
     PSG_SAMPLING_EXTERNAL = 5           /* unknown: any record may be in every release */
 } psg_sampling;
 
-/* One release.  A zeroed event is refused unless its sample_rate and noise_multiplier are set; fields that the sampling
- * does not name must be 0. */
+/* One release.  A zeroed event is refused, since it has no sample_rate; fields that the sampling does not name must be
+ * 0. */
 typedef struct psg_event {
     psg_sampling sampling;
-    double noise_multiplier; /* sigma, finite, at least 0: standard deviation of the noise over max_grad_norm.  0: no
+    double noise_multiplier; /* sigma, finite, at least 0: standard deviation of the noise over max_grad_norm, under
+                                PSG_REPLACE_ONE too (not over the distance 2 max_grad_norm of two records).  0: no
                                 bound, epsilon is infinite */
-    double sample_rate;      /* POISSON, TRUNCATED_POISSON: in [0, 1]; 0 costs nothing */
+    double sample_rate;      /* POISSON, TRUNCATED_POISSON: in (0, 1] */
     uint64_t records;        /* TRUNCATED_POISSON, FIXED_SIZE: in the data set, at least 1 */
     uint64_t batch_size;     /* FIXED_SIZE: in [1, records]; TRUNCATED_POISSON: the most a batch holds, at least 1 */
     uint64_t batches;        /* EPOCHS, BALLS_IN_BINS: of one epoch, at least 1.  Epochs go on over the releases of one
@@ -121,8 +125,7 @@ PSG_API psg_status psg_accountant_delta(const psg_accountant *accountant, double
 PSG_API psg_status psg_accountant_epsilon_upper(const psg_accountant *accountant, double delta, double *epsilon);
 
 /* How many more releases of an event fit: the largest number found after which epsilon at delta is at most epsilon.  It
- * is certified to fit; more may fit by less than 0.1 %, or 1.  UINT64_MAX where there is no limit (a release that
- * costs nothing). */
+ * is certified to fit; more may fit by less than 0.1 %, or 1.  UINT64_MAX where 2^53 releases fit. */
 PSG_API psg_status psg_accountant_remaining(const psg_accountant *accountant, const psg_event *event, double epsilon,
                                             double delta, uint64_t *releases);
 

@@ -97,10 +97,8 @@ static int part_of(const psg_accountant *a, const psg_event_run *run, psg_mechan
 
 static psg_status add_run(psg_composition *c, const psg_accountant *a, const psg_event_run *run) {
     const psg_event *e = &run->event;
-    int costs_nothing = e->sampling <= PSG_SAMPLING_TRUNCATED_POISSON && e->sample_rate == 0;
     c->residue_epsilon += (double)run->releases * e->residue_epsilon;
     c->residue_delta += (double)run->releases * e->residue_delta;
-    if (costs_nothing) return PSG_OK;
     if (e->rho > 0) {
         c->rho += (double)run->releases * e->rho;
         return PSG_OK;

@@ -48,7 +48,7 @@ static psg_status check_rate(const check *c) {
     if (c->event->sampling > PSG_SAMPLING_TRUNCATED_POISSON) {
         return rate == 0 ? PSG_OK : refuse_unused(c, "sample_rate", rate);
     }
-    return rate >= 0 && rate <= 1 ? PSG_OK : refuse(c, "sample_rate", rate, "in [0, 1]");
+    return rate > 0 && rate <= 1 ? PSG_OK : refuse(c, "sample_rate", rate, "in (0, 1]");
 }
 
 static psg_status check_sizes(const check *c) {
