@@ -175,7 +175,7 @@ static void dropout_between_layers(void **state) {
     if (case_line_parse(case_op_find("lstm"), text, &line, message, sizeof message)) fail_msg("%s", message);
     TEST_OK(context, case_run_open(&run, context, &line, PSG_F64, 0, -1));
     for (int way = 0; way < 3; way++) { /* together, apart, together in evaluation */
-        psg_pass pass = { .dropout_seed = 3, .evaluation = way == 2 };
+        psg_pass pass = { .dropout_seed = 3, .sample_ids = run.names, .evaluation = way == 2 };
         TEST_OK(context, case_run_forward(&run, &pass));
         psg_var y = run.output;
         if (way == 1) y = apart(&run, &pass);
