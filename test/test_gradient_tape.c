@@ -170,7 +170,8 @@ static psg_status run(pass *p, const scene *s, const psg_pass *options) {
     psg_var weight = psg_use(p->tape, p->param);
     psg_var y = psg_record(p->tape, &adder_op, (psg_var[]){ psg_input(p->tape, &x), weight }, 2, &attributes);
     y = psg_record(p->tape, &adder_op, (psg_var[]){ y, weight }, 2, &attributes);
-    return psg_backward_from(p->tape, y, NULL);
+    psg_tensor ones = psg_tensor_strided(PSG_F64, (double[]){ 1 }, 2, (int64_t[]){ B, 1 }, (int64_t[]){ 0, 0 });
+    return psg_backward_from(p->tape, y, &ones);
 }
 
 static void plain_values(const scene *s, int64_t n, long double *value) {

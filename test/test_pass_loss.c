@@ -127,11 +127,27 @@ static void a_given_factor_is_followed(void **state) {
     small_close(&n.f);
 }
 
+/* A caller's gradient is taken at its word, but ones are no gradient of a mean. */
+static void ones_are_of_a_sum(void **state) {
+    (void)state;
+    fixture n;
+    open_fixture(&n);
+    for (int declared = PSG_LOSS_FOLLOW; declared <= PSG_LOSS_MEAN; declared++) {
+        small_begin(&n.f, (psg_pass){ .loss_reduction = (psg_loss_reduction)declared });
+        psg_var y = psg_linear(n.f.tape, psg_input(n.f.tape, &n.x), psg_use(n.f.tape, n.weight), psg_none());
+        psg_status status = psg_backward_from(n.f.tape, y, NULL);
+        assert_int_equal(status, declared == PSG_LOSS_MEAN ? PSG_ERR_STATE : PSG_OK);
+    }
+    assert_non_null(strstr(psg_tape_message(n.f.tape), "all ones"));
+    small_close(&n.f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_those_of_a_sample_alone),
         cmocka_unit_test(what_contradicts_is_refused),
         cmocka_unit_test(a_given_factor_is_followed),
+        cmocka_unit_test(ones_are_of_a_sum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

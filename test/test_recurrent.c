@@ -121,6 +121,7 @@ static void check_blocks(psg_context *context, const case_line *line) {
     size_t most = 0;
     TEST_OK(context, case_run_open(&run, context, line, PSG_F64, 0, -1));
     psg_pass pass = case_run_pass(&run);
+    pass.loss_reduction = PSG_LOSS_FOLLOW;
     TEST_OK(context, case_run_forward(&run, &pass));
     TEST_OK(context, psg_backward_from(run.tape, run.output, NULL));
     for (int k = 0; k < CASE_OPERANDS; k++) {

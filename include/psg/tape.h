@@ -120,7 +120,7 @@ PSG_API psg_status psg_backward(psg_tape *tape, psg_var loss);
  * one is read in place and must stay unchanged until the next pass; others are copied.  From one
  * element under PSG_LOSS_FOLLOW, grad_output multiplies a loss that is followed as in psg_backward.  Else a declaration
  * tells of grad_output alone: PSG_LOSS_SUM (also PSG_LOSS_FOLLOW), that of each sample's own loss; PSG_LOSS_MEAN, one with
- * the 1 / B of a mean in it: blocks are multiplied by B, input gradients are not. */
+ * the 1 / B of a mean in it (PSG_ERR_STATE: with NULL): blocks are multiplied by B, input gradients are not. */
 PSG_API psg_status psg_backward_from(psg_tape *tape, psg_var var, const psg_tensor *grad_output);
 
 /* After backward: the gradient of an input made by psg_input_with_grad, or of any batched var on the way. PSG_ERR_STATE

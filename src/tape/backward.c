@@ -161,7 +161,8 @@ static psg_status run_backward(psg_tape_node *node) {
     node->in_backward = false;
     if (status) psg_call_fail(call, status, "backward failed with %s", psg_status_name(status));
     if (node->tape->status) return node->tape->status;
-    status = check_derived(node);
+    status = psg_tape_check_draws(node);
+    if (!status) status = check_derived(node);
     if (status) return status;
     for (int k = 0; k < call->input_count; k++) finish_operand(node, k);
     psg_tape_tell(node, true, start);
@@ -280,10 +281,18 @@ psg_status psg_backward(psg_tape *tape, psg_var loss) {
     return walk(tape, var, NULL);
 }
 
+/* All ones are the gradient of a sum. */
+static psg_status check_ones(psg_tape *tape, const psg_tape_var *from) {
+    bool mean = !tape->pass.ordinary && tape->pass.loss_reduction == PSG_LOSS_MEAN;
+    if (!mean || psg_tensor_count(&from->value) == 1 || tape->rows <= 1) return PSG_OK;
+    return psg_tape_fail(tape, PSG_ERR_STATE, "psg_backward_from: psg_pass.loss_reduction declares a mean over the samples, "
+                         "but all ones (grad_output NULL) are the gradient of a sum");
+}
+
 psg_status psg_backward_from(psg_tape *tape, psg_var from, const psg_tensor *grad_output) {
     psg_tape_var *var = check_start(tape, "psg_backward_from", from);
     if (!var) return psg_tape_status(tape);
-    if (!grad_output) return walk(tape, var, NULL);
+    if (!grad_output) return check_ones(tape, var) ? psg_tape_status(tape) : walk(tape, var, NULL);
     char text[PSG_SHAPE_TEXT], given[PSG_SHAPE_TEXT];
     if (!psg_tensor_is_valid(grad_output)) {
         return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_backward_from: grad_output is no valid view");
