@@ -3,6 +3,7 @@
 
 #include "psg/ops.h"
 #include "small_pass.h"
+#include "toy_ops.h"
 
 enum { RECORDS = 4, WIDTH = 16, CLASSES = 3 };
 
@@ -120,6 +121,28 @@ static void what_disagrees_is_refused(void **state) {
     small_close(&f);
 }
 
+/* An op of a user's that forgets psg_call_draws. */
+static psg_status forgetful_shape(psg_call *call) {
+    const psg_tensor *x = &call->input[0].value;
+    return psg_call_output(call, x->dtype, x->rank, x->shape);
+}
+
+static void an_op_that_does_not_ask_is_refused(void **state) {
+    (void)state;
+    small_pass f;
+    small_open(&f);
+    psg_op op = toy_noise;
+    op.shape = forgetful_shape;
+    psg_tensor x = small_zeros(&f, PSG_F64, SHAPE(RECORDS, 4));
+    for (int named = 0; named < 2; named++) {
+        small_begin(&f, (psg_pass){ .sample_ids = named ? all_ids : NULL });
+        psg_var in = psg_input(f.tape, &x);
+        psg_record(f.tape, &op, &in, 1, NULL);
+        assert_int_equal(psg_tape_status(f.tape), named ? PSG_OK : PSG_ERR_STATE);
+    }
+    small_close(&f);
+}
+
 static void an_empty_step_is_a_batch(void **state) {
     (void)state;
     small_pass f;
@@ -138,6 +161,7 @@ int main(void) {
         cmocka_unit_test(a_record_keeps_its_mask),
         cmocka_unit_test(every_step_has_its_masks),
         cmocka_unit_test(what_disagrees_is_refused),
+        cmocka_unit_test(an_op_that_does_not_ask_is_refused),
         cmocka_unit_test(an_empty_step_is_a_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

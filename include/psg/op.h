@@ -205,7 +205,7 @@ PSG_API void *psg_call_own(psg_call *call, int k);
 PSG_API psg_status psg_call_draws(psg_call *call, int64_t samples);
 
 /* count uniform 64-bit words of the stream of one sample of this call: the same for every thread count and
- * micro-batch.  To be announced in shape, see above. */
+ * micro-batch.  To be announced in shape, see above; an op that does not is refused after it drew. */
 PSG_API void psg_call_random(const psg_call *call, int64_t sample, uint64_t *words, size_t count);
 
 /* ---- registration ---- */

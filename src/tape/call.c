@@ -75,14 +75,20 @@ void *psg_call_own(psg_call *call, int k) {
 
 /* ---- randomness ---- */
 
+static bool names_samples(const psg_pass *pass) { return pass->batch || pass->sample_ids; }
+
+static psg_status fail_unnamed(psg_call *call) {
+    return psg_call_fail(call, PSG_ERR_STATE, "draws for each sample, by its name and not by its row: give psg_pass.batch, "
+                         "or sample_ids and a dropout_seed of each step");
+}
+
+psg_status psg_tape_check_draws(psg_tape_node *node) {
+    return node->drew_unnamed ? fail_unnamed(&node->call) : PSG_OK;
+}
+
 psg_status psg_call_draws(psg_call *call, int64_t samples) {
     const psg_pass *pass = call->pass;
-    bool named = pass->batch || pass->sample_ids;
-    if (!named && pass->ordinary) return PSG_OK;
-    if (!named) {
-        return psg_call_fail(call, PSG_ERR_STATE, "draws for each sample, by its name and not by its row: give "
-                             "psg_pass.batch, or sample_ids and a dropout_seed of each step");
-    }
+    if (!names_samples(pass)) return pass->ordinary ? PSG_OK : fail_unnamed(call);
     if (samples == pass->batch_size) return PSG_OK;
     return psg_call_fail(call, PSG_ERR_BATCH, "draws for %lld samples, psg_pass names %lld", (long long)samples,
                          (long long)pass->batch_size);
@@ -93,7 +99,9 @@ psg_status psg_call_draws(psg_call *call, int64_t samples) {
  * word of the key parts the seeds of mechanisms from the caller's. */
 void psg_call_random(const psg_call *call, int64_t sample, uint64_t *words, size_t count) {
     const psg_pass *pass = call->pass;
-    const int64_t views = pass->views > 1 ? pass->views : 1, record = sample / views;
+    psg_tape_node *node = call->internal;
+    const int64_t views = psg_tape_views(node->tape), record = sample / views;
+    if (!pass->ordinary && !names_samples(pass)) node->drew_unnamed = true;
     uint64_t identity = htole64((uint64_t)(pass->sample_ids ? pass->sample_ids[record] : record));
     uint32_t view = htole32((uint32_t)(sample % views));
     uint64_t key_words[4] = { htole64(pass->batch ? pass->batch->stream : pass->dropout_seed),

@@ -298,6 +298,7 @@ static psg_status compute(psg_tape_node *node, psg_tape_var *output) {
     output->wants_grad &= psg_dtype_is_real(call->output.dtype);
     double start = psg_tape_start(node->tape);
     status = after_function(node, call->op->forward(call), "forward");
+    if (!status) status = psg_tape_check_draws(node);
     if (!status) psg_tape_tell(node, false, start);
     return status;
 }

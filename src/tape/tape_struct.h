@@ -5,6 +5,7 @@
 #ifndef PSG_TAPE_TAPE_STRUCT_H
 #define PSG_TAPE_TAPE_STRUCT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "base/context.h"
@@ -58,6 +59,7 @@ typedef struct psg_tape_node {
     bool in_backward;
     unsigned derived;               /* bit k: psg_call_derive was said of operand k */
     unsigned owned;                 /* bit k: operand k's value is the call's copy */
+    atomic_bool drew_unnamed;       /* drew for samples that have no names, without psg_call_draws */
 } psg_tape_node;
 
 /* Memory for the gradient of an operand whose var has one already; kept for the next such operand. */
@@ -111,6 +113,9 @@ void *psg_tape_take(psg_tape *tape, size_t bytes);
 bool psg_tape_grow(psg_tape *tape, void **table, size_t count, size_t *capacity, size_t size);
 /* A contiguous tensor of memory of the tape; data NULL after failing it (no memory, overflow). */
 psg_tensor psg_tape_tensor(psg_tape *tape, psg_dtype dtype, int rank, const int64_t *shape);
+
+/* call.c: what psg_call_draws refuses, of an op that drew without asking: after its forward and backward. */
+psg_status psg_tape_check_draws(psg_tape_node *node);
 
 /* The clock before an op's function, 0 where nobody observes; and what the observer is told after it. */
 double psg_tape_start(const psg_tape *tape);
