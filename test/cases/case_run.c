@@ -82,8 +82,10 @@ static psg_status make_operand(case_run *run, const case_line *line, int k, int6
     return status;
 }
 
+/* More samples than anything is drawn for have no names: mutated shapes without elements have any number. */
 static psg_status name_samples(case_run *run, int64_t first) {
-    size_t count = (size_t)(run->line.batch_size > 0 ? run->line.batch_size : 0);
+    int few = run->line.batch_size > 0 && run->line.batch_size <= 1 << 20;
+    size_t count = few ? (size_t)run->line.batch_size : 0;
     run->names = malloc((count + 1) * sizeof *run->names);
     if (!run->names) return PSG_ERR_MEMORY;
     for (size_t n = 0; n < count; n++) run->names[n] = first + (int64_t)n;
