@@ -279,44 +279,54 @@ static void the_statement_says_what_was_done(void **state) {
     test_context_free(context);
 }
 
-/* ---- the bits of releases ---- */
+/* ---- the bits of releases ----
+ * Which of two neighbours gave a release?  Sums of D are multiples of 2^-10; the record adds a vector of norm C without
+ * such a bound on its bits.  Of doubles with Gaussian noise the low bits told it with certainty (Mironov 2012).  Here
+ * every release is a multiple of one unit: what is left is the Gaussian mechanism's own, advantage 2 Phi(mu / 2) - 1 of
+ * the best test, which looks along the record. */
 
-/* The attacker of Mironov (2012): which of two neighbours gave a release, from its low bits.  Coordinates of D have
- * sums that are multiples of 2^-10; the record adds C in a direction without such bits.  Every release is a multiple of
- * one unit, so the remainder tells nothing; in the Gaussian mechanism the best test has advantage 2 Phi(mu / 2) - 1. */
+enum { RELEASES = 4000, WIDTH = 16 };
+
+typedef struct tally { int along, odd; } tally;   /* releases beyond the middle; coordinates of an odd number of units */
+
+static tally attack(psg_context *context, int with, double sigma) {
+    const int64_t width = WIDTH;
+    psg_dp_options options = dp_external(1, sigma, 1, 4);
+    psg_generator *generator;
+    psg_dp *dp = open_dp(context, &generator, &options, &width, 1, true);
+    tally t = { 0, 0 };
+    for (int k = 0; k < RELEASES; k++) {
+        double rows[2][WIDTH], out[WIDTH], along = 0;
+        for (int i = 0; i < WIDTH; i++) rows[0][i] = 0x1p-10 * i, rows[1][i] = 0.25 * (1 - 1e-9 * i);
+        psg_tensor view = psg_tensor_of(PSG_F64, rows, 2, (int64_t[]){ 1 + with, WIDTH });
+        psg_block block = psg_rows(&view);
+        psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, &width);
+        const psg_gradient *list = &gradient;
+        psg_batch batch = dp_take(context, dp, 0, 1 + with);
+        const double unit = dp->grid.unit;
+        TEST_OK(context, psg_dp_accumulate(dp, &batch, &list, 1, NULL));
+        TEST_OK(context, release(dp, out));
+        for (int i = 0; i < WIDTH; i++) {
+            double units = out[i] / unit;
+            assert_true(fabs(units - rint(units)) < 1e-3);   /* a multiple, whichever neighbour */
+            t.odd += (int64_t)rint(units) & 1;
+            along += (out[i] - rows[0][i]) * 0.25;
+        }
+        t.along += along > 0.5;
+    }
+    close_dp(dp, generator);
+    return t;
+}
+
 static void low_bits_tell_nothing(void **state) {
     (void)state;
-    enum { RELEASES = 4000, D = 16 };
     psg_context *context = test_context(1, NULL);
-    const int64_t sixteen = D;
-    const double sigma = 4;
-    int odd[2] = { 0, 0 };
-    for (int with = 0; with < 2; with++) {
-        psg_dp_options options = dp_external(1, sigma, 1, 4);
-        psg_generator *generator;
-        psg_dp *dp = open_dp(context, &generator, &options, &sixteen, 1, true);
-        for (int k = 0; k < RELEASES; k++) {
-            double rows[2][D], out[D];
-            for (int i = 0; i < D; i++) rows[0][i] = 0x1p-10 * i, rows[1][i] = 0.25 * (1 - 1e-9 * i);
-            psg_tensor view = psg_tensor_of(PSG_F64, rows, 2, (int64_t[]){ 1 + with, D });
-            psg_block block = psg_rows(&view);
-            psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, &sixteen);
-            const psg_gradient *list = &gradient;
-            psg_batch batch = dp_take(context, dp, 0, 1 + with);
-            double unit = dp->grid.unit;
-            TEST_OK(context, psg_dp_accumulate(dp, &batch, &list, 1, NULL));
-            TEST_OK(context, release(dp, out));
-            for (int i = 0; i < D; i++) {
-                double units = out[i] / unit;
-                assert_true(fabs(units - rint(units)) < 1e-3);   /* a multiple, whichever neighbour */
-                odd[with] += (int64_t)rint(units) & 1;
-            }
-        }
-        close_dp(dp, generator);
-    }
-    double all = RELEASES * D, difference = (odd[1] - odd[0]) / all;
-    test_near(odd[0] / all, 0.5, 4.89 / sqrt(4 * all), "odd units of D", 0);
-    test_near(difference, 0, 4.89 / sqrt(2 * all), "advantage of the last bit", 0);
+    const double sigma = 2, n = RELEASES, all = n * WIDTH;
+    tally out = attack(context, 0, sigma), in = attack(context, 1, sigma);
+    const double p = 0.5 * erfc(0.5 / sigma / sqrt(2));   /* beyond half of mu = 1 / sigma, without the record */
+    test_near(out.odd / all, 0.5, 4.89 / sqrt(4 * all), "odd units of D", 0);
+    test_near((in.odd - out.odd) / all, 0, 4.89 / sqrt(2 * all), "advantage of the last bit", 0);
+    test_near((in.along - out.along) / n, 1 - 2 * p, 4.89 * sqrt(2 * p * (1 - p) / n), "advantage of the best test", 0);
     test_context_free(context);
 }
 
