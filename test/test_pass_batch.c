@@ -43,7 +43,8 @@ static void clipped_sum(network *n, const psg_batch *batch, int64_t first, int64
     assert_int_equal(psg_tape_batch_size(n->f.tape), count);
     psg_var h = psg_dropout(n->f.tape, psg_input(n->f.tape, &x), 0.5);
     psg_var y = psg_linear(n->f.tape, h, psg_use(n->f.tape, n->weight), psg_none());
-    TEST_OK(n->f.context, psg_backward(n->f.tape, psg_cross_entropy(n->f.tape, y, psg_input(n->f.tape, &labels), NULL)));
+    psg_var loss = psg_cross_entropy(n->f.tape, y, psg_input(n->f.tape, &labels), NULL);
+    TEST_OK(n->f.context, psg_backward(n->f.tape, loss));
     psg_gradient gradient = small_gradient_of(&n->f, n->weight);
     const psg_gradient *list = &gradient;
     TEST_OK(n->f.context, psg_clipped_sum(n->f.context, &list, 1, &clip, PSG_OVERWRITE, &out, NULL, NULL, NULL));
@@ -109,7 +110,7 @@ static void what_disagrees_is_refused(void **state) {
     small_open(&f);
     psg_batch batch = { .ids = all_ids, .count = RECORDS }, negative = { .count = -1 }, nameless = { .count = RECORDS };
     psg_batch few = psg_batch_part(&batch, 1, RECORDS - 1);
-    check_refused(&f, (psg_pass){ .batch = &batch, .sample_ids = all_ids }, PSG_ERR_ARGUMENT, "sample_ids stands beside");
+    check_refused(&f, (psg_pass){ .batch = &batch, .sample_ids = all_ids }, PSG_ERR_ARGUMENT, "sample_ids stands");
     check_refused(&f, (psg_pass){ .batch = &batch, .dropout_seed = 1 }, PSG_ERR_ARGUMENT, "dropout_seed stands beside");
     check_refused(&f, (psg_pass){ .batch = &batch, .batch_size = 3 }, PSG_ERR_BATCH, "batch_size is 3");
     check_refused(&f, (psg_pass){ .batch = &negative }, PSG_ERR_ARGUMENT, "-1 records");

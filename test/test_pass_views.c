@@ -124,7 +124,8 @@ static void a_record_has_the_mean_of_its_views(void **state) {
     for (size_t l = 0; l < sizeof layers / sizeof layers[0]; l++) {
         for (int p = 0; p < n.f.params; p++) {
             int64_t count = psg_tensor_count(psg_param_value(n.f.param[p]));
-            if (walk(&n, &layers[l], with_views, 0, ROWS)) fail_msg("%s: %s", layers[l].name, psg_tape_message(n.f.tape));
+            const psg_status status = walk(&n, &layers[l], with_views, 0, ROWS);
+            if (status) fail_msg("%s: %s", layers[l].name, psg_tape_message(n.f.tape));
             assert_int_equal(psg_tape_batch_size(n.f.tape), B);
             grad_sample(&n, n.f.param[p], B, of_records);
             TEST_OK(n.f.context, walk(&n, &layers[l], without, 0, ROWS));

@@ -26,8 +26,8 @@ extern "C" {
 
 /* ---- the pass that an op runs in: psg_tape_begin (psg/tape.h) takes it ---- */
 
-/* How the loss of a pass reduces the batch.  PSG_LOSS_FOLLOW: as the loss op says (psg_cross_entropy and the other losses,
- * psg_mean, psg_sum, any op that sets call->reduces). */
+/* How the loss of a pass reduces the batch.  PSG_LOSS_FOLLOW: as the loss op says (psg_cross_entropy and the other
+ * losses, psg_mean, psg_sum, any op that sets call->reduces). */
 typedef enum psg_loss_reduction { PSG_LOSS_FOLLOW = 0, PSG_LOSS_SUM = 1, PSG_LOSS_MEAN = 2 } psg_loss_reduction;
 
 typedef struct psg_pass {
@@ -65,8 +65,8 @@ typedef struct psg_pass {
                                    sample_ids and its stream for dropout_seed, which are then not to be given
                                    (PSG_ERR_ARGUMENT; PSG_ERR_BATCH: another batch_size).  The struct is copied, the ids
                                    must stay until the next pass */
-    int remove_bad_records;     /* non-zero: a value of a sample that an op refuses (a label or id out of range, a length,
-                                   a probability) does not end a per-sample pass: the op computes that sample with a
+    int remove_bad_records;     /* non-zero: a value of a sample that an op refuses (a label or id out of range, a
+                                   length, a probability) does not end a per-sample pass: the op computes that sample with a
                                    value that it takes, and all gradients of its parameters are NaN (psg_gradient.bad),
                                    so that clipped sums remove and count it; the others keep their bits.  What it adds
                                    to the loss, and gradients of inputs, mean nothing.  Without it, the pass ends with a

@@ -113,14 +113,15 @@ PSG_API psg_status psg_value(psg_tape *tape, psg_var var, psg_tensor *value);
 PSG_API psg_status psg_value_shape(psg_tape *tape, psg_var var, psg_tensor *value);
 
 /* Walks the tape back once from a one-element loss, a mean or a sum over the batch: psg_pass.loss_reduction.  A second
- * walk of one pass is PSG_ERR_STATE, sticky like every error: psg_gradient_of gives no gradient after it, but those taken before stay usable. */
+ * walk of one pass is PSG_ERR_STATE, sticky like every error: psg_gradient_of gives no gradient after it, but those taken
+ * before stay usable. */
 PSG_API psg_status psg_backward(psg_tape *tape, psg_var loss);
 
 /* The same from any var and the caller's own output gradient: var's shape, any strides; NULL: all ones.  A contiguous
- * one is read in place and must stay unchanged until the next pass; others are copied.  From one
- * element under PSG_LOSS_FOLLOW, grad_output multiplies a loss that is followed as in psg_backward.  Else a declaration
- * tells of grad_output alone: PSG_LOSS_SUM (also PSG_LOSS_FOLLOW), that of each sample's own loss; PSG_LOSS_MEAN, one with
- * the 1 / B of a mean in it (PSG_ERR_STATE: with NULL): blocks are multiplied by B, input gradients are not. */
+ * one is read in place and must stay unchanged until the next pass; others are copied.  From one element under
+ * PSG_LOSS_FOLLOW, grad_output multiplies a loss that is followed as in psg_backward.  Else a declaration tells of
+ * grad_output alone: PSG_LOSS_SUM (also PSG_LOSS_FOLLOW), that of each sample's own loss; PSG_LOSS_MEAN, one with the
+ * 1 / B of a mean in it (with NULL: PSG_ERR_STATE): blocks are multiplied by B, input gradients are not. */
 PSG_API psg_status psg_backward_from(psg_tape *tape, psg_var var, const psg_tensor *grad_output);
 
 /* After backward: the gradient of an input made by psg_input_with_grad, or of any batched var on the way. PSG_ERR_STATE

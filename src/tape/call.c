@@ -78,8 +78,8 @@ void *psg_call_own(psg_call *call, int k) {
 static bool names_samples(const psg_pass *pass) { return pass->batch || pass->sample_ids; }
 
 static psg_status fail_unnamed(psg_call *call) {
-    return psg_call_fail(call, PSG_ERR_STATE, "draws for each sample, by its name and not by its row: give psg_pass.batch, "
-                         "or sample_ids and a dropout_seed of each step");
+    return psg_call_fail(call, PSG_ERR_STATE, "draws for each sample, by its name and not by its row: give "
+                         "psg_pass.batch, or sample_ids and a dropout_seed of each step");
 }
 
 psg_status psg_tape_check_draws(psg_tape_node *node) {
@@ -95,8 +95,8 @@ psg_status psg_call_draws(psg_call *call, int64_t samples) {
 }
 
 /* ChaCha20 (RFC 8439) under the key (seed of the step, place of the op), with the record's identity and the view as the
- * nonce: every sample of every call has a stream of its own, wherever and in whatever company it is computed.  The third
- * word of the key parts the seeds of mechanisms from the caller's. */
+ * nonce: every sample of every call has a stream of its own, wherever and in whatever company it is computed.  The
+ * third word of the key parts the seeds of mechanisms from the caller's. */
 void psg_call_random(const psg_call *call, int64_t sample, uint64_t *words, size_t count) {
     const psg_pass *pass = call->pass;
     psg_tape_node *node = call->internal;

@@ -31,8 +31,8 @@ static psg_status infer_batch(psg_tape *tape, const psg_tensor *value) {
     }
     int64_t size = value->shape[0];
     if (size % psg_tape_views(tape)) {
-        return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_input: found an input of %lld rows, which psg_pass.views %lld does "
-                             "not divide", (long long)size, (long long)psg_tape_views(tape));
+        return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_input: found an input of %lld rows, which psg_pass.views %lld "
+                             "does not divide", (long long)size, (long long)psg_tape_views(tape));
     }
     bool first = tape->rows < 0;
     if (first) tape->rows = pass->batch_size = size;

@@ -130,6 +130,11 @@ psg_var psg_tape_push(psg_tape *tape, const psg_tape_var *var);
 psg_status psg_tape_apply(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count,
                           const void *attributes, size_t place, uint64_t key, psg_tape_var *output);
 
+/* loss_scale.c, of backward: where the walk begins, and what is refused there; a node's scales and output gradient. */
+psg_status psg_tape_check_ones(psg_tape *tape, const psg_tape_var *from);
+void psg_tape_set_scales(psg_tape *tape, const psg_tape_var *start, const psg_tensor *grad_output);
+psg_status psg_tape_scale_loss(psg_tape_node *node);
+
 /* waiting.c: whether an op must wait for the batch size, and the var of one that does; all that wait, once it is known;
  * failing the tape where it never is. */
 bool psg_tape_must_wait(const psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count);

@@ -24,9 +24,9 @@ psg_status psg_lookup_check_integers(psg_call *call, int k);
 
 /* ---- forward ---- */
 
-/* Every id must be in [0, V): PSG_ERR_ARGUMENT names the first that is not, unless the pass removes bad records, and the
- * id is a record's: then it is 0.  start: N + 1 places, sample n has ids [start[n], start[n + 1]); NULL: rows of a batched
- * input.  Then max_norm's update of the table. */
+/* Every id must be in [0, V): PSG_ERR_ARGUMENT names the first that is not, unless the pass removes bad records, and
+ * the id is a record's: then it is 0.  start: N + 1 places, sample n has ids [start[n], start[n + 1]); NULL: rows of a
+ * batched input.  Then max_norm's update of the table. */
 psg_status psg_lookup_prepare(psg_call *call, const psg_lookup_options *options, const int64_t *start);
 
 /* ---- gradients ---- */
