@@ -21,8 +21,8 @@ void PSG_KERNEL(grid_end)(size_t n, const double *sums, int64_t *out) {
 static inline void add_last(size_t rows, size_t i, size_t n, const double *w, const void *const *x, double *sums) {
     for (; i < n; i++) {
         for (size_t r = 0; r < rows; r++) {
-            dvec v = dvec_set((double)((const real *)x[r])[i]);
-            sums[i] = add_on_grid(dvec_set(sums[i]), dvec_set(w[r]), v)[0];
+            dvec sum = { sums[i] }, v = { (double)((const real *)x[r])[i] };
+            sums[i] = add_on_grid(sum, w[r], v)[0];
         }
     }
 }
@@ -37,9 +37,9 @@ void PSG_KERNEL(add_rows_to_grid)(size_t rows, size_t n, const double *w, const 
 #endif
         for (size_t r = 0; r < rows; r++) {
             wide v = widen(vec_load((const real *)x[r] + i));
-            sum.low = add_on_grid(sum.low, dvec_set(w[r]), v.low);
+            sum.low = add_on_grid(sum.low, w[r], v.low);
 #if !PSG_REAL_IS_F64
-            sum.high = add_on_grid(sum.high, dvec_set(w[r]), v.high);
+            sum.high = add_on_grid(sum.high, w[r], v.high);
 #endif
         }
         to[0] = sum.low;

@@ -35,9 +35,15 @@ static void pack_a(const psg_product *p, size_t row, size_t k, size_t first, siz
 /* Whether terms of a chain are addends on the grid. */
 static inline bool has_grid_terms(const psg_product *p) { return PSG_REAL_IS_F64 && p->grid && p->row_weight; }
 
+#if PSG_REAL_IS_F64
 static void make_odd(size_t count, real *x) {
-    for (size_t i = 0; i < count; i++) x[i] = (real)odd((double)x[i]);
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES) vec_store(x + i, dvec_odd(vec_load(x + i)));
+    if (i < count) vec_store_part(x + i, dvec_odd(vec_load_part(x + i, count - i)), count - i);
 }
+#else
+static void make_odd(size_t count, real *x) { (void)count, (void)x; }   /* has_grid_terms is false */
+#endif
 
 static void pack_g(const psg_product *p, size_t row, size_t k, size_t first, size_t count, real *panels) {
     operand g = { p->g, p->g_stride, p->g_step, p->narrow };
@@ -110,7 +116,7 @@ INLINE dvec dot_tile(size_t rows, const tile *c, const real *other, ptrdiff_t st
 typedef enum meeting { PLAIN, SQUARES, ON_GRID } meeting;
 
 INLINE dvec met(dvec sum, double weight, dvec v, meeting how) {
-    if (how == ON_GRID) return add_on_grid(sum, dvec_set(weight), v);
+    if (how == ON_GRID) return add_on_grid(sum, weight, v);
     return sum + weight * (how == SQUARES ? v * v : v);
 }
 

@@ -27,7 +27,7 @@ static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 /* sum + g a; on the grid: g is odd, and the real type double. */
 INLINE vec add_term(vec sum, real g, vec a, bool grid) {
 #if PSG_REAL_IS_F64
-    if (grid) return add_on_grid(sum, dvec_set(g), a);
+    if (grid) return add_on_grid(sum, g, a);
 #endif
     (void)grid;
     return sum + g * a;
