@@ -73,6 +73,7 @@ psg_dp_options dp_external(double max_grad_norm, double noise_multiplier, double
     options.sampling = PSG_SAMPLING_EXTERNAL;
     options.max_grad_norm = max_grad_norm;
     options.noise_multiplier = noise_multiplier;
+    options.without_noise = noise_multiplier == 0;
     options.expected_batch_size = expected;
     options.max_batch_size = most;
     return options;

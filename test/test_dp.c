@@ -197,6 +197,7 @@ static void more_than_max_batch_size_is_refused(void **state) {
     options = (psg_dp_options)PSG_DP_OPTIONS_INIT;
     options.records = 1000;
     options.sample_rate = 0.01;
+    options.noise_multiplier = 1;
     dp_run run = dp_run_new(context, &options, &batch, 1);
     assert_int_equal(psg_dp_max_batch_size(run.dp), 112);   /* 10 + 12 sqrt(10) + 64 = 111.9 */
     dp_run_free(&run);
@@ -339,6 +340,7 @@ static void the_accountant_counts_releases(void **state) {
     test_near(epsilon_of(psg_dp_accountant(dp)), epsilon, 1e-12 * epsilon, "epsilon", 0);
     psg_dp_destroy(dp);
     options.noise_multiplier = 0;
+    options.without_noise = 1;
     dp = large_dp(context, generator, &options, 3, 4);
     psg_batch batch;
     TEST_OK(context, psg_dp_sample(dp, &batch));

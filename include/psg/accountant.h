@@ -42,7 +42,7 @@ typedef enum psg_sampling {
                                            that does not depend on the data: no credit for sampling */
     PSG_SAMPLING_BALLS_IN_BINS = 4,     /* each record picks one of `batches` batches for good: is in every
                                            `batches`-th release from there (Chua et al. 2024) */
-    PSG_SAMPLING_EXTERNAL = 5           /* unknown: any record may be in every release */
+    PSG_SAMPLING_EXTERNAL = 5           /* unknown, or all: any record may be in every release */
 } psg_sampling;
 
 /* One release.  A zeroed event is refused, since it has no sample_rate; fields that the sampling does not name must be
@@ -125,7 +125,8 @@ PSG_API psg_status psg_accountant_delta(const psg_accountant *accountant, double
 PSG_API psg_status psg_accountant_epsilon_upper(const psg_accountant *accountant, double delta, double *epsilon);
 
 /* How many more releases of an event fit: the largest number found after which epsilon at delta is at most epsilon.  It
- * is certified to fit; more may fit by less than 0.1 %, or 1.  UINT64_MAX where 2^53 releases fit. */
+ * is certified to fit; more may fit by less than 0.1 %, or 1.  0 also where the list is beyond epsilon already.
+ * UINT64_MAX where 2^53 releases fit. */
 PSG_API psg_status psg_accountant_remaining(const psg_accountant *accountant, const psg_event *event, double epsilon,
                                             double delta, uint64_t *releases);
 

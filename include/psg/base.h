@@ -74,7 +74,8 @@ typedef struct psg_batch {
     uint64_t owner;        /* the mechanism that drew it; 0: none */
 } psg_batch;
 
-/* Records [first, first + count) of a batch, which it must have: a micro-batch. */
+/* Records [first, first + count) of a batch, which it must have: a micro-batch, of a pass and of an accumulation.  (The
+ * inputs of a pass with views have views rows for each.) */
 static inline psg_batch psg_batch_part(const psg_batch *batch, int64_t first, int64_t count) {
     psg_batch part = *batch;
     part.ids += first;

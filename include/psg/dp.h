@@ -83,7 +83,8 @@ typedef struct psg_dp_options {
     double stability;          /* of automatic clipping; 0: 0.01 */
     int group_count;           /* 0 or 1: one norm over all parameters; else each group is clipped by a norm of its own,
                                   and C^2 is the sum of the groups' C_g^2 (McMahan et al. 2018) */
-    const int *groups;         /* of each parameter, in [0, group_count); NULL: parameter k is group k */
+    const int *groups;         /* of each parameter, in [0, group_count), each group of one at least; NULL: parameter k
+                                  is group k */
     const double *group_norms; /* shares of C: C_g = C group_norms[g] / |group_norms|; NULL: equal ones */
     double quantile;           /* in (0, 1): C follows this quantile of the norms, found privately (Andrew, Thakkar,
                                   McMahan and Ramaswamy 2021); max_grad_norm is the first C.  0: C stays */
@@ -91,11 +92,12 @@ typedef struct psg_dp_options {
     double quantile_noise;     /* deviation of the noise on the count of norms below C; 0: expected / 20.  The noise of
                                   the gradients grows so that both cost what noise_multiplier does */
     /* How much noise. */
-    double noise_multiplier;   /* sigma: 0 (no privacy, or found from the budget) or 1/1024 to 1e6 */
+    double noise_multiplier;   /* sigma, 1/1024 to 1e6; 0: found from the budget */
     double epsilon, delta;     /* a budget: a release that would pass it is PSG_ERR_STATE; 0: none.  With
                                   noise_multiplier 0 sigma is the least that keeps to it for `steps` releases */
     uint64_t steps;
     const psg_accountant *earlier; /* what was released of these records before, or NULL: it is counted in */
+    int without_noise;         /* non-zero: noise_multiplier 0 is meant: no noise, no privacy */
     int allow_openblas;        /* non-zero: a context whose gemm is PSG_GEMM_OPENBLAS is accepted.  Under it OpenBLAS
                                   multiplies batched rows and rounds a row by its place, so a record changes the
                                   gradients of others and the sum moves by more than C: refused by default */
@@ -103,7 +105,7 @@ typedef struct psg_dp_options {
 
 #define PSG_DP_OPTIONS_INIT                                                                                            \
     { PSG_SAMPLING_POISSON, 0, 0.0, 0, 0, PSG_ADD_OR_REMOVE_ONE, 0.0, 0, 1.0, PSG_CLIP_FLAT, 0.0, 0, NULL, NULL, 0.0,  \
-      0.0, 0.0, 0.0, 0.0, 0.0, 0, NULL, 0 }
+      0.0, 0.0, 0.0, 0.0, 0.0, 0, NULL, 0, 0 }
 
 /* For parameters of the given element counts: all that are trained, since what one psg_dp does not know no account
  * covers (psg_dp_accumulate refuses a pass with others).  Holds one 64-bit integer an element and a batch of record

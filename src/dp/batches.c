@@ -234,20 +234,28 @@ psg_status psg_dp_take(psg_dp *dp, const int64_t *ids, int64_t count, psg_batch 
 
 /* ---- records are used once ---- */
 
-static psg_drawn *find(psg_dp *dp, int64_t id) {
+/* Ids mostly ascend: the record after the last one found is looked at first. */
+static psg_drawn *find(psg_dp *dp, int64_t id, const psg_drawn *last) {
     const psg_drawn wanted = { id, false };
+    psg_drawn *next = last ? dp->drawn + (last - dp->drawn) + 1 : dp->drawn;
+    if (next < dp->drawn + dp->count && next->id == id) return next;
     return bsearch(&wanted, dp->drawn, (size_t)dp->count, sizeof wanted, by_id);
 }
 
 void psg_dp_unuse(psg_dp *dp, const int64_t *ids, int64_t count) {
-    for (int64_t n = 0; n < count; n++) find(dp, ids[n])->is_used = false;
+    psg_drawn *record = NULL;
+    for (int64_t n = 0; n < count; n++) {
+        record = find(dp, ids[n], record);
+        record->is_used = false;
+    }
 }
 
 psg_status psg_dp_use(psg_dp *dp, const int64_t *ids, int64_t count) {
     psg_status status = PSG_OK;
+    psg_drawn *record = NULL;
     int64_t used = 0;
     while (!status && used < count) {
-        psg_drawn *record = find(dp, ids[used]);
+        record = find(dp, ids[used], record);
         if (record && !record->is_used) {
             record->is_used = true;
             used++;

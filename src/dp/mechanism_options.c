@@ -123,6 +123,13 @@ static psg_status check_groups(const checked *c, size_t param_count) {
     if (!o->groups && (size_t)o->group_count != param_count) {
         return refuse(c, "group_count", o->group_count, "param_count where groups is NULL");
     }
+    for (int g = 0; o->groups && g < o->group_count; g++) {
+        size_t k = 0;
+        while (k < param_count && o->groups[k] != g) k++;
+        if (k < param_count) continue;
+        return psg_fail(c->context, PSG_ERR_ARGUMENT, "psg_dp_create: groups has no parameter in group %d, must have one "
+                        "in each of group_count %d", g, o->group_count);
+    }
     for (size_t k = 0; o->groups && k < param_count; k++) {
         if (o->groups[k] < 0 || o->groups[k] >= o->group_count) {
             return psg_fail(c->context, PSG_ERR_ARGUMENT, "psg_dp_create: groups[%zu] is %d, must be in [0, %d)", k,
@@ -192,12 +199,15 @@ static psg_status resolve_noise(const checked *c) {
         return refuse(c, "noise_multiplier", sigma, "0, or from 1/1024 to 1e6");
     }
     if (o->epsilon == 0) {
+        if (sigma == 0 && !o->without_noise) {
+            return refuse(c, "noise_multiplier", 0, "above 0, or found from a budget; without_noise says there is none");
+        }
         if (o->delta == 0 && !o->steps) return PSG_OK;
         return refuse(c, "epsilon", 0, "above 0 where delta or steps are given: they are a budget's");
     }
     if (!(o->epsilon > 0 && isfinite(o->epsilon))) return refuse(c, "epsilon", o->epsilon, "above 0 and finite, or 0");
     if (!(o->delta > 0 && o->delta < 1)) return refuse(c, "delta", o->delta, "in (0, 1) with an epsilon");
-    return sigma == 0 ? find_noise(c) : PSG_OK;
+    return sigma == 0 && !o->without_noise ? find_noise(c) : PSG_OK;
 }
 
 /* Sums, and the sums of some samples in doubles, must hold the integers. */

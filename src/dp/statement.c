@@ -1,4 +1,6 @@
 /* The statement: what was done, and what it guarantees. */
+#include <math.h>
+
 #include "base/context.h"
 #include "base/writer.h"
 #include "dp/mechanism.h"
@@ -47,7 +49,9 @@ static const char *clipping_words(psg_clipping clipping) {
 
 static void say_clipping(psg_writer *w, const facts *f) {
     psg_put(w, "Clipping: %s, max_grad_norm %g", clipping_words(f->o->clipping), f->o->max_grad_norm);
-    if (f->o->group_count > 1) psg_put(w, ", in %d groups of parameters", f->o->group_count);
+    for (int g = 0; f->o->group_count > 1 && g < f->o->group_count; g++) {
+        psg_put(w, g ? ", %g" : ", by groups of parameters %g", f->o->max_grad_norm * f->dp->share[g]);
+    }
     if (f->o->quantile > 0) {
         psg_put(w, ", moved to %g by a private quantile of %g, whose noise is in the account", f->dp->max_grad_norm,
             f->o->quantile);
@@ -55,11 +59,19 @@ static void say_clipping(psg_writer *w, const facts *f) {
     psg_put(w, ".\n");
 }
 
-static void say_mechanism(psg_writer *w, const facts *f) {
+static void say_noise(psg_writer *w, const facts *f) {
     psg_put(w, "Mechanism: sums of integers and integer noise of deviation 2^36 units, from ChaCha20: rounding of the "
         "Gaussian mechanism of noise multiplier %.6g.\n", f->o->noise_multiplier);
     psg_put(w, "Residues of the noise, in the numbers below: epsilon %.3g, delta %.3g a release.\n",
             f->dp->event.residue_epsilon, f->dp->event.residue_delta);
+    if (f->o->epsilon > 0) {
+        psg_put(w, "Budget: epsilon %g at delta %g.\n", f->o->epsilon, f->o->delta);
+    }
+}
+
+static void say_mechanism(psg_writer *w, const facts *f) {
+    if (f->has_noise) say_noise(w, f);
+    else psg_put(w, "Mechanism: sums without noise.\n");
     psg_put(w, "Releases: %llu", (unsigned long long)f->dp->step);
     if (f->o->earlier) psg_put(w, ", after earlier ones that are counted in");
     psg_put(w, ".\n");
@@ -70,9 +82,12 @@ static void say_guarantee(psg_writer *w, const facts *f) {
         psg_put(w, "NOT PRIVATE: the generator was made from a given seed; who has it knows the noise.\n");
     } else if (!f->has_noise) {
         psg_put(w, "NOT PRIVATE: there is no noise.\n");
+    } else if (!psg_accountant_releases(f->dp->accountant)) {
+        psg_put(w, "Nothing has been released.\n");
     } else {
-        psg_put(w, "Guarantee: (epsilon, delta) = (%.4f, %g), epsilon at least %.4f, by %s", f->privacy.epsilon,
-                f->delta, f->privacy.epsilon_lower, f->privacy.accountant);
+        psg_put(w, "Guarantee: (epsilon, delta) = (%.4f, %g), epsilon at least %.4f, by %s",
+                ceil(f->privacy.epsilon * 1e4) / 1e4, f->delta, floor(f->privacy.epsilon_lower * 1e4) / 1e4,
+                f->privacy.accountant);
         psg_put(w, f->privacy.note ? " (%s).\n" : ".\n", f->privacy.note);
     }
     if (!f->o->records) return;

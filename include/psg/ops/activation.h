@@ -65,8 +65,8 @@ PSG_API psg_var psg_gelu(psg_tape *tape, psg_var x, int approximate_tanh);
  * unlike a negative_slope of 0: the gradient of the weight is infinite there. */
 PSG_API psg_var psg_prelu(psg_tape *tape, psg_var x, psg_var weight);
 /* Zeroes elements with probability p and scales the rest by 1/(1-p); the mask of a sample depends on the pass's
- * stream (psg_pass.batch) or dropout_seed, the op's place on the tape and the sample's id only: a per-sample pass must
- * have batch or sample_ids (PSG_ERR_STATE).  0 <= p <= 1.  The place is the number of ops
+ * stream (psg_pass.batch) or dropout_seed, the op's place on the tape, the sample's id and its view only: a per-sample
+ * pass must have batch or sample_ids (PSG_ERR_STATE).  0 <= p <= 1.  The place is the number of ops
  * before it: of two dropouts in the arguments of one call, C does not say which is the first; give each a statement for
  * the same masks with every compiler. */
 typedef struct psg_dropout_attributes { double p; } psg_dropout_attributes;
