@@ -299,8 +299,18 @@ static void extremes_are_bounded(void **state) {
         psg_event event = poisson_event(row[k].sigma, row[k].rate);
         check_setting(*state, k % 3 == 2, event, (uint64_t)row[k].releases, row[k].delta);
     }
-    psg_privacy p = epsilon_of_event(*state, 0, poisson_event(1, 0.01), 1000, 1e-300);
+    /* Where masses are below the normal numbers: 8110.39 is the truth (to 50 digits). */
+    assert_ordered(8110.39, epsilon_of_event(*state, 0, poisson_event(0.0103, 1.48e-14), 1, 1.5e-287).epsilon);
+    psg_privacy p = epsilon_of_event(*state, 0, poisson_event(1, 0.01), 1000, 1e-249);
     assert_ordered(p.epsilon - p.epsilon_lower, 0.01 * p.epsilon);
+}
+
+/* mu 1e-6 at delta 1e-20 and 1e-300, to 50 digits; sigma 30 at delta 0.1 needs no epsilon. */
+static void lower_bounds_of_gaussians_are_below(void **state) {
+    psg_event event = poisson_event(1e6, 1);
+    assert_ordered(epsilon_of_event(*state, 0, event, 1, 1e-20).epsilon_lower, 7.38465965609e-6);
+    assert_ordered(epsilon_of_event(*state, 0, event, 1, 1e-300).epsilon_lower, 3.65743125143e-5);
+    assert_true(epsilon_of_event(*state, 0, poisson_event(30, 1), 1, 0.1).epsilon_lower == 0);
 }
 
 /* ---- monotonicity ---- */
@@ -442,7 +452,7 @@ int main(int count, char **argument) {
         cmocka_unit_test(many_kinds_are_merged),
         cmocka_unit_test(residues_are_added),
         cmocka_unit_test(random_settings_are_bracketed),
-        cmocka_unit_test(extremes_are_bounded),
+        cmocka_unit_test(extremes_are_bounded), cmocka_unit_test(lower_bounds_of_gaussians_are_below),
         cmocka_unit_test(quick_bounds_are_monotone),
         cmocka_unit_test(fine_bounds_are_monotone),
         cmocka_unit_test(memory_is_bounded),

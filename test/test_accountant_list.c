@@ -80,7 +80,7 @@ static void lengthening_a_run_takes_no_memory(void **state) {
 static void epochs_are_counted_as_they_pass(void **state) {
     psg_context *c = *state;
     const psg_event epoch = epochs_event(2, 10), other = epochs_event(1000, 7);
-    double three, four;
+    double three, four, more;
     assert_int_equal(psg_gaussian_epsilon(2, 3, 1e-5, &three), PSG_OK);
     assert_int_equal(psg_gaussian_epsilon(2, 4, 1e-5, &four), PSG_OK);
     psg_accountant *a = accountant_of(c, 0, epoch, 25), *b = accountant_of(c, 0, epoch, 5);
@@ -95,8 +95,15 @@ static void epochs_are_counted_as_they_pass(void **state) {
     b = accountant_of(c, 0, epoch, 1);
     TEST_OK(c, psg_accountant_merge(a, b));
     assert_within(epsilon_of(c, a), four, 1e-8 * four);
-    TEST_OK(c, psg_accountant_add(a, &epoch, 9));
-    assert_within(epsilon_of(c, a), four, 1e-8 * four);
+    TEST_OK(c, psg_accountant_add(a, &epoch, 6));   /* to the 31st of its own: a fourth epoch, and the other's one */
+    assert_int_equal(psg_gaussian_epsilon(2, 5, 1e-5, &more), PSG_OK);
+    assert_ordered(more, epsilon_of(c, a));
+    psg_accountant_destroy(a);
+    TEST_OK(c, psg_accountant_create(c, PSG_ADD_OR_REMOVE_ONE, &a));
+    TEST_OK(c, psg_accountant_merge(a, b));
+    TEST_OK(c, psg_accountant_add(a, &epoch, 1));   /* of a training that has just begun: a record may be in both */
+    assert_int_equal(psg_gaussian_epsilon(2, 2, 1e-5, &more), PSG_OK);
+    assert_within(epsilon_of(c, a), more, 1e-8 * more);
     psg_accountant_destroy(a), psg_accountant_destroy(b);
 }
 

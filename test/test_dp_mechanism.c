@@ -189,7 +189,75 @@ static void a_budget_finds_its_noise_and_ends(void **state) {
     test_context_free(context);
 }
 
+/* Two trainings of 5 of an epoch's 10 batches, each with an order of its own: a record may be in a batch of both. */
+static void earlier_epochs_are_others(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_generator *generator;
+    const int64_t one = 1;
+    psg_dp_options options = PSG_DP_OPTIONS_INIT;
+    psg_dp *dp[2];
+    double out, two;
+    options.sampling = PSG_SAMPLING_EPOCHS;
+    options.records = 100;
+    options.batch_size = 10;
+    options.noise_multiplier = 1;
+    TEST_OK(context, psg_generator_create(context, &generator));
+    for (int k = 0; k < 2; k++) {
+        TEST_OK(context, psg_dp_create(context, generator, &options, &one, 1, &dp[k]));
+        for (int step = 0; step < 5; step++) {
+            psg_batch batch;
+            TEST_OK(context, psg_dp_sample(dp[k], &batch));
+            TEST_OK(context, release(dp[k], &out));
+        }
+        options.earlier = psg_dp_accountant(dp[k]);
+    }
+    psg_privacy privacy;
+    TEST_OK(context, psg_dp_privacy(dp[1], 1e-5, &privacy));
+    assert_int_equal(psg_gaussian_epsilon(1, 2, 1e-5, &two), PSG_OK);
+    assert_true(privacy.epsilon >= two && privacy.epsilon < two * 1.001);
+    for (int k = 0; k < 2; k++) psg_dp_destroy(dp[k]);
+    psg_generator_destroy(generator);
+    test_context_free(context);
+}
+
 /* ---- all of a model ---- */
+
+/* One record's gradients under the names of two, and under a step that is over. */
+static void gradients_count_under_their_own_names(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    psg_param *param;
+    float w = 2, x = 1;
+    const int64_t one = 1;
+    psg_tensor value = psg_f32_2d(&w, 1, 1), in = psg_f32_2d(&x, 1, 1);
+    psg_generator *generator;
+    psg_dp_options options = dp_external(1, 1, 2, 4);
+    psg_dp *dp = open_dp(context, &generator, &options, &one, 1, true);
+    psg_gradient gradient;
+    const psg_gradient *list = &gradient;
+    double out;
+    TEST_OK(context, psg_tape_create(context, &tape));
+    TEST_OK(context, psg_param_create(context, "w", &value, &param));
+    psg_batch batch = dp_take(context, dp, 0, 2), first = psg_batch_part(&batch, 0, 1);
+    psg_batch second = psg_batch_part(&batch, 1, 1);
+    psg_pass pass = PSG_PASS_INIT;
+    pass.batch = &first;
+    TEST_OK(context, psg_tape_begin(tape, &pass));
+    psg_var y = psg_linear(tape, psg_input(tape, &in), psg_use(tape, param), psg_none());
+    TEST_OK(context, psg_backward_from(tape, y, NULL));
+    TEST_OK(context, psg_gradient_of(tape, param, &gradient));
+    test_status(context, psg_dp_accumulate(dp, &second, &list, 1, NULL), PSG_ERR_STATE, "over other records");
+    TEST_OK(context, psg_dp_accumulate(dp, &first, &list, 1, NULL));
+    TEST_OK(context, release(dp, &out));
+    batch = dp_take(context, dp, 0, 1);
+    test_status(context, psg_dp_accumulate(dp, &batch, &list, 1, NULL), PSG_ERR_STATE, "over other records");
+    psg_tape_destroy(tape);
+    psg_param_destroy(param);
+    close_dp(dp, generator);
+    test_context_free(context);
+}
 
 /* Two weights are trained; a psg_dp of one of them would leave the other without noise. */
 static void parameters_that_it_does_not_know_are_refused(void **state) {
@@ -337,6 +405,8 @@ int main(void) {
         cmocka_unit_test(automatic_clipping_scales_every_record),
         cmocka_unit_test(c_follows_the_quantile),
         cmocka_unit_test(a_budget_finds_its_noise_and_ends),
+        cmocka_unit_test(earlier_epochs_are_others),
+        cmocka_unit_test(gradients_count_under_their_own_names),
         cmocka_unit_test(parameters_that_it_does_not_know_are_refused),
         cmocka_unit_test(the_statement_says_what_was_done),
         cmocka_unit_test(low_bits_tell_nothing),

@@ -97,6 +97,8 @@ static void wrong_options_are_refused(void **state) {
         { { POISSON, .quantile = 1.5 }, "quantile is 1.5" },
         { { POISSON, .quantile = 0.5, .quantile_noise = 0.4 }, "quantile_noise" },
         { { POISSON, .quantile = 0.5, .quantile_rate = -1 }, "quantile_rate" },
+        { { OWN, .max_grad_norm = 1, .noise_multiplier = 0x1p-10, .max_batch_size = 17500, .quantile = 0.5,
+            .quantile_noise = 0.502e-3 }, "64-bit integers" },
         { { POISSON, .quantile = 0.5, .clipping = PSG_CLIP_NORMALIZED }, "quantile" },
         { { POISSON, .quantile_rate = 0.1 }, "quantile is 0" },
         { { POISSON, .delta = 1e-5 }, "epsilon is 0" },

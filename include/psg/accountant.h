@@ -49,7 +49,7 @@ typedef enum psg_sampling {
  * 0. */
 typedef struct psg_event {
     psg_sampling sampling;
-    double noise_multiplier; /* sigma, finite, at least 0: standard deviation of the noise over max_grad_norm, under
+    double noise_multiplier; /* sigma, at least 0, at most 1e100: standard deviation of the noise over max_grad_norm, under
                                 PSG_REPLACE_ONE too (not over the distance 2 max_grad_norm of two records).  0: no
                                 bound, epsilon is infinite */
     double sample_rate;      /* POISSON, TRUNCATED_POISSON: in (0, 1] */
@@ -86,7 +86,7 @@ PSG_API psg_status psg_accountant_copy(const psg_accountant *accountant, psg_acc
 PSG_API psg_status psg_accountant_add(psg_accountant *accountant, const psg_event *event, uint64_t releases);
 
 /* Adds the list of another accountant of the same relation (its not_private mark too): two trainings on one data
- * set. */
+ * set.  Releases that are added afterwards go on in the epochs of this accountant's own, or begin one. */
 PSG_API psg_status psg_accountant_merge(psg_accountant *accountant, const psg_accountant *other);
 
 /* For good: epsilon is infinite from now on (seeded noise, ...). */

@@ -138,7 +138,8 @@ PSG_API psg_status psg_dp_accumulate(psg_dp *dp, const psg_batch *batch, const p
                                      size_t count, psg_clip_report *reports);
 
 /* Called between sum and noise with the sums of all parameters in order, in units (and, with a quantile, one more: the
- * count), to add those of other ranks. */
+ * count), to add those of other ranks.  One rank alone may publish its release: every psg_dp draws batches and noise of
+ * its own, and two releases of one sum cost as two.  The caller sees to it that sums stay below 2^62. */
 typedef psg_status (*psg_dp_reduce)(void *user, int64_t *sums, size_t count);
 PSG_API void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user);
 

@@ -106,6 +106,8 @@ typedef struct psg_gradient {
     const char *name;           /* of the parameter, for messages and plans; or NULL */
     uint32_t pass;              /* the tape's: blocks of a pass that is over are refused; 0: the caller's own arrays */
     uint32_t pass_parameters;   /* trainable parameters that the pass reached, of which psg_dp wants all; 0: not known */
+    psg_batch batch;            /* the records of the pass, where it named them (psg_pass.batch): psg_dp takes no gradient
+                                   under another's name; owner 0: not known */
     const unsigned char *bad;   /* B bytes, not 0: the gradient of that sample is NaN whatever its blocks hold, as that of
                                    a record that psg_pass.remove_bad_records removed; NULL: none.  (Sparse rows that
                                    psg_grad_sample_sparse finds of it are NaN, and so is every sum that it adds to) */

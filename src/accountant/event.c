@@ -34,8 +34,8 @@ static psg_status check_sampling(const check *c, psg_relation relation) {
 
 static psg_status check_noise(const check *c) {
     const psg_event *e = c->event;
-    if (!(isfinite(e->noise_multiplier) && e->noise_multiplier >= 0)) {
-        return refuse(c, "noise_multiplier", e->noise_multiplier, "finite and at least 0");
+    if (!(e->noise_multiplier >= 0 && e->noise_multiplier <= 1e100)) {
+        return refuse(c, "noise_multiplier", e->noise_multiplier, "at least 0 and at most 1e100");
     }
     if (!(isfinite(e->rho) && e->rho >= 0)) return refuse(c, "rho", e->rho, "finite and at least 0");
     if (e->rho == 0) return PSG_OK;

@@ -44,6 +44,19 @@ double psg_gaussian_epsilon_of(double mu, double delta) {
     return isnan(bound) ? INFINITY : bound;
 }
 
+static int may_be_private(const void *setting, double epsilon) {
+    const gaussian_setting *s = setting;
+    return log_delta_of(s->mu, epsilon, -1) <= s->log_delta;
+}
+
+/* Below the point from which the lower bound of delta is small enough, the exact one is not. */
+double psg_gaussian_epsilon_lower(double mu, double delta) {
+    const gaussian_setting s = { mu, log(delta) };
+    if (mu == 0 || may_be_private(&s, 0)) return 0;
+    double point = isfinite(mu) ? psg_smallest(may_be_private, &s, DBL_MAX, TOLERANCE) : INFINITY;
+    return isnan(point) ? 0 : point * (1 - PSG_OUTWARD);
+}
+
 double psg_gaussian_log_delta(double mu, double epsilon, double direction) {
     if (mu == 0)
         return -INFINITY;

@@ -5,6 +5,8 @@
 
 /* Exact, rounded up; 0 for mu = 0, infinity for mu = infinity. */
 double psg_gaussian_epsilon_of(double mu, double delta);
+/* At most the exact one. */
+double psg_gaussian_epsilon_lower(double mu, double delta);
 
 /* log(delta) at epsilon >= 0: at least the exact value for direction 1, at most for -1. */
 double psg_gaussian_log_delta(double mu, double epsilon, double direction);

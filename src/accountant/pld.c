@@ -232,11 +232,19 @@ static psg_status bound_of(question *q, psg_pld_bound *bound) {
 
 /* ---- the two questions ---- */
 
+/* Masses of a distribution at a smaller delta may be no normal numbers, of whose digits nothing is known. */
+#define LEAST_LOG_DELTA (-575) /* 1e-250 */
+
+static const char *refusal_of(const psg_composition *composition, double log_delta) {
+    if (log_delta < LEAST_LOG_DELTA) return "delta is below 1e-250, where privacy loss distributions have no digits";
+    return psg_pld_refusal(composition);
+}
+
 psg_status psg_pld_epsilon(const psg_composition *composition, const char *function, double log_delta,
                            double log_delta_lower, int with_lower, psg_pld_bound *bound) {
     question q = { .composition = composition, .function = function, .log_delta = log_delta,
                    .log_delta_lower = log_delta_lower, .with_lower = with_lower };
-    *bound = (psg_pld_bound){ .note = psg_pld_refusal(composition) };
+    *bound = (psg_pld_bound){ .note = refusal_of(composition, fmin(log_delta, log_delta_lower)) };
     psg_status status = bound->note ? PSG_OK : bound_of(&q, bound);
     if (bound->note) bound->upper = INFINITY;
     return status;
@@ -246,7 +254,7 @@ psg_status psg_pld_log_delta(const psg_composition *composition, const char *fun
                              double log_delta, int with_lower, psg_pld_bound *bound) {
     question q = { .composition = composition, .function = function, .sought_delta = 1, .epsilon = epsilon,
                    .log_delta = log_delta, .log_delta_lower = log_delta, .with_lower = with_lower };
-    *bound = (psg_pld_bound){ -INFINITY, -INFINITY, 0, psg_pld_refusal(composition) };
+    *bound = (psg_pld_bound){ -INFINITY, -INFINITY, 0, refusal_of(composition, log_delta) };
     psg_status status = bound->note ? PSG_OK : bound_of(&q, bound);
     if (bound->note) bound->upper = 0;
     return status;

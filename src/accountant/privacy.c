@@ -54,7 +54,7 @@ static psg_status smallest_epsilon(const psg_composition *c, const char *functio
     psg_pld_bound pld;
     psg_status status = quick_epsilon(c, function, delta, best);
     if (!status && is_gaussian(c)) {
-        best->epsilon_lower = psg_gaussian_epsilon_of(sqrt(c->squared_mu), delta_lower) * (1 - 2 * PSG_OUTWARD);
+        best->epsilon_lower = psg_gaussian_epsilon_lower(sqrt(c->squared_mu), delta_lower);
         return PSG_OK;
     }
     if (effort == PSG_EFFORT_QUICK) return status;

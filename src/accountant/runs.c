@@ -83,11 +83,11 @@ static uint64_t position_after(const psg_event_run *run) {
     return (run->position + run->releases % batches) % batches;
 }
 
-/* Where in its epoch a further release stands. */
+/* Where in its epoch a further release stands.  What was merged had epochs of its own: after it they begin anew. */
 static uint64_t next_position(const psg_accountant *a, const psg_event *event) {
     if (!event->batches) return 0;
     for (size_t k = a->count; k-- > 0;) {
-        if (psg_event_same_epochs(&a->runs[k].event, event)) return position_after(&a->runs[k]);
+        if (!a->runs[k].is_merged && psg_event_same_epochs(&a->runs[k].event, event)) return position_after(&a->runs[k]);
     }
     return 0;
 }
@@ -114,15 +114,18 @@ psg_status psg_accountant_add(psg_accountant *accountant, const psg_event *event
     if (!accountant) return PSG_ERR_ARGUMENT;
     psg_status status = psg_event_check(accountant->context, function, event, accountant->relation);
     if (status || !releases) return status;
-    const psg_event_run run = { *event, releases, next_position(accountant, event) };
-    return append(accountant, function, &run, 1);
+    const psg_event_run run = { *event, releases, next_position(accountant, event), 0 };
+    const int is_own = !accountant->count || !accountant->runs[accountant->count - 1].is_merged;
+    return append(accountant, function, &run, is_own || !event->batches);
 }
 
 /* The epochs of another training are others: its runs stay apart from ours. */
 static psg_status append_all(psg_accountant *a, const char *function, const psg_accountant *other) {
     psg_status status = reserve(a, function, a->count + other->count);
     for (size_t k = 0; !status && k < other->count; k++) {
-        status = append(a, function, &other->runs[k], !other->runs[k].event.batches);
+        psg_event_run run = other->runs[k];
+        run.is_merged = 1;
+        status = append(a, function, &run, !run.event.batches);
     }
     return status;
 }
@@ -159,10 +162,12 @@ void psg_accountant_mark_not_private(psg_accountant *accountant) {
 
 /* ---- what is there ---- */
 
-int psg_accountant_is_private(const psg_accountant *accountant) { return !accountant->not_private; }
-psg_relation psg_accountant_relation(const psg_accountant *accountant) { return accountant->relation; }
-uint64_t psg_accountant_releases(const psg_accountant *accountant) { return accountant->releases; }
-size_t psg_accountant_runs(const psg_accountant *accountant) { return accountant->count; }
+int psg_accountant_is_private(const psg_accountant *accountant) { return accountant && !accountant->not_private; }
+uint64_t psg_accountant_releases(const psg_accountant *accountant) { return accountant ? accountant->releases : 0; }
+size_t psg_accountant_runs(const psg_accountant *accountant) { return accountant ? accountant->count : 0; }
+psg_relation psg_accountant_relation(const psg_accountant *accountant) {
+    return accountant ? accountant->relation : PSG_ADD_OR_REMOVE_ONE;
+}
 
 psg_status psg_accountant_run(const psg_accountant *accountant, size_t k, psg_event *event, uint64_t *releases) {
     if (!accountant) return PSG_ERR_ARGUMENT;

@@ -8,6 +8,7 @@ typedef struct psg_event_run {
     psg_event event;
     uint64_t releases;
     uint64_t position; /* of its first release in an epoch of event.batches; 0 for other samplings */
+    int is_merged;     /* of another training, whose epochs ours do not go on */
 } psg_event_run;
 
 struct psg_accountant {

@@ -1,6 +1,7 @@
 /* Clipped gradients on their way into the sums of the step. */
 #include <math.h>
 #include <sodium.h>
+#include <string.h>
 
 #include "base/context.h"
 #include "base/shapes.h"
@@ -36,6 +37,14 @@ static psg_status check_parameters(const psg_dp *dp, const psg_gradient *const *
                     reached, known);
 }
 
+/* Of the pass of another batch: its samples would count under the names of these. */
+static bool is_of(const psg_gradient *gradient, const psg_batch *batch) {
+    const psg_batch *own = &gradient->batch;
+    if (!own->owner) return true;
+    return own->owner == batch->owner && own->step == batch->step && own->stream == batch->stream &&
+           own->count == batch->count && !memcmp(own->ids, batch->ids, (size_t)own->count * sizeof *own->ids);
+}
+
 static psg_status check_gradients(const psg_dp *dp, const psg_gradient *const *gradients, size_t count,
                                   const psg_batch *batch) {
     if (!gradients || count != dp->param_count) {
@@ -46,6 +55,10 @@ static psg_status check_gradients(const psg_dp *dp, const psg_gradient *const *g
     psg_status status = PSG_OK;
     for (size_t k = 0; !status && k < count; k++) {
         status = check_gradient(dp, k, gradients[k]);
+        if (!status && !is_of(gradients[k], batch)) {
+            status = psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: gradients[%zu] is of a pass over other "
+                              "records than batch, must be of the same", k);
+        }
         if (status || gradients[k]->batch_size == batch->count) continue;
         status = psg_fail(dp->context, PSG_ERR_BATCH, "psg_dp_accumulate: gradients[%zu] has %lld samples, must have "
                           "the %lld of the batch", k, (long long)gradients[k]->batch_size, (long long)batch->count);
@@ -57,7 +70,7 @@ static psg_status check_batch(const psg_dp *dp, const psg_batch *batch) {
     if (!batch || batch->count < 0 || (batch->count && !batch->ids)) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_accumulate: batch is NULL or without ids");
     }
-    if (batch->owner != dp->owner || batch->step != dp->step || !dp->is_drawn) {
+    if (batch->owner != dp->owner || batch->step != dp->step || batch->stream != dp->stream || !dp->is_drawn) {
         return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: the batch is not of this psg_dp's step %llu; "
                         "%s draws it", (unsigned long long)dp->step,
                         dp->options.sampling == PSG_SAMPLING_EXTERNAL ? "psg_dp_take" : "psg_dp_sample");

@@ -6,6 +6,7 @@
 #include "base/context.h"
 #include "dp/mechanism.h"
 #include "dp/random.h"
+#include "dp/wide_integer.h"
 
 /* ---- words ---- */
 
@@ -34,8 +35,22 @@ static uint64_t word(words *w, uint64_t i) {
 
 static void close_words(words *w) { sodium_memzero(w->word, sizeof w->word); }
 
-/* An integer below n, each with probability 1 / n up to n / 2^64. */
-static uint64_t below(uint64_t n, uint64_t word) { return (uint64_t)((__extension__(unsigned __int128)n * word) >> 64); }
+/* Words from far away, until one serves. */
+static uint64_t below_again(const words *w, uint64_t i, uint64_t n) {
+    words again = { .generator = w->generator, .stream = w->stream, .first = UINT64_MAX };
+    psg_u128 product = 0;
+    for (uint64_t k = 1; (uint64_t)product < -n % n; k++) product = (psg_u128)word(&again, (k << 57) + i) * n;
+    close_words(&again);
+    return (uint64_t)(product >> 64);
+}
+
+/* An integer below n, each with probability 1 / n, from word i (Lemire, "Fast random integer generation in an interval",
+ * 2019): words whose low half is among the 2^64 % n that would make some likelier do not serve. */
+static uint64_t below(words *w, uint64_t i, uint64_t n) {
+    psg_u128 product = (psg_u128)word(w, i) * n;
+    bool serves = (uint64_t)product >= n || (uint64_t)product >= -n % n;
+    return serves ? (uint64_t)(product >> 64) : below_again(w, i, n);
+}
 
 /* ---- the samplings ----
  * Each calls `put` for the records of a batch, ascending.  What decides about record i is word i. */
@@ -57,7 +72,7 @@ static void draw_poisson(psg_dp *dp, words *w) {
 
 /* Reservoir sampling (Vitter, algorithm R): of more than max_batch_size records drawn, so many at random. */
 static void draw_truncated(psg_dp *dp, words *w) {
-    static const uint64_t other = (uint64_t)1 << 62;   /* the stream's second half chooses */
+    static const uint64_t other = (uint64_t)1 << 56;   /* words from there on choose */
     double rate = dp->options.sample_rate;
     uint64_t threshold = rate < 1 ? (uint64_t)(rate * 0x1p64) : 0, drawn = 0;
     uint64_t most = (uint64_t)dp->options.max_batch_size;
@@ -65,7 +80,7 @@ static void draw_truncated(psg_dp *dp, words *w) {
     open_words(dp, w->stream.purpose, w->stream.step, &choice);
     for (uint64_t i = 0; i < dp->options.records; i++) {
         if (rate != 1 && word(w, i) >= threshold) continue;
-        uint64_t place = drawn < most ? drawn : below(drawn + 1, word(&choice, other + drawn));
+        uint64_t place = drawn < most ? drawn : below(&choice, other + drawn, drawn + 1);
         if (place < most) dp->ids[place] = (int64_t)i;
         drawn++;
     }
@@ -77,7 +92,7 @@ static void draw_truncated(psg_dp *dp, words *w) {
 static void draw_fixed(psg_dp *dp, words *w) {
     uint64_t records = dp->options.records, wanted = (uint64_t)dp->options.batch_size;
     for (uint64_t i = 0; i < records && wanted; i++) {
-        if (below(records - i, word(w, i)) >= wanted) continue;
+        if (below(w, i, records - i) >= wanted) continue;
         put(dp, i);
         wanted--;
     }
@@ -88,7 +103,7 @@ static void shuffle(psg_dp *dp, uint64_t epoch) {
     words w;
     open_words(dp, PSG_PURPOSE_SAMPLER, epoch, &w);
     for (uint64_t i = 0; i < dp->options.records; i++) {
-        uint64_t at = below(i + 1, word(&w, i));
+        uint64_t at = below(&w, i, i + 1);
         dp->order[i] = dp->order[at];
         dp->order[at] = (int64_t)i;
     }
@@ -113,7 +128,7 @@ static void draw_epoch(psg_dp *dp, words *w) {
 static void draw_bins(psg_dp *dp, words *w) {
     uint64_t batches = dp->options.batches, at = dp->step % batches;
     for (uint64_t i = 0; i < dp->options.records; i++) {
-        if (below(batches, word(w, i)) == at) put(dp, i);
+        if (below(w, i, batches) == at) put(dp, i);
     }
 }
 
@@ -137,12 +152,12 @@ static int by_id(const void *x, const void *y) {
     return (a > b) - (a < b);
 }
 
-static psg_batch batch_of(const psg_dp *dp, int64_t first) {
+static psg_batch batch_of(psg_dp *dp, int64_t first) {
     words w;
     open_words(dp, PSG_PURPOSE_BATCH, dp->step, &w);
-    psg_batch batch = { dp->ids + first, dp->count - first, dp->step, word(&w, 0), dp->owner };
+    dp->stream = word(&w, 0);
     close_words(&w);
-    return batch;
+    return (psg_batch){ dp->ids + first, dp->count - first, dp->step, dp->stream, dp->owner };
 }
 
 static psg_status fail_size(const psg_dp *dp, const char *function, int64_t count) {

@@ -61,7 +61,7 @@ void psg_generator_destroy(psg_generator *generator) {
     psg_free(generator->context, generator);
 }
 
-int psg_generator_is_seeded(const psg_generator *generator) { return generator->seeded; }
+int psg_generator_is_seeded(const psg_generator *generator) { return generator && generator->seeded; }
 
 psg_status psg_generator_check(const psg_generator *generator, const char *function) {
     if (generator->pid == getpid() && !psg_fork_mark_is_gone(generator->mark)) return PSG_OK;

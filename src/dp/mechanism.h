@@ -17,7 +17,7 @@ struct psg_dp {
     psg_context *context;
     psg_generator *generator;       /* the caller's; outlives this */
     uint64_t owner;                 /* of the streams, see dp/random.h */
-    psg_dp_options options;         /* with every default resolved; groups, group_norms, earlier not read */
+    psg_dp_options options;         /* with every default resolved; groups, group_norms not read; earlier: whether */
     psg_dp_reduce reduce;           /* or NULL */
     void *reduce_user;
 
@@ -36,6 +36,7 @@ struct psg_dp {
     uint64_t step;                  /* releases so far */
     uint64_t most_steps;            /* that the budget allows */
     bool is_drawn, is_lost;         /* the step has its batch; its sums are gone */
+    uint64_t stream;                /* of its batch */
     int64_t *ids;                   /* max_batch_size: of the batch, as it is handed out */
     psg_drawn *drawn;               /* the same, ascending */
     int64_t count;

@@ -220,6 +220,7 @@ static psg_status check_grid(const checked *c) {
     if (psg_grid_of(sigma, o->max_grad_norm, (double)c->elements).unit == 0) {
         return refuse(c, "noise_multiplier * sqrt(elements)", sigma * sqrt((double)c->elements), "at most 2^35");
     }
+    if (o->quantile > 0) addend = fmax(addend, PSG_NOISE_SCALE / (2 * o->quantile_noise));   /* the count's */
     if ((double)o->max_batch_size * addend <= 0x1p60) return PSG_OK;
     return refuse(c, "max_batch_size / noise_multiplier", (double)o->max_batch_size * addend / PSG_NOISE_SCALE,
                   "at most 2^24: sums are 64-bit integers");

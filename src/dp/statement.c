@@ -149,6 +149,10 @@ static void write_json(psg_writer *w, const facts *f) {
 psg_status psg_dp_statement(const psg_dp *dp, double delta, psg_statement_format format, char *text, size_t size,
                             size_t *needed) {
     if (!dp) return PSG_ERR_ARGUMENT;
+    if (format != PSG_STATEMENT_WORDS && format != PSG_STATEMENT_JSON) {
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_statement: format is %d, must be words or JSON",
+                        (int)format);
+    }
     if (size && !text) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_statement: text is NULL, must hold %zu bytes", size);
     }

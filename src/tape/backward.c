@@ -243,6 +243,7 @@ psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use) {
         .batch_coupled = tape->pass.ordinary != 0,
         .name = use->name,
         .pass = tape->live.number,
+        .batch = tape->pass.batch ? *tape->pass.batch : (psg_batch){ .owner = 0 },
         .bad = tape->bad,
     };
     for (int d = 0; d < value->rank; d++) gradient.shape[d] = value->shape[d];
