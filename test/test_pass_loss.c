@@ -79,7 +79,7 @@ static void gradients_are_those_of_a_sample_alone(void **state) {
             one.labels.data = (int64_t *)n.labels.data + k;
             TEST_OK(n.f.context, walk(&one, (made)how, declared, &one.x));
             const double *alone = small_grad_sample(&one.f, n.weight);
-            n.f.arrays = one.f.arrays;
+            n.f = one.f;   /* its arrays */
             for (int i = 0; i < CLASSES * IN; i++) {
                 double most = how == SILENT ? 0x1p-50 : 0;   /* its 1 / B is rounded before B is known to it */
                 test_near(all[k * CLASSES * IN + i], alone[i], most, "alone", i);
