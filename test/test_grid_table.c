@@ -211,10 +211,11 @@ static void the_fall_is_exact(void **state) {
     test_random random = { 5 };
     psg_grid_table_make(&table, 7, 29);
     assert_true(psg_grid_fall(&table, 0) == 0);
-    for (unsigned k = 3; k < 128; k++) {
-        const psg_u128 y = k == 3 ? (psg_u128)1 << 125 : random_wide(&random) >> k;
+    for (unsigned k = 0; k < 125 + 300; k++) {
+        const unsigned below = k < 125 ? 3 + k : 3 + k % 8;
+        const psg_u128 y = k ? random_wide(&random) >> below : ((psg_u128)1 << 125) - 1;
         const big fall = big_subtract(big_whole(1), big_exp_minus(big_of(y)));
-        near_units(big_of(psg_grid_fall(&table, y)), fall, 4, "fall", k);
+        near_units(big_of(psg_grid_fall(&table, y)), fall, 4, "fall below 2^-", below);
     }
 }
 

@@ -15,8 +15,8 @@ static void fill_factorials(psg_u128 *inverse) {
 
 /* y - y^2 (1 / 2! + y^2 / 4! + ...) + y^3 (1 / 3! + y^2 / 5! + ...): two chains of Horner's rule at a time take little
  * more time than one. */
-psg_u128 psg_grid_fall(const psg_grid_table *table, psg_u128 y) {
-    const psg_u128 *inverse = table->inverse_factorial, square = psg_high_product(y, y);
+static psg_u128 fall_by_series(const psg_u128 *inverse, psg_u128 y) {
+    const psg_u128 square = psg_high_product(y, y);
     psg_u128 even = 0, odd = 0;
     for (int k = PSG_GRID_TERMS - 1; k > 1; k -= 2) {
         even = inverse[k] + psg_high_product(square, even);
@@ -26,10 +26,36 @@ psg_u128 psg_grid_fall(const psg_grid_table *table, psg_u128 y) {
     return y + psg_high_product(psg_high_product(y, square), odd) - psg_high_product(square, even);
 }
 
+#define REST_BITS (128 - PSG_GRID_FALL_BITS)
+
+static void fill_falls(psg_grid_table *table) {
+    for (psg_u128 k = 0; k < 1 << PSG_GRID_FALL_BITS; k++) {
+        table->fall[k] = fall_by_series(table->inverse_factorial, k << REST_BITS);
+    }
+}
+
+/* Of y < 2^-10: y - y^2 / 2! + ... - y^10 / 10!.  What follows y^6 counts for less than 2^-60, so 64 bits of it do,
+ * taken from 2^-9 down: 1 / 6! is less. */
+static psg_u128 fall_of_rest(const psg_u128 *inverse, psg_u128 y) {
+    const uint64_t short_y = (uint64_t)(y >> 64);
+    uint64_t tail = (uint64_t)(inverse[9] >> 55);
+    for (int k = 8; k > 4; k--) tail = (uint64_t)(inverse[k] >> 55) - (uint64_t)((psg_u128)short_y * tail >> 64);
+    psg_u128 sum = (psg_u128)tail << 55;
+    for (int k = 4; k >= 0; k--) sum = inverse[k] - psg_high_product(y, sum);
+    return psg_high_product(y, sum);
+}
+
+/* 1 - exp(-(a + b)) = fall(a) + (1 - fall(a)) fall(b). */
+psg_u128 psg_grid_fall(const psg_grid_table *table, psg_u128 y) {
+    const psg_u128 first = table->fall[(size_t)(y >> REST_BITS)];
+    const psg_u128 rest = fall_of_rest(table->inverse_factorial, y & (((psg_u128)1 << REST_BITS) - 1));
+    return first + (rest - psg_high_product(first, rest));
+}
+
 /* exp(-2^power).  Above 1/8 by squaring: the relative error doubles, the value shrinks faster. */
-static psg_u128 exp_of_power(const psg_grid_table *table, int power) {
-    if (power <= -3) return -psg_grid_fall(table, (psg_u128)1 << (128 + power));
-    const psg_u128 root = exp_of_power(table, power - 1);
+static psg_u128 exp_of_power(const psg_u128 *inverse, int power) {
+    if (power <= -3) return -fall_by_series(inverse, (psg_u128)1 << (128 + power));
+    const psg_u128 root = exp_of_power(inverse, power - 1);
     return psg_high_product(root, root);
 }
 
@@ -81,7 +107,7 @@ static void normalise(psg_u128 *area) {
 static void fill_areas(psg_grid_table *table, psg_u128 *area) {
     psg_u128 powers[POWERS], height = ONE;
     const int one = -(int)(2 * table->ratio_bits + 1);
-    for (int bit = 0; bit < POWERS; bit++) powers[bit] = exp_of_power(table, one + bit);
+    for (int bit = 0; bit < POWERS; bit++) powers[bit] = exp_of_power(table->inverse_factorial, one + bit);
     for (uint32_t j = 0; j < PSG_GRID_CELLS; j++) {
         const psg_u128 next = exp_of_count(powers, (j + 1) * (j + 1));
         area[j] = next;
@@ -129,6 +155,7 @@ void psg_grid_table_make(psg_grid_table *table, unsigned ratio_bits, unsigned of
     table->ratio_bits = ratio_bits;
     table->columns.offset_bits = offset_bits;
     fill_factorials(table->inverse_factorial);
+    fill_falls(table);
     fill_areas(table, table->threshold);
     fill_places(table, table->threshold);
 }

@@ -7,6 +7,8 @@
 
 /* Of 1 - exp(-y), y <= 1/8: what is left out is below 2^-128. */
 #define PSG_GRID_TERMS 20
+/* First bits of y that a table answers for. */
+#define PSG_GRID_FALL_BITS 10
 
 /* Columns and caps as in grid_noise_kernel.h. */
 typedef struct psg_grid_table {
@@ -15,6 +17,7 @@ typedef struct psg_grid_table {
     psg_u128 threshold[PSG_GRID_COLUMNS];         /* whole: of 2^PSG_GRID_CAPACITY_BITS */
     psg_u128 cap[PSG_GRID_CELLS];                 /* (h_j - h_(j+1)) / h_j = 1 - exp(-(2 j + 1) w^2 / (2 S^2)) */
     psg_u128 inverse_factorial[PSG_GRID_TERMS];   /* of 1, 2, ... */
+    psg_u128 fall[1 << PSG_GRID_FALL_BITS];       /* 1 - exp(-k / 2^PSG_GRID_FALL_BITS) */
 } psg_grid_table;
 
 /* The probabilities of the columns are integers over 2^128, and 1 / PSG_GRID_COLUMNS of that fills a place. */
