@@ -46,8 +46,8 @@ KERNEL(void, unfold_panels, (const psg_unfolding *window, const void *image, con
 /* sums[i] = 0, as a sum on the grid; out[i] += sums[i]. */
 KERNEL(void, grid_begin, (size_t n, double *sums))
 KERNEL(void, grid_end, (size_t n, const double *sums, int64_t *out))
-/* out[i] = scale * x[i]. */
-KERNEL(void, from_grid, (size_t n, double scale, const int64_t *x, void *out))
+/* out[i] = scale * (x[i] + y[i]), the sum rounded to a double; x[i] = y[i] = 0. */
+KERNEL(void, from_grid, (size_t n, double scale, int64_t *x, int64_t *y, void *out))
 /* sums[i] += w[r] * x[r][i] for each r, w[r] odd, rounded to an integer. */
 KERNEL(void, add_rows_to_grid, (size_t rows, size_t n, const double *w, const void *const *x, double *sums))
 
@@ -80,10 +80,9 @@ KERNEL(void, gram_combine, (size_t first, size_t rows, const void *u, size_t ldu
 KERNEL(void, gaussian, (size_t n, double *words))
 
 /* ---- grid_noise_kernel.c: see grid_noise_kernel.h ---- */
-/* n < 2^32 words become samples; returns how many are undecided and writes their positions, ascending, to slow, which
- * has room for n + PSG_GRID_SLOW_ROOM.  out holds anything there. */
-KERNEL(size_t, grid_noise, (size_t n, const psg_grid_columns *columns, const uint64_t *words, int64_t *out,
-                            uint32_t *slow))
+/* In place: n < 2^31 words become samples, but for those that are undecided; returns how many these are and writes
+ * their positions, ascending, to slow, which has room for n + PSG_GRID_SLOW_ROOM. */
+KERNEL(size_t, grid_noise, (size_t n, const psg_grid_columns *columns, int64_t *words, uint32_t *slow))
 
 /* ---- update.c: see update.h ---- */
 /* v NULL: no momentum. */

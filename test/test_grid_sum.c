@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels.h"
+
 enum { MOST = 4096, ROUNDS = 60 };
 
 static const double max_grad_norm = 0.7, units = 0x1.5555555555555p36;   /* C is some 2^36 units */
@@ -150,10 +152,56 @@ static void many_samples_do_not_overflow(void **state) {
     test_context_free(context);
 }
 
+/* ---- from integers to values ---- */
+
+/* Of any size below 2^62, so that two make no more than 2^63. */
+static int64_t random_integer(test_random *random) {
+    const int64_t magnitude = (int64_t)(test_random_bits(random) >> test_range(random, 2, 63));
+    return test_range(random, 0, 1) ? -magnitude : magnitude;
+}
+
+static double value_of(const void *out, psg_dtype dtype, size_t i) {
+    return dtype == PSG_F64 ? ((const double *)out)[i] : (double)((const float *)out)[i];
+}
+
+/* The sum of two is rounded to a double, the product again, and that to its type; what was read is 0 then. */
+static void check_values(const psg_kernel_table *kernels, psg_dtype dtype, size_t n, test_random *random) {
+    enum { ROOM = 100 };
+    int64_t x[ROOM], y[ROOM], sum[ROOM];
+    double out[ROOM];
+    const double scale = 0x1.23456789abcdfp-36;
+    for (size_t i = 0; i < ROOM; i++) {
+        x[i] = random_integer(random), y[i] = random_integer(random);
+        sum[i] = x[i] + y[i];
+    }
+    memset(out, 1, sizeof out);
+    const double untouched = value_of(out, dtype, n);
+    kernels->from_grid(n, scale, x, y, out);
+    for (size_t i = 0; i < n; i++) {
+        const double value = scale * (double)sum[i];
+        assert_true(value_of(out, dtype, i) == (dtype == PSG_F64 ? value : (double)(float)value));
+        assert_true(x[i] == 0 && y[i] == 0);
+    }
+    assert_true(x[n] + y[n] == sum[n] && value_of(out, dtype, n) == untouched);
+}
+
+static void integers_become_values_and_are_cleared(void **state) {
+    (void)state;
+    const char *isas[3];
+    const size_t count = test_isas(isas);
+    test_random random = { 33 };
+    for (size_t k = 0; k < count; k++) {
+        for (size_t n = 0; n < 2000; n++) {
+            check_values(psg_kernels_choose(isas[k], PSG_F32), PSG_F32, n % 99, &random);
+            check_values(psg_kernels_choose(isas[k], PSG_F64), PSG_F64, n % 99, &random);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_exact), cmocka_unit_test(addends_are_rounded_once),
-        cmocka_unit_test(many_samples_do_not_overflow),
+        cmocka_unit_test(many_samples_do_not_overflow), cmocka_unit_test(integers_become_values_and_are_cleared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,7 +48,8 @@ PSG_API int psg_generator_is_seeded(const psg_generator *generator);
 /* count integers at coordinates first, first + 1, ... of stream (step, parameter), from the discrete Gaussian of scale
  * S = 2^36: P(z) is proportional to exp(-z^2 / (2 S^2)); |z| < 2^40.  Sampled in integers alone, within 2^-114 of this
  * law in total variation.  The law is that of a normal deviate N(0, S^2) rounded to an integer, up to factors of
- * exp(2^-69) for |z| <= 13 S: the noise of a mechanism whose sums are integers. */
+ * exp(2^-69) for |z| <= 13 S: the noise of a mechanism whose sums are integers.  Coordinates are made in blocks of
+ * 16384: a call that begins inside one takes the time of one that begins with it. */
 PSG_API psg_status psg_discrete_gaussian(psg_generator *generator, uint64_t step, uint32_t parameter, uint64_t first,
                                          int64_t *out, size_t count);
 

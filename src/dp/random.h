@@ -24,7 +24,7 @@ typedef enum psg_purpose {
     PSG_PURPOSE_GAUSSIAN = 1,
     PSG_PURPOSE_SAMPLER = 2,
     PSG_PURPOSE_GRID_NOISE = 3,
-    PSG_PURPOSE_GRID_RETRY = 4,  /* holds the key of what a grid noise word leaves undecided */
+    PSG_PURPOSE_GRID_RETRY = 4,  /* holds the key of the slots for what a grid noise word leaves undecided */
     PSG_PURPOSE_BATCH = 5        /* the stream of a step's batch */
 } psg_purpose;
 

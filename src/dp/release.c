@@ -10,8 +10,6 @@
 #include "dp/random.h"
 #include "optim/optimizer.h"
 
-#define CHUNK ((size_t)4096)   /* elements a task: noise and sums stay in the first two cache levels */
-
 /* ---- checks, before anything happens ---- */
 
 static psg_status check_out(const psg_dp *dp, size_t k, const psg_tensor *out) {
@@ -93,50 +91,71 @@ typedef struct release_job {
     double factor;                  /* of the integers: unit / expected_batch_size */
 } release_job;
 
-/* sums += z, elements [first, first + count) of parameter k; the count of a quantile is one more parameter. */
-static void add_noise(const psg_dp *dp, size_t k, size_t first, size_t count, int64_t *sums, void *workspace) {
-    const psg_stream stream = { PSG_PURPOSE_GRID_NOISE, (uint32_t)k, dp->owner, dp->step };
-    int64_t *noise = workspace;
-    if (dp->options.noise_multiplier == 0) return;
-    psg_grid_noise(dp->generator, &stream, first, count, noise, noise + count);
-    for (size_t i = 0; i < count; i++) sums[i] += noise[i];
-    sodium_memzero(noise, count * sizeof *noise);
+#define PIECE ((size_t)2048)   /* elements at a time: what goes to the optimizer is in the first cache level */
+
+typedef struct release_scratch {
+    psg_grid_scratch grid;
+    int64_t noise[PSG_GRID_BLOCK];
+    double gradient[PIECE];         /* or floats */
+} release_scratch;
+
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* Streams of a step's noise: of the sums, all parameters one after another, and of the count of a quantile. */
+typedef enum noise_of { NOISE_OF_SUMS, NOISE_OF_COUNT } noise_of;
+
+/* z at the first `count` elements of a block: 0 without noise. */
+static void make_noise(const psg_dp *dp, noise_of what, size_t block, size_t count, release_scratch *scratch) {
+    const psg_stream stream = { PSG_PURPOSE_GRID_NOISE, what, dp->owner, dp->step };
+    if (dp->options.noise_multiplier == 0) memset(scratch->noise, 0, count * sizeof *scratch->noise);
+    else psg_grid_noise(dp->generator, &stream, block, count, scratch->noise, &scratch->grid);
 }
 
-static size_t chunks_of(const psg_dp *dp, size_t k) { return (psg_dp_elements(dp, k) + CHUNK - 1) / CHUNK; }
-
-/* The chunks of all parameters are one loop, since many parameters are smaller than a chunk.  What goes to the
- * optimizer does so while it is near. */
-static void release_chunk(void *argument, size_t index, unsigned slot) {
-    const release_job *job = argument;
-    const psg_dp *dp = job->dp;
-    void *workspace = dp->context->workspace[slot];
-    size_t k = 0;
-    for (; index >= chunks_of(dp, k); k++) index -= chunks_of(dp, k);
-    size_t first = index * CHUNK, rest = psg_dp_elements(dp, k) - first, count = rest < CHUNK ? rest : CHUNK;
-    int64_t *sums = dp->sums + dp->offset[k] + first;
+/* Elements [first, first + count) of parameter k, count <= PIECE.  Sums and noise become 0. */
+static void release_piece(const release_job *job, size_t k, size_t first, size_t count, int64_t *noise, void *scratch) {
     const psg_tensor *target = job->outs ? &job->outs[k] : &job->optimizer->values[k];
-    void *to = job->outs ? psg_tensor_offset(target, (int64_t)first) : workspace;
-    add_noise(dp, k, first, count, sums, workspace);
-    dp->context->kernels[target->dtype]->from_grid(count, job->factor, sums, to);
-    memset(sums, 0, count * sizeof *sums);
+    void *to = job->outs ? psg_tensor_offset(target, (int64_t)first) : scratch;
+    int64_t *sums = job->dp->sums + job->dp->offset[k] + first;
+    job->dp->context->kernels[target->dtype]->from_grid(count, job->factor, sums, noise, to);
     if (!job->outs) psg_optimizer_update(job->optimizer, k, first, count, to);
 }
 
-static void release_all(release_job *job) {
-    size_t chunks = 0;
-    for (size_t k = 0; k < job->dp->param_count; k++) chunks += chunks_of(job->dp, k);
-    psg_parallel(job->dp->context, chunks, release_chunk, job);
+/* The parameter that has element `at` of the sums. */
+static size_t parameter_at(const psg_dp *dp, size_t at) {
+    size_t low = 0, high = dp->param_count;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        *(dp->offset[middle] <= at ? &low : &high) = middle;
+    }
+    return low;
+}
+
+/* Blocks are of all parameters in a row, since many parameters are smaller than a block.  What goes to the optimizer
+ * does so while it is near. */
+static void release_block(void *argument, size_t index, unsigned slot) {
+    const release_job *job = argument;
+    const psg_dp *dp = job->dp;
+    release_scratch *scratch = dp->context->workspace[slot];
+    const size_t begin = index * PSG_GRID_BLOCK, end = smaller(begin + PSG_GRID_BLOCK, psg_dp_total(dp));
+    make_noise(dp, NOISE_OF_SUMS, index, end - begin, scratch);
+    size_t k = parameter_at(dp, begin), count;
+    for (size_t at = begin; at < end; at += count) {
+        while (dp->offset[k + 1] <= at) k++;
+        count = smaller(smaller(end, dp->offset[k + 1]) - at, PIECE);
+        release_piece(job, k, at - dp->offset[k], count, scratch->noise + (at - begin), scratch->gradient);
+    }
 }
 
 /* C of the next step, and with it the grid. */
 static void move_quantile(psg_dp *dp) {
     if (!psg_dp_has_quantile(dp)) return;
     int64_t *count = dp->sums + psg_dp_total(dp);
-    add_noise(dp, dp->param_count, 0, 1, count, dp->context->workspace[0]);
-    double next = psg_quantile_next(dp, *count);
+    release_scratch *scratch = dp->context->workspace[0];
+    make_noise(dp, NOISE_OF_COUNT, 0, 1, scratch);
+    double next = psg_quantile_next(dp, *count + scratch->noise[0]);
     psg_grid grid = psg_grid_of(dp->gradient_noise, next, (double)psg_dp_total(dp));
     *count = 0;
+    sodium_memzero(scratch->noise, sizeof *scratch->noise);
     if (grid.unit == 0) return;   /* C has no grid: it stays */
     dp->max_grad_norm = next;
     dp->grid = grid;
@@ -155,7 +174,7 @@ static psg_status release(psg_dp *dp, const char *function, const psg_tensor *ou
     dp->is_lost = false;
     status = reduce_sums(dp, function);
     if (!status && optimizer) psg_optimizer_begin(optimizer);
-    if (!status) release_all(&job);
+    if (!status) psg_parallel(dp->context, PSG_GRID_BLOCKS(psg_dp_total(dp)), release_block, &job);
     if (!status) move_quantile(dp);
     dp->step++;
     return status;
