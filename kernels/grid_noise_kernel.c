@@ -74,7 +74,7 @@ size_t PSG_KERNEL(grid_noise)(size_t n, const psg_grid_columns *columns, int64_t
         const bool decided = psg_grid_quick(columns, (uint64_t)words[i], &value);
         slow[found] = (uint32_t)i;
         found += !decided;
-        words[i] = decided ? value : words[i];
+        words[i] = (int64_t)psg_grid_choose(decided, (uint64_t)value, (uint64_t)words[i]);
     }
     return found;
 }

@@ -39,14 +39,18 @@ static inline psg_grid_place psg_grid_place_of(uint64_t word, uint32_t column, u
                              word >> PSG_GRID_OFFSET_BIT & (((uint64_t)1 << offset_bits) - 1) };
 }
 
+/* first ? a : b in arithmetic: a branch would take a time that tells which. */
+static inline uint64_t psg_grid_choose(bool first, uint64_t a, uint64_t b) { return b ^ ((a ^ b) & -(uint64_t)first); }
+
 /* -0 would give 0 twice the probability that it has. */
 static inline bool psg_grid_is_minus_zero(const psg_grid_place *place) {
-    return place->negative && !place->cell && !place->offset;
+    return place->negative & !(place->cell | place->offset);
 }
 
 static inline int64_t psg_grid_value(const psg_grid_place *place, unsigned offset_bits) {
-    int64_t magnitude = (int64_t)((uint64_t)place->cell << offset_bits | place->offset);
-    return place->negative ? -magnitude : magnitude;
+    const int64_t magnitude = (int64_t)((uint64_t)place->cell << offset_bits | place->offset);
+    const int64_t negative = -(int64_t)place->negative;
+    return (magnitude ^ negative) - negative;
 }
 
 /* The plain reference of the kernel: *value is the sample, unless the word needs more bits than it has (a cap, a tie
@@ -54,10 +58,10 @@ static inline int64_t psg_grid_value(const psg_grid_place *place, unsigned offse
 static inline bool psg_grid_quick(const psg_grid_columns *columns, uint64_t word, int64_t *value) {
     const uint32_t own = word % PSG_GRID_COLUMNS, entry = columns->entry[own];
     const uint32_t bits = (uint32_t)(word >> PSG_GRID_THRESHOLD_BIT), threshold = entry / PSG_GRID_COLUMNS;
-    const uint32_t column = bits < threshold ? own : entry % PSG_GRID_COLUMNS;
+    const uint32_t column = (uint32_t)psg_grid_choose(bits < threshold, own, entry % PSG_GRID_COLUMNS);
     const psg_grid_place place = psg_grid_place_of(word, column, columns->offset_bits);
     *value = psg_grid_value(&place, columns->offset_bits);
-    return !(bits == threshold || place.cap || psg_grid_is_minus_zero(&place));
+    return !((bits == threshold) | place.cap | psg_grid_is_minus_zero(&place));
 }
 
 #endif

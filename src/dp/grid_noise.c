@@ -47,7 +47,7 @@ static bool is_decided(const psg_grid_table *table, const uint64_t *slot, uint64
     const bool taken = (below | !place.cap) & !psg_grid_is_minus_zero(&place);
     int64_t next;
     const bool next_taken = psg_grid_quick(columns, slot[4], &next);
-    *value = taken ? psg_grid_value(&place, columns->offset_bits) : next;
+    *value = (int64_t)psg_grid_choose(taken, (uint64_t)psg_grid_value(&place, columns->offset_bits), (uint64_t)next);
     *word = slot[4];
     return taken | next_taken;
 }

@@ -166,7 +166,7 @@ uint32_t psg_grid_column(const psg_grid_table *table, uint64_t word, psg_u128 mo
     const uint32_t own = word % PSG_GRID_COLUMNS;
     const psg_u128 bits = (psg_u128)(word >> PSG_GRID_THRESHOLD_BIT) << (PSG_GRID_CAPACITY_BITS - PREFIX_BITS)
                           | more >> (128 - PSG_GRID_CAPACITY_BITS + PREFIX_BITS);
-    return bits < table->threshold[own] ? own : table->columns.entry[own] % PSG_GRID_COLUMNS;
+    return (uint32_t)psg_grid_choose(bits < table->threshold[own], own, table->columns.entry[own] % PSG_GRID_COLUMNS);
 }
 
 /* With y = (m^2 - j^2 w^2) / (2 S^2) = t (2 j w + t) / (2 S^2), the curve leaves of the cap's height the part
