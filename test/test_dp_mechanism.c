@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/context.h"
+#include "dp/grid_noise.h"
 #include "dp/mechanism.h"
 
 static psg_dp *open_dp(psg_context *context, psg_generator **generator, const psg_dp_options *options,
@@ -109,7 +111,68 @@ static void automatic_clipping_scales_every_record(void **state) {
     test_context_free(context);
 }
 
+/* ---- the noise ---- */
+
+/* Without records a release is z unit / expected_batch_size, z at the element's place among those of all parameters. */
+static void check_noise(const psg_dp *dp, uint64_t step, double factor, const double *out) {
+    static int64_t z[PSG_GRID_BLOCK];
+    const psg_stream stream = { PSG_PURPOSE_GRID_NOISE, 0, dp->owner, step };
+    for (size_t at = 0; at < psg_dp_total(dp); at++) {
+        const size_t block = at / PSG_GRID_BLOCK;
+        if (at % PSG_GRID_BLOCK == 0) {
+            psg_grid_noise(dp->generator, &stream, block, PSG_GRID_BLOCK, z, dp->context->workspace[0]);
+        }
+        assert_true(out[at] == factor * (double)z[at % PSG_GRID_BLOCK]);
+    }
+}
+
+/* Parameters of nothing, within a block, up to its end, over two of them, and small ones. */
+static void noise_is_that_of_the_place(void **state) {
+    (void)state;
+    static const int64_t counts[] = { 0, 100, 2048, 14236, 0, 40000, 5, 0, 1, 3000, 0 };
+    enum { PARAMS = sizeof counts / sizeof *counts, TOTAL = 59390 };
+    static double out[TOTAL];
+    psg_context *context = test_context(2, NULL);
+    psg_dp_options options = dp_external(1, 1.5, 8, 16);
+    psg_generator *generator;
+    psg_dp *dp = open_dp(context, &generator, &options, counts, PARAMS, true);
+    psg_tensor outs[PARAMS];
+    for (size_t k = 0; k < PARAMS; k++) outs[k] = psg_tensor_of(PSG_F64, out + dp->offset[k], 1, &counts[k]);
+    assert_int_equal(psg_dp_total(dp), TOTAL);
+    for (uint64_t step = 0; step < 3; step++) {
+        const double factor = dp->grid.unit / 8;
+        TEST_OK(context, psg_dp_release(dp, outs, PARAMS));
+        check_noise(dp, step, factor, out);
+    }
+    close_dp(dp, generator);
+    test_context_free(context);
+}
+
 /* ---- the quantile ---- */
+
+/* Without records a release is its noise, and log C moves by that of the count: the first element's would tell it. */
+static void the_count_has_noise_of_its_own(void **state) {
+    (void)state;
+    enum { RELEASES = 200 };
+    psg_context *context = test_context(1, NULL);
+    const int64_t one = 1;
+    psg_dp_options options = dp_external(1, 1, 1, 4);
+    options.quantile = 0.5, options.quantile_noise = 5;
+    psg_generator *generator;
+    psg_dp *dp = open_dp(context, &generator, &options, &one, 1, true);
+    double xy = 0, xx = 0, yy = 0;
+    for (int k = 0; k < RELEASES; k++) {
+        const double norm = psg_dp_max_grad_norm(dp), unit = dp->grid.unit;
+        double out;
+        TEST_OK(context, release(dp, &out));
+        const double x = out / unit / 0x1p36, y = log(psg_dp_max_grad_norm(dp) / norm);
+        xy += x * y, xx += x * x, yy += y * y;
+    }
+    assert_true(yy > 0);
+    test_near(xy / sqrt(xx * yy), 0, 4.89 / sqrt(RELEASES), "correlation", 0);
+    close_dp(dp, generator);
+    test_context_free(context);
+}
 
 /* Norms 1 to 100: the median is 50, found from a C far above and far below. */
 static void c_follows_the_quantile(void **state) {
@@ -403,6 +466,8 @@ int main(void) {
         cmocka_unit_test(addends_stay_below_the_noise),
         cmocka_unit_test(groups_are_clipped_apart),
         cmocka_unit_test(automatic_clipping_scales_every_record),
+        cmocka_unit_test(noise_is_that_of_the_place),
+        cmocka_unit_test(the_count_has_noise_of_its_own),
         cmocka_unit_test(c_follows_the_quantile),
         cmocka_unit_test(a_budget_finds_its_noise_and_ends),
         cmocka_unit_test(earlier_epochs_are_others),

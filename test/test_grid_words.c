@@ -185,6 +185,31 @@ static void noise_is_bars_and_caps_on_chacha20(void **state) {
     }
 }
 
+/* Where the 20 bits of a word are those of its place's threshold, which is once in 2^20 words, 96 bits more decide, and
+ * if it is a cap then 128 others. */
+static void ties_are_decided_by_bits_of_their_own(void **state) {
+    (void)state;
+    enum { BLOCKS = 500, N = 16384 };
+    psg_context *context = test_context(1, NULL);
+    psg_generator *generator = seeded(context);
+    const psg_stream stream = { PSG_PURPOSE_GRID_NOISE, 1, 0, 4 };
+    uint64_t *words = malloc(N * sizeof *words);
+    assert_non_null(words);
+    int ties = 0;
+    for (uint64_t block = 0; block < BLOCKS; block++) {
+        psg_stream_read(generator, &stream, block * (N / PSG_WORDS_PER_BLOCK), words, N * sizeof *words);
+        for (uint64_t i = 0; i < N; i++) {
+            if (words[i] >> 44 != generator->grid.columns.entry[words[i] & 0xfff] >> 12) continue;
+            check_definition(generator, 4, 1, block * N + i, 1);
+            ties++;
+        }
+    }
+    test_near(ties, BLOCKS * N * 0x1p-20, 4.89 * sqrt(BLOCKS * N * 0x1p-20), "ties", 0);
+    free(words);
+    psg_generator_destroy(generator);
+    test_context_free(context);
+}
+
 /* ---- any way of asking gives the same bits ---- */
 
 static void splits_threads_and_instructions_do_not_matter(void **state) {
@@ -271,6 +296,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kernel_decides_as_described),
         cmocka_unit_test(noise_is_bars_and_caps_on_chacha20),
+        cmocka_unit_test(ties_are_decided_by_bits_of_their_own),
         cmocka_unit_test(splits_threads_and_instructions_do_not_matter),
         cmocka_unit_test(owners_have_streams_of_their_own),
         cmocka_unit_test(the_scratch_is_wiped),
