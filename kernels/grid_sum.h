@@ -18,6 +18,8 @@
 
 typedef int64_t dvec_bits __attribute__((vector_size(PSG_VECTOR_BYTES)));
 
+static inline dvec dvec_set(double x) { return x + (dvec){ 0 } * 0; }
+
 /* x with its last bit set; 0 stays 0: a product with the least of numbers may be slow. */
 static inline dvec dvec_odd(dvec x) { return (dvec)((dvec_bits)x | ((x != 0) & 1)); }
 

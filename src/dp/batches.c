@@ -285,7 +285,9 @@ psg_status psg_dp_use(psg_dp *dp, const int64_t *ids, int64_t count) {
 }
 
 void psg_dp_forget_batch(psg_dp *dp) {
+    int64_t held = dp->count < dp->options.max_batch_size ? dp->count : dp->options.max_batch_size;
+    sodium_memzero(dp->ids, (size_t)held * sizeof *dp->ids);
+    sodium_memzero(dp->drawn, (size_t)held * sizeof *dp->drawn);
     dp->count = 0;
     dp->is_drawn = false;
-    sodium_memzero(dp->ids, (size_t)dp->options.max_batch_size * sizeof *dp->ids);
 }

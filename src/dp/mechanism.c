@@ -157,7 +157,7 @@ psg_status psg_dp_create(psg_context *context, psg_generator *generator, const p
 void psg_dp_destroy(psg_dp *dp) {
     if (!dp) return;
     if (dp->sums) sodium_memzero(dp->sums, psg_dp_sum_count(dp) * sizeof *dp->sums);
-    if (dp->ids) sodium_memzero(dp->ids, (size_t)dp->options.max_batch_size * sizeof *dp->ids);
+    if (dp->ids && dp->drawn) psg_dp_forget_batch(dp);
     void *const memory[] = { dp->sums, dp->ids, dp->drawn, dp->order, dp->share, dp->group, dp->gradients, dp->views,
                              dp->offset };
     for (size_t k = 0; k < sizeof memory / sizeof memory[0]; k++) psg_free(dp->context, memory[k]);
