@@ -16,28 +16,36 @@ enum { CHUNK = 1024 };   /* words a read of a stream */
 typedef struct words {
     const psg_generator *generator;
     psg_stream stream;
-    uint64_t first, word[CHUNK];    /* those from `first` on are here; UINT64_MAX: none */
+    uint64_t wanted;                /* some of the first so many; others come a few at a time */
+    uint64_t first, count;          /* words [first, first + count) are here */
+    uint64_t word[CHUNK];
 } words;
 
-static void open_words(const psg_dp *dp, psg_purpose purpose, uint64_t step, words *w) {
+static void open_words(const psg_dp *dp, psg_purpose purpose, uint64_t step, uint64_t wanted, words *w) {
     w->generator = dp->generator;
     w->stream = (psg_stream){ purpose, 0, dp->owner, step };
-    w->first = UINT64_MAX;
+    w->wanted = wanted;
+    w->first = w->count = 0;
 }
 
 static uint64_t word(words *w, uint64_t i) {
-    if (w->first == UINT64_MAX || i < w->first || i - w->first >= CHUNK) {
-        w->first = i / CHUNK * CHUNK;
-        psg_stream_read(w->generator, &w->stream, w->first / PSG_WORDS_PER_BLOCK, w->word, sizeof w->word);
+    if (i < w->first || i - w->first >= w->count) {
+        w->first = i / PSG_WORDS_PER_BLOCK * PSG_WORDS_PER_BLOCK;
+        uint64_t rest = i < w->wanted ? w->wanted - w->first : PSG_WORDS_PER_BLOCK;
+        w->count = rest < CHUNK ? rest : CHUNK;
+        psg_stream_read(w->generator, &w->stream, w->first / PSG_WORDS_PER_BLOCK, w->word, w->count * sizeof *w->word);
     }
     return w->word[i - w->first];
 }
 
-static void close_words(words *w) { sodium_memzero(w->word, sizeof w->word); }
+static void close_words(words *w) {
+    uint64_t held = w->wanted < CHUNK ? w->wanted : CHUNK;
+    sodium_memzero(w->word, (held < PSG_WORDS_PER_BLOCK ? PSG_WORDS_PER_BLOCK : held) * sizeof *w->word);
+}
 
 /* Words from far away, until one serves. */
 static uint64_t below_again(const words *w, uint64_t i, uint64_t n) {
-    words again = { .generator = w->generator, .stream = w->stream, .first = UINT64_MAX };
+    words again = { .generator = w->generator, .stream = w->stream, .wanted = PSG_WORDS_PER_BLOCK };
     psg_u128 product = 0;
     for (uint64_t k = 1; (uint64_t)product < -n % n; k++) product = (psg_u128)word(&again, (k << 57) + i) * n;
     close_words(&again);
@@ -77,7 +85,7 @@ static void draw_truncated(psg_dp *dp, words *w) {
     uint64_t threshold = rate < 1 ? (uint64_t)(rate * 0x1p64) : 0, drawn = 0;
     uint64_t most = (uint64_t)dp->options.max_batch_size;
     words choice;
-    open_words(dp, w->stream.purpose, w->stream.step, &choice);
+    open_words(dp, w->stream.purpose, w->stream.step, PSG_WORDS_PER_BLOCK, &choice);
     for (uint64_t i = 0; i < dp->options.records; i++) {
         if (rate != 1 && word(w, i) >= threshold) continue;
         uint64_t place = drawn < most ? drawn : below(&choice, other + drawn, drawn + 1);
@@ -101,7 +109,7 @@ static void draw_fixed(psg_dp *dp, words *w) {
 /* Fisher and Yates, anew for every epoch. */
 static void shuffle(psg_dp *dp, uint64_t epoch) {
     words w;
-    open_words(dp, PSG_PURPOSE_SAMPLER, epoch, &w);
+    open_words(dp, PSG_PURPOSE_SAMPLER, epoch, dp->options.records, &w);
     for (uint64_t i = 0; i < dp->options.records; i++) {
         uint64_t at = below(&w, i, i + 1);
         dp->order[i] = dp->order[at];
@@ -139,7 +147,8 @@ static void draw(psg_dp *dp) {
         [PSG_SAMPLING_BALLS_IN_BINS] = draw_bins,
     };
     words w;
-    open_words(dp, PSG_PURPOSE_SAMPLER, dp->options.sampling == PSG_SAMPLING_BALLS_IN_BINS ? 0 : dp->step, &w);
+    bool for_good = dp->options.sampling == PSG_SAMPLING_BALLS_IN_BINS;
+    open_words(dp, PSG_PURPOSE_SAMPLER, for_good ? 0 : dp->step, dp->options.records, &w);
     dp->count = 0;
     draws[dp->options.sampling](dp, &w);
     close_words(&w);
@@ -154,7 +163,7 @@ static int by_id(const void *x, const void *y) {
 
 static psg_batch batch_of(psg_dp *dp, int64_t first) {
     words w;
-    open_words(dp, PSG_PURPOSE_BATCH, dp->step, &w);
+    open_words(dp, PSG_PURPOSE_BATCH, dp->step, PSG_WORDS_PER_BLOCK, &w);
     dp->stream = word(&w, 0);
     close_words(&w);
     return (psg_batch){ dp->ids + first, dp->count - first, dp->step, dp->stream, dp->owner };
