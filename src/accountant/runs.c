@@ -87,7 +87,8 @@ static uint64_t position_after(const psg_event_run *run) {
 static uint64_t next_position(const psg_accountant *a, const psg_event *event) {
     if (!event->batches) return 0;
     for (size_t k = a->count; k-- > 0;) {
-        if (!a->runs[k].is_merged && psg_event_same_epochs(&a->runs[k].event, event)) return position_after(&a->runs[k]);
+        const psg_event_run *run = &a->runs[k];
+        if (!run->is_merged && psg_event_same_epochs(&run->event, event)) return position_after(run);
     }
     return 0;
 }

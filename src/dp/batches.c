@@ -52,8 +52,8 @@ static uint64_t below_again(const words *w, uint64_t i, uint64_t n) {
     return (uint64_t)(product >> 64);
 }
 
-/* An integer below n, each with probability 1 / n, from word i (Lemire, "Fast random integer generation in an interval",
- * 2019): words whose low half is among the 2^64 % n that would make some likelier do not serve. */
+/* An integer below n, each with probability 1 / n, from word i (Lemire, "Fast random integer generation in an
+ * interval", 2019): words whose low half is among the 2^64 % n that would make some likelier do not serve. */
 static uint64_t below(words *w, uint64_t i, uint64_t n) {
     psg_u128 product = (psg_u128)word(w, i) * n;
     bool serves = (uint64_t)product >= n || (uint64_t)product >= -n % n;

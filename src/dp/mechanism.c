@@ -110,8 +110,8 @@ static psg_status count_budget(psg_dp *dp) {
     psg_accountant_destroy(spent);
     if (!status && o->steps && dp->most_steps > o->steps) dp->most_steps = o->steps;
     if (status || dp->most_steps) return status;
-    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_create: noise_multiplier %g allows no release within epsilon "
-                    "%g at delta %g", o->noise_multiplier, o->epsilon, o->delta);
+    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_create: noise_multiplier %g allows no release within "
+                    "epsilon %g at delta %g", o->noise_multiplier, o->epsilon, o->delta);
 }
 
 static psg_status fill(psg_dp *dp, const psg_dp_options *given, const int64_t *param_counts) {

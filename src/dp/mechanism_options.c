@@ -127,8 +127,8 @@ static psg_status check_groups(const checked *c, size_t param_count) {
         size_t k = 0;
         while (k < param_count && o->groups[k] != g) k++;
         if (k < param_count) continue;
-        return psg_fail(c->context, PSG_ERR_ARGUMENT, "psg_dp_create: groups has no parameter in group %d, must have one "
-                        "in each of group_count %d", g, o->group_count);
+        return psg_fail(c->context, PSG_ERR_ARGUMENT, "psg_dp_create: groups has no parameter in group %d, must have "
+                        "one in each of group_count %d", g, o->group_count);
     }
     for (size_t k = 0; o->groups && k < param_count; k++) {
         if (o->groups[k] < 0 || o->groups[k] >= o->group_count) {
@@ -200,7 +200,7 @@ static psg_status resolve_noise(const checked *c) {
     }
     if (o->epsilon == 0) {
         if (sigma == 0 && !o->without_noise) {
-            return refuse(c, "noise_multiplier", 0, "above 0, or found from a budget; without_noise says there is none");
+            return refuse(c, "noise_multiplier", 0, "above 0, or found from a budget; without_noise says: none");
         }
         if (o->delta == 0 && !o->steps) return PSG_OK;
         return refuse(c, "epsilon", 0, "above 0 where delta or steps are given: they are a budget's");
