@@ -17,39 +17,6 @@ void PSG_KERNEL(grid_end)(size_t n, const double *sums, int64_t *out) {
     }
 }
 
-/* The last elements, fewer than LANES, one by one. */
-static inline void add_last(size_t rows, size_t i, size_t n, const double *w, const void *const *x, double *sums) {
-    for (; i < n; i++) {
-        for (size_t r = 0; r < rows; r++) {
-            dvec sum = { sums[i] }, v = { (double)((const real *)x[r])[i] };
-            sums[i] = add_on_grid(sum, w[r], v)[0];
-        }
-    }
-}
-
-void PSG_KERNEL(add_rows_to_grid)(size_t rows, size_t n, const double *w, const void *const *x, double *sums) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        dvec_unaligned *to = (dvec_unaligned *)(sums + i);
-        wide sum = { to[0], { 0 } };
-#if !PSG_REAL_IS_F64
-        sum.high = to[1];
-#endif
-        for (size_t r = 0; r < rows; r++) {
-            wide v = widen(vec_load((const real *)x[r] + i));
-            sum.low = add_on_grid(sum.low, w[r], v.low);
-#if !PSG_REAL_IS_F64
-            sum.high = add_on_grid(sum.high, w[r], v.high);
-#endif
-        }
-        to[0] = sum.low;
-#if !PSG_REAL_IS_F64
-        to[1] = sum.high;
-#endif
-    }
-    add_last(rows, i, n, w, x, sums);
-}
-
 /* Correctly rounded: without an instruction for it, the halves of 32 bits are put into doubles whose last bit is worth
  * 2^32 and 1, where both are exact, and added. */
 static inline dvec dvec_of_integers(dvec_bits x) {

@@ -48,8 +48,6 @@ KERNEL(void, grid_begin, (size_t n, double *sums))
 KERNEL(void, grid_end, (size_t n, const double *sums, int64_t *out))
 /* out[i] = scale * (x[i] + y[i]), the sum rounded to a double; x[i] = y[i] = 0. */
 KERNEL(void, from_grid, (size_t n, double scale, int64_t *x, int64_t *y, void *out))
-/* sums[i] += w[r] * x[r][i] for each r, w[r] odd, rounded to an integer. */
-KERNEL(void, add_rows_to_grid, (size_t rows, size_t n, const double *w, const void *const *x, double *sums))
 
 /* ---- reduce.c ---- */
 /* sum_i x[i] y[i] in double. */
@@ -60,6 +58,8 @@ KERNEL(double, sum_squares_bound, (size_t n, const void *x))
 KERNEL(void, add_to_f64, (size_t n, double w, const void *x, double *y))
 /* y[i] += sum_r w[r] * x[r][i] over at most PSG_ROWS_AT_ONCE rows, y in double. */
 KERNEL(void, add_rows_to_f64, (size_t rows, size_t n, const double *w, const void *const *x, double *y))
+/* sums[i] += w[r] * x[r][i] for each r, w[r] odd, rounded to an integer: see grid_sum.h. */
+KERNEL(void, add_rows_to_grid, (size_t rows, size_t n, const double *w, const void *const *x, double *sums))
 /* y[i] += w * x[i]^2, y in double. */
 KERNEL(void, add_squares_to_f64, (size_t n, double w, const void *x, double *y))
 /* out[i] (+)= scale * x[i], x in double. */

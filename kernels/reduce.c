@@ -1,4 +1,5 @@
 /* Reductions and conversions between the real type and double. */
+#include "grid_sum.h"
 #include "kernels.h"
 #include "vector.h"
 
@@ -44,8 +45,24 @@ void PSG_KERNEL(add_to_f64)(size_t n, double w, const void *x_, double *y) {
     for (size_t i = 0; i < n; i++) y[i] += w * (double)x[i];
 }
 
+/* grid, here and below, is a constant: see grid_sum.h. */
+static inline dvec add_weighted(dvec sum, double weight, dvec x, bool grid) {
+    return grid ? add_on_grid(sum, weight, x) : sum + weight * x;
+}
+
+static inline void add_last(size_t rows, size_t i, size_t n, const double *w, const void *const *x, double *y,
+                            bool grid) {
+    for (; i < n; i++) {
+        for (size_t r = 0; r < rows; r++) {
+            dvec sum = { y[i] }, v = { (double)((const real *)x[r])[i] };
+            y[i] = add_weighted(sum, w[r], v, grid)[0];
+        }
+    }
+}
+
 /* Several rows a pass: y is read and written once for all of them. */
-void PSG_KERNEL(add_rows_to_f64)(size_t rows, size_t n, const double *w, const void *const *x, double *y) {
+static inline __attribute__((always_inline)) void add_rows(size_t rows, size_t n, const double *w,
+                                                           const void *const *x, double *y, bool grid) {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         dvec_unaligned *to = (dvec_unaligned *)(y + i);
@@ -55,17 +72,23 @@ void PSG_KERNEL(add_rows_to_f64)(size_t rows, size_t n, const double *w, const v
 #endif
         for (size_t r = 0; r < rows; r++) {
             wide v = widen(vec_load((const real *)x[r] + i));
-            sum.low += w[r] * v.low;
-            sum.high += w[r] * v.high;
+            sum.low = add_weighted(sum.low, w[r], v.low, grid);
+            sum.high = add_weighted(sum.high, w[r], v.high, grid);
         }
         to[0] = sum.low;
 #if !PSG_REAL_IS_F64
         to[1] = sum.high;
 #endif
     }
-    for (; i < n; i++) {
-        for (size_t r = 0; r < rows; r++) y[i] += w[r] * (double)((const real *)x[r])[i];
-    }
+    add_last(rows, i, n, w, x, y, grid);
+}
+
+void PSG_KERNEL(add_rows_to_f64)(size_t rows, size_t n, const double *w, const void *const *x, double *y) {
+    add_rows(rows, n, w, x, y, false);
+}
+
+void PSG_KERNEL(add_rows_to_grid)(size_t rows, size_t n, const double *w, const void *const *x, double *sums) {
+    add_rows(rows, n, w, x, sums, true);
 }
 
 void PSG_KERNEL(add_squares_to_f64)(size_t n, double w, const void *x_, double *y) {

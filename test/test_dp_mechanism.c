@@ -353,6 +353,13 @@ static void parameters_that_it_does_not_know_are_refused(void **state) {
         if (frozen) TEST_OK(context, status);
         else test_status(context, status, PSG_ERR_STATE, "2 trainable parameters, of which 1");
         close_dp(dp, generator);
+        if (frozen) {   /* and of both, where one is not trained */
+            assert_int_equal(psg_gradient_of(tape, param[1], &gradient[1]), PSG_ERR_STATE);
+            dp = open_dp(context, &generator, &options, ones, 2, true);
+            batch = dp_take(context, dp, 0, 2);
+            test_status(context, psg_dp_accumulate(dp, &batch, list, 2, NULL), PSG_ERR_STATE, "does not train");
+            close_dp(dp, generator);
+        }
         if (frozen) continue;
         TEST_OK(context, psg_gradient_of(tape, param[1], &gradient[1]));
         dp = open_dp(context, &generator, &options, ones, 2, true);

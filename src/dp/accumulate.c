@@ -24,12 +24,19 @@ static psg_status check_gradient(const psg_dp *dp, size_t k, const psg_gradient 
                     psg_shape_text(has_rank ? gradient->rank : 0, gradient->shape, text), psg_dp_elements(dp, k));
 }
 
-/* What is trained without being in the sums would be released without noise. */
+/* What is trained without being in the sums would be released without noise; what is in them without being trained is
+ * a mistake of the caller's. */
 static psg_status check_parameters(const psg_dp *dp, const psg_gradient *const *gradients) {
     uint32_t known = 0, reached = 0;
     for (size_t k = 0; k < dp->param_count; k++) {
         reached = gradients[k]->pass_parameters > reached ? gradients[k]->pass_parameters : reached;
         known += gradients[k]->pass_parameters > 0;
+    }
+    for (size_t k = 0; reached && k < dp->param_count; k++) {
+        if (gradients[k]->pass_parameters || !gradients[k]->pass) continue;
+        return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: gradients[%zu] (%s) is of a parameter that the "
+                        "pass does not train, must be trainable and reached by the loss", k,
+                        gradients[k]->name ? gradients[k]->name : "unnamed");
     }
     if (reached <= known) return PSG_OK;
     return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: the pass has %u trainable parameters, of which %u "

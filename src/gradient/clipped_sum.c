@@ -36,6 +36,11 @@ static psg_status check_clip(psg_context *context, const char *function, const p
         return psg_fail(context, PSG_ERR_ARGUMENT, "%s: max_batch_size is %lld, must be at least B = %lld, or 0 for %d",
                         function, (long long)clip->max_batch_size, (long long)batch, PSG_DEFAULT_MAX_BATCH_SIZE);
     }
+    return PSG_OK;
+}
+
+/* Of sums of doubles. */
+static psg_status check_margin(psg_context *context, const char *function, const psg_clip *clip) {
     if (margin_of(psg_capacity_of(clip)) <= 0.5) return PSG_OK;
     return psg_fail(context, PSG_ERR_ARGUMENT, "%s: max_batch_size %lld needs a margin of %.2f for rounding, more "
                     "than half of max_grad_norm", function, (long long)clip->max_batch_size,
@@ -92,6 +97,7 @@ psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const do
                         (long long)batch_size);
     }
     if (check_clip(context, function, clip, batch_size)) return PSG_ERR_ARGUMENT;
+    if (check_margin(context, function, clip)) return PSG_ERR_ARGUMENT;
     double limit = limit_of(clip);
     for (int64_t n = 0; n < batch_size; n++) factors[n] = factor_of(clip, limit, upper[n], &local);
     local.mean_norm /= (double)psg_most(1, batch_size - local.removed);
@@ -129,6 +135,7 @@ psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *grad
     psg_plan plan = { .question = PSG_ASK_CLIPPED_SUM, .capacity = psg_capacity_of(clip) };
     psg_status status = psg_plan_make(&set, false, &plan);
     if (!status) status = check_clip(context, set.function, clip, gradients[0]->batch_size);
+    if (!status) status = check_margin(context, set.function, clip);
     if (!status) status = psg_check_write(&set, write);
     if (!status) status = psg_check_tensors(&set, "outs", outs, PSG_ALLOW_F64);
     if (!status) status = check_outs(context, clip, write, count, outs);
