@@ -109,8 +109,16 @@ static psg_status answer_parameter(case_run *run, answer *a, int k, int ordinary
                     : psg_grad_sample(run->context, &a->gradient[k], 1.0, PSG_OVERWRITE, &out);
 }
 
+/* Another one every case: elements kept are then counted in independent draws (FNV-1a of the name). */
+static uint64_t seed_of(const char *name) {
+    uint64_t hash = 0xcbf29ce484222325;
+    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 0x100000001b3;
+    return hash;
+}
+
 static psg_status answer_case(case_run *run, answer *a) {
     psg_pass pass = case_run_pass(run);
+    pass.dropout_seed = seed_of(run->line.name);
     psg_status status = case_run_forward(run, &pass);
     if (!status) status = psg_value(run->tape, run->output, &a->output);
     if (status || a->output.dtype != run->real) return status;
