@@ -15,7 +15,7 @@ ARGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)   # that run, test, bench and the sanitizers build with
 PARALLEL = --no-print-directory $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(strip $(JOBS)))
 
-LIBRARIES := openblas lapacke libsodium
+LIBRARIES := openblas lapacke libsodium jansson
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -pedantic
 COMMON := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-math-errno -MMD -MP \
           -Iinclude -Isrc -Ikernels $(WARNINGS)
@@ -81,7 +81,7 @@ $(BUILD)/psg.pc: psg.pc.in   # anew each time: PREFIX may differ from the last c
 # ---- what is not there is installed by run and test, never by all and install ----
 NEED_BUILD := cmd:$(firstword $(CC))=$(if $(findstring clang,$(CC)),clang,gcc) file:/usr/include/stdio.h=libc6-dev \
               cmd:pkg-config=pkg-config pkg:openblas=libopenblas-dev \
-              pkg:lapacke=liblapacke-dev pkg:libsodium=libsodium-dev
+              pkg:lapacke=liblapacke-dev pkg:libsodium=libsodium-dev pkg:jansson=libjansson-dev
 NEED_TEST := pkg:cmocka=libcmocka-dev cmd:g++=g++ cmd:nm=binutils
 DATA := /usr/share/datasets/fashion-mnist
 NEED_RUN := pkg:zlib=zlib1g-dev file:$(DATA)/train-images-idx3-ubyte.gz=dataset-fashion-mnist

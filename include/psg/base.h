@@ -45,7 +45,9 @@ typedef enum psg_status {
     PSG_ERR_NONFINITE = 9,   /* NaN or Inf where none may be */
     PSG_ERR_NUMERIC = 10,    /* a factorisation or a series that failed */
     PSG_ERR_FORKED = 11,     /* used in a child process of the one that made it */
-    PSG_ERR_SYSTEM = 12      /* the operating system refused (threads, entropy) */
+    PSG_ERR_SYSTEM = 12,     /* the operating system refused (threads, entropy) */
+    PSG_ERR_FILE = 13,       /* a file could not be opened, read, written or made durable: the message has why */
+    PSG_ERR_FORMAT = 14      /* what a file holds is not what it must be */
 } psg_status;
 
 /* The real and integer types of tensors.  PSG_F32 is 0: a zeroed option struct means f32. */

@@ -6,6 +6,7 @@
 #include "psg/base.h"
 #include "psg/dp.h"
 #include "psg/gradient.h"
+#include "psg/io.h"
 #include "psg/linalg.h"
 #include "psg/op.h"
 #include "psg/ops.h"

@@ -32,6 +32,11 @@ PSG_API void psg_param_destroy(psg_param *param);
 
 PSG_API const psg_tensor *psg_param_value(const psg_param *param);
 PSG_API const char *psg_param_name(const psg_param *param);
+/* Its name and value, as psg/io.h writes and fills them. */
+static inline psg_named psg_param_named(const psg_param *param) {
+    psg_named named = { psg_param_name(param), *psg_param_value(param) };
+    return named;
+}
 /* Frozen (0) parameters get no gradient.  Takes effect at the next psg_use. */
 PSG_API void psg_param_set_trainable(psg_param *param, int trainable);
 PSG_API int psg_param_is_trainable(const psg_param *param);

@@ -23,6 +23,12 @@ typedef struct psg_tensor {
     int64_t stride[PSG_MAX_RANK];  /* in elements */
 } psg_tensor;
 
+/* A tensor with a name, as files hold it. */
+typedef struct psg_named {
+    const char *name;
+    psg_tensor tensor;
+} psg_named;
+
 /* A contiguous row-major view of data.  A rank outside [0, PSG_MAX_RANK] gives a view of rank -1, which every function
  * refuses. */
 PSG_API psg_tensor psg_tensor_of(psg_dtype dtype, void *data, int rank, const int64_t *shape);

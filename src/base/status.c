@@ -17,6 +17,8 @@ const char *psg_status_name(psg_status status) {
     case PSG_ERR_NUMERIC: return "PSG_ERR_NUMERIC";
     case PSG_ERR_FORKED: return "PSG_ERR_FORKED";
     case PSG_ERR_SYSTEM: return "PSG_ERR_SYSTEM";
+    case PSG_ERR_FILE: return "PSG_ERR_FILE";
+    case PSG_ERR_FORMAT: return "PSG_ERR_FORMAT";
     }
     return "unknown status";
 }

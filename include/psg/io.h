@@ -1,0 +1,84 @@
+/* psg/io.h: tensors in files.
+ *
+ * Files are replaced as a whole: what is written goes to PATH.tmp, is made durable and then takes PATH's name, so that
+ * whatever happens PATH is the old file or the new one.  PATH must be a regular file or not there; a symbolic link is
+ * replaced by the file.  Two writers of one PATH at a time: the second is refused.
+ *
+ * PSG_ERR_FILE: the system's refusal, with its reason; PSG_ERR_FORMAT: what the file holds.  Messages are the
+ * context's and name function, path, tensor, value and rule. */
+#ifndef PSG_IO_H
+#define PSG_IO_H
+
+#include "psg/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- safetensors (https://github.com/huggingface/safetensors) ----
+ * Read: F32, F64, I32, I64; F16 and BF16, which become f32 (exactly).  Other types are refused, and so is what the format
+ * forbids: a header above 16 MiB or longer than the file, a name or key twice, offsets with holes, overlaps or another
+ * length than shape and type say, sizes that overflow, bytes after the last tensor.  Ranks to PSG_MAX_RANK.
+ * What is allocated follows the file's size, never a number in it that the file's size does not bear out. */
+
+typedef struct psg_text_pair {
+    const char *key, *value;       /* UTF-8 */
+} psg_text_pair;
+
+/* Writes f32, f64, i32 and i64 tensors of any strides, in the order of the format (larger elements first, then by name),
+ * and metadata.  PSG_ERR_ARGUMENT, and the file stays as it was: a name or key is NULL, there twice, no UTF-8, or
+ * "__metadata__". */
+PSG_API psg_status psg_safetensors_write(psg_context *context, const char *path, const psg_named *tensors, size_t count,
+                                         const psg_text_pair *metadata, size_t metadata_count);
+
+/* What a file held. */
+typedef struct psg_tensors psg_tensors;
+
+/* MAP: F32, F64, I32 and I64 tensors are views of the file's pages, read when they are touched; writing to them does
+ * not reach the file.  The file must keep its length meanwhile (one that is replaced by a rename does; in one that is
+ * cut, touching what is gone ends the process).  Tensors that the file does not align for their type are copied. */
+typedef enum psg_file_access { PSG_FILE_COPY = 0, PSG_FILE_MAP = 1 } psg_file_access;
+
+PSG_API psg_status psg_safetensors_read(psg_context *context, const char *path, psg_file_access access,
+                                        psg_tensors **tensors);
+PSG_API void psg_tensors_destroy(psg_tensors *tensors);
+
+PSG_API size_t psg_tensors_count(const psg_tensors *tensors);
+/* All of them, by name in ascending order of bytes; contiguous; valid until psg_tensors_destroy. */
+PSG_API const psg_named *psg_tensors_list(const psg_tensors *tensors);
+/* NULL where there is none of that name. */
+PSG_API const psg_tensor *psg_tensors_find(const psg_tensors *tensors, const char *name);
+/* The value of a metadata key; NULL where there is none. */
+PSG_API const char *psg_tensors_metadata(const psg_tensors *tensors, const char *key);
+
+/* ---- weights by name ---- */
+
+/* Which names agree. */
+typedef struct psg_load_report {
+    size_t loaded;
+    size_t missing;                /* asked for, not in the file */
+    size_t extra;                  /* in the file, not asked for */
+    size_t mismatched;             /* of another shape, or of a type that the wanted one does not hold */
+    char *text;                    /* NULL, or text_size bytes of the caller's for a line on each of those that were not
+                                      loaded, which are cut where they do not fit; ends with 0 */
+    size_t text_size;
+    size_t text_needed;            /* the full length without the final 0 */
+} psg_load_report;
+
+/* strict: all names agree with their shapes, else PSG_ERR_FORMAT.  partial: what agrees is loaded, and the report has
+ * the rest. */
+typedef enum psg_load_mode { PSG_LOAD_STRICT = 0, PSG_LOAD_PARTIAL = 1 } psg_load_mode;
+
+/* Copies tensors of a file into those of the same names, which have memory of the caller's, any strides, each name once.
+ * f32 and f64 are filled from f32 (and F16, BF16), f64 from f64; integers from the same type.  Everything is checked
+ * first: on an error no value is written.  report: NULL or filled, on PSG_ERR_FORMAT too. */
+PSG_API psg_status psg_weights_load(psg_context *context, const char *path, const psg_named *weights, size_t count,
+                                    psg_load_mode mode, psg_load_report *report);
+/* The same from a file that was read. */
+PSG_API psg_status psg_weights_take(psg_context *context, const psg_tensors *tensors, const psg_named *weights,
+                                    size_t count, psg_load_mode mode, psg_load_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

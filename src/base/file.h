@@ -1,0 +1,38 @@
+/* Files: one that is replaced as a whole or not at all, and the system calls that it takes, with what interrupts them.
+ * All failures are PSG_ERR_FILE; messages name the function, the path and the system's reason. */
+#ifndef PSG_BASE_FILE_H
+#define PSG_BASE_FILE_H
+
+#include <stdbool.h>
+
+#include "psg/base.h"
+
+/* All of the bytes, also when the system takes a part of them or is interrupted; false with errno. */
+bool psg_write_all(int descriptor, const void *bytes, size_t count);
+bool psg_sync(int descriptor);
+/* Makes what stands in the folder of path durable: names, not contents. */
+bool psg_sync_folder(const char *path);
+
+/* ---- a file on its way ----
+ * What is written goes to PATH.tmp, which takes the place of PATH once it is on disk: whatever happens, PATH is the old
+ * file or the new one.  A process that is killed leaves PATH.tmp, which the next one overwrites.  A lock on PATH.tmp
+ * keeps two writers of one PATH apart: the second is refused. */
+typedef struct psg_file {
+    psg_context *context;
+    const char *function;          /* for messages */
+    char *path, *temporary;
+    int descriptor;
+} psg_file;
+
+/* PSG_ERR_FILE also where PATH is there and no regular file; then, and on any error, nothing is left to end. */
+psg_status psg_file_begin(psg_context *context, const char *function, const char *path, psg_file *file);
+psg_status psg_file_write(psg_file *file, const void *bytes, size_t count);
+/* Either of them ends it.  An error of commit leaves the old file as it was; one of the last step alone, of making the
+ * folder durable, leaves the new one. */
+psg_status psg_file_commit(psg_file *file);
+void psg_file_abandon(psg_file *file);
+
+/* The message "FUNCTION: PATH: VERB: what errno says", and PSG_ERR_FILE. */
+psg_status psg_fail_file(psg_context *context, const char *function, const char *path, const char *verb);
+
+#endif
