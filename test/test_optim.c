@@ -370,6 +370,85 @@ static void without_memory_nothing_is_lost(void **state) {
     assert_int_equal(allocator.mistakes, 0);
 }
 
+/* ---- state ---- */
+
+/* Steps t, t + 1, ... before `end` of two values; bits are compared. */
+static void walk(psg_context *context, psg_optimizer *optimizer, const psg_tensor *values, int t, int end) {
+    double g[5];
+    for (; t < end; t++) {
+        for (int i = 0; i < 5; i++) g[i] = 0.3 * (t + 1) - 0.17 * i;
+        psg_tensor gradient[2] = { values[0], values[1] };
+        gradient[0].data = g;
+        gradient[1].data = g + 3;
+        TEST_OK(context, psg_optimizer_step(optimizer, gradient, 2));
+    }
+}
+
+static void a_state_goes_on_where_it_was_taken(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const int64_t shapes[2][1] = { { 3 }, { 2 } };
+    for (size_t k = 0; k < COUNT(goldens); k++) {
+        double w[5] = { 1, -2, 0.5, 4, -3 }, other[5];
+        psg_tensor values[2] = { psg_tensor_of(PSG_F64, w, 1, shapes[0]), psg_tensor_of(PSG_F64, w + 3, 1, shapes[1]) };
+        psg_tensor copies[2] = { psg_tensor_of(PSG_F64, other, 1, shapes[0]),
+                                 psg_tensor_of(PSG_F64, other + 3, 1, shapes[1]) };
+        psg_optimizer *whole = create(context, &goldens[k], values, 2);
+        psg_optimizer *second = create(context, &goldens[k], copies, 2);
+        const size_t arrays = psg_optimizer_state_count(whole);
+        psg_named named;
+        psg_tensor states[4];
+        walk(context, whole, values, 0, 3);
+        memcpy(other, w, sizeof w);
+        for (size_t s = 0; s < 2 * arrays; s++) {
+            TEST_OK(context, psg_optimizer_state(whole, s / arrays, s % arrays, &named));
+            states[s] = named.tensor;
+            assert_int_equal(psg_tensor_count(&named.tensor), 3 - (int64_t)(s / arrays));
+        }
+        TEST_OK(context, psg_optimizer_set_state(second, psg_optimizer_steps(whole), states, 2 * arrays));
+        walk(context, whole, values, 3, 6);
+        walk(context, second, copies, 3, 6);
+        assert_memory_equal(w, other, sizeof w);
+        assert_int_equal(psg_optimizer_steps(second), 6);
+        psg_optimizer_destroy(second);
+        psg_optimizer_destroy(whole);
+    }
+    test_context_free(context);
+}
+
+static void wrong_states_are_refused(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const psg_adam_options options = PSG_ADAM_OPTIONS_INIT;
+    double w[3] = { 0 }, m[6] = { 1, 2, 3, 4, 5, 6 };
+    const int64_t shape[1] = { 3 };
+    psg_tensor value = psg_tensor_of(PSG_F64, w, 1, shape);
+    psg_optimizer *optimizer;
+    psg_named named;
+    TEST_OK(context, psg_adam_create(context, &options, &value, 1, &optimizer));
+    psg_tensor states[2] = { psg_tensor_of(PSG_F64, m, 1, shape), psg_tensor_of(PSG_F64, m + 3, 1, shape) };
+    assert_int_equal(psg_optimizer_set_state(NULL, 1, states, 2), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_optimizer_set_state(optimizer, 1, NULL, 2), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_optimizer_set_state(optimizer, 1, states, 1), PSG_ERR_ARGUMENT);
+    states[1].dtype = PSG_F32;
+    assert_int_equal(psg_optimizer_set_state(optimizer, 1, states, 2), PSG_ERR_DTYPE);
+    states[1].dtype = PSG_F64;
+    states[1].shape[0] = 2;
+    assert_int_equal(psg_optimizer_set_state(optimizer, 1, states, 2), PSG_ERR_SHAPE);
+    TEST_OK(context, psg_optimizer_state(optimizer, 0, 0, &named));
+    assert_string_equal(named.name, "exp_avg");
+    assert_true(((double *)named.tensor.data)[0] == 0);   /* states[0] was not copied before states[1] failed */
+    assert_int_equal(psg_optimizer_steps(optimizer), 0);
+    assert_int_equal(psg_optimizer_state(NULL, 0, 0, &named), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_optimizer_state(optimizer, 0, 0, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_optimizer_state(optimizer, 1, 0, &named), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_optimizer_state(optimizer, 0, 2, &named), PSG_ERR_ARGUMENT);
+    assert_true(psg_optimizer_lr(NULL) == 0 && psg_optimizer_lr(optimizer) == options.lr);
+    assert_true(psg_optimizer_steps(NULL) == 0 && psg_optimizer_state_count(NULL) == 0);
+    psg_optimizer_destroy(optimizer);
+    test_context_free(context);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(updates_are_pytorchs),
@@ -381,6 +460,8 @@ int main(void) {
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(wrong_tensors_are_refused),
         cmocka_unit_test(without_memory_nothing_is_lost),
+        cmocka_unit_test(a_state_goes_on_where_it_was_taken),
+        cmocka_unit_test(wrong_states_are_refused),
     };
     return cmocka_run_group_tests_name("optim", tests, NULL, NULL);
 }

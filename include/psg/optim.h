@@ -38,9 +38,24 @@ PSG_API psg_status psg_adam_create(psg_context *context, const psg_adam_options 
 PSG_API void psg_optimizer_destroy(psg_optimizer *optimizer);
 
 PSG_API psg_status psg_optimizer_set_lr(psg_optimizer *optimizer, double lr);
+PSG_API double psg_optimizer_lr(const psg_optimizer *optimizer);
 
 /* One step; gradients in the order of values. */
 PSG_API psg_status psg_optimizer_step(psg_optimizer *optimizer, const psg_tensor *gradients, size_t count);
+
+/* ---- state: what the next step depends on beside values, gradients, options and lr ---- */
+
+PSG_API uint64_t psg_optimizer_steps(const psg_optimizer *optimizer);          /* made so far */
+/* How many arrays each value has: SGD with momentum one (momentum_buffer), without none; Adam two (exp_avg and
+ * exp_avg_sq_root, the root of PyTorch's exp_avg_sq). */
+PSG_API size_t psg_optimizer_state_count(const psg_optimizer *optimizer);
+/* Array `index` of value `value`: its name, and a view of the optimizer's own memory in the value's type and shape, zero
+ * before the first step. */
+PSG_API psg_status psg_optimizer_state(const psg_optimizer *optimizer, size_t value, size_t index, psg_named *state);
+/* The state of an optimizer that has made `steps` steps: states[value * state_count + index], each of its value's type
+ * and number of elements, copied.  On an error nothing changes. */
+PSG_API psg_status psg_optimizer_set_state(psg_optimizer *optimizer, uint64_t steps, const psg_tensor *states,
+                                           size_t count);
 
 #ifdef __cplusplus
 }

@@ -36,6 +36,12 @@ static void update(const psg_optimizer *optimizer, const psg_optimizer_chunk *ch
                          chunk->state[1]);
 }
 
+static void describe(const psg_optimizer *optimizer, psg_writer *writer) {
+    const psg_adam_options *o = &optimizer->options.adam;
+    psg_put(writer, "adam, beta1 %.17g, beta2 %.17g, eps %.17g, weight_decay %.17g, decoupled %d", o->beta1, o->beta2,
+            o->eps, o->weight_decay, o->decoupled != 0);
+}
+
 psg_status psg_adam_create(psg_context *context, const psg_adam_options *options, const psg_tensor *values,
                            size_t count, psg_optimizer **optimizer) {
     const psg_adam_options defaults = PSG_ADAM_OPTIONS_INIT;
@@ -46,6 +52,9 @@ psg_status psg_adam_create(psg_context *context, const psg_adam_options *options
     psg_optimizer model = { .context = context, .name = "psg_adam", .state_count = 2 };
     model.prepare = prepare;
     model.update = update;
+    model.describe = describe;
+    model.state_name[0] = "exp_avg";
+    model.state_name[1] = "exp_avg_sq_root";
     model.options.adam = *options;
     model.lr = options->lr;
     return psg_optimizer_create(&model, values, count, optimizer);

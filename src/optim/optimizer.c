@@ -1,6 +1,7 @@
 #include "optim/optimizer.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/context.h"
 #include "base/memory.h"
@@ -106,28 +107,35 @@ psg_status psg_optimizer_set_lr(psg_optimizer *optimizer, double lr) {
     return PSG_OK;
 }
 
+double psg_optimizer_lr(const psg_optimizer *optimizer) { return optimizer ? optimizer->lr : 0; }
+
 /* ---- a step ---- */
+
+/* tensors[k] must be like the value: contiguous, of its type and number of elements. */
+static psg_status check_like(const psg_optimizer *o, const char *what, const psg_tensor *tensors, size_t k,
+                             const psg_tensor *value) {
+    psg_status status = check_tensor(o, what, k, &tensors[k]);
+    if (status) return status;
+    if (tensors[k].dtype != value->dtype) {
+        return psg_fail(o->context, PSG_ERR_DTYPE, "%s: %s[%zu] is %s, must be %s as its value", o->name, what, k,
+                        psg_dtype_name(tensors[k].dtype), psg_dtype_name(value->dtype));
+    }
+    if (psg_tensor_count(&tensors[k]) != psg_tensor_count(value)) {
+        char text[PSG_SHAPE_TEXT], value_text[PSG_SHAPE_TEXT];
+        return psg_fail(o->context, PSG_ERR_SHAPE, "%s: %s[%zu] has shape %s, must fit its value of shape %s", o->name,
+                        what, k, psg_tensor_text(&tensors[k], text), psg_tensor_text(value, value_text));
+    }
+    return PSG_OK;
+}
 
 static psg_status check_gradients(const psg_optimizer *o, const psg_tensor *gradients, size_t count) {
     if (!gradients || count != o->count) {
         return psg_fail(o->context, PSG_ERR_ARGUMENT, "%s: count of gradients is %zu, must be %zu, one a value",
                         o->name, gradients ? count : 0, o->count);
     }
-    for (size_t k = 0; k < count; k++) {
-        psg_status status = check_tensor(o, "gradients", k, &gradients[k]);
-        if (status) return status;
-        if (gradients[k].dtype != o->values[k].dtype) {
-            return psg_fail(o->context, PSG_ERR_DTYPE, "%s: gradients[%zu] is %s, must be %s as its value", o->name, k,
-                            psg_dtype_name(gradients[k].dtype), psg_dtype_name(o->values[k].dtype));
-        }
-        if (psg_tensor_count(&gradients[k]) != psg_tensor_count(&o->values[k])) {
-            char text[PSG_SHAPE_TEXT], value[PSG_SHAPE_TEXT];
-            return psg_fail(o->context, PSG_ERR_SHAPE,
-                            "%s: gradients[%zu] has shape %s, must fit its value of shape %s", o->name, k,
-                            psg_tensor_text(&gradients[k], text), psg_tensor_text(&o->values[k], value));
-        }
-    }
-    return PSG_OK;
+    psg_status status = PSG_OK;
+    for (size_t k = 0; !status && k < count; k++) status = check_like(o, "gradients", gradients, k, &o->values[k]);
+    return status;
 }
 
 void psg_optimizer_begin(psg_optimizer *optimizer) {
@@ -174,5 +182,40 @@ psg_status psg_optimizer_step(psg_optimizer *optimizer, const psg_tensor *gradie
         size_t elements = (size_t)psg_tensor_count(&gradients[k]);
         psg_parallel(optimizer->context, (elements + CHUNK - 1) / CHUNK, step_chunk, &job);
     }
+    return PSG_OK;
+}
+
+/* ---- state ---- */
+
+uint64_t psg_optimizer_steps(const psg_optimizer *optimizer) { return optimizer ? optimizer->steps : 0; }
+size_t psg_optimizer_state_count(const psg_optimizer *optimizer) { return optimizer ? optimizer->state_count : 0; }
+
+psg_status psg_optimizer_state(const psg_optimizer *o, size_t value, size_t index, psg_named *state) {
+    if (!o) return PSG_ERR_ARGUMENT;
+    if (!state || value >= o->count || index >= o->state_count) {
+        return psg_fail(o->context, PSG_ERR_ARGUMENT, "psg_optimizer_state: array %zu of value %zu, must be below %zu "
+                        "and %zu, and state not NULL", index, value, o->state_count, o->count);
+    }
+    const psg_tensor *like = &o->values[value];
+    void *data = o->state[value * o->state_count + index];
+    *state = (psg_named){ o->state_name[index], psg_tensor_of(like->dtype, data, like->rank, like->shape) };
+    return PSG_OK;
+}
+
+psg_status psg_optimizer_set_state(psg_optimizer *o, uint64_t steps, const psg_tensor *states, size_t count) {
+    if (!o) return PSG_ERR_ARGUMENT;
+    if (count != o->count * o->state_count || (count && !states)) {
+        return psg_fail(o->context, PSG_ERR_ARGUMENT, "psg_optimizer_set_state: count of states is %zu, must be %zu, "
+                        "%zu a value", states ? count : 0, o->count * o->state_count, o->state_count);
+    }
+    for (size_t s = 0; s < count; s++) {
+        psg_status status = check_like(o, "states", states, s, &o->values[s / o->state_count]);
+        if (status) return status;
+    }
+    for (size_t s = 0; s < count; s++) {
+        size_t bytes = (size_t)psg_tensor_count(&states[s]) * psg_dtype_size(states[s].dtype);
+        if (bytes) memmove(o->state[s], states[s].data, bytes);
+    }
+    o->steps = steps;
     return PSG_OK;
 }

@@ -2,6 +2,7 @@
 #ifndef PSG_OPTIM_OPTIMIZER_H
 #define PSG_OPTIM_OPTIMIZER_H
 
+#include "base/writer.h"
 #include "kernels.h"
 #include "psg/optim.h"
 
@@ -20,8 +21,10 @@ struct psg_optimizer {
     psg_context *context;
     const char *name;                               /* "psg_sgd", for messages */
     size_t state_count;                             /* arrays of the values' size a parameter */
+    const char *state_name[PSG_OPTIMIZER_MAX_STATES];
     void (*prepare)(psg_optimizer *optimizer);      /* sets numbers from options, lr and steps */
     void (*update)(const psg_optimizer *optimizer, const psg_optimizer_chunk *chunk);
+    void (*describe)(const psg_optimizer *optimizer, psg_writer *writer);   /* the options but lr, in words */
     union {
         psg_sgd_options sgd;
         psg_adam_options adam;

@@ -38,6 +38,12 @@ static void update(const psg_optimizer *optimizer, const psg_optimizer_chunk *ch
     chunk->kernels->sgd(chunk->count, &optimizer->numbers.sgd, chunk->values, chunk->gradients, chunk->state[0]);
 }
 
+static void describe(const psg_optimizer *optimizer, psg_writer *writer) {
+    const psg_sgd_options *o = &optimizer->options.sgd;
+    psg_put(writer, "sgd, momentum %.17g, dampening %.17g, weight_decay %.17g, nesterov %d", o->momentum, o->dampening,
+            o->weight_decay, o->nesterov != 0);
+}
+
 psg_status psg_sgd_create(psg_context *context, const psg_sgd_options *options, const psg_tensor *values,
                           size_t count, psg_optimizer **optimizer) {
     const psg_sgd_options defaults = PSG_SGD_OPTIONS_INIT;
@@ -46,6 +52,8 @@ psg_status psg_sgd_create(psg_context *context, const psg_sgd_options *options, 
     psg_status status = check_options(context, options);
     if (status) return status;
     psg_optimizer model = { .context = context, .name = "psg_sgd", .prepare = prepare, .update = update };
+    model.describe = describe;
+    model.state_name[0] = "momentum_buffer";
     model.state_count = options->momentum == 0 ? 0 : 1;
     model.options.sgd = *options;
     model.lr = options->lr;
