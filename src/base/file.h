@@ -1,5 +1,5 @@
 /* Files: one that is replaced as a whole or not at all, and the system calls that it takes, with what interrupts them.
- * All failures are PSG_ERR_FILE; messages name the function, the path and the system's reason. */
+ * All failures are PSG_ERR_FILE (PSG_ERR_MEMORY aside); messages name the function, the path and the system's reason. */
 #ifndef PSG_BASE_FILE_H
 #define PSG_BASE_FILE_H
 
@@ -7,32 +7,41 @@
 
 #include "psg/base.h"
 
-/* All of the bytes, also when the system takes a part of them or is interrupted; false with errno. */
+/* ---- system calls that an interruption does not end; false or -1 with errno ---- */
+
+int psg_open(const char *path, int flags, unsigned mode);
+/* All of the bytes, also when the system takes a part of them at a time. */
 bool psg_write_all(int descriptor, const void *bytes, size_t count);
 bool psg_sync(int descriptor);
+bool psg_close(int descriptor);
 /* Makes what stands in the folder of path durable: names, not contents. */
 bool psg_sync_folder(const char *path);
 
 /* ---- a file on its way ----
  * What is written goes to PATH.tmp, which takes the place of PATH once it is on disk: whatever happens, PATH is the old
- * file or the new one.  A process that is killed leaves PATH.tmp, which the next one overwrites.  A lock on PATH.tmp
- * keeps two writers of one PATH apart: the second is refused. */
+ * file or the new one, with the old one's mode.  A process that is killed leaves PATH.tmp, which the next one
+ * overwrites.  A lock on PATH.tmp keeps two writers of one PATH apart: the second is refused. */
 typedef struct psg_file {
     psg_context *context;
     const char *function;          /* for messages */
     char *path, *temporary;
     int descriptor;
+    bool locked;                   /* the temporary file is ours to remove */
+    psg_status failed;             /* of the first write that failed: later ones and commit return it too */
 } psg_file;
 
 /* PSG_ERR_FILE also where PATH is there and no regular file; then, and on any error, nothing is left to end. */
 psg_status psg_file_begin(psg_context *context, const char *function, const char *path, psg_file *file);
 psg_status psg_file_write(psg_file *file, const void *bytes, size_t count);
 /* Either of them ends it.  An error of commit leaves the old file as it was; one of the last step alone, of making the
- * folder durable, leaves the new one. */
+ * new name durable, leaves the new one. */
 psg_status psg_file_commit(psg_file *file);
 void psg_file_abandon(psg_file *file);
 
-/* The message "FUNCTION: PATH: VERB: what errno says", and PSG_ERR_FILE. */
+/* The message "FUNCTION: PATH: VERB: what errno says", and PSG_ERR_FILE.  Of a long path its end is shown. */
 psg_status psg_fail_file(psg_context *context, const char *function, const char *path, const char *verb);
+
+/* The end of a path that a message has room for. */
+const char *psg_path_end(const char *path);
 
 #endif

@@ -1,0 +1,197 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/context.h"
+#include "base/memory.h"
+
+/* ---- system calls ---- */
+
+int psg_open(const char *path, int flags, unsigned mode) {
+    int descriptor;
+    do descriptor = open(path, flags | O_CLOEXEC, mode);
+    while (descriptor < 0 && errno == EINTR);
+    return descriptor;
+}
+
+bool psg_write_all(int descriptor, const void *bytes, size_t count) {
+    const char *next = bytes;
+    while (count) {
+        ssize_t written = write(descriptor, next, count);
+        if (written < 0 && errno == EINTR) continue;
+        if (written == 0) errno = EIO;
+        if (written <= 0) return false;
+        next += written;
+        count -= (size_t)written;
+    }
+    return true;
+}
+
+bool psg_sync(int descriptor) {
+    int result;
+    do result = fsync(descriptor);
+    while (result && errno == EINTR);
+    return result == 0;
+}
+
+/* Linux has closed the descriptor when it says EINTR: a second call could close another thread's. */
+bool psg_close(int descriptor) { return close(descriptor) == 0 || errno == EINTR; }
+
+static bool folder_of(const char *path, char folder[PATH_MAX]) {
+    const char *slash = strrchr(path, '/');
+    size_t length = slash ? (size_t)(slash - path) : 0;
+    if (length >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    memcpy(folder, path, length);
+    if (!length) folder[length++] = slash ? '/' : '.';
+    folder[length] = 0;
+    return true;
+}
+
+bool psg_sync_folder(const char *path) {
+    char folder[PATH_MAX];
+    int descriptor = folder_of(path, folder) ? psg_open(folder, O_RDONLY | O_DIRECTORY, 0) : -1;
+    if (descriptor < 0) return false;
+    bool synced = psg_sync(descriptor);
+    int reason = errno;
+    bool closed = psg_close(descriptor);
+    if (!synced) errno = reason;
+    return synced && closed;
+}
+
+/* ---- messages ---- */
+
+const char *psg_path_end(const char *path) {
+    const size_t room = 200;
+    size_t length = strlen(path);
+    return length > room ? path + length - room : path;
+}
+
+psg_status psg_fail_file(psg_context *context, const char *function, const char *path, const char *verb) {
+    char text[128];
+    const char *reason = strerror_r(errno, text, sizeof text), *end = psg_path_end(path);
+    return psg_fail(context, PSG_ERR_FILE, "%s: %s%s: %s: %s", function, end > path ? "..." : "", end, verb, reason);
+}
+
+static psg_status fail(const psg_file *file, const char *path, const char *verb) {
+    return psg_fail_file(file->context, file->function, path, verb);
+}
+
+static psg_status refuse(const psg_file *file, const char *path, const char *why) {
+    return psg_fail(file->context, PSG_ERR_FILE, "%s: %s: %s", file->function, psg_path_end(path), why);
+}
+
+/* ---- the temporary file ---- */
+
+/* Whether the name still stands for what is open: another writer may have renamed or removed it before the lock. */
+static bool is_named(const psg_file *file) {
+    struct stat open_file, named;
+    return fstat(file->descriptor, &open_file) == 0 && lstat(file->temporary, &named) == 0 &&
+           open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
+}
+
+static psg_status open_temporary(psg_file *file, unsigned mode) {
+    const int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+    struct stat found;
+    file->descriptor = psg_open(file->temporary, flags, mode);
+    if (file->descriptor < 0 || fstat(file->descriptor, &found)) return fail(file, file->temporary, "open");
+    if (!S_ISREG(found.st_mode)) return refuse(file, file->temporary, "is no regular file");
+    if (found.st_nlink > 1) return refuse(file, file->temporary, "is another file's name too");
+    if (flock(file->descriptor, LOCK_EX | LOCK_NB) == 0) return PSG_OK;
+    if (errno == EWOULDBLOCK) return refuse(file, file->temporary, "another writer has it");
+    return fail(file, file->temporary, "lock");
+}
+
+/* A lock on a file that has lost its name keeps nobody away. */
+static psg_status lock_temporary(psg_file *file, unsigned mode) {
+    const int tries = 16;
+    for (int k = 0; k < tries; k++) {
+        psg_status status = open_temporary(file, mode);
+        file->locked = !status && is_named(file);
+        if (status || file->locked) return status;
+        psg_close(file->descriptor);
+        file->descriptor = -1;
+    }
+    return refuse(file, file->temporary, "other writers come and go");
+}
+
+static psg_status take_names(psg_file *file, const char *path) {
+    size_t length = strlen(path), bytes = 2 * length + sizeof ".tmp" + 1;
+    file->path = psg_alloc(file->context, bytes);
+    if (!file->path) return psg_fail_memory(file->context, file->function, bytes);
+    memcpy(file->path, path, length + 1);
+    file->temporary = file->path + length + 1;
+    memcpy(file->temporary, path, length);
+    memcpy(file->temporary + length, ".tmp", sizeof ".tmp");
+    return PSG_OK;
+}
+
+static psg_status begin(psg_file *file) {
+    const unsigned permissions = 0777;
+    struct stat old;
+    bool there = stat(file->path, &old) == 0;
+    if (!there && errno != ENOENT) return fail(file, file->path, "open");
+    if (there && !S_ISREG(old.st_mode)) return refuse(file, file->path, "is no regular file");
+    if (!*file->path) return refuse(file, file->path, "is no name");
+    psg_status status = lock_temporary(file, there ? 0600 : 0666);
+    if (status) return status;
+    if (there && fchmod(file->descriptor, old.st_mode & permissions)) return fail(file, file->temporary, "set the mode");
+    return ftruncate(file->descriptor, 0) ? fail(file, file->temporary, "truncate") : PSG_OK;
+}
+
+static void end(psg_file *file) {
+    psg_free(file->context, file->path);
+    *file = (psg_file){ .descriptor = -1 };
+}
+
+psg_status psg_file_begin(psg_context *context, const char *function, const char *path, psg_file *file) {
+    *file = (psg_file){ .context = context, .function = function, .descriptor = -1 };
+    psg_status status = take_names(file, path);
+    if (!status) status = begin(file);
+    if (status) psg_file_abandon(file);
+    return status;
+}
+
+psg_status psg_file_write(psg_file *file, const void *bytes, size_t count) {
+    if (!file->failed && !psg_write_all(file->descriptor, bytes, count))
+        file->failed = fail(file, file->temporary, "write");
+    return file->failed;
+}
+
+/* Pages whose write-back failed may count as clean afterwards: a second fsync would say nothing of them, so that a
+ * failure is final (Rebello et al., Can Applications Recover from fsync Failures?, USENIX ATC 2020). */
+static psg_status replace(psg_file *file) {
+    if (file->failed) return file->failed;
+    if (!psg_sync(file->descriptor)) return fail(file, file->temporary, "make durable");
+    if (!is_named(file)) return refuse(file, file->temporary, "was removed or replaced meanwhile");
+    return rename(file->temporary, file->path) ? fail(file, file->path, "replace") : PSG_OK;
+}
+
+psg_status psg_file_commit(psg_file *file) {
+    psg_status status = replace(file);
+    if (status) {
+        psg_file_abandon(file);
+        return status;
+    }
+    if (!psg_close(file->descriptor)) status = fail(file, file->path, "close the new file");
+    if (!psg_sync_folder(file->path) && !status) status = fail(file, file->path, "make the new name durable");
+    end(file);
+    return status;
+}
+
+/* The name goes while the lock is held: afterwards it may be another writer's. */
+void psg_file_abandon(psg_file *file) {
+    if (!file->context) return;
+    if (file->locked && is_named(file)) unlink(file->temporary);
+    if (file->descriptor >= 0) psg_close(file->descriptor);
+    end(file);
+}
