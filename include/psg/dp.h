@@ -25,6 +25,7 @@
 
 #include "psg/accountant.h"
 #include "psg/gradient.h"
+#include "psg/io.h"
 #include "psg/optim.h"
 
 #ifdef __cplusplus
@@ -99,6 +100,13 @@ typedef struct psg_dp_options {
     uint64_t steps;
     const psg_accountant *earlier; /* what was released of these records before, or NULL: it is counted in */
     int without_noise;         /* non-zero: noise_multiplier 0 is meant: no noise, no privacy */
+    /* Where releases are recorded.  A ledger is a file that outlives the process (below): each release is on disk
+     * before anything of it leaves, and epsilon is that of everything in the file, which other mechanisms, processes and
+     * runs on the same records may share: their costs add, and a budget is that of all. */
+    const char *ledger;        /* path, of a file of this relation or none yet; NULL: counted in memory alone */
+    uint64_t ledger_ahead;     /* steps that one line of it records at a time, at most those that the budget allows.
+                                  What is recorded counts as spent, made or not: after a crash as many are lost.  0: as
+                                  many as keep the time of writing near 1 % of that of the steps, at most 256 */
     int allow_openblas;        /* non-zero: a context whose gemm is PSG_GEMM_OPENBLAS is accepted.  Under it OpenBLAS
                                   multiplies batched rows and rounds a row by its place, so a record changes the
                                   gradients of others and the sum moves by more than C: refused by default */
@@ -106,7 +114,7 @@ typedef struct psg_dp_options {
 
 #define PSG_DP_OPTIONS_INIT                                                                                            \
     { PSG_SAMPLING_POISSON, 0, 0.0, 0, 0, PSG_ADD_OR_REMOVE_ONE, 0.0, 0, 1.0, PSG_CLIP_FLAT, 0.0, 0, NULL, NULL, 0.0,  \
-      0.0, 0.0, 0.0, 0.0, 0.0, 0, NULL, 0, 0 }
+      0.0, 0.0, 0.0, 0.0, 0.0, 0, NULL, 0, NULL, 0, 0 }
 
 /* For parameters of the given element counts: all that are trained, since what one psg_dp does not know no account
  * covers (psg_dp_accumulate refuses a pass with others).  Holds one 64-bit integer an element and a batch of record
@@ -146,7 +154,7 @@ typedef psg_status (*psg_dp_reduce)(void *user, int64_t *sums, size_t count);
 PSG_API void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user);
 
 /* Ends the step, also when the reduce hook fails (its status is returned, outs are untouched): records it in the
- * accountant, then writes outs[k] = (k + z) unit / expected_batch_size (contiguous, f32 or f64), and starts the next
+ * accountant and the ledger, then writes outs[k] = (k + z) unit / expected_batch_size (contiguous, f32 or f64), and starts the next
  * step with sums of zero.  Records of the batch that were not accumulated add nothing.  PSG_ERR_STATE, and nothing
  * happens: no batch was drawn (unless sampling is external), or the budget does not allow another release. */
 PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count);
@@ -158,16 +166,62 @@ PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t cou
  * has not moved.  The optimizer may be of another context; messages are those of the dp's. */
 PSG_API psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer);
 
+/* ---- the ledger ----
+ * An append-only file of JSON lines, each of them the steps [first, first + count) of one mechanism: what they cost (the
+ * fields of psg_event, max_grad_norm, relation, whether the key was a seed), and the hash (BLAKE2b-256) of the line
+ * before.  A psg_dp of options.ledger appends; a line that covers a step is durable before the reduce hook sees its sums
+ * and before anything of it is written.  Where the file cannot be written, or is not the one that was opened, the release
+ * is PSG_ERR_FILE, nothing happens, and it may be tried again.  A last line without an end is what a killed process left
+ * of it; nothing was released under it, and it is cut off.  Any other fault of the file is PSG_ERR_FORMAT.  Removing the
+ * file, or its last lines, is forgetting what was spent; a checkpoint notices. */
+
+/* An accountant of all that the file holds, as it is now. */
+PSG_API psg_status psg_ledger_read(psg_context *context, const char *path, psg_relation relation,
+                                   psg_accountant **accountant);
+/* Records releases that no psg_dp makes (a private statistic, another library's training) before they are made. */
+PSG_API psg_status psg_ledger_record(psg_context *context, const char *path, psg_relation relation,
+                                     const psg_event *event, uint64_t releases);
+
+/* ---- save and resume ----
+ * A checkpoint is one safetensors file (psg/io.h): parameters, optimizer, arrays of the caller's, and as metadata the
+ * step, the mechanism's options and the last line of its ledger.  It replaces the file as a whole.  It needs a ledger:
+ * steps that are made after a checkpoint count after a crash because the ledger has them.
+ *
+ * A mechanism that was loaded goes on at the checkpoint's step with a key of its own generator, so no noise is used with
+ * other data; what the ledger holds counts, made or not.  Its epochs begin anew.  One whose generator has a seed (not
+ * private) must be of the same seed, and gives the bits that the run would have given without the interruption. */
+
+/* What a checkpoint holds beside the mechanism. */
+typedef struct psg_checkpoint {
+    const psg_named *params;       /* in the order of psg_dp_create; each name once, also in file names of tensors */
+    size_t param_count;
+    psg_optimizer *optimizer;      /* of these parameters in this order, or NULL */
+    const psg_named *extra;        /* averages, counters, ...: any tensors, each name once; or NULL */
+    size_t extra_count;
+} psg_checkpoint;
+
+#define PSG_CHECKPOINT_INIT { NULL, 0, NULL, NULL, 0 }
+
+/* Between releases (sums that were accumulated and not released are not saved).  PSG_ERR_STATE: there is no ledger. */
+PSG_API psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path);
+
+/* Into a mechanism that was just made with the options of the saved one and the same ledger.  Everything is checked
+ * before anything changes: PSG_ERR_FORMAT with both values where the file is damaged, of a newer format, of another
+ * model, optimizer, mechanism or seed, or where the ledger lacks the line that the checkpoint was made after;
+ * PSG_ERR_STATE: the mechanism has drawn or released, or has no ledger. */
+PSG_API psg_status psg_dp_load(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path);
+
 /* ---- what it is and what it has cost; public ---- */
 
-PSG_API uint64_t psg_dp_step(const psg_dp *dp);                /* releases so far */
+PSG_API uint64_t psg_dp_step(const psg_dp *dp);                /* releases so far, those before a checkpoint too */
 PSG_API double psg_dp_noise_multiplier(const psg_dp *dp);      /* sigma, given or found from the budget */
 PSG_API double psg_dp_max_grad_norm(const psg_dp *dp);         /* C of the step, which a quantile moves */
 PSG_API double psg_dp_expected_batch_size(const psg_dp *dp);
 PSG_API int64_t psg_dp_max_batch_size(const psg_dp *dp);
 /* Releases that the budget allows after those so far; UINT64_MAX without one. */
 PSG_API uint64_t psg_dp_remaining(const psg_dp *dp);
-/* Counts the releases, after those of `earlier`; a generator with a seed marks it not private. */
+/* Counts the releases, those of `earlier`, and with a ledger all that it records, made or not; a generator with a seed
+ * marks it not private. */
 PSG_API const psg_accountant *psg_dp_accountant(const psg_dp *dp);
 /* What psg_accountant_epsilon says of it. */
 PSG_API psg_status psg_dp_privacy(const psg_dp *dp, double delta, psg_privacy *privacy);

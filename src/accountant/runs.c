@@ -157,6 +157,16 @@ psg_status psg_accountant_merge(psg_accountant *accountant, const psg_accountant
     return status;
 }
 
+psg_status psg_accountant_reserve(psg_accountant *accountant, const char *function, size_t more) {
+    return reserve(accountant, function, accountant->count + more);
+}
+
+void psg_accountant_swap(psg_accountant *a, psg_accountant *b) {
+    psg_accountant was = *a;
+    *a = *b;
+    *b = was;
+}
+
 void psg_accountant_mark_not_private(psg_accountant *accountant) {
     if (accountant) accountant->not_private = 1;
 }

@@ -20,4 +20,9 @@ struct psg_accountant {
     psg_event_run *runs;
 };
 
+/* Room for so many runs more: adding them takes no memory. */
+psg_status psg_accountant_reserve(psg_accountant *accountant, const char *function, size_t more);
+/* Exchanges the lists of two accountants of one context and relation. */
+void psg_accountant_swap(psg_accountant *a, psg_accountant *b);
+
 #endif

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/context.h"
-#include "dp/mechanism.h"
+#include "dp/account.h"
 #include "dp/random.h"
 #include "dp/wide_integer.h"
 
@@ -125,16 +125,17 @@ static int ascending(const void *x, const void *y) {
 }
 
 static void draw_epoch(psg_dp *dp, words *w) {
-    uint64_t batches = dp->event.batches, at = dp->step % batches, size = (uint64_t)dp->options.batch_size;
+    const uint64_t batches = dp->event.batches, step = dp->step - dp->first_step;
+    uint64_t at = step % batches, size = (uint64_t)dp->options.batch_size;
     uint64_t first = at * size, end = first + size < dp->options.records ? first + size : dp->options.records;
     (void)w;
-    if (dp->epoch != dp->step / batches) shuffle(dp, dp->step / batches);
+    if (dp->epoch != step / batches) shuffle(dp, step / batches);
     for (uint64_t i = first; i < end; i++) put(dp, (uint64_t)dp->order[i]);
 }
 
 /* Record i is in every batches-th batch, from one that it picked for good. */
 static void draw_bins(psg_dp *dp, words *w) {
-    uint64_t batches = dp->options.batches, at = dp->step % batches;
+    uint64_t batches = dp->options.batches, at = (dp->step - dp->first_step) % batches;
     for (uint64_t i = 0; i < dp->options.records; i++) {
         if (below(w, i, batches) == at) put(dp, i);
     }

@@ -1,11 +1,10 @@
-#include "dp/mechanism.h"
-
 #include <math.h>
 #include <sodium.h>
 
 #include "base/context.h"
 #include "base/memory.h"
 #include "base/shapes.h"
+#include "dp/account.h"
 #include "dp/random.h"
 
 /* ---- creation ---- */
@@ -89,31 +88,6 @@ static void lay_out(psg_dp *dp, const psg_dp_options *given, const int64_t *para
     }
 }
 
-static psg_status start_accountant(psg_dp *dp) {
-    const psg_dp_options *o = &dp->options;
-    psg_status status = psg_accountant_create(dp->context, o->relation, &dp->accountant);
-    if (!status) status = psg_accountant_add(dp->accountant, &dp->event, 0);
-    if (!status && o->earlier) status = psg_accountant_merge(dp->accountant, o->earlier);
-    if (!status && psg_generator_is_seeded(dp->generator)) psg_accountant_mark_not_private(dp->accountant);
-    return status;
-}
-
-/* The budget counts what noise costs, whoever knows its seed. */
-static psg_status count_budget(psg_dp *dp) {
-    const psg_dp_options *o = &dp->options;
-    psg_accountant *spent = NULL;
-    dp->most_steps = UINT64_MAX;
-    if (o->epsilon == 0) return PSG_OK;
-    psg_status status = psg_accountant_create(dp->context, o->relation, &spent);
-    if (!status && o->earlier) status = psg_accountant_merge(spent, o->earlier);
-    if (!status) status = psg_accountant_remaining(spent, &dp->event, o->epsilon, o->delta, &dp->most_steps);
-    psg_accountant_destroy(spent);
-    if (!status && o->steps && dp->most_steps > o->steps) dp->most_steps = o->steps;
-    if (status || dp->most_steps) return status;
-    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_create: noise_multiplier %g allows no release within "
-                    "epsilon %g at delta %g", o->noise_multiplier, o->epsilon, o->delta);
-}
-
 static psg_status fill(psg_dp *dp, const psg_dp_options *given, const int64_t *param_counts) {
     int64_t total;
     psg_status status = count_elements(dp->context, param_counts, dp->param_count, &total);
@@ -122,8 +96,7 @@ static psg_status fill(psg_dp *dp, const psg_dp_options *given, const int64_t *p
     if (dp->options.group_count < 1) dp->options.group_count = 1;
     dp->event = psg_dp_event(&dp->options, total);
     status = take_memory(dp, total);
-    if (!status) status = start_accountant(dp);
-    if (!status) status = count_budget(dp);
+    if (!status) status = psg_dp_open_account(dp, given);
     if (status) return status;
     lay_out(dp, given, param_counts);
     dp->max_grad_norm = dp->options.max_grad_norm;
@@ -161,7 +134,7 @@ void psg_dp_destroy(psg_dp *dp) {
     void *const memory[] = { dp->sums, dp->ids, dp->drawn, dp->order, dp->share, dp->group, dp->gradients, dp->views,
                              dp->offset };
     for (size_t k = 0; k < sizeof memory / sizeof memory[0]; k++) psg_free(dp->context, memory[k]);
-    psg_accountant_destroy(dp->accountant);
+    psg_dp_close_account(dp);
     psg_free(dp->context, dp);
 }
 
@@ -187,10 +160,4 @@ uint64_t psg_dp_remaining(const psg_dp *dp) {
 
 psg_status psg_dp_privacy(const psg_dp *dp, double delta, psg_privacy *privacy) {
     return dp ? psg_accountant_epsilon(dp->accountant, delta, privacy) : PSG_ERR_ARGUMENT;
-}
-
-psg_status psg_dp_check_budget(const psg_dp *dp, const char *function) {
-    if (dp->step < dp->most_steps) return PSG_OK;
-    return psg_fail(dp->context, PSG_ERR_STATE, "%s: the budget of epsilon %g at delta %g allows %llu releases, which "
-                    "are made", function, dp->options.epsilon, dp->options.delta, (unsigned long long)dp->most_steps);
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "dp/grid.h"
+#include "dp/ledger.h"
 #include "psg/dp.h"
 
 /* A record of the step. */
@@ -17,7 +18,8 @@ struct psg_dp {
     psg_context *context;
     psg_generator *generator;       /* the caller's; outlives this */
     uint64_t owner;                 /* of the streams, see dp/random.h */
-    psg_dp_options options;         /* with every default resolved; groups, group_norms not read; earlier: whether */
+    psg_dp_options options;         /* with every default resolved; groups, group_norms, ledger not read; earlier:
+                                       whether */
     psg_dp_reduce reduce;           /* or NULL */
     void *reduce_user;
 
@@ -34,6 +36,7 @@ struct psg_dp {
     psg_grid grid;                  /* of this step */
 
     uint64_t step;                  /* releases so far */
+    uint64_t first_step;            /* of this key: epochs begin there */
     uint64_t most_steps;            /* that the budget allows */
     bool is_drawn, is_lost;         /* the step has its batch; its sums are gone */
     uint64_t stream;                /* of its batch */
@@ -44,7 +47,14 @@ struct psg_dp {
     uint64_t epoch;                 /* that it is of; UINT64_MAX: none yet */
 
     psg_event event;                /* what each release is to the accountant */
-    psg_accountant *accountant;
+    psg_accountant *accountant;     /* all that counts: earlier, the ledger's, its own */
+    psg_accountant *earlier;        /* or NULL */
+
+    psg_ledger *ledger;             /* or NULL, and then none of these: */
+    char run[PSG_RUN_TEXT];         /* its name there */
+    uint64_t ahead;                 /* releases that are recorded and not made */
+    uint64_t pace, recorded;        /* steps that the next line covers, that the last one did */
+    double recorded_at;             /* seconds, of the last line */
 };
 
 /* The elements of parameter k; of all. */
@@ -69,7 +79,5 @@ void psg_dp_forget_batch(psg_dp *dp);
 /* PSG_OK if all of these are in the step and not used; marks them. */
 psg_status psg_dp_use(psg_dp *dp, const int64_t *ids, int64_t count);
 void psg_dp_unuse(psg_dp *dp, const int64_t *ids, int64_t count);
-/* PSG_ERR_STATE where the budget allows no further release. */
-psg_status psg_dp_check_budget(const psg_dp *dp, const char *function);
 
 #endif

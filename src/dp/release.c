@@ -5,8 +5,8 @@
 #include "base/context.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
+#include "dp/account.h"
 #include "dp/grid_noise.h"
-#include "dp/mechanism.h"
 #include "dp/random.h"
 #include "optim/optimizer.h"
 
@@ -163,12 +163,12 @@ static void move_quantile(psg_dp *dp) {
 
 /* ---- the step ends ---- */
 
-/* Checks come first and change nothing.  Then the release is in the accountant before the sums leave this function, to
- * the hook or to outs, and stays there: the accountant never counts too few.  A hook that fails may have left anything
+/* Checks come first and change nothing.  Then the release is recorded before the sums leave this function, to the hook or
+ * to outs, and stays so: the account never counts too few.  A hook that fails may have left anything
  * in the sums, so the step ends without output; its noise is not used again, since the step has been counted. */
 static psg_status release(psg_dp *dp, const char *function, const psg_tensor *outs, psg_optimizer *optimizer) {
     release_job job = { dp, outs, optimizer, dp->grid.unit / dp->options.expected_batch_size };
-    psg_status status = psg_accountant_add(dp->accountant, &dp->event, 1);
+    psg_status status = psg_dp_record(dp, function);
     if (status) return status;
     psg_dp_forget_batch(dp);
     dp->is_lost = false;

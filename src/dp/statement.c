@@ -4,6 +4,7 @@
 #include "base/context.h"
 #include "base/writer.h"
 #include "dp/mechanism.h"
+#include "dp/names.h"
 #include "dp/random.h"
 
 /* What both forms tell. */
@@ -111,9 +112,6 @@ static void say_words(psg_writer *w, const facts *f) {
 
 /* ---- JSON ---- */
 
-static const char *const sampling_names[] = { "poisson", "truncated_poisson", "fixed_size", "epochs", "balls_in_bins",
-                                              "external" };
-
 /* JSON has no infinity. */
 static void put_number(psg_writer *w, const char *name, double value) {
     if (value - value == 0) psg_put(w, ", \"%s\": %.17g", name, value);
@@ -123,9 +121,9 @@ static void put_number(psg_writer *w, const char *name, double value) {
 static void write_json(psg_writer *w, const facts *f) {
     const psg_dp_options *o = f->o;
     psg_put(w, "{\"library\": \"libpsg\", \"version\": \"%s\", \"unit\": \"record\"", psg_version());
-    psg_put(w, ", \"relation\": \"%s\"", o->relation == PSG_REPLACE_ONE ? "replace_one" : "add_or_remove_one");
+    psg_put(w, ", \"relation\": \"%s\"", psg_relation_name(o->relation));
     psg_put(w, ", \"records\": %llu, \"records_are_public\": true", (unsigned long long)o->records);
-    psg_put(w, ", \"sampling\": \"%s\", \"batch_size\": %lld, \"batches\": %llu", sampling_names[o->sampling],
+    psg_put(w, ", \"sampling\": \"%s\", \"batch_size\": %lld, \"batches\": %llu", psg_sampling_name(o->sampling),
         (long long)o->batch_size, (unsigned long long)o->batches);
     put_number(w, "sample_rate", o->sample_rate);
     put_number(w, "expected_batch_size", o->expected_batch_size);

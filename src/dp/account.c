@@ -1,0 +1,171 @@
+#include "dp/account.h"
+
+#include <math.h>
+#include <sodium.h>
+#include <time.h>
+
+#include "accountant/runs.h"
+#include "base/context.h"
+#include "base/entropy.h"
+
+/* ---- what is counted ---- */
+
+/* Others first, so that the mechanism's own releases lengthen the last run and take no memory. */
+static psg_status gather(const psg_dp *dp, psg_accountant *account, bool *is_seeded) {
+    psg_status status = dp->earlier ? psg_accountant_merge(account, dp->earlier) : PSG_OK;
+    *is_seeded = false;
+    if (!status && dp->ledger) {
+        status = psg_ledger_runs_account(psg_ledger_all(dp->ledger), dp->run, account, is_seeded);
+    }
+    if (!status) status = psg_accountant_add(account, &dp->event, dp->ledger ? 0 : dp->step);
+    return status ? status : psg_accountant_reserve(account, "psg_dp_create", 1);
+}
+
+/* Steps that the budget allows, those that are made or recorded included.  It counts what noise costs, whoever knows
+ * its seed. */
+static psg_status count_budget(const psg_dp *dp, const psg_accountant *account, uint64_t *most) {
+    const psg_dp_options *o = &dp->options;
+    uint64_t remaining;
+    *most = UINT64_MAX;
+    if (o->epsilon == 0) return PSG_OK;
+    psg_status status = psg_accountant_remaining(account, &dp->event, o->epsilon, o->delta, &remaining);
+    if (status) return status;
+    if (remaining < UINT64_MAX - dp->step - dp->ahead) *most = dp->step + dp->ahead + remaining;
+    if (o->steps && *most > o->steps) *most = o->steps;
+    if (*most < dp->step + dp->ahead) *most = dp->step + dp->ahead;
+    return PSG_OK;
+}
+
+psg_status psg_dp_count(psg_dp *dp, const char *function) {
+    psg_accountant *account;
+    bool is_seeded;
+    uint64_t most;
+    psg_status status = psg_accountant_create(dp->context, dp->options.relation, &account);
+    if (status) return psg_fail_memory(dp->context, function, sizeof *account);
+    status = gather(dp, account, &is_seeded);
+    if (!status) status = count_budget(dp, account, &most);
+    if (!status) {
+        if (is_seeded || psg_generator_is_seeded(dp->generator)) psg_accountant_mark_not_private(account);
+        psg_accountant_swap(dp->accountant, account);
+        dp->most_steps = most;
+    }
+    psg_accountant_destroy(account);
+    return status;
+}
+
+psg_status psg_dp_check_budget(const psg_dp *dp, const char *function) {
+    if (dp->step < dp->most_steps) return PSG_OK;
+    return psg_fail(dp->context, PSG_ERR_STATE, "%s: the budget of epsilon %g at delta %g allows %llu releases, which "
+                    "are made%s", function, dp->options.epsilon, dp->options.delta, (unsigned long long)dp->most_steps,
+                    dp->ledger ? "; all that the ledger holds counts" : "");
+}
+
+/* ---- life ---- */
+
+static psg_status name_run(psg_dp *dp) {
+    unsigned char bytes[(PSG_RUN_TEXT - 1) / 2];
+    psg_status status = psg_entropy(dp->context, "psg_dp_create", bytes, sizeof bytes);
+    if (!status) sodium_bin2hex(dp->run, PSG_RUN_TEXT, bytes, sizeof bytes);
+    return status;
+}
+
+static psg_status check_options(const psg_dp *dp, const char *path) {
+    const uint64_t ahead = dp->options.ledger_ahead, most = path ? (uint64_t)1 << 20 : 0;
+    if (path && !*path) {
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_create: ledger is \"\", must be a path or NULL");
+    }
+    if (ahead <= most) return PSG_OK;
+    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_create: ledger_ahead is %llu, must be at most %llu%s",
+                    (unsigned long long)ahead, (unsigned long long)most, path ? "" : " without a ledger");
+}
+
+static psg_status open_ledger(psg_dp *dp, const char *path) {
+    psg_status status = check_options(dp, path);
+    if (status || !path) return status;
+    status = name_run(dp);
+    return status ? status : psg_ledger_open(dp->context, "psg_dp_create", path, PSG_LEDGER_APPEND,
+                                             dp->options.relation, &dp->ledger);
+}
+
+/* Without a ledger a budget that allows nothing is a mistake; with one it may be spent. */
+static psg_status check_use(const psg_dp *dp) {
+    if (dp->most_steps || dp->ledger) return PSG_OK;
+    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_create: noise_multiplier %g allows no release within "
+                    "epsilon %g at delta %g", dp->options.noise_multiplier, dp->options.epsilon, dp->options.delta);
+}
+
+psg_status psg_dp_open_account(psg_dp *dp, const psg_dp_options *given) {
+    psg_status status = psg_accountant_create(dp->context, dp->options.relation, &dp->accountant);
+    if (!status && given->earlier) status = psg_accountant_copy(given->earlier, &dp->earlier);
+    if (!status) status = open_ledger(dp, given->ledger);
+    if (!status) status = psg_dp_count(dp, "psg_dp_create");
+    dp->pace = 1;
+    return status ? status : check_use(dp);
+}
+
+void psg_dp_close_account(psg_dp *dp) {
+    psg_ledger_close(dp->ledger);
+    psg_accountant_destroy(dp->earlier);
+    psg_accountant_destroy(dp->accountant);
+}
+
+/* ---- a release ---- */
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+#define MOST_AHEAD ((uint64_t)256)
+#define SHARE_OF_TIME 0.01
+
+/* Steps that one line covers: as many as make the time of writing it 1 % of theirs, at most twice those of the last. */
+static void set_pace(psg_dp *dp, uint64_t recorded, double began, double ended) {
+    const double since_last = dp->recorded_at > 0 ? began - dp->recorded_at : INFINITY;
+    const double wanted = ceil((ended - began) / (SHARE_OF_TIME * since_last) * (double)dp->recorded);
+    const uint64_t most = 2 * recorded < MOST_AHEAD ? 2 * recorded : MOST_AHEAD;
+    dp->pace = wanted >= (double)most ? most : wanted > 1 ? (uint64_t)wanted : 1;
+    dp->recorded = recorded;
+    dp->recorded_at = ended;
+}
+
+static uint64_t how_many(const psg_dp *dp) {
+    uint64_t allowed = dp->most_steps - dp->step;
+    uint64_t wanted = dp->options.ledger_ahead ? dp->options.ledger_ahead : dp->pace;
+    return allowed < wanted ? allowed : wanted;
+}
+
+static psg_ledger_line next_line(const psg_dp *dp) {
+    psg_ledger_line line = { .first = dp->step, .count = how_many(dp), .event = dp->event };
+    for (size_t k = 0; k < PSG_RUN_TEXT; k++) line.run[k] = dp->run[k];
+    line.relation = dp->options.relation;
+    line.max_grad_norm = dp->max_grad_norm;
+    line.is_seeded = psg_generator_is_seeded(dp->generator) != 0;
+    return line;
+}
+
+/* A line for the next steps; or, where others have written meanwhile, their lines. */
+static psg_status record_ahead(psg_dp *dp, const char *function) {
+    const psg_ledger_line line = next_line(dp);
+    const double began = seconds();
+    bool changed;
+    psg_status status = psg_ledger_append(dp->ledger, function, &line, &changed);
+    if (!status && changed) {
+        status = psg_dp_count(dp, function);
+        return status ? status : psg_dp_check_budget(dp, function);
+    }
+    if (!status) status = psg_accountant_add(dp->accountant, &dp->event, line.count);
+    if (status) return status;
+    dp->ahead = line.count;
+    set_pace(dp, line.count, began, seconds());
+    return PSG_OK;
+}
+
+psg_status psg_dp_record(psg_dp *dp, const char *function) {
+    if (!dp->ledger) return psg_accountant_add(dp->accountant, &dp->event, 1);
+    psg_status status = PSG_OK;
+    while (!status && !dp->ahead) status = record_ahead(dp, function);
+    if (!status) dp->ahead--;
+    return status;
+}

@@ -1,0 +1,130 @@
+#include "dp/ledger_line.h"
+
+#include <jansson.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "accountant/event.h"
+#include "base/context.h"
+#include "dp/names.h"
+
+/* The fields of a line, in their order, for json_pack and json_unpack: both take the same arguments but for &. */
+#define FIELDS_OF(number)                                                                                              \
+    "{s:i, s:s, s:s, s:I, s:I, s:s, s:b, s:s, s:" number ", s:I, s:I, s:I, s:I, s:" number ", s:" number ", s:" number \
+    ", s:" number ", s:" number ", s:s"
+
+/* Whole numbers of JSON have 63 bits here. */
+static bool fits(uint64_t value) { return value <= INT64_MAX; }
+
+size_t psg_ledger_line_write(const psg_ledger_line *line, const char *previous, char text[PSG_LINE_TEXT]) {
+    const psg_event *e = &line->event;
+    if (!fits(line->first + line->count) || !fits(e->records) || !fits(e->batch_size) || !fits(e->batches)) return 0;
+    json_t *json = json_pack(
+        FIELDS_OF("f") "}", "psg_ledger", PSG_LEDGER_VERSION, "library", psg_version(), "run", line->run, "first",
+        (json_int_t)line->first, "count", (json_int_t)line->count, "relation", psg_relation_name(line->relation),
+        "seeded", line->is_seeded, "sampling", psg_sampling_name(e->sampling), "sample_rate", e->sample_rate, "records",
+        (json_int_t)e->records, "batch_size", (json_int_t)e->batch_size, "batches", (json_int_t)e->batches,
+        "group_size", (json_int_t)e->group_size, "noise_multiplier", e->noise_multiplier, "max_grad_norm",
+        line->max_grad_norm, "rho", e->rho, "residue_epsilon", e->residue_epsilon, "residue_delta", e->residue_delta,
+        "previous", previous);
+    if (!json) return 0;
+    size_t length = json_dumpb(json, text, PSG_LINE_TEXT, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
+    json_decref(json);
+    return length < PSG_LINE_TEXT ? length : 0;
+}
+
+void psg_ledger_line_hash(const char *text, size_t length, char hash[PSG_LINE_HASH_TEXT]) {
+    unsigned char bytes[PSG_LINE_HASH_BYTES];
+    crypto_generichash(bytes, sizeof bytes, (const unsigned char *)text, length, NULL, 0);
+    sodium_bin2hex(hash, PSG_LINE_HASH_TEXT, bytes, sizeof bytes);
+}
+
+/* ---- reading ---- */
+
+static psg_status refuse(const psg_line_place *at, const char *what) {
+    return psg_fail(at->context, PSG_ERR_FORMAT, "%s: %s: line %llu %s", at->function, at->path,
+                    (unsigned long long)at->line, what);
+}
+
+static psg_status check_version(const psg_line_place *at, const json_t *json) {
+    const json_t *version = json_object_get(json, "psg_ledger");
+    if (!json_is_integer(version)) return refuse(at, "is not of a ledger: it has no psg_ledger");
+    if (json_integer_value(version) == PSG_LEDGER_VERSION) return PSG_OK;
+    return psg_fail(at->context, PSG_ERR_FORMAT, "%s: %s: line %llu is of version %lld, this library reads version %d",
+                    at->function, at->path, (unsigned long long)at->line, (long long)json_integer_value(version),
+                    PSG_LEDGER_VERSION);
+}
+
+static psg_status check_chain(const psg_line_place *at, const char *found, const char *previous) {
+    if (!strcmp(found, previous)) return PSG_OK;
+    return psg_fail(at->context, PSG_ERR_FORMAT, "%s: %s: line %llu stands after a line of hash %s, must stand after "
+                    "%s", at->function, at->path, (unsigned long long)at->line, previous, found);
+}
+
+/* Texts of the line, which are the JSON's. */
+typedef struct texts {
+    const char *run, *relation, *sampling, *previous;
+} texts;
+
+/* The numbers into *line, the texts into *t; false where a field is missing, of another type, or unknown. */
+static bool unpack(json_t *json, psg_ledger_line *line, texts *t) {
+    psg_event *e = &line->event;
+    json_int_t first, count, records, batch_size, batches, group_size;
+    const char *library;
+    int version, seeded;
+    if (json_unpack(json, FIELDS_OF("F") "!}", "psg_ledger", &version, "library", &library, "run", &t->run, "first",
+                    &first, "count", &count, "relation", &t->relation, "seeded", &seeded, "sampling", &t->sampling,
+                    "sample_rate", &e->sample_rate, "records", &records, "batch_size", &batch_size, "batches", &batches,
+                    "group_size", &group_size, "noise_multiplier", &e->noise_multiplier, "max_grad_norm",
+                    &line->max_grad_norm, "rho", &e->rho, "residue_epsilon", &e->residue_epsilon, "residue_delta",
+                    &e->residue_delta, "previous", &t->previous)) {
+        return false;
+    }
+    if ((first | count | records | batch_size | batches | group_size) < 0 || count > INT64_MAX - first) return false;
+    line->first = (uint64_t)first;
+    line->count = (uint64_t)count;
+    line->is_seeded = seeded != 0;
+    e->records = (uint64_t)records;
+    e->batch_size = (uint64_t)batch_size;
+    e->batches = (uint64_t)batches;
+    e->group_size = (uint64_t)group_size;
+    return true;
+}
+
+static psg_status take_texts(const psg_line_place *at, const texts *t, const char *previous, psg_ledger_line *line) {
+    int sampling = psg_sampling_of_name(t->sampling), relation = psg_relation_of_name(t->relation);
+    if (sampling < 0 || relation < 0) return refuse(at, "has an unknown sampling or relation");
+    if (strlen(t->run) != PSG_RUN_TEXT - 1 || strspn(t->run, "0123456789abcdef") != PSG_RUN_TEXT - 1) {
+        return refuse(at, "has a run that is not of 32 hexadecimal digits");
+    }
+    memcpy(line->run, t->run, PSG_RUN_TEXT);
+    line->event.sampling = (psg_sampling)sampling;
+    line->relation = (psg_relation)relation;
+    return check_chain(at, t->previous, previous);
+}
+
+static psg_status take_fields(const psg_line_place *at, json_t *json, const char *previous, psg_ledger_line *line) {
+    texts t;
+    psg_status status = check_version(at, json);
+    if (status) return status;
+    if (!unpack(json, line, &t)) return refuse(at, "lacks a field, or has one of another type or an unknown one");
+    status = take_texts(at, &t, previous, line);
+    if (status) return status;
+    return psg_event_check(at->context, at->function, &line->event, line->relation) ? refuse(at, "has no valid event")
+                                                                                     : PSG_OK;
+}
+
+psg_status psg_ledger_line_read(const psg_line_place *place, const char *text, size_t length, const char *previous,
+                                psg_ledger_line *line) {
+    json_error_t error;
+    json_t *json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+    if (!json && json_error_code(&error) == json_error_out_of_memory) {
+        return psg_fail_memory(place->context, place->function, length);
+    }
+    if (!json) return refuse(place, "is not JSON");
+    *line = (psg_ledger_line){ .event = PSG_EVENT_INIT };
+    psg_status status = take_fields(place, json, previous, line);
+    json_decref(json);
+    return status;
+}

@@ -1,0 +1,61 @@
+/* A ledger without a mechanism: what it comes to, and what others add to it. */
+#include <sodium.h>
+
+#include "accountant/event.h"
+#include "base/context.h"
+#include "base/entropy.h"
+#include "dp/ledger.h"
+#include "psg/dp.h"
+
+static psg_status read_ledger(psg_context *context, const char *path, psg_accountant *account) {
+    psg_ledger *ledger;
+    bool is_seeded;
+    psg_status status = psg_ledger_open(context, "psg_ledger_read", path, PSG_LEDGER_READ,
+                                        psg_accountant_relation(account), &ledger);
+    if (status) return status;
+    status = psg_ledger_runs_account(psg_ledger_all(ledger), "", account, &is_seeded);
+    if (!status && is_seeded) psg_accountant_mark_not_private(account);
+    psg_ledger_close(ledger);
+    return status;
+}
+
+psg_status psg_ledger_read(psg_context *context, const char *path, psg_relation relation,
+                           psg_accountant **accountant) {
+    if (!context) return PSG_ERR_ARGUMENT;
+    if (!path || !accountant) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_ledger_read: %s is NULL, must not be",
+                        path ? "accountant" : "path");
+    }
+    *accountant = NULL;
+    psg_accountant *made;
+    psg_status status = psg_accountant_create(context, relation, &made);
+    if (status) return status;
+    status = read_ledger(context, path, made);
+    if (status) psg_accountant_destroy(made);
+    else *accountant = made;
+    return status;
+}
+
+static psg_status name_line(psg_context *context, psg_ledger_line *line) {
+    unsigned char bytes[(PSG_RUN_TEXT - 1) / 2];
+    psg_status status = psg_entropy(context, "psg_ledger_record", bytes, sizeof bytes);
+    if (!status) sodium_bin2hex(line->run, PSG_RUN_TEXT, bytes, sizeof bytes);
+    return status;
+}
+
+psg_status psg_ledger_record(psg_context *context, const char *path, psg_relation relation, const psg_event *event,
+                             uint64_t releases) {
+    const char *function = "psg_ledger_record";
+    if (!context) return PSG_ERR_ARGUMENT;
+    if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL, must not be", function);
+    psg_status status = psg_event_check(context, function, event, relation);
+    psg_ledger_line line = { .count = releases, .relation = relation };
+    psg_ledger *ledger;
+    if (!status) status = name_line(context, &line);
+    if (!status) status = psg_ledger_open(context, function, path, PSG_LEDGER_APPEND, relation, &ledger);
+    if (status) return status;
+    line.event = *event;
+    for (bool changed = true; !status && changed;) status = psg_ledger_append(ledger, function, &line, &changed);
+    psg_ledger_close(ledger);
+    return status;
+}
