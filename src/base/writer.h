@@ -10,5 +10,7 @@ typedef struct psg_writer {
 } psg_writer;
 
 void psg_put(psg_writer *writer, const char *format, ...) PSG_PRINTF(2, 3);
+/* All digits of a finite number, as JSON and C write it in any locale. */
+void psg_put_number(psg_writer *writer, double value);
 
 #endif

@@ -11,45 +11,61 @@
 /* ---- what is counted ---- */
 
 /* Others first, so that the mechanism's own releases lengthen the last run and take no memory. */
-static psg_status gather(const psg_dp *dp, psg_accountant *account, bool *is_seeded) {
+static psg_status gather(const psg_dp *dp, const char *function, const psg_dp_place *place, psg_accountant *account,
+                         bool *is_seeded) {
     psg_status status = dp->earlier ? psg_accountant_merge(account, dp->earlier) : PSG_OK;
-    *is_seeded = false;
+    *is_seeded = psg_generator_is_seeded(dp->generator);
     if (!status && dp->ledger) {
-        status = psg_ledger_runs_account(psg_ledger_all(dp->ledger), dp->run, account, is_seeded);
+        bool others;
+        status = psg_ledger_runs_account(psg_ledger_all(dp->ledger), place->run, account, &others);
+        *is_seeded |= others;
     }
-    if (!status) status = psg_accountant_add(account, &dp->event, dp->ledger ? 0 : dp->step);
-    return status ? status : psg_accountant_reserve(account, "psg_dp_create", 1);
+    if (!status) status = psg_accountant_add(account, &dp->event, dp->ledger ? 0 : place->step);
+    return status ? status : psg_accountant_reserve(account, function, 1);
 }
 
 /* Steps that the budget allows, those that are made or recorded included.  It counts what noise costs, whoever knows
  * its seed. */
-static psg_status count_budget(const psg_dp *dp, const psg_accountant *account, uint64_t *most) {
+static psg_status count_budget(const psg_dp *dp, const psg_dp_place *place, psg_dp_tally *tally) {
     const psg_dp_options *o = &dp->options;
+    const uint64_t spent = place->step + place->ahead;
     uint64_t remaining;
-    *most = UINT64_MAX;
+    tally->most_steps = UINT64_MAX;
     if (o->epsilon == 0) return PSG_OK;
-    psg_status status = psg_accountant_remaining(account, &dp->event, o->epsilon, o->delta, &remaining);
+    psg_status status = psg_accountant_remaining(tally->accountant, &dp->event, o->epsilon, o->delta, &remaining);
     if (status) return status;
-    if (remaining < UINT64_MAX - dp->step - dp->ahead) *most = dp->step + dp->ahead + remaining;
-    if (o->steps && *most > o->steps) *most = o->steps;
-    if (*most < dp->step + dp->ahead) *most = dp->step + dp->ahead;
+    if (remaining < UINT64_MAX - spent) tally->most_steps = spent + remaining;
+    if (o->steps && tally->most_steps > o->steps) tally->most_steps = o->steps > spent ? o->steps : spent;
     return PSG_OK;
 }
 
-psg_status psg_dp_count(psg_dp *dp, const char *function) {
-    psg_accountant *account;
+psg_status psg_dp_count(const psg_dp *dp, const char *function, const psg_dp_place *place, psg_dp_tally *tally) {
     bool is_seeded;
-    uint64_t most;
-    psg_status status = psg_accountant_create(dp->context, dp->options.relation, &account);
-    if (status) return psg_fail_memory(dp->context, function, sizeof *account);
-    status = gather(dp, account, &is_seeded);
-    if (!status) status = count_budget(dp, account, &most);
-    if (!status) {
-        if (is_seeded || psg_generator_is_seeded(dp->generator)) psg_accountant_mark_not_private(account);
-        psg_accountant_swap(dp->accountant, account);
-        dp->most_steps = most;
-    }
-    psg_accountant_destroy(account);
+    psg_status status = psg_accountant_create(dp->context, dp->options.relation, &tally->accountant);
+    if (status) return status;
+    status = gather(dp, function, place, tally->accountant, &is_seeded);
+    if (!status) status = count_budget(dp, place, tally);
+    if (status) psg_dp_drop_tally(tally);
+    else if (is_seeded) psg_accountant_mark_not_private(tally->accountant);
+    return status;
+}
+
+void psg_dp_drop_tally(psg_dp_tally *tally) {
+    psg_accountant_destroy(tally->accountant);
+    tally->accountant = NULL;
+}
+
+void psg_dp_take_tally(psg_dp *dp, psg_dp_tally *tally) {
+    psg_accountant_swap(dp->accountant, tally->accountant);
+    dp->most_steps = tally->most_steps;
+    psg_dp_drop_tally(tally);
+}
+
+static psg_status count_here(psg_dp *dp, const char *function) {
+    const psg_dp_place here = { dp->run, dp->step, dp->ahead };
+    psg_dp_tally tally;
+    psg_status status = psg_dp_count(dp, function, &here, &tally);
+    if (!status) psg_dp_take_tally(dp, &tally);
     return status;
 }
 
@@ -98,7 +114,7 @@ psg_status psg_dp_open_account(psg_dp *dp, const psg_dp_options *given) {
     psg_status status = psg_accountant_create(dp->context, dp->options.relation, &dp->accountant);
     if (!status && given->earlier) status = psg_accountant_copy(given->earlier, &dp->earlier);
     if (!status) status = open_ledger(dp, given->ledger);
-    if (!status) status = psg_dp_count(dp, "psg_dp_create");
+    if (!status) status = count_here(dp, "psg_dp_create");
     dp->pace = 1;
     return status ? status : check_use(dp);
 }
@@ -152,7 +168,7 @@ static psg_status record_ahead(psg_dp *dp, const char *function) {
     bool changed;
     psg_status status = psg_ledger_append(dp->ledger, function, &line, &changed);
     if (!status && changed) {
-        status = psg_dp_count(dp, function);
+        status = count_here(dp, function);
         return status ? status : psg_dp_check_budget(dp, function);
     }
     if (!status) status = psg_accountant_add(dp->accountant, &dp->event, line.count);

@@ -8,9 +8,23 @@
 psg_status psg_dp_open_account(psg_dp *dp, const psg_dp_options *given);
 void psg_dp_close_account(psg_dp *dp);
 
-/* Accountant and budget anew, from what was given as earlier, the ledger, and the mechanism's own releases; on an error
- * they stay as they were. */
-psg_status psg_dp_count(psg_dp *dp, const char *function);
+/* Where a mechanism stands in the ledger. */
+typedef struct psg_dp_place {
+    const char *run;               /* its name there */
+    uint64_t step, ahead;          /* made, and recorded beyond these */
+} psg_dp_place;
+
+/* Accountant and budget from what was given as earlier, the ledger, and the mechanism's own releases. */
+typedef struct psg_dp_tally {
+    psg_accountant *accountant;
+    uint64_t most_steps;
+} psg_dp_tally;
+
+/* On an error there is nothing to drop. */
+psg_status psg_dp_count(const psg_dp *dp, const char *function, const psg_dp_place *place, psg_dp_tally *tally);
+/* Either of them ends the tally: it becomes the mechanism's, or goes. */
+void psg_dp_take_tally(psg_dp *dp, psg_dp_tally *tally);
+void psg_dp_drop_tally(psg_dp_tally *tally);
 
 /* Records the release that is about to be made.  Once it returns PSG_OK the release is in the accountant and, where there
  * is a ledger, on disk; otherwise nothing is to leave. */

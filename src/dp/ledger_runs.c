@@ -58,17 +58,22 @@ static psg_status merge(const psg_ledger_run *run, psg_context *context, psg_acc
     return status;
 }
 
-psg_status psg_ledger_runs_account(const psg_ledger_runs *r, const char *own, psg_accountant *accountant,
-                                   bool *is_seeded) {
+static psg_status add_all(const psg_ledger_runs *r, const char *own, bool is_own, psg_accountant *accountant) {
     psg_status status = PSG_OK;
-    *is_seeded = false;
     for (size_t k = 0; !status && k < r->count; k++) {
         const psg_ledger_run *run = &r->runs[k];
-        *is_seeded |= run->is_seeded;
-        status = strcmp(run->id, own) ? merge(run, r->context, accountant)
-                                      : psg_accountant_add(accountant, &run->event, run->releases);
+        if (!strcmp(run->id, own) != is_own) continue;
+        status = is_own ? psg_accountant_add(accountant, &run->event, run->releases) : merge(run, r->context, accountant);
     }
     return status;
+}
+
+psg_status psg_ledger_runs_account(const psg_ledger_runs *r, const char *own, psg_accountant *accountant,
+                                   bool *is_seeded) {
+    *is_seeded = false;
+    for (size_t k = 0; k < r->count; k++) *is_seeded |= r->runs[k].is_seeded;
+    psg_status status = add_all(r, own, false, accountant);
+    return status ? status : add_all(r, own, true, accountant);
 }
 
 uint64_t psg_ledger_runs_end(const psg_ledger_runs *r, const char *own) {

@@ -114,8 +114,9 @@ static void say_words(psg_writer *w, const facts *f) {
 
 /* JSON has no infinity. */
 static void put_number(psg_writer *w, const char *name, double value) {
-    if (value - value == 0) psg_put(w, ", \"%s\": %.17g", name, value);
-    else psg_put(w, ", \"%s\": null", name);
+    psg_put(w, ", \"%s\": ", name);
+    if (value - value == 0) psg_put_number(w, value);
+    else psg_put(w, "null");
 }
 
 static void write_json(psg_writer *w, const facts *f) {

@@ -38,8 +38,10 @@ static void update(const psg_optimizer *optimizer, const psg_optimizer_chunk *ch
 
 static void describe(const psg_optimizer *optimizer, psg_writer *writer) {
     const psg_adam_options *o = &optimizer->options.adam;
-    psg_put(writer, "adam, beta1 %.17g, beta2 %.17g, eps %.17g, weight_decay %.17g, decoupled %d", o->beta1, o->beta2,
-            o->eps, o->weight_decay, o->decoupled != 0);
+    const psg_option_number numbers[] = { { "beta1", o->beta1 }, { "beta2", o->beta2 }, { "eps", o->eps },
+                                        { "weight_decay", o->weight_decay } };
+    psg_optimizer_describe(writer, "adam", numbers, sizeof numbers / sizeof *numbers);
+    psg_put(writer, ", decoupled %d", o->decoupled != 0);
 }
 
 psg_status psg_adam_create(psg_context *context, const psg_adam_options *options, const psg_tensor *values,

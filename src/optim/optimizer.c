@@ -15,6 +15,14 @@ psg_status psg_optimizer_refuse(psg_context *context, const char *name, const ch
 
 int psg_optimizer_is_magnitude(double value) { return isfinite(value) && value >= 0; }
 
+void psg_optimizer_describe(psg_writer *writer, const char *kind, const psg_option_number *numbers, size_t count) {
+    psg_put(writer, "%s", kind);
+    for (size_t k = 0; k < count; k++) {
+        psg_put(writer, ", %s ", numbers[k].name);
+        psg_put_number(writer, numbers[k].value);
+    }
+}
+
 /* ---- creation ---- */
 
 static psg_status check_tensor(const psg_optimizer *o, const char *what, size_t k, const psg_tensor *tensor) {

@@ -47,6 +47,13 @@ psg_status psg_optimizer_refuse(psg_context *context, const char *name, const ch
 /* Whether value is finite and at least 0. */
 int psg_optimizer_is_magnitude(double value);
 
+/* "sgd, momentum 0.9, dampening 0": what an optimizer is, but for lr. */
+typedef struct psg_option_number {
+    const char *name;
+    double value;
+} psg_option_number;
+void psg_optimizer_describe(psg_writer *writer, const char *kind, const psg_option_number *numbers, size_t count);
+
 /* The parts of a step: its beginning, once, and elements [first, first + count) of one parameter. */
 void psg_optimizer_begin(psg_optimizer *optimizer);
 void psg_optimizer_update(const psg_optimizer *optimizer, size_t parameter, size_t first, size_t count,

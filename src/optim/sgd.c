@@ -40,8 +40,10 @@ static void update(const psg_optimizer *optimizer, const psg_optimizer_chunk *ch
 
 static void describe(const psg_optimizer *optimizer, psg_writer *writer) {
     const psg_sgd_options *o = &optimizer->options.sgd;
-    psg_put(writer, "sgd, momentum %.17g, dampening %.17g, weight_decay %.17g, nesterov %d", o->momentum, o->dampening,
-            o->weight_decay, o->nesterov != 0);
+    const psg_option_number numbers[] = { { "momentum", o->momentum }, { "dampening", o->dampening },
+                                        { "weight_decay", o->weight_decay } };
+    psg_optimizer_describe(writer, "sgd", numbers, sizeof numbers / sizeof *numbers);
+    psg_put(writer, ", nesterov %d", o->nesterov != 0);
 }
 
 psg_status psg_sgd_create(psg_context *context, const psg_sgd_options *options, const psg_tensor *values,

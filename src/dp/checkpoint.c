@@ -1,0 +1,195 @@
+/* Save and resume. */
+#include <math.h>
+#include <string.h>
+
+#include "base/context.h"
+#include "dp/account.h"
+#include "dp/checkpoint_tensors.h"
+#include "dp/facts.h"
+#include "optim/optimizer.h"
+
+#define FORMAT_KEY "psg_checkpoint"
+#define FORMAT_VERSION "1"
+
+static psg_status check_arguments(const psg_dp *dp, const char *function, const psg_checkpoint *checkpoint,
+                                  const char *path) {
+    if (!checkpoint || !path) {
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: %s is NULL, must not be", function,
+                        checkpoint ? "path" : "checkpoint");
+    }
+    if (dp->ledger) return PSG_OK;
+    return psg_fail(dp->context, PSG_ERR_STATE, "%s: the mechanism has no ledger, without which steps after the "
+                    "checkpoint would not be counted; must have one: psg_dp_options.ledger", function);
+}
+
+/* ---- save ---- */
+
+static psg_checkpoint_numbers numbers_of(const psg_dp *dp, const psg_optimizer *optimizer) {
+    return (psg_checkpoint_numbers){ .step = (int64_t)dp->step,
+                                     .optimizer_steps = (int64_t)psg_optimizer_steps(optimizer),
+                                     .ledger_lines = (int64_t)psg_ledger_last(dp->ledger).lines,
+                                     .lr = psg_optimizer_lr(optimizer),
+                                     .max_grad_norm = dp->max_grad_norm };
+}
+
+static psg_status write_checkpoint(const psg_dp *dp, const psg_checkpoint_tensors *tensors,
+                                   const psg_optimizer *optimizer, const char *path) {
+    const psg_ledger_mark mark = psg_ledger_last(dp->ledger);
+    psg_dp_fact facts[PSG_DP_FACTS];
+    psg_text_pair pairs[PSG_DP_FACTS + 4] = { { FORMAT_KEY, FORMAT_VERSION },
+                                              { "library", psg_version() },
+                                              { "run", dp->run },
+                                              { "ledger_hash", mark.hash } };
+    psg_dp_say_facts(dp, optimizer, facts);
+    for (size_t k = 0; k < PSG_DP_FACTS; k++) pairs[k + 4] = (psg_text_pair){ facts[k].key, facts[k].value };
+    return psg_safetensors_write(dp->context, path, tensors->list, tensors->count, pairs, PSG_DP_FACTS + 4);
+}
+
+psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
+    if (!dp) return PSG_ERR_ARGUMENT;
+    psg_status status = check_arguments(dp, "psg_dp_save", checkpoint, path);
+    if (status) return status;
+    psg_checkpoint_numbers numbers = numbers_of(dp, checkpoint->optimizer);
+    psg_checkpoint_tensors tensors;
+    status = psg_checkpoint_tensors_of(dp, "psg_dp_save", checkpoint, &numbers, &tensors);
+    if (status) return status;
+    status = write_checkpoint(dp, &tensors, checkpoint->optimizer, path);
+    psg_checkpoint_tensors_free(&tensors);
+    return status;
+}
+
+/* ---- load: what the file says ---- */
+
+typedef struct loading {
+    psg_dp *dp;
+    const psg_checkpoint *checkpoint;
+    const char *path;
+    psg_tensors *file;
+    psg_checkpoint_numbers numbers;
+    const char *run;               /* that made the checkpoint; the file's */
+    psg_ledger_mark mark;
+} loading;
+
+static psg_status refuse(const loading *l, const char *what, const char *found, const char *wanted) {
+    return psg_fail(l->dp->context, PSG_ERR_FORMAT, "psg_dp_load: %s: %s is %s, must be %s", l->path, what,
+                    found ? found : "missing", wanted);
+}
+
+static psg_status check_version(const loading *l) {
+    const char *version = psg_tensors_metadata(l->file, FORMAT_KEY);
+    if (version && !strcmp(version, FORMAT_VERSION)) return PSG_OK;
+    return refuse(l, "the format " FORMAT_KEY, version, FORMAT_VERSION " for this library");
+}
+
+static psg_status check_facts(const loading *l) {
+    psg_dp_fact facts[PSG_DP_FACTS];
+    psg_status status = PSG_OK;
+    psg_dp_say_facts(l->dp, l->checkpoint->optimizer, facts);
+    for (size_t k = 0; !status && k < PSG_DP_FACTS; k++) {
+        const char *found = psg_tensors_metadata(l->file, facts[k].key);
+        if (!found || strcmp(found, facts[k].value)) status = refuse(l, facts[k].key, found, facts[k].value);
+    }
+    return status;
+}
+
+/* Numbers that a mechanism can have. */
+static psg_status read_numbers(loading *l) {
+    psg_checkpoint_numbers *n = &l->numbers;
+    if (!psg_checkpoint_find_numbers(l->file, n)) return refuse(l, "a number psg.*", NULL, "there, of its type");
+    if (n->step < 0 || n->optimizer_steps < 0 || n->ledger_lines < 0) {
+        return refuse(l, "a count psg.*", "negative", "at least 0");
+    }
+    if (!(n->lr >= 0 && isfinite(n->lr))) return refuse(l, "psg.lr", "no rate", "finite and at least 0");
+    if (psg_grid_of(l->dp->gradient_noise, n->max_grad_norm, (double)psg_dp_total(l->dp)).unit > 0) return PSG_OK;
+    return refuse(l, "psg.max_grad_norm", "no bound", "from 1e-100 to 1e100");
+}
+
+static psg_status read_mark(loading *l) {
+    const char *hash = psg_tensors_metadata(l->file, "ledger_hash");
+    l->run = psg_tensors_metadata(l->file, "run");
+    if (!l->run || strlen(l->run) != PSG_RUN_TEXT - 1) return refuse(l, "run", l->run, "of 32 digits");
+    if (!hash || strlen(hash) != PSG_LINE_HASH_TEXT - 1) return refuse(l, "ledger_hash", hash, "of 64 digits");
+    l->mark.lines = (uint64_t)l->numbers.ledger_lines;
+    memcpy(l->mark.hash, hash, PSG_LINE_HASH_TEXT);
+    return PSG_OK;
+}
+
+/* The steps of the checkpoint are in the ledger. */
+static psg_status check_steps(const loading *l) {
+    uint64_t end = psg_ledger_runs_end(psg_ledger_all(l->dp->ledger), l->run);
+    if (end >= (uint64_t)l->numbers.step) return PSG_OK;
+    return psg_fail(l->dp->context, PSG_ERR_FORMAT, "psg_dp_load: %s: the step is %lld, but the ledger has %llu steps of "
+                    "run %s, must have as many", l->path, (long long)l->numbers.step, (unsigned long long)end, l->run);
+}
+
+static psg_status check_file(loading *l) {
+    bool changed;
+    psg_status status = check_version(l);
+    if (!status) status = check_facts(l);
+    if (!status) status = read_numbers(l);
+    if (!status) status = read_mark(l);
+    if (!status) status = psg_ledger_refresh(l->dp->ledger, "psg_dp_load", &changed);
+    if (!status) status = psg_ledger_check(l->dp->ledger, "psg_dp_load", &l->mark);
+    return status ? status : check_steps(l);
+}
+
+/* ---- load: where it goes on ---- */
+
+/* With a seed the run goes on as itself, with steps that it had recorded; otherwise as another. */
+static psg_dp_place place_of(const loading *l) {
+    const uint64_t step = (uint64_t)l->numbers.step;
+    if (!psg_generator_is_seeded(l->dp->generator)) return (psg_dp_place){ l->dp->run, step, 0 };
+    return (psg_dp_place){ l->run, step, psg_ledger_runs_end(psg_ledger_all(l->dp->ledger), l->run) - step };
+}
+
+/* Nothing here can fail. */
+static void go_on(const loading *l, const psg_dp_place *place, psg_dp_tally *tally) {
+    psg_dp *dp = l->dp;
+    psg_optimizer *optimizer = l->checkpoint->optimizer;
+    psg_dp_take_tally(dp, tally);
+    dp->step = place->step;
+    dp->ahead = place->ahead;
+    dp->first_step = psg_generator_is_seeded(dp->generator) ? 0 : dp->step;
+    memmove(dp->run, place->run, PSG_RUN_TEXT);
+    dp->max_grad_norm = l->numbers.max_grad_norm;
+    dp->grid = psg_grid_of(dp->gradient_noise, dp->max_grad_norm, (double)psg_dp_total(dp));
+    if (!optimizer) return;
+    optimizer->steps = (uint64_t)l->numbers.optimizer_steps;
+    optimizer->lr = l->numbers.lr;
+}
+
+/* The last step that can fail writes the tensors, all or none. */
+static psg_status take(loading *l, const psg_checkpoint_tensors *tensors) {
+    const psg_dp_place place = place_of(l);
+    psg_dp_tally tally;
+    psg_status status = psg_dp_count(l->dp, "psg_dp_load", &place, &tally);
+    if (status) return status;
+    status = psg_weights_take(l->dp->context, l->file, tensors->list, tensors->count, PSG_LOAD_STRICT, NULL);
+    if (status) psg_dp_drop_tally(&tally);
+    else go_on(l, &place, &tally);
+    return status;
+}
+
+static psg_status load(loading *l) {
+    psg_checkpoint_tensors tensors;
+    psg_status status = psg_checkpoint_tensors_of(l->dp, "psg_dp_load", l->checkpoint, &l->numbers, &tensors);
+    if (status) return status;
+    status = psg_safetensors_read(l->dp->context, l->path, PSG_FILE_MAP, &l->file);
+    if (!status) status = check_file(l);
+    if (!status) status = take(l, &tensors);
+    psg_tensors_destroy(l->file);
+    psg_checkpoint_tensors_free(&tensors);
+    return status;
+}
+
+psg_status psg_dp_load(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
+    if (!dp) return PSG_ERR_ARGUMENT;
+    psg_status status = check_arguments(dp, "psg_dp_load", checkpoint, path);
+    if (status) return status;
+    if (dp->step || dp->is_drawn || dp->ahead) {
+        return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_load: the mechanism is at step %llu%s, must be a new one: its "
+                        "noise would be used again", (unsigned long long)dp->step, dp->is_drawn ? " with a batch" : "");
+    }
+    loading l = { .dp = dp, .checkpoint = checkpoint, .path = path };
+    return load(&l);
+}
