@@ -89,7 +89,7 @@ NEED_RUN := pkg:zlib=zlib1g-dev file:$(DATA)/train-images-idx3-ubyte.gz=dataset-
 run:  ## train on Fashion-MNIST with differential privacy (installs what is missing)
 	@.ci/need $(NEED_BUILD) $(NEED_RUN)
 	@$(MAKE) $(PARALLEL) $(BUILD)/bench/fashion_mnist
-	$(BUILD)/bench/fashion_mnist $(ARGS)
+	$(BUILD)/bench/fashion_mnist --folder $(BUILD)/run $(ARGS)
 
 test:  ## run all tests (installs what is missing)
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
@@ -166,7 +166,7 @@ differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that
 
 # ---- benchmarks and the training program: public headers only ----
 # The naive loops are compiled for each real type; bench_support.c belongs to both programs.
-TRAINING := $(patsubst %,$(BUILD)/bench/%.o,fashion_mnist idx image_models progress step_times trainer training_options)
+TRAINING := $(patsubst %,$(BUILD)/bench/%.o,fashion_mnist idx image_models progress run_folder step_times trainer training_options)
 BENCH_SHARED := $(BUILD)/bench/bench_support.o $(BUILD)/bench/model.o $(BUILD)/bench/blocks.o
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\

@@ -2,12 +2,14 @@
  *
  * A step, in train_step, is the whole of libpsg in one function: ops -> tape -> clipped sum -> release -> optimizer. */
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include <psg/psg.h>
 
 #include "progress.h"
+#include "run_folder.h"
 #include "step_times.h"
 #include "trainer.h"
 
@@ -73,17 +75,39 @@ static psg_status show(progress *bar, long step, const trainer *t, double delta,
     return PSG_OK;
 }
 
-static psg_status train(trainer *t, const training_plan *plan, double delta, const dataset *data) {
-    progress bar = progress_start(plan->steps);
-    for (long step = 0; step < plan->steps; step++) {
+/* ---- an interruption ---- */
+
+static volatile sig_atomic_t is_interrupted;
+
+static void interrupt(int signal_number) {
+    (void)signal_number;
+    is_interrupted = 1;
+}
+
+/* The first one ends the run after a step, the second at once. */
+static void catch_interruptions(void) {
+    struct sigaction action = { .sa_handler = interrupt, .sa_flags = (int)(SA_RESETHAND | SA_RESTART) };
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* Steps that the ledger has recorded already would be lost: they are made first. */
+static int is_to_end(const trainer *t) { return is_interrupted && !psg_dp_recorded_ahead(t->dp); }
+
+/* The steps from where the run is to its end, to an interruption or to the end of the budget. */
+static psg_status train(trainer *t, const training_plan *plan, double delta, const dataset *data, run_folder *folder) {
+    progress bar = progress_start(plan->steps, (long)psg_dp_step(t->dp));
+    for (long step = bar.first; step < plan->steps && psg_dp_remaining(t->dp) && !is_to_end(t); step++) {
         step_report report = { 0 };
         psg_batch batch;
         TRY(psg_dp_sample(t->dp, &batch));
         TRY(train_step(t, data, &batch, &report));
         trainer_average(t, step);
         TRY(show(&bar, step + 1, t, delta, &report));
+        if (run_folder_is_due(folder)) TRY(run_folder_save(folder, t));
     }
-    return PSG_OK;
+    progress_end(&bar);
+    return run_folder_save(folder, t);
 }
 
 /* ---- the data ---- */
@@ -140,15 +164,10 @@ static psg_status print_statement(const trainer *t, double delta) {
     return PSG_OK;
 }
 
-static psg_status run(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
-                      const dataset *test) {
+static psg_status report_run(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
+                             const dataset *test, double seconds) {
     double accuracy, epsilon;
     step_times times;
-    TRY(trainer_create(options, plan, t));
-    print_plan(options, plan, t, training);
-    double start = now_seconds();
-    TRY(train(t, plan, options->delta, training));
-    double seconds = now_seconds() - start;
     TRY(trainer_accuracy(t, test, &accuracy));
     TRY(epsilon_so_far(t, options->delta, &epsilon));
     printf("test accuracy %.2f%% at epsilon %.2f, delta %g%s\n", 100.0 * accuracy, epsilon, options->delta,
@@ -161,24 +180,81 @@ static psg_status run(const training_options *options, const training_plan *plan
     return PSG_OK;
 }
 
-static int plan_and_run(const training_options *options, const dataset *training, const dataset *test) {
+static psg_status start(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
+                        run_folder *folder) {
+    if (!options->resumes && run_folder_begin(folder)) return PSG_ERR_FILE;
+    TRY(trainer_create(options, plan, folder->ledger, t));
+    print_plan(options, plan, t, training);
+    if (!options->resumes) return PSG_OK;
+    TRY(run_folder_load(folder, t));
+    printf("going on after step %llu; %llu releases are in the ledger\n", (unsigned long long)psg_dp_step(t->dp),
+           (unsigned long long)psg_accountant_releases(psg_dp_accountant(t->dp)));
+    return PSG_OK;
+}
+
+static psg_status run(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
+                      const dataset *test, run_folder *folder) {
+    TRY(start(options, plan, t, training, folder));
+    catch_interruptions();
+    double began = now_seconds();
+    TRY(train(t, plan, options->delta, training, folder));
+    double seconds = now_seconds() - began;
+    if (is_interrupted) {
+        printf("interrupted and saved after step %llu of %ld; --resume goes on (make run ARGS=\"--resume\")\n",
+               (unsigned long long)psg_dp_step(t->dp), plan->steps);
+        return PSG_OK;
+    }
+    if ((long)psg_dp_step(t->dp) < plan->steps) {
+        printf("the budget is spent after step %llu of %ld: steps that were recorded and lost count too\n",
+               (unsigned long long)psg_dp_step(t->dp), plan->steps);
+    }
+    TRY(run_folder_write_weights(folder, t));
+    return report_run(options, plan, t, training, test, seconds);
+}
+
+static int plan_and_run(const training_options *options, const dataset *training, const dataset *test,
+                        run_folder *folder) {
     training_plan plan = trainer_plan(options, training->images.count);
     trainer t = { 0 };
-    psg_status status = run(options, &plan, &t, training, test);
+    psg_status status = run(options, &plan, &t, training, test, folder);
     if (status != PSG_OK) fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&t));
     trainer_destroy(&t);
-    return status == PSG_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status != PSG_OK ? EXIT_FAILURE : is_interrupted ? 128 + SIGINT : EXIT_SUCCESS;
+}
+
+static int load_and_run(const training_options *options, run_folder *folder) {
+    dataset training = { 0 }, test = { 0 };
+    int failed = load(options->data, "train", &training) || check("train", &training) ||
+                 load(options->data, "t10k", &test) || check("t10k", &test);
+    int code = failed ? EXIT_FAILURE : plan_and_run(options, &training, &test, folder);
+    dataset_free(&training);
+    dataset_free(&test);
+    return code;
+}
+
+/* The command line that began the run, and then this one's. */
+static int resume(int argc, char **argv, run_folder *folder) {
+    training_options options;
+    char **began = run_folder_arguments(folder);
+    int count = 0, code = EXIT_FAILURE;
+    while (began && began[count]) count++;
+    char **all = began ? calloc((size_t)(count + argc + 1), sizeof *all) : NULL;
+    if (all) {
+        all[0] = argv[0];
+        for (int k = 0; k < count; k++) all[k + 1] = began[k];
+        for (int k = 1; k < argc; k++) all[count + k] = argv[k];
+        code = training_options_read(&options, count + argc, all) ? 2 : load_and_run(&options, folder);
+    }
+    free(all);
+    run_folder_free_arguments(began);
+    return code;
 }
 
 int main(int argc, char **argv) {
     training_options options;
-    dataset training = { 0 }, test = { 0 };
+    run_folder folder;
     int read = training_options_read(&options, argc, argv);
     if (read != 0) return read > 0 ? EXIT_SUCCESS : 2;
-    int failed = load(options.data, "train", &training) || check("train", &training) ||
-                 load(options.data, "t10k", &test) || check("t10k", &test);
-    int code = failed ? EXIT_FAILURE : plan_and_run(&options, &training, &test);
-    dataset_free(&training);
-    dataset_free(&test);
-    return code;
+    if (run_folder_open(options.folder, argv + 1, &folder)) return EXIT_FAILURE;
+    return options.resumes ? resume(argc, argv, &folder) : load_and_run(&options, &folder);
 }

@@ -22,8 +22,8 @@ static int terminal_columns(void) {
     return columns < MAX_COLUMNS ? columns : MAX_COLUMNS;
 }
 
-progress progress_start(long steps) {
-    return (progress){ .terminal = isatty(STDOUT_FILENO), .columns = terminal_columns(), .steps = steps,
+progress progress_start(long steps, long first) {
+    return (progress){ .terminal = isatty(STDOUT_FILENO), .columns = terminal_columns(), .first = first, .steps = steps,
                        .started = now_seconds() };
 }
 
@@ -50,14 +50,17 @@ static void draw_bar(const progress *bar, double share, const char *text) {
 
 void progress_show(progress *bar, long step, const char *text) {
     char line[MAX_COLUMNS + 1];
-    double now = now_seconds(), left = (now - bar->started) * (double)(bar->steps - step) / (double)step;
+    double now = now_seconds(), left = (now - bar->started) * (double)(bar->steps - step) / (double)(step - bar->first);
     snprintf(line, sizeof line, "step %ld/%ld  %s  %.0f s left", step, bar->steps, text, left);
     bar->drawn = now;
     if (bar->terminal) {
         draw_bar(bar, (double)step / (double)bar->steps, line);
-        if (step == bar->steps) putchar('\n');
     } else {
         puts(line);
     }
     fflush(stdout);
+}
+
+void progress_end(const progress *bar) {
+    if (bar->terminal && bar->drawn > 0) putchar('\n');
 }

@@ -27,7 +27,7 @@ static psg_status create_generator(const training_options *options, trainer *t) 
 }
 
 /* The least noise that keeps all steps within epsilon. */
-static psg_status create_dp(const training_options *options, const training_plan *plan, trainer *t) {
+static psg_status create_dp(const training_options *options, const training_plan *plan, const char *ledger, trainer *t) {
     psg_dp_options dp = PSG_DP_OPTIONS_INIT;
     int64_t counts[MODEL_MAX_PARAMS];
     for (int k = 0; k < t->model.count; k++) counts[k] = psg_tensor_count(&t->model.value[k]);
@@ -37,6 +37,7 @@ static psg_status create_dp(const training_options *options, const training_plan
     dp.epsilon = options->epsilon;
     dp.delta = options->delta;
     dp.steps = (uint64_t)plan->steps;
+    dp.ledger = ledger;
     return psg_dp_create(t->context, t->generator, &dp, counts, (size_t)t->model.count, &t->dp);
 }
 
@@ -58,7 +59,7 @@ static psg_status create_buffers(const training_options *options, trainer *t) {
     return model_tensors(options->model, PSG_F32, t->update);
 }
 
-psg_status trainer_create(const training_options *options, const training_plan *plan, trainer *t) {
+psg_status trainer_create(const training_options *options, const training_plan *plan, const char *ledger, trainer *t) {
     psg_context_options context = PSG_CONTEXT_OPTIONS_INIT;
     *t = (trainer){ 0 };
     context.threads = options->threads;
@@ -67,7 +68,7 @@ psg_status trainer_create(const training_options *options, const training_plan *
     TRY(create_generator(options, t));
     TRY(psg_tape_create(t->context, &t->tape));
     TRY(model_create(t->context, options->model, PSG_F32, INITIAL_WEIGHTS_SEED, &t->model));
-    TRY(create_dp(options, plan, t));
+    TRY(create_dp(options, plan, ledger, t));
     TRY(create_sgd(options, t));
     return create_buffers(options, t);
 }

@@ -45,8 +45,9 @@ typedef struct micro_batch {
 
 training_plan trainer_plan(const training_options *options, int64_t records);
 
-/* On an error the trainer holds what was made so far; trainer_destroy takes it either way. */
-psg_status trainer_create(const training_options *options, const training_plan *plan, trainer *t);
+/* ledger: where releases are recorded, or NULL.  On an error the trainer holds what was made so far; trainer_destroy
+ * takes it either way. */
+psg_status trainer_create(const training_options *options, const training_plan *plan, const char *ledger, trainer *t);
 void trainer_destroy(trainer *t);
 
 /* The text of the last error of the tape or the context. */

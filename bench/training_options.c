@@ -9,6 +9,7 @@
 
 static const training_options defaults = {
     .data = "/usr/share/datasets/fashion-mnist", .epsilon = 3, .delta = 1e-5,
+    .folder = "build/run",
 };
 
 static void print_models(void) {
@@ -33,8 +34,10 @@ static void print_help(const char *program) {
            "  --epsilon E           privacy budget of the run at delta = %g (%g)\n"
            "  --threads N           0: as many as there are processors (0)\n"
            "  --seed N              reproducible randomness: the run is NOT PRIVATE\n"
+           "  --folder DIR          where the run keeps its ledger, checkpoint and weights (%s)\n"
+           "  --resume              go on with the run in the folder, with the options it began with\n"
            "  --help\n\n",
-           program, image_models[0].kind.name, defaults.data, defaults.delta, defaults.epsilon);
+           program, image_models[0].kind.name, defaults.data, defaults.delta, defaults.epsilon, defaults.folder);
     print_models();
 }
 
@@ -56,7 +59,7 @@ static int read_whole(const char *name, const char *text, uint64_t maximum, uint
     return -1;
 }
 
-enum { MODEL, DATA, EPOCHS, BATCH, MAX_GRAD_NORM, LR, MOMENTUM, EPSILON, THREADS, SEED, HELP };
+enum { MODEL, DATA, EPOCHS, BATCH, MAX_GRAD_NORM, LR, MOMENTUM, EPSILON, THREADS, SEED, FOLDER, RESUME, HELP };
 
 static const struct option long_options[] = {
     { "model", required_argument, NULL, MODEL }, { "data", required_argument, NULL, DATA },
@@ -64,6 +67,7 @@ static const struct option long_options[] = {
     { "max-grad-norm", required_argument, NULL, MAX_GRAD_NORM }, { "lr", required_argument, NULL, LR },
     { "momentum", required_argument, NULL, MOMENTUM }, { "epsilon", required_argument, NULL, EPSILON },
     { "threads", required_argument, NULL, THREADS }, { "seed", required_argument, NULL, SEED },
+    { "folder", required_argument, NULL, FOLDER }, { "resume", no_argument, NULL, RESUME },
     { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 },
 };
 
@@ -104,6 +108,8 @@ static int read_option(training_options *options, int option, const char *name, 
         options->threads = (unsigned)threads;
         return failed;
     case SEED: options->seeded = 1; return read_whole(name, optarg, UINT64_MAX, &options->seed);
+    case FOLDER: options->folder = optarg; return 0;
+    case RESUME: options->resumes = 1; return 0;
     default: return -1;
     }
 }
@@ -112,6 +118,7 @@ int training_options_read(training_options *options, int argc, char **argv) {
     const image_model *chosen = &image_models[0];
     int option, index = 0;
     *options = defaults;
+    optind = 0;   /* a second line may be read */
     while ((option = getopt_long(argc, argv, "", long_options, &index)) != -1) {
         if (option == HELP) {
             print_help(argv[0]);

@@ -14,6 +14,8 @@ typedef struct training_options {
     unsigned threads;           /* 0: the library's choice */
     int seeded;                 /* --seed was given: reproducible, and not private */
     uint64_t seed;
+    const char *folder;         /* of the run */
+    int resumes;                /* --resume was given: goes on with the run that is there */
 } training_options;
 
 /* Reads the command line.  Returns 0; 1 when --help was printed; -1 after a message about a wrong argument. */

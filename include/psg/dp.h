@@ -220,6 +220,8 @@ PSG_API double psg_dp_expected_batch_size(const psg_dp *dp);
 PSG_API int64_t psg_dp_max_batch_size(const psg_dp *dp);
 /* Releases that the budget allows after those so far; UINT64_MAX without one. */
 PSG_API uint64_t psg_dp_remaining(const psg_dp *dp);
+/* Releases that the ledger has recorded and that are not made yet: what a process that ends here loses. */
+PSG_API uint64_t psg_dp_recorded_ahead(const psg_dp *dp);
 /* Counts the releases, those of `earlier`, and with a ledger all that it records, made or not; a generator with a seed
  * marks it not private. */
 PSG_API const psg_accountant *psg_dp_accountant(const psg_dp *dp);

@@ -153,6 +153,8 @@ double psg_dp_expected_batch_size(const psg_dp *dp) { return dp ? dp->options.ex
 int64_t psg_dp_max_batch_size(const psg_dp *dp) { return dp ? dp->options.max_batch_size : 0; }
 const psg_accountant *psg_dp_accountant(const psg_dp *dp) { return dp ? dp->accountant : NULL; }
 
+uint64_t psg_dp_recorded_ahead(const psg_dp *dp) { return dp ? dp->ahead : 0; }
+
 uint64_t psg_dp_remaining(const psg_dp *dp) {
     if (!dp) return 0;
     return dp->most_steps == UINT64_MAX ? UINT64_MAX : dp->most_steps - dp->step;
