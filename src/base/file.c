@@ -34,6 +34,20 @@ bool psg_write_all(int descriptor, const void *bytes, size_t count) {
     return true;
 }
 
+bool psg_read_at(int descriptor, void *bytes, size_t count, int64_t offset) {
+    char *next = bytes;
+    while (count) {
+        ssize_t got = pread(descriptor, next, count, offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got == 0) errno = ENODATA;
+        if (got <= 0) return false;
+        next += got;
+        offset += got;
+        count -= (size_t)got;
+    }
+    return true;
+}
+
 bool psg_sync(int descriptor) {
     int result;
     do result = fsync(descriptor);
@@ -70,27 +84,62 @@ bool psg_sync_folder(const char *path) {
 
 /* ---- messages ---- */
 
-const char *psg_path_end(const char *path) {
-    const size_t room = 200;
-    size_t length = strlen(path);
-    return length > room ? path + length - room : path;
+/* The end of a path says most, and a message has not room for all of a long one. */
+static psg_status fail_path(psg_context *context, psg_status status, const char *function, const char *path,
+                            const char *what) {
+    const size_t room = 200, length = strlen(path);
+    bool cut = length > room;
+    return psg_fail(context, status, "%s: %s%s: %s", function, cut ? "..." : "", path + (cut ? length - room : 0), what);
 }
 
 psg_status psg_fail_file(psg_context *context, const char *function, const char *path, const char *verb) {
-    char text[128];
-    const char *reason = strerror_r(errno, text, sizeof text), *end = psg_path_end(path);
-    return psg_fail(context, PSG_ERR_FILE, "%s: %s%s: %s: %s", function, end > path ? "..." : "", end, verb, reason);
+    char text[128], what[192];
+    snprintf(what, sizeof what, "%s: %s", verb, strerror_r(errno, text, sizeof text));
+    return fail_path(context, PSG_ERR_FILE, function, path, what);
 }
+
+psg_status psg_fail_format(psg_context *context, const char *function, const char *path, const char *format, ...) {
+    char what[PSG_MESSAGE_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    return fail_path(context, PSG_ERR_FORMAT, function, path, what);
+}
+
+/* ---- reading ---- */
+
+static psg_status size_of_regular(psg_context *context, const char *function, const char *path, int descriptor,
+                                  int64_t *bytes) {
+    struct stat found;
+    if (fstat(descriptor, &found)) return psg_fail_file(context, function, path, "open");
+    if (!S_ISREG(found.st_mode)) return fail_path(context, PSG_ERR_FILE, function, path, "is no regular file");
+    *bytes = found.st_size;
+    return PSG_OK;
+}
+
+/* O_NONBLOCK: opening a pipe without a writer would wait for one. */
+psg_status psg_open_regular(psg_context *context, const char *function, const char *path, int *descriptor,
+                            int64_t *bytes) {
+    *descriptor = psg_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    if (*descriptor < 0) return psg_fail_file(context, function, path, "open");
+    psg_status status = size_of_regular(context, function, path, *descriptor, bytes);
+    if (status) {
+        psg_close(*descriptor);
+        *descriptor = -1;
+    }
+    return status;
+}
+
+/* ---- the temporary file ---- */
 
 static psg_status fail(const psg_file *file, const char *path, const char *verb) {
     return psg_fail_file(file->context, file->function, path, verb);
 }
 
 static psg_status refuse(const psg_file *file, const char *path, const char *why) {
-    return psg_fail(file->context, PSG_ERR_FILE, "%s: %s: %s", file->function, psg_path_end(path), why);
+    return fail_path(file->context, PSG_ERR_FILE, file->function, path, why);
 }
-
-/* ---- the temporary file ---- */
 
 /* Whether the name still stands for what is open: another writer may have renamed or removed it before the lock. */
 static bool is_named(const psg_file *file) {

@@ -12,10 +12,16 @@
 int psg_open(const char *path, int flags, unsigned mode);
 /* All of the bytes, also when the system takes a part of them at a time. */
 bool psg_write_all(int descriptor, const void *bytes, size_t count);
+/* All of the bytes from offset on; ENODATA where the file ends before. */
+bool psg_read_at(int descriptor, void *bytes, size_t count, int64_t offset);
 bool psg_sync(int descriptor);
 bool psg_close(int descriptor);
 /* Makes what stands in the folder of path durable: names, not contents. */
 bool psg_sync_folder(const char *path);
+
+/* A regular file for reading, and its size; PSG_ERR_FILE for anything else of that name. */
+psg_status psg_open_regular(psg_context *context, const char *function, const char *path, int *descriptor,
+                            int64_t *bytes);
 
 /* ---- a file on its way ----
  * What is written goes to PATH.tmp, which takes the place of PATH once it is on disk: whatever happens, PATH is the old
@@ -40,8 +46,8 @@ void psg_file_abandon(psg_file *file);
 
 /* The message "FUNCTION: PATH: VERB: what errno says", and PSG_ERR_FILE.  Of a long path its end is shown. */
 psg_status psg_fail_file(psg_context *context, const char *function, const char *path, const char *verb);
-
-/* The end of a path that a message has room for. */
-const char *psg_path_end(const char *path);
+/* The message "FUNCTION: PATH: " and the text, and PSG_ERR_FORMAT. */
+psg_status psg_fail_format(psg_context *context, const char *function, const char *path, const char *format, ...)
+    PSG_PRINTF(4, 5);
 
 #endif
