@@ -89,7 +89,8 @@ static psg_status fail_path(psg_context *context, psg_status status, const char 
                             const char *what) {
     const size_t room = 200, length = strlen(path);
     bool cut = length > room;
-    return psg_fail(context, status, "%s: %s%s: %s", function, cut ? "..." : "", path + (cut ? length - room : 0), what);
+    const char *end = path + (cut ? length - room : 0);
+    return psg_fail(context, status, "%s: %s%s: %s", function, cut ? "..." : "", end, what);
 }
 
 psg_status psg_fail_file(psg_context *context, const char *function, const char *path, const char *verb) {
@@ -193,7 +194,7 @@ static psg_status begin(psg_file *file) {
     if (!*file->path) return refuse(file, file->path, "is no name");
     psg_status status = lock_temporary(file, there ? 0600 : 0666);
     if (status) return status;
-    if (there && fchmod(file->descriptor, old.st_mode & permissions)) return fail(file, file->temporary, "set the mode");
+    if (there && fchmod(file->descriptor, old.st_mode & permissions)) return fail(file, file->temporary, "set mode");
     return ftruncate(file->descriptor, 0) ? fail(file, file->temporary, "truncate") : PSG_OK;
 }
 
@@ -211,8 +212,8 @@ psg_status psg_file_begin(psg_context *context, const char *function, const char
 }
 
 psg_status psg_file_write(psg_file *file, const void *bytes, size_t count) {
-    if (!file->failed && !psg_write_all(file->descriptor, bytes, count))
-        file->failed = fail(file, file->temporary, "write");
+    if (file->failed) return file->failed;
+    if (!psg_write_all(file->descriptor, bytes, count)) file->failed = fail(file, file->temporary, "write");
     return file->failed;
 }
 

@@ -1,5 +1,5 @@
 /* Files: one that is replaced as a whole or not at all, and the system calls that it takes, with what interrupts them.
- * All failures are PSG_ERR_FILE (PSG_ERR_MEMORY aside); messages name the function, the path and the system's reason. */
+ * Failures are PSG_ERR_FILE (and PSG_ERR_MEMORY); messages name the function, the path and the system's reason. */
 #ifndef PSG_BASE_FILE_H
 #define PSG_BASE_FILE_H
 

@@ -1,0 +1,40 @@
+#include "io/tensors.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+void psg_tensors_destroy(psg_tensors *tensors) {
+    if (!tensors) return;
+    if (tensors->map) munmap(tensors->map, tensors->map_bytes);
+    psg_free(tensors->context, tensors->values);
+    psg_arena_release(&tensors->arena);
+    psg_free(tensors->context, tensors);
+}
+
+size_t psg_tensors_count(const psg_tensors *tensors) { return tensors->count; }
+const psg_named *psg_tensors_list(const psg_tensors *tensors) { return tensors->list; }
+
+/* The index of the entry of that name, which stands first in it; count where there is none. */
+static size_t bisect(const void *entries, size_t size, size_t count, const char *name) {
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const char *const *entry = (const void *)((const char *)entries + middle * size);
+        int order = strcmp(*entry, name);
+        if (order == 0) return middle;
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return count;
+}
+
+const psg_tensor *psg_tensors_find(const psg_tensors *tensors, const char *name) {
+    size_t k = name ? bisect(tensors->list, sizeof *tensors->list, tensors->count, name) : tensors->count;
+    return k < tensors->count ? &tensors->list[k].tensor : NULL;
+}
+
+const char *psg_tensors_metadata(const psg_tensors *tensors, const char *key) {
+    const size_t count = tensors->metadata_count;
+    size_t k = key ? bisect(tensors->metadata, sizeof *tensors->metadata, count, key) : count;
+    return k < count ? tensors->metadata[k].value : NULL;
+}

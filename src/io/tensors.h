@@ -1,0 +1,30 @@
+/* What a file held: tensors and metadata by name. */
+#ifndef PSG_IO_TENSORS_H
+#define PSG_IO_TENSORS_H
+
+#include "base/memory.h"
+#include "psg/io.h"
+
+/* What messages begin with. */
+typedef struct psg_source {
+    psg_context *context;
+    const char *function, *path;
+} psg_source;
+
+struct psg_tensors {
+    psg_context *context;
+    psg_arena arena;               /* of all that follows but the values */
+    const char *path;              /* for messages */
+    psg_named *list;               /* by name */
+    size_t count;
+    psg_text_pair *metadata;       /* by key */
+    size_t metadata_count;
+    void *values;                  /* of those that were copied */
+    void *map;                     /* the file's pages, which the others are views of; NULL: none */
+    size_t map_bytes;
+};
+
+/* psg_safetensors_read for a function of another name. */
+psg_status psg_tensors_read(const psg_source *source, psg_file_access access, psg_tensors **tensors);
+
+#endif
