@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/file.h"
 #include "dp/account.h"
 #include "dp/checkpoint_tensors.h"
 #include "dp/facts.h"
@@ -71,8 +72,8 @@ typedef struct loading {
 } loading;
 
 static psg_status refuse(const loading *l, const char *what, const char *found, const char *wanted) {
-    return psg_fail(l->dp->context, PSG_ERR_FORMAT, "psg_dp_load: %s: %s is %s, must be %s", l->path, what,
-                    found ? found : "missing", wanted);
+    return psg_fail_format(l->dp->context, "psg_dp_load", l->path, "%s is %s, must be %s", what,
+                           found ? found : "missing", wanted);
 }
 
 static psg_status check_version(const loading *l) {
@@ -118,8 +119,8 @@ static psg_status read_mark(loading *l) {
 static psg_status check_steps(const loading *l) {
     uint64_t end = psg_ledger_runs_end(psg_ledger_all(l->dp->ledger), l->run);
     if (end >= (uint64_t)l->numbers.step) return PSG_OK;
-    return psg_fail(l->dp->context, PSG_ERR_FORMAT, "psg_dp_load: %s: the step is %lld, but the ledger has %llu steps of "
-                    "run %s, must have as many", l->path, (long long)l->numbers.step, (unsigned long long)end, l->run);
+    return psg_fail_format(l->dp->context, "psg_dp_load", l->path, "the step is %lld, but the ledger has %llu steps of "
+                           "run %s, must have as many", (long long)l->numbers.step, (unsigned long long)end, l->run);
 }
 
 static psg_status check_file(loading *l) {

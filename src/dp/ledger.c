@@ -10,6 +10,7 @@
 #include "base/context.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "dp/names.h"
 
 struct psg_ledger {
     psg_context *context;
@@ -26,10 +27,9 @@ struct psg_ledger {
 
 static psg_status check_relation(const psg_ledger *l, const psg_line_place *at, const psg_ledger_line *line) {
     if (line->relation == l->relation) return PSG_OK;
-    return psg_fail(l->context, PSG_ERR_FORMAT, "%s: %s: line %llu is for records %s, must be for records %s: costs of "
-                    "different relations do not add", at->function, l->path, (unsigned long long)at->line,
-                    line->relation == PSG_REPLACE_ONE ? "replaced" : "added or removed",
-                    l->relation == PSG_REPLACE_ONE ? "replaced" : "added or removed");
+    return psg_fail_format(l->context, at->function, l->path, "line %llu is for the relation %s, must be for %s: costs "
+                           "of different relations do not add", (unsigned long long)at->line,
+                           psg_relation_name(line->relation), psg_relation_name(l->relation));
 }
 
 static psg_status take_line(psg_ledger *l, const char *function, const char *text, size_t length) {
@@ -62,11 +62,15 @@ static psg_status fail(const psg_ledger *l, const char *function, const char *ve
     return psg_fail_file(l->context, function, l->path, verb);
 }
 
+static psg_status refuse(const psg_ledger *l, const char *function, psg_status status, const char *what) {
+    return psg_fail(l->context, status, "%s: %s: %s", function, l->path, what);
+}
+
 static psg_status lock(const psg_ledger *l, const char *function, int how) {
     int result;
     do result = flock(l->descriptor, how);
     while (result && errno == EINTR);
-    return result ? fail(l, function, "cannot be locked") : PSG_OK;
+    return result ? fail(l, function, "lock") : PSG_OK;
 }
 
 static void unlock(const psg_ledger *l) { (void)flock(l->descriptor, LOCK_UN); }
@@ -74,29 +78,21 @@ static void unlock(const psg_ledger *l) { (void)flock(l->descriptor, LOCK_UN); }
 /* Whether the path still names the file that is open: what is appended to another is lost to who opens the path. */
 static psg_status check_file(const psg_ledger *l, const char *function, off_t *size) {
     struct stat opened, named;
-    if (fstat(l->descriptor, &opened)) return fail(l, function, "cannot be examined");
-    if (stat(l->path, &named)) return fail(l, function, "cannot be examined");
+    if (fstat(l->descriptor, &opened)) return fail(l, function, "examine");
+    if (stat(l->path, &named)) return fail(l, function, "examine");
     if (opened.st_dev != named.st_dev || opened.st_ino != named.st_ino) {
-        return psg_fail(l->context, PSG_ERR_FILE, "%s: %s is another file than the one that was opened", function,
-                        l->path);
+        return refuse(l, function, PSG_ERR_FILE, "is another file than the one that was opened");
     }
     *size = opened.st_size;
     if (*size >= l->size) return PSG_OK;
-    return psg_fail(l->context, PSG_ERR_FORMAT, "%s: %s has %lld bytes, of which %lld were read before: lines were "
-                    "removed", function, l->path, (long long)*size, (long long)l->size);
+    return psg_fail_format(l->context, function, l->path, "has %lld bytes, had %lld: lines were removed",
+                           (long long)*size, (long long)l->size);
 }
 
 static psg_status read_bytes(const psg_ledger *l, const char *function, off_t at, char *text, size_t count) {
-    while (count) {
-        ssize_t got = pread(l->descriptor, text, count, at);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return fail(l, function, "cannot be read");
-        if (!got) return psg_fail(l->context, PSG_ERR_FILE, "%s: %s became shorter while it was read", function, l->path);
-        text += got;
-        at += got;
-        count -= (size_t)got;
-    }
-    return PSG_OK;
+    if (psg_read_at(l->descriptor, text, count, at)) return PSG_OK;
+    if (errno != ENODATA) return fail(l, function, "read");
+    return refuse(l, function, PSG_ERR_FORMAT, "was cut while it was read");
 }
 
 /* Under a lock: the lines that were not read yet. */
@@ -134,8 +130,8 @@ static void cut(psg_ledger *l) {
 static psg_status write_line(psg_ledger *l, const char *function, char *text, size_t length) {
     psg_status status = PSG_OK;
     text[length] = '\n';
-    if (!psg_write_all(l->descriptor, text, length + 1)) status = fail(l, function, "cannot be written");
-    else if (!psg_sync(l->descriptor)) status = fail(l, function, "cannot be made durable");
+    if (!psg_write_all(l->descriptor, text, length + 1)) status = fail(l, function, "write");
+    else if (!psg_sync(l->descriptor)) status = fail(l, function, "make durable");
     if (status) cut(l);
     return status;
 }
@@ -147,16 +143,16 @@ static psg_status append_here(psg_ledger *l, const char *function, const psg_led
     psg_status status = check_file(l, function, &size);
     if (status) return status;
     size_t length = psg_ledger_line_write(line, l->last.hash, text);
-    if (!length) return psg_fail(l->context, PSG_ERR_MEMORY, "%s: %s: no memory for a line", function, l->path);
-    if (size > l->size && ftruncate(l->descriptor, l->size)) return fail(l, function, "cannot be cut to whole lines");
+    if (!length) return psg_fail_memory(l->context, function, PSG_LINE_TEXT);
+    if (size > l->size && ftruncate(l->descriptor, l->size)) return fail(l, function, "cut to whole lines");
     status = write_line(l, function, text, length);
     return status ? status : take_line(l, function, text, length);
 }
 
 psg_status psg_ledger_append(psg_ledger *l, const char *function, const psg_ledger_line *line, bool *changed) {
     if (l->is_broken) {
-        return psg_fail(l->context, PSG_ERR_FILE, "%s: %s could not be restored after a line that was not made durable; "
-                        "must be opened anew", function, l->path);
+        return refuse(l, function, PSG_ERR_FILE, "could not be cut after a line that was not made durable; must be "
+                      "opened anew");
     }
     uint64_t before = l->last.lines;
     psg_status status = lock(l, function, LOCK_EX);
@@ -174,14 +170,12 @@ psg_status psg_ledger_append(psg_ledger *l, const char *function, const psg_ledg
 static psg_status open_file(psg_ledger *l, const char *function, psg_ledger_use use) {
     const int how = use == PSG_LEDGER_APPEND ? O_RDWR | O_CREAT | O_APPEND : O_RDONLY;
     struct stat file;
-    l->descriptor = open(l->path, how | O_CLOEXEC | O_NONBLOCK, 0666);
-    if (l->descriptor < 0) return fail(l, function, "cannot be opened");
-    if (fstat(l->descriptor, &file)) return fail(l, function, "cannot be examined");
-    if (!S_ISREG(file.st_mode)) {
-        return psg_fail(l->context, PSG_ERR_FILE, "%s: %s is no regular file, must be", function, l->path);
-    }
+    l->descriptor = psg_open(l->path, how | O_NONBLOCK | O_NOCTTY, 0666);
+    if (l->descriptor < 0) return fail(l, function, "open");
+    if (fstat(l->descriptor, &file)) return fail(l, function, "examine");
+    if (!S_ISREG(file.st_mode)) return refuse(l, function, PSG_ERR_FILE, "is no regular file");
     if (use == PSG_LEDGER_READ || psg_sync_folder(l->path)) return PSG_OK;
-    return fail(l, function, "cannot be made durable");
+    return fail(l, function, "make durable");
 }
 
 static psg_status begin(psg_ledger *l, const char *function, const char *path, psg_ledger_use use) {
@@ -210,7 +204,7 @@ psg_status psg_ledger_open(psg_context *context, const char *function, const cha
 
 void psg_ledger_close(psg_ledger *l) {
     if (!l) return;
-    if (l->descriptor >= 0) (void)close(l->descriptor);
+    if (l->descriptor >= 0) psg_close(l->descriptor);
     psg_ledger_runs_free(&l->runs);
     psg_free(l->context, l->path);
     psg_free(l->context, l);
@@ -236,13 +230,12 @@ static bool hash_of_line(const char *text, size_t length, uint64_t wanted, char 
 static psg_status compare(const psg_ledger *l, const char *function, const psg_ledger_mark *mark, const char *text) {
     char hash[PSG_LINE_HASH_TEXT];
     if (!hash_of_line(text, (size_t)l->size, mark->lines, hash)) {
-        return psg_fail(l->context, PSG_ERR_FORMAT, "%s: %s has %llu lines, must have the %llu that the checkpoint "
-                        "knows", function, l->path, (unsigned long long)l->last.lines,
-                        (unsigned long long)mark->lines);
+        return psg_fail_format(l->context, function, l->path, "has %llu lines, must have the %llu that the checkpoint "
+                               "knows", (unsigned long long)l->last.lines, (unsigned long long)mark->lines);
     }
     if (!strcmp(hash, mark->hash)) return PSG_OK;
-    return psg_fail(l->context, PSG_ERR_FORMAT, "%s: %s: line %llu has hash %s, must be the checkpoint's %s", function,
-                    l->path, (unsigned long long)mark->lines, hash, mark->hash);
+    return psg_fail_format(l->context, function, l->path, "line %llu has hash %s, must be the checkpoint's %s",
+                           (unsigned long long)mark->lines, hash, mark->hash);
 }
 
 psg_status psg_ledger_check(psg_ledger *l, const char *function, const psg_ledger_mark *mark) {

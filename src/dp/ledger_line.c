@@ -2,11 +2,11 @@
 
 #include <jansson.h>
 #include <sodium.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "accountant/event.h"
 #include "base/context.h"
+#include "base/file.h"
 #include "dp/names.h"
 
 /* The fields of a line, in their order, for json_pack and json_unpack: both take the same arguments but for &. */
@@ -43,23 +43,22 @@ void psg_ledger_line_hash(const char *text, size_t length, char hash[PSG_LINE_HA
 /* ---- reading ---- */
 
 static psg_status refuse(const psg_line_place *at, const char *what) {
-    return psg_fail(at->context, PSG_ERR_FORMAT, "%s: %s: line %llu %s", at->function, at->path,
-                    (unsigned long long)at->line, what);
+    return psg_fail_format(at->context, at->function, at->path, "line %llu %s", (unsigned long long)at->line, what);
 }
 
 static psg_status check_version(const psg_line_place *at, const json_t *json) {
     const json_t *version = json_object_get(json, "psg_ledger");
     if (!json_is_integer(version)) return refuse(at, "is not of a ledger: it has no psg_ledger");
     if (json_integer_value(version) == PSG_LEDGER_VERSION) return PSG_OK;
-    return psg_fail(at->context, PSG_ERR_FORMAT, "%s: %s: line %llu is of version %lld, this library reads version %d",
-                    at->function, at->path, (unsigned long long)at->line, (long long)json_integer_value(version),
-                    PSG_LEDGER_VERSION);
+    return psg_fail_format(at->context, at->function, at->path, "line %llu is of version %lld, this library reads "
+                           "version %d", (unsigned long long)at->line, (long long)json_integer_value(version),
+                           PSG_LEDGER_VERSION);
 }
 
 static psg_status check_chain(const psg_line_place *at, const char *found, const char *previous) {
     if (!strcmp(found, previous)) return PSG_OK;
-    return psg_fail(at->context, PSG_ERR_FORMAT, "%s: %s: line %llu stands after a line of hash %s, must stand after "
-                    "%s", at->function, at->path, (unsigned long long)at->line, previous, found);
+    return psg_fail_format(at->context, at->function, at->path, "line %llu stands after a line of hash %s, says %s",
+                           (unsigned long long)at->line, previous, found);
 }
 
 /* Texts of the line, which are the JSON's. */
