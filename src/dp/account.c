@@ -58,6 +58,7 @@ void psg_dp_drop_tally(psg_dp_tally *tally) {
 void psg_dp_take_tally(psg_dp *dp, psg_dp_tally *tally) {
     psg_accountant_swap(dp->accountant, tally->accountant);
     dp->most_steps = tally->most_steps;
+    if (dp->ledger) dp->counted = psg_ledger_last(dp->ledger).lines;
     psg_dp_drop_tally(tally);
 }
 
@@ -161,27 +162,34 @@ static psg_ledger_line next_line(const psg_dp *dp) {
     return line;
 }
 
-/* A line for the next steps; or, where others have written meanwhile, their lines. */
+/* A line for the next steps; where others have written meanwhile, their lines are read instead, to be counted first. */
 static psg_status record_ahead(psg_dp *dp, const char *function) {
     const psg_ledger_line line = next_line(dp);
     const double began = seconds();
     bool changed;
     psg_status status = psg_ledger_append(dp->ledger, function, &line, &changed);
-    if (!status && changed) {
-        status = count_here(dp, function);
-        return status ? status : psg_dp_check_budget(dp, function);
-    }
-    if (!status) status = psg_accountant_add(dp->accountant, &dp->event, line.count);
-    if (status) return status;
+    if (!status && !changed) status = psg_accountant_add(dp->accountant, &dp->event, line.count);
+    if (status || changed) return status;
+    dp->counted = psg_ledger_last(dp->ledger).lines;
     dp->ahead = line.count;
     set_pace(dp, line.count, began, seconds());
     return PSG_OK;
 }
 
+/* Lines that were read and are not in the accountant: others', also where memory ended before they were counted. */
+static psg_status count_others(psg_dp *dp, const char *function) {
+    if (psg_ledger_last(dp->ledger).lines == dp->counted) return PSG_OK;
+    psg_status status = count_here(dp, function);
+    return status ? status : psg_dp_check_budget(dp, function);
+}
+
 psg_status psg_dp_record(psg_dp *dp, const char *function) {
     if (!dp->ledger) return psg_accountant_add(dp->accountant, &dp->event, 1);
     psg_status status = PSG_OK;
-    while (!status && !dp->ahead) status = record_ahead(dp, function);
+    while (!status && !dp->ahead) {
+        status = count_others(dp, function);
+        if (!status) status = record_ahead(dp, function);
+    }
     if (!status) dp->ahead--;
     return status;
 }
