@@ -13,6 +13,7 @@ BUILD ?= build
 PKG_CONFIG ?= pkg-config
 ARGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)   # that run, test, bench and the sanitizers build with
+COMMA := ,
 PARALLEL = --no-print-directory $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(strip $(JOBS)))
 
 LIBRARIES := openblas lapacke libsodium jansson
@@ -110,7 +111,7 @@ dp-attack:  ## try to break the clip bound: make dp-attack ARGS="--seconds 600 -
 # ops are tried at, for tests and benchmarks ----
 TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 CASES := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/cases/*.c))
-MAINS := test/isa.c test/differential.c test/law.c test/mutations.c
+MAINS := test/isa.c test/differential.c test/law.c test/mutations.c test/faults.c
 TEST_SUPPORT := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/test_%.c $(MAINS),$(wildcard test/*.c))) $(CASES)
 PROGRAM_FLAGS = $(CFLAGS) -std=c11 -D_GNU_SOURCE -MMD -MP -Wall -Wextra -Iinclude
 
@@ -124,8 +125,14 @@ $(BUILD)/test/%.o: test/%.c
 $(BUILD)/test/isa: $(BUILD)/test/isa.o $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
+# Tests whose system calls go through test/faults.c, where they may fail.
+FAULTY := $(BUILD)/test/test_file $(BUILD)/test/test_safetensors
+FAULTY_CALLS := open stat fstat lstat flock fchmod ftruncate write pread fsync rename close unlink mmap
+$(FAULTY): $(BUILD)/test/faults.o
+$(FAULTY): WRAP := $(addprefix -Wl$(COMMA)--wrap=,$(FAULTY_CALLS))
+
 $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/differential: $(BUILD)/test/differential.o $(CASES) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)

@@ -142,11 +142,13 @@ static psg_status refuse(const psg_file *file, const char *path, const char *why
     return fail_path(file->context, PSG_ERR_FILE, file->function, path, why);
 }
 
-/* Whether the name still stands for what is open: another writer may have renamed or removed it before the lock. */
+/* Whether the name still stands for what is open, which another writer may have renamed or removed; else ESTALE, ENOENT
+ * or what kept us from looking. */
 static bool is_named(const psg_file *file) {
-    struct stat open_file, named;
-    return fstat(file->descriptor, &open_file) == 0 && lstat(file->temporary, &named) == 0 &&
-           open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
+    struct stat opened, named;
+    if (fstat(file->descriptor, &opened) || lstat(file->temporary, &named)) return false;
+    errno = ESTALE;
+    return opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
 static psg_status open_temporary(psg_file *file, unsigned mode) {
@@ -168,6 +170,7 @@ static psg_status lock_temporary(psg_file *file, unsigned mode) {
         psg_status status = open_temporary(file, mode);
         file->locked = !status && is_named(file);
         if (status || file->locked) return status;
+        if (errno != ESTALE && errno != ENOENT) return fail(file, file->temporary, "find again");
         psg_close(file->descriptor);
         file->descriptor = -1;
     }
@@ -222,7 +225,7 @@ psg_status psg_file_write(psg_file *file, const void *bytes, size_t count) {
 static psg_status replace(psg_file *file) {
     if (file->failed) return file->failed;
     if (!psg_sync(file->descriptor)) return fail(file, file->temporary, "make durable");
-    if (!is_named(file)) return refuse(file, file->temporary, "was removed or replaced meanwhile");
+    if (!is_named(file)) return fail(file, file->temporary, "find again");
     return rename(file->temporary, file->path) ? fail(file, file->path, "replace") : PSG_OK;
 }
 

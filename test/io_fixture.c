@@ -1,0 +1,71 @@
+#include "io_fixture.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char folder[256];
+
+int io_setup(void **state) {
+    (void)state;
+    const char *parent = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/psg-test-XXXXXX", parent ? parent : "/tmp");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+int io_teardown(void **state) {
+    (void)state;
+    DIR *names = opendir(folder);
+    for (struct dirent *entry; names && (entry = readdir(names));) remove(io_path(entry->d_name));
+    if (names) closedir(names);
+    return rmdir(folder);
+}
+
+const char *io_path(const char *name) {
+    static char paths[8][1024];
+    static int next;
+    char *path = paths[next = (next + 1) % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+bool io_exists(const char *path) {
+    struct stat found;
+    return lstat(path, &found) == 0;
+}
+
+void io_write(const char *path, const void *bytes, size_t count) {
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(bytes, 1, count, file) != count || fclose(file)) fail_msg("%s: cannot be written", path);
+}
+
+unsigned char *io_read(const char *path, size_t *count) {
+    FILE *file = fopen(path, "rb");
+    if (!file) fail_msg("%s: cannot be read", path);
+    fseek(file, 0, SEEK_END);
+    long bytes = ftell(file);
+    rewind(file);
+    unsigned char *text = calloc((size_t)bytes + 1, 1);
+    *count = fread(text, 1, (size_t)bytes, file);
+    fclose(file);
+    return text;
+}
+
+bool io_holds(const char *path, const char *text) {
+    size_t count;
+    unsigned char *held = io_read(path, &count);
+    bool same = count == strlen(text) && !memcmp(held, text, count);
+    free(held);
+    return same;
+}
+
+size_t io_descriptors(void) {
+    size_t count = 0;
+    DIR *names = opendir("/proc/self/fd");
+    while (names && readdir(names)) count++;
+    if (names) closedir(names);
+    return count;
+}
