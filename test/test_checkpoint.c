@@ -310,7 +310,7 @@ static void another_model_is_refused(void **state) {
     saved_before(&p, 0, 3);
     make(&p, 0, &run);
     run.params[1].name = "other.bias";
-    refused(&p, load(&p, &run), PSG_ERR_FORMAT, "missing model.other.bias");
+    refused(&p, load(&p, &run), PSG_ERR_FORMAT, "2 missing, 2 extra, 0 mismatched; the first: extra model.layer.bias");
     run.params[1].name = "layer.bias";
     run.params[0].tensor.rank = 2;
     run.params[0].tensor.shape[0] = 2;
@@ -434,17 +434,14 @@ static void damaged_files_are_refused(void **state) {
 }
 
 /* Numbers that no run can have, put into the file by its own writer. */
-static void impossible_numbers_are_refused(void **state) {
-    (void)state;
-    const struct { const char *name; int64_t whole; double number; const char *words; } changes[] = {
-        { "psg.step", 4, 0, "the step is 4, but the ledger has 3 steps" },
-        { "psg.step", -1, 0, "a count psg.* is negative" },
-        { "psg.optimizer_steps", -1, 0, "a count psg.* is negative" },
-        { "psg.ledger_lines", 2, 0, "line 2 has hash " },
-        { "psg.lr", 0, -1, "psg.lr is no rate" },
-        { "psg.max_grad_norm", 0, -1, "psg.max_grad_norm is no bound" },
-        { "psg.max_grad_norm", 0, 2, "psg.max_grad_norm is 2, must be 1" },
-    };
+typedef struct impossible {
+    const char *name;
+    int64_t whole;
+    double number;
+    const char *words;
+} impossible;
+
+static void put_numbers(double quantile, const impossible *changes, size_t change_count) {
     static const char *const keys[] = {
         "psg_checkpoint", "library", "run", "ledger_hash", "sampling", "relation", "records", "sample_rate",
         "batch_size", "batches", "expected_batch_size", "max_batch_size", "max_grad_norm", "clipping", "stability",
@@ -456,10 +453,11 @@ static void impossible_numbers_are_refused(void **state) {
     psg_tensors *file;
     psg_text_pair pairs[KEYS];
     place_make(&p, NULL);
+    p.options.quantile = quantile;
     saved_before(&p, 0, 3);
     TEST_OK(p.context, psg_safetensors_read(p.context, p.file, PSG_FILE_COPY, &file));
     for (size_t k = 0; k < KEYS; k++) pairs[k] = (psg_text_pair){ keys[k], psg_tensors_metadata(file, keys[k]) };
-    for (size_t k = 0; k < sizeof changes / sizeof *changes; k++) {
+    for (size_t k = 0; k < change_count; k++) {
         const psg_tensor *t = psg_tensors_find(file, changes[k].name);
         int64_t was;
         assert_non_null(t);
@@ -473,6 +471,21 @@ static void impossible_numbers_are_refused(void **state) {
     }
     psg_tensors_destroy(file);
     place_free(&p);
+}
+
+static void impossible_numbers_are_refused(void **state) {
+    (void)state;
+    const impossible changes[] = {
+        { "psg.step", 4, 0, "the step is 4, but the ledger has 3 steps" },
+        { "psg.step", -1, 0, "a count psg.* is negative" },
+        { "psg.optimizer_steps", -1, 0, "a count psg.* is negative" },
+        { "psg.ledger_lines", 2, 0, "line 2 has hash " },
+        { "psg.lr", 0, -1, "psg.lr is no rate" },
+        { "psg.max_grad_norm", 0, 2, "psg.max_grad_norm is 2, must be 1" },
+    };
+    const impossible of_quantile = { "psg.max_grad_norm", 0, -1, "psg.max_grad_norm is no bound" };
+    put_numbers(0, changes, sizeof changes / sizeof *changes);
+    put_numbers(0.5, &of_quantile, 1);
 }
 
 /* ---- arguments and memory ---- */

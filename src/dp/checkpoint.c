@@ -7,6 +7,7 @@
 #include "dp/account.h"
 #include "dp/checkpoint_tensors.h"
 #include "dp/facts.h"
+#include "io/tensors.h"
 #include "optim/optimizer.h"
 
 #define FORMAT_KEY "psg_checkpoint"
@@ -43,7 +44,8 @@ static psg_status write_checkpoint(const psg_dp *dp, const psg_checkpoint_tensor
                                               { "ledger_hash", mark.hash } };
     psg_dp_say_facts(dp, optimizer, facts);
     for (size_t k = 0; k < PSG_DP_FACTS; k++) pairs[k + 4] = (psg_text_pair){ facts[k].key, facts[k].value };
-    return psg_safetensors_write(dp->context, path, tensors->list, tensors->count, pairs, PSG_DP_FACTS + 4);
+    const psg_source to = { dp->context, "psg_dp_save", path };
+    return psg_tensors_write(&to, tensors->list, tensors->count, pairs, PSG_DP_FACTS + 4);
 }
 
 psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
@@ -99,6 +101,10 @@ static psg_status read_numbers(loading *l) {
     if (!psg_checkpoint_find_numbers(l->file, n)) return refuse(l, "a number psg.*", NULL, "there, of its type");
     if (n->step < 0 || n->optimizer_steps < 0 || n->ledger_lines < 0) {
         return refuse(l, "a count psg.*", "negative", "at least 0");
+    }
+    if (!psg_dp_has_quantile(l->dp) && n->max_grad_norm != l->dp->options.max_grad_norm) {
+        return psg_fail_format(l->dp->context, "psg_dp_load", l->path, "psg.max_grad_norm is %g, must be %g",
+                               n->max_grad_norm, l->dp->options.max_grad_norm);
     }
     if (!(n->lr >= 0 && isfinite(n->lr))) return refuse(l, "psg.lr", "no rate", "finite and at least 0");
     if (psg_grid_of(l->dp->gradient_noise, n->max_grad_norm, (double)psg_dp_total(l->dp)).unit > 0) return PSG_OK;
@@ -160,24 +166,25 @@ static void go_on(const loading *l, const psg_dp_place *place, psg_dp_tally *tal
 }
 
 /* The last step that can fail writes the tensors, all or none. */
-static psg_status take(loading *l, const psg_checkpoint_tensors *tensors) {
+static psg_status take(loading *l, const psg_source *from, const psg_checkpoint_tensors *tensors) {
     const psg_dp_place place = place_of(l);
     psg_dp_tally tally;
     psg_status status = psg_dp_count(l->dp, "psg_dp_load", &place, &tally);
     if (status) return status;
-    status = psg_weights_take(l->dp->context, l->file, tensors->list, tensors->count, PSG_LOAD_STRICT, NULL);
+    status = psg_tensors_take(from, l->file, tensors->list, tensors->count, PSG_LOAD_STRICT, NULL);
     if (status) psg_dp_drop_tally(&tally);
     else go_on(l, &place, &tally);
     return status;
 }
 
 static psg_status load(loading *l) {
+    const psg_source from = { l->dp->context, "psg_dp_load", l->path };
     psg_checkpoint_tensors tensors;
     psg_status status = psg_checkpoint_tensors_of(l->dp, "psg_dp_load", l->checkpoint, &l->numbers, &tensors);
     if (status) return status;
-    status = psg_safetensors_read(l->dp->context, l->path, PSG_FILE_MAP, &l->file);
+    status = psg_tensors_read(&from, PSG_FILE_MAP, &l->file);
     if (!status) status = check_file(l);
-    if (!status) status = take(l, &tensors);
+    if (!status) status = take(l, &from, &tensors);
     psg_tensors_destroy(l->file);
     psg_checkpoint_tensors_free(&tensors);
     return status;

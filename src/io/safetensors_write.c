@@ -7,11 +7,13 @@
 #include "base/shapes.h"
 #include "io/json_text.h"
 #include "io/safetensors_header.h"
+#include "io/tensors.h"
 
 enum { STAGE_BYTES = 64 * 1024 };
 
 typedef struct writing {
     psg_context *context;
+    const char *function;          /* for messages */
     const psg_named **order;       /* of the tensors in the file, which follow one another */
     size_t count;
     const psg_text_pair **metadata;    /* by key */
@@ -21,8 +23,6 @@ typedef struct writing {
     char *stage;                   /* STAGE_BYTES: gathers what does not lie together */
     psg_arena arena;
 } writing;
-
-static const char function[] = "psg_safetensors_write";
 
 /* ---- order: larger elements first, then by name; pairs by key ---- */
 
@@ -44,21 +44,21 @@ static int by_key(const void *a, const void *b) {
 
 /* ---- checks ---- */
 
-static psg_status check_text(psg_context *context, const char *what, size_t k, const char *text) {
-    if (!text) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: %s %zu is NULL", function, what, k);
+static psg_status check_text(const writing *w, const char *what, size_t k, const char *text) {
+    if (!text) return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: %s %zu is NULL", w->function, what, k);
     if (psg_is_utf8(text)) return PSG_OK;
-    return psg_fail(context, PSG_ERR_ARGUMENT, "%s: %s %zu \"%.100s\" is no UTF-8", function, what, k, text);
+    return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: %s %zu \"%.100s\" is no UTF-8", w->function, what, k, text);
 }
 
-static psg_status check_tensor(psg_context *context, size_t k, const psg_named *named) {
-    psg_status status = check_text(context, "name", k, named->name);
+static psg_status check_tensor(const writing *w, size_t k, const psg_named *named) {
+    psg_status status = check_text(w, "name", k, named->name);
     if (status) return status;
     if (!strcmp(named->name, PSG_SAFETENSORS_METADATA)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: name %zu is " PSG_SAFETENSORS_METADATA
-                        ", which the format keeps for itself", function, k);
+        return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: name %zu is " PSG_SAFETENSORS_METADATA
+                        ", which the format keeps for itself", w->function, k);
     }
     if (psg_tensor_is_valid(&named->tensor)) return PSG_OK;
-    return psg_fail(context, PSG_ERR_ARGUMENT, "%s: tensor \"%.100s\": not a valid view", function, named->name);
+    return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: tensor \"%.100s\": not a valid view", w->function, named->name);
 }
 
 static psg_status check_once(const writing *w) {
@@ -66,13 +66,13 @@ static psg_status check_once(const writing *w) {
     for (size_t k = 1; k < w->count; k++) {
         const char *name = w->order[k]->name;
         if (strcmp(w->order[k - 1]->name, name)) continue;
-        return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: name \"%.100s\" is there twice", function, name);
+        return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: name \"%.100s\" is there twice", w->function, name);
     }
     qsort(w->metadata, w->metadata_count, sizeof *w->metadata, by_key);
     for (size_t k = 1; k < w->metadata_count; k++) {
         const char *key = w->metadata[k]->key;
         if (strcmp(w->metadata[k - 1]->key, key)) continue;
-        return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: metadata key \"%.100s\" is there twice", function, key);
+        return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: metadata key \"%.100s\" is there twice", w->function, key);
     }
     return PSG_OK;
 }
@@ -80,12 +80,12 @@ static psg_status check_once(const writing *w) {
 static psg_status take_order(writing *w, const psg_named *tensors, const psg_text_pair *metadata) {
     psg_status status = PSG_OK;
     for (size_t k = 0; k < w->count && !status; k++) {
-        status = check_tensor(w->context, k, &tensors[k]);
+        status = check_tensor(w, k, &tensors[k]);
         w->order[k] = &tensors[k];
     }
     for (size_t k = 0; k < w->metadata_count && !status; k++) {
-        status = check_text(w->context, "metadata key", k, metadata[k].key);
-        if (!status) status = check_text(w->context, "metadata value", k, metadata[k].value);
+        status = check_text(w, "metadata key", k, metadata[k].key);
+        if (!status) status = check_text(w, "metadata value", k, metadata[k].value);
         w->metadata[k] = &metadata[k];
     }
     if (!status) status = check_once(w);
@@ -129,13 +129,13 @@ static psg_status put_header(const writing *w, psg_writer *out) {
     for (size_t k = 0; k < w->count; k++) {
         if (k) psg_put(out, ",");
         if (put_tensor(out, w->order[k], &place)) continue;
-        return psg_fail(w->context, PSG_ERR_OVERFLOW, "%s: more than 2^63 - 1 bytes", function);
+        return psg_fail(w->context, PSG_ERR_OVERFLOW, "%s: more than 2^63 - 1 bytes", w->function);
     }
     psg_put(out, "}");
     while (out->used % 8) psg_put(out, " ");
     if (out->used <= PSG_SAFETENSORS_MAX_HEADER) return PSG_OK;
     return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: names, shapes and metadata make a header of %zu bytes, at most "
-                    "%zu may be", function, out->used, PSG_SAFETENSORS_MAX_HEADER);
+                    "%zu may be", w->function, out->used, PSG_SAFETENSORS_MAX_HEADER);
 }
 
 static psg_status make_header(writing *w) {
@@ -144,7 +144,7 @@ static psg_status make_header(writing *w) {
     if (status) return status;
     w->header_bytes = PSG_SAFETENSORS_LENGTH_BYTES + counted.used;
     w->header = psg_arena_take(&w->arena, w->header_bytes + 1);
-    if (!w->header) return psg_fail_memory(w->context, function, w->header_bytes + 1);
+    if (!w->header) return psg_fail_memory(w->context, w->function, w->header_bytes + 1);
     for (int k = 0; k < PSG_SAFETENSORS_LENGTH_BYTES; k++) w->header[k] = (char)(counted.used >> 8 * k & 0xFF);
     psg_writer out = { w->header + PSG_SAFETENSORS_LENGTH_BYTES, counted.used + 1, 0 };
     return put_header(w, &out);
@@ -172,7 +172,7 @@ static psg_status write_values(const writing *w, psg_file *file, const psg_tenso
 
 static psg_status write_file(const writing *w, const char *path) {
     psg_file file;
-    psg_status status = psg_file_begin(w->context, function, path, &file);
+    psg_status status = psg_file_begin(w->context, w->function, path, &file);
     if (status) return status;
     status = psg_file_write(&file, w->header, w->header_bytes);
     for (size_t k = 0; k < w->count && !status; k++) status = write_values(w, &file, &w->order[k]->tensor);
@@ -187,23 +187,29 @@ static psg_status take_memory(writing *w) {
         bytes = SIZE_MAX;
     w->order = psg_arena_take(&w->arena, bytes);
     w->stage = psg_arena_take(&w->arena, STAGE_BYTES);
-    if (!w->order || !w->stage) return psg_fail_memory(w->context, function, bytes);
+    if (!w->order || !w->stage) return psg_fail_memory(w->context, w->function, bytes);
     w->metadata = (const psg_text_pair **)(void *)(w->order + order);
     return PSG_OK;
 }
 
-psg_status psg_safetensors_write(psg_context *context, const char *path, const psg_named *tensors, size_t count,
-                                 const psg_text_pair *metadata, size_t metadata_count) {
-    if (!context) return PSG_ERR_ARGUMENT;
-    if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL", function);
-    if (count && !tensors) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: tensors is NULL", function);
-    if (metadata_count && !metadata) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: metadata is NULL", function);
-    writing w = { .context = context, .count = count, .metadata_count = metadata_count };
-    psg_arena_init(&w.arena, context);
+psg_status psg_tensors_write(const psg_source *to, const psg_named *tensors, size_t count,
+                             const psg_text_pair *metadata, size_t metadata_count) {
+    writing w = { .context = to->context, .function = to->function, .count = count, .metadata_count = metadata_count };
+    psg_arena_init(&w.arena, w.context);
     psg_status status = take_memory(&w);
     if (!status) status = take_order(&w, tensors, metadata);
     if (!status) status = make_header(&w);
-    if (!status) status = write_file(&w, path);
+    if (!status) status = write_file(&w, to->path);
     psg_arena_release(&w.arena);
     return status;
+}
+
+psg_status psg_safetensors_write(psg_context *context, const char *path, const psg_named *tensors, size_t count,
+                                 const psg_text_pair *metadata, size_t metadata_count) {
+    const psg_source to = { context, "psg_safetensors_write", path };
+    if (!context) return PSG_ERR_ARGUMENT;
+    if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL", to.function);
+    if (count && !tensors) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: tensors is NULL", to.function);
+    if (metadata_count && !metadata) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: metadata is NULL", to.function);
+    return psg_tensors_write(&to, tensors, count, metadata, metadata_count);
 }

@@ -24,7 +24,12 @@ struct psg_tensors {
     size_t map_bytes;
 };
 
-/* psg_safetensors_read for a function of another name. */
+/* psg_safetensors_read, psg_safetensors_write, and psg_weights_take (tensors NULL: psg_weights_load) for a function of
+ * another name. */
 psg_status psg_tensors_read(const psg_source *source, psg_file_access access, psg_tensors **tensors);
+psg_status psg_tensors_write(const psg_source *to, const psg_named *tensors, size_t count,
+                             const psg_text_pair *metadata, size_t metadata_count);
+psg_status psg_tensors_take(const psg_source *source, const psg_tensors *tensors, const psg_named *weights, size_t count,
+                            psg_load_mode mode, psg_load_report *report);
 
 #endif

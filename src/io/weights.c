@@ -146,8 +146,8 @@ static psg_status read_and_take(const psg_source *source, const psg_tensors *ten
     return status;
 }
 
-static psg_status load_weights(const psg_source *source, const psg_tensors *tensors, const psg_named *weights,
-                               size_t count, psg_load_mode mode, psg_load_report *report) {
+psg_status psg_tensors_take(const psg_source *source, const psg_tensors *tensors, const psg_named *weights, size_t count,
+                            psg_load_mode mode, psg_load_report *report) {
     psg_context *context = source->context;
     const char *function = source->function;
     psg_load_report own = { 0 };
@@ -172,7 +172,7 @@ psg_status psg_weights_load(psg_context *context, const char *path, const psg_na
     if (!context) return PSG_ERR_ARGUMENT;
     const psg_source source = { context, "psg_weights_load", path };
     if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL", source.function);
-    return load_weights(&source, NULL, weights, count, mode, report);
+    return psg_tensors_take(&source, NULL, weights, count, mode, report);
 }
 
 psg_status psg_weights_take(psg_context *context, const psg_tensors *tensors, const psg_named *weights, size_t count,
@@ -180,5 +180,5 @@ psg_status psg_weights_take(psg_context *context, const psg_tensors *tensors, co
     if (!context) return PSG_ERR_ARGUMENT;
     if (!tensors) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_weights_take: tensors is NULL");
     const psg_source source = { context, "psg_weights_take", tensors->path };
-    return load_weights(&source, tensors, weights, count, mode, report);
+    return psg_tensors_take(&source, tensors, weights, count, mode, report);
 }
