@@ -145,12 +145,21 @@ awk -v folder="$temporary" '
     /^```c$/ { inside = 1; text = ""; next }
     /^```/ && inside { inside = 0; if (text ~ /int main/) printf "%s", text >(folder "/readme" ++count ".c"); next }
     inside { text = text $0 "\n" }' README.md
+run_in() { (cd "$1" && shift && run "$@"); }
+# The program that saves and resumes: 20 steps a call, 60 in all, within its epsilon.
+goes_on() {
+    run_in "$1" "$2" && run_in "$1" "$2" >"$log.third" && grep -E '^step 60, epsilon (1\.|2\.000)' "$log.third" &&
+        run_in "$1" "$2" >"$log.fourth" && cmp "$log.third" "$log.fourth"
+}
 count=0
 for source in "$temporary"/readme*.c; do
     [ -e "$source" ] || continue
     count=$((count + 1))
     check "README program $count builds" build "$CC" c11 "$source" "$program.readme$count" "$shared_libs"
-    check "README program $count runs" run "$program.readme$count"
+    mkdir -p "$temporary/folder$count"
+    check "README program $count runs" run_in "$temporary/folder$count" "$program.readme$count"
+    grep -q psg_dp_load "$source" || continue
+    check "README program $count goes on" goes_on "$temporary/folder$count" "$program.readme$count"
 done
 check "README has programs" test "$count" -gt 0
 

@@ -182,9 +182,10 @@ static psg_status begin(psg_ledger *l, const char *function, const char *path, p
     bool changed;
     l->descriptor = -1;
     memset(l->last.hash, '0', PSG_LINE_HASH_TEXT - 1);
-    l->path = psg_alloc(l->context, strlen(path) + 1);
-    if (!l->path) return psg_fail_memory(l->context, function, strlen(path) + 1);
-    strcpy(l->path, path);
+    const size_t bytes = strlen(path) + 1;
+    l->path = psg_alloc(l->context, bytes);
+    if (!l->path) return psg_fail_memory(l->context, function, bytes);
+    memcpy(l->path, path, bytes);
     psg_status status = open_file(l, function, use);
     return status ? status : psg_ledger_refresh(l, function, &changed);
 }
