@@ -41,14 +41,15 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS
 STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 
-.PHONY: all run test bench dp-attack differential law accountant mutations install uninstall asan tsan ubsan format lint clean dist help
+.PHONY: all run test bench dp-attack differential law accountant mutations install uninstall asan tsan ubsan coverage \
+        format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc  ## build the static and the shared library
 
 $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(COMMON) -ffp-contract=off $(PACKAGE_CFLAGS) -c $< -o $@
+	$(CC) $(CFLAGS) $(INSTRUMENT) $(COMMON) -ffp-contract=off $(PACKAGE_CFLAGS) -c $< -o $@
 
 $(BUILD)/kernels/table.o: kernels/table.c
 	@mkdir -p $(@D)
@@ -210,6 +211,23 @@ TESTS_TO_RUN = $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS))
 sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa $(if $(MUTATIONS),$(BUILD)/test/mutations)
 	@PSG_TESTS="$(TESTS_TO_RUN)" sh test/run.sh $(BUILD)
 	$(if $(MUTATIONS),$(BUILD)/test/mutations $(MUTATIONS))
+
+# ---- coverage: branches as they are written (-O0), of these folders and files alone; test/README.md ----
+COVERED ?= src/accountant src/dp src/gradient src/optim
+COVERAGE_TESTS := $(filter $(patsubst %,$(BUILD)/test/test_%,accountant% dp% grad% grid% optim% derived% image_gram \
+                    alone attack_smoke base engine extremes linalg parts tape% weight),$(TESTS))
+
+coverage:  ## branches of src/accountant, dp, gradient, optim that no test takes (COVERED="src/dp": of that alone)
+	@.ci/need $(NEED_BUILD) $(NEED_TEST)
+	@PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= $(MAKE) $(PARALLEL) covered BUILD=$(BUILD)/coverage LDFLAGS=--coverage
+
+COVERED_OBJECTS = $(filter $(COVERED:%.c=%) $(addsuffix /%,$(COVERED)),$(SOURCES:%.c=%))
+.PHONY: covered
+$(COVERED_OBJECTS:%=$(BUILD)/%.o): INSTRUMENT = $(if $(findstring --coverage,$(LDFLAGS)),-O0 --coverage -fprofile-update=atomic)
+covered: $(COVERAGE_TESTS) $(BUILD)/test/isa
+	@find $(BUILD) -name '*.gcda' -delete
+	@PSG_TESTS="$(COVERAGE_TESTS)" sh test/run.sh $(BUILD)
+	@sh test/coverage.sh $(BUILD) $(COVERED)
 
 # ---- installation ----
 DOCDIR ?= $(PREFIX)/share/doc/psg
