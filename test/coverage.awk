@@ -61,6 +61,7 @@ match($0, /^ *[-#=0-9*]+: *[0-9]+:/) {
         where[branch] = key
         file[branch] = path
         taken[branch] = 0
+        in_line[key]++
     }
     if ($3 == "taken" && $4 + 0 > 0) taken[branch] = 1
 }
@@ -93,7 +94,14 @@ function sorted(set, list,   n, i, name) {
 }
 
 END {
-    for (b = 1; b <= branches; b++) if (!taken[order[b]]) missing[where[order[b]]]++
+    for (b = 1; b <= branches; b++) {
+        branch = order[b]
+        if (taken[branch]) continue
+        number = branch
+        sub(/.*:/, " ", number)
+        numbers[where[branch]] = numbers[where[branch]] number
+        missing[where[branch]]++
+    }
     for (e = 1; e <= entries; e++) if (is_covered(entry_file[e])) apply_entry(e)
     for (b = 1; b <= branches; b++) {
         branch = order[b]
@@ -106,7 +114,8 @@ END {
         if (taken[branch]) {
             got[name]++; folder_got[folder_of(name)]++
         } else if (!listed[where[branch]]++)
-            printf "%s: %d not taken: %s\n", where[branch], missing[where[branch]], trim(source[where[branch]])
+            printf "%s: not taken%s, of %d: %s\n", where[branch], numbers[where[branch]], in_line[where[branch]],
+                   trim(source[where[branch]])
     }
     print ""
     n = sorted(all, names)
