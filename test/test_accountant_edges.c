@@ -234,6 +234,21 @@ static void a_window_out_of_reach_is_refused(void **state) {
     sum_free(&s);
 }
 
+/* Where infinite losses alone are more than delta there is no epsilon, however little is outside the window. */
+static void more_than_delta_of_infinite_loss_is_open(void **state) {
+    sum s;
+    psg_tilted tilted;
+    sum_new(&s, *state);
+    const psg_loss_window window = psg_losses_window(&s.losses, 1);
+    assert_true(psg_losses_compose(&s.losses, 1, &window, &s.fft, s.work, &tilted));
+    tilted.outside = 0;
+    tilted.infinity = 0.25;
+    assert_within(psg_tilted_epsilon(&tilted, log(0.5), 1), 3.5 + log(0.75), 1e-6);
+    assert_true(isinf(psg_tilted_epsilon(&tilted, log(0.25), 1)));
+    assert_true(isinf(psg_tilted_epsilon(&tilted, log(0.2), 1)));
+    sum_free(&s);
+}
+
 static int set_up(void **state) {
     *state = test_context(1, NULL);
     return 0;
@@ -258,6 +273,7 @@ int main(void) {
         cmocka_unit_test(what_cannot_merge_loses_its_credit),
         cmocka_unit_test(a_gaussian_has_its_distribution),
         cmocka_unit_test(a_window_out_of_reach_is_refused),
+        cmocka_unit_test(more_than_delta_of_infinite_loss_is_open),
     };
     return cmocka_run_group_tests_name("accountant edges", tests, set_up, tear_down);
 }

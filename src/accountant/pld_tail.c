@@ -111,7 +111,7 @@ static int find_crossing(tail *t, const decay *r, double log_delta) {
 static double epsilon_in_window(const psg_tilted *tilted, double finite, double direction) {
     const decay r = decay_of(tilted);
     tail t = tail_at_top(tilted, direction);
-    if (!find_crossing(&t, &r, finite)) return direction > 0 ? INFINITY : 0;
+    if (!find_crossing(&t, &r, finite)) return INFINITY;   /* by what is outside, which counts from above alone */
     if (t.at == 0) return direction > 0 ? loss_at(&t) : 0;
     double room = exp(finite - log_scale(&t)) - d_before(&t, 0), share = room / t.b;
     double back = !(share > 0) ? 0 : share < r.gap ? -log1p(-share) : tilted->interval;
@@ -120,6 +120,7 @@ static double epsilon_in_window(const psg_tilted *tilted, double finite, double 
 
 double psg_tilted_epsilon(const psg_tilted *tilted, double log_delta, double direction) {
     double finite = finite_part(tilted, log_delta, direction);
+    if (finite == -INFINITY) return INFINITY;
     double epsilon = epsilon_in_window(tilted, finite, direction);
     if (direction > 0) epsilon = fmin(epsilon, (tilted->log_moment + tilted->relative - finite) / tilted->theta);
     return fmax(epsilon + direction * tilted->slack, 0);
