@@ -40,6 +40,8 @@ double psg_smallest(psg_condition holds, const void *setting, double highest, do
     double hi = 1;
     while (hi > DBL_MIN && holds(setting, hi / 2))
         hi /= 2;
+    if (hi <= DBL_MIN)
+        return hi;
     while (!holds(setting, hi)) {
         if (hi >= highest)
             return NAN;
