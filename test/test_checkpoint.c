@@ -530,6 +530,7 @@ static void wrong_arguments_are_refused(void **state) {
     TEST_OK(p.context, psg_dp_save(run.dp, c, p.file));
     TEST_OK(p.context, psg_dp_load(run.dp, c, p.file));
     c->optimizer = whole;
+    refused(&p, psg_dp_save(run.dp, c, p.ledger), PSG_ERR_ARGUMENT, "path is that of the ledger");
     refused(&p, psg_dp_save(run.dp, c, p.folder), PSG_ERR_FILE, "no regular file");
     psg_optimizer_destroy(small);
     saved_run_free(&run);

@@ -410,6 +410,41 @@ static void a_file_that_changed_stops_releases(void **state) {
     place_free(&p);
 }
 
+/* A process may change its folder: the ledger stays where it was opened. */
+static void a_relative_path_stays(void **state) {
+    (void)state;
+    place p = place_new(NULL);
+    char before[RUN_PATH];
+    saved_run run;
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(p.folder), 0);
+    psg_dp_options options = saved_options("ledger");
+    saved_run_make(p.context, &options, 0, &run);
+    assert_int_equal(chdir(before), 0);
+    saved_run_steps(&run, 2);
+    assert_int_equal(saved_releases(p.context, p.ledger), 2);
+    saved_run_free(&run);
+    place_free(&p);
+}
+
+static void a_statement_tells_of_the_ledger(void **state) {
+    (void)state;
+    place p = place_new(NULL);
+    psg_dp_options options = saved_options(p.ledger);
+    char text[4096];
+    saved_run run;
+    options.ledger_ahead = 4;
+    saved_run_make(p.context, &options, 0, &run);
+    saved_run_steps(&run, 2);
+    TEST_OK(p.context, psg_dp_statement(run.dp, 1e-5, PSG_STATEMENT_WORDS, text, sizeof text, NULL));
+    assert_non_null(strstr(text, "Releases: 2.\nLedger: "));
+    assert_non_null(strstr(text, "those of all 4 in it"));
+    TEST_OK(p.context, psg_dp_statement(run.dp, 1e-5, PSG_STATEMENT_JSON, text, sizeof text, NULL));
+    assert_non_null(strstr(text, "\"releases\": 2, \"has_earlier\": false, \"recorded\": 4"));
+    saved_run_free(&run);
+    place_free(&p);
+}
+
 /* Wherever memory ends, the step can be tried again, and nothing was made that is not recorded. */
 static void without_memory_nothing_is_released(void **state) {
     (void)state;
@@ -472,6 +507,8 @@ int main(void) {
         cmocka_unit_test(faulty_lines_are_refused),
         cmocka_unit_test(what_is_no_ledger_is_refused),
         cmocka_unit_test(a_file_that_changed_stops_releases),
+        cmocka_unit_test(a_relative_path_stays),
+        cmocka_unit_test(a_statement_tells_of_the_ledger),
         cmocka_unit_test(without_memory_nothing_is_released),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

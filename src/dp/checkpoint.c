@@ -19,9 +19,12 @@ static psg_status check_arguments(const psg_dp *dp, const char *function, const 
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: %s is NULL, must not be", function,
                         checkpoint ? "path" : "checkpoint");
     }
-    if (dp->ledger) return PSG_OK;
-    return psg_fail(dp->context, PSG_ERR_STATE, "%s: the mechanism has no ledger, without which steps after the "
-                    "checkpoint would not be counted; must have one: psg_dp_options.ledger", function);
+    if (!dp->ledger) {
+        return psg_fail(dp->context, PSG_ERR_STATE, "%s: the mechanism has no ledger, without which steps after the "
+                        "checkpoint would not be counted; must have one: psg_dp_options.ledger", function);
+    }
+    if (!psg_ledger_is_at(dp->ledger, path)) return PSG_OK;
+    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: path is that of the ledger, must be another file", function);
 }
 
 /* ---- save ---- */

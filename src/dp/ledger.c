@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -178,15 +180,26 @@ static psg_status open_file(psg_ledger *l, const char *function, psg_ledger_use 
     return fail(l, function, "make durable");
 }
 
+static psg_status take_path(psg_ledger *l, const char *function, const char *path) {
+    const size_t bytes = strlen(path) + 1;
+    char *copy = psg_alloc(l->context, bytes);
+    if (!copy) return psg_fail_memory(l->context, function, bytes);
+    psg_free(l->context, l->path);
+    l->path = memcpy(copy, path, bytes);
+    return PSG_OK;
+}
+
+/* The path is made absolute: the process may change its folder. */
 static psg_status begin(psg_ledger *l, const char *function, const char *path, psg_ledger_use use) {
+    char absolute[PATH_MAX];
     bool changed;
     l->descriptor = -1;
     memset(l->last.hash, '0', PSG_LINE_HASH_TEXT - 1);
-    const size_t bytes = strlen(path) + 1;
-    l->path = psg_alloc(l->context, bytes);
-    if (!l->path) return psg_fail_memory(l->context, function, bytes);
-    memcpy(l->path, path, bytes);
-    psg_status status = open_file(l, function, use);
+    psg_status status = take_path(l, function, path);
+    if (!status) status = open_file(l, function, use);
+    if (status) return status;
+    if (!realpath(path, absolute)) return fail(l, function, "resolve");
+    status = take_path(l, function, absolute);
     return status ? status : psg_ledger_refresh(l, function, &changed);
 }
 
@@ -212,6 +225,12 @@ void psg_ledger_close(psg_ledger *l) {
 }
 
 const psg_ledger_runs *psg_ledger_all(const psg_ledger *l) { return &l->runs; }
+bool psg_ledger_is_at(const psg_ledger *l, const char *path) {
+    struct stat opened, named;
+    return !fstat(l->descriptor, &opened) && !stat(path, &named) && opened.st_dev == named.st_dev &&
+           opened.st_ino == named.st_ino;
+}
+
 psg_ledger_mark psg_ledger_last(const psg_ledger *l) { return l->last; }
 
 /* ---- a line of the past ---- */

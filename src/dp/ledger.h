@@ -25,6 +25,8 @@ psg_status psg_ledger_refresh(psg_ledger *ledger, const char *function, bool *ch
  * appended.  On an error nothing was, or what was is cut off again. */
 psg_status psg_ledger_append(psg_ledger *ledger, const char *function, const psg_ledger_line *line, bool *changed);
 
+/* Whether the path is that of its file. */
+bool psg_ledger_is_at(const psg_ledger *ledger, const char *path);
 const psg_ledger_runs *psg_ledger_all(const psg_ledger *ledger);
 
 /* The place of the last line, as a checkpoint remembers it: how many lines, and its hash (of none: zeros). */

@@ -76,6 +76,11 @@ static void say_mechanism(psg_writer *w, const facts *f) {
     psg_put(w, "Releases: %llu", (unsigned long long)f->dp->step);
     if (f->o->earlier) psg_put(w, ", after earlier ones that are counted in");
     psg_put(w, ".\n");
+    if (f->dp->ledger) {
+        psg_put(w, "Ledger: each release was recorded in a file before it was made; the numbers below are those of all "
+                "%llu in it, of this and other runs, made or not.\n",
+                (unsigned long long)psg_accountant_releases(f->dp->accountant));
+    }
 }
 
 static void say_guarantee(psg_writer *w, const facts *f) {
@@ -135,6 +140,9 @@ static void write_json(psg_writer *w, const facts *f) {
     put_number(w, "noise_multiplier", o->noise_multiplier);
     psg_put(w, ", \"releases\": %llu", (unsigned long long)f->dp->step);
     psg_put(w, ", \"has_earlier\": %s", o->earlier ? "true" : "false");
+    if (f->dp->ledger) {
+        psg_put(w, ", \"recorded\": %llu", (unsigned long long)psg_accountant_releases(f->dp->accountant));
+    }
     put_number(w, "residue_epsilon", f->dp->event.residue_epsilon);
     put_number(w, "residue_delta", f->dp->event.residue_delta);
     psg_put(w, ", \"seeded\": %s", f->is_seeded ? "true" : "false");
