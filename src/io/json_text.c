@@ -25,7 +25,7 @@ bool psg_is_utf8(const char *text) {
     return true;
 }
 
-static void put_character(psg_writer *w, char c) {
+static void put_escaped(psg_writer *w, char c) {
     switch (c) {
     case '"': psg_put(w, "\\\""); break;
     case '\\': psg_put(w, "\\\\"); break;
@@ -34,12 +34,24 @@ static void put_character(psg_writer *w, char c) {
     case '\n': psg_put(w, "\\n"); break;
     case '\r': psg_put(w, "\\r"); break;
     case '\t': psg_put(w, "\\t"); break;
-    default: psg_put(w, (unsigned char)c < 0x20 ? "\\u%04x" : "%c", c); break;
+    default: psg_put(w, "\\u%04x", (unsigned)c); break;
     }
+}
+
+/* Characters that stand for themselves, at most 64 KiB of them. */
+static int plain_bytes(const char *text) {
+    int bytes = 0;
+    while ((unsigned char)text[bytes] >= 0x20 && text[bytes] != '"' && text[bytes] != '\\' && bytes < 65536) bytes++;
+    return bytes;
 }
 
 void psg_put_json_text(psg_writer *w, const char *text) {
     psg_put(w, "\"");
-    for (; *text; text++) put_character(w, *text);
+    while (*text) {
+        int plain = plain_bytes(text);
+        if (plain) psg_put(w, "%.*s", plain, text);
+        else put_escaped(w, *text);
+        text += plain ? plain : 1;
+    }
     psg_put(w, "\"");
 }

@@ -1,0 +1,500 @@
+/* safetensors: what is written is read, files of the reference implementation too, and calls and memory may fail. */
+#include "io_fixture.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "faults.h"
+#include "io/half.h"
+
+static const psg_file_access accesses[] = { PSG_FILE_COPY, PSG_FILE_MAP };
+
+static psg_tensors *read_set(psg_context *context, const char *path, psg_file_access access) {
+    psg_tensors *set = NULL;
+    TEST_OK(context, psg_safetensors_read(context, path, access, &set));
+    assert_non_null(set);
+    return set;
+}
+
+static const psg_tensor *find(const psg_tensors *set, const char *name) {
+    const psg_tensor *tensor = psg_tensors_find(set, name);
+    if (!tensor) fail_msg("%s: not found", name);
+    assert_true(psg_tensor_is_contiguous(tensor));
+    return tensor;
+}
+
+/* ---- round trips ---- */
+
+enum { SHAPES = 10, LAYOUTS = 5, TENSORS = 4 * SHAPES * LAYOUTS };
+
+static const struct shape {
+    int rank;
+    int64_t shape[PSG_MAX_RANK];
+} shapes[SHAPES] = {
+    { 0, { 0 } },
+    { 1, { 0 } },
+    { 1, { 1 } },
+    { 1, { 7 } },
+    { 2, { 3, 5 } },
+    { 3, { 2, 0, 3 } },
+    { 3, { 1, 4, 1 } },
+    { 8, { 1, 2, 1, 2, 1, 2, 1, 3 } },
+    { 1, { 20011 } },            /* more than the 64 KiB that are gathered at a time */
+    { 3, { 1, 3, 7001 } },
+};
+
+static test_array drawn(test_random *random, psg_dtype dtype, const struct shape *shape, int layout) {
+    test_array array = test_array_new(random, dtype, shape->rank, shape->shape, layout);
+    if (dtype == PSG_I32 || dtype == PSG_I64) test_fill_integers(random, &array.view, -1000000, 1000000);
+    else test_fill_normal(random, &array.view, 1e10);
+    return array;
+}
+
+static void all_types_shapes_and_strides_come_back(void **state) {
+    (void)state;
+    static const int layouts[LAYOUTS] = { TEST_CONTIGUOUS, TEST_PERMUTED, TEST_PADDED, TEST_NEGATIVE, TEST_ANY };
+    psg_context *context = test_context(1, NULL);
+    test_random random = { 1 };
+    static test_array arrays[TENSORS];
+    static psg_named named[TENSORS];
+    static char names[TENSORS][16];
+    for (int k = 0; k < TENSORS; k++) {
+        arrays[k] = drawn(&random, (psg_dtype)(k % 4), &shapes[k / 4 % SHAPES], layouts[k / (4 * SHAPES)]);
+        snprintf(names[k], sizeof names[k], "t%d", k * 7919 % 1000);
+        named[k] = (psg_named){ names[k], arrays[k].view };
+    }
+    const char *path = io_path("all");
+    TEST_OK(context, psg_safetensors_write(context, path, named, TENSORS, NULL, 0));
+    for (int a = 0; a < 2; a++) {
+        psg_tensors *set = read_set(context, path, accesses[a]);
+        assert_int_equal(psg_tensors_count(set), TENSORS);
+        for (int k = 0; k < TENSORS; k++) assert_true(test_same_bits(find(set, names[k]), &arrays[k].view));
+        for (int k = 1; k < TENSORS; k++) {
+            assert_true(strcmp(psg_tensors_list(set)[k - 1].name, psg_tensors_list(set)[k].name) < 0);
+        }
+        psg_tensors_destroy(set);
+    }
+    for (int k = 0; k < TENSORS; k++) test_array_free(&arrays[k]);
+    test_context_free(context);
+}
+
+static void a_repeated_dimension_is_written_out(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    float value = 2.5f;
+    psg_named named = { "same", psg_tensor_strided(PSG_F32, &value, 2, (int64_t[]){ 200, 300 }, (int64_t[]){ 0, 0 }) };
+    TEST_OK(context, psg_safetensors_write(context, io_path("same"), &named, 1, NULL, 0));
+    psg_tensors *set = read_set(context, io_path("same"), PSG_FILE_COPY);
+    for (int64_t k = 0; k < 60000; k++) assert_true(((float *)find(set, "same")->data)[k] == value);
+    psg_tensors_destroy(set);
+    test_context_free(context);
+}
+
+static void the_header_is_padded(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    char name[12] = "";
+    for (size_t length = 0; length < 10; length++) {
+        psg_named named = { name, psg_f32_1d((float[]){ 1, 2 }, 2) };
+        TEST_OK(context, psg_safetensors_write(context, io_path("padded"), &named, 1, NULL, 0));
+        size_t count;
+        unsigned char *bytes = io_read(io_path("padded"), &count);
+        assert_int_equal(bytes[0] % 8, 0);
+        assert_int_equal(count, 8 + bytes[0] + 8);
+        assert_in_range(bytes[8 + bytes[0] - 1], ' ', '}');
+        free(bytes);
+        name[length] = 'x';
+    }
+    test_context_free(context);
+}
+
+static void metadata_comes_back(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const psg_text_pair pairs[] = {
+        { "z", "" }, { "", "empty key" }, { "é", "ü\n\t\"\\/\x01\x1f\x7f" }, { "😀", "\xf4\x8f\xbf\xbf" }, { "a", "1" } };
+    const psg_named named = { "__metadata", psg_f32_1d(NULL, 0) };
+    for (size_t count = 0; count < 2; count++) {
+        TEST_OK(context, psg_safetensors_write(context, io_path("meta"), &named, count, pairs, 5));
+        psg_tensors *set = read_set(context, io_path("meta"), PSG_FILE_MAP);
+        assert_int_equal(psg_tensors_count(set), count);
+        for (int k = 0; k < 5; k++) assert_string_equal(psg_tensors_metadata(set, pairs[k].key), pairs[k].value);
+        assert_null(psg_tensors_metadata(set, "b"));
+        assert_null(psg_tensors_metadata(set, NULL));
+        assert_null(psg_tensors_find(set, "absent"));
+        assert_null(psg_tensors_find(set, NULL));
+        psg_tensors_destroy(set);
+    }
+    psg_tensors_destroy(NULL);
+    test_context_free(context);
+}
+
+/* ---- files of the reference implementation ---- */
+
+static const char *golden(const char *name) {
+    static char path[256];
+    snprintf(path, sizeof path, "%s/safetensors/%s.safetensors", PSG_GOLDEN_DIR, name);
+    return path;
+}
+
+static void counts_up(const psg_tensors *set, const char *name, psg_dtype dtype, int rank, const int64_t *shape) {
+    const psg_tensor *tensor = find(set, name);
+    assert_int_equal(tensor->dtype, dtype);
+    assert_int_equal(tensor->rank, rank);
+    for (int d = 0; d < rank; d++) assert_int_equal(tensor->shape[d], shape[d]);
+    for (int64_t k = 0; k < psg_tensor_count(tensor); k++) assert_true(test_get_at(tensor, k) == (double)(k - 2));
+}
+
+static void golden_files_are_read(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    for (int a = 0; a < 2; a++) {
+        psg_tensors *set = read_set(context, golden("types"), accesses[a]);
+        assert_int_equal(psg_tensors_count(set), 5);
+        counts_up(set, "z.f32", PSG_F32, 2, (int64_t[]){ 2, 3 });
+        counts_up(set, "a.f64", PSG_F64, 1, (int64_t[]){ 3 });
+        counts_up(set, "b.i32", PSG_I32, 3, (int64_t[]){ 1, 1, 5 });
+        counts_up(set, "c.i64", PSG_I64, 2, (int64_t[]){ 4, 2 });
+        counts_up(set, "a.f32", PSG_F32, 1, (int64_t[]){ 7 });
+        assert_string_equal(psg_tensors_metadata(set, "format"), "pt");
+        psg_tensors_destroy(set);
+        set = read_set(context, golden("shapes"), accesses[a]);
+        counts_up(set, "scalar", PSG_F32, 0, NULL);
+        counts_up(set, "none", PSG_F32, 1, (int64_t[]){ 0 });
+        counts_up(set, "rows", PSG_I64, 3, (int64_t[]){ 3, 0, 2 });
+        psg_tensors_destroy(set);
+        set = read_set(context, golden("texts"), accesses[a]);
+        counts_up(set, "gewicht \"ß\" \\ \n\t\x01 😀", PSG_F32, 1, (int64_t[]){ 2 });
+        assert_string_equal(psg_tensors_metadata(set, "schlüssel \"1\"\r\b\f\x1f"), "värde / 值 😀");
+        psg_tensors_destroy(set);
+    }
+    test_context_free(context);
+}
+
+static void golden_halves_are_widened(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const float half[] = { 0, -0.f, 1, -2.5f, 65504, 0x1p-14f, 0x1p-24f, -0x1p-24f * 1023, INFINITY, -INFINITY };
+    const float brain[] = { 0, -0.f, 1, -2.5f, 65536, 0x1p-14f, 0x1p-24f, -0x1p-14f, INFINITY, -INFINITY };
+    for (int a = 0; a < 2; a++) {
+        psg_tensors *set = read_set(context, golden("halves"), accesses[a]);
+        const psg_tensor *halves = find(set, "half"), *brains = find(set, "brain");
+        assert_int_equal(halves->dtype, PSG_F32);
+        assert_int_equal(brains->dtype, PSG_F32);
+        assert_int_equal(halves->shape[0], 11);
+        assert_memory_equal(halves->data, half, sizeof half);
+        assert_memory_equal(brains->data, brain, sizeof brain);
+        assert_true(isnan(((float *)halves->data)[10]) && isnan(((float *)brains->data)[10]));
+        psg_tensors_destroy(set);
+    }
+    test_context_free(context);
+}
+
+/* Tensors in its order, the same texts and padding: the bytes of the reference. */
+static void golden_files_are_written_again(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    static const char *const names[] = { "types", "shapes", "texts", "names", "empty" };
+    static const char *const keys[] = { "format", "schlüssel \"1\"\r\b\f\x1f" };
+    for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
+        psg_tensors *set = read_set(context, golden(names[k]), PSG_FILE_COPY);
+        psg_text_pair pair = { NULL, NULL };
+        for (int i = 0; i < 2 && !pair.value; i++) pair = (psg_text_pair){ keys[i], psg_tensors_metadata(set, keys[i]) };
+        const char *path = io_path("again");
+        TEST_OK(context, psg_safetensors_write(context, path, psg_tensors_list(set), psg_tensors_count(set), &pair,
+                                               pair.value != NULL));
+        size_t counts[2];
+        unsigned char *expected = io_read(golden(names[k]), &counts[0]), *actual = io_read(path, &counts[1]);
+        assert_int_equal(counts[0], counts[1]);
+        assert_memory_equal(actual, expected, counts[0]);
+        free(expected);
+        free(actual);
+        psg_tensors_destroy(set);
+    }
+    test_context_free(context);
+}
+
+/* The value of a real of so many bits of exponent and fraction, by its definition. */
+static double value_of(unsigned bits, int exponent_bits, int fraction_bits) {
+    int bias = (1 << (exponent_bits - 1)) - 1, exponent = (int)(bits >> fraction_bits) & ((1 << exponent_bits) - 1);
+    double sign = bits >> 15 ? -1 : 1, fraction = (double)(bits & ((1u << fraction_bits) - 1));
+    if (exponent == (1 << exponent_bits) - 1) return fraction != 0 ? NAN : sign * INFINITY;
+    if (exponent == 0) return sign * ldexp(fraction, 1 - bias - fraction_bits);
+    return sign * ldexp(1 + ldexp(fraction, -fraction_bits), exponent - bias);
+}
+
+static void same_value(float actual, double expected) {
+    if (isnan(expected) ? !isnan(actual) : (double)actual != expected || !signbit(actual) != !signbit(expected)) {
+        fail_msg("%a is no %a", (double)actual, expected);
+    }
+}
+
+static void all_halves_are_exact(void **state) {
+    (void)state;
+    for (unsigned bits = 0; bits < 0x10000; bits++) {
+        same_value(psg_f32_of_f16((uint16_t)bits), value_of(bits, 5, 10));
+        same_value(psg_f32_of_bf16((uint16_t)bits), value_of(bits, 8, 7));
+    }
+}
+
+/* ---- memory ---- */
+
+static void a_map_is_a_view_of_its_own(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const char *path = io_path("mapped");
+    float *values = calloc(1 << 20, sizeof *values);
+    psg_named named = { "w", psg_f32_1d(values, 1 << 20) };
+    TEST_OK(context, psg_safetensors_write(context, path, &named, 1, NULL, 0));
+    size_t live = psg_context_live_bytes(context), open = io_descriptors();
+    psg_tensors *set = read_set(context, path, PSG_FILE_MAP), *other = read_set(context, path, PSG_FILE_MAP);
+    assert_true(psg_context_live_bytes(context) < live + (1 << 19));
+    assert_int_equal(io_descriptors(), open);
+    float *mapped = find(set, "w")->data;
+    for (int k = 0; k < 1 << 20; k++) mapped[k] = 3;
+    assert_true(((float *)find(other, "w")->data)[1000] == 0);
+    psg_tensors_destroy(other);
+    /* Written over the file that it is a view of. */
+    TEST_OK(context, psg_safetensors_write(context, path, psg_tensors_list(set), 1, NULL, 0));
+    assert_true(mapped[77] == 3);
+    other = read_set(context, path, PSG_FILE_MAP);
+    assert_memory_equal(find(other, "w")->data, mapped, sizeof *values << 20);
+    unlink(path);
+    assert_true(mapped[(1 << 20) - 1] == 3);
+    psg_tensors_destroy(set);
+    psg_tensors_destroy(other);
+    assert_int_equal(psg_context_live_bytes(context), live);
+    free(values);
+    test_context_free(context);
+}
+
+static void unaligned_tensors_are_copied(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    for (size_t spaces = 0; spaces < 8; spaces++) {
+        char bytes[256] = { 0 };
+        const double values[] = { 1.5, -2.5 };
+        const float last = 7;
+        int length = snprintf(bytes + 8, sizeof bytes - 8, "{\"d\":{\"dtype\":\"F64\",\"shape\":[2],\"data_offsets\":[0,16]},"
+                              "\"f\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[16,20]}}%.*s", (int)spaces, "       ");
+        bytes[0] = (char)length;
+        memcpy(bytes + 8 + length, values, 16);
+        memcpy(bytes + 24 + length, &last, 4);
+        io_write(io_path("unaligned"), bytes, (size_t)length + 28);
+        psg_tensors *set = read_set(context, io_path("unaligned"), PSG_FILE_MAP);
+        assert_int_equal((uintptr_t)find(set, "d")->data % sizeof(double), 0);
+        assert_int_equal((uintptr_t)find(set, "f")->data % sizeof(float), 0);
+        assert_memory_equal(find(set, "d")->data, values, 16);
+        assert_true(*(float *)find(set, "f")->data == last);
+        psg_tensors_destroy(set);
+    }
+    test_context_free(context);
+}
+
+/* ---- failures ---- */
+
+static const float some[6] = { 1, 2, 3, 4, 5, 6 };
+
+static psg_status write_some(psg_context *context, const char *path) {
+    const psg_named named[] = { { "b", psg_f32_2d(some, 2, 3) }, { "a", psg_f32_1d(some, 2) } };
+    const psg_text_pair pair = { "key", "value" };
+    return psg_safetensors_write(context, path, named, 2, &pair, 1);
+}
+
+static void every_allocation_may_fail(void **state) {
+    (void)state;
+    test_allocator allocator = { 0 };
+    psg_context *context = test_context_with(&allocator, 1, NULL, 0);
+    const char *path = io_path("memory");
+    size_t live = allocator.live_bytes, open = io_descriptors();
+    psg_status status = PSG_ERR_MEMORY;
+    for (uint64_t n = 1; status; n++) {
+        io_write(path, "old", 3);
+        test_allocator_arm(&allocator, n, false);
+        status = write_some(context, path);
+        assert_int_equal(status, allocator.failed ? PSG_ERR_MEMORY : PSG_OK);
+        assert_int_equal(allocator.live_bytes, live);
+        assert_true(!status || io_holds(path, "old"));
+    }
+    for (int a = 0; a < 2; a++) {
+        status = PSG_ERR_MEMORY;
+        for (uint64_t n = 1; status; n++) {
+            psg_tensors *set = (psg_tensors *)(uintptr_t)1;
+            test_allocator_arm(&allocator, n, false);
+            status = psg_safetensors_read(context, golden("halves"), accesses[a], &set);
+            assert_int_equal(status, allocator.failed ? PSG_ERR_MEMORY : PSG_OK);
+            assert_true(!set == (status != PSG_OK));
+            psg_tensors_destroy(set);
+            assert_int_equal(allocator.live_bytes, live);
+        }
+    }
+    test_allocator_arm(&allocator, 0, false);
+    assert_int_equal(io_descriptors(), open);
+    test_context_free(context);
+}
+
+static void calls_of_the_reader_may_fail(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const char *path = io_path("calls");
+    TEST_OK(context, write_some(context, path));
+    size_t live = psg_context_live_bytes(context), open = io_descriptors();
+    static const fault_call calls[] = { FAULT_OPEN, FAULT_FSTAT, FAULT_PREAD, FAULT_MMAP };
+    int struck = 0;
+    for (int k = 0; k < 8; k++) {
+        fault_plan plan = { .call = calls[k / 2], .at = 1, .error = EIO };
+        for (int hit = 1; hit; plan.at++) {
+            psg_tensors *set = NULL;
+            fault_arm(&plan);
+            psg_status status = psg_safetensors_read(context, path, accesses[k % 2], &set);
+            struck += hit = fault_disarm();
+            assert_int_equal(status, hit ? PSG_ERR_FILE : PSG_OK);
+            if (hit) assert_non_null(strstr(psg_context_message(context), strerror(EIO)));
+            psg_tensors_destroy(set);
+            assert_int_equal(psg_context_live_bytes(context), live);
+            assert_int_equal(io_descriptors(), open);
+        }
+    }
+    assert_int_equal(struck, 2 + 2 + (4 + 2) + 1);
+    test_context_free(context);
+}
+
+static void calls_of_the_writer_may_fail(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const char *path = io_path("written");
+    psg_status status = PSG_ERR_FILE;
+    for (int at = 1; status; at++) {
+        io_write(path, "old", 3);
+        fault_arm(&(fault_plan){ .call = FAULT_WRITE, .at = at, .error = ENOSPC });
+        status = write_some(context, path);
+        assert_int_equal(status, fault_disarm() ? PSG_ERR_FILE : PSG_OK);
+        assert_true(!status || io_holds(path, "old"));
+        assert_true(!status || at <= 3);
+        assert_false(io_exists(io_path("written.tmp")));
+    }
+    test_context_free(context);
+}
+
+static void cut(void *user) { assert_int_equal(truncate(user, 20), 0); }
+
+static void a_file_may_be_cut_meanwhile(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    char path[1024];
+    snprintf(path, sizeof path, "%s", io_path("cut"));
+    for (int at = 2; at <= 4; at++) {
+        psg_tensors *set = NULL;
+        TEST_OK(context, write_some(context, path));
+        fault_arm(&(fault_plan){ .call = FAULT_PREAD, .at = at, .before = cut, .user = path });
+        assert_int_equal(psg_safetensors_read(context, path, PSG_FILE_COPY, &set), PSG_ERR_FORMAT);
+        assert_int_equal(fault_disarm(), 1);
+        assert_null(set);
+        assert_non_null(strstr(psg_context_message(context), "was cut while it was read"));
+    }
+    test_context_free(context);
+}
+
+/* ---- what is not written ---- */
+
+static void not_written(psg_context *context, const psg_named *tensors, size_t count, const psg_text_pair *pairs,
+                        size_t pair_count, psg_status expected, const char *words) {
+    const char *path = io_path("kept");
+    io_write(path, "old", 3);
+    psg_status status = psg_safetensors_write(context, path, tensors, count, pairs, pair_count);
+    if (status != expected || !strstr(psg_context_message(context), words)) {
+        fail_msg("%s: %s: %s", words, psg_status_name(status), psg_context_message(context));
+    }
+    assert_true(io_holds(path, "old"));
+    assert_false(io_exists(io_path("kept.tmp")));
+}
+
+static void bad_names_are_refused(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const psg_tensor one = psg_f32_1d(some, 1);
+    static const char *const broken[] = { "\x80", "a\xff", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80",
+                                          "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "\xc3", "\xe2\x82",
+                                          "\xf0\x9f\x98", "\xc3(", "\xf0\x80\x80\x80" };
+    for (size_t k = 0; k < sizeof broken / sizeof broken[0]; k++) {
+        not_written(context, &(psg_named){ broken[k], one }, 1, NULL, 0, PSG_ERR_ARGUMENT, "is no UTF-8");
+        not_written(context, NULL, 0, &(psg_text_pair){ broken[k], "" }, 1, PSG_ERR_ARGUMENT, "metadata key 0");
+        not_written(context, NULL, 0, &(psg_text_pair){ "", broken[k] }, 1, PSG_ERR_ARGUMENT, "metadata value 0");
+    }
+    const psg_named twice[] = { { "a", one }, { "b", one }, { "a", one } };
+    const psg_text_pair pairs[] = { { "k", "" }, { "l", "" }, { "k", "" } };
+    not_written(context, twice, 3, NULL, 0, PSG_ERR_ARGUMENT, "name \"a\" is there twice");
+    not_written(context, NULL, 0, pairs, 3, PSG_ERR_ARGUMENT, "metadata key \"k\" is there twice");
+    not_written(context, &(psg_named){ NULL, one }, 1, NULL, 0, PSG_ERR_ARGUMENT, "name 0 is NULL");
+    not_written(context, &(psg_named){ "__metadata__", one }, 1, NULL, 0, PSG_ERR_ARGUMENT, "name 0 is __metadata__");
+    not_written(context, NULL, 0, &(psg_text_pair){ NULL, "" }, 1, PSG_ERR_ARGUMENT, "metadata key 0 is NULL");
+    not_written(context, NULL, 0, &(psg_text_pair){ "", NULL }, 1, PSG_ERR_ARGUMENT, "metadata value 0 is NULL");
+    not_written(context, NULL, 1, NULL, 0, PSG_ERR_ARGUMENT, "tensors is NULL");
+    not_written(context, NULL, 0, NULL, 1, PSG_ERR_ARGUMENT, "metadata is NULL");
+    not_written(context, twice, SIZE_MAX / 8, NULL, 0, PSG_ERR_MEMORY, "no memory");
+    test_context_free(context);
+}
+
+static void bad_tensors_are_refused(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const int64_t huge[] = { INT64_MAX / 8, 1 }, none[] = { 0, 0 };
+    psg_named named = { "a", psg_f32_1d(NULL, 1) };
+    not_written(context, &named, 1, NULL, 0, PSG_ERR_ARGUMENT, "tensor \"a\": not a valid view");
+    named.tensor = psg_tensor_of((psg_dtype)9, (void *)(uintptr_t)some, 1, huge);
+    not_written(context, &named, 1, NULL, 0, PSG_ERR_ARGUMENT, "not a valid view");
+    named.tensor = psg_tensor_of(PSG_F32, (void *)(uintptr_t)some, 9, huge);
+    not_written(context, &named, 1, NULL, 0, PSG_ERR_ARGUMENT, "not a valid view");
+    const psg_tensor much = psg_tensor_strided(PSG_F64, (void *)(uintptr_t)some, 2, huge, none);
+    const psg_named more[] = { { "a", much }, { "b", much } };
+    not_written(context, more, 2, NULL, 0, PSG_ERR_OVERFLOW, "more than 2^63 - 1 bytes");
+    char *name = malloc((16 << 20) + 1);
+    memset(name, 'n', 16 << 20);
+    name[16 << 20] = 0;
+    named = (psg_named){ name, psg_f32_1d(some, 1) };
+    not_written(context, &named, 1, NULL, 0, PSG_ERR_ARGUMENT, "at most 16777216 may be");
+    free(name);
+    test_context_free(context);
+}
+
+static void arguments_are_checked(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_tensors *set = (psg_tensors *)(uintptr_t)1;
+    assert_int_equal(psg_safetensors_write(NULL, "a", NULL, 0, NULL, 0), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_safetensors_write(context, NULL, NULL, 0, NULL, 0), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_safetensors_read(NULL, "a", PSG_FILE_COPY, &set), PSG_ERR_ARGUMENT);
+    assert_null(set);
+    assert_int_equal(psg_safetensors_read(context, NULL, PSG_FILE_COPY, &set), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_safetensors_read(context, "a", PSG_FILE_COPY, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_safetensors_read(context, golden("types"), (psg_file_access)2, &set), PSG_ERR_ARGUMENT);
+    assert_string_equal(psg_context_message(context), "psg_safetensors_read: access 2 is unknown");
+    test_context_free(context);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_types_shapes_and_strides_come_back),
+        cmocka_unit_test(a_repeated_dimension_is_written_out),
+        cmocka_unit_test(the_header_is_padded),
+        cmocka_unit_test(metadata_comes_back),
+        cmocka_unit_test(golden_files_are_read),
+        cmocka_unit_test(golden_halves_are_widened),
+        cmocka_unit_test(golden_files_are_written_again),
+        cmocka_unit_test(all_halves_are_exact),
+        cmocka_unit_test(a_map_is_a_view_of_its_own),
+        cmocka_unit_test(unaligned_tensors_are_copied),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(calls_of_the_reader_may_fail),
+        cmocka_unit_test(calls_of_the_writer_may_fail),
+        cmocka_unit_test(a_file_may_be_cut_meanwhile),
+        cmocka_unit_test(bad_names_are_refused),
+        cmocka_unit_test(bad_tensors_are_refused),
+        cmocka_unit_test(arguments_are_checked),
+    };
+    return cmocka_run_group_tests(tests, io_setup, io_teardown);
+}
