@@ -42,7 +42,7 @@ static psg_mechanism truncated_part(const psg_event *e) {
     psg_mechanism part = poisson_part(e);
     part.full = psg_binomial_tail(e->records - 1, e->sample_rate, e->batch_size);
     if (part.full == 0) return part;
-    double over = e->batch_size == UINT64_MAX ? 0 : psg_binomial_tail(e->records, e->sample_rate, e->batch_size + 1);
+    double over = psg_binomial_tail(e->records, e->sample_rate, e->batch_size + 1);   /* batch_size < records here */
     part.kind = PSG_MECHANISM_TRUNCATED;
     part.full_rate = fmin(over * (double)e->batch_size / (double)e->records / part.full, 1);
     return part;

@@ -37,12 +37,12 @@ static void fill_quarter(double *real, size_t m) {
     }
 }
 
-/* e^{i pi j / 2m} for j < 4 m, from its first quarter. */
+/* e^{i pi j / 2m} for j < 3 m, from its first quarter. */
 static void root(const double *real, size_t m, size_t j, double *c, double *s) {
     double re = real[j % m], im = real[m + j % m];
     size_t quarters = j / m;
-    *c = quarters == 0 ? re : quarters == 1 ? -im : quarters == 2 ? -re : im;
-    *s = quarters == 0 ? im : quarters == 1 ? re : quarters == 2 ? -im : -re;
+    *c = quarters == 0 ? re : quarters == 1 ? -im : -re;
+    *s = quarters == 0 ? im : quarters == 1 ? re : -im;
 }
 
 /* The stage of length n has w^k, w^2k, w^3k, w = e^{2 pi i / n}, k < n / 4: six arrays, shorter stages behind longer

@@ -49,11 +49,12 @@ static int may_be_private(const void *setting, double epsilon) {
     return log_delta_of(s->mu, epsilon, -1) <= s->log_delta;
 }
 
-/* Below the point from which the lower bound of delta is small enough, the exact one is not. */
+/* Below the point from which the lower bound of delta is small enough, the exact one is not.  Of an infinite mu the
+ * lower bound of delta is 0. */
 double psg_gaussian_epsilon_lower(double mu, double delta) {
     const gaussian_setting s = { mu, log(delta) };
     if (mu == 0 || may_be_private(&s, 0)) return 0;
-    double point = isfinite(mu) ? psg_smallest(may_be_private, &s, DBL_MAX, TOLERANCE) : INFINITY;
+    double point = psg_smallest(may_be_private, &s, DBL_MAX, TOLERANCE);
     return isnan(point) ? 0 : point * (1 - PSG_OUTWARD);
 }
 

@@ -46,7 +46,6 @@ static double moment(psg_replace_rdp *c, int l) {
 static double log_term(psg_replace_rdp *c, int j) {
     double plain = log(2) + 0.5 * j * (j - 1) / c->sigma / c->sigma;
     if (j == 2) return fmin(log(4) + psg_log_abs_expm1(1 / c->sigma / c->sigma), plain);
-    if (j + j % 2 > PSG_REPLACE_ORDERS) return plain;
     return fmin(log(4) + 0.5 * (moment(c, j - j % 2) + moment(c, j + j % 2)), plain);
 }
 
