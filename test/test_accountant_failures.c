@@ -133,6 +133,28 @@ static void bounds_need_their_memory(void **state) {
     check_without_memory(ask_delta, rho, 1, 0, 3);
 }
 
+/* Where residues exceed delta at the first guess, the second one and its confirmation need memory as well. */
+static void second_guesses_need_their_memory(void **state) {
+    (void)state;
+    test_allocator allocator = { 0 };
+    psg_context *context = test_context_with(&allocator, 1, NULL, 0);
+    psg_event event = poisson_event(0.35, 0.01);
+    event.residue_delta = 0.1e-5 * exp(-18.7) / 120;
+    question q = { context, accountant_of(context, 0, event, 120), NULL, event, { .epsilon = 7 }, 7, 7 };
+    test_allocator_arm(&allocator, 0, false);
+    assert_int_equal(ask_epsilon(&q), PSG_OK);
+    const uint64_t made = allocator.calls;
+    const size_t blocks = allocator.live_blocks;
+    assert_true(made > 30);
+    for (uint64_t n = 3; n <= made; n += (made - 3) / 3) {
+        test_allocator_arm(&allocator, n, true);
+        assert_int_equal(ask_epsilon(&q), PSG_ERR_MEMORY);
+        assert_int_equal(allocator.live_blocks, blocks);
+    }
+    psg_accountant_destroy(q.accountant);
+    test_context_free(context);
+}
+
 /* Runs that fill their list exactly: a further event has to make room first. */
 static void budgets_need_their_memory(void **state) {
     (void)state;
@@ -284,6 +306,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_need_their_memory),
         cmocka_unit_test(bounds_need_their_memory),
+        cmocka_unit_test(second_guesses_need_their_memory),
         cmocka_unit_test(budgets_need_their_memory),
         cmocka_unit_test(nothing_is_asked_of_nothing),
         cmocka_unit_test(budgets_that_nothing_fits_are_refused),

@@ -48,6 +48,7 @@ double psg_composition_range(const psg_composition *composition, int mirrored, d
     for (size_t k = 0; k < psg_composition_losses(composition); k++) {
         psg_pair pair = pair_of(composition, k);
         psg_pair_range(&pair, mirrored, tail, &least, &most);
+        if (!isfinite(most - least)) return INFINITY;
         widest = fmax(widest, fmax(most - least, fmax(fabs(most), fabs(least)) / 1024));
     }
     return widest;

@@ -20,7 +20,7 @@ psg_status psg_composition_fill(const psg_composition *composition, const char *
 void psg_composition_empty(const psg_composition *composition, psg_release_loss *loss);
 
 /* The widest range of losses of one release between tails of probability `tail`, or a share of the largest loss where
- * they are all but constant. */
+ * they are all but constant; INFINITY where losses are beyond the doubles. */
 double psg_composition_range(const psg_composition *composition, int mirrored, double tail);
 
 #endif
