@@ -433,6 +433,23 @@ static void damaged_files_are_refused(void **state) {
     place_free(&p);
 }
 
+/* A run's name goes into the ledger when a seeded run goes on: one that is none would make the file unreadable. */
+static void a_run_has_a_name_of_digits(void **state) {
+    (void)state;
+    place p;
+    size_t length;
+    place_make(&p, NULL);
+    saved_before(&p, 7, 0);
+    char *bytes = saved_bytes(p.file, &length);
+    char *name = strstr(bytes + 8, "\"run\":\"");
+    assert_non_null(name);
+    name[10] = 'z';
+    saved_write(p.file, bytes, length);
+    load_is_refused(&p, &p.options, 7, PSG_ERR_FORMAT, "must be of 32 hexadecimal digits");
+    free(bytes);
+    place_free(&p);
+}
+
 /* Numbers that no run can have, put into the file by its own writer. */
 typedef struct impossible {
     const char *name;
@@ -590,6 +607,7 @@ int main(void) {
         cmocka_unit_test(a_mechanism_in_use_is_refused),
         cmocka_unit_test(another_ledger_is_refused),
         cmocka_unit_test(damaged_files_are_refused),
+        cmocka_unit_test(a_run_has_a_name_of_digits),
         cmocka_unit_test(impossible_numbers_are_refused),
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(without_memory_nothing_changes),

@@ -117,7 +117,7 @@ static psg_status read_numbers(loading *l) {
 static psg_status read_mark(loading *l) {
     const char *hash = psg_tensors_metadata(l->file, "ledger_hash");
     l->run = psg_tensors_metadata(l->file, "run");
-    if (!l->run || strlen(l->run) != PSG_RUN_TEXT - 1) return refuse(l, "run", l->run, "of 32 digits");
+    if (!l->run || !psg_is_run(l->run)) return refuse(l, "run", l->run, "of 32 hexadecimal digits");
     if (!hash || strlen(hash) != PSG_LINE_HASH_TEXT - 1) return refuse(l, "ledger_hash", hash, "of 64 digits");
     l->mark.lines = (uint64_t)l->numbers.ledger_lines;
     memcpy(l->mark.hash, hash, PSG_LINE_HASH_TEXT);

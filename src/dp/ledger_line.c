@@ -42,6 +42,10 @@ void psg_ledger_line_hash(const char *text, size_t length, char hash[PSG_LINE_HA
 
 /* ---- reading ---- */
 
+bool psg_is_run(const char *text) {
+    return strlen(text) == PSG_RUN_TEXT - 1 && strspn(text, "0123456789abcdef") == PSG_RUN_TEXT - 1;
+}
+
 static psg_status refuse(const psg_line_place *at, const char *what) {
     return psg_fail_format(at->context, at->function, at->path, "line %llu %s", (unsigned long long)at->line, what);
 }
@@ -94,9 +98,7 @@ static bool unpack(json_t *json, psg_ledger_line *line, texts *t) {
 static psg_status take_texts(const psg_line_place *at, const texts *t, const char *previous, psg_ledger_line *line) {
     int sampling = psg_sampling_of_name(t->sampling), relation = psg_relation_of_name(t->relation);
     if (sampling < 0 || relation < 0) return refuse(at, "has an unknown sampling or relation");
-    if (strlen(t->run) != PSG_RUN_TEXT - 1 || strspn(t->run, "0123456789abcdef") != PSG_RUN_TEXT - 1) {
-        return refuse(at, "has a run that is not of 32 hexadecimal digits");
-    }
+    if (!psg_is_run(t->run)) return refuse(at, "has a run that is not of 32 hexadecimal digits");
     memcpy(line->run, t->run, PSG_RUN_TEXT);
     line->event.sampling = (psg_sampling)sampling;
     line->relation = (psg_relation)relation;

@@ -22,6 +22,9 @@ typedef struct psg_ledger_line {
     bool is_seeded;
 } psg_ledger_line;
 
+/* Whether a text is the name of a run. */
+bool psg_is_run(const char *text);
+
 /* Where a line stands, for messages. */
 typedef struct psg_line_place {
     psg_context *context;
