@@ -87,8 +87,9 @@ static inline psg_batch psg_batch_part(const psg_batch *batch, int64_t first, in
 
 /* ---- hooks ---- */
 
-/* Every byte the library takes goes through these two (OpenBLAS's own buffers excepted).  allocate returns at least
- * bytes bytes, aligned as malloc aligns, or NULL; release gets the same pointer and size back. */
+/* Every byte the library takes goes through these two (OpenBLAS's own buffers excepted, and jansson's while the header
+ * of a file is read).  allocate returns at least bytes bytes, aligned as malloc aligns, or NULL; release gets the same
+ * pointer and size back. */
 typedef struct psg_allocator {
     void *(*allocate)(void *user, size_t bytes);
     void (*release)(void *user, void *memory, size_t bytes);
