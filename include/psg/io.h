@@ -16,18 +16,19 @@ extern "C" {
 #endif
 
 /* ---- safetensors (https://github.com/huggingface/safetensors) ----
- * Read: F32, F64, I32, I64; F16 and BF16, which become f32 (exactly).  Other types are refused, and so is what the format
- * forbids: a header above 16 MiB or longer than the file, a name or key twice, offsets with holes, overlaps or another
- * length than shape and type say, sizes that overflow, bytes after the last tensor.  Ranks to PSG_MAX_RANK.
- * What is allocated follows the file's size, never a number in it that the file's size does not bear out. */
+ * Read: F32, F64, I32, I64; F16 and BF16, which become f32 (exactly).  Other types are refused, and so is what the
+ * format forbids: a header longer than the file, a name or key twice, offsets with holes, overlaps or another length
+ * than shape and type say, sizes that overflow, bytes after the last tensor.  Headers to 16 MiB, ranks to PSG_MAX_RANK.
+ * What is allocated follows the file's size, never a number in it that the file's size does not bear out.  While it is
+ * read, the header takes some 20 times its length in memory of jansson's, which does not come from the allocator. */
 
 typedef struct psg_text_pair {
     const char *key, *value;       /* UTF-8 */
 } psg_text_pair;
 
-/* Writes f32, f64, i32 and i64 tensors of any strides, in the order of the format (larger elements first, then by name),
- * and metadata.  PSG_ERR_ARGUMENT, and the file stays as it was: a name or key is NULL, there twice, no UTF-8, or
- * "__metadata__". */
+/* Writes f32, f64, i32 and i64 tensors of any strides, in the order of the format (I64, F64, F32, I32, then by name), and
+ * metadata.  PSG_ERR_ARGUMENT, and the file stays as it was: a name or key is NULL, there twice, no UTF-8, or
+ * "__metadata__"; a tensor is no valid view; the header would be above 16 MiB. */
 PSG_API psg_status psg_safetensors_write(psg_context *context, const char *path, const psg_named *tensors, size_t count,
                                          const psg_text_pair *metadata, size_t metadata_count);
 
@@ -55,7 +56,7 @@ PSG_API const char *psg_tensors_metadata(const psg_tensors *tensors, const char 
 
 /* Which names agree. */
 typedef struct psg_load_report {
-    size_t loaded;
+    size_t loaded;                 /* 0 on an error */
     size_t missing;                /* asked for, not in the file */
     size_t extra;                  /* in the file, not asked for */
     size_t mismatched;             /* of another shape, or of a type that the wanted one does not hold */
@@ -69,9 +70,10 @@ typedef struct psg_load_report {
  * the rest. */
 typedef enum psg_load_mode { PSG_LOAD_STRICT = 0, PSG_LOAD_PARTIAL = 1 } psg_load_mode;
 
-/* Copies tensors of a file into those of the same names, which have memory of the caller's, any strides, each name once.
- * f32 and f64 are filled from f32 (and F16, BF16), f64 from f64; integers from the same type.  Everything is checked
- * first: on an error no value is written.  report: NULL or filled, on PSG_ERR_FORMAT too. */
+/* Copies tensors of a file into those of the same names, which have memory of the caller's, any strides.  f32 and f64 are
+ * filled from f32 (and F16, BF16), f64 from f64; integers from the same type.  Everything is checked first: on an error
+ * no value is written.  PSG_ERR_ARGUMENT: a name is NULL or there twice, a tensor is no valid view.  report: NULL or
+ * filled, also where names disagree; all 0 where the file could not be read or an argument is wrong. */
 PSG_API psg_status psg_weights_load(psg_context *context, const char *path, const psg_named *weights, size_t count,
                                     psg_load_mode mode, psg_load_report *report);
 /* The same from a file that was read. */

@@ -192,8 +192,8 @@ static psg_status read_root(reader *r, json_t *root, size_t length, psg_arena *a
 
 /* ---- the text ---- */
 
-/* A parser takes 30 to 100 times the bytes of "[]," and "0,".  A tensor's entry has 3 brackets in more than 48 bytes, and
- * with eight sizes 11 commas in more than 64: a text with many more than that is refused before it is parsed. */
+/* A parser takes 30 to 100 times the bytes of "[]," and "0,".  A tensor's entry has 3 brackets in more than 48 bytes,
+ * and with eight sizes 11 commas in more than 64: a text with more than such have is refused before it is parsed. */
 static psg_status check_marks(const reader *r, const char *text, size_t length) {
     size_t brackets = 0, commas = 0;
     bool quoted = false;

@@ -24,7 +24,7 @@ typedef struct writing {
     psg_arena arena;
 } writing;
 
-/* ---- order: larger elements first, then by name; pairs by key ---- */
+/* ---- order: by type, then by name, as the reference implementation writes them; pairs by key ---- */
 
 static int by_place(const void *a, const void *b) {
     const psg_named *x = *(const psg_named *const *)a, *y = *(const psg_named *const *)b;

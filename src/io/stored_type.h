@@ -17,7 +17,7 @@ typedef struct psg_stored_type {
 const psg_stored_type *psg_stored_type_find(const char *name);
 /* Whether the format has such a type, read here or not. */
 bool psg_stored_type_exists(const char *name);
-/* The one that a tensor is written as, and its place in the order of the file: larger first. */
+/* The one that a tensor is written as, and its place in the order of the file, from 0. */
 const psg_stored_type *psg_stored_type_of(psg_dtype dtype, int *place);
 
 #endif
