@@ -196,6 +196,47 @@ static void golden_halves_are_widened(void **state) {
     test_context_free(context);
 }
 
+/* The value of a real of so many bits of exponent and fraction, by its definition. */
+static double value_of(unsigned bits, int exponent_bits, int fraction_bits) {
+    int bias = (1 << (exponent_bits - 1)) - 1, exponent = (int)(bits >> fraction_bits) & ((1 << exponent_bits) - 1);
+    double sign = bits >> 15 ? -1 : 1, fraction = (double)(bits & ((1u << fraction_bits) - 1));
+    if (exponent == (1 << exponent_bits) - 1) return fraction != 0 ? NAN : sign * INFINITY;
+    if (exponent == 0) return sign * ldexp(fraction, 1 - bias - fraction_bits);
+    return sign * ldexp(1 + ldexp(fraction, -fraction_bits), exponent - bias);
+}
+
+static void same_value(float actual, double expected) {
+    if (isnan(expected) ? !isnan(actual) : (double)actual != expected || !signbit(actual) != !signbit(expected)) {
+        fail_msg("%a is no %a", (double)actual, expected);
+    }
+}
+
+/* More of them than a cache line, one tensor after the other. */
+static void many_halves_are_widened(void **state) {
+    (void)state;
+    enum { HALVES = 1000 };
+    static const char header[] = "{\"a\":{\"dtype\":\"F16\",\"shape\":[1000],\"data_offsets\":[0,2000]},"
+                                 "\"b\":{\"dtype\":\"BF16\",\"shape\":[10,100],\"data_offsets\":[2000,4000]}}";
+    static unsigned char bytes[8 + sizeof header - 1 + 4 * HALVES];
+    psg_context *context = test_context(1, NULL);
+    bytes[0] = sizeof header - 1;
+    memcpy(bytes + 8, header, sizeof header - 1);
+    for (unsigned k = 0; k < 2 * HALVES; k++) {
+        memcpy(bytes + 8 + sizeof header - 1 + 2 * k, &(uint16_t){ (uint16_t)(k % HALVES * 31) }, 2);
+    }
+    io_write(io_path("many"), bytes, sizeof bytes);
+    for (int a = 0; a < 2; a++) {
+        psg_tensors *set = read_set(context, io_path("many"), accesses[a]);
+        const float *half = find(set, "a")->data, *brain = find(set, "b")->data;
+        for (unsigned k = 0; k < HALVES; k++) {
+            same_value(half[k], value_of(k * 31, 5, 10));
+            same_value(brain[k], value_of(k * 31, 8, 7));
+        }
+        psg_tensors_destroy(set);
+    }
+    test_context_free(context);
+}
+
 /* Tensors in its order, the same texts and padding: the bytes of the reference. */
 static void golden_files_are_written_again(void **state) {
     (void)state;
@@ -222,21 +263,6 @@ static void golden_files_are_written_again(void **state) {
     test_context_free(context);
 }
 
-/* The value of a real of so many bits of exponent and fraction, by its definition. */
-static double value_of(unsigned bits, int exponent_bits, int fraction_bits) {
-    int bias = (1 << (exponent_bits - 1)) - 1, exponent = (int)(bits >> fraction_bits) & ((1 << exponent_bits) - 1);
-    double sign = bits >> 15 ? -1 : 1, fraction = (double)(bits & ((1u << fraction_bits) - 1));
-    if (exponent == (1 << exponent_bits) - 1) return fraction != 0 ? NAN : sign * INFINITY;
-    if (exponent == 0) return sign * ldexp(fraction, 1 - bias - fraction_bits);
-    return sign * ldexp(1 + ldexp(fraction, -fraction_bits), exponent - bias);
-}
-
-static void same_value(float actual, double expected) {
-    if (isnan(expected) ? !isnan(actual) : (double)actual != expected || !signbit(actual) != !signbit(expected)) {
-        fail_msg("%a is no %a", (double)actual, expected);
-    }
-}
-
 static void all_halves_are_exact(void **state) {
     (void)state;
     for (unsigned bits = 0; bits < 0x10000; bits++) {
@@ -246,6 +272,15 @@ static void all_halves_are_exact(void **state) {
 }
 
 /* ---- memory ---- */
+
+static bool is_mapped(const char *path) {
+    char line[2048];
+    bool found = false;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (maps && fgets(line, sizeof line, maps)) found |= strstr(line, path) != NULL;
+    if (maps) fclose(maps);
+    return found;
+}
 
 static void a_map_is_a_view_of_its_own(void **state) {
     (void)state;
@@ -269,8 +304,10 @@ static void a_map_is_a_view_of_its_own(void **state) {
     assert_memory_equal(find(other, "w")->data, mapped, sizeof *values << 20);
     unlink(path);
     assert_true(mapped[(1 << 20) - 1] == 3);
+    assert_true(is_mapped(path));
     psg_tensors_destroy(set);
     psg_tensors_destroy(other);
+    assert_false(is_mapped(path));
     assert_int_equal(psg_context_live_bytes(context), live);
     free(values);
     test_context_free(context);
@@ -492,6 +529,7 @@ int main(void) {
         cmocka_unit_test(golden_halves_are_widened),
         cmocka_unit_test(golden_files_are_written_again),
         cmocka_unit_test(all_halves_are_exact),
+        cmocka_unit_test(many_halves_are_widened),
         cmocka_unit_test(a_map_is_a_view_of_its_own),
         cmocka_unit_test(unaligned_tensors_are_copied),
         cmocka_unit_test(every_allocation_may_fail),
