@@ -24,11 +24,23 @@ int io_teardown(void **state) {
     return rmdir(folder);
 }
 
-const char *io_path(const char *name) {
-    static char paths[8][1024];
+enum { PATH_BYTES = 1024 };
+
+static char *next_path(void) {
+    static char paths[8][PATH_BYTES];
     static int next;
-    char *path = paths[next = (next + 1) % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return paths[next = (next + 1) % 8];
+}
+
+const char *io_path(const char *name) {
+    char *path = next_path();
+    snprintf(path, PATH_BYTES, "%s/%s", folder, name);
+    return path;
+}
+
+const char *io_golden(const char *name) {
+    char *path = next_path();
+    snprintf(path, PATH_BYTES, "%s/safetensors/%s.safetensors", PSG_GOLDEN_DIR, name);
     return path;
 }
 

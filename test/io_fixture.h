@@ -10,6 +10,8 @@ int io_teardown(void **state);
 
 /* The path of a name in the folder; the last eight are valid at a time. */
 const char *io_path(const char *name);
+/* The path of a golden file of safetensors; valid as those are. */
+const char *io_golden(const char *name);
 bool io_exists(const char *path);
 void io_write(const char *path, const void *bytes, size_t count);
 /* Its bytes, one 0 after them (caller frees); fails the test where there is no file. */

@@ -244,11 +244,7 @@ static void unusual_headers_are_read(void **state) {
 
 static const char *const seeds[] = { "types", "shapes", "texts", "names", "halves", "empty" };
 
-static unsigned char *seed(size_t k, size_t *count) {
-    char path[256];
-    snprintf(path, sizeof path, "%s/safetensors/%s.safetensors", PSG_GOLDEN_DIR, seeds[k]);
-    return io_read(path, count);
-}
+static unsigned char *seed(size_t k, size_t *count) { return io_read(io_golden(seeds[k]), count); }
 
 /* Touches every value, name and text of a set from a file of so many bytes. */
 static void check_set(const psg_tensors *set, size_t file_bytes) {

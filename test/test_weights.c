@@ -108,9 +108,7 @@ static void f32_is_widened(void **state) {
     psg_context *context = test_context(1, NULL);
     test_random random = { 5 };
     psg_tensors *set;
-    char path[256];
-    snprintf(path, sizeof path, "%s/safetensors/halves.safetensors", PSG_GOLDEN_DIR);
-    TEST_OK(context, psg_safetensors_read(context, path, PSG_FILE_COPY, &set));
+    TEST_OK(context, psg_safetensors_read(context, io_golden("halves"), PSG_FILE_COPY, &set));
     test_array half = test_array_new(&random, PSG_F64, 1, (int64_t[]){ 11 }, TEST_NEGATIVE);
     psg_named named = { "half", half.view };
     TEST_OK(context, psg_weights_take(context, set, &named, 1, PSG_LOAD_PARTIAL, NULL));
