@@ -39,8 +39,8 @@ typedef struct psg_file {
 /* PSG_ERR_FILE also where PATH is there and no regular file; then, and on any error, nothing is left to end. */
 psg_status psg_file_begin(psg_context *context, const char *function, const char *path, psg_file *file);
 psg_status psg_file_write(psg_file *file, const void *bytes, size_t count);
-/* Either of them ends it.  An error of commit leaves the old file as it was; one of the last step alone, of making the
- * new name durable, leaves the new one. */
+/* Either of them ends it.  An error of commit leaves the old file as it was; one of the last steps alone, of closing the
+ * new file and making its name durable, leaves the new one. */
 psg_status psg_file_commit(psg_file *file);
 void psg_file_abandon(psg_file *file);
 

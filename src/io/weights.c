@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "base/context.h"
-#include "base/shapes.h"
 #include "base/file.h"
+#include "base/shapes.h"
 #include "base/writer.h"
 #include "io/tensors.h"
 
