@@ -41,8 +41,8 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS
 STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 
-.PHONY: all run test bench dp-attack differential law accountant mutations install uninstall asan tsan ubsan coverage \
-        format lint clean dist help
+.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations install uninstall asan \
+        tsan ubsan coverage format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc  ## build the static and the shared library
@@ -108,6 +108,11 @@ dp-attack:  ## try to break the clip bound: make dp-attack ARGS="--seconds 600 -
 	@$(MAKE) $(PARALLEL) $(BUILD)/test/attack/attack
 	$(BUILD)/test/attack/attack $(ARGS)
 
+crash:  ## kill a private run and fail its system calls: make crash ARGS="--kills 1000 --seed 7"
+	@.ci/need $(NEED_BUILD)
+	@$(MAKE) $(PARALLEL) $(CRASH_PROGRAMS)
+	$(BUILD)/test/crash/crash $(ARGS)
+
 # ---- tests: every test/test_*.c is a program, the other test/*.c but MAINS are shared by all.  test/cases holds what
 # ops are tried at, for tests and benchmarks ----
 TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
@@ -149,6 +154,22 @@ $(BUILD)/test/attack/attack: $(BUILD)/test/attack/main.o $(ATTACK) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/test_attack_smoke: $(ATTACK)
+
+# Crashes: the driver, its victim (public headers only), and the system calls that fail, which are no part of the library.
+CRASH := $(patsubst %,$(BUILD)/test/crash/%.o,crash_run plan process published)
+CRASH_PROGRAMS := $(BUILD)/test/crash/crash $(BUILD)/test/crash/victim $(BUILD)/test/crash/libcrash.so
+
+$(BUILD)/test/crash/%.o: test/crash/%.c
+	@mkdir -p $(@D)
+	$(CC) $(PROGRAM_FLAGS) -fPIC $(PACKAGE_CFLAGS) -c $< -o $@
+
+$(BUILD)/test/crash/crash: $(patsubst %,$(BUILD)/test/crash/%.o,crash faults kills recorded shared watch)
+$(BUILD)/test/crash/victim: $(BUILD)/test/crash/victim.o
+$(BUILD)/test/crash/crash $(BUILD)/test/crash/victim: $(CRASH) $(STATIC)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(STATIC) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+$(BUILD)/test/crash/libcrash.so: $(BUILD)/test/crash/interpose.o $(BUILD)/test/crash/plan.o
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^
 
 $(BUILD)/test/law $(BUILD)/test/mutations: $(BUILD)/test/%: $(BUILD)/test/%.o $(TEST_SUPPORT) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
@@ -249,7 +270,7 @@ uninstall:  ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
 
 # ---- housekeeping ----
-C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/cases/*.[ch] test/attack/*.[ch])
+C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/cases/*.[ch] test/attack/*.[ch] test/crash/*.[ch])
 format:  ## reformat all C files with clang-format
 	clang-format -i $(C_FILES)
 
@@ -266,5 +287,5 @@ clean:  ## remove the build folder
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1: \2/p' Makefile
 
--include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/cases/*.d $(BUILD)/test/attack/*.d $(BUILD)/bench/*.d)
+-include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/cases/*.d $(BUILD)/test/attack/*.d $(BUILD)/test/crash/*.d $(BUILD)/bench/*.d)
 .PRECIOUS: $(BUILD)/test/%.o $(BUILD)/bench/%.o
