@@ -138,7 +138,8 @@ $(FAULTY): $(BUILD)/test/faults.o
 $(FAULTY): WRAP := $(addprefix -Wl$(COMMA)--wrap=,$(FAULTY_CALLS))
 
 $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $(filter %.o,$^) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
+	    $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/differential: $(BUILD)/test/differential.o $(CASES) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
@@ -154,6 +155,7 @@ $(BUILD)/test/attack/attack: $(BUILD)/test/attack/main.o $(ATTACK) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/test_attack_smoke: $(ATTACK)
+$(BUILD)/test/test_ledger_faults: $(patsubst %,$(BUILD)/test/crash/%.o,crash_run interpose plan published)
 
 # Crashes: the driver, its victim (public headers only), and the system calls that fail, which are no part of the library.
 CRASH := $(patsubst %,$(BUILD)/test/crash/%.o,crash_run plan process published)

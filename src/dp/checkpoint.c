@@ -37,13 +37,20 @@ static psg_checkpoint_numbers numbers_of(const psg_dp *dp, const psg_optimizer *
                                      .max_grad_norm = dp->max_grad_norm };
 }
 
+/* The run that has recorded the steps so far: a mechanism that goes on with a new key has no line before its first
+ * release. */
+static const char *recorded_run(const psg_dp *dp) {
+    const bool is_own = psg_ledger_runs_end(psg_ledger_all(dp->ledger), dp->run) >= dp->step;
+    return is_own || !dp->resumed[0] ? dp->run : dp->resumed;
+}
+
 static psg_status write_checkpoint(const psg_dp *dp, const psg_checkpoint_tensors *tensors,
                                    const psg_optimizer *optimizer, const char *path) {
     const psg_ledger_mark mark = psg_ledger_last(dp->ledger);
     psg_dp_fact facts[PSG_DP_FACTS];
     psg_text_pair pairs[PSG_DP_FACTS + 4] = { { FORMAT_KEY, FORMAT_VERSION },
                                               { "library", psg_version() },
-                                              { "run", dp->run },
+                                              { "run", recorded_run(dp) },
                                               { "ledger_hash", mark.hash } };
     psg_dp_say_facts(dp, optimizer, facts);
     for (size_t k = 0; k < PSG_DP_FACTS; k++) pairs[k + 4] = (psg_text_pair){ facts[k].key, facts[k].value };
@@ -161,6 +168,7 @@ static void go_on(const loading *l, const psg_dp_place *place, psg_dp_tally *tal
     dp->ahead = place->ahead;
     dp->first_step = psg_generator_is_seeded(dp->generator) ? 0 : dp->step;
     memmove(dp->run, place->run, PSG_RUN_TEXT);
+    memcpy(dp->resumed, l->run, PSG_RUN_TEXT);
     dp->max_grad_norm = l->numbers.max_grad_norm;
     dp->grid = psg_grid_of(dp->gradient_noise, dp->max_grad_norm, (double)psg_dp_total(dp));
     if (!optimizer) return;

@@ -52,6 +52,7 @@ struct psg_dp {
 
     psg_ledger *ledger;             /* or NULL, and then none of these: */
     char run[PSG_RUN_TEXT];         /* its name there */
+    char resumed[PSG_RUN_TEXT];     /* that of the checkpoint it goes on from; "": none */
     uint64_t counted;               /* lines of it that are in the accountant */
     uint64_t ahead;                 /* releases that are recorded and not made */
     uint64_t pace, recorded;        /* steps that the next line covers, that the last one did */
