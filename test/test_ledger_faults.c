@@ -137,6 +137,30 @@ static void a_ledger_that_cannot_be_cut_takes_no_more(void **state) {
 
 /* ---- what a killed process left ---- */
 
+/* The line of step 1 was written, its fsync never came; the run with a seed goes on with that line. */
+static void a_line_of_a_killed_process_is_made_durable(void **state) {
+    char folder[64];
+    struct stat ledger;
+    crash_run run;
+    (void)state;
+    begin(&run, folder);
+    assert_int_equal(crash_run_open(&run, &crash_modes[3], 1), PSG_OK);
+    assert_int_equal(step(&run), PSG_OK);
+    assert_int_equal(crash_run_save(&run), PSG_OK);
+    assert_int_equal(step(&run), PSG_OK);
+    assert_int_equal(stat(run.ledger, &ledger), 0);
+    crash_inode_of(&plan, ledger.st_ino)->is_dirty = true;
+    restart(&run);
+    crash_use_plan(&plan);
+    assert_int_equal(crash_run_open(&run, &crash_modes[3], 2), PSG_OK);
+    assert_int_equal(crash_run_load(&run), PSG_OK);
+    assert_int_equal(psg_dp_recorded_ahead(run.dp), 1);
+    assert_int_equal(step(&run), PSG_OK);
+    assert_string_equal(plan.violation, "");
+    crash_run_close(&run);
+    end(&run, folder);
+}
+
 /* A program that has nothing more to do saves what it has loaded. */
 static void a_checkpoint_of_what_was_loaded_loads(void **state) {
     (void)state;
@@ -164,6 +188,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_call_fails_and_is_tried_again),
         cmocka_unit_test(a_ledger_that_cannot_be_cut_takes_no_more),
+        cmocka_unit_test(a_line_of_a_killed_process_is_made_durable),
         cmocka_unit_test(a_checkpoint_of_what_was_loaded_loads),
     };
     return cmocka_run_group_tests_name("ledger_faults", tests, NULL, NULL);

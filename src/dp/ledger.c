@@ -19,8 +19,10 @@ struct psg_ledger {
     char *path;
     int descriptor;
     psg_relation relation;
+    psg_ledger_use use;
     bool is_broken;                /* it may hold what was not made durable, and could not be cut */
     off_t size;                    /* of the lines that were read */
+    off_t durable;                 /* of these, what is known to be on disk */
     psg_ledger_mark last;
     psg_ledger_runs runs;
 };
@@ -111,11 +113,31 @@ static psg_status read_rest(psg_ledger *l, const char *function) {
     return status;
 }
 
+static psg_status check_broken(const psg_ledger *l, const char *function) {
+    if (!l->is_broken) return PSG_OK;
+    return refuse(l, function, PSG_ERR_FILE, "could not be cut after a line that was not made durable; must be opened "
+                  "anew");
+}
+
+/* A line that was read may be one whose writer was killed before its fsync.  A mechanism that goes on with its steps, and a
+ * checkpoint that names it, rely on it. */
+static psg_status make_durable(psg_ledger *l, const char *function) {
+    if (l->use == PSG_LEDGER_READ || l->size == l->durable) return PSG_OK;
+    if (!psg_sync(l->descriptor)) {
+        l->is_broken = true;
+        return fail(l, function, "make durable");
+    }
+    l->durable = l->size;
+    return PSG_OK;
+}
+
 psg_status psg_ledger_refresh(psg_ledger *l, const char *function, bool *changed) {
     uint64_t before = l->last.lines;
-    psg_status status = lock(l, function, LOCK_SH);
+    psg_status status = check_broken(l, function);
+    if (!status) status = lock(l, function, LOCK_SH);
     if (status) return status;
     status = read_rest(l, function);
+    if (!status) status = make_durable(l, function);
     unlock(l);
     *changed = l->last.lines != before;
     return status;
@@ -148,16 +170,15 @@ static psg_status append_here(psg_ledger *l, const char *function, const psg_led
     if (!length) return psg_fail_memory(l->context, function, PSG_LINE_TEXT);
     if (size > l->size && ftruncate(l->descriptor, l->size)) return fail(l, function, "cut to whole lines");
     status = write_line(l, function, text, length);
-    return status ? status : take_line(l, function, text, length);
+    if (!status) status = take_line(l, function, text, length);
+    if (!status) l->durable = l->size;
+    return status;
 }
 
 psg_status psg_ledger_append(psg_ledger *l, const char *function, const psg_ledger_line *line, bool *changed) {
-    if (l->is_broken) {
-        return refuse(l, function, PSG_ERR_FILE, "could not be cut after a line that was not made durable; must be "
-                      "opened anew");
-    }
     uint64_t before = l->last.lines;
-    psg_status status = lock(l, function, LOCK_EX);
+    psg_status status = check_broken(l, function);
+    if (!status) status = lock(l, function, LOCK_EX);
     if (status) return status;
     status = read_rest(l, function);
     *changed = l->last.lines != before;
@@ -169,14 +190,14 @@ psg_status psg_ledger_append(psg_ledger *l, const char *function, const psg_ledg
 /* ---- life ---- */
 
 /* O_NONBLOCK: opening a pipe does not wait, and it is refused. */
-static psg_status open_file(psg_ledger *l, const char *function, psg_ledger_use use) {
-    const int how = use == PSG_LEDGER_APPEND ? O_RDWR | O_CREAT | O_APPEND : O_RDONLY;
+static psg_status open_file(psg_ledger *l, const char *function) {
+    const int how = l->use == PSG_LEDGER_APPEND ? O_RDWR | O_CREAT | O_APPEND : O_RDONLY;
     struct stat file;
     l->descriptor = psg_open(l->path, how | O_NONBLOCK | O_NOCTTY, 0666);
     if (l->descriptor < 0) return fail(l, function, "open");
     if (fstat(l->descriptor, &file)) return fail(l, function, "examine");
     if (!S_ISREG(file.st_mode)) return refuse(l, function, PSG_ERR_FILE, "is no regular file");
-    if (use == PSG_LEDGER_READ || psg_sync_folder(l->path)) return PSG_OK;
+    if (l->use == PSG_LEDGER_READ || psg_sync_folder(l->path)) return PSG_OK;
     return fail(l, function, "make durable");
 }
 
@@ -190,13 +211,13 @@ static psg_status take_path(psg_ledger *l, const char *function, const char *pat
 }
 
 /* The path is made absolute: the process may change its folder. */
-static psg_status begin(psg_ledger *l, const char *function, const char *path, psg_ledger_use use) {
+static psg_status begin(psg_ledger *l, const char *function, const char *path) {
     char absolute[PATH_MAX];
     bool changed;
     l->descriptor = -1;
     memset(l->last.hash, '0', PSG_LINE_HASH_TEXT - 1);
     psg_status status = take_path(l, function, path);
-    if (!status) status = open_file(l, function, use);
+    if (!status) status = open_file(l, function);
     if (status) return status;
     if (!realpath(path, absolute)) return fail(l, function, "resolve");
     status = take_path(l, function, absolute);
@@ -209,8 +230,9 @@ psg_status psg_ledger_open(psg_context *context, const char *function, const cha
     if (!made) return psg_fail_memory(context, function, sizeof *made);
     made->context = context;
     made->relation = relation;
+    made->use = use;
     made->runs.context = context;
-    psg_status status = begin(made, function, path, use);
+    psg_status status = begin(made, function, path);
     if (status) psg_ledger_close(made);
     else *ledger = made;
     return status;
@@ -225,6 +247,7 @@ void psg_ledger_close(psg_ledger *l) {
 }
 
 const psg_ledger_runs *psg_ledger_all(const psg_ledger *l) { return &l->runs; }
+
 bool psg_ledger_is_at(const psg_ledger *l, const char *path) {
     struct stat opened, named;
     return !fstat(l->descriptor, &opened) && !stat(path, &named) && opened.st_dev == named.st_dev &&

@@ -19,7 +19,7 @@ psg_status psg_ledger_open(psg_context *context, const char *function, const cha
                            psg_relation relation, psg_ledger **ledger);
 void psg_ledger_close(psg_ledger *ledger);   /* NULL is none */
 
-/* Reads what others have appended; *changed: whether there was something. */
+/* Reads what others have appended, and (APPEND) makes it durable; *changed: whether there was something. */
 psg_status psg_ledger_refresh(psg_ledger *ledger, const char *function, bool *changed);
 /* Appends a line.  Where others have appended meanwhile it reads that instead, and *changed is set: nothing was
  * appended.  On an error nothing was, or what was is cut off again. */
