@@ -111,6 +111,27 @@ static void each_call_fails_and_is_tried_again(void **state) {
     }
 }
 
+/* ---- interruptions ---- */
+
+static void interruptions_and_short_writes_are_no_failures(void **state) {
+    static const crash_call calls[] = { CRASH_WRITE, CRASH_FSYNC, CRASH_CLOSE, CRASH_TRUNCATE, CRASH_OPEN };
+    (void)state;
+    for (size_t k = 0; k <= sizeof calls / sizeof *calls; k++) {
+        char folder[64];
+        crash_run run;
+        begin(&run, folder);
+        if (k) crash_arm(&plan, CRASH_FAIL, calls[k - 1], 1, 3, EINTR);
+        else crash_arm(&plan, CRASH_SHORT, CRASH_WRITE, 1, CRASH_ALWAYS, 0);
+        assert_int_equal(crash_run_open(&run, &crash_modes[0], 1), PSG_OK);
+        assert_int_equal(step(&run), PSG_OK);
+        assert_int_equal(crash_run_save(&run), PSG_OK);
+        assert_true(plan.injected >= 3);
+        assert_string_equal(plan.violation, "");
+        crash_run_close(&run);
+        end(&run, folder);
+    }
+}
+
 /* ---- what cannot be cut ---- */
 
 static void a_ledger_that_cannot_be_cut_takes_no_more(void **state) {
@@ -187,6 +208,7 @@ static void a_checkpoint_of_what_was_loaded_loads(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_call_fails_and_is_tried_again),
+        cmocka_unit_test(interruptions_and_short_writes_are_no_failures),
         cmocka_unit_test(a_ledger_that_cannot_be_cut_takes_no_more),
         cmocka_unit_test(a_line_of_a_killed_process_is_made_durable),
         cmocka_unit_test(a_checkpoint_of_what_was_loaded_loads),

@@ -55,6 +55,13 @@ bool psg_sync(int descriptor) {
     return result == 0;
 }
 
+bool psg_truncate(int descriptor, int64_t bytes) {
+    int result;
+    do result = ftruncate(descriptor, bytes);
+    while (result && errno == EINTR);
+    return result == 0;
+}
+
 /* Linux has closed the descriptor when it says EINTR: a second call could close another thread's. */
 bool psg_close(int descriptor) { return close(descriptor) == 0 || errno == EINTR; }
 
@@ -198,7 +205,7 @@ static psg_status begin(psg_file *file) {
     psg_status status = lock_temporary(file, there ? 0600 : 0666);
     if (status) return status;
     if (there && fchmod(file->descriptor, old.st_mode & permissions)) return fail(file, file->temporary, "set mode");
-    return ftruncate(file->descriptor, 0) ? fail(file, file->temporary, "truncate") : PSG_OK;
+    return psg_truncate(file->descriptor, 0) ? PSG_OK : fail(file, file->temporary, "truncate");
 }
 
 static void end(psg_file *file) {

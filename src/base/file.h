@@ -15,6 +15,7 @@ bool psg_write_all(int descriptor, const void *bytes, size_t count);
 /* All of the bytes from offset on; ENODATA where the file ends before. */
 bool psg_read_at(int descriptor, void *bytes, size_t count, int64_t offset);
 bool psg_sync(int descriptor);
+bool psg_truncate(int descriptor, int64_t bytes);
 bool psg_close(int descriptor);
 /* Makes what stands in the folder of path durable: names, not contents. */
 bool psg_sync_folder(const char *path);

@@ -147,7 +147,7 @@ psg_status psg_ledger_refresh(psg_ledger *l, const char *function, bool *changed
 
 /* Cuts the file to the lines that were read. */
 static void cut(psg_ledger *l) {
-    if (ftruncate(l->descriptor, l->size)) l->is_broken = true;
+    if (!psg_truncate(l->descriptor, l->size)) l->is_broken = true;
 }
 
 /* A line that is not known to be durable is cut off: a second fsync may succeed without having written it. */
@@ -168,7 +168,7 @@ static psg_status append_here(psg_ledger *l, const char *function, const psg_led
     if (status) return status;
     size_t length = psg_ledger_line_write(line, l->last.hash, text);
     if (!length) return psg_fail_memory(l->context, function, PSG_LINE_TEXT);
-    if (size > l->size && ftruncate(l->descriptor, l->size)) return fail(l, function, "cut to whole lines");
+    if (size > l->size && !psg_truncate(l->descriptor, l->size)) return fail(l, function, "cut to whole lines");
     status = write_line(l, function, text, length);
     if (!status) status = take_line(l, function, text, length);
     if (!status) l->durable = l->size;
