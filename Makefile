@@ -113,6 +113,11 @@ crash:  ## kill a private run and fail its system calls: make crash ARGS="--kill
 	@$(MAKE) $(PARALLEL) $(CRASH_PROGRAMS)
 	$(BUILD)/test/crash/crash $(ARGS)
 
+dp-audit:  ## what releases tell of a record: make dp-audit ARGS="--audit noise --n 1000000000 --fresh"
+	@.ci/need $(NEED_BUILD)
+	@$(MAKE) $(PARALLEL) $(BUILD)/test/audit/dp_audit
+	$(BUILD)/test/audit/dp_audit $(ARGS)
+
 # ---- tests: every test/test_*.c is a program, the other test/*.c but MAINS are shared by all.  test/cases holds what
 # ops are tried at, for tests and benchmarks ----
 TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
@@ -144,14 +149,18 @@ $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 $(BUILD)/test/differential: $(BUILD)/test/differential.o $(CASES) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
-# The attack on the clip bound: public headers only; a short run of it is a test.
+# The attack on the clip bound, and the audits of the private step: public headers only; short runs of them are tests.
 ATTACK := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/attack/main.c,$(wildcard test/attack/*.c)))
+AUDIT := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/audit/dp_audit.c,$(wildcard test/audit/*.c)))
+PUBLIC := $(ATTACK) $(AUDIT) $(BUILD)/test/attack/main.o $(BUILD)/test/audit/dp_audit.o
 
-$(BUILD)/test/attack/%.o: test/attack/%.c
+$(PUBLIC): $(BUILD)/test/%.o: test/%.c
 	@mkdir -p $(@D)
-	$(CC) $(PROGRAM_FLAGS) -O2 $(PACKAGE_CFLAGS) -c $< -o $@
+	$(CC) $(PROGRAM_FLAGS) -O2 -Itest $(PACKAGE_CFLAGS) -c $< -o $@
 
 $(BUILD)/test/attack/attack: $(BUILD)/test/attack/main.o $(ATTACK) $(STATIC)
+$(BUILD)/test/audit/dp_audit: $(BUILD)/test/audit/dp_audit.o $(AUDIT) $(STATIC)
+$(BUILD)/test/attack/attack $(BUILD)/test/audit/dp_audit:
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/test_attack_smoke: $(ATTACK)
@@ -172,6 +181,8 @@ $(BUILD)/test/crash/crash $(BUILD)/test/crash/victim: $(CRASH) $(STATIC)
 
 $(BUILD)/test/crash/libcrash.so: $(BUILD)/test/crash/interpose.o $(BUILD)/test/crash/plan.o
 	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^
+
+$(BUILD)/test/test_dp_audit: $(AUDIT)
 
 $(BUILD)/test/law $(BUILD)/test/mutations: $(BUILD)/test/%: $(BUILD)/test/%.o $(TEST_SUPPORT) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
@@ -272,7 +283,7 @@ uninstall:  ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
 
 # ---- housekeeping ----
-C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/cases/*.[ch] test/attack/*.[ch] test/crash/*.[ch])
+C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/*/*.[ch])
 format:  ## reformat all C files with clang-format
 	clang-format -i $(C_FILES)
 
@@ -289,5 +300,5 @@ clean:  ## remove the build folder
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1: \2/p' Makefile
 
--include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/cases/*.d $(BUILD)/test/attack/*.d $(BUILD)/test/crash/*.d $(BUILD)/bench/*.d)
+-include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/*/*.d $(BUILD)/bench/*.d)
 .PRECIOUS: $(BUILD)/test/%.o $(BUILD)/bench/%.o

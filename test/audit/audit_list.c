@@ -1,0 +1,8 @@
+#include "audit.h"
+
+/* As long as a check on every change may take: together about a minute on two cores. */
+const audit audit_list[] = {
+    { "records", "pairs of data sets", 1000, audit_records },
+};
+
+const int audit_count = sizeof audit_list / sizeof *audit_list;
