@@ -3,6 +3,7 @@
 /* As long as a check on every change may take: together about a minute on two cores. */
 const audit audit_list[] = {
     { "records", "pairs of data sets", 1000, audit_records },
+    { "one-step", "releases a side", 1000000, audit_one_step },
 };
 
 const int audit_count = sizeof audit_list / sizeof *audit_list;
