@@ -1,13 +1,15 @@
-/* Audits of the private step from outside: what one sample can move, and what an attacker can tell.
+/* What one sample can move, and short runs of the audits (test/audit) that `make dp-audit` runs longer.
  *
- * Record and replay (after Cebere et al. 2026): the private sums of D and D + x differ by at most C, for samples chosen
- * to break that.  White box (Nasr et al. 2023): an attacker who sees releases of D and of D + x, with x a canary of
- * norm C, cannot tell them apart better than noise of the declared multiplier allows, and not much worse either. */
+ * The private sums of D and D + x differ by at most C, for samples chosen to break that: record and replay, after
+ * Cebere et al. 2026. */
 #include "dp_batch.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "audit/audit.h"
+#include "audit/statistics.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -116,131 +118,59 @@ static void one_sample_moves_the_sum_by_at_most_c(void **state) {
     test_context_free(context);
 }
 
-/* ---- what an attacker can tell ---- */
+/* ---- the audits, with fixed keys and smaller than in make dp-audit ---- */
 
-enum { SCORES = 20000, HALF = SCORES / 2 };
-
-/* The regularised incomplete beta function by its continued fraction (Lentz), a, b >= 1. */
-static double beta_fraction(double a, double b, double x) {
-    double f = 1, c = 1, d = 0;
-    for (int k = 0; k < 2000; k++) {
-        int m = k / 2;
-        double term = k == 0 ? 1 : k % 2 ? -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-                                         : m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
-        d = 1 / (1 + term * d);
-        c = 1 + term / c;
-        f *= c * d;
-        if (k && fabs(c * d - 1) < 1e-14) break;
-    }
-    return f - 1;
+static void pass(audit_report (*audit)(const audit_options *), int64_t n) {
+    const audit_options options = { 1, n };
+    const audit_report report = audit(&options);
+    if (!report.passed) fail_msg("%s", report.text);
 }
 
-static double beta_below(double a, double b, double x) {
-    double front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x));
-    if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(a, b, x) / a;
-    return 1 - front * beta_fraction(b, a, 1 - x) / b;
-}
-
-/* An upper bound on the probability of an event seen `hits` times in n, at level 1 - level (Clopper and Pearson). */
-static double probability_bound(int hits, int n, double level) {
-    double low = 0, high = 1;
-    if (hits == n) return 1;
-    for (int k = 0; k < 60; k++) {
-        double middle = (low + high) / 2;
-        if (beta_below(hits + 1, n - hits, middle) < 1 - level) low = middle;
-        else high = middle;
-    }
-    return high;
-}
-
-static double normal_quantile(double p) {
-    double low = -40, high = 40;
-    for (int k = 0; k < 100; k++) {
-        double middle = (low + high) / 2;
-        if (erfc(-middle / sqrt(2)) / 2 < p) low = middle;
-        else high = middle;
-    }
-    return high;
-}
-
-static int count_above(const double *scores, int n, double threshold) {
-    int count = 0;
-    for (int i = 0; i < n; i++) count += scores[i] > threshold;
-    return count;
-}
-
-/* Lower bound on mu of Gaussian differential privacy, from scores without and with the canary: half of them choose the
- * threshold, the others are counted. */
-static double mu_bound(const double *out, const double *in) {
-    double best = -1, threshold = 0, level = 0.5e-6;
-    for (double t = -4; t < 5; t += 0.05) {
-        double fpr = probability_bound(count_above(out, HALF, t), HALF, level);
-        double fnr = probability_bound(HALF - count_above(in, HALF, t), HALF, level);
-        double mu = fpr < 1 && fnr < 1 ? -normal_quantile(fpr) - normal_quantile(fnr) : -1;
-        if (mu > best) {
-            best = mu;
-            threshold = t;
-        }
-    }
-    double fpr = probability_bound(count_above(out + HALF, HALF, threshold), HALF, level);
-    double fnr = probability_bound(HALF - count_above(in + HALF, HALF, threshold), HALF, level);
-    return -normal_quantile(fpr) - normal_quantile(fnr);
-}
-
-/* Releases of one sample along coordinate 0 of five, with or without a canary of norm above C along coordinate 1. */
-static void attack(psg_context *context, const psg_dp_options *options, unsigned char seed, int64_t samples,
-                   double *scores) {
-    const float rows[2][5] = { { 3, 0, 0, 0, 0 }, { 0, 9, 0, 0, 0 } };
-    const int64_t five[] = { 5 };
-    const unsigned char key[32] = { seed };
-    double released[5];
-    psg_tensor view = psg_f32_2d(rows[0], samples, 5), out = psg_tensor_of(PSG_F64, released, 1, five);
-    psg_block block = psg_rows(&view);
-    psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, five);
-    const psg_gradient *list[] = { &gradient };
-    psg_generator *generator;
-    psg_dp *dp;
-    TEST_OK(context, psg_generator_create_seeded(context, key, &generator));
-    TEST_OK(context, psg_dp_create(context, generator, options, five, 1, &dp));
-    for (int i = 0; i < SCORES; i++) {
-        psg_batch batch = dp_take(context, dp, 0, samples);
-        TEST_OK(context, psg_dp_accumulate(dp, &batch, list, 1, NULL));
-        TEST_OK(context, psg_dp_release(dp, &out, 1));
-        scores[i] = released[1] * options->expected_batch_size / options->max_grad_norm;
-    }
-    psg_dp_destroy(dp);
-    psg_generator_destroy(generator);
-}
-
-static void an_attacker_learns_what_was_declared(void **state) {
+static void neighbours_differ_by_the_record_alone(void **state) {
     (void)state;
-    static double out[SCORES], in[SCORES];
-    static const double sigmas[] = { 0.5, 1 };
-    psg_context *context = test_context(1, NULL);
-    for (size_t k = 0; k < COUNT(sigmas); k++) {
-        psg_dp_options options = dp_external(0.7, sigmas[k], 4, 8);
-        attack(context, &options, (unsigned char)(2 * k), 1, out);
-        attack(context, &options, (unsigned char)(2 * k + 1), 2, in);
-        double mu = mu_bound(out, in) * sigmas[k];
-        if (!(mu >= 0.75 && mu <= 1)) fail_msg("mu is at least %g / sigma, must be in [0.75, 1] / sigma", mu);
-    }
-    test_context_free(context);
+    pass(audit_records, 300);
 }
 
-/* The bounds above, at values with closed forms: P[X <= x] of Beta(1, b) is 1 - (1 - x)^b. */
-static void the_tools_of_the_audit_are_right(void **state) {
+static void one_step_is_what_sigma_says(void **state) {
+    (void)state;
+    pass(audit_one_step, 100000);
+}
+
+static void one_run_refutes_no_claim(void **state) {
+    (void)state;
+    pass(audit_one_run, 10000);
+}
+
+static void released_noise_has_its_law(void **state) {
+    (void)state;
+    pass(audit_noise, 1000000);
+}
+
+/* P[X <= x] of Beta(1, b) is 1 - (1 - x)^b; deviates by SciPy 1 (binom, chi2, norm). */
+static void the_tools_of_the_audits_are_right(void **state) {
     (void)state;
     test_near(beta_below(1, 7, 0.3), 1 - pow(0.7, 7), 1e-13, "beta", 0);
     test_near(beta_below(7, 1, 0.3), pow(0.3, 7), 1e-13, "beta", 1);
     test_near(probability_bound(0, 1000, 0.05), 1 - pow(0.05, 1e-3), 1e-12, "bound", 0);
     test_near(normal_quantile(0.975), 1.959963984540054, 1e-12, "quantile", 0);
+    test_near(binomial_at_least(9, 10, 0.5), 11.0 / 1024, 1e-14, "binomial", 0);
+    const int64_t many = 100000000;   /* lgamma of it is 1.7e9, to 2e-7 */
+    test_near(deviate_of_count(60, many, normal_above(5)), 5.050733812508, 1e-6, "count", 60);
+    test_near(deviate_of_count(10, many, normal_above(5)), -3.867463335600, 1e-6, "count", 10);
+    test_near(deviate_of_count(15880139, many, normal_above(1)), 3.999241596891, 1e-6, "count", 15880139);
+    test_near(deviate_of_count(15850911, many, normal_above(1)), -4.000391003075, 1e-6, "count", 15850911);
+    test_near(deviate_of_chi_square(390, 255), 5.191226014569, 0.01, "chi-square", 255);   /* an approximation */
+    test_near(deviate_of_chi_square(60, 16), 4.882640353223, 0.08, "chi-square", 16);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_sample_moves_the_sum_by_at_most_c),
-        cmocka_unit_test(the_tools_of_the_audit_are_right),
-        cmocka_unit_test(an_attacker_learns_what_was_declared),
+        cmocka_unit_test(the_tools_of_the_audits_are_right),
+        cmocka_unit_test(neighbours_differ_by_the_record_alone),
+        cmocka_unit_test(one_step_is_what_sigma_says),
+        cmocka_unit_test(one_run_refutes_no_claim),
+        cmocka_unit_test(released_noise_has_its_law),
     };
     return cmocka_run_group_tests_name("dp audit", tests, NULL, NULL);
 }
