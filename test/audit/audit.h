@@ -21,7 +21,7 @@ typedef struct audit_report {
 
 typedef struct audit {
     const char *name, *counts; /* what n counts */
-    int64_t n;                 /* of `make dp-audit` */
+    int64_t n, least;          /* of `make dp-audit`; fewer would see too little to say anything */
     audit_report (*run)(const audit_options *options);
 } audit;
 

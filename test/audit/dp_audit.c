@@ -17,13 +17,14 @@ static void print_help(const char *program) {
     printf("Usage: %s [options]\n"
            "Audits psg_dp from outside; one line an audit.\n\n"
            "  --audit NAME   this one alone\n"
-           "  --n N          instead of the audit's own size\n"
+           "  --n N          instead of the audit's own size; at least what it needs\n"
            "  --most N       sizes above N are N\n"
            "  --seed S       key of everything (1)\n"
            "  --fresh        a seed of the operating system's, which is printed: a false alarm once in 10,000 runs\n\n",
            program);
     for (int k = 0; k < audit_count; k++) {
-        printf("  %-10s %lld %s\n", audit_list[k].name, (long long)audit_list[k].n, audit_list[k].counts);
+        const audit *a = &audit_list[k];
+        printf("  %-10s %lld %s, at least %lld\n", a->name, (long long)a->n, a->counts, (long long)a->least);
     }
 }
 
@@ -57,6 +58,7 @@ static int read_choice(choice *c, int argc, char **argv) {
 static bool run(const choice *c, const audit *a) {
     audit_options options = { c->seed, c->n ? c->n : a->n };
     if (c->most && options.n > c->most) options.n = c->most;
+    if (options.n < a->least) options.n = a->least;
     const audit_report report = a->run(&options);
     printf("%-9s %s  %lld %s: %s\n", a->name, report.passed ? "passed" : "FAILED", (long long)options.n, a->counts,
            report.text);
