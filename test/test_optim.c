@@ -333,6 +333,7 @@ static void wrong_tensors_are_refused(void **state) {
     assert_int_equal(psg_adam_create(context, NULL, &value, 1, NULL), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_adam_create(context, NULL, NULL, 1, &optimizer), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_adam_create(context, NULL, &value, 0, &optimizer), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_adam_create(context, NULL, &value, SIZE_MAX, &optimizer), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_adam_create(context, NULL, &strided, 1, &optimizer), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_adam_create(context, NULL, &none, 1, &optimizer), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_adam_create(context, NULL, &no_rank, 1, &optimizer), PSG_ERR_ARGUMENT);
