@@ -11,7 +11,7 @@
 #define SAMPLE_RATE 0.06   /* some batches are empty */
 
 const crash_mode crash_modes[] = {
-    { .ledger_ahead = 1, .tell_every = 10 },
+    { .ledger_ahead = 1, .tell_every = 25 },
     { .ledger_ahead = 4, .epsilon = 3.0 },
     { .ledger_ahead = 0, .is_external = true },
     { .is_seeded = true, .ledger_ahead = 1 },

@@ -91,10 +91,11 @@ static bool try_one(crash_watch *w, const way *way, int mode, uint64_t at) {
 }
 
 uint64_t crash_faults(crash_watch *w, uint64_t stride, uint64_t seed) {
+    static const int modes[] = { 0, 2, 3, 4, 5 };   /* those without a budget, which takes long to count */
     uint64_t faults = 0;
     w->reference = NULL;
     for (size_t k = 0; k < sizeof ways / sizeof *ways; k++) {
-        const int mode = (int)(k % (size_t)crash_mode_count);
+        const int mode = modes[k % (sizeof modes / sizeof *modes)];
         for (uint64_t at = 1 + (seed + k) % stride; try_one(w, &ways[k], mode, at); at += stride) faults++;
     }
     return faults;
