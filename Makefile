@@ -164,22 +164,22 @@ $(BUILD)/test/attack/attack $(BUILD)/test/audit/dp_audit:
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/test_attack_smoke: $(ATTACK)
-$(BUILD)/test/test_ledger_faults: $(patsubst %,$(BUILD)/test/crash/%.o,crash_run interpose plan published)
+$(BUILD)/test/test_ledger_faults: $(patsubst %,$(BUILD)/test/crash/%.o,crash_run crash_plan interpose published)
 
 # Crashes: the driver, its victim (public headers only), and the system calls that fail, which are no part of the library.
-CRASH := $(patsubst %,$(BUILD)/test/crash/%.o,crash_run plan process published)
+CRASH := $(patsubst %,$(BUILD)/test/crash/%.o,crash_run crash_plan process published)
 CRASH_PROGRAMS := $(BUILD)/test/crash/crash $(BUILD)/test/crash/victim $(BUILD)/test/crash/libcrash.so
 
 $(BUILD)/test/crash/%.o: test/crash/%.c
 	@mkdir -p $(@D)
 	$(CC) $(PROGRAM_FLAGS) -fPIC $(PACKAGE_CFLAGS) -c $< -o $@
 
-$(BUILD)/test/crash/crash: $(patsubst %,$(BUILD)/test/crash/%.o,crash faults kills recorded shared watch)
+$(BUILD)/test/crash/crash: $(patsubst %,$(BUILD)/test/crash/%.o,crash call_faults kills recorded shared watch)
 $(BUILD)/test/crash/victim: $(BUILD)/test/crash/victim.o
 $(BUILD)/test/crash/crash $(BUILD)/test/crash/victim: $(CRASH) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(STATIC) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
-$(BUILD)/test/crash/libcrash.so: $(BUILD)/test/crash/interpose.o $(BUILD)/test/crash/plan.o
+$(BUILD)/test/crash/libcrash.so: $(BUILD)/test/crash/interpose.o $(BUILD)/test/crash/crash_plan.o
 	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^
 
 $(BUILD)/test/test_dp_audit: $(AUDIT)

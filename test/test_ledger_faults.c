@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "crash/crash_run.h"
-#include "crash/plan.h"
+#include "crash/crash_plan.h"
 #include "support.h"
 
 static crash_plan plan;

@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "plan.h"
+#include "crash_plan.h"
 
 static crash_plan *plan;   /* or NULL: nothing is planned */
 

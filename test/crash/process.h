@@ -6,7 +6,7 @@
 #include <sys/types.h>
 
 #include "crash_run.h"
-#include "plan.h"
+#include "crash_plan.h"
 
 /* How a victim ends. */
 typedef enum crash_end { CRASH_COMPLETED = 0, CRASH_GAVE_UP = 3, CRASH_WAS_KILLED = 100, CRASH_ELSE = 101 } crash_end;

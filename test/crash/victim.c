@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "crash_run.h"
-#include "plan.h"
+#include "crash_plan.h"
 #include "process.h"
 #include "published.h"
 

@@ -1,4 +1,4 @@
-#include "plan.h"
+#include "crash_plan.h"
 
 #include <stdarg.h>
 #include <stdio.h>
