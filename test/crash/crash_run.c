@@ -13,10 +13,10 @@
 const crash_mode crash_modes[] = {
     { .ledger_ahead = 1, .tell_every = 25 },
     { .ledger_ahead = 4, .epsilon = 3.0 },
-    { .ledger_ahead = 0, .is_external = true },
+    { .ledger_ahead = 0, .sampling = PSG_SAMPLING_EXTERNAL },
     { .is_seeded = true, .ledger_ahead = 1 },
-    { .is_seeded = true, .ledger_ahead = 4, .is_external = true },
-    { .is_seeded = true, .ledger_ahead = 0 },
+    { .is_seeded = true, .ledger_ahead = 4, .sampling = PSG_SAMPLING_EXTERNAL, .is_adaptive = true },
+    { .is_seeded = true, .ledger_ahead = 0, .sampling = PSG_SAMPLING_EPOCHS },
 };
 const int crash_mode_count = sizeof crash_modes / sizeof *crash_modes;
 
@@ -39,9 +39,12 @@ static psg_tensor bias_of(double *values) {
 
 static psg_dp_options options_of(const crash_run *run) {
     psg_dp_options options = PSG_DP_OPTIONS_INIT;
-    options.sampling = run->mode->is_external ? PSG_SAMPLING_EXTERNAL : PSG_SAMPLING_POISSON;
+    options.sampling = run->mode->sampling;
     options.records = CRASH_RECORDS;
-    options.sample_rate = run->mode->is_external ? 0 : SAMPLE_RATE;
+    options.sample_rate = options.sampling == PSG_SAMPLING_POISSON ? SAMPLE_RATE : 0;
+    options.batch_size = options.sampling == PSG_SAMPLING_EPOCHS ? 4 : 0;
+    options.quantile = run->mode->is_adaptive ? 0.5 : 0;
+    options.quantile_noise = run->mode->is_adaptive ? 2.0 : 0;
     options.expected_batch_size = SAMPLE_RATE * CRASH_RECORDS;
     options.max_grad_norm = MAX_GRAD_NORM;
     options.noise_multiplier = NOISE_MULTIPLIER;
@@ -133,16 +136,19 @@ psg_status crash_run_sum(crash_run *run) {
     int64_t ids[3];
     psg_batch batch;
     for (int64_t k = 0; k < 3; k++) ids[k] = ((int64_t)step * 3 + k) % CRASH_RECORDS;
-    psg_status status = run->mode->is_external ? psg_dp_take(run->dp, ids, step % 4 ? 3 : 0, &batch)
-                                               : psg_dp_sample(run->dp, &batch);
+    const bool is_external = run->mode->sampling == PSG_SAMPLING_EXTERNAL;
+    psg_status status = is_external ? psg_dp_take(run->dp, ids, step % 4 ? 3 : 0, &batch)
+                                    : psg_dp_sample(run->dp, &batch);
     if (status) return status;
     run->batch = crash_hash(batch.ids, (size_t)batch.count * sizeof *batch.ids);
     return accumulate(run, &batch);
 }
 
-/* The integers z of the release: it is (k + z) unit / expected_batch_size with the sums k. */
+/* The integers z of the release: it is (k + z) unit / expected_batch_size with the sums k.  (Where the unit moves with a
+ * quantile, the release itself.) */
 static uint64_t hash_noise(const crash_run *run) {
-    enum { COUNT = sizeof run->sums / sizeof *run->sums };
+    enum { COUNT = sizeof run->released / sizeof *run->released };
+    if (run->mode->is_adaptive) return crash_hash(run->released, sizeof run->released);
     const double unit = NOISE_MULTIPLIER * MAX_GRAD_NORM / (0x1p36 - NOISE_MULTIPLIER * sqrt(COUNT));
     int64_t noise[COUNT];
     for (int k = 0; k < COUNT; k++) {

@@ -11,7 +11,9 @@
 #define CRASH_DELTA 1e-5
 
 typedef struct crash_mode {
-    bool is_seeded, is_external;
+    bool is_seeded;
+    psg_sampling sampling;
+    bool is_adaptive;              /* the bound follows a quantile of the norms */
     uint64_t ledger_ahead;
     double epsilon;                /* budget; 0: none */
     uint64_t tell_every;           /* steps between two askings for epsilon; 0: never */
@@ -33,7 +35,7 @@ typedef struct crash_run {
     double weight[CRASH_OUTPUTS][CRASH_INPUTS], bias[CRASH_OUTPUTS];
     double average[CRASH_OUTPUTS][CRASH_INPUTS];
     double released[CRASH_OUTPUTS * (CRASH_INPUTS + 1)];
-    int64_t sums[CRASH_OUTPUTS * (CRASH_INPUTS + 1)];   /* of the step, from the reduce hook */
+    int64_t sums[CRASH_OUTPUTS * (CRASH_INPUTS + 1) + 1];   /* of the step, from the reduce hook; the quantile's too */
     uint64_t batch;                /* hash of its ids */
     bool is_silent;                /* a record could not be published */
 } crash_run;

@@ -66,6 +66,7 @@ uint64_t crash_kills(crash_watch *w, uint64_t wanted, uint64_t seed) {
     crash_reference references[MODES];
     uint64_t kills = 0;
     for (int mode = 0; mode < crash_mode_count; mode++) measure(w, mode, &references[mode]);
+    if (w->violations) return 0;
     for (uint64_t number = 0; kills < wanted; number++) {
         const int mode = (int)(number % (uint64_t)crash_mode_count);
         const uint64_t left = wanted - kills;
