@@ -1,4 +1,4 @@
-/* The ledger and checkpoints when system calls fail: the calls of crash/interpose.c are linked in and fail as planned. */
+/* The ledger and checkpoints when system calls fail: those of crash/interpose.c are linked in and fail as planned. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

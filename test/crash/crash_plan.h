@@ -1,5 +1,5 @@
-/* What shall happen to a victim's system calls, and what was seen of them.  The driver makes it in a memory file that the
- * victim inherits, so that it outlives a victim that is killed and goes on over its restarts. */
+/* What shall happen to a victim's system calls, and what was seen of them.  The driver makes it in a memory file that
+ * the victim inherits, so that it outlives a victim that is killed and goes on over its restarts. */
 #ifndef CRASH_PLAN_H
 #define CRASH_PLAN_H
 
@@ -60,7 +60,7 @@ typedef struct crash_plan {
 
 /* NULL where there is none. */
 crash_inode *crash_inode_of(crash_plan *plan, ino_t inode);
-/* Of this process: set by the driver through the environment, or by a test that has the calls linked in. */
+/* The plan of this process: found in the environment, or set by a test that has the calls linked in. */
 void crash_use_plan(crash_plan *plan);
 void crash_violation(crash_plan *plan, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Calls that are counted and made to fail begin anew. */

@@ -90,6 +90,7 @@ psg_status crash_run_open(crash_run *run, const crash_mode *mode, uint64_t incar
     context.threads = 1;
     sgd.lr = 0.05;
     sgd.momentum = 0.9;
+    sgd.dampening = 0.1;   /* not at the first step, so the number of steps counts */
     psg_status status = psg_context_create(&context, &run->context);
     if (!status) status = make_generator(run);
     const psg_dp_options options = options_of(run);
@@ -144,8 +145,8 @@ psg_status crash_run_sum(crash_run *run) {
     return accumulate(run, &batch);
 }
 
-/* The integers z of the release: it is (k + z) unit / expected_batch_size with the sums k.  (Where the unit moves with a
- * quantile, the release itself.) */
+/* The integers z of the release: it is (k + z) unit / expected_batch_size with the sums k.  (Where the unit moves with
+ * a quantile, the release itself.) */
 static uint64_t hash_noise(const crash_run *run) {
     enum { COUNT = sizeof run->released / sizeof *run->released };
     if (run->mode->is_adaptive) return crash_hash(run->released, sizeof run->released);

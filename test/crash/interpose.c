@@ -1,8 +1,9 @@
 /* System calls that fail as planned: a library for LD_PRELOAD, or linked into a test.
  *
- * The model of a disk: what is written stands in memory, which a killed process does not take along but a power cut does;
- * fsync makes it durable.  So fsync itself has nothing to do here.  After an fsync that failed the pages may count as
- * clean, and a second one says nothing of them (Rebello et al., USENIX ATC 2020): they are lost until they are cut off.
+ * The model of a disk: what is written stands in memory, which a killed process does not take along but a power cut
+ * does; fsync makes it durable.  So fsync itself has nothing to do here.  After an fsync that failed the pages may count
+ * as clean, and a second one says nothing of them (Rebello et al., USENIX ATC 2020): they are lost until they are cut
+ * off.
  *
  * The order of calls is checked on the way: nothing is published before the ledger is durable, no file gets another's
  * name before it is durable. */
@@ -223,7 +224,8 @@ int rename(const char *from, const char *to) {
     struct stat file;
     if (of && stat(from, &file) == 0) {
         const crash_inode *inode = crash_inode_of(plan, file.st_ino);
-        if (!inode || inode->is_dirty || inode->is_lost) crash_violation(plan, "%s renamed before it was durable", from);
+        const bool is_durable = inode && !inode->is_dirty && !inode->is_lost;
+        if (!is_durable) crash_violation(plan, "%s renamed before it was durable", from);
     }
     if (of && fail(CRASH_RENAME, of, &is_now)) return -1;
     int result = (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);

@@ -1,5 +1,5 @@
-/* Kills: a run is killed again and again, at a random time or inside one of its calls, half of the times with a power cut,
- * until it ends. */
+/* Kills: a run is killed again and again, at a random time or inside one of its calls, half of the times with a power
+ * cut, until it ends. */
 #include <stdio.h>
 
 #include "trials.h"
