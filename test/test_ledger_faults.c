@@ -12,6 +12,7 @@
 #include "support.h"
 
 static crash_plan plan;
+static const crash_mode plain = { .ledger_ahead = 1 };
 
 /* ---- a run in a folder of its own ---- */
 
@@ -82,7 +83,7 @@ static bool try_at(size_t fault, uint64_t at) {
     bool failed[3];
     crash_run run;
     begin(&run, folder);
-    assert_int_equal(crash_run_open(&run, &crash_modes[0], 1), PSG_OK);
+    assert_int_equal(crash_run_open(&run, &plain, 1), PSG_OK);
     crash_arm(&plan, faults[fault].action, faults[fault].call, at, faults[fault].times, faults[fault].error);
     assert_int_equal(crash_run_sum(&run), PSG_OK);
     again(&run, crash_run_release, &failed[0]);
@@ -95,7 +96,7 @@ static bool try_at(size_t fault, uint64_t at) {
     assert_int_equal(recorded(&run), 2);
     assert_string_equal(plan.violation, "");
     restart(&run);
-    assert_int_equal(crash_run_open(&run, &crash_modes[0], 2), PSG_OK);
+    assert_int_equal(crash_run_open(&run, &plain, 2), PSG_OK);
     assert_int_equal(crash_run_load(&run), PSG_OK);
     crash_run_close(&run);
     end(&run, folder);
@@ -122,7 +123,7 @@ static void interruptions_and_short_writes_are_no_failures(void **state) {
         begin(&run, folder);
         if (k) crash_arm(&plan, CRASH_FAIL, calls[k - 1], 1, 3, EINTR);
         else crash_arm(&plan, CRASH_SHORT, CRASH_WRITE, 1, CRASH_ALWAYS, 0);
-        assert_int_equal(crash_run_open(&run, &crash_modes[0], 1), PSG_OK);
+        assert_int_equal(crash_run_open(&run, &plain, 1), PSG_OK);
         assert_int_equal(step(&run), PSG_OK);
         assert_int_equal(crash_run_save(&run), PSG_OK);
         assert_true(plan.injected >= 3);
@@ -139,7 +140,7 @@ static void a_ledger_that_cannot_be_cut_takes_no_more(void **state) {
     crash_run run;
     (void)state;
     begin(&run, folder);
-    assert_int_equal(crash_run_open(&run, &crash_modes[0], 1), PSG_OK);
+    assert_int_equal(crash_run_open(&run, &plain, 1), PSG_OK);
     crash_arm(&plan, CRASH_SHORT_FAIL, CRASH_WRITE, 1, 2, ENOSPC);
     plan.no_truncate = true;
     assert_int_equal(step(&run), PSG_ERR_FILE);
@@ -148,7 +149,7 @@ static void a_ledger_that_cannot_be_cut_takes_no_more(void **state) {
     assert_int_equal(psg_dp_step(run.dp), 0);
     restart(&run);
     crash_arm(&plan, CRASH_NOTHING, CRASH_ANY, 0, 0, 0);
-    assert_int_equal(crash_run_open(&run, &crash_modes[0], 2), PSG_OK);
+    assert_int_equal(crash_run_open(&run, &plain, 2), PSG_OK);
     assert_int_equal(step(&run), PSG_OK);
     assert_int_equal(recorded(&run), 1);
     assert_string_equal(plan.violation, "");
