@@ -331,6 +331,12 @@ void test_status(psg_context *context, psg_status status, psg_status expected, c
              psg_context_message(context));
 }
 
+void test_fails(psg_context *context, psg_status status, psg_status expected, const char *words) {
+    if (status == expected && strstr(psg_context_message(context), words)) return;
+    fail_msg("%s \"%s\", expected %s \"%s\"", psg_status_name(status), psg_context_message(context),
+             psg_status_name(expected), words);
+}
+
 void test_refused(const psg_tape *tape, psg_status status, const char *words) {
     if (psg_tape_status(tape) == status && strstr(psg_tape_message(tape), words)) return;
     fail_msg("%s \"%s\", expected %s \"%s\"", psg_status_name(psg_tape_status(tape)), psg_tape_message(tape),

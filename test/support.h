@@ -112,6 +112,8 @@ void test_near(double actual, double expected, double bound, const char *what, i
 /* Fails the test with the message of the context unless status is expected. */
 void test_status(psg_context *context, psg_status status, psg_status expected, const char *what);
 #define TEST_OK(context, call) test_status(context, call, PSG_OK, #call)
+/* Fails the test unless status is expected and the message of the context has these words. */
+void test_fails(psg_context *context, psg_status status, psg_status expected, const char *words);
 /* Fails the test unless the pass has failed with that status, in those words. */
 void test_refused(const psg_tape *tape, psg_status status, const char *words);
 

@@ -100,6 +100,47 @@ static void infinite_losses_are_added(void **state) {
 
 /* ---- one release ---- */
 
+static long double normal_between(long double from, long double to) {
+    long double root = sqrtl(2);
+    return from > 0 ? (erfcl(from / root) - erfcl(to / root)) / 2 : (erfcl(-to / root) - erfcl(-from / root)) / 2;
+}
+
+/* Probabilities of narrow buckets, and losses at the inverse of a loss, against long double: off by what they say. */
+static void rounding_is_covered(void **state) {
+    (void)state;
+    static const double sigmas[] = { 0.3, 1, 20, 1e4 }, widths[] = { 1, 1e-3, 1e-7, 1e-11 };
+    for (int k = 0; k < 4 * 4 * 40; k++) {
+        const double s = sigmas[k % 4], from = (k / 16 - 20) * 0.3 * s, to = from + widths[k / 4 % 4] * s;
+        const psg_pair pair = psg_pair_of(s, 0.01, 1, 0);
+        const psg_bucket b = psg_pair_bucket(&pair, from, to);
+        const long double center = normal_between((long double)from / s, (long double)to / s);
+        const long double excess = 0.01 * (normal_between((from - 1.0L) / s, (to - 1.0L) / s) - center);
+        assert_true(fabsl(b.q - center) <= b.q_error && fabsl(b.excess - excess) <= b.excess_error);
+        const double epsilon = psg_pair_loss(&pair, from), x = psg_pair_inverse(&pair, epsilon);
+        const long double loss = log1pl(0.01 * expm1l((2.0L * x - 1) / 2 / s / s));
+        if (isfinite(x)) assert_true(fabsl(loss - epsilon) <= psg_pair_slack(&pair, x, epsilon));
+    }
+}
+
+/* The mass that is left out of the grid is infinite in upper bounds, and is in the last point in lower ones. */
+static void tails_are_given_to_infinity(void **state) {
+    for (int two_sided = 0; two_sided < 2; two_sided++)
+        for (int mirrored = 0; mirrored < 2; mirrored++)
+            for (int side = 0; side < 2; side++) {
+                const psg_pair pair = psg_pair_of(1, 0.3, 1, two_sided);
+                const psg_loss_grid grid = { 1e-3, 64, 1e-2 };
+                psg_atoms a = { .context = *state };
+                const int has_least = !two_sided && !mirrored;   /* else lower bounds leave out losses below the grid */
+                double mass = 0;
+                TEST_OK(a.context, psg_atoms_add(&a, "test", &pair, &grid, (psg_side)side, mirrored, 1));
+                for (size_t i = 0; i < a.count; i++) mass += a.atom[i].mass;
+                assert_true(side == PSG_SIDE_UPPER ? a.infinity <= 1e-2 : a.infinity == 0);
+                if (!mirrored && side == PSG_SIDE_UPPER) assert_ordered(1e-4, a.infinity);
+                if (side == PSG_SIDE_UPPER || has_least) assert_within(mass + a.infinity, 1, 1e-9);
+                psg_atoms_free(&a);
+            }
+}
+
 /* Of P and Q, both directions and both sides: all mass is there, the upper mean above the lower one, and next to
  * nothing is infinite, wherever the points of the grid fall beside the least loss. */
 static void one_release_is_whole(void **state) {
@@ -142,6 +183,8 @@ int main(void) {
         cmocka_unit_test(a_sum_of_two_values_is_binomial),
         cmocka_unit_test(a_tilt_reaches_the_tail),
         cmocka_unit_test(infinite_losses_are_added),
+        cmocka_unit_test(rounding_is_covered),
+        cmocka_unit_test(tails_are_given_to_infinity),
         cmocka_unit_test(one_release_is_whole),
     };
     return cmocka_run_group_tests_name("accountant compose", tests, set_up, tear_down);

@@ -73,6 +73,27 @@ static void an_empty_batch_releases_noise(void **state) {
     test_context_free(context);
 }
 
+/* psg_discrete_gaussian shows streams that no mechanism has. */
+static void noise_is_not_the_public_streams(void **state) {
+    (void)state;
+    enum { N = 1000 };
+    psg_context *context = test_context(1, NULL);
+    const unsigned char seed[32] = { 2 };
+    psg_generator *generator;
+    TEST_OK(context, psg_generator_create_seeded(context, seed, &generator));
+    psg_dp_options options = options_of(0.25, 3, 40);
+    double x[N], y[N];
+    int64_t z[N];
+    psg_dp *dp = large_dp(context, generator, &options, N, N);
+    const double factor = dp->grid.unit / 40;
+    release_pair(context, dp, x, N, y, N);
+    TEST_OK(context, psg_discrete_gaussian(generator, 0, 0, 0, z, N));
+    for (int i = 0; i < N; i++) assert_true(x[i] != factor * (double)z[i]);
+    psg_dp_destroy(dp);
+    psg_generator_destroy(generator);
+    test_context_free(context);
+}
+
 static void threads_do_not_matter(void **state) {
     (void)state;
     enum { A = 70001, B = 33 };
@@ -368,6 +389,7 @@ static void what_is_seeded_is_not_private(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_batch_releases_noise),
+        cmocka_unit_test(noise_is_not_the_public_streams),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(sums_are_divided_by_the_expected_size),
         cmocka_unit_test(micro_batches_do_not_matter),

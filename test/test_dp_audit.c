@@ -87,10 +87,11 @@ static double distance(const double *x, const double *y, int64_t n) {
 /* One sample more than `size`, at the end or at the front, where it shifts all others. */
 static void check_pair(psg_context *context, test_random *random, psg_dtype dtype) {
     static const int64_t sizes[] = { 0, 1, 2, 63, 64, 65 }, positions[] = { 1, 2, 3, 16, 40 };
-    static const double norms[] = { 1e-3, 1, 50 };
+    static const double norms[] = { 1e-3, 1, 50 }, scales[] = { 1, 0.05 };   /* norms above 1, and below it */
     static double with[DP_MAX_ELEMENTS], without[DP_MAX_ELEMENTS];
     int64_t size = TEST_PICK(random, sizes), at = test_range(random, 0, 1) ? size : 0;
-    dp_batch batch = dp_batch_new(random, dtype, size + 1, TEST_PICK(random, positions), 1);
+    double scale = scales[test_range(random, 0, 1)];
+    dp_batch batch = dp_batch_new(random, dtype, size + 1, TEST_PICK(random, positions), scale);
     for (int64_t n = 0; n <= size; n++) {
         if (n == at || test_range(random, 0, 3) == 0) poison(random, &batch, n, (kind)test_range(random, 0, KINDS - 1));
     }

@@ -216,17 +216,18 @@ static void bins_keep_their_records(void **state) {
     psg_dp_destroy(dp);
 }
 
-/* Ten of 10^8 records are expected at 10^-7, where a uniform of 24 bits would give sixty. */
+/* 0.15 of 1.5 10^8 records are expected at 10^-9, and five with probability below 10^-6; a uniform of 24 bits, whose
+ * least is below any rate, would give nine. */
 static void a_small_rate_keeps_its_digits(void **state) {
     const fixture *f = *state;
-    psg_dp_options options = poisson(25000000, 1e-7);
+    psg_dp_options options = poisson(25000000, 1e-9);
     psg_dp *dp = open_dp(f, &options);
     double total = 0;
-    for (int step = 0; step < 4; step++) {
+    for (int step = 0; step < 6; step++) {
         total += (double)sample(f, dp).count;
         release(f, dp);
     }
-    test_near(total, 10, Z * sqrt(10), "inclusions at 1e-7", 0);
+    assert_true(total < 5);
     psg_dp_destroy(dp);
 }
 
@@ -249,6 +250,26 @@ static void the_threshold_is_exact(void **state) {
             psg_dp_destroy(dp);
         }
     }
+}
+
+/* A word whose last 11 bits are 0 is a rate, and below it is not the word itself. */
+static void the_threshold_is_excluded(void **state) {
+    const fixture *f = *state;
+    enum { MANY = 40000 };
+    static uint64_t words[MANY];
+    psg_stream stream = { PSG_PURPOSE_SAMPLER, 0, f->generator->next_owner, 0 };
+    psg_stream_read(f->generator, &stream, 0, words, sizeof words);
+    int i = 0;
+    while (i < MANY && words[i] & 2047) i++;
+    assert_true(i < MANY);
+    psg_dp_options options = poisson(MANY, ldexp((double)words[i], -64));
+    psg_dp *dp = open_dp(f, &options);
+    psg_batch batch = sample(f, dp);
+    int64_t below = 0;
+    for (int j = 0; j < MANY; j++) below += words[j] < words[i];
+    assert_int_equal(batch.count, below);
+    for (int64_t n = 0; n < batch.count; n++) assert_true(batch.ids[n] != i);
+    psg_dp_destroy(dp);
 }
 
 static void a_rate_of_1_takes_all(void **state) {
@@ -298,24 +319,24 @@ static void records_are_used_once(void **state) {
     psg_dp *dp = open_dp(f, &options), *other = open_dp(f, &options);
     psg_batch batch = sample(f, dp), part = psg_batch_part(&batch, 3, 5), wrong = sample(f, other);
     int64_t ids[2] = { 0, 0 };
-    test_status(f->context, add(dp, &wrong), PSG_ERR_STATE, "not of this psg_dp's step");
+    test_fails(f->context, add(dp, &wrong), PSG_ERR_STATE, "not of this psg_dp's step");
     TEST_OK(f->context, add(dp, &part));
-    test_status(f->context, add(dp, &batch), PSG_ERR_STATE, "was accumulated before");
+    test_fails(f->context, add(dp, &batch), PSG_ERR_STATE, "was accumulated before");
     while (ids[0] == batch.ids[ids[0]]) ids[0]++;   /* the first that was not drawn */
     part.ids = ids;
     part.count = 1;
-    test_status(f->context, add(dp, &part), PSG_ERR_STATE, "is not of the step's batch");
+    test_fails(f->context, add(dp, &part), PSG_ERR_STATE, "is not of the step's batch");
     part = psg_batch_part(&batch, 8, batch.count - 8);
     TEST_OK(f->context, add(dp, &part));
     ids[0] = batch.ids[1];
     ids[1] = batch.ids[1];
     part.ids = ids;
     part.count = 2;
-    test_status(f->context, add(dp, &part), PSG_ERR_STATE, "was accumulated before");
+    test_fails(f->context, add(dp, &part), PSG_ERR_STATE, "was accumulated before");
     part.count = 1;
     TEST_OK(f->context, add(dp, &part));   /* the refused pair has left it */
     release(f, dp);
-    test_status(f->context, add(dp, &part), PSG_ERR_STATE, "step 1");
+    test_fails(f->context, add(dp, &part), PSG_ERR_STATE, "step 1");
     psg_dp_destroy(dp);
     psg_dp_destroy(other);
 }
@@ -327,11 +348,11 @@ static void a_release_has_its_batch(void **state) {
     psg_tensor outs = psg_tensor_of(PSG_F64, &out, 1, &one);
     psg_dp_options options = poisson(RECORDS, 0.1), external = dp_external(1, 1, 4, 8);
     psg_dp *dp = open_dp(f, &options), *own = open_dp(f, &external);
-    test_status(f->context, psg_dp_release(dp, &outs, 1), PSG_ERR_STATE, "psg_dp_sample");
+    test_fails(f->context, psg_dp_release(dp, &outs, 1), PSG_ERR_STATE, "psg_dp_sample");
     assert_true(out == 7 && psg_dp_step(dp) == 0);
     sample(f, dp);
     release(f, dp);
-    test_status(f->context, psg_dp_release(dp, &outs, 1), PSG_ERR_STATE, "psg_dp_sample");
+    test_fails(f->context, psg_dp_release(dp, &outs, 1), PSG_ERR_STATE, "psg_dp_sample");
     release(f, own);
     psg_dp_destroy(dp);
     psg_dp_destroy(own);
@@ -344,8 +365,8 @@ static void more_than_was_said_is_refused(void **state) {
     options.max_batch_size = 100;
     psg_dp *dp = open_dp(f, &options);
     psg_batch batch = { .count = -7 };
-    test_status(f->context, psg_dp_sample(dp, &batch), PSG_ERR_STATE, "max_batch_size 100");
-    test_status(f->context, psg_dp_sample(dp, &batch), PSG_ERR_STATE, "max_batch_size 100");
+    test_fails(f->context, psg_dp_sample(dp, &batch), PSG_ERR_STATE, "max_batch_size 100");
+    test_fails(f->context, psg_dp_sample(dp, &batch), PSG_ERR_STATE, "max_batch_size 100");
     assert_true(batch.count == -7 && psg_dp_step(dp) == 0);
     psg_dp_destroy(dp);
 }
@@ -363,15 +384,15 @@ static void taken_records_are_each_once(void **state) {
     TEST_OK(f->context, psg_dp_take(dp, first, 3, &batch));
     assert_memory_equal(batch.ids, first, sizeof first);
     TEST_OK(f->context, add(dp, &batch));
-    test_status(f->context, psg_dp_take(dp, twice, 3, &batch), PSG_ERR_STATE, "5 twice");
-    test_status(f->context, psg_dp_take(dp, again, 2, &batch), PSG_ERR_STATE, "ids[1] is 3");
-    test_status(f->context, psg_dp_take(dp, out, 1, &batch), PSG_ERR_ARGUMENT, "below records");
-    test_status(f->context, psg_dp_take(dp, below, 1, &batch), PSG_ERR_ARGUMENT, "ids[0] is -1");
-    test_status(f->context, psg_dp_take(dp, NULL, 1, &batch), PSG_ERR_ARGUMENT, "ids is NULL");
-    test_status(f->context, psg_dp_sample(dp, &batch), PSG_ERR_UNSUPPORTED, "psg_dp_take");
+    test_fails(f->context, psg_dp_take(dp, twice, 3, &batch), PSG_ERR_STATE, "5 twice");
+    test_fails(f->context, psg_dp_take(dp, again, 2, &batch), PSG_ERR_STATE, "ids[1] is 3");
+    test_fails(f->context, psg_dp_take(dp, out, 1, &batch), PSG_ERR_ARGUMENT, "below records");
+    test_fails(f->context, psg_dp_take(dp, below, 1, &batch), PSG_ERR_ARGUMENT, "ids[0] is -1");
+    test_fails(f->context, psg_dp_take(dp, NULL, 1, &batch), PSG_ERR_ARGUMENT, "ids is NULL");
+    test_fails(f->context, psg_dp_sample(dp, &batch), PSG_ERR_UNSUPPORTED, "psg_dp_take");
     TEST_OK(f->context, psg_dp_take(dp, more, 2, &batch));
     assert_true(batch.count == 2 && batch.ids[0] == 99 && batch.ids[1] == 0);
-    test_status(f->context, psg_dp_take(dp, many, 4, &batch), PSG_ERR_STATE, "max_batch_size 8");
+    test_fails(f->context, psg_dp_take(dp, many, 4, &batch), PSG_ERR_STATE, "max_batch_size 8");
     TEST_OK(f->context, psg_dp_take(dp, many, 3, &batch));
     TEST_OK(f->context, add(dp, &batch));
     release(f, dp);
@@ -379,7 +400,7 @@ static void taken_records_are_each_once(void **state) {
     psg_dp_destroy(dp);
     options = poisson(100, 0.1);
     dp = open_dp(f, &options);
-    test_status(f->context, psg_dp_take(dp, first, 3, &batch), PSG_ERR_UNSUPPORTED, "psg_dp_sample");
+    test_fails(f->context, psg_dp_take(dp, first, 3, &batch), PSG_ERR_UNSUPPORTED, "psg_dp_sample");
     psg_dp_destroy(dp);
 }
 
@@ -392,6 +413,7 @@ int main(void) {
         cmocka_unit_test(bins_keep_their_records),
         cmocka_unit_test(a_small_rate_keeps_its_digits),
         cmocka_unit_test(the_threshold_is_exact),
+        cmocka_unit_test(the_threshold_is_excluded),
         cmocka_unit_test(a_rate_of_1_takes_all),
         cmocka_unit_test(mechanisms_of_one_generator_draw_apart),
         cmocka_unit_test(records_are_used_once),

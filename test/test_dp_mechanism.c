@@ -82,6 +82,30 @@ static void groups_are_clipped_apart(void **state) {
     test_context_free(context);
 }
 
+/* Group 1 has a C that is refused when group 0 is in the sums: all are lost, and the release is noise. */
+static void groups_that_fail_are_lost(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    test_random random = { 4 };
+    dp_batch batch = dp_batch_new(&random, PSG_F64, 2, 1, 1);
+    static const double shares[] = { 1, 1e-15 };
+    static const int groups[] = { 0, 1, 0 };
+    psg_dp_options options = dp_external(1e-90, 1, 1, 8);
+    options.group_count = 2;
+    options.groups = groups;
+    options.group_norms = shares;
+    double out[DP_MAX_ELEMENTS], noise[DP_MAX_ELEMENTS];
+    dp_run run = dp_run_new(context, &options, &batch, 1), other = dp_run_new(context, &options, &batch, 1);
+    test_fails(context, dp_run_add(&run, &batch, 0, 1), PSG_ERR_ARGUMENT, "max_grad_norm is 1e-105");
+    test_fails(context, dp_run_add(&run, &batch, 1, 1), PSG_ERR_STATE, "lost to a failure");
+    TEST_OK(context, dp_run_release(&run, out));
+    TEST_OK(context, dp_run_release(&other, noise));
+    assert_memory_equal(out, noise, (size_t)dp_batch_elements(&batch) * sizeof *out);
+    dp_run_free(&run), dp_run_free(&other);
+    dp_batch_free(&batch);
+    test_context_free(context);
+}
+
 /* c b = C b / (b + 0.01), C; of norms 5 and 0.5. */
 static void automatic_clipping_scales_every_record(void **state) {
     (void)state;
@@ -164,11 +188,12 @@ static void the_count_has_noise_of_its_own(void **state) {
     for (int k = 0; k < RELEASES; k++) {
         const double norm = psg_dp_max_grad_norm(dp), unit = dp->grid.unit;
         double out;
+        assert_true(unit == psg_grid_of(dp->gradient_noise, norm, 1).unit);   /* of the C that has moved */
         TEST_OK(context, release(dp, &out));
         const double x = out / unit / 0x1p36, y = log(psg_dp_max_grad_norm(dp) / norm);
         xy += x * y, xx += x * x, yy += y * y;
     }
-    assert_true(yy > 0);
+    test_near(sqrt(yy / RELEASES), 0.2 * 5, 4.89 / sqrt(2 * RELEASES), "deviation of log C: rate quantile_noise", 0);
     test_near(xy / sqrt(xx * yy), 0, 4.89 / sqrt(RELEASES), "correlation", 0);
     close_dp(dp, generator);
     test_context_free(context);
@@ -233,8 +258,8 @@ static void a_budget_finds_its_noise_and_ends(void **state) {
     TEST_OK(context, psg_dp_privacy(dp, 1e-5, &privacy));
     assert_true(privacy.epsilon <= 2 && privacy.epsilon > 1.98);
     out = 7;
-    test_status(context, psg_dp_sample(dp, &batch), PSG_ERR_STATE, "allows 7 releases");
-    test_status(context, release(dp, &out), PSG_ERR_STATE, "allows 7 releases");
+    test_fails(context, psg_dp_sample(dp, &batch), PSG_ERR_STATE, "allows 7 releases");
+    test_fails(context, release(dp, &out), PSG_ERR_STATE, "allows 7 releases");
     assert_true(out == 7 && psg_dp_step(dp) == 7 && psg_dp_remaining(dp) == 0);
     /* With what was spent, three times the budget: a smaller rest than a budget of 4 alone has. */
     psg_dp *later, *alone;
@@ -249,6 +274,65 @@ static void a_budget_finds_its_noise_and_ends(void **state) {
     psg_dp_destroy(later);
     psg_dp_destroy(alone);
     close_dp(dp, generator);
+    test_context_free(context);
+}
+
+/* Nothing needs to be taken before a release where the caller draws: the release itself asks. */
+static void a_budget_ends_without_batches(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_generator *generator;
+    const int64_t one = 1;
+    psg_dp_options options = dp_external(1, 100, 8, 16);
+    options.epsilon = 1;
+    options.delta = 1e-5;
+    options.steps = 2;
+    psg_dp *dp = open_dp(context, &generator, &options, &one, 1, false);
+    double out = 0;
+    for (int step = 0; step < 2; step++) TEST_OK(context, release(dp, &out));
+    out = 7;
+    test_fails(context, release(dp, &out), PSG_ERR_STATE, "allows 2 releases");
+    assert_true(out == 7 && psg_dp_step(dp) == 2);
+    assert_int_equal(psg_accountant_releases(psg_dp_accountant(dp)), 2);
+    close_dp(dp, generator);
+    test_context_free(context);
+}
+
+/* What is in the account is what the options say of the draw, the noise and the neighbours, and nothing beside. */
+static void the_account_is_of_what_is_drawn(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_generator *generator;
+    const int64_t one = 1;
+    psg_dp_options poisson = PSG_DP_OPTIONS_INIT;
+    poisson.records = 1000, poisson.sample_rate = 0.1, poisson.noise_multiplier = 2;
+    poisson.expected_batch_size = 50;   /* a denominator, not the rate */
+    psg_dp_options options[4] = { poisson, poisson, poisson, poisson };
+    psg_event expected[4];
+    options[1].relation = PSG_REPLACE_ONE;
+    options[2].sampling = PSG_SAMPLING_TRUNCATED_POISSON, options[2].max_batch_size = 120;
+    options[3].quantile = 0.5;
+    TEST_OK(context, psg_generator_create(context, &generator));
+    for (int k = 0; k < 4; k++) {
+        psg_dp *dp;
+        psg_batch batch;
+        psg_event event;
+        uint64_t releases;
+        double out;
+        expected[k] = (psg_event){ .sampling = options[k].sampling, .noise_multiplier = 2, .sample_rate = 0.1 };
+        expected[k].residue_epsilon = (k == 3 ? 2 : 1) * 0x1p-60;   /* a coordinate, and the count */
+        expected[k].residue_delta = (k == 3 ? 2 : 1) * 0x1p-110;
+        if (k == 2) expected[k].records = 1000, expected[k].batch_size = 120;
+        TEST_OK(context, psg_dp_create(context, generator, &options[k], &one, 1, &dp));
+        TEST_OK(context, psg_dp_sample(dp, &batch));
+        TEST_OK(context, release(dp, &out));
+        TEST_OK(context, psg_accountant_run(psg_dp_accountant(dp), 0, &event, &releases));
+        assert_memory_equal(&event, &expected[k], sizeof event);
+        assert_int_equal(psg_accountant_relation(psg_dp_accountant(dp)), options[k].relation);
+        assert_true(releases == 1 && psg_accountant_runs(psg_dp_accountant(dp)) == 1);
+        psg_dp_destroy(dp);
+    }
+    psg_generator_destroy(generator);
     test_context_free(context);
 }
 
@@ -311,11 +395,11 @@ static void gradients_count_under_their_own_names(void **state) {
     psg_var y = psg_linear(tape, psg_input(tape, &in), psg_use(tape, param), psg_none());
     TEST_OK(context, psg_backward_from(tape, y, NULL));
     TEST_OK(context, psg_gradient_of(tape, param, &gradient));
-    test_status(context, psg_dp_accumulate(dp, &second, &list, 1, NULL), PSG_ERR_STATE, "over other records");
+    test_fails(context, psg_dp_accumulate(dp, &second, &list, 1, NULL), PSG_ERR_STATE, "over other records");
     TEST_OK(context, psg_dp_accumulate(dp, &first, &list, 1, NULL));
     TEST_OK(context, release(dp, &out));
     batch = dp_take(context, dp, 0, 1);
-    test_status(context, psg_dp_accumulate(dp, &batch, &list, 1, NULL), PSG_ERR_STATE, "over other records");
+    test_fails(context, psg_dp_accumulate(dp, &batch, &list, 1, NULL), PSG_ERR_STATE, "over other records");
     psg_tape_destroy(tape);
     psg_param_destroy(param);
     close_dp(dp, generator);
@@ -351,13 +435,13 @@ static void parameters_that_it_does_not_know_are_refused(void **state) {
         psg_batch batch = dp_take(context, dp, 0, 2);
         psg_status status = psg_dp_accumulate(dp, &batch, list, 1, NULL);
         if (frozen) TEST_OK(context, status);
-        else test_status(context, status, PSG_ERR_STATE, "2 trainable parameters, of which 1");
+        else test_fails(context, status, PSG_ERR_STATE, "2 trainable parameters, of which 1");
         close_dp(dp, generator);
         if (frozen) {   /* and of both, where one is not trained */
             assert_int_equal(psg_gradient_of(tape, param[1], &gradient[1]), PSG_ERR_STATE);
             dp = open_dp(context, &generator, &options, ones, 2, true);
             batch = dp_take(context, dp, 0, 2);
-            test_status(context, psg_dp_accumulate(dp, &batch, list, 2, NULL), PSG_ERR_STATE, "does not train");
+            test_fails(context, psg_dp_accumulate(dp, &batch, list, 2, NULL), PSG_ERR_STATE, "does not train");
             close_dp(dp, generator);
         }
         if (frozen) continue;
@@ -405,13 +489,15 @@ static void the_statement_says_what_was_done(void **state) {
         assert_true(again == needed && strlen(cut) == sizeof cut - 1 && !strncmp(cut, text, sizeof cut - 1));
         TEST_OK(context, psg_dp_statement(dp, 1e-6, PSG_STATEMENT_JSON, text, sizeof text, &needed));
         static const char *const fields[] = { "\"records\": 5000", "\"sampling\": \"poisson\"", "\"releases\": 3",
+                                              "\"residue_epsilon\": 8.67361737988403",   /* 2^-60 of one element */
+                                              "\"residue_delta\": 7.70371977754894",     /* 2^-110 */
                                               "\"relation\": \"add_or_remove_one\"", "\"noise_multiplier\": 1.25" };
         for (size_t k = 0; k < sizeof fields / sizeof fields[0]; k++) assert_non_null(strstr(text, fields[k]));
         assert_non_null(strstr(text, seeded ? "\"epsilon\": null" : "\"accountant\": \""));
         assert_true(text[0] == '{' && text[needed - 1] == '}');
-        test_status(context, psg_dp_statement(dp, 0, PSG_STATEMENT_JSON, text, sizeof text, NULL), PSG_ERR_ARGUMENT,
+        test_fails(context, psg_dp_statement(dp, 0, PSG_STATEMENT_JSON, text, sizeof text, NULL), PSG_ERR_ARGUMENT,
                     "delta");
-        test_status(context, psg_dp_statement(dp, 0.1, PSG_STATEMENT_JSON, NULL, 3, NULL), PSG_ERR_ARGUMENT, "text");
+        test_fails(context, psg_dp_statement(dp, 0.1, PSG_STATEMENT_JSON, NULL, 3, NULL), PSG_ERR_ARGUMENT, "text");
         close_dp(dp, generator);
     }
     test_context_free(context);
@@ -472,11 +558,14 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addends_stay_below_the_noise),
         cmocka_unit_test(groups_are_clipped_apart),
+        cmocka_unit_test(groups_that_fail_are_lost),
         cmocka_unit_test(automatic_clipping_scales_every_record),
         cmocka_unit_test(noise_is_that_of_the_place),
         cmocka_unit_test(the_count_has_noise_of_its_own),
         cmocka_unit_test(c_follows_the_quantile),
         cmocka_unit_test(a_budget_finds_its_noise_and_ends),
+        cmocka_unit_test(a_budget_ends_without_batches),
+        cmocka_unit_test(the_account_is_of_what_is_drawn),
         cmocka_unit_test(earlier_epochs_are_others),
         cmocka_unit_test(gradients_count_under_their_own_names),
         cmocka_unit_test(parameters_that_it_does_not_know_are_refused),

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/context.h"
+#include "dp/mechanism.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -110,7 +111,7 @@ static void wrong_options_are_refused(void **state) {
     for (size_t k = 0; k < COUNT(bad); k++) {
         psg_dp *dp = (void *)f;
         psg_status status = psg_dp_create(f->context, f->run.generator, &bad[k].options, f->run.counts, DP_PARAMS, &dp);
-        test_status(f->context, status, PSG_ERR_ARGUMENT, bad[k].name);
+        test_fails(f->context, status, PSG_ERR_ARGUMENT, bad[k].name);
         assert_null(dp);
     }
     const psg_dp_options no_bound = { DATA, .sampling = PSG_SAMPLING_FIXED_SIZE, .batch_size = 9 };
@@ -227,7 +228,7 @@ static void wrong_arguments_of_accumulate_are_refused(void **state) {
 
 static void check_refused_release(const fixture *f, const psg_tensor *outs, size_t count, psg_status expected) {
     uint64_t step = psg_dp_step(f->run.dp);
-    test_status(f->context, psg_dp_release(f->run.dp, outs, count), expected, "psg_dp_release");
+    test_fails(f->context, psg_dp_release(f->run.dp, outs, count), expected, "psg_dp_release");
     assert_int_equal(psg_dp_step(f->run.dp), step);
 }
 
@@ -297,6 +298,18 @@ static void a_child_is_refused(void **state) {
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/* Nothing of a step is in the next. */
+static void sums_begin_at_zero(void **state) {
+    fixture *f = *state;
+    double out[DP_MAX_ELEMENTS];
+    dp_run run = dp_run_new(f->context, &usual, &f->batch, 5);
+    TEST_OK(f->context, dp_run_add(&run, &f->batch, 0, 1));
+    assert_true(run.dp->sums[0] != 0);
+    TEST_OK(f->context, dp_run_release(&run, out));
+    for (int64_t i = 0; i < dp_batch_elements(&f->batch); i++) assert_true(run.dp->sums[i] == 0);
+    dp_run_free(&run);
+}
+
 /* ---- nothing private is left in memory ---- */
 
 typedef struct watcher { int64_t pattern; bool saw; } watcher;
@@ -359,6 +372,7 @@ int main(void) {
         cmocka_unit_test(wrong_arguments_of_release_are_refused),
         cmocka_unit_test(sums_are_released_to_either_type),
         cmocka_unit_test(a_child_is_refused),
+        cmocka_unit_test(sums_begin_at_zero),
         cmocka_unit_test(sums_are_wiped),
         cmocka_unit_test(noise_is_wiped),
     };

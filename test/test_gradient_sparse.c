@@ -106,6 +106,23 @@ static void a_large_output_is_cleared(void **state) {
 }
 
 /* What no row receives may be anything. */
+/* 1 + 2^-60 - 1 in doubles is 0, and the bound is of the exact sum. */
+static void upper_covers_the_sums_of_rows(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const double g[3] = { 1, 0x1p-60, -1 };
+    const int32_t id[3] = { 1, 1, 1 };
+    psg_tensor backprop = psg_tensor_of(PSG_F64, (double *)g, 3, (int64_t[]){ 1, 3, 1 });
+    psg_tensor ids = psg_tensor_of(PSG_I32, (int32_t *)id, 2, (int64_t[]){ 1, 3 });
+    psg_block block = psg_sparse_rows(&backprop, &ids);
+    psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 2, (int64_t[]){ 2, 1 });
+    const psg_gradient *list = &gradient;
+    double square, upper;
+    TEST_OK(context, psg_sqnorm(context, &list, 1, &square, &upper, NULL));
+    assert_true(upper >= 0x1p-120 && upper < 0x1p-90);
+    psg_context_destroy(context);
+}
+
 static void rows_of_negative_ids_are_not_read(void **state) {
     (void)state;
     test_random random = { 5 };
@@ -225,6 +242,7 @@ int main(void) {
         cmocka_unit_test(forced_routes_agree),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(a_large_output_is_cleared),
+        cmocka_unit_test(upper_covers_the_sums_of_rows),
         cmocka_unit_test(rows_of_negative_ids_are_not_read),
         cmocka_unit_test(one_sample_moves_the_sum_by_at_most_c),
         cmocka_unit_test(ids_are_checked),

@@ -87,6 +87,31 @@ static void sums_are_exact(void **state) {
     }
 }
 
+/* 1 and 1/2 units: what is added for 1/2 is not rounded by whether the 1 is there. */
+static void ties_are_of_the_record_alone(void **state) {
+    (void)state;
+    const char *isas[3];
+    const double rows[] = { 0x1p-36, 0x1p-37 };
+    const int64_t one = 1;
+    const psg_clip clip = { 1, 4, PSG_CLIP_FLAT, 0 };
+    psg_clip_report report;
+    for (size_t i = 0, count = test_isas(isas); i < count; i++) {
+        psg_context *context = test_context(1, isas[i]);
+        int64_t sum[3] = { 0, 0, 0 };   /* of the first, of the second, of both */
+        for (int k = 0; k < 3; k++) {
+            psg_tensor view = psg_tensor_of(PSG_F64, (double *)rows + k % 2, 2, (int64_t[]){ 1 + k / 2, 1 });
+            psg_tensor out = psg_tensor_of(PSG_I64, &sum[k], 1, &one);
+            psg_block block = psg_rows(&view);
+            psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, &one);
+            const psg_gradient *list = &gradient;
+            TEST_OK(context, psg_clipped_sum_on_grid(context, &list, 1, &clip, 0x1p36, &out, &report));
+        }
+        assert_int_equal(sum[0], 1);
+        assert_int_equal(sum[2], sum[0] + sum[1]);
+        test_context_free(context);
+    }
+}
+
 /* Each addend is within half a unit of units c g an element, c g the addend of psg_weighted_sum with the factors that a
  * limit of C gives, and so at most units C + sqrt(D) / 2 long. */
 static void addends_are_rounded_once(void **state) {
@@ -125,10 +150,11 @@ static void addends_are_rounded_once(void **state) {
     test_context_free(context);
 }
 
-/* More samples than doubles hold on the grid, each adding the same: B times what one adds. */
+/* Samples that add up to more than the 2^51 units that doubles hold on the grid, each adding the same: B times what one
+ * adds. */
 static void many_samples_do_not_overflow(void **state) {
     (void)state;
-    enum { MANY = 40000, ONE = 3 };
+    enum { MANY = 200000, ONE = 3 };
     psg_context *context = test_context(2, NULL);
     float *g = calloc(MANY, sizeof *g), a[2] = { 3, -4 };
     for (int64_t n = 0; n < MANY; n++) g[n] = 2;
@@ -201,7 +227,8 @@ static void integers_become_values_and_are_cleared(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_are_exact), cmocka_unit_test(addends_are_rounded_once),
+        cmocka_unit_test(sums_are_exact), cmocka_unit_test(ties_are_of_the_record_alone),
+        cmocka_unit_test(addends_are_rounded_once),
         cmocka_unit_test(many_samples_do_not_overflow), cmocka_unit_test(integers_become_values_and_are_cleared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
