@@ -118,6 +118,10 @@ dp-audit:  ## what releases tell of a record: make dp-audit ARGS="--audit noise 
 	@$(MAKE) $(PARALLEL) $(BUILD)/test/audit/dp_audit
 	$(BUILD)/test/audit/dp_audit $(ARGS)
 
+dp-mutants:  ## plant known faults of private training; each must fail its tests (ARGS="NAME": that one alone)
+	@.ci/need $(NEED_BUILD) $(NEED_TEST)
+	@MAKE="$(MAKE)" JOBS=$(JOBS) sh test/mutants/plant.sh $(BUILD) $(ARGS)
+
 # ---- tests: every test/test_*.c is a program, the other test/*.c but MAINS are shared by all.  test/cases holds what
 # ops are tried at, for tests and benchmarks ----
 TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
