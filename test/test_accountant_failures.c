@@ -223,20 +223,21 @@ static void budgets_that_nothing_fits_are_refused(void **state) {
 
 static void events_out_of_range_are_refused(void **state) {
     psg_context *c = *state;
-    const psg_sampling fixed = PSG_SAMPLING_FIXED_SIZE, outer = PSG_SAMPLING_EXTERNAL, bins = PSG_SAMPLING_BALLS_IN_BINS;
+    const psg_sampling fixed = PSG_SAMPLING_FIXED_SIZE, outer = PSG_SAMPLING_EXTERNAL;
+    const psg_sampling bins = PSG_SAMPLING_BALLS_IN_BINS;
     const struct { psg_event event; const char *text; } row[] = {
         { { .noise_multiplier = 1e101, .sample_rate = 1 }, "noise_multiplier of the event is 1e+101" },
         { { .sampling = outer, .rho = -1 }, "rho of the event is -1, must be finite" },
         { { .sampling = outer, .rho = INFINITY }, "rho of the event is inf" },
         { { .sampling = outer, .rho = NAN }, "rho of the event is" },
-        { { .sampling = outer, .rho = 1, .noise_multiplier = 2 }, "noise_multiplier of the event is 2, must be 0 beside" },
-        { { .sampling = outer, .noise_multiplier = 1, .sample_rate = 0.5 }, "sample_rate of the event is 0.5, must be 0" },
+        { { .sampling = outer, .rho = 1, .noise_multiplier = 2 }, "event is 2, must be 0 beside rho" },
+        { { .sampling = outer, .noise_multiplier = 1, .sample_rate = 0.5 }, "sample_rate of the event is 0.5" },
         { { .sampling = outer, .noise_multiplier = 1, .batch_size = 4 }, "batch_size of the event is 4, must be 0" },
         { { .sampling = outer, .noise_multiplier = 1, .records = 5 }, "records of the event is 5, must be 0" },
         { { .sampling = outer, .noise_multiplier = 1, .batches = 6 }, "batches of the event is 6, must be 0" },
         { { .sampling = bins, .noise_multiplier = 1 }, "batches of the event is 0, must be at least 1" },
-        { { .sampling = fixed, .noise_multiplier = 1, .batch_size = 1 }, "records of the event is 0, must be at least 1" },
-        { { .noise_multiplier = 1, .sample_rate = 1, .residue_epsilon = INFINITY }, "residue_epsilon of the event is inf" },
+        { { .sampling = fixed, .noise_multiplier = 1, .batch_size = 1 }, "records of the event is 0" },
+        { { .noise_multiplier = 1, .sample_rate = 1, .residue_epsilon = INFINITY }, "residue_epsilon" },
         { { .noise_multiplier = 1, .sample_rate = 1, .residue_epsilon = NAN }, "residue_epsilon" },
         { { .noise_multiplier = 1, .sample_rate = 1, .residue_delta = -0.5 }, "residue_delta of the event is -0.5" },
         { { .noise_multiplier = 1, .sample_rate = 1, .residue_delta = 1.5 }, "residue_delta of the event is 1.5" },
