@@ -230,6 +230,30 @@ static void a_run_is_saved_and_resumed_many_times(void **state) {
     place_free(&p);
 }
 
+/* Epochs and bins of another key are others: they are drawn and counted from their beginning, whatever the step. */
+static void epochs_begin_anew_with_a_new_key(void **state) {
+    (void)state;
+    for (size_t k = 3; k < sizeof kinds / sizeof *kinds; k++) {
+        place p;
+        saved_run run;
+        int seen[RUN_RECORDS] = { 0 };
+        place_make(&p, NULL);
+        choose(&p, &kinds[k]);
+        saved_before(&p, 0, 3);
+        make(&p, 0, &run);
+        TEST_OK(p.context, load(&p, &run));
+        for (int t = 0; t < 5; t++) {   /* one epoch of either kind */
+            psg_batch batch;
+            TEST_OK(p.context, psg_dp_sample(run.dp, &batch));
+            for (int64_t n = 0; n < batch.count; n++) seen[batch.ids[n]]++;
+            TEST_OK(p.context, psg_dp_release_to(run.dp, run.optimizer));
+        }
+        for (int i = 0; i < RUN_RECORDS; i++) assert_int_equal(seen[i], 1);
+        saved_run_free(&run);
+        place_free(&p);
+    }
+}
+
 /* ---- what does not fit ---- */
 
 /* Loads into a run of other options, and nothing of it changes. */
@@ -601,6 +625,7 @@ int main(void) {
         cmocka_unit_test(what_was_spent_after_the_checkpoint_counts),
         cmocka_unit_test(a_budget_holds_over_a_resume),
         cmocka_unit_test(a_run_is_saved_and_resumed_many_times),
+        cmocka_unit_test(epochs_begin_anew_with_a_new_key),
         cmocka_unit_test(another_mechanism_is_refused),
         cmocka_unit_test(other_groups_and_seeds_are_refused),
         cmocka_unit_test(another_model_is_refused),
