@@ -279,7 +279,8 @@ static void every_field_makes_another_run(void **state) {
 /* Lists longer than memory are made up here: no list can get there. */
 static void counts_that_overflow_are_refused(void **state) {
     psg_context *c = *state;
-    psg_accountant *a = accountant_of(c, 0, external, 3), *b = accountant_of(c, 0, external, UINT64_MAX - 2);
+    psg_accountant *a = accountant_of(c, 0, external, 3), *b = accountant_of(c, 0, poisson_event(1, 0.1), 1);
+    TEST_OK(c, psg_accountant_add(b, &external, UINT64_MAX - 3));   /* the first of its runs would fit */
     psg_accountant endless = { .context = c, .count = SIZE_MAX / 2 };
     psg_composition composition = { .context = c };
     assert_int_equal(psg_accountant_merge(a, b), PSG_ERR_OVERFLOW);
