@@ -164,8 +164,8 @@ static psg_status print_statement(const trainer *t, double delta) {
     return PSG_OK;
 }
 
-static psg_status report_run(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
-                             const dataset *test, double seconds) {
+static psg_status report_run(const training_options *options, const training_plan *plan, trainer *t,
+                             const dataset *training, const dataset *test, double seconds) {
     double accuracy, epsilon;
     step_times times;
     TRY(trainer_accuracy(t, test, &accuracy));

@@ -27,7 +27,8 @@ static psg_status create_generator(const training_options *options, trainer *t) 
 }
 
 /* The least noise that keeps all steps within epsilon. */
-static psg_status create_dp(const training_options *options, const training_plan *plan, const char *ledger, trainer *t) {
+static psg_status create_dp(const training_options *options, const training_plan *plan, const char *ledger,
+                            trainer *t) {
     psg_dp_options dp = PSG_DP_OPTIONS_INIT;
     int64_t counts[MODEL_MAX_PARAMS];
     for (int k = 0; k < t->model.count; k++) counts[k] = psg_tensor_count(&t->model.value[k]);

@@ -1,4 +1,5 @@
-/* Save and resume: what goes on is what was, what was spent stays spent, and what does not fit is refused with both values. */
+/* Save and resume: what goes on is what was, what was spent stays spent, and what does not fit is refused with both
+ * values. */
 #include "saved_run.h"
 
 #include <stdio.h>

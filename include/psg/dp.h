@@ -154,9 +154,10 @@ typedef psg_status (*psg_dp_reduce)(void *user, int64_t *sums, size_t count);
 PSG_API void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user);
 
 /* Ends the step, also when the reduce hook fails (its status is returned, outs are untouched): records it in the
- * accountant and the ledger, then writes outs[k] = (k + z) unit / expected_batch_size (contiguous, f32 or f64), and starts the next
- * step with sums of zero.  Records of the batch that were not accumulated add nothing.  PSG_ERR_STATE, and nothing
- * happens: no batch was drawn (unless sampling is external), or the budget does not allow another release. */
+ * accountant and the ledger, then writes outs[k] = (k + z) unit / expected_batch_size (contiguous, f32 or f64), and
+ * starts the next step with sums of zero.  Records of the batch that were not accumulated add nothing.  PSG_ERR_STATE,
+ * and nothing happens: no batch was drawn (unless sampling is external), or the budget does not allow another release;
+ * PSG_ERR_FILE, PSG_ERR_FORMAT, and nothing happens: the ledger took no line. */
 PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count);
 
 /* psg_dp_release and psg_optimizer_step in one pass over memory: the same bits as a release to arrays of the values'
