@@ -177,6 +177,9 @@ static psg_status append_here(psg_ledger *l, const char *function, const psg_led
 
 psg_status psg_ledger_append(psg_ledger *l, const char *function, const psg_ledger_line *line, bool *changed) {
     uint64_t before = l->last.lines;
+    if (!psg_ledger_line_fits(line)) {
+        return refuse(l, function, PSG_ERR_OVERFLOW, "holds steps, releases and sizes below 2^63, no others");
+    }
     psg_status status = check_broken(l, function);
     if (!status) status = lock(l, function, LOCK_EX);
     if (status) return status;

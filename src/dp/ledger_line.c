@@ -14,12 +14,16 @@
     "{s:i, s:s, s:s, s:I, s:I, s:s, s:b, s:s, s:" number ", s:I, s:I, s:I, s:I, s:" number ", s:" number ", s:" number \
     ", s:" number ", s:" number ", s:s"
 
-/* Whole numbers of JSON have 63 bits here. */
 static bool fits(uint64_t value) { return value <= INT64_MAX; }
+
+bool psg_ledger_line_fits(const psg_ledger_line *line) {
+    const psg_event *e = &line->event;
+    return fits(line->first) && fits(line->count) && fits(line->first + line->count) && fits(e->records) &&
+           fits(e->batch_size) && fits(e->batches) && fits(e->group_size);
+}
 
 size_t psg_ledger_line_write(const psg_ledger_line *line, const char *previous, char text[PSG_LINE_TEXT]) {
     const psg_event *e = &line->event;
-    if (!fits(line->first + line->count) || !fits(e->records) || !fits(e->batch_size) || !fits(e->batches)) return 0;
     json_t *json = json_pack(
         FIELDS_OF("f") "}", "psg_ledger", PSG_LEDGER_VERSION, "library", psg_version(), "run", line->run, "first",
         (json_int_t)line->first, "count", (json_int_t)line->count, "relation", psg_relation_name(line->relation),

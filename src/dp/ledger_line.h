@@ -32,7 +32,9 @@ typedef struct psg_line_place {
     uint64_t line;                 /* from 1 */
 } psg_line_place;
 
-/* Writes the line, without its end, after one of hash `previous` (text).  How many bytes, below PSG_LINE_TEXT; 0: no
+/* Whole numbers have 63 bits in a line: steps and sizes beyond would be read as others, or not at all. */
+bool psg_ledger_line_fits(const psg_ledger_line *line);
+/* Writes a line that fits, without its end, after one of hash `previous` (text).  How many bytes, below PSG_LINE_TEXT; 0: no
  * memory. */
 size_t psg_ledger_line_write(const psg_ledger_line *line, const char *previous, char text[PSG_LINE_TEXT]);
 /* PSG_ERR_FORMAT: it is none, another version's, or stands after another line than it says. */
