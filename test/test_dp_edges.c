@@ -6,10 +6,14 @@
 #include <unistd.h>
 
 #include "dp/mechanism.h"
+#include "dp/random.h"
 #include "dp_batch.h"
+#include "failing_memory.h"
 #include "psg/dp.h"
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
+static psg_context *failing;   /* of the test of memory */
 
 typedef struct fixture {
     psg_context *context;
@@ -168,6 +172,9 @@ static void options_out_of_range_are_refused(void **state) {
         { { POISSON, .epsilon = INFINITY, .delta = 0.1 }, "epsilon is inf" },
         { { .noise_multiplier = 1e6, .max_grad_norm = 1e-100, .records = 400, .sample_rate = 0.1, .ledger = "" },
           "ledger is \"\"" },
+        { { POISSON, .ledger = "/nowhere", .ledger_ahead = ((uint64_t)1 << 20) + 1 }, "must be at most 1048576" },
+        { { .max_grad_norm = 1, .records = 4, .sample_rate = 1, .without_noise = 1, .epsilon = 1, .delta = 0.1 },
+          "allows no release" },
         { { POISSON, .ledger_ahead = 1 }, "at most 0 without a ledger" },
     };
     for (int k = 0; k < COUNT(bad); k++) {
@@ -181,6 +188,10 @@ static void options_out_of_range_are_refused(void **state) {
     }
     psg_dp *dp;
     const psg_dp_options usual = { POISSON };
+    const psg_dp_options grouped = { POISSON, .group_count = 2, .groups = (const int[]){ 0, 1, -1 } };
+    assert_int_equal(psg_dp_create(f->context, f->generator, &grouped, (const int64_t[]){ 1, 1, 1 }, 3, &dp),
+                     PSG_ERR_ARGUMENT);
+    assert_non_null(strstr(psg_context_message(f->context), "groups[2] is -1"));
     assert_int_equal(psg_dp_create(f->context, f->generator, &usual, counts, (size_t)UINT32_MAX + 1, &dp),
                      PSG_ERR_ARGUMENT);
 }
@@ -229,6 +240,66 @@ static void steps_end_a_budget(void **state) {
     assert_int_equal(release(dp, out), PSG_ERR_STATE);
     assert_non_null(strstr(psg_context_message(f->context), "allows 2 releases"));
     psg_dp_destroy(dp);
+}
+
+/* A budget beyond what doubles count is none. */
+static void an_endless_budget_has_no_end(void **state) {
+    fixture *f = *state;
+    const psg_dp_options options = { .max_grad_norm = 1, .noise_multiplier = 1e6, .records = 10, .sample_rate = 1,
+                                     .epsilon = 1e6, .delta = 1e-5 };
+    const int64_t no_elements = 0;   /* and no residues */
+    psg_dp *dp;
+    TEST_OK(f->context, psg_dp_create(f->context, f->generator, &options, &no_elements, 1, &dp));
+    assert_true(psg_dp_remaining(dp) == UINT64_MAX);
+    psg_dp_destroy(dp);
+}
+
+static psg_status create_and_destroy(void *user) {
+    const psg_dp_options *options = user;
+    psg_generator *generator = NULL;
+    psg_dp *dp = NULL;
+    psg_status status = psg_generator_create(failing, &generator);
+    if (!status) status = psg_dp_create(failing, generator, options, counts, 2, &dp);
+    assert_int_equal(!status, dp != NULL);
+    psg_dp_destroy(dp);
+    psg_generator_destroy(generator);
+    return status;
+}
+
+/* Budgets, earlier releases and noise that is found need more than a mechanism alone. */
+static void budgets_need_their_memory(void **state) {
+    (void)state;
+    test_allocator allocator = { 0 };
+    psg_accountant *earlier;
+    failing = test_context_with(&allocator, 1, NULL, 0);
+    psg_dp_options options = { .expected_batch_size = 4, .sampling = PSG_SAMPLING_EXTERNAL, .max_grad_norm = 1,
+                               .epsilon = 2, .delta = 1e-5, .steps = 3, .max_batch_size = 4 };
+    const psg_event event = { .sampling = PSG_SAMPLING_EXTERNAL, .noise_multiplier = 30 };
+    assert_true(test_without_memory(&allocator, failing, create_and_destroy, &options) > 60);
+    TEST_OK(failing, psg_accountant_create(failing, PSG_ADD_OR_REMOVE_ONE, &earlier));
+    TEST_OK(failing, psg_accountant_add(earlier, &event, 1));
+    options.earlier = earlier, options.noise_multiplier = 10;
+    assert_true(test_without_memory(&allocator, failing, create_and_destroy, &options) > 40);
+    psg_accountant_destroy(earlier);
+    test_context_free(failing);
+    assert_int_equal(allocator.mistakes, 0);
+}
+
+static void sizes_that_overflow_are_refused(void **state) {
+    fixture *f = *state;
+    const psg_dp_options usual = { NOISY, .records = 10, .sample_rate = 1 };
+    const struct { int64_t counts[2]; const char *words; } bad[] = {
+        { { INT64_MAX - 1, INT64_MAX - 1 }, "the sum of param_counts must be below 2^63 - 1" },
+        { { INT64_MAX, 0 }, "the sum of param_counts must be below 2^63 - 1" },
+        { { (int64_t)1 << 61, 0 }, "do not fit memory" },
+    };
+    for (int k = 0; k < COUNT(bad); k++) {
+        psg_dp *dp;
+        assert_int_equal(psg_dp_create(f->context, f->generator, &usual, bad[k].counts, 2, &dp), PSG_ERR_OVERFLOW);
+        if (!strstr(psg_context_message(f->context), bad[k].words)) fail_msg("%s", psg_context_message(f->context));
+    }
+    assert_true(psg_grid_of(1, 1e-300, 1).unit == 0);   /* units below the normal numbers */
+    assert_true(psg_grid_of(1, 1e-100, 1).unit > 0);
 }
 
 /* ---- nothing ---- */
@@ -280,7 +351,51 @@ static void normals_out_of_range_are_refused(void **state) {
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/* Everything that reads a stream looks whose process it is. */
+static void a_generator_of_another_process_is_refused(void **state) {
+    fixture *f = *state;
+    const psg_dp_options external = { NOISY, .expected_batch_size = 4, .sampling = PSG_SAMPLING_EXTERNAL };
+    const psg_dp_options poisson = { NOISY, .records = 20, .sample_rate = 1 };
+    psg_dp *dp = create(f, &external), *sampled = create(f, &poisson), *none = dp;
+    psg_batch batch;
+    double out[5] = { 7 };
+    int64_t whole[2] = { 7 };
+    f->generator->pid++;
+    assert_int_equal(psg_dp_sample(sampled, &batch), PSG_ERR_FORKED);
+    assert_int_equal(psg_dp_take(dp, NULL, 0, &batch), PSG_ERR_FORKED);
+    assert_int_equal(release(dp, out), PSG_ERR_FORKED);
+    assert_int_equal(psg_gaussian(f->generator, 0, 0, 0, out, 1), PSG_ERR_FORKED);
+    assert_int_equal(psg_discrete_gaussian(f->generator, 0, 0, 0, whole, 1), PSG_ERR_FORKED);
+    assert_int_equal(psg_dp_create(f->context, f->generator, &poisson, counts, 2, &none), PSG_ERR_FORKED);
+    f->generator->pid--;
+    assert_true(out[0] == 7 && whole[0] == 7 && !none && psg_dp_step(dp) == 0);
+    TEST_OK(f->context, release(dp, out));
+    psg_dp_destroy(dp), psg_dp_destroy(sampled);
+}
+
 /* ---- batches and gradients of others ---- */
+
+/* Everybody is drawn, and so many of them kept. */
+static void a_full_rate_is_truncated(void **state) {
+    fixture *f = *state;
+    const psg_dp_options options = { NOISY, .records = 10, .sample_rate = 1, .max_batch_size = 4,
+                                     .sampling = PSG_SAMPLING_TRUNCATED_POISSON };
+    psg_dp *dp = create(f, &options);
+    bool seen[10] = { false };
+    psg_batch batch;
+    double out[5];
+    for (int step = 0; step < 40; step++) {
+        TEST_OK(f->context, psg_dp_sample(dp, &batch));
+        assert_int_equal(batch.count, 4);
+        for (int n = 0; n < 4; n++) {
+            assert_true(batch.ids[n] >= 0 && batch.ids[n] < 10 && (!n || batch.ids[n] > batch.ids[n - 1]));
+            seen[batch.ids[n]] = true;
+        }
+        TEST_OK(f->context, release(dp, out));
+    }
+    for (int i = 0; i < 10; i++) assert_true(seen[i]);   /* missed with probability 10 0.6^40 = 1e-8 */
+    psg_dp_destroy(dp);
+}
 
 static void batches_of_others_are_refused(void **state) {
     fixture *f = *state;
@@ -310,6 +425,12 @@ static void batches_of_others_are_refused(void **state) {
     const psg_gradient none[2] = { { .dtype = PSG_F32, .batch_size = 20, .rank = 1, .shape = { 3 } },
                                    { .dtype = PSG_F32, .batch_size = 20, .rank = 1, .shape = { 2 } } };
     const psg_gradient *list[] = { &none[0], &none[1] };
+    const psg_batch undrawn = { .ids = (const int64_t[]){ 1, 2 }, .count = 2, .owner = dp->owner };
+    psg_dp *fresh = create(f, &external);
+    psg_batch early = undrawn;
+    early.owner = fresh->owner;
+    assert_int_equal(psg_dp_accumulate(fresh, &early, list, 2, NULL), PSG_ERR_STATE);    /* nobody took it */
+    psg_dp_destroy(fresh);
     assert_int_equal(psg_dp_accumulate(dp, &drawn, list, 2, NULL), PSG_ERR_STATE);      /* of another mechanism */
     psg_batch forged = drawn;
     forged.stream++;
@@ -346,6 +467,13 @@ static void gradients_of_other_passes_are_refused(void **state) {
         test_status(f->context, psg_dp_accumulate(dp, &batch, list, 2, NULL), PSG_ERR_STATE, "a gradient of others");
         if (k >= 6) assert_non_null(strstr(psg_context_message(f->context), k == 6 ? "(bias)" : "(unnamed)"));
     }
+    psg_gradient mixed[2] = { good[0], good[1] };
+    mixed[0].pass_parameters = 1;   /* all of its pass, and one of the caller's own arrays */
+    TEST_OK(f->context, psg_dp_accumulate(dp, &batch, (const psg_gradient *[]){ &mixed[0], &mixed[1] }, 2, NULL));
+    psg_dp_unuse(dp, batch.ids, batch.count);
+    mixed[1].rank = -1;
+    const psg_gradient *no_rank[] = { &mixed[0], &mixed[1] };
+    assert_int_equal(psg_dp_accumulate(dp, &batch, no_rank, 2, NULL), PSG_ERR_SHAPE);
     psg_gradient longer = good[1];
     longer.shape[0] = 9, longer.name = "bias";
     const psg_gradient *too_long[] = { &good[0], &longer }, *right[] = { &good[0], &good[1] };
@@ -385,6 +513,27 @@ static void sums_of_half_a_sample_are_lost(void **state) {
     psg_dp_destroy(dp);
 }
 
+/* A failure before anything was added loses nothing: the batch may be added once more. */
+static void a_first_failure_loses_nothing(void **state) {
+    fixture *f = *state;
+    const psg_dp_options external = { NOISY, .expected_batch_size = 4, .sampling = PSG_SAMPLING_EXTERNAL };
+    float g[2][3] = { { 1, 2, 3 }, { 4, 5, 6 } };
+    psg_tensor x = psg_tensor_of(PSG_F32, g, 2, (const int64_t[]){ 2, 3 });
+    psg_block block = psg_rows(&x);
+    block.backprop.data = NULL;
+    const psg_gradient first = psg_gradient_of_blocks(&block, 1, 1, &counts[0]);
+    const psg_gradient second = { .dtype = PSG_F32, .batch_size = 2, .rank = 1, .shape = { 2 } };
+    const psg_gradient *list[] = { &first, &second };
+    psg_dp *dp = create(f, &external);
+    psg_batch batch;
+    TEST_OK(f->context, psg_dp_take(dp, (const int64_t[]){ 5, 6 }, 2, &batch));
+    assert_int_equal(psg_dp_accumulate(dp, &batch, list, 2, NULL), PSG_ERR_SHAPE);
+    block.backprop.data = g;
+    TEST_OK(f->context, psg_dp_accumulate(dp, &batch, list, 2, NULL));
+    assert_true(dp->sums[0] != 0 && dp->sums[3] == 0);
+    psg_dp_destroy(dp);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_is_said),
@@ -394,8 +543,14 @@ int main(void) {
         cmocka_unit_test(too_many_elements_for_the_grid_are_refused),
         cmocka_unit_test(the_least_noise_is_found),
         cmocka_unit_test(steps_end_a_budget),
+        cmocka_unit_test(an_endless_budget_has_no_end),
+        cmocka_unit_test(budgets_need_their_memory),
+        cmocka_unit_test(sizes_that_overflow_are_refused),
         cmocka_unit_test(nothing_has_no_properties),
         cmocka_unit_test(normals_out_of_range_are_refused),
+        cmocka_unit_test(a_generator_of_another_process_is_refused),
+        cmocka_unit_test(a_full_rate_is_truncated),
+        cmocka_unit_test(a_first_failure_loses_nothing),
         cmocka_unit_test(batches_of_others_are_refused),
         cmocka_unit_test(gradients_of_other_passes_are_refused),
         cmocka_unit_test(sums_of_half_a_sample_are_lost),

@@ -127,7 +127,7 @@ static psg_status ask_sparse(psg_context *c, const psg_gradient *gradient, int64
 static void rows_in_parts_are_merged(void **state) {
     psg_context *c = *state;
     float left[4] = { 1, 2, 3, 4 }, right[4] = { 5, 6, 7, 8 };
-    int64_t left_ids[2] = { 1, 2 }, right_ids[2] = { 1, 0 };   /* of the right: rows 4 and 2 */
+    int64_t left_ids[2] = { 1, 3 }, right_ids[2] = { 1, 0 };   /* of the right: rows 4 and 2 */
     const psg_tensor g = psg_tensor_of(PSG_F32, left, 3, SHAPE(2, 1, 2));
     const psg_tensor h = psg_tensor_of(PSG_F32, right, 3, SHAPE(2, 1, 2));
     const psg_tensor i = psg_tensor_of(PSG_I64, left_ids, 2, SHAPE(2, 1));
@@ -138,15 +138,15 @@ static void rows_in_parts_are_merged(void **state) {
     psg_gradient gradient = psg_gradient_of_blocks(blocks, 2, 2, SHAPE(6, 4));
     sparse_out out;
     TEST_OK(c, ask_sparse(c, &gradient, 2, 4, &out));
-    const float first[8] = { 1, 2, 0, 0, 0, 0, 5, 6 }, second[4] = { 3, 4, 7, 8 };
+    const float first[8] = { 1, 2, 0, 0, 0, 0, 5, 6 }, second[8] = { 0, 0, 7, 8, 3, 4, 0, 0 };
     assert_true(out.counts[0] == 2 && out.ids[0] == 1 && out.ids[1] == 4);
-    assert_true(out.counts[1] == 1 && out.ids[2] == 2 && out.ids[3] == -1);
+    assert_true(out.counts[1] == 2 && out.ids[2] == 2 && out.ids[3] == 3);
     assert_memory_equal(out.rows, first, sizeof first);
     assert_memory_equal(out.rows + 8, second, sizeof second);
     gradient.bad = (const unsigned char[]){ 0, 1 };
     TEST_OK(c, ask_sparse(c, &gradient, 2, 4, &out));
     assert_memory_equal(out.rows, first, sizeof first);
-    for (int k = 0; k < 4; k++) assert_true(isnan(out.rows[8 + k]));
+    for (int k = 0; k < 8; k++) assert_true(isnan(out.rows[8 + k]));
 }
 
 static void tables_without_rows_are_refused(void **state) {
@@ -244,6 +244,7 @@ static void derived_rows_may_lie_apart(void **state) {
     block.offset = 1;
     const struct { psg_question question; const char *route; } row[] = {
         { PSG_ASK_GRAD_SAMPLE, "materialise" }, { PSG_ASK_GRAM, "tiles" }, { PSG_ASK_SQNORM, "pulled" },
+        { PSG_ASK_CLIPPED_SUM, "pulled" },
     };
     for (int k = 0; k < COUNT(row); k++) {
         char text[512];
@@ -251,6 +252,28 @@ static void derived_rows_may_lie_apart(void **state) {
         TEST_OK(c, psg_plan_text(c, row[k].question, set, 1, NULL, text, sizeof text, &needed));
         if (!strstr(text, row[k].route)) fail_msg("no %s in: %s", row[k].route, text);
     }
+}
+
+/* ---- plans ---- */
+
+/* What a route is forced to is what the plan tells. */
+static void forced_routes_are_told(void **state) {
+    psg_context *c = *state;
+    const psg_tensor g = view(3, SHAPE(2, 1, 3));
+    const psg_block rows = psg_rows(&g);
+    const psg_gradient gradient = psg_gradient_of_blocks(&rows, 1, 1, SHAPE(3)), *set[] = { &gradient };
+    const struct { psg_question question; const char *route; bool tiles; } row[] = {
+        { PSG_ASK_SQNORM, NULL, false }, { PSG_ASK_SQNORM, "tiles", true }, { PSG_ASK_GRAM, "tiles", true },
+        { PSG_ASK_DOT, "tiles", false },
+    };
+    for (int k = 0; k < COUNT(row); k++) {
+        char text[512];
+        size_t needed;
+        TEST_OK(c, psg_context_force_route(c, row[k].route));
+        TEST_OK(c, psg_plan_text(c, row[k].question, set, 1, NULL, text, sizeof text, &needed));
+        if ((strstr(text, "tiles") != NULL) != row[k].tiles) fail_msg("%d: %s", k, text);
+    }
+    TEST_OK(c, psg_context_force_route(c, NULL));
 }
 
 /* ---- outputs and clips ---- */
@@ -338,6 +361,7 @@ int main(void) {
         cmocka_unit_test(tables_without_rows_are_refused),
         cmocka_unit_test(derivations_out_of_range_are_refused),
         cmocka_unit_test(derived_rows_may_lie_apart),
+        cmocka_unit_test(forced_routes_are_told),
         cmocka_unit_test(views_of_no_rank_are_named),
         cmocka_unit_test(clips_out_of_range_are_refused),
         cmocka_unit_test(automatic_clipping_has_its_stability),

@@ -1,4 +1,4 @@
-/* What a ledger does not hold is refused before it is written: a line that cannot be read again would end the ledger. */
+/* What a ledger does not hold is refused before it is written: a line that cannot be read would end the ledger. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
