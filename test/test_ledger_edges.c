@@ -1,4 +1,5 @@
 /* What a ledger does not hold is refused before it is written: a line that cannot be read would end the ledger. */
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,6 +127,34 @@ static void ledgers_need_their_memory(void **state) {
     assert_int_equal(allocator.mistakes, 0);
 }
 
+static uint64_t json_left;   /* allocations of jansson, which has memory of its own, before one fails */
+
+static void *count_down(size_t bytes) { return json_left ? json_left--, malloc(bytes) : NULL; }
+
+static void ledgers_need_memory_for_json(void **state) {
+    fixture *f = *state;
+    const uint64_t before = recorded(f);
+    psg_accountant *spent = NULL;
+    psg_status status = PSG_ERR_MEMORY;
+    for (uint64_t n = 0; status; n++) {
+        json_left = n;
+        json_set_alloc_funcs(count_down, free);
+        status = psg_ledger_read(f->context, f->path, PSG_ADD_OR_REMOVE_ONE, &spent);
+        json_set_alloc_funcs(malloc, free);
+        assert_true(!status == (spent != NULL));
+        assert_true(n ? status != PSG_ERR_FILE : status == PSG_ERR_MEMORY);   /* within a token it is bad syntax to it */
+    }
+    assert_int_equal(psg_accountant_releases(spent), before);
+    psg_accountant_destroy(spent);
+    const psg_ledger_line line = { .event = external };
+    char text[PSG_LINE_TEXT];
+    json_left = 0;
+    json_set_alloc_funcs(count_down, free);
+    size_t length = psg_ledger_line_write(&line, "", text);
+    json_set_alloc_funcs(malloc, free);
+    assert_int_equal(length, 0);
+}
+
 static void nothing_is_recorded_for_nobody(void **state) {
     fixture *f = *state;
     psg_accountant *spent = (void *)f;
@@ -173,6 +202,7 @@ int main(void) {
         cmocka_unit_test(steps_beyond_63_bits_do_not_fit),
         cmocka_unit_test(what_is_no_enumeration_has_no_name),
         cmocka_unit_test(ledgers_need_their_memory),
+        cmocka_unit_test(ledgers_need_memory_for_json),
         cmocka_unit_test(nothing_is_recorded_for_nobody),
         cmocka_unit_test(seeded_steps_are_read_as_not_private),
     };

@@ -124,7 +124,7 @@ psg_status psg_ledger_line_read(const psg_line_place *place, const char *text, s
                                 psg_ledger_line *line) {
     json_error_t error;
     json_t *json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-    if (!json && json_error_code(&error) == json_error_out_of_memory) {
+    if (!json && !error.text[0]) {   /* jansson says nothing where its memory ends */
         return psg_fail_memory(place->context, place->function, length);
     }
     if (!json) return refuse(place, "is not JSON");
