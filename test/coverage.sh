@@ -15,5 +15,6 @@ for place in "$@"; do
 done | sort >"$build/covered"
 [ -s "$build/covered" ] || { echo "test/coverage.sh: no test ran instrumented code of: $*"; exit 1; }
 
-xargs gcov --branch-probabilities --branch-counts --stdout <"$build/covered" >"$build/covered.gcov" 2>/dev/null || exit 1
+xargs gcov --branch-probabilities --branch-counts --stdout <"$build/covered" >"$build/covered.gcov" \
+    2>"$build/covered.errors" || { cat "$build/covered.errors"; exit 1; }
 awk -v places="$*" -v threshold="${THRESHOLD:-97}" -f test/coverage.awk test/unreachable.txt "$build/covered.gcov"

@@ -406,7 +406,7 @@ static void batches_of_others_are_refused(void **state) {
     psg_batch batch, kept, drawn = { 0 };
     const struct { int64_t ids[3], count; psg_status status; } bad[] = {
         { { 1, 2 }, -1, PSG_ERR_ARGUMENT },   { { 1, -2 }, 2, PSG_ERR_ARGUMENT }, { { 1, 50 }, 2, PSG_ERR_ARGUMENT },
-        { { 1, 2, 1 }, 3, PSG_ERR_STATE },    { { 3, 9 }, 2, PSG_ERR_STATE },
+        { { 1, 1 }, 2, PSG_ERR_STATE },       { { 3, 9 }, 2, PSG_ERR_STATE },
     };
     TEST_OK(f->context, psg_dp_take(dp, (const int64_t[]){ 9, 8 }, 2, &kept));
     for (int k = 0; k < COUNT(bad); k++) {
