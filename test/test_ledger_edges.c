@@ -142,7 +142,7 @@ static void ledgers_need_memory_for_json(void **state) {
         status = psg_ledger_read(f->context, f->path, PSG_ADD_OR_REMOVE_ONE, &spent);
         json_set_alloc_funcs(malloc, free);
         assert_true(!status == (spent != NULL));
-        assert_true(n ? status != PSG_ERR_FILE : status == PSG_ERR_MEMORY);   /* within a token it is bad syntax to it */
+        assert_true(n || status == PSG_ERR_MEMORY);   /* within a token it is bad syntax to jansson */
     }
     assert_int_equal(psg_accountant_releases(spent), before);
     psg_accountant_destroy(spent);
