@@ -75,7 +75,9 @@ static void steps_beyond_63_bits_do_not_fit(void **state) {
     assert_false(psg_ledger_line_fits(&line));
     line = (psg_ledger_line){ .first = (uint64_t)INT64_MAX + 1 };
     assert_false(psg_ledger_line_fits(&line));
-    line.count = UINT64_MAX - INT64_MAX;   /* their sum is 0 */
+    line = (psg_ledger_line){ .first = INT64_MAX, .count = (uint64_t)INT64_MAX + 2 };   /* their sum is 0 */
+    assert_false(psg_ledger_line_fits(&line));
+    line = (psg_ledger_line){ .first = (uint64_t)INT64_MAX + 2, .count = INT64_MAX };
     assert_false(psg_ledger_line_fits(&line));
 }
 
