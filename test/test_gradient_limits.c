@@ -6,6 +6,7 @@
 
 #include "clip_sum.h"
 #include "gradient/clipped_sum_on_grid.h"
+#include "gradient/room.h"
 #include "gradient_fixture.h"
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
@@ -254,6 +255,25 @@ static void derived_rows_may_lie_apart(void **state) {
     }
 }
 
+/* Of 2^31 samples, all the same, there are 2^62 products: a number that fits, and bytes that do not. */
+static void a_gram_of_too_many_bytes_is_refused(void **state) {
+    psg_context *c = *state;
+    const psg_tensor g = psg_tensor_strided(PSG_F32, ones, 2, SHAPE((int64_t)1 << 31, 3), SHAPE(0, 1));
+    const psg_block block = psg_rows(&g);
+    const psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, SHAPE(3)), *set[] = { &gradient };
+    double cell = 7;
+    assert_int_equal(psg_gram(c, set, 1, &cell), PSG_ERR_OVERFLOW);
+    assert_non_null(strstr(psg_context_message(c), "B x B does not fit, B = 2147483648"));
+    assert_true(cell == 7);
+}
+
+/* k u / (1 - k u), and no bound from k = 1 / u on. */
+static void sums_too_long_have_no_bound(void **state) {
+    (void)state;
+    assert_true(psg_gamma(PSG_F32, 0x1p23) == 1 && psg_gamma(PSG_F64, 0x1p52) == 1);
+    assert_true(isinf(psg_gamma(PSG_F32, 0x1p24)) && isinf(psg_gamma(PSG_F64, 0x1p54)));
+}
+
 /* ---- plans ---- */
 
 /* What a route is forced to is what the plan tells. */
@@ -361,6 +381,8 @@ int main(void) {
         cmocka_unit_test(tables_without_rows_are_refused),
         cmocka_unit_test(derivations_out_of_range_are_refused),
         cmocka_unit_test(derived_rows_may_lie_apart),
+        cmocka_unit_test(a_gram_of_too_many_bytes_is_refused),
+        cmocka_unit_test(sums_too_long_have_no_bound),
         cmocka_unit_test(forced_routes_are_told),
         cmocka_unit_test(views_of_no_rank_are_named),
         cmocka_unit_test(clips_out_of_range_are_refused),
