@@ -250,18 +250,17 @@ sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa $(if $(MUTATIONS),$(BUILD)/test/mut
 	@PSG_TESTS="$(TESTS_TO_RUN)" sh test/run.sh $(BUILD)
 	$(if $(MUTATIONS),$(BUILD)/test/mutations $(MUTATIONS))
 
-# ---- coverage: branches as they are written (-O0), of these folders and files alone; test/README.md ----
+# ---- coverage: of the library's sources as they are written (-O0); test/README.md ----
 COVERED ?= src/accountant src/dp src/gradient src/optim
 COVERAGE_TESTS := $(filter-out $(patsubst %,$(BUILD)/test/test_%,activation attention% attributes cases embedding% \
                     golden loss matmul mutations norm% op_% ops_% pooling processors recurrent shape% unfold),$(TESTS))
 
-coverage:  ## branches of src/accountant, dp, gradient, optim that no test takes (COVERED="src/dp": of that alone)
+coverage:  ## branches that no test takes, of folders or files (COVERED="src/dp"; by default those of the guarantees)
 	@.ci/need $(NEED_BUILD) $(NEED_TEST)
-	@PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= $(MAKE) $(PARALLEL) covered BUILD=$(BUILD)/coverage LDFLAGS=--coverage
+	@PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= $(MAKE) $(PARALLEL) covered BUILD=$(BUILD)/coverage \
+	    INSTRUMENT="-O0 --coverage -fprofile-update=atomic" LDFLAGS=--coverage
 
-COVERED_OBJECTS = $(filter $(COVERED:%.c=%) $(addsuffix /%,$(COVERED)),$(SOURCES:%.c=%))
 .PHONY: covered
-$(COVERED_OBJECTS:%=$(BUILD)/%.o): INSTRUMENT = $(if $(findstring --coverage,$(LDFLAGS)),-O0 --coverage -fprofile-update=atomic)
 covered: $(COVERAGE_TESTS) $(BUILD)/test/isa
 	@find $(BUILD) -name '*.gcda' -delete
 	@PSG_TESTS="$(COVERAGE_TESTS)" sh test/run.sh $(BUILD)
