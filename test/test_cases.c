@@ -8,7 +8,7 @@
 static psg_status status_named(const char *name) {
     char text[64];
     snprintf(text, sizeof text, "PSG_ERR_%s", name);
-    for (int status = 1; status <= PSG_ERR_FORMAT; status++) {
+    for (int status = 1; status <= PSG_ERR_BUDGET; status++) {
         if (!strcmp(psg_status_name((psg_status)status), text)) return (psg_status)status;
     }
     fail_msg("no status is called %s", text);

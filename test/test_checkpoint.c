@@ -187,6 +187,26 @@ static void what_was_spent_after_the_checkpoint_counts(void **state) {
     place_free(&p);
 }
 
+/* The parameters of a checkpoint are weights under their names, for another program. */
+static void weights_come_out_of_a_checkpoint(void **state) {
+    (void)state;
+    place p;
+    saved_run run;
+    double weight[RUN_WEIGHT] = { 0 };
+    psg_load_report report = PSG_LOAD_REPORT_INIT;
+    place_make(&p, NULL);
+    make(&p, 0, &run);
+    saved_run_steps(&run, 2);
+    save(&p, &run);
+    psg_named wanted = run.params[0];
+    wanted.tensor.data = weight;
+    TEST_OK(p.context, psg_weights_load(p.context, p.file, &wanted, 1, PSG_LOAD_PARTIAL, &report));
+    assert_int_equal(report.loaded, 1);
+    assert_memory_equal(weight, run.weight, sizeof weight);
+    saved_run_free(&run);
+    place_free(&p);
+}
+
 /* A budget is for all that the ledger has: steps that were lost are not given again. */
 static void a_budget_holds_over_a_resume(void **state) {
     (void)state;
@@ -206,7 +226,7 @@ static void a_budget_holds_over_a_resume(void **state) {
     TEST_OK(p.context, load(&p, &run));
     assert_in_range(psg_dp_remaining(run.dp), 14, 15);
     while (psg_dp_remaining(run.dp)) saved_run_steps(&run, 1);
-    refused(&p, saved_run_step(&run), PSG_ERR_STATE, "the budget of epsilon 4");
+    refused(&p, saved_run_step(&run), PSG_ERR_BUDGET, "the budget of epsilon 4");
     assert_in_range(saved_releases(p.context, p.ledger), 29, 30);
     assert_true(saved_run_epsilon(&run) <= 4);
     saved_run_free(&run);
@@ -335,13 +355,13 @@ static void another_model_is_refused(void **state) {
     saved_before(&p, 0, 3);
     make(&p, 0, &run);
     run.params[1].name = "other.bias";
-    refused(&p, load(&p, &run), PSG_ERR_FORMAT, "2 missing, 2 extra, 0 mismatched; the first: extra model.layer.bias");
+    refused(&p, load(&p, &run), PSG_ERR_FORMAT, "2 missing, 2 extra, 0 mismatched; the first: extra layer.bias");
     run.params[1].name = "layer.bias";
     run.params[0].tensor.rank = 2;
     run.params[0].tensor.shape[0] = 2;
     run.params[0].tensor.shape[1] = run.params[0].tensor.stride[0] = 3;
     run.params[0].tensor.stride[1] = 1;
-    refused(&p, load(&p, &run), PSG_ERR_FORMAT, "mismatched model.layer.weight: wanted f64 (2, 3), the file has f64 (6)");
+    refused(&p, load(&p, &run), PSG_ERR_FORMAT, "mismatched layer.weight: wanted f64 (2, 3), the file has f64 (6)");
     run.params[0].tensor.rank = 1;
     run.params[0].tensor.shape[0] = 6;
     run.params[0].tensor.stride[0] = 1;
@@ -488,6 +508,7 @@ static void put_numbers(double quantile, const impossible *changes, size_t chang
         "psg_checkpoint", "library", "run", "ledger_hash", "sampling", "relation", "records", "sample_rate",
         "batch_size", "batches", "expected_batch_size", "max_batch_size", "max_grad_norm", "clipping", "stability",
         "group_count", "groups", "quantile", "quantile_rate", "quantile_noise", "noise_multiplier", "parameters",
+        "elements",
         "allow_openblas", "seed", "optimizer"
     };
     enum { KEYS = sizeof keys / sizeof *keys };
@@ -551,7 +572,7 @@ static void wrong_arguments_are_refused(void **state) {
     run.params[1].name = NULL;
     refused(&p, psg_dp_save(run.dp, c, p.file), PSG_ERR_ARGUMENT, "params[1] has no name");
     run.params[1] = (psg_named){ "layer.weight", params[1].tensor };
-    refused(&p, psg_dp_save(run.dp, c, p.file), PSG_ERR_ARGUMENT, "model.layer.weight");
+    refused(&p, psg_dp_save(run.dp, c, p.file), PSG_ERR_ARGUMENT, "name \"layer.weight\" is there twice");
     run.params[1] = params[0];
     refused(&p, psg_dp_save(run.dp, c, p.file), PSG_ERR_SHAPE, "params[1] (layer.weight) has shape (6)");
     double elsewhere[RUN_BIAS] = { 0 };
@@ -624,6 +645,7 @@ int main(void) {
         cmocka_unit_test(a_seeded_run_repeats_what_is_recorded),
         cmocka_unit_test(a_private_run_goes_on_where_it_was),
         cmocka_unit_test(what_was_spent_after_the_checkpoint_counts),
+        cmocka_unit_test(weights_come_out_of_a_checkpoint),
         cmocka_unit_test(a_budget_holds_over_a_resume),
         cmocka_unit_test(a_run_is_saved_and_resumed_many_times),
         cmocka_unit_test(epochs_begin_anew_with_a_new_key),

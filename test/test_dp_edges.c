@@ -237,7 +237,7 @@ static void steps_end_a_budget(void **state) {
         TEST_OK(f->context, release(dp, out));
     }
     assert_int_equal(psg_dp_remaining(dp), 0);
-    assert_int_equal(release(dp, out), PSG_ERR_STATE);
+    assert_int_equal(release(dp, out), PSG_ERR_BUDGET);
     assert_non_null(strstr(psg_context_message(f->context), "allows 2 releases"));
     psg_dp_destroy(dp);
 }

@@ -258,8 +258,8 @@ static void a_budget_finds_its_noise_and_ends(void **state) {
     TEST_OK(context, psg_dp_privacy(dp, 1e-5, &privacy));
     assert_true(privacy.epsilon <= 2 && privacy.epsilon > 1.98);
     out = 7;
-    test_fails(context, psg_dp_sample(dp, &batch), PSG_ERR_STATE, "allows 7 releases");
-    test_fails(context, release(dp, &out), PSG_ERR_STATE, "allows 7 releases");
+    test_fails(context, psg_dp_sample(dp, &batch), PSG_ERR_BUDGET, "allows 7 releases");
+    test_fails(context, release(dp, &out), PSG_ERR_BUDGET, "allows 7 releases");
     assert_true(out == 7 && psg_dp_step(dp) == 7 && psg_dp_remaining(dp) == 0);
     /* With what was spent, three times the budget: a smaller rest than a budget of 4 alone has. */
     psg_dp *later, *alone;
@@ -291,7 +291,7 @@ static void a_budget_ends_without_batches(void **state) {
     double out = 0;
     for (int step = 0; step < 2; step++) TEST_OK(context, release(dp, &out));
     out = 7;
-    test_fails(context, release(dp, &out), PSG_ERR_STATE, "allows 2 releases");
+    test_fails(context, release(dp, &out), PSG_ERR_BUDGET, "allows 2 releases");
     assert_true(out == 7 && psg_dp_step(dp) == 2);
     assert_int_equal(psg_accountant_releases(psg_dp_accountant(dp)), 2);
     close_dp(dp, generator);

@@ -117,7 +117,7 @@ static void steps_recorded_ahead_are_spent(void **state) {
         assert_int_equal(psg_dp_recorded_ahead(run.dp), recorded[(t - 1) / 8] - t);
         assert_int_equal(psg_dp_remaining(run.dp), 20 - t);
     }
-    refused(&p, saved_run_step(&run), PSG_ERR_STATE, "allows 20 releases");
+    refused(&p, saved_run_step(&run), PSG_ERR_BUDGET, "allows 20 releases");
     saved_run_free(&run);
     place_free(&p);
 }
@@ -184,7 +184,7 @@ static void a_budget_is_of_the_whole_file(void **state) {
     saved_run_make(p.context, &options, 0, &other);
     saved_run_steps(&other, (int)all - 3);
     saved_run_steps(&bounded, 3);
-    refused(&p, saved_run_step(&bounded), PSG_ERR_STATE, "all that the ledger holds counts");
+    refused(&p, saved_run_step(&bounded), PSG_ERR_BUDGET, "beside what else the ledger holds");
     assert_int_equal(psg_dp_step(bounded.dp), 3);
     assert_true(saved_run_epsilon(&bounded) <= 8);
     event.sampling = PSG_SAMPLING_EXTERNAL;
@@ -195,9 +195,39 @@ static void a_budget_is_of_the_whole_file(void **state) {
     saved_run_free(&other);
     saved_run_make(p.context, &options, 0, &other);   /* there is nothing left, which the first draw says */
     assert_int_equal(psg_dp_remaining(other.dp), 0);
-    refused(&p, saved_run_step(&other), PSG_ERR_STATE, "allows 0 releases");
+    refused(&p, saved_run_step(&other), PSG_ERR_BUDGET, "allows 0 releases");
     saved_run_free(&other);
     saved_run_free(&bounded);
+    place_free(&p);
+}
+
+/* What a mechanism says of itself is of the file as it is, though another one wrote last. */
+static void what_others_spend_is_told_at_once(void **state) {
+    (void)state;
+    place p = place_new(NULL);
+    psg_dp_options options = saved_options(p.ledger);
+    saved_run quiet, busy;
+    psg_privacy privacy;
+    char text[4096];
+    options.epsilon = 20;
+    options.delta = 1e-5;
+    saved_run_make(p.context, &options, 0, &quiet);
+    saved_run_make(p.context, &options, 0, &busy);
+    saved_run_steps(&quiet, 1);
+    const uint64_t left = psg_dp_remaining(quiet.dp);
+    saved_run_steps(&busy, 5);
+    assert_in_range(psg_dp_remaining(quiet.dp), left - 6, left - 4);
+    saved_run_steps(&busy, 5);
+    TEST_OK(p.context, psg_dp_privacy(quiet.dp, 1e-5, &privacy));
+    assert_true(privacy.epsilon == saved_run_epsilon(&busy));
+    saved_run_steps(&busy, 1);
+    TEST_OK(p.context, psg_dp_statement(quiet.dp, 1e-5, PSG_STATEMENT_WORDS, text, sizeof text, NULL));
+    assert_non_null(strstr(text, "those of all 12 in it"));
+    saved_write(p.ledger, "", 0);
+    assert_int_equal(psg_dp_remaining(quiet.dp), 0);
+    refused(&p, psg_dp_privacy(quiet.dp, 1e-5, &privacy), PSG_ERR_FORMAT, "lines were removed");
+    saved_run_free(&busy);
+    saved_run_free(&quiet);
     place_free(&p);
 }
 
@@ -500,6 +530,7 @@ int main(void) {
         cmocka_unit_test(the_pace_grows_to_its_bound),
         cmocka_unit_test(costs_of_runs_add),
         cmocka_unit_test(a_budget_is_of_the_whole_file),
+        cmocka_unit_test(what_others_spend_is_told_at_once),
         cmocka_unit_test(a_seed_in_the_file_ends_privacy),
         cmocka_unit_test(epochs_go_on_over_lines),
         cmocka_unit_test(a_torn_end_is_cut),

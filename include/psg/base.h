@@ -47,7 +47,8 @@ typedef enum psg_status {
     PSG_ERR_FORKED = 11,     /* used in a child process of the one that made it */
     PSG_ERR_SYSTEM = 12,     /* the operating system refused (threads, entropy) */
     PSG_ERR_FILE = 13,       /* a file could not be opened, read, written or made durable: the message has why */
-    PSG_ERR_FORMAT = 14      /* what a file holds is not what it must be */
+    PSG_ERR_FORMAT = 14,     /* what a file holds is not what it must be */
+    PSG_ERR_BUDGET = 15      /* a release that would pass the budget of its mechanism: the end of a training, no mistake */
 } psg_status;
 
 /* The real and integer types of tensors.  PSG_F32 is 0: a zeroed option struct means f32. */

@@ -95,14 +95,18 @@ typedef struct psg_dp_options {
                                   the gradients grows so that both cost what noise_multiplier does */
     /* How much noise. */
     double noise_multiplier;   /* sigma, 1/1024 to 1e6; 0: found from the budget */
-    double epsilon, delta;     /* a budget: a release that would pass it is PSG_ERR_STATE; 0: none.  With
+    double epsilon, delta;     /* a budget: a release that would pass it is PSG_ERR_BUDGET; 0: none.  With
                                   noise_multiplier 0 sigma is the least that keeps to it for `steps` releases */
-    uint64_t steps;
-    const psg_accountant *earlier; /* what was released of these records before, or NULL: it is counted in */
+    uint64_t steps;            /* beside epsilon: the most releases of this mechanism, whatever the budget allows.  Those
+                                  that a crash loses (below) are missing at the end: for slack, give some more */
+    const psg_accountant *earlier; /* what was released of these records before, or NULL: it is counted in.  Not what the
+                                  ledger holds, which would count twice */
     int without_noise;         /* non-zero: noise_multiplier 0 is meant: no noise, no privacy */
     /* Where releases are recorded.  A ledger is a file that outlives the process (below): each release is on disk
      * before anything of it leaves, and epsilon is that of everything in the file, which other mechanisms, processes and
-     * runs on the same records may share: their costs add, and a budget is that of all. */
+     * runs on the same records may share: their costs add, and epsilon and delta are the budget of all.  The noise for
+     * `steps` releases is found as if the file were empty, so that a run that goes on finds the same; several that are to
+     * share a budget need a noise_multiplier that allows for all, or `steps` of all together. */
     const char *ledger;        /* path, of a file of this relation or none yet; NULL: counted in memory alone */
     uint64_t ledger_ahead;     /* steps that one line of it records at a time, at most those that the budget allows.
                                   What is recorded counts as spent, made or not: after a crash as many are lost.  0: as
@@ -129,7 +133,8 @@ PSG_API void psg_dp_destroy(psg_dp *dp);
  * the release; asked for again they are the same.  Poisson: record i is in when a 64-bit word keyed by (step, i) is
  * below floor(sample_rate * 2^64), so records do not influence one another.  An empty batch is a batch: its release is
  * noise.  PSG_ERR_STATE: more than max_batch_size records were drawn (the default is exceeded with probability 1e-30;
- * drawing again would be another mechanism), or the budget is spent; PSG_ERR_UNSUPPORTED: sampling is external. */
+ * drawing again would be another mechanism); PSG_ERR_BUDGET: the budget is spent; PSG_ERR_UNSUPPORTED: sampling is
+ * external. */
 PSG_API psg_status psg_dp_sample(psg_dp *dp, psg_batch *batch);
 
 /* EXTERNAL sampling: the caller's records as the batch of the step, in their order; copied.  Called again before the
@@ -156,8 +161,9 @@ PSG_API void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user);
 /* Ends the step, also when the reduce hook fails (its status is returned, outs are untouched): records it in the
  * accountant and the ledger, then writes outs[k] = (k + z) unit / expected_batch_size (contiguous, f32 or f64), and
  * starts the next step with sums of zero.  Records of the batch that were not accumulated add nothing.  PSG_ERR_STATE,
- * and nothing happens: no batch was drawn (unless sampling is external), or the budget does not allow another release;
- * PSG_ERR_FILE, PSG_ERR_FORMAT, and nothing happens: the ledger took no line. */
+ * and nothing happens: no batch was drawn (unless sampling is external); PSG_ERR_BUDGET, and nothing happens: the budget
+ * does not allow another release (with a ledger others may have spent it since the batch was drawn); PSG_ERR_FILE,
+ * PSG_ERR_FORMAT, and nothing happens: the ledger took no line. */
 PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count);
 
 /* psg_dp_release and psg_optimizer_step in one pass over memory: the same bits as a release to arrays of the values'
@@ -184,8 +190,10 @@ PSG_API psg_status psg_ledger_record(psg_context *context, const char *path, psg
                                      const psg_event *event, uint64_t releases);
 
 /* ---- save and resume ----
- * A checkpoint is one safetensors file (psg/io.h): parameters, optimizer, arrays of the caller's, and as metadata the
- * step, the mechanism's options and the last line of its ledger.  It replaces the file as a whole.  It needs a ledger:
+ * A checkpoint is one safetensors file (psg/io.h): the parameters under their names, "optimizer.NAME.STATE" with steps and
+ * lr, the caller's arrays as "extra.NAME", "psg.step" and other numbers, and as metadata the mechanism's options and the
+ * last line of its ledger.  psg_weights_load takes the parameters from it (PSG_LOAD_PARTIAL).  It replaces the file as a
+ * whole.  It needs a ledger:
  * steps that are made after a checkpoint count after a crash because the ledger has them.
  *
  * A mechanism that was loaded goes on at the checkpoint's step with a key of its own generator, so no noise is used with
@@ -194,7 +202,7 @@ PSG_API psg_status psg_ledger_record(psg_context *context, const char *path, psg
 
 /* What a checkpoint holds beside the mechanism. */
 typedef struct psg_checkpoint {
-    const psg_named *params;       /* in the order of psg_dp_create; each name once, also in file names of tensors */
+    const psg_named *params;       /* in the order of psg_dp_create; each name once, none like those above */
     size_t param_count;
     psg_optimizer *optimizer;      /* of these parameters in this order, or NULL */
     const psg_named *extra;        /* averages, counters, ...: any tensors, each name once; or NULL */
@@ -206,7 +214,8 @@ typedef struct psg_checkpoint {
 /* Between releases (sums that were accumulated and not released are not saved).  PSG_ERR_STATE: there is no ledger. */
 PSG_API psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path);
 
-/* Into a mechanism that was just made with the options of the saved one and the same ledger.  Everything is checked
+/* Into a mechanism that was just made with the options of the saved one (but for the budget) and the same ledger; the
+ * optimizer's lr is the saved one then too.  Everything is checked
  * before anything changes: PSG_ERR_FORMAT with both values where the file is damaged, of a newer format, of another
  * model, optimizer, mechanism or seed, or where the ledger lacks the line that the checkpoint was made after;
  * PSG_ERR_STATE: the mechanism has drawn or released, or has no ledger. */
@@ -219,22 +228,23 @@ PSG_API double psg_dp_noise_multiplier(const psg_dp *dp);      /* sigma, given o
 PSG_API double psg_dp_max_grad_norm(const psg_dp *dp);         /* C of the step, which a quantile moves */
 PSG_API double psg_dp_expected_batch_size(const psg_dp *dp);
 PSG_API int64_t psg_dp_max_batch_size(const psg_dp *dp);
-/* Releases that the budget allows after those so far; UINT64_MAX without one. */
-PSG_API uint64_t psg_dp_remaining(const psg_dp *dp);
+/* Releases that the budget allows after those so far, and after what others have written to the ledger by now; UINT64_MAX
+ * without one, 0 where the ledger cannot be read, which the next release says. */
+PSG_API uint64_t psg_dp_remaining(psg_dp *dp);
 /* Releases that the ledger has recorded and that are not made yet: what a process that ends here loses. */
 PSG_API uint64_t psg_dp_recorded_ahead(const psg_dp *dp);
-/* Counts the releases, those of `earlier`, and with a ledger all that it records, made or not; a generator with a seed
- * marks it not private. */
+/* Counts the releases, those of `earlier`, and with a ledger all that it recorded, made or not, when the mechanism last
+ * released or one of the functions above and below was called; a generator with a seed marks it not private. */
 PSG_API const psg_accountant *psg_dp_accountant(const psg_dp *dp);
-/* What psg_accountant_epsilon says of it. */
-PSG_API psg_status psg_dp_privacy(const psg_dp *dp, double delta, psg_privacy *privacy);
+/* What psg_accountant_epsilon says of it, the ledger read anew. */
+PSG_API psg_status psg_dp_privacy(psg_dp *dp, double delta, psg_privacy *privacy);
 
 /* The statement of what was done and what it guarantees: unit of privacy, relation, sampling, N and that it is taken as
  * public, C, sigma, steps, delta (and 1 / N beside it), epsilon with its lower bound and by which accountant, the
  * mechanism and its residues, whether the generator had a seed, what is not covered, library version; in words, or as
  * one JSON object.  At most size bytes with the final 0; *needed (or NULL) is the full length without it. */
 typedef enum psg_statement_format { PSG_STATEMENT_WORDS = 0, PSG_STATEMENT_JSON = 1 } psg_statement_format;
-PSG_API psg_status psg_dp_statement(const psg_dp *dp, double delta, psg_statement_format format, char *text,
+PSG_API psg_status psg_dp_statement(psg_dp *dp, double delta, psg_statement_format format, char *text,
                                     size_t size, size_t *needed);
 
 #ifdef __cplusplus

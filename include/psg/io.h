@@ -66,6 +66,8 @@ typedef struct psg_load_report {
     size_t text_needed;            /* the full length without the final 0 */
 } psg_load_report;
 
+#define PSG_LOAD_REPORT_INIT { 0, 0, 0, 0, NULL, 0, 0 }
+
 /* strict: all names agree with their shapes, else PSG_ERR_FORMAT.  partial: what agrees is loaded, and the report has
  * the rest. */
 typedef enum psg_load_mode { PSG_LOAD_STRICT = 0, PSG_LOAD_PARTIAL = 1 } psg_load_mode;

@@ -19,6 +19,7 @@ const char *psg_status_name(psg_status status) {
     case PSG_ERR_SYSTEM: return "PSG_ERR_SYSTEM";
     case PSG_ERR_FILE: return "PSG_ERR_FILE";
     case PSG_ERR_FORMAT: return "PSG_ERR_FORMAT";
+    case PSG_ERR_BUDGET: return "PSG_ERR_BUDGET";
     }
     return "unknown status";
 }

@@ -7,6 +7,7 @@
 #include "accountant/runs.h"
 #include "base/context.h"
 #include "base/entropy.h"
+#include "dp/random.h"
 
 /* ---- what is counted ---- */
 
@@ -71,10 +72,15 @@ static psg_status count_here(psg_dp *dp, const char *function) {
 }
 
 psg_status psg_dp_check_budget(const psg_dp *dp, const char *function) {
+    const psg_dp_options *o = &dp->options;
     if (dp->step < dp->most_steps) return PSG_OK;
-    return psg_fail(dp->context, PSG_ERR_STATE, "%s: the budget of epsilon %g at delta %g allows %llu releases, which "
-                    "are made%s", function, dp->options.epsilon, dp->options.delta, (unsigned long long)dp->most_steps,
-                    dp->ledger ? "; all that the ledger holds counts" : "");
+    if (dp->most_steps == o->steps) {
+        return psg_fail(dp->context, PSG_ERR_BUDGET, "%s: steps allows %llu releases, which are made", function,
+                        (unsigned long long)o->steps);
+    }
+    return psg_fail(dp->context, PSG_ERR_BUDGET, "%s: the budget of epsilon %g at delta %g allows %llu releases%s, which "
+                    "are made", function, o->epsilon, o->delta, (unsigned long long)dp->most_steps,
+                    dp->ledger ? " of this mechanism beside what else the ledger holds" : "");
 }
 
 /* ---- life ---- */
@@ -124,6 +130,20 @@ void psg_dp_close_account(psg_dp *dp) {
     psg_ledger_close(dp->ledger);
     psg_accountant_destroy(dp->earlier);
     psg_accountant_destroy(dp->accountant);
+}
+
+/* ---- what others have spent ---- */
+
+/* Lines that were read and are not in the accountant: others', also where memory ended before they were counted. */
+static psg_status count_others(psg_dp *dp, const char *function) {
+    return psg_ledger_last(dp->ledger).lines == dp->counted ? PSG_OK : count_here(dp, function);
+}
+
+psg_status psg_dp_refresh_account(psg_dp *dp, const char *function) {
+    bool changed;
+    if (!dp->ledger || psg_generator_is_forked(dp->generator)) return PSG_OK;
+    psg_status status = psg_ledger_refresh(dp->ledger, function, &changed);
+    return status ? status : count_others(dp, function);
 }
 
 /* ---- a release ---- */
@@ -176,18 +196,12 @@ static psg_status record_ahead(psg_dp *dp, const char *function) {
     return PSG_OK;
 }
 
-/* Lines that were read and are not in the accountant: others', also where memory ended before they were counted. */
-static psg_status count_others(psg_dp *dp, const char *function) {
-    if (psg_ledger_last(dp->ledger).lines == dp->counted) return PSG_OK;
-    psg_status status = count_here(dp, function);
-    return status ? status : psg_dp_check_budget(dp, function);
-}
-
 psg_status psg_dp_record(psg_dp *dp, const char *function) {
     if (!dp->ledger) return psg_accountant_add(dp->accountant, &dp->event, 1);
     psg_status status = PSG_OK;
     while (!status && !dp->ahead) {
         status = count_others(dp, function);
+        if (!status) status = psg_dp_check_budget(dp, function);
         if (!status) status = record_ahead(dp, function);
     }
     if (!status) dp->ahead--;

@@ -26,11 +26,15 @@ psg_status psg_dp_count(const psg_dp *dp, const char *function, const psg_dp_pla
 void psg_dp_take_tally(psg_dp *dp, psg_dp_tally *tally);
 void psg_dp_drop_tally(psg_dp_tally *tally);
 
+/* Counts what others have written to the ledger since.  In a child of the process that made the mechanism, which may release
+ * nothing, it counts nothing: the lock is shared with the parent. */
+psg_status psg_dp_refresh_account(psg_dp *dp, const char *function);
+
 /* Records the release that is about to be made.  Once it returns PSG_OK the release is in the accountant and, where there
  * is a ledger, on disk; otherwise nothing is to leave. */
 psg_status psg_dp_record(psg_dp *dp, const char *function);
 
-/* PSG_ERR_STATE where the budget allows no further release. */
+/* PSG_ERR_BUDGET where the budget allows no further release. */
 psg_status psg_dp_check_budget(const psg_dp *dp, const char *function);
 
 #endif

@@ -94,13 +94,21 @@ static psg_status check_version(const loading *l) {
     return refuse(l, "the format " FORMAT_KEY, version, FORMAT_VERSION " for this library");
 }
 
+/* A noise_multiplier may follow from a budget. */
+static psg_status refuse_fact(const loading *l, const psg_dp_fact *fact, const char *found) {
+    const bool follows = !strcmp(fact->key, "noise_multiplier") && l->dp->options.epsilon > 0;
+    return psg_fail_format(l->dp->context, "psg_dp_load", l->path, "%s is %s, must be %s%s", fact->key,
+                           found ? found : "missing", fact->value,
+                           follows ? " as it follows from epsilon, delta and steps, or is given" : "");
+}
+
 static psg_status check_facts(const loading *l) {
     psg_dp_fact facts[PSG_DP_FACTS];
     psg_status status = PSG_OK;
     psg_dp_say_facts(l->dp, l->checkpoint->optimizer, facts);
     for (size_t k = 0; !status && k < PSG_DP_FACTS; k++) {
         const char *found = psg_tensors_metadata(l->file, facts[k].key);
-        if (!found || strcmp(found, facts[k].value)) status = refuse(l, facts[k].key, found, facts[k].value);
+        if (!found || strcmp(found, facts[k].value)) status = refuse_fact(l, &facts[k], found);
     }
     return status;
 }

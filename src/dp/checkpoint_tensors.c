@@ -65,7 +65,7 @@ typedef struct collector {
 static void add(collector *c, const char *kind, const char *name, const char *part, const psg_tensor *tensor) {
     if (c->list) c->list[c->count] = (psg_named){ c->names.text + c->names.used, *tensor };
     c->count++;
-    psg_put(&c->names, "%s.%s%s%s", kind, name, part ? "." : "", part ? part : "");
+    psg_put(&c->names, "%s%s%s%s%s", kind, *kind ? "." : "", name, *part ? "." : "", part);
     c->names.used++;   /* its end */
 }
 
@@ -88,7 +88,7 @@ static void add_numbers(collector *c, psg_checkpoint_numbers *numbers) {
     for (size_t k = 0; k < NUMBER_FIELDS; k++) {
         const number_field *field = &number_fields[k];
         const psg_tensor scalar = psg_tensor_of(field->dtype, (char *)numbers + field->offset, 0, NULL);
-        add(c, "psg", field->name, NULL, &scalar);
+        add(c, "psg", field->name, "", &scalar);
     }
 }
 
@@ -103,11 +103,11 @@ static void add_state(collector *c, const psg_optimizer *optimizer, size_t k, co
 static void add_all(collector *c, const psg_checkpoint *checkpoint, psg_checkpoint_numbers *numbers) {
     for (size_t k = 0; k < checkpoint->param_count; k++) {
         const psg_named *param = &checkpoint->params[k];
-        add(c, "model", param->name, NULL, &param->tensor);
+        add(c, "", param->name, "", &param->tensor);
         add_state(c, checkpoint->optimizer, k, param->name);
     }
     for (size_t k = 0; k < checkpoint->extra_count; k++) {
-        add(c, "extra", checkpoint->extra[k].name, NULL, &checkpoint->extra[k].tensor);
+        add(c, "extra", checkpoint->extra[k].name, "", &checkpoint->extra[k].tensor);
     }
     add_numbers(c, numbers);
 }

@@ -17,7 +17,7 @@ typedef struct psg_checkpoint_tensors {
     char *names;                   /* of all of them, one after another */
 } psg_checkpoint_tensors;
 
-/* "model.NAME", "optimizer.NAME.STATE", "extra.NAME", and "psg.step" ... for the numbers.  PSG_ERR_ARGUMENT,
+/* "NAME" of a parameter, "optimizer.NAME.STATE", "extra.NAME", and "psg.step" ... for the numbers.  PSG_ERR_ARGUMENT,
  * PSG_ERR_SHAPE: the checkpoint does not fit the mechanism.  On an error there is nothing to free. */
 psg_status psg_checkpoint_tensors_of(const psg_dp *dp, const char *function, const psg_checkpoint *checkpoint,
                                      psg_checkpoint_numbers *numbers, psg_checkpoint_tensors *tensors);

@@ -94,8 +94,9 @@ void psg_dp_say_facts(const psg_dp *dp, const psg_optimizer *optimizer, psg_dp_f
     say_number(&list, "quantile", o->quantile);
     say_number(&list, "quantile_rate", o->quantile_rate);
     say_number(&list, "quantile_noise", o->quantile_noise);
-    say_number(&list, "noise_multiplier", o->noise_multiplier);
     say_count(&list, "parameters", dp->param_count);
+    say_count(&list, "elements", psg_dp_total(dp));
+    say_number(&list, "noise_multiplier", o->noise_multiplier);
     say_count(&list, "allow_openblas", o->allow_openblas != 0);
     say_seed(&list, dp);
     say_optimizer(&list, optimizer);

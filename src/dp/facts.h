@@ -4,7 +4,7 @@
 
 #include "dp/mechanism.h"
 
-enum { PSG_DP_FACTS = 21 };
+enum { PSG_DP_FACTS = 22 };
 
 /* Room for a hash, and for the words of an optimizer. */
 #define PSG_FACT_TEXT ((size_t)256)

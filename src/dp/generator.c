@@ -63,8 +63,12 @@ void psg_generator_destroy(psg_generator *generator) {
 
 int psg_generator_is_seeded(const psg_generator *generator) { return generator && generator->seeded; }
 
+int psg_generator_is_forked(const psg_generator *generator) {
+    return generator->pid != getpid() || psg_fork_mark_is_gone(generator->mark);
+}
+
 psg_status psg_generator_check(const psg_generator *generator, const char *function) {
-    if (generator->pid == getpid() && !psg_fork_mark_is_gone(generator->mark)) return PSG_OK;
+    if (!psg_generator_is_forked(generator)) return PSG_OK;
     return psg_fail(generator->context, PSG_ERR_FORKED,
                     "%s: the generator was made by process %ld, must be used there only", function,
                     (long)generator->pid);

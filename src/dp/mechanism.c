@@ -155,11 +155,14 @@ const psg_accountant *psg_dp_accountant(const psg_dp *dp) { return dp ? dp->acco
 
 uint64_t psg_dp_recorded_ahead(const psg_dp *dp) { return dp ? dp->ahead : 0; }
 
-uint64_t psg_dp_remaining(const psg_dp *dp) {
+uint64_t psg_dp_remaining(psg_dp *dp) {
     if (!dp) return 0;
+    if (psg_dp_refresh_account(dp, "psg_dp_remaining")) return 0;
     return dp->most_steps == UINT64_MAX ? UINT64_MAX : dp->most_steps - dp->step;
 }
 
-psg_status psg_dp_privacy(const psg_dp *dp, double delta, psg_privacy *privacy) {
-    return dp ? psg_accountant_epsilon(dp->accountant, delta, privacy) : PSG_ERR_ARGUMENT;
+psg_status psg_dp_privacy(psg_dp *dp, double delta, psg_privacy *privacy) {
+    if (!dp) return PSG_ERR_ARGUMENT;
+    psg_status status = psg_dp_refresh_account(dp, "psg_dp_privacy");
+    return status ? status : psg_accountant_epsilon(dp->accountant, delta, privacy);
 }

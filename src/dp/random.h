@@ -43,6 +43,8 @@ typedef struct psg_stream {
  * the same id in a namespace of its own. */
 psg_status psg_generator_check(const psg_generator *generator, const char *function);
 
+int psg_generator_is_forked(const psg_generator *generator);
+
 /* Writes `bytes` bytes of a stream from block `first_block` on. */
 void psg_stream_read(const psg_generator *generator, const psg_stream *stream, uint64_t first_block, void *out,
                      size_t bytes);

@@ -153,7 +153,7 @@ static void write_json(psg_writer *w, const facts *f) {
     psg_put(w, ", \"not_covered\": [\"hyperparameter selection\", \"other runs\", \"timing\", \"diagnostics\"]}");
 }
 
-psg_status psg_dp_statement(const psg_dp *dp, double delta, psg_statement_format format, char *text, size_t size,
+psg_status psg_dp_statement(psg_dp *dp, double delta, psg_statement_format format, char *text, size_t size,
                             size_t *needed) {
     if (!dp) return PSG_ERR_ARGUMENT;
     if (format != PSG_STATEMENT_WORDS && format != PSG_STATEMENT_JSON) {
