@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define SECONDS_BETWEEN 5.0
 
@@ -49,18 +50,30 @@ int run_folder_open(const char *path, char **command_line, run_folder *folder) {
 /* ---- arguments, one a line ---- */
 
 static int write_arguments(const run_folder *folder) {
-    FILE *file = fopen(folder->arguments, "w");
-    if (!file) return fail(folder->arguments, "cannot be written");
+    char temporary[RUN_PATH + 8];
+    snprintf(temporary, sizeof temporary, "%s.new", folder->arguments);
+    FILE *file = fopen(temporary, "w");
+    if (!file) return fail(temporary, "cannot be written");
     for (char **argument = folder->command_line; *argument; argument++) fprintf(file, "%s\n", *argument);
     int failed = ferror(file);
-    if (fclose(file) || failed) return fail(folder->arguments, "cannot be written");
+    if (fclose(file) || failed || rename(temporary, folder->arguments)) return fail(temporary, "cannot be written");
     return 0;
 }
 
+/* ledger.jsonl becomes ledger.1.jsonl, or the first number that is free. */
+static int put_aside(const char *ledger) {
+    char old[RUN_PATH + 32];
+    const int stem = (int)(strlen(ledger) - strlen("jsonl"));
+    for (int k = 1; ; k++) {
+        snprintf(old, sizeof old, "%.*s%d.jsonl", stem, ledger, k);
+        if (link(ledger, old) == 0) return remove(ledger) ? fail(ledger, "cannot be put aside") : 0;
+        if (errno == ENOENT) return 0;
+        if (errno != EEXIST) return fail(ledger, "cannot be put aside");
+    }
+}
+
 int run_folder_begin(const run_folder *folder) {
-    char old[RUN_PATH + 8];
-    snprintf(old, sizeof old, "%.*sold", (int)(strlen(folder->ledger) - strlen("jsonl")), folder->ledger);
-    if (rename(folder->ledger, old) && errno != ENOENT) return fail(folder->ledger, "cannot be put aside");
+    if (put_aside(folder->ledger)) return -1;
     if (remove(folder->checkpoint) && errno != ENOENT) return fail(folder->checkpoint, "cannot be removed");
     return write_arguments(folder);
 }

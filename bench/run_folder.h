@@ -1,6 +1,7 @@
 /* The folder of a training run: what it needs to go on after an interruption, and what it made.
  *
- *   ledger.jsonl             what was spent, on disk before each release (a new run keeps the last one's as ledger.old)
+ *   ledger.jsonl             what was spent, on disk before each release (a new run keeps those before as
+ *                          ledger.1.jsonl, ...)
  *   checkpoint.safetensors   weights, momentum, average and step, every few seconds
  *   arguments                the command line that began the run
  *   weights.safetensors      the averaged weights, at the end */

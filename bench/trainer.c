@@ -5,6 +5,7 @@
 
 #define INITIAL_WEIGHTS_SEED 1
 #define MICRO_BATCH 256
+#define STEPS_AHEAD 4                         /* that the ledger records at a time: an interruption waits for them */
 #define KEPT_GRADIENTS ((size_t)64 << 20)     /* bytes that clipping may keep between norms and sum */
 
 /* Of the moving average of the weights, in late steps. */
@@ -39,6 +40,7 @@ static psg_status create_dp(const training_options *options, const training_plan
     dp.delta = options->delta;
     dp.steps = (uint64_t)plan->steps;
     dp.ledger = ledger;
+    dp.ledger_ahead = ledger ? STEPS_AHEAD : 0;
     return psg_dp_create(t->context, t->generator, &dp, counts, (size_t)t->model.count, &t->dp);
 }
 

@@ -41,7 +41,7 @@ static void files_are_made_and_replaced(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
     size_t live = psg_context_live_bytes(context), open = io_descriptors();
-    const char *path = io_path("plain"), *temporary = io_path("plain.tmp");
+    const char *path = io_path("plain"), *temporary = io_path("plain.psg-tmp");
     for (int round = 0; round < 2; round++) {
         TEST_OK(context, replace(context, path));
         assert_true(io_holds(path, new_text));
@@ -73,7 +73,7 @@ static void modes_are_kept(void **state) {
     psg_context *context = test_context(1, NULL);
     const char *path = io_path("mode");
     char temporary[1024];
-    snprintf(temporary, sizeof temporary, "%s", io_path("mode.tmp"));
+    snprintf(temporary, sizeof temporary, "%s", io_path("mode.psg-tmp"));
     mode_t before = umask(027);
     TEST_OK(context, replace(context, path));
     assert_int_equal(mode_of(path) & 07777, 0640);
@@ -113,9 +113,9 @@ static void other_things_are_refused(void **state) {
     assert_int_equal(mkfifo(io_path("pipe"), 0666), 0);
     refused(context, io_path("folder"), ": is no regular file");
     refused(context, io_path("pipe"), ": is no regular file");
-    refused(context, io_path("absent/name"), ".tmp: open: No such file or directory");
+    refused(context, io_path("absent/name"), ".psg-tmp: open: No such file or directory");
     refused(context, "", ": is no name");
-    assert_false(io_exists(".tmp"));
+    assert_false(io_exists(".psg-tmp"));
     test_context_free(context);
 }
 
@@ -123,16 +123,16 @@ static void other_things_are_refused(void **state) {
 static void other_temporaries_are_left(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
-    assert_int_equal(mkfifo(io_path("a.tmp"), 0666), 0);
-    assert_int_equal(symlink("victim", io_path("b.tmp")), 0);
+    assert_int_equal(mkfifo(io_path("a.psg-tmp"), 0666), 0);
+    assert_int_equal(symlink("victim", io_path("b.psg-tmp")), 0);
     put_old(io_path("victim"));
     put_old(io_path("twin"));
-    assert_int_equal(link(io_path("twin"), io_path("c.tmp")), 0);
-    assert_int_equal(mkdir(io_path("d.tmp"), 0777), 0);
-    refused(context, io_path("a"), ".tmp: open: No such device or address");
-    refused(context, io_path("b"), ".tmp: open: Too many levels of symbolic links");
-    refused(context, io_path("c"), ".tmp: is another file's name too");
-    refused(context, io_path("d"), ".tmp: open: Is a directory");
+    assert_int_equal(link(io_path("twin"), io_path("c.psg-tmp")), 0);
+    assert_int_equal(mkdir(io_path("d.psg-tmp"), 0777), 0);
+    refused(context, io_path("a"), ".psg-tmp: open: No such device or address");
+    refused(context, io_path("b"), ".psg-tmp: open: Too many levels of symbolic links");
+    refused(context, io_path("c"), ".psg-tmp: is another file's name too");
+    refused(context, io_path("d"), ".psg-tmp: open: Is a directory");
     for (const char *name = "abcd"; *name; name++) {
         char path[8] = { *name, '.', 't', 'm', 'p' };
         assert_true(io_exists(io_path(path)));
@@ -175,7 +175,7 @@ static void a_second_writer_is_refused(void **state) {
     put_old(path);
     psg_file first;
     TEST_OK(context, psg_file_begin(context, "test", path, &first));
-    refused(context, path, ".tmp: another writer has it");
+    refused(context, path, ".psg-tmp: another writer has it");
     TEST_OK(context, psg_file_write(&first, new_text, sizeof new_text - 1));
     TEST_OK(context, psg_file_commit(&first));
     assert_true(io_holds(path, new_text));
@@ -207,7 +207,7 @@ static void a_lock_on_a_renamed_file_is_not_enough(void **state) {
 static void a_temporary_that_was_taken_away(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
-    const char *path = io_path("taken"), *temporary = io_path("taken.tmp");
+    const char *path = io_path("taken"), *temporary = io_path("taken.psg-tmp");
     psg_file file;
     put_old(path);
     TEST_OK(context, psg_file_begin(context, "test", path, &file));
@@ -240,10 +240,10 @@ static void a_killed_writer_leaves_the_old_file(void **state) {
     assert_int_equal(waitpid(child, &ended, 0), child);
     assert_true(WIFSIGNALED(ended));
     assert_true(io_holds(path, old_text));
-    assert_true(io_exists(io_path("killed.tmp")));
+    assert_true(io_exists(io_path("killed.psg-tmp")));
     TEST_OK(context, replace(context, path));
     assert_true(io_holds(path, new_text));
-    assert_false(io_exists(io_path("killed.tmp")));
+    assert_false(io_exists(io_path("killed.psg-tmp")));
     test_context_free(context);
 }
 
@@ -283,7 +283,7 @@ static void writers_at_once_leave_whole_files(void **state) {
         }
         assert_int_equal(ended, 0);
     }
-    assert_false(io_exists(io_path("shared.tmp")));
+    assert_false(io_exists(io_path("shared.psg-tmp")));
 }
 
 /* ---- calls that fail ---- */
@@ -301,7 +301,7 @@ static void check_outcome(psg_context *context, const fault_plan *plan, psg_stat
     if (!io_holds(path, renames ? new_text : old_text)) fail_msg("%s: another content", where);
     bool sure = plan->call != FAULT_FSTAT && plan->call != FAULT_LSTAT && plan->call != FAULT_FLOCK;
     if (!sure) return;   /* not locked, or not looked at: it may be another writer's */
-    if (io_exists(io_path("faulty.tmp"))) fail_msg("%s: a temporary is left", where);
+    if (io_exists(io_path("faulty.psg-tmp"))) fail_msg("%s: a temporary is left", where);
 }
 
 /* Fails the at-th call of a kind; false where there are not so many. */
@@ -404,7 +404,7 @@ static void memory_may_fail(void **state) {
     test_allocator_arm(&allocator, 1, false);
     assert_int_equal(replace(context, io_path("memory")), PSG_ERR_MEMORY);
     assert_false(io_exists(io_path("memory")));
-    assert_false(io_exists(io_path("memory.tmp")));
+    assert_false(io_exists(io_path("memory.psg-tmp")));
     test_context_free(context);
 }
 

@@ -22,7 +22,7 @@ static int set_up(void **state) {
     strcpy(f.folder, "/tmp/psg-file-XXXXXX");
     if (!mkdtemp(f.folder)) return 1;
     snprintf(f.path, sizeof f.path, "%s/x", f.folder);
-    snprintf(f.temporary, sizeof f.temporary, "%s.tmp", f.path);
+    snprintf(f.temporary, sizeof f.temporary, "%s.psg-tmp", f.path);
     snprintf(f.other, sizeof f.other, "%s.other", f.path);
     *state = &f;
     return 0;

@@ -103,7 +103,7 @@ typedef struct call {
 static psg_status read_or_record(void *user) {
     const call *c = user;
     psg_accountant *spent;
-    if (!c->reads) return psg_ledger_record(c->context, c->path, PSG_ADD_OR_REMOVE_ONE, &external, 0);
+    if (!c->reads) return psg_ledger_record(c->context, c->path, PSG_ADD_OR_REMOVE_ONE, &external, 1);
     psg_status status = psg_ledger_read(c->context, c->path, PSG_ADD_OR_REMOVE_ONE, &spent);
     assert_int_equal(!status, spent != NULL);
     if (!status) assert_true(psg_accountant_releases(spent) > 6);
@@ -149,10 +149,10 @@ static void ledgers_need_memory_for_json(void **state) {
     assert_int_equal(psg_accountant_releases(spent), before);
     psg_accountant_destroy(spent);
     const psg_ledger_line line = { .event = external };
-    char text[PSG_LINE_TEXT];
+    char text[PSG_LINE_TEXT], hash[PSG_LINE_HASH_TEXT];
     json_left = 0;
     json_set_alloc_funcs(count_down, free);
-    size_t length = psg_ledger_line_write(&line, "", text);
+    size_t length = psg_ledger_line_write(&line, "", text, hash);
     json_set_alloc_funcs(malloc, free);
     assert_int_equal(length, 0);
 }

@@ -31,7 +31,7 @@ static void end(const crash_run *run, const char *folder) {
     char temporary[CRASH_PATH + 8];
     crash_use_plan(NULL);
     for (int k = 0; k < 4; k++) unlink(paths[k]);
-    snprintf(temporary, sizeof temporary, "%s.tmp", run->checkpoint);
+    snprintf(temporary, sizeof temporary, "%s.psg-tmp", run->checkpoint);
     unlink(temporary);
     assert_int_equal(rmdir(folder), 0);
 }

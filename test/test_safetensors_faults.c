@@ -91,7 +91,7 @@ static void calls_of_the_writer_may_fail(void **state) {
         assert_int_equal(status, fault_disarm() ? PSG_ERR_FILE : PSG_OK);
         assert_true(!status || io_holds(path, "old"));
         assert_true(!status || at <= 3);
-        assert_false(io_exists(io_path("written.tmp")));
+        assert_false(io_exists(io_path("written.psg-tmp")));
     }
     test_context_free(context);
 }
@@ -126,7 +126,7 @@ static void not_written(psg_context *context, const psg_named *tensors, size_t c
         fail_msg("%s: %s: %s", words, psg_status_name(status), psg_context_message(context));
     }
     assert_true(io_holds(path, "old"));
-    assert_false(io_exists(io_path("kept.tmp")));
+    assert_false(io_exists(io_path("kept.psg-tmp")));
 }
 
 static void bad_names_are_refused(void **state) {

@@ -108,9 +108,9 @@ typedef struct psg_dp_options {
      * `steps` releases is found as if the file were empty, so that a run that goes on finds the same; several that are to
      * share a budget need a noise_multiplier that allows for all, or `steps` of all together. */
     const char *ledger;        /* path, of a file of this relation or none yet; NULL: counted in memory alone */
-    uint64_t ledger_ahead;     /* steps that one line of it records at a time, at most those that the budget allows.
-                                  What is recorded counts as spent, made or not: after a crash as many are lost.  0: as
-                                  many as keep the time of writing near 1 % of that of the steps, at most 256 */
+    uint64_t ledger_ahead;     /* steps that one line of it records at a time, at most those that the budget allows, so
+                                  that not each of them waits for the disk.  What is recorded counts as spent, made or
+                                  not: after a crash as many are lost.  0: 1, 2, 4, ..., then 32 a line */
     int allow_openblas;        /* non-zero: a context whose gemm is PSG_GEMM_OPENBLAS is accepted.  Under it OpenBLAS
                                   multiplies batched rows and rounds a row by its place, so a record changes the
                                   gradients of others and the sum moves by more than C: refused by default */
@@ -175,17 +175,19 @@ PSG_API psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer);
 
 /* ---- the ledger ----
  * An append-only file of JSON lines, each of them the steps [first, first + count) of one mechanism: what they cost (the
- * fields of psg_event, max_grad_norm, relation, whether the key was a seed), and the hash (BLAKE2b-256) of the line
- * before.  A psg_dp of options.ledger appends; a line that covers a step is durable before the reduce hook sees its sums
- * and before anything of it is written.  Where the file cannot be written, or is not the one that was opened, the release
- * is PSG_ERR_FILE, nothing happens, and it may be tried again.  A last line without an end is what a killed process left
- * of it; nothing was released under it, and it is cut off.  Any other fault of the file is PSG_ERR_FORMAT.  Removing the
- * file, or its last lines, is forgetting what was spent; a checkpoint notices. */
+ * fields of psg_event, max_grad_norm, relation, whether the key was a seed), the hash (BLAKE2b-256) of the line before,
+ * and its own.  A psg_dp of options.ledger appends; a line that covers a step is durable before the reduce hook sees its
+ * sums and before anything of it is written.  Where the file cannot be written, is kept locked for half a minute, or is
+ * not the one that was opened, the release is PSG_ERR_FILE, nothing happens, and it may be tried again.  What a killed
+ * process wrote of a line stands at the end of the file, was never released under, and makes room for the next one; any
+ * other fault of the file is PSG_ERR_FORMAT, and nothing of it is changed.  Removing the file, or whole lines at its end,
+ * is forgetting what was spent; a checkpoint notices. */
 
 /* An accountant of all that the file holds, as it is now. */
 PSG_API psg_status psg_ledger_read(psg_context *context, const char *path, psg_relation relation,
                                    psg_accountant **accountant);
-/* Records releases that no psg_dp makes (a private statistic, another library's training) before they are made. */
+/* Records releases, at least one, that no psg_dp makes (a private statistic, another library's training) before they are
+ * made.  PSG_ERR_OVERFLOW, and nothing is recorded: those of the file would be 2^62 or more. */
 PSG_API psg_status psg_ledger_record(psg_context *context, const char *path, psg_relation relation,
                                      const psg_event *event, uint64_t releases);
 
@@ -218,7 +220,7 @@ PSG_API psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoin
  * optimizer's lr is the saved one then too.  Everything is checked
  * before anything changes: PSG_ERR_FORMAT with both values where the file is damaged, of a newer format, of another
  * model, optimizer, mechanism or seed, or where the ledger lacks the line that the checkpoint was made after;
- * PSG_ERR_STATE: the mechanism has drawn or released, or has no ledger. */
+ * PSG_ERR_STATE: the mechanism has drawn or released, or has no ledger; PSG_ERR_FORKED. */
 PSG_API psg_status psg_dp_load(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path);
 
 /* ---- what it is and what it has cost; public ---- */

@@ -1,6 +1,6 @@
 /* psg/io.h: tensors in files.
  *
- * Files are replaced as a whole: what is written goes to PATH.tmp, is made durable and then takes PATH's name, so that
+ * Files are replaced as a whole: what is written goes to PATH.psg-tmp, is made durable and then takes PATH's name, so that
  * whatever happens PATH is the old file or the new one.  PATH must be a regular file or not there; a symbolic link is
  * replaced by the file.  Two writers of one PATH at a time: the second is refused.
  *

@@ -25,9 +25,9 @@ psg_status psg_open_regular(psg_context *context, const char *function, const ch
                             int64_t *bytes);
 
 /* ---- a file on its way ----
- * What is written goes to PATH.tmp, which takes the place of PATH once it is on disk: whatever happens, PATH is the old
- * file or the new one, with the old one's mode.  A process that is killed leaves PATH.tmp, which the next one
- * overwrites.  A lock on PATH.tmp keeps two writers of one PATH apart: the second is refused. */
+ * What is written goes to PATH.psg-tmp, which takes the place of PATH once it is on disk: whatever happens, PATH is the old
+ * file or the new one, with the old one's mode.  A process that is killed leaves PATH.psg-tmp, which the next one
+ * overwrites.  A lock on PATH.psg-tmp keeps two writers of one PATH apart: the second is refused. */
 typedef struct psg_file {
     psg_context *context;
     const char *function;          /* for messages */

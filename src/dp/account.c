@@ -1,8 +1,6 @@
 #include "dp/account.h"
 
-#include <math.h>
 #include <sodium.h>
-#include <time.h>
 
 #include "accountant/runs.h"
 #include "base/context.h"
@@ -148,28 +146,13 @@ psg_status psg_dp_refresh_account(psg_dp *dp, const char *function) {
 
 /* ---- a release ---- */
 
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
+#define MOST_AHEAD ((uint64_t)32)
 
-#define MOST_AHEAD ((uint64_t)256)
-#define SHARE_OF_TIME 0.01
-
-/* Steps that one line covers: as many as make the time of writing it 1 % of theirs, at most twice those of the last. */
-static void set_pace(psg_dp *dp, uint64_t recorded, double began, double ended) {
-    const double since_last = dp->recorded_at > 0 ? began - dp->recorded_at : INFINITY;
-    const double wanted = ceil((ended - began) / (SHARE_OF_TIME * since_last) * (double)dp->recorded);
-    const uint64_t most = 2 * recorded < MOST_AHEAD ? 2 * recorded : MOST_AHEAD;
-    dp->pace = wanted >= (double)most ? most : wanted > 1 ? (uint64_t)wanted : 1;
-    dp->recorded = recorded;
-    dp->recorded_at = ended;
-}
-
+/* Steps that one line covers: 1, 2, 4, ..., 32, and not by the time that they take: what is recorded may be published, and
+ * times may not. */
 static uint64_t how_many(const psg_dp *dp) {
-    uint64_t allowed = dp->most_steps - dp->step;
-    uint64_t wanted = dp->options.ledger_ahead ? dp->options.ledger_ahead : dp->pace;
+    const uint64_t allowed = dp->most_steps - dp->step;
+    const uint64_t wanted = dp->options.ledger_ahead ? dp->options.ledger_ahead : dp->pace;
     return allowed < wanted ? allowed : wanted;
 }
 
@@ -182,28 +165,32 @@ static psg_ledger_line next_line(const psg_dp *dp) {
     return line;
 }
 
-/* A line for the next steps; where others have written meanwhile, their lines are read instead, to be counted first. */
-static psg_status record_ahead(psg_dp *dp, const char *function) {
+/* A line for the next steps; what others have written is counted before. */
+static psg_status append_line(psg_dp *dp, const char *function) {
+    psg_status status = count_others(dp, function);
+    if (!status) status = psg_dp_check_budget(dp, function);
+    if (status) return status;
     const psg_ledger_line line = next_line(dp);
-    const double began = seconds();
-    bool changed;
-    psg_status status = psg_ledger_append(dp->ledger, function, &line, &changed);
-    if (!status && !changed) status = psg_accountant_add(dp->accountant, &dp->event, line.count);
-    if (status || changed) return status;
+    status = psg_ledger_append(dp->ledger, function, &line);
+    if (!status) status = psg_accountant_add(dp->accountant, &dp->event, line.count);
+    if (status) return status;
     dp->counted = psg_ledger_last(dp->ledger).lines;
     dp->ahead = line.count;
-    set_pace(dp, line.count, began, seconds());
+    dp->pace = 2 * dp->pace < MOST_AHEAD ? 2 * dp->pace : MOST_AHEAD;
     return PSG_OK;
+}
+
+static psg_status record_ahead(psg_dp *dp, const char *function) {
+    psg_status status = psg_ledger_begin(dp->ledger, function);
+    if (status) return status;
+    status = append_line(dp, function);
+    psg_ledger_end(dp->ledger);
+    return status;
 }
 
 psg_status psg_dp_record(psg_dp *dp, const char *function) {
     if (!dp->ledger) return psg_accountant_add(dp->accountant, &dp->event, 1);
-    psg_status status = PSG_OK;
-    while (!status && !dp->ahead) {
-        status = count_others(dp, function);
-        if (!status) status = psg_dp_check_budget(dp, function);
-        if (!status) status = record_ahead(dp, function);
-    }
+    psg_status status = dp->ahead ? PSG_OK : record_ahead(dp, function);
     if (!status) dp->ahead--;
     return status;
 }

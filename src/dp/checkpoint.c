@@ -7,6 +7,7 @@
 #include "dp/account.h"
 #include "dp/checkpoint_tensors.h"
 #include "dp/facts.h"
+#include "dp/random.h"
 #include "io/tensors.h"
 #include "optim/optimizer.h"
 
@@ -23,8 +24,10 @@ static psg_status check_arguments(const psg_dp *dp, const char *function, const 
         return psg_fail(dp->context, PSG_ERR_STATE, "%s: the mechanism has no ledger, without which steps after the "
                         "checkpoint would not be counted; must have one: psg_dp_options.ledger", function);
     }
-    if (!psg_ledger_is_at(dp->ledger, path)) return PSG_OK;
-    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: path is that of the ledger, must be another file", function);
+    if (psg_ledger_is_at(dp->ledger, path)) {
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: path is that of the ledger, must be another file", function);
+    }
+    return psg_generator_check(dp->generator, function);
 }
 
 /* ---- save ---- */
@@ -201,7 +204,7 @@ static psg_status load(loading *l) {
     psg_checkpoint_tensors tensors;
     psg_status status = psg_checkpoint_tensors_of(l->dp, "psg_dp_load", l->checkpoint, &l->numbers, &tensors);
     if (status) return status;
-    status = psg_tensors_read(&from, PSG_FILE_MAP, &l->file);
+    status = psg_tensors_read(&from, PSG_FILE_COPY, &l->file);
     if (!status) status = check_file(l);
     if (!status) status = take(l, &from, &tensors);
     psg_tensors_destroy(l->file);

@@ -7,12 +7,15 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/context.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "dp/names.h"
+
+enum { BLOCK = 64 * 1024 };        /* bytes that are read at a time; a line is shorter than PSG_LINE_TEXT */
 
 struct psg_ledger {
     psg_context *context;
@@ -21,6 +24,7 @@ struct psg_ledger {
     psg_relation relation;
     psg_ledger_use use;
     bool is_broken;                /* it may hold what was not made durable, and could not be cut */
+    bool lacks_end;                /* the last line is whole but for its end */
     off_t size;                    /* of the lines that were read */
     off_t durable;                 /* of these, what is known to be on disk */
     psg_ledger_mark last;
@@ -36,27 +40,60 @@ static psg_status check_relation(const psg_ledger *l, const psg_line_place *at, 
                            psg_relation_name(line->relation), psg_relation_name(l->relation));
 }
 
+static psg_line_place next_place(const psg_ledger *l, const char *function) {
+    return (psg_line_place){ l->context, function, l->path, l->last.lines + 1 };
+}
+
+static psg_status refuse_line(const psg_line_place *at, const char *what) {
+    return psg_fail_format(at->context, at->function, at->path, "line %llu %s", (unsigned long long)at->line, what);
+}
+
+/* A line without its end. */
 static psg_status take_line(psg_ledger *l, const char *function, const char *text, size_t length) {
-    const psg_line_place at = { l->context, function, l->path, l->last.lines + 1 };
+    const psg_line_place at = next_place(l, function);
+    char hash[PSG_LINE_HASH_TEXT];
     psg_ledger_line line;
-    psg_status status = psg_ledger_line_read(&at, text, length, l->last.hash, &line);
+    psg_status status = psg_ledger_line_read(&at, text, length, l->last.hash, &line, hash);
     if (!status) status = check_relation(l, &at, &line);
-    if (!status) status = psg_ledger_runs_add(&l->runs, function, &line);
+    if (!status) status = psg_ledger_runs_reserve(&l->runs, function);
     if (status) return status;
-    psg_ledger_line_hash(text, length, l->last.hash);
+    const char *rule = psg_ledger_runs_refuse(&l->runs, &line);
+    if (rule) return refuse_line(&at, rule);
+    psg_ledger_runs_add(&l->runs, &line);
+    memcpy(l->last.hash, hash, sizeof hash);
     l->last.lines++;
-    l->size += (off_t)length + 1;
+    l->size += (off_t)length;
+    return PSG_OK;
+}
+
+/* The end that the last line lacked has come. */
+static psg_status take_end(psg_ledger *l, const char *function, const char *text) {
+    const psg_line_place at = { l->context, function, l->path, l->last.lines };
+    if (*text != '\n') return refuse_line(&at, "goes on after its hash");
+    l->lacks_end = false;
+    l->size++;
     return PSG_OK;
 }
 
 static psg_status take_lines(psg_ledger *l, const char *function, const char *text, size_t length) {
-    psg_status status = PSG_OK;
-    for (const char *end; !status && (end = memchr(text, '\n', length)); ) {
-        size_t bytes = (size_t)(end - text);
-        status = take_line(l, function, text, bytes);
-        text += bytes + 1;
-        length -= bytes + 1;
+    const bool lacks_end = l->lacks_end;
+    psg_status status = lacks_end ? take_end(l, function, text) : PSG_OK;
+    const char *end, *stop = text + length;
+    for (text += lacks_end; !status && (end = memchr(text, '\n', (size_t)(stop - text))); text = end + 1) {
+        status = take_line(l, function, text, (size_t)(end - text));
+        l->size += !status;
     }
+    return status;
+}
+
+/* What stands after the last end of a line: a whole line counts, since its end alone may have been lost; the beginning of
+ * one was never released under, and the next line takes its place; anything else is damage, and is not cut away. */
+static psg_status take_rest(psg_ledger *l, const char *function, const char *text, size_t length) {
+    const psg_line_place at = next_place(l, function);
+    if (length >= PSG_LINE_TEXT) return refuse_line(&at, "is longer than any");
+    if (psg_is_torn_line(text, length)) return PSG_OK;
+    psg_status status = take_line(l, function, text, length);
+    l->lacks_end = !status;
     return status;
 }
 
@@ -70,11 +107,17 @@ static psg_status refuse(const psg_ledger *l, const char *function, psg_status s
     return psg_fail(l->context, status, "%s: %s: %s", function, l->path, what);
 }
 
+#define LOCK_SECONDS 30
+
+/* Others hold the lock for the time of a line, and of counting what it costs. */
 static psg_status lock(const psg_ledger *l, const char *function, int how) {
-    int result;
-    do result = flock(l->descriptor, how);
-    while (result && errno == EINTR);
-    return result ? fail(l, function, "lock") : PSG_OK;
+    const struct timespec pause = { 0, 1000000 };
+    for (int tries = 0; flock(l->descriptor, how | LOCK_NB); tries++) {
+        if (errno != EINTR && errno != EWOULDBLOCK) return fail(l, function, "lock");
+        if (tries >= LOCK_SECONDS * 1000) return refuse(l, function, PSG_ERR_FILE, "another process keeps it locked");
+        nanosleep(&pause, NULL);
+    }
+    return PSG_OK;
 }
 
 static void unlock(const psg_ledger *l) { (void)flock(l->descriptor, LOCK_UN); }
@@ -99,16 +142,25 @@ static psg_status read_bytes(const psg_ledger *l, const char *function, off_t at
     return refuse(l, function, PSG_ERR_FORMAT, "was cut while it was read");
 }
 
+/* One block: its lines, or where no line ends in it, what is left at the end of the file. */
+static psg_status read_block(psg_ledger *l, const char *function, char *text, off_t size, bool *is_over) {
+    const off_t before = l->size;
+    const size_t bytes = size - before < BLOCK ? (size_t)(size - before) : BLOCK;
+    psg_status status = read_bytes(l, function, before, text, bytes);
+    if (!status) status = take_lines(l, function, text, bytes);
+    *is_over = l->size == before || l->size == size;
+    return status || l->size > before ? status : take_rest(l, function, text, bytes);
+}
+
 /* Under a lock: the lines that were not read yet. */
 static psg_status read_rest(psg_ledger *l, const char *function) {
     off_t size;
     psg_status status = check_file(l, function, &size);
-    if (status || size == l->size) return status;
-    size_t rest = (size_t)(size - l->size);
-    char *text = psg_alloc(l->context, rest);
-    if (!text) return psg_fail_memory(l->context, function, rest);
-    status = read_bytes(l, function, l->size, text, rest);
-    if (!status) status = take_lines(l, function, text, rest);
+    bool is_over = size == l->size;
+    if (status || is_over) return status;
+    char *text = psg_alloc(l->context, BLOCK);
+    if (!text) return psg_fail_memory(l->context, function, BLOCK);
+    while (!status && !is_over) status = read_block(l, function, text, size, &is_over);
     psg_free(l->context, text);
     return status;
 }
@@ -151,43 +203,53 @@ static void cut(psg_ledger *l) {
 }
 
 /* A line that is not known to be durable is cut off: a second fsync may succeed without having written it. */
-static psg_status write_line(psg_ledger *l, const char *function, char *text, size_t length) {
+static psg_status write_text(psg_ledger *l, const char *function, const char *text, size_t length) {
     psg_status status = PSG_OK;
-    text[length] = '\n';
-    if (!psg_write_all(l->descriptor, text, length + 1)) status = fail(l, function, "write");
+    if (!psg_write_all(l->descriptor, text, length)) status = fail(l, function, "write");
     else if (!psg_sync(l->descriptor)) status = fail(l, function, "make durable");
     if (status) cut(l);
     return status;
 }
 
-/* Under the lock, all lines read. */
-static psg_status append_here(psg_ledger *l, const char *function, const psg_ledger_line *line) {
-    char text[PSG_LINE_TEXT + 1];
-    off_t size;
-    psg_status status = check_file(l, function, &size);
-    if (status) return status;
-    size_t length = psg_ledger_line_write(line, l->last.hash, text);
-    if (!length) return psg_fail_memory(l->context, function, PSG_LINE_TEXT);
-    if (size > l->size && !psg_truncate(l->descriptor, l->size)) return fail(l, function, "cut to whole lines");
-    status = write_line(l, function, text, length);
-    if (!status) status = take_line(l, function, text, length);
-    if (!status) l->durable = l->size;
-    return status;
-}
-
-psg_status psg_ledger_append(psg_ledger *l, const char *function, const psg_ledger_line *line, bool *changed) {
-    uint64_t before = l->last.lines;
-    if (!psg_ledger_line_fits(line)) {
-        return refuse(l, function, PSG_ERR_OVERFLOW, "holds steps, releases and sizes below 2^63, no others");
-    }
+psg_status psg_ledger_begin(psg_ledger *l, const char *function) {
     psg_status status = check_broken(l, function);
     if (!status) status = lock(l, function, LOCK_EX);
     if (status) return status;
     status = read_rest(l, function);
-    *changed = l->last.lines != before;
-    if (!status && !*changed) status = append_here(l, function, line);
-    unlock(l);
+    if (!status) status = make_durable(l, function);
+    if (status) unlock(l);
     return status;
+}
+
+void psg_ledger_end(psg_ledger *l) { unlock(l); }
+
+static psg_status check_line(psg_ledger *l, const char *function, const psg_ledger_line *line) {
+    const char *rule = psg_ledger_line_fits(line) ? psg_ledger_runs_refuse(&l->runs, line) : "has a number that is not below 2^63";
+    if (!rule) return psg_ledger_runs_reserve(&l->runs, function);
+    return psg_fail(l->context, PSG_ERR_OVERFLOW, "%s: %s: the line %s", function, l->path, rule);
+}
+
+/* Everything that may fail comes before the line is on disk.  What was torn is cut off first; an end that is lacking is
+ * written first. */
+psg_status psg_ledger_append(psg_ledger *l, const char *function, const psg_ledger_line *line) {
+    char text[PSG_LINE_TEXT + 2] = "\n", hash[PSG_LINE_HASH_TEXT];
+    off_t size;
+    psg_status status = check_line(l, function, line);
+    if (!status) status = check_file(l, function, &size);
+    if (status) return status;
+    const size_t length = psg_ledger_line_write(line, l->last.hash, text + 1, hash);
+    if (!length) return psg_fail_memory(l->context, function, PSG_LINE_TEXT);
+    if (size > l->size && !psg_truncate(l->descriptor, l->size)) return fail(l, function, "cut to whole lines");
+    text[1 + length] = '\n';
+    status = write_text(l, function, text + !l->lacks_end, 1 + length + l->lacks_end);
+    if (status) return status;
+    psg_ledger_runs_add(&l->runs, line);
+    memcpy(l->last.hash, hash, sizeof hash);
+    l->last.lines++;
+    l->size += (off_t)(1 + length) + l->lacks_end;
+    l->durable = l->size;
+    l->lacks_end = false;
+    return PSG_OK;
 }
 
 /* ---- life ---- */
@@ -199,9 +261,7 @@ static psg_status open_file(psg_ledger *l, const char *function) {
     l->descriptor = psg_open(l->path, how | O_NONBLOCK | O_NOCTTY, 0666);
     if (l->descriptor < 0) return fail(l, function, "open");
     if (fstat(l->descriptor, &file)) return fail(l, function, "examine");
-    if (!S_ISREG(file.st_mode)) return refuse(l, function, PSG_ERR_FILE, "is no regular file");
-    if (l->use == PSG_LEDGER_READ || psg_sync_folder(l->path)) return PSG_OK;
-    return fail(l, function, "make durable");
+    return S_ISREG(file.st_mode) ? PSG_OK : refuse(l, function, PSG_ERR_FILE, "is no regular file");
 }
 
 static psg_status take_path(psg_ledger *l, const char *function, const char *path) {
@@ -213,17 +273,23 @@ static psg_status take_path(psg_ledger *l, const char *function, const char *pat
     return PSG_OK;
 }
 
-/* The path is made absolute: the process may change its folder. */
-static psg_status begin(psg_ledger *l, const char *function, const char *path) {
+/* The path is made absolute, since the process may change its folder, and without links, since what must be durable is the
+ * file's own name. */
+static psg_status settle(psg_ledger *l, const char *function, const char *path) {
     char absolute[PATH_MAX];
+    if (!realpath(path, absolute)) return fail(l, function, "resolve");
+    psg_status status = take_path(l, function, absolute);
+    if (status || l->use == PSG_LEDGER_READ || psg_sync_folder(l->path)) return status;
+    return fail(l, function, "make durable");
+}
+
+static psg_status begin(psg_ledger *l, const char *function, const char *path) {
     bool changed;
     l->descriptor = -1;
     memset(l->last.hash, '0', PSG_LINE_HASH_TEXT - 1);
     psg_status status = take_path(l, function, path);
     if (!status) status = open_file(l, function);
-    if (status) return status;
-    if (!realpath(path, absolute)) return fail(l, function, "resolve");
-    status = take_path(l, function, absolute);
+    if (!status) status = settle(l, function, path);
     return status ? status : psg_ledger_refresh(l, function, &changed);
 }
 
@@ -261,35 +327,32 @@ psg_ledger_mark psg_ledger_last(const psg_ledger *l) { return l->last; }
 
 /* ---- a line of the past ---- */
 
-/* The hash of line number `wanted` of the text; false where it is not there. */
-static bool hash_of_line(const char *text, size_t length, uint64_t wanted, char hash[PSG_LINE_HASH_TEXT]) {
-    for (const char *end; (end = memchr(text, '\n', length)); wanted--) {
-        size_t bytes = (size_t)(end - text);
-        if (wanted == 1) psg_ledger_line_hash(text, bytes, hash);
-        if (wanted == 1) return true;
-        text += bytes + 1;
-        length -= bytes + 1;
+/* Line number `wanted`, which is there: how long it is without its end. */
+static psg_status find_line(const psg_ledger *l, const char *function, uint64_t wanted, char text[PSG_LINE_TEXT],
+                            size_t *length) {
+    psg_status status = PSG_OK;
+    off_t at = 0;
+    for (uint64_t line = 1; !status && line <= wanted; line++, at += (off_t)*length + 1) {
+        const size_t bytes = l->size - at < (off_t)PSG_LINE_TEXT ? (size_t)(l->size - at) : PSG_LINE_TEXT;
+        status = read_bytes(l, function, at, text, bytes);
+        const char *end = status ? NULL : memchr(text, '\n', bytes);
+        *length = end ? (size_t)(end - text) : bytes;
     }
-    return false;
-}
-
-static psg_status compare(const psg_ledger *l, const char *function, const psg_ledger_mark *mark, const char *text) {
-    char hash[PSG_LINE_HASH_TEXT];
-    if (!hash_of_line(text, (size_t)l->size, mark->lines, hash)) {
-        return psg_fail_format(l->context, function, l->path, "has %llu lines, must have the %llu that the checkpoint "
-                               "knows", (unsigned long long)l->last.lines, (unsigned long long)mark->lines);
-    }
-    if (!strcmp(hash, mark->hash)) return PSG_OK;
-    return psg_fail_format(l->context, function, l->path, "line %llu has hash %s, must be the checkpoint's %s",
-                           (unsigned long long)mark->lines, hash, mark->hash);
+    return status;
 }
 
 psg_status psg_ledger_check(psg_ledger *l, const char *function, const psg_ledger_mark *mark) {
+    char text[PSG_LINE_TEXT], hash[PSG_LINE_HASH_TEXT] = "none";
+    size_t length;
     if (!mark->lines) return PSG_OK;
-    char *text = psg_alloc(l->context, (size_t)l->size);
-    if (!text) return psg_fail_memory(l->context, function, (size_t)l->size);
-    psg_status status = read_bytes(l, function, 0, text, (size_t)l->size);
-    if (!status) status = compare(l, function, mark, text);
-    psg_free(l->context, text);
-    return status;
+    if (mark->lines > l->last.lines) {
+        return psg_fail_format(l->context, function, l->path, "has %llu lines, must have the %llu that the checkpoint "
+                               "knows", (unsigned long long)l->last.lines, (unsigned long long)mark->lines);
+    }
+    psg_status status = find_line(l, function, mark->lines, text, &length);
+    if (status) return status;
+    psg_ledger_line_hash(text, length, hash);
+    if (!strcmp(hash, mark->hash)) return PSG_OK;
+    return psg_fail_format(l->context, function, l->path, "line %llu has hash %s, must be the checkpoint's %s",
+                           (unsigned long long)mark->lines, hash, mark->hash);
 }

@@ -7,12 +7,18 @@
 #include "accountant/event.h"
 #include "base/context.h"
 #include "base/file.h"
+#include "base/writer.h"
 #include "dp/names.h"
 
 /* The fields of a line, in their order, for json_pack and json_unpack: both take the same arguments but for &. */
 #define FIELDS_OF(number)                                                                                              \
     "{s:i, s:s, s:s, s:I, s:I, s:s, s:b, s:s, s:" number ", s:I, s:I, s:I, s:I, s:" number ", s:" number ", s:" number \
     ", s:" number ", s:" number ", s:s"
+
+/* What follows the fields: the BLAKE2b-256 of all that stands before. */
+#define HASH_BEFORE ",\"hash\":\""
+#define HASH_AFTER "\"}"
+#define HASH_LENGTH (sizeof HASH_BEFORE - 1 + PSG_LINE_HASH_TEXT - 1 + sizeof HASH_AFTER - 1)
 
 static bool fits(uint64_t value) { return value <= INT64_MAX; }
 
@@ -22,7 +28,14 @@ bool psg_ledger_line_fits(const psg_ledger_line *line) {
            fits(e->batch_size) && fits(e->batches) && fits(e->group_size);
 }
 
-size_t psg_ledger_line_write(const psg_ledger_line *line, const char *previous, char text[PSG_LINE_TEXT]) {
+static void hash_of(const char *text, size_t length, char hash[PSG_LINE_HASH_TEXT]) {
+    unsigned char bytes[PSG_LINE_HASH_BYTES];
+    crypto_generichash(bytes, sizeof bytes, (const unsigned char *)text, length, NULL, 0);
+    sodium_bin2hex(hash, PSG_LINE_HASH_TEXT, bytes, sizeof bytes);
+}
+
+size_t psg_ledger_line_write(const psg_ledger_line *line, const char *previous, char text[PSG_LINE_TEXT],
+                             char hash[PSG_LINE_HASH_TEXT]) {
     const psg_event *e = &line->event;
     json_t *json = json_pack(
         FIELDS_OF("f") "}", "psg_ledger", PSG_LEDGER_VERSION, "library", psg_version(), "run", line->run, "first",
@@ -33,15 +46,30 @@ size_t psg_ledger_line_write(const psg_ledger_line *line, const char *previous, 
         line->max_grad_norm, "rho", e->rho, "residue_epsilon", e->residue_epsilon, "residue_delta", e->residue_delta,
         "previous", previous);
     if (!json) return 0;
-    size_t length = json_dumpb(json, text, PSG_LINE_TEXT, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
+    const size_t flags = JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17);
+    const size_t length = json_dumpb(json, text, PSG_LINE_TEXT, flags);
     json_decref(json);
-    return length < PSG_LINE_TEXT ? length : 0;
+    if (!length || length + HASH_LENGTH >= PSG_LINE_TEXT) return 0;
+    hash_of(text, length - 1, hash);
+    psg_writer w = { text, PSG_LINE_TEXT, length - 1 };
+    psg_put(&w, HASH_BEFORE "%s" HASH_AFTER, hash);
+    return w.used;
 }
 
-void psg_ledger_line_hash(const char *text, size_t length, char hash[PSG_LINE_HASH_TEXT]) {
-    unsigned char bytes[PSG_LINE_HASH_BYTES];
-    crypto_generichash(bytes, sizeof bytes, (const unsigned char *)text, length, NULL, 0);
-    sodium_bin2hex(hash, PSG_LINE_HASH_TEXT, bytes, sizeof bytes);
+bool psg_ledger_line_hash(const char *text, size_t length, char hash[PSG_LINE_HASH_TEXT]) {
+    const char *at = text + length - HASH_LENGTH;
+    if (length <= HASH_LENGTH || memcmp(at, HASH_BEFORE, sizeof HASH_BEFORE - 1)) return false;
+    memcpy(hash, at + sizeof HASH_BEFORE - 1, PSG_LINE_HASH_TEXT - 1);
+    hash[PSG_LINE_HASH_TEXT - 1] = 0;
+    return true;
+}
+
+bool psg_is_torn_line(const char *text, size_t length) {
+    static const char begin[] = "{\"psg_ledger\":";
+    const size_t known = length < sizeof begin - 1 ? length : sizeof begin - 1;
+    size_t zeros = 0;
+    while (zeros < length && !text[zeros]) zeros++;
+    return zeros == length || (!memcmp(text, begin, known) && text[length - 1] != '}');
 }
 
 /* ---- reading ---- */
@@ -69,6 +97,15 @@ static psg_status check_chain(const psg_line_place *at, const char *found, const
                            (unsigned long long)at->line, previous, found);
 }
 
+static psg_status check_hash(const psg_line_place *at, const char *text, size_t length, char hash[PSG_LINE_HASH_TEXT]) {
+    char found[PSG_LINE_HASH_TEXT];
+    if (!psg_ledger_line_hash(text, length, found)) return refuse(at, "does not end with its hash");
+    hash_of(text, length - HASH_LENGTH, hash);
+    if (!strcmp(found, hash)) return PSG_OK;
+    return psg_fail_format(at->context, at->function, at->path, "line %llu says that its hash is %s, it is %s",
+                           (unsigned long long)at->line, found, hash);
+}
+
 /* Texts of the line, which are the JSON's. */
 typedef struct texts {
     const char *run, *relation, *sampling, *previous;
@@ -78,14 +115,14 @@ typedef struct texts {
 static bool unpack(json_t *json, psg_ledger_line *line, texts *t) {
     psg_event *e = &line->event;
     json_int_t first, count, records, batch_size, batches, group_size;
-    const char *library;
+    const char *library, *hash;
     int version, seeded;
-    if (json_unpack(json, FIELDS_OF("F") "!}", "psg_ledger", &version, "library", &library, "run", &t->run, "first",
+    if (json_unpack(json, FIELDS_OF("F") ", s:s !}", "psg_ledger", &version, "library", &library, "run", &t->run, "first",
                     &first, "count", &count, "relation", &t->relation, "seeded", &seeded, "sampling", &t->sampling,
                     "sample_rate", &e->sample_rate, "records", &records, "batch_size", &batch_size, "batches", &batches,
                     "group_size", &group_size, "noise_multiplier", &e->noise_multiplier, "max_grad_norm",
                     &line->max_grad_norm, "rho", &e->rho, "residue_epsilon", &e->residue_epsilon, "residue_delta",
-                    &e->residue_delta, "previous", &t->previous)) {
+                    &e->residue_delta, "previous", &t->previous, "hash", &hash)) {
         return false;
     }
     if ((first | count | records | batch_size | batches | group_size) < 0 || count > INT64_MAX - first) return false;
@@ -111,25 +148,26 @@ static psg_status take_texts(const psg_line_place *at, const texts *t, const cha
 
 static psg_status take_fields(const psg_line_place *at, json_t *json, const char *previous, psg_ledger_line *line) {
     texts t;
-    psg_status status = check_version(at, json);
-    if (status) return status;
     if (!unpack(json, line, &t)) return refuse(at, "lacks a field, or has one of another type or an unknown one");
-    status = take_texts(at, &t, previous, line);
+    psg_status status = take_texts(at, &t, previous, line);
     if (status) return status;
     return psg_event_check(at->context, at->function, &line->event, line->relation) ? refuse(at, "has no valid event")
                                                                                      : PSG_OK;
 }
 
 psg_status psg_ledger_line_read(const psg_line_place *place, const char *text, size_t length, const char *previous,
-                                psg_ledger_line *line) {
+                                psg_ledger_line *line, char hash[PSG_LINE_HASH_TEXT]) {
     json_error_t error;
+    if (length >= PSG_LINE_TEXT) return refuse(place, "is longer than any");
     json_t *json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
     if (!json && !error.text[0]) {   /* jansson says nothing where its memory ends */
         return psg_fail_memory(place->context, place->function, length);
     }
     if (!json) return refuse(place, "is not JSON");
     *line = (psg_ledger_line){ .event = PSG_EVENT_INIT };
-    psg_status status = take_fields(place, json, previous, line);
+    psg_status status = check_version(place, json);
+    if (!status) status = check_hash(place, text, length, hash);
+    if (!status) status = take_fields(place, json, previous, line);
     json_decref(json);
     return status;
 }

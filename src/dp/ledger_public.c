@@ -55,7 +55,11 @@ psg_status psg_ledger_record(psg_context *context, const char *path, psg_relatio
     if (!status) status = psg_ledger_open(context, function, path, PSG_LEDGER_APPEND, relation, &ledger);
     if (status) return status;
     line.event = *event;
-    for (bool changed = true; !status && changed;) status = psg_ledger_append(ledger, function, &line, &changed);
+    status = psg_ledger_begin(ledger, function);
+    if (!status) {
+        status = psg_ledger_append(ledger, function, &line);
+        psg_ledger_end(ledger);
+    }
     psg_ledger_close(ledger);
     return status;
 }

@@ -6,46 +6,83 @@
 #include "base/context.h"
 #include "base/memory.h"
 
-static psg_status reserve(psg_ledger_runs *r, const char *function) {
-    if (r->count < r->capacity) return PSG_OK;
-    size_t capacity = r->capacity ? 2 * r->capacity : 4;
-    psg_ledger_run *runs = psg_alloc(r->context, capacity * sizeof *runs);
-    if (!runs) return psg_fail_memory(r->context, function, capacity * sizeof *runs);
+/* ---- the table: open addressing, at most half full ---- */
+
+/* FNV-1a. */
+static uint64_t hash_of(const char *id) {
+    uint64_t hash = 14695981039346656037u;
+    for (; *id; id++) hash = (hash ^ (unsigned char)*id) * 1099511628211u;
+    return hash;
+}
+
+/* The place of a run, or the free one where it would stand. */
+static size_t *place_of(const psg_ledger_runs *r, const char *id, const psg_event *event) {
+    const size_t mask = 2 * r->capacity - 1;
+    for (size_t at = (size_t)hash_of(id);; at++) {
+        size_t *place = &r->places[at & mask];
+        if (!*place) return place;
+        const psg_ledger_run *run = &r->runs[*place - 1];
+        if (!strcmp(run->id, id) && psg_event_equal(&run->event, event)) return place;
+    }
+}
+
+static void move_to(psg_ledger_runs *r, psg_ledger_run *runs, size_t *places, size_t capacity) {
     if (r->count) memcpy(runs, r->runs, r->count * sizeof *runs);
-    psg_free(r->context, r->runs);
+    psg_ledger_runs_free(r);
     r->runs = runs;
+    r->places = places;
     r->capacity = capacity;
+    for (size_t k = 0; k < r->count; k++) *place_of(r, runs[k].id, &runs[k].event) = k + 1;
+}
+
+psg_status psg_ledger_runs_reserve(psg_ledger_runs *r, const char *function) {
+    if (r->count < r->capacity) return PSG_OK;
+    const size_t capacity = r->capacity ? 2 * r->capacity : 4;
+    psg_ledger_run *runs = psg_alloc(r->context, capacity * sizeof *runs);
+    size_t *places = psg_alloc_zeroed(r->context, 2 * capacity * sizeof *places);
+    if (!runs || !places) {
+        psg_free(r->context, places);
+        psg_free(r->context, runs);
+        return psg_fail_memory(r->context, function, capacity * (sizeof *runs + 2 * sizeof *places));
+    }
+    move_to(r, runs, places, capacity);
     return PSG_OK;
 }
 
-/* Lines mostly go on where the last ones ended. */
-static psg_ledger_run *find(const psg_ledger_runs *r, const psg_ledger_line *line) {
-    for (size_t k = r->count; k-- > 0;) {
-        psg_ledger_run *run = &r->runs[k];
-        if (!strcmp(run->id, line->run) && psg_event_equal(&run->event, &line->event)) return run;
-    }
-    return NULL;
+void psg_ledger_runs_free(psg_ledger_runs *r) {
+    psg_free(r->context, r->places);
+    psg_free(r->context, r->runs);
 }
 
-psg_status psg_ledger_runs_add(psg_ledger_runs *r, const char *function, const psg_ledger_line *line) {
-    psg_ledger_run *run = find(r, line);
-    if (run && run->releases > UINT64_MAX - line->count) {
-        return psg_fail(r->context, PSG_ERR_OVERFLOW, "%s: the steps of run %s must be below 2^64", function, line->run);
+/* ---- lines ---- */
+
+static const psg_ledger_run *find(const psg_ledger_runs *r, const psg_ledger_line *line) {
+    const size_t place = r->capacity ? *place_of(r, line->run, &line->event) : 0;
+    return place ? &r->runs[place - 1] : NULL;
+}
+
+const char *psg_ledger_runs_refuse(const psg_ledger_runs *r, const psg_ledger_line *line) {
+    const psg_ledger_run *run = find(r, line);
+    if (!line->count) return "has no step";
+    if (run && run->end != line->first) return "does not begin where its run has ended";
+    return line->count > ((uint64_t)1 << 62) - r->total ? "brings the releases to 2^62 or more" : NULL;
+}
+
+void psg_ledger_runs_add(psg_ledger_runs *r, const psg_ledger_line *line) {
+    size_t *place = place_of(r, line->run, &line->event);
+    if (!*place) {
+        r->runs[r->count] = (psg_ledger_run){ .event = line->event };
+        memcpy(r->runs[r->count].id, line->run, PSG_RUN_TEXT);
+        *place = ++r->count;
     }
-    psg_status status = run ? PSG_OK : reserve(r, function);
-    if (status) return status;
-    if (!run) {
-        run = &r->runs[r->count++];
-        *run = (psg_ledger_run){ .event = line->event };
-        memcpy(run->id, line->run, PSG_RUN_TEXT);
-    }
+    psg_ledger_run *run = &r->runs[*place - 1];
     run->releases += line->count;
     run->end = line->first + line->count;
     run->is_seeded |= line->is_seeded;
-    return PSG_OK;
+    r->total += line->count;
 }
 
-void psg_ledger_runs_free(psg_ledger_runs *r) { psg_free(r->context, r->runs); }
+/* ---- what they cost ---- */
 
 /* The epochs of another run are its own. */
 static psg_status merge(const psg_ledger_run *run, psg_context *context, psg_accountant *accountant) {

@@ -17,10 +17,16 @@ typedef struct psg_ledger_runs {
     psg_context *context;
     psg_ledger_run *runs;
     size_t count, capacity;
+    size_t *places;                /* 2 capacity, a hash table: 1 + the place of a run, 0: free */
+    uint64_t total;                /* releases of all */
 } psg_ledger_runs;
 
-/* On an error nothing is added. */
-psg_status psg_ledger_runs_add(psg_ledger_runs *runs, const char *function, const psg_ledger_line *line);
+/* Room for one run more. */
+psg_status psg_ledger_runs_reserve(psg_ledger_runs *runs, const char *function);
+/* Why a line cannot come next, or NULL: a run's steps follow one another, and all together are below 2^62. */
+const char *psg_ledger_runs_refuse(const psg_ledger_runs *runs, const psg_ledger_line *line);
+/* Adds a line that is not refused; there is room. */
+void psg_ledger_runs_add(psg_ledger_runs *runs, const psg_ledger_line *line);
 void psg_ledger_runs_free(psg_ledger_runs *runs);
 
 /* What they cost, into an accountant: others first, then those of `own`, whose epochs are the accountant's own and go on.

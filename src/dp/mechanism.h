@@ -55,8 +55,7 @@ struct psg_dp {
     char resumed[PSG_RUN_TEXT];     /* that of the checkpoint it goes on from; "": none */
     uint64_t counted;               /* lines of it that are in the accountant */
     uint64_t ahead;                 /* releases that are recorded and not made */
-    uint64_t pace, recorded;        /* steps that the next line covers, that the last one did */
-    double recorded_at;             /* seconds, of the last line */
+    uint64_t pace;                  /* steps that the next line covers */
 };
 
 /* The elements of parameter k; of all. */

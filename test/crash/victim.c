@@ -53,7 +53,7 @@ static bool is_there(const char *path) {
 static psg_status save(victim *v, call what, const char *path) {
     char temporary[CRASH_PATH + 4];
     const uint64_t before = crash_hash_of_file(path), renames = v->plan->renames;
-    snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    snprintf(temporary, sizeof temporary, "%s.psg-tmp", path);
     psg_status status = what(&v->run);
     if (!status) return status;
     report(v, status);

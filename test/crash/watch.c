@@ -92,9 +92,9 @@ static void cut(crash_watch *w, const char *path, const char *end) {
 void crash_cut_power(crash_watch *w) {
     cut(w, w->paths.ledger, "");
     cut(w, w->paths.checkpoint, "");
-    cut(w, w->paths.checkpoint, ".tmp");
+    cut(w, w->paths.checkpoint, ".psg-tmp");
     cut(w, w->paths.final, "");
-    cut(w, w->paths.final, ".tmp");
+    cut(w, w->paths.final, ".psg-tmp");
 }
 
 /* ---- what was published ---- */
@@ -208,7 +208,7 @@ static void check_checkpoint(crash_watch *w, bool is_complete) {
 
 static void check_names(crash_watch *w, bool is_complete) {
     static const char *const names[] = { "ledger.jsonl", "published", "checkpoint.safetensors", "final.safetensors",
-                                         "checkpoint.safetensors.tmp", "final.safetensors.tmp" };
+                                         "checkpoint.safetensors.psg-tmp", "final.safetensors.psg-tmp" };
     const size_t count = sizeof names / sizeof *names - (is_complete ? 2 : 0);
     DIR *folder = opendir(w->victim.folder);
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
