@@ -251,7 +251,7 @@ sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa $(if $(MUTATIONS),$(BUILD)/test/mut
 	$(if $(MUTATIONS),$(BUILD)/test/mutations $(MUTATIONS))
 
 # ---- coverage: of the library's sources as they are written (-O0); test/README.md ----
-COVERED ?= src/accountant src/dp src/gradient src/optim
+COVERED ?= src/accountant src/dp src/gradient src/io src/optim src/base/file.c
 COVERAGE_TESTS := $(filter-out $(patsubst %,$(BUILD)/test/test_%,activation attention% attributes cases embedding% \
                     golden loss matmul mutations norm% op_% ops_% pooling processors recurrent shape% unfold),$(TESTS))
 
