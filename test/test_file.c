@@ -134,7 +134,8 @@ static void other_temporaries_are_left(void **state) {
     refused(context, io_path("c"), ".psg-tmp: is another file's name too");
     refused(context, io_path("d"), ".psg-tmp: open: Is a directory");
     for (const char *name = "abcd"; *name; name++) {
-        char path[8] = { *name, '.', 't', 'm', 'p' };
+        char path[16];
+        snprintf(path, sizeof path, "%c.psg-tmp", *name);
         assert_true(io_exists(io_path(path)));
     }
     assert_true(io_holds(io_path("victim"), old_text));
