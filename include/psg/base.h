@@ -7,6 +7,10 @@
  * object made from it, belongs to one thread at a time.  Read-only data (parameters of another context, inputs) may be
  * shared while nobody writes it.
  *
+ * Floating point: every function computes in the default environment (round to nearest, denormals kept, no traps),
+ * whatever the calling thread, or one of a psg_parallel_for, has set, and gives that back before it returns; hooks are
+ * called in the default one.  Flags of exceptions may be raised.
+ *
  * ABI: while the major version is 0, the soname changes with every incompatible minor version; patch versions are
  * compatible in both directions.  Structs that have a PSG_..._INIT macro are to be filled from it. */
 #ifndef PSG_BASE_H

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "budget_search.h"
 
 #define LARGEST_NOISE 1e6
@@ -86,18 +87,21 @@ static psg_status calibrate(psg_budget *b, psg_context *context, psg_relation re
 
 psg_status psg_calibrate_noise(psg_context *context, const psg_event *event, uint64_t releases, psg_relation relation,
                                double epsilon, double delta, double *noise_multiplier) {
+    PSG_DEFAULT_FLOATS;
     psg_budget b = { NULL, "psg_calibrate_noise", event, releases, epsilon, delta, PSG_SOUGHT_NOISE };
     return calibrate(&b, context, relation, search_noise, noise_multiplier);
 }
 
 psg_status psg_calibrate_rate(psg_context *context, const psg_event *event, uint64_t releases, psg_relation relation,
                               double epsilon, double delta, double *sample_rate) {
+    PSG_DEFAULT_FLOATS;
     psg_budget b = { NULL, "psg_calibrate_rate", event, releases, epsilon, delta, PSG_SOUGHT_RATE };
     return calibrate(&b, context, relation, search_rate, sample_rate);
 }
 
 psg_status psg_accountant_remaining(const psg_accountant *accountant, const psg_event *event, double epsilon,
                                     double delta, uint64_t *releases) {
+    PSG_DEFAULT_FLOATS;
     if (!accountant) return PSG_ERR_ARGUMENT;
     const psg_budget b = { accountant, "psg_accountant_remaining", event, 0, epsilon, delta, PSG_SOUGHT_RELEASES };
     psg_status status = check_budget(accountant->context, b.function, epsilon, delta, releases);
@@ -107,6 +111,7 @@ psg_status psg_accountant_remaining(const psg_accountant *accountant, const psg_
 
 psg_status psg_calibrate_steps(psg_context *context, const psg_event *event, psg_relation relation, double epsilon,
                                double delta, uint64_t *releases) {
+    PSG_DEFAULT_FLOATS;
     psg_accountant *nothing;
     if (!context) return PSG_ERR_ARGUMENT;
     psg_status status = check_budget(context, "psg_calibrate_steps", epsilon, delta, releases);

@@ -1,6 +1,7 @@
 /* The exact privacy of Gaussian releases without sampling. */
 #include "gaussian_mechanism.h"
 
+#include "base/floats.h"
 #include "numeric.h"
 #include "psg/accountant.h"
 
@@ -65,6 +66,7 @@ double psg_gaussian_log_delta(double mu, double epsilon, double direction) {
 }
 
 psg_status psg_gaussian_epsilon(double noise_multiplier, uint64_t releases, double delta, double *epsilon) {
+    PSG_DEFAULT_FLOATS;
     int valid = noise_multiplier >= 0 && isfinite(noise_multiplier) && delta > 0 && delta < 1;
     if (!valid || epsilon == NULL)
         return PSG_ERR_ARGUMENT;

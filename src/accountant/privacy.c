@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "composition.h"
 #include "curve.h"
 #include "gaussian_mechanism.h"
@@ -217,12 +218,14 @@ static psg_status check_delta(const psg_accountant *a, const char *function, dou
 }
 
 psg_status psg_accountant_epsilon(const psg_accountant *accountant, double delta, psg_privacy *privacy) {
+    PSG_DEFAULT_FLOATS;
     if (!accountant) return PSG_ERR_ARGUMENT;
     psg_status status = check_delta(accountant, "psg_accountant_epsilon", delta, privacy);
     return status ? status : psg_privacy_epsilon(accountant, "psg_accountant_epsilon", delta, PSG_EFFORT_BOTH, privacy);
 }
 
 psg_status psg_accountant_epsilon_upper(const psg_accountant *accountant, double delta, double *epsilon) {
+    PSG_DEFAULT_FLOATS;
     const char *function = "psg_accountant_epsilon_upper";
     psg_privacy privacy;
     if (!accountant) return PSG_ERR_ARGUMENT;
@@ -233,6 +236,7 @@ psg_status psg_accountant_epsilon_upper(const psg_accountant *accountant, double
 }
 
 psg_status psg_accountant_delta(const psg_accountant *accountant, double epsilon, psg_privacy *privacy) {
+    PSG_DEFAULT_FLOATS;
     const char *function = "psg_accountant_delta";
     if (!accountant) return PSG_ERR_ARGUMENT;
     if (!privacy) return psg_fail(accountant->context, PSG_ERR_ARGUMENT, "%s: privacy is NULL, must not be", function);

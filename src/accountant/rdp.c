@@ -1,4 +1,5 @@
 /* RDP of one release: which of the three ways to take, and the bounds that hold whatever they say. */
+#include "base/floats.h"
 #include "numeric.h"
 #include "psg/accountant.h"
 #include "rdp.h"
@@ -31,6 +32,7 @@ static double rdp_of_one(double q, double sigma, double alpha) {
 }
 
 psg_status psg_rdp_sampled_gaussian(double sample_rate, double noise_multiplier, double alpha, double *rdp) {
+    PSG_DEFAULT_FLOATS;
     int valid = sample_rate >= 0 && sample_rate <= 1 && noise_multiplier >= 0 && isfinite(noise_multiplier) &&
                 alpha > 1 && isfinite(alpha);
     if (!valid || rdp == NULL)

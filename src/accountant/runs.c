@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/memory.h"
 
 #define FIRST_CAPACITY ((size_t)4)
@@ -111,6 +112,7 @@ static psg_status append(psg_accountant *a, const char *function, const psg_even
 }
 
 psg_status psg_accountant_add(psg_accountant *accountant, const psg_event *event, uint64_t releases) {
+    PSG_DEFAULT_FLOATS;
     const char *function = "psg_accountant_add";
     if (!accountant) return PSG_ERR_ARGUMENT;
     psg_status status = psg_event_check(accountant->context, function, event, accountant->relation);
@@ -141,6 +143,7 @@ static psg_status append_copy(psg_accountant *a, const char *function) {
 }
 
 psg_status psg_accountant_merge(psg_accountant *accountant, const psg_accountant *other) {
+    PSG_DEFAULT_FLOATS;
     const char *function = "psg_accountant_merge";
     if (!accountant) return PSG_ERR_ARGUMENT;
     if (!other || other->relation != accountant->relation) {

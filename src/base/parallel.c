@@ -6,6 +6,7 @@
 
 #include "base/blas_threads.h"
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/pool.h"
 #include "base/processors.h"
 
@@ -62,12 +63,14 @@ void psg_blas_leave(psg_context *context, int saved) {
 typedef struct guarded_task {
     psg_task task;
     void *argument;
+    bool leave_openblas_alone;
 } guarded_task;
 
-/* A task in a thread of the host's: its OpenMP setting is put back afterwards. */
+/* A task in a thread of the host's: its environment and its OpenMP setting are put back afterwards. */
 static void run_guarded(void *argument, size_t index, unsigned slot) {
+    PSG_DEFAULT_FLOATS;
     const guarded_task *guarded = argument;
-    int saved = psg_blas_thread_single();
+    int saved = guarded->leave_openblas_alone ? 0 : psg_blas_thread_single();
     guarded->task(guarded->argument, index, slot);
     psg_blas_thread_restore(saved);
 }
@@ -82,10 +85,8 @@ static void run_loop(psg_context *context, size_t count, psg_task task, void *ar
         run_here(count, task, argument);
     } else if (!context->parallel_for) {
         psg_pool_run(context->pool, count, task, argument);
-    } else if (context->leave_openblas_alone) {
-        context->parallel_for(context->parallel_user, count, context->threads, task, argument);
     } else {
-        guarded_task guarded = { task, argument };
+        guarded_task guarded = { task, argument, context->leave_openblas_alone };
         context->parallel_for(context->parallel_user, count, context->threads, run_guarded, &guarded);
     }
 }

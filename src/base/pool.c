@@ -1,5 +1,6 @@
 #include "base/pool.h"
 
+#include <fenv.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -104,6 +105,7 @@ static void wait_for_change(psg_pool *pool, unsigned seen) {
 static void *worker_main(void *argument) {
     struct worker *self = argument;
     psg_pool *pool = self->pool;
+    fesetenv(FE_DFL_ENV);   /* a thread begins with its maker's */
     psg_blas_thread_single();
     wait_for_ticket(pool);
     while (!atomic_load(&pool->ending)) {

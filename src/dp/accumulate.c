@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/shapes.h"
 #include "dp/mechanism.h"
 #include "gradient/clipped_sum_on_grid.h"
@@ -131,6 +132,7 @@ static psg_status add_groups(psg_dp *dp, const psg_gradient *const *gradients, i
 
 psg_status psg_dp_accumulate(psg_dp *dp, const psg_batch *batch, const psg_gradient *const *gradients, size_t count,
                              psg_clip_report *reports) {
+    PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check_batch(dp, batch);
     if (!status) status = check_gradients(dp, gradients, count, batch);

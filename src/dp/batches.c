@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "dp/account.h"
 #include "dp/random.h"
 #include "dp/wide_integer.h"
@@ -182,6 +183,7 @@ static psg_status check(psg_dp *dp, const char *function, const psg_batch *batch
 }
 
 psg_status psg_dp_sample(psg_dp *dp, psg_batch *batch) {
+    PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check(dp, "psg_dp_sample", batch);
     if (status) return status;
@@ -235,6 +237,7 @@ static psg_status check_once(psg_dp *dp, int64_t count) {
 }
 
 psg_status psg_dp_take(psg_dp *dp, const int64_t *ids, int64_t count, psg_batch *batch) {
+    PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check(dp, "psg_dp_take", batch);
     if (status) return status;

@@ -4,6 +4,7 @@
 
 #include "base/context.h"
 #include "base/file.h"
+#include "base/floats.h"
 #include "dp/account.h"
 #include "dp/checkpoint_tensors.h"
 #include "dp/facts.h"
@@ -62,6 +63,7 @@ static psg_status write_checkpoint(const psg_dp *dp, const psg_checkpoint_tensor
 }
 
 psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
+    PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check_arguments(dp, "psg_dp_save", checkpoint, path);
     if (status) return status;
@@ -213,6 +215,7 @@ static psg_status load(loading *l) {
 }
 
 psg_status psg_dp_load(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
+    PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check_arguments(dp, "psg_dp_load", checkpoint, path);
     if (status) return status;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/parallel.h"
 #include "kernels.h"
 
@@ -39,6 +40,7 @@ static void fill_chunk(void *argument, size_t index, unsigned slot) {
 
 psg_status psg_gaussian(psg_generator *generator, uint64_t step, uint32_t parameter, uint64_t first, double *out,
                         size_t count) {
+    PSG_DEFAULT_FLOATS;
     if (!generator) return PSG_ERR_ARGUMENT;
     psg_context *context = generator->context;
     psg_status status = psg_generator_check(generator, "psg_gaussian");

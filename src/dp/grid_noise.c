@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/parallel.h"
 #include "kernels.h"
 
@@ -126,6 +127,7 @@ static void fill_block(void *argument, size_t index, unsigned slot) {
 
 psg_status psg_discrete_gaussian(psg_generator *generator, uint64_t step, uint32_t parameter, uint64_t first,
                                  int64_t *out, size_t count) {
+    PSG_DEFAULT_FLOATS;
     if (!generator) return PSG_ERR_ARGUMENT;
     psg_context *context = generator->context;
     psg_status status = psg_generator_check(generator, "psg_discrete_gaussian");

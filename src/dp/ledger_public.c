@@ -4,6 +4,7 @@
 #include "accountant/event.h"
 #include "base/context.h"
 #include "base/entropy.h"
+#include "base/floats.h"
 #include "dp/ledger.h"
 #include "psg/dp.h"
 
@@ -21,6 +22,7 @@ static psg_status read_ledger(psg_context *context, const char *path, psg_accoun
 
 psg_status psg_ledger_read(psg_context *context, const char *path, psg_relation relation,
                            psg_accountant **accountant) {
+    PSG_DEFAULT_FLOATS;
     if (!context) return PSG_ERR_ARGUMENT;
     if (!path || !accountant) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "psg_ledger_read: %s is NULL, must not be",
@@ -45,6 +47,7 @@ static psg_status name_line(psg_context *context, psg_ledger_line *line) {
 
 psg_status psg_ledger_record(psg_context *context, const char *path, psg_relation relation, const psg_event *event,
                              uint64_t releases) {
+    PSG_DEFAULT_FLOATS;
     const char *function = "psg_ledger_record";
     if (!context) return PSG_ERR_ARGUMENT;
     if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL, must not be", function);

@@ -2,6 +2,7 @@
 #include <sodium.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/memory.h"
 #include "base/shapes.h"
 #include "dp/account.h"
@@ -109,6 +110,7 @@ static psg_status fill(psg_dp *dp, const psg_dp_options *given, const int64_t *p
 
 psg_status psg_dp_create(psg_context *context, psg_generator *generator, const psg_dp_options *options,
                          const int64_t *param_counts, size_t param_count, psg_dp **dp) {
+    PSG_DEFAULT_FLOATS;
     if (!context) return PSG_ERR_ARGUMENT;
     if (!dp) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: dp is NULL, must point to a handle");
     *dp = NULL;

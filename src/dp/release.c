@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "dp/account.h"
@@ -181,12 +182,14 @@ static psg_status release(psg_dp *dp, const char *function, const psg_tensor *ou
 }
 
 psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count) {
+    PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check_release(dp, outs, count);
     return status ? status : release(dp, "psg_dp_release", outs, NULL);
 }
 
 psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer) {
+    PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check_optimizer(dp, optimizer);
     return status ? status : release(dp, "psg_dp_release_to", NULL, optimizer);

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/writer.h"
 #include "dp/mechanism.h"
 #include "dp/names.h"
@@ -155,6 +156,7 @@ static void write_json(psg_writer *w, const facts *f) {
 
 psg_status psg_dp_statement(psg_dp *dp, double delta, psg_statement_format format, char *text, size_t size,
                             size_t *needed) {
+    PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     if (format != PSG_STATEMENT_WORDS && format != PSG_STATEMENT_JSON) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_statement: format is %d, must be words or JSON",

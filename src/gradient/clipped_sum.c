@@ -2,6 +2,7 @@
 #include <float.h>
 #include <math.h>
 
+#include "base/floats.h"
 #include "gradient/clipped_sum_on_grid.h"
 #include "gradient/plan.h"
 
@@ -89,6 +90,7 @@ static double factor_of(const psg_clip *clip, double limit, long double upper, p
 
 psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const double *upper, int64_t batch_size,
                             double *factors, psg_clip_report *report) {
+    PSG_DEFAULT_FLOATS;
     const char *function = "psg_clip_factors";
     psg_clip_report local = { 0, 0, 0, 0, 0 };
     if (!context) return PSG_ERR_ARGUMENT;
@@ -106,6 +108,7 @@ psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const do
 }
 
 void psg_add_upper(int64_t batch_size, const double *upper, double *total) {
+    PSG_DEFAULT_FLOATS;
     for (int64_t n = 0; n < batch_size; n++) total[n] = psg_round_up((long double)total[n] + upper[n]);
 }
 
@@ -130,6 +133,7 @@ static double *factors_of(psg_plan *plan, double *given) {
 psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                            const psg_clip *clip, psg_write write, const psg_tensor *outs, double *norms,
                            double *factors, psg_clip_report *report) {
+    PSG_DEFAULT_FLOATS;
     psg_set set = { context, "psg_clipped_sum", gradients, count };
     psg_clip_report local;
     psg_plan plan = { .question = PSG_ASK_CLIPPED_SUM, .capacity = psg_capacity_of(clip) };

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/floats.h"
 #include "gradient/plan.h"
 
 enum { SAMPLES = 64 };   /* at most */
@@ -37,6 +38,7 @@ static psg_status add_dots(psg_plan *plan, const psg_tensor *direction, double *
 
 psg_status psg_dot(psg_context *context, const psg_gradient *const *gradients, size_t count,
                    const psg_tensor *direction, double *dots) {
+    PSG_DEFAULT_FLOATS;
     psg_set set = { context, "psg_dot", gradients, count };
     psg_plan plan = { .question = PSG_ASK_DOT };
     psg_status status = psg_plan_make(&set, false, &plan);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/floats.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "gradient/plan.h"
@@ -136,6 +137,7 @@ static psg_status check_out(const psg_set *set, const psg_gradient *gradient, co
 
 psg_status psg_grad_sample(psg_context *context, const psg_gradient *gradient, double scale, psg_write write,
                            const psg_tensor *out) {
+    PSG_DEFAULT_FLOATS;
     psg_set set = { context, "psg_grad_sample", &gradient, 1 };
     psg_plan plan = { .question = PSG_ASK_GRAD_SAMPLE };
     psg_status status = psg_plan_make(&set, false, &plan);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/floats.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "gradient/plan.h"
@@ -84,6 +85,7 @@ static psg_status check_parts(const psg_plan *plan, const psg_gradient *gradient
 
 psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *gradient, double scale,
                                   const psg_tensor *ids, const psg_tensor *rows, int64_t *counts) {
+    PSG_DEFAULT_FLOATS;
     psg_set set = { context, "psg_grad_sample_sparse", &gradient, 1 };
     psg_plan plan = { .question = PSG_ASK_GRAD_SAMPLE, .is_apart = true };   /* rows are merged here, blocks in order */
     psg_status status = psg_plan_make(&set, false, &plan);

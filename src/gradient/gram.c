@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/floats.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "gradient/plan.h"
@@ -112,6 +113,7 @@ static psg_status check_size(psg_context *context, int64_t batch) {
 }
 
 psg_status psg_gram(psg_context *context, const psg_gradient *const *gradients, size_t count, double *gram) {
+    PSG_DEFAULT_FLOATS;
     psg_set set = { context, "psg_gram", gradients, count };
     psg_plan plan = { .question = PSG_ASK_GRAM };
     psg_status status = psg_check_set(&set, false);

@@ -1,6 +1,7 @@
 /* psg_plan_text: the plan of a question in words; the names of routes and questions. */
 #include <string.h>
 
+#include "base/floats.h"
 #include "base/writer.h"
 #include "gradient/plan.h"
 
@@ -78,6 +79,7 @@ static void put_plan(psg_writer *w, const psg_plan *plan) {
 
 psg_status psg_plan_text(psg_context *context, psg_question question, const psg_gradient *const *gradients,
                          size_t count, const psg_clip *clip, char *text, size_t size, size_t *needed) {
+    PSG_DEFAULT_FLOATS;
     psg_set set = { context, "psg_plan_text", gradients, count };
     psg_plan plan = { .question = question, .capacity = psg_capacity_of(clip) };
     psg_writer w = { text, size, 0 };

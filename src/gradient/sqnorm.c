@@ -4,6 +4,7 @@
  * rounding in the real type is at most e is (v + e)^2, which holds for the exact gradient and for any computed one. */
 #include <math.h>
 
+#include "base/floats.h"
 #include "gradient/plan.h"
 
 static long double upper_of(psg_estimate e) {
@@ -48,6 +49,7 @@ double psg_round_up(long double x) {
 
 psg_status psg_sqnorm(psg_context *context, const psg_gradient *const *gradients, size_t count, double *sqnorm,
                       double *upper, int64_t *fallbacks) {
+    PSG_DEFAULT_FLOATS;
     psg_set set = { context, "psg_sqnorm", gradients, count };
     psg_plan plan = { .question = PSG_ASK_SQNORM };
     psg_status status = psg_plan_make(&set, false, &plan);

@@ -1,6 +1,7 @@
 /* weighted_sum and sum_of_squares: the two sums over samples that need no norms. */
 #include <math.h>
 
+#include "base/floats.h"
 #include "base/shapes.h"
 #include "gradient/plan.h"
 
@@ -35,12 +36,14 @@ static psg_status sum(const psg_set *set, psg_question question, const double *w
 
 psg_status psg_weighted_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                             const double *weights, psg_write write, const psg_tensor *outs) {
+    PSG_DEFAULT_FLOATS;
     psg_set set = { context, "psg_weighted_sum", gradients, count };
     return sum(&set, PSG_ASK_WEIGHTED_SUM, weights, write, outs);
 }
 
 psg_status psg_sum_of_squares(psg_context *context, const psg_gradient *const *gradients, size_t count,
                               psg_write write, const psg_tensor *outs) {
+    PSG_DEFAULT_FLOATS;
     psg_set set = { context, "psg_sum_of_squares", gradients, count };
     return sum(&set, PSG_ASK_SUM_OF_SQUARES, NULL, write, outs);
 }

@@ -4,6 +4,7 @@
 
 #include "base/context.h"
 #include "base/file.h"
+#include "base/floats.h"
 #include "io/safetensors_header.h"
 #include "io/tensors.h"
 
@@ -151,6 +152,7 @@ psg_status psg_tensors_read(const psg_source *source, psg_file_access access, ps
 
 psg_status psg_safetensors_read(psg_context *context, const char *path, psg_file_access access,
                                 psg_tensors **tensors) {
+    PSG_DEFAULT_FLOATS;
     if (tensors) *tensors = NULL;
     if (!context || !tensors) return PSG_ERR_ARGUMENT;
     const psg_source source = { context, "psg_safetensors_read", path };

@@ -4,6 +4,7 @@
 
 #include "base/context.h"
 #include "base/file.h"
+#include "base/floats.h"
 #include "base/shapes.h"
 #include "io/json_text.h"
 #include "io/safetensors_header.h"
@@ -206,6 +207,7 @@ psg_status psg_tensors_write(const psg_source *to, const psg_named *tensors, siz
 
 psg_status psg_safetensors_write(psg_context *context, const char *path, const psg_named *tensors, size_t count,
                                  const psg_text_pair *metadata, size_t metadata_count) {
+    PSG_DEFAULT_FLOATS;
     const psg_source to = { context, "psg_safetensors_write", path };
     if (!context) return PSG_ERR_ARGUMENT;
     if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL", to.function);

@@ -3,6 +3,7 @@
 
 #include "base/context.h"
 #include "base/file.h"
+#include "base/floats.h"
 #include "base/shapes.h"
 #include "base/writer.h"
 #include "io/tensors.h"
@@ -169,6 +170,7 @@ psg_status psg_tensors_take(const psg_source *source, const psg_tensors *tensors
 
 psg_status psg_weights_load(psg_context *context, const char *path, const psg_named *weights, size_t count,
                             psg_load_mode mode, psg_load_report *report) {
+    PSG_DEFAULT_FLOATS;
     if (!context) return PSG_ERR_ARGUMENT;
     const psg_source source = { context, "psg_weights_load", path };
     if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL", source.function);
@@ -177,6 +179,7 @@ psg_status psg_weights_load(psg_context *context, const char *path, const psg_na
 
 psg_status psg_weights_take(psg_context *context, const psg_tensors *tensors, const psg_named *weights, size_t count,
                             psg_load_mode mode, psg_load_report *report) {
+    PSG_DEFAULT_FLOATS;
     if (!context) return PSG_ERR_ARGUMENT;
     if (!tensors) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_weights_take: tensors is NULL");
     const psg_source source = { context, "psg_weights_take", tensors->path };

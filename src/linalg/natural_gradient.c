@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
@@ -386,6 +387,7 @@ static psg_status run(problem *p, const psg_tensor *v, const double *weights, do
 
 psg_status psg_natural_gradient(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                 double damping, const psg_tensor *v, const psg_tensor *outs, double *error) {
+    PSG_DEFAULT_FLOATS;
     problem p = { .context = context, .function = "psg_natural_gradient", .gradients = gradients, .count = count,
                   .damping = damping, .outs = outs };
     if (!context) return PSG_ERR_ARGUMENT;
@@ -398,6 +400,7 @@ psg_status psg_natural_gradient(psg_context *context, const psg_gradient *const 
 
 psg_status psg_natural_gradient_of_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                        double damping, const double *weights, const psg_tensor *outs, double *error) {
+    PSG_DEFAULT_FLOATS;
     problem p = { .context = context, .function = "psg_natural_gradient_of_sum", .gradients = gradients,
                   .count = count, .damping = damping, .outs = outs };
     if (!context) return PSG_ERR_ARGUMENT;

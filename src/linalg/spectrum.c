@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "blas/lapack.h"
@@ -18,6 +19,7 @@ static void reverse(int64_t n, const double *columns, const double *ascending, d
 
 psg_status psg_gram_spectrum(psg_context *context, const double *gram, int64_t batch_size, double *eigenvalues,
                              double *eigenvectors) {
+    PSG_DEFAULT_FLOATS;
     if (!context) return PSG_ERR_ARGUMENT;
     if (batch_size < 0 || batch_size > INT32_MAX || !gram || !eigenvalues) {
         return psg_fail(context, PSG_ERR_ARGUMENT,
@@ -45,6 +47,7 @@ psg_status psg_gram_spectrum(psg_context *context, const double *gram, int64_t b
 
 /* Scaled by a power of two, so that squares neither overflow nor vanish. */
 double psg_effective_rank(const double *eigenvalues, int64_t batch_size) {
+    PSG_DEFAULT_FLOATS;
     double largest = 0, sum = 0, squares = 0;
     for (int64_t k = 0; k < batch_size; k++) {
         if (!isfinite(eigenvalues[k])) return NAN;

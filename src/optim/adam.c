@@ -1,6 +1,7 @@
 /* torch.optim.Adam and AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019). */
 #include <math.h>
 
+#include "base/floats.h"
 #include "optim/optimizer.h"
 
 static psg_status check_options(psg_context *context, const psg_adam_options *o) {
@@ -46,6 +47,7 @@ static void describe(const psg_optimizer *optimizer, psg_writer *writer) {
 
 psg_status psg_adam_create(psg_context *context, const psg_adam_options *options, const psg_tensor *values,
                            size_t count, psg_optimizer **optimizer) {
+    PSG_DEFAULT_FLOATS;
     const psg_adam_options defaults = PSG_ADAM_OPTIONS_INIT;
     if (!context) return PSG_ERR_ARGUMENT;
     if (!options) options = &defaults;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
@@ -107,6 +108,7 @@ void psg_optimizer_destroy(psg_optimizer *optimizer) {
 }
 
 psg_status psg_optimizer_set_lr(psg_optimizer *optimizer, double lr) {
+    PSG_DEFAULT_FLOATS;
     if (!optimizer) return PSG_ERR_ARGUMENT;
     if (!psg_optimizer_is_magnitude(lr)) {
         return psg_optimizer_refuse(optimizer->context, "psg_optimizer_set_lr", "lr", lr, "finite and at least 0");
@@ -181,6 +183,7 @@ static void step_chunk(void *argument, size_t index, unsigned slot) {
 }
 
 psg_status psg_optimizer_step(psg_optimizer *optimizer, const psg_tensor *gradients, size_t count) {
+    PSG_DEFAULT_FLOATS;
     if (!optimizer) return PSG_ERR_ARGUMENT;
     psg_status status = check_gradients(optimizer, gradients, count);
     if (status) return status;
@@ -211,6 +214,7 @@ psg_status psg_optimizer_state(const psg_optimizer *o, size_t value, size_t inde
 }
 
 psg_status psg_optimizer_set_state(psg_optimizer *o, uint64_t steps, const psg_tensor *states, size_t count) {
+    PSG_DEFAULT_FLOATS;
     if (!o) return PSG_ERR_ARGUMENT;
     if (count != o->count * o->state_count || (count && !states)) {
         return psg_fail(o->context, PSG_ERR_ARGUMENT, "psg_optimizer_set_state: count of states is %zu, must be %zu, "

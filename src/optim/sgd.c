@@ -1,6 +1,7 @@
 /* torch.optim.SGD. */
 #include <math.h>
 
+#include "base/floats.h"
 #include "optim/optimizer.h"
 
 static psg_status check_options(psg_context *context, const psg_sgd_options *o) {
@@ -48,6 +49,7 @@ static void describe(const psg_optimizer *optimizer, psg_writer *writer) {
 
 psg_status psg_sgd_create(psg_context *context, const psg_sgd_options *options, const psg_tensor *values,
                           size_t count, psg_optimizer **optimizer) {
+    PSG_DEFAULT_FLOATS;
     const psg_sgd_options defaults = PSG_SGD_OPTIONS_INIT;
     if (!context) return PSG_ERR_ARGUMENT;
     if (!options) options = &defaults;

@@ -1,4 +1,5 @@
 /* The walk back over the tape, once a pass. */
+#include "base/floats.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "kernels.h"
@@ -195,6 +196,7 @@ static psg_status walk(psg_tape *tape, psg_tape_var *start, const psg_tensor *gr
 }
 
 psg_status psg_backward(psg_tape *tape, psg_var loss) {
+    PSG_DEFAULT_FLOATS;
     psg_tape_var *var = check_start(tape, "psg_backward", loss);
     if (!var) return psg_tape_status(tape);
     if (psg_tensor_count(&var->value) != 1) {
@@ -206,6 +208,7 @@ psg_status psg_backward(psg_tape *tape, psg_var loss) {
 }
 
 psg_status psg_backward_from(psg_tape *tape, psg_var from, const psg_tensor *grad_output) {
+    PSG_DEFAULT_FLOATS;
     psg_tape_var *var = check_start(tape, "psg_backward_from", from);
     if (!var) return psg_tape_status(tape);
     if (!grad_output) return psg_tape_check_ones(tape, var) ? psg_tape_status(tape) : walk(tape, var, NULL);
@@ -257,6 +260,7 @@ static uint32_t reached_parameters(const psg_tape *tape) {
 }
 
 psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gradient *gradient) {
+    PSG_DEFAULT_FLOATS;
     if (!tape) return PSG_ERR_ARGUMENT;
     if (!param || !gradient) {
         return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_gradient_of: %s is NULL", param ? "gradient" : "param");

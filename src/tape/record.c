@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/floats.h"
 #include "base/shapes.h"
 #include "tape/tape_struct.h"
 
@@ -347,6 +348,7 @@ psg_status psg_tape_apply(psg_tape *tape, const psg_op *op, const psg_var *input
 }
 
 psg_var psg_record(psg_tape *tape, const psg_op *op, const psg_var *inputs, int input_count, const void *attributes) {
+    PSG_DEFAULT_FLOATS;
     if (!psg_tape_alive(tape, "psg_record")) return psg_tape_no_var();
     const char *defect = psg_op_defect(op);
     if (defect) {

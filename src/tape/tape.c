@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/entropy.h"
+#include "base/floats.h"
 #include "base/shapes.h"
 #include "tape/tape_struct.h"
 
@@ -110,6 +111,7 @@ static psg_status check_pass(psg_tape *tape) {
 }
 
 psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass) {
+    PSG_DEFAULT_FLOATS;
     static const psg_pass defaults = PSG_PASS_INIT;
     if (!tape) return PSG_ERR_ARGUMENT;
     psg_status status = forget(tape);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/floats.h"
 #include "base/shapes.h"
 #include "tape/tape_struct.h"
 
@@ -389,6 +390,7 @@ static psg_status check_all(psg_op_checker *check, const psg_operand *inputs) {
 }
 
 psg_status psg_op_check(psg_context *context, const psg_op *op, const psg_operand *inputs, const void *attributes) {
+    PSG_DEFAULT_FLOATS;
     if (!context) return PSG_ERR_ARGUMENT;
     const char *defect = psg_op_defect(op);
     if (!defect && op->input_count > 0 && !inputs) defect = "inputs is NULL";

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "kernels.h"
@@ -326,6 +327,7 @@ psg_var psg_weight_norm(psg_tape *tape, psg_var v, psg_var g, const psg_weight_n
 
 /* rms_norm gives x sqrt(in) / sqrt(||x||^2 + eps) where its eps is eps / in. */
 psg_var psg_cosine_linear(psg_tape *tape, psg_var x, psg_var weight, double scale, double eps) {
+    PSG_DEFAULT_FLOATS;
     psg_tensor value = { .rank = 0 };
     psg_status status = psg_value(tape, x, &value);
     int64_t in = !status && value.rank ? value.shape[value.rank - 1] : 0;
