@@ -10,7 +10,6 @@
 #include "base/context.h"
 #include "base/floats.h"
 #include "base/memory.h"
-#include "base/parallel.h"
 #include "base/shapes.h"
 #include "blas/lapack.h"
 #include "kernels.h"
@@ -337,10 +336,7 @@ static psg_status solve_samples(const problem *p, double *error) {
     for (int64_t i = 0; i < p->batch * p->batch; i++) p->matrix[i] = p->gram[i] / batch;
     for (int64_t n = 0; n < p->batch; n++) p->matrix[n * p->batch + n] += p->damping;
     memcpy(p->z, p->w, (size_t)p->batch * sizeof(double));
-    int saved = psg_blas_enter(p->context);
-    bool solved = psg_cholesky_solve(p->batch, p->matrix, p->z);
-    psg_blas_leave(p->context, saved);
-    if (solved) return PSG_OK;
+    if (psg_cholesky_solve(p->context, p->batch, p->matrix, p->z)) return PSG_OK;
     if (error) *error = INFINITY;
     return psg_fail(p->context, PSG_ERR_NUMERIC, "%s: damping I + J J^T / B is not positive definite at damping %g",
                     p->function, p->damping);

@@ -4,16 +4,15 @@
 #include "base/context.h"
 #include "base/floats.h"
 #include "base/memory.h"
-#include "base/parallel.h"
 #include "blas/lapack.h"
 #include "psg/linalg.h"
 
-/* LAPACK gives ascending values and vectors in columns; the caller gets descending values and vectors in rows. */
-static void reverse(int64_t n, const double *columns, const double *ascending, double *values, double *rows) {
+/* LAPACK gives ascending values; the caller gets descending ones. */
+static void reverse(int64_t n, const double *vectors, const double *ascending, double *values, double *rows) {
     for (int64_t k = 0; k < n; k++) {
         int64_t from = n - 1 - k;
         values[k] = ascending[from] > 0 ? ascending[from] : 0;
-        for (int64_t i = 0; rows && i < n; i++) rows[k * n + i] = columns[i * n + from];
+        if (rows) memcpy(rows + k * n, vectors + from * n, (size_t)n * sizeof(double));
     }
 }
 
@@ -35,14 +34,11 @@ psg_status psg_gram_spectrum(psg_context *context, const double *gram, int64_t b
     double *work = psg_alloc(context, bytes);
     if (!work) return psg_fail_memory(context, "psg_gram_spectrum", bytes);
     memcpy(work, gram, n * n * sizeof(double));
-    int saved = psg_blas_enter(context);
-    bool done = psg_symmetric_eigen(batch_size, work, work + n * n, eigenvectors != NULL);
-    psg_blas_leave(context, saved);
-    if (done) reverse(batch_size, work, work + n * n, eigenvalues, eigenvectors);
+    psg_status status = psg_symmetric_eigen(context, "psg_gram_spectrum", batch_size, work, work + n * n,
+                                            eigenvectors != NULL);
+    if (!status) reverse(batch_size, work, work + n * n, eigenvalues, eigenvectors);
     psg_free(context, work);
-    if (done) return PSG_OK;
-    return psg_fail(context, PSG_ERR_NUMERIC, "psg_gram_spectrum: dsyevd failed on the %lld x %lld matrix",
-                    (long long)batch_size, (long long)batch_size);
+    return status;
 }
 
 /* Scaled by a power of two, so that squares neither overflow nor vanish. */
