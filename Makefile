@@ -146,6 +146,9 @@ FAULTY_CALLS := open stat fstat lstat flock fchmod ftruncate write pread fsync r
 $(FAULTY): $(BUILD)/test/faults.o
 $(FAULTY): WRAP := $(addprefix -Wl$(COMMA)--wrap=,$(FAULTY_CALLS))
 
+$(BUILD)/test/test_wrong_products: WRAP := $(addprefix -Wl$(COMMA)--wrap=,cblas_sgemm cblas_dgemm cblas_ssyrk cblas_dsyrk \
+                                             psg_kernel_gemm)
+
 $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $(filter %.o,$^) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
 	    $(PACKAGE_LIBS) $(SYSTEM_LIBS)

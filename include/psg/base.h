@@ -49,7 +49,7 @@ typedef enum psg_status {
     PSG_ERR_NONFINITE = 9,   /* NaN or Inf where none may be */
     PSG_ERR_NUMERIC = 10,    /* a factorisation or a series that failed */
     PSG_ERR_FORKED = 11,     /* used in a child process of the one that made it */
-    PSG_ERR_SYSTEM = 12,     /* the operating system refused (threads, entropy) */
+    PSG_ERR_SYSTEM = 12,     /* the operating system refused (threads, entropy), or OpenBLAS multiplies wrongly */
     PSG_ERR_FILE = 13,       /* a file could not be opened, read, written or made durable: the message has why */
     PSG_ERR_FORMAT = 14,     /* what a file holds is not what it must be */
     PSG_ERR_BUDGET = 15      /* a release that would pass the budget of its mechanism: the end of a training, no mistake */
@@ -147,8 +147,14 @@ typedef struct psg_context_options {
 
 /* Makes a context; options NULL means all defaults.  On failure *context is NULL, and the status is
  * PSG_ERR_ARGUMENT (unknown isa, or one this processor lacks; an unknown gemm; a PSG_NUM_THREADS that is no number),
- * PSG_ERR_MEMORY or PSG_ERR_SYSTEM (threads).  There is no context then to hold a message: PSG_ERR_ARGUMENT with good
+ * PSG_ERR_MEMORY or PSG_ERR_SYSTEM.  There is no context then to hold a message: PSG_ERR_ARGUMENT with good
  * options means that PSG_ISA, PSG_GEMM or PSG_NUM_THREADS in the environment is not.
+ *
+ * PSG_ERR_SYSTEM: there are no threads to be had; or, with one thread always, a product of known value came out wrong.
+ * Some are tried, in all transposes and both real types, with each engine that the options allow (in 1 ms): a
+ * BLAS may miscompute on some processors alone, and what is certified by its products would not hold.  With gemm
+ * PSG_GEMM_KERNEL OpenBLAS is not tried: a context that is made so and not otherwise says that it is at fault.
+ * OPENBLAS_VERBOSE=2 in the environment makes it print the core that it has chosen, OPENBLAS_CORETYPE chooses another.
  *
  * OpenBLAS: its thread count belongs to the process.  While any context computes, it is 1; the first to start saves the
  * host's value and the last to finish restores it.  The counter behind that, under its lock, is the one piece of

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/floats.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "kernels.h"
@@ -89,6 +90,7 @@ static psg_status choose_gemm(psg_context *context, psg_gemm_engine wanted) {
 }
 
 psg_status psg_context_create(const psg_context_options *options, psg_context **context) {
+    PSG_DEFAULT_FLOATS;
     if (!context) return PSG_ERR_ARGUMENT;
     *context = NULL;
     psg_context_options defaults = PSG_CONTEXT_OPTIONS_INIT;
@@ -100,6 +102,7 @@ psg_status psg_context_create(const psg_context_options *options, psg_context **
     if (!status) status = choose_gemm(made, options->gemm);
     if (!status) status = psg_parallel_start(made, options->threads);
     if (!status) status = take_workspace(made);
+    if (!status && !psg_products_are_right(made)) status = PSG_ERR_SYSTEM;
     if (status) {
         psg_context_destroy(made);
         return status;

@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/memory.h"
@@ -72,5 +73,11 @@ void *psg_budget_memory(psg_context *context, size_t bytes);
 void *psg_scratch(psg_context *context, size_t bytes);
 /* bytes of panels for one product, kept between calls; NULL when the allocator has none. */
 void *psg_panel_memory(psg_context *context, size_t bytes);
+
+/* ---- of src/blas, which base knows no more of ---- */
+
+/* Whether the products that the context may take, of the library's kernel and of OpenBLAS (with PSG_GEMM_KERNEL of the
+ * kernel alone), come out right.  For a context's creation: overwrites the workspace of worker 0. */
+bool psg_products_are_right(psg_context *context);
 
 #endif
