@@ -157,10 +157,15 @@ typedef struct psg_context_options {
  * OPENBLAS_VERBOSE=2 in the environment makes it print the core that it has chosen, OPENBLAS_CORETYPE chooses another.
  *
  * OpenBLAS: its thread count belongs to the process.  While any context computes, it is 1; the first to start saves the
- * host's value and the last to finish restores it.  The counter behind that, under its lock, is the one piece of
- * process-wide state in the library.  In OpenBLAS's OpenMP build the count belongs to each thread: there the threads
- * that compute set their own (omp_set_num_threads(1); threads of the host's get theirs back), and nothing of the
- * process is touched, so that the host may call OpenBLAS in its other threads meanwhile. */
+ * host's value and the last to finish restores it.  The counters behind that and the next paragraph, under their lock,
+ * are the one piece of process-wide state in the library.  In OpenBLAS's OpenMP build the count belongs to each thread:
+ * there the threads that compute set their own (omp_set_num_threads(1); threads of the host's get theirs back), and
+ * nothing of the process is touched, so that the host may call OpenBLAS in its other threads meanwhile.
+ *
+ * OpenBLAS maps 128 MiB (untouched, mostly) for each of its calls that run at the same time, keeps them, and never
+ * returns where it cannot have them.  So they are asked of the system here, for as many calls as the context's workers
+ * may make at a time and for OpenBLAS's own threads (64 for all contexts together): PSG_ERR_MEMORY where there are
+ * none, and no call of a context that was made waits for memory afterwards. */
 PSG_API psg_status psg_context_create(const psg_context_options *options, psg_context **context);
 
 /* Frees a context.  NULL is allowed.  Everything made from it must have been freed before. */

@@ -33,6 +33,7 @@ struct psg_context {
     psg_parallel_for parallel_for;
     void *parallel_user;
     int leave_openblas_alone;
+    unsigned blas_calls;                 /* at a time: what buffers of OpenBLAS are reserved for */
     psg_gemm_engine gemm;
     atomic_ullong products[2];           /* served by OpenBLAS, by our kernel */
     pid_t pid;                           /* of the maker: worker threads do not survive a fork */

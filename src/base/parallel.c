@@ -1,6 +1,7 @@
 #include "base/parallel.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -26,20 +27,32 @@ static psg_status default_threads(unsigned *threads) {
     return PSG_OK;
 }
 
+/* LAPACK alone calls OpenBLAS where products do not; of a pool no more workers run than there are processors. */
+static psg_status reserve_buffers(psg_context *context, unsigned processors) {
+    unsigned calls = context->threads < processors ? context->threads : processors;
+    if (context->gemm == PSG_GEMM_KERNEL) calls = 1;
+    if (!psg_blas_buffers_reserve(calls)) return PSG_ERR_MEMORY;
+    context->blas_calls = calls;
+    return PSG_OK;
+}
+
 psg_status psg_parallel_start(psg_context *context, unsigned threads) {
     if (!threads) {
         psg_status status = default_threads(&threads);
         if (status) return status;
     }
     context->threads = threads > PSG_MAX_THREADS ? PSG_MAX_THREADS : threads;
-    if (context->threads == 1 || context->parallel_for) return PSG_OK;
-    return psg_pool_create(context, context->threads, psg_processors(), &context->pool);
+    const bool has_pool = context->threads > 1 && !context->parallel_for;
+    const unsigned processors = has_pool ? psg_processors() : context->threads;
+    psg_status status = reserve_buffers(context, processors);
+    return status || !has_pool ? status : psg_pool_create(context, context->threads, processors, &context->pool);
 }
 
 void psg_parallel_stop(psg_context *context) {
     if (context->pool && context->pid == getpid()) psg_pool_join(context->pool);
     psg_pool_free(context, context->pool);
     context->pool = NULL;
+    psg_blas_buffers_release(context->blas_calls);
 }
 
 /* ---- OpenBLAS around our work ---- */

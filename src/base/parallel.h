@@ -4,7 +4,8 @@
 
 #include "psg/base.h"
 
-/* Starts the context's workers: threads as in psg_context_options. */
+/* Starts the context's workers, threads as in psg_context_options, and reserves OpenBLAS's buffers for them:
+ * PSG_ERR_ARGUMENT, PSG_ERR_MEMORY, PSG_ERR_SYSTEM. */
 psg_status psg_parallel_start(psg_context *context, unsigned threads);
 void psg_parallel_stop(psg_context *context);
 
