@@ -1,5 +1,4 @@
-/* The pool, also of more workers than processors, a loop of the host's, OpenBLAS's thread count, a host that multiplies
- * meanwhile. */
+/* The pool, also of more workers than processors, a loop of the host's, OpenBLAS's thread count. */
 #include "support.h"
 
 #include <cblas.h>
@@ -354,80 +353,6 @@ static void contexts_in_two_threads_share_the_bracket(void **state) {
     openblas_set_num_threads(before);
 }
 
-/* ---- a host that multiplies while a context computes ---- */
-
-enum { SIDE = 200, HOSTS = 3, SAMPLES = 6, POSITIONS = 40, WIDTH = 80, CALLS = 1000 };
-
-typedef struct host_work {
-    double a[SIDE * SIDE], b[SIDE * SIDE], product[SIDE * SIDE];
-    atomic_int stop, calls, wrong;
-} host_work;
-
-/* Whole numbers: every order of adding gives the same bits. */
-static void draw_host_work(host_work *work, test_random *random) {
-    for (int k = 0; k < SIDE * SIDE; k++) {
-        work->a[k] = (double)test_range(random, -8, 8);
-        work->b[k] = (double)test_range(random, -8, 8);
-    }
-    for (int i = 0; i < SIDE; i++) {
-        for (int j = 0; j < SIDE; j++) {
-            double sum = 0;
-            for (int k = 0; k < SIDE; k++) sum += work->a[i * SIDE + k] * work->b[k * SIDE + j];
-            work->product[i * SIDE + j] = sum;
-        }
-    }
-}
-
-static void *multiply_until_stopped(void *argument) {
-    host_work *work = argument;
-    double *c = malloc(sizeof work->product);
-    while (!atomic_load(&work->stop)) {
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, SIDE, SIDE, SIDE, 1, work->a, SIDE, work->b, SIDE, 0, c,
-                    SIDE);
-        atomic_fetch_add(&work->calls, 1);
-        if (memcmp(c, work->product, sizeof work->product)) atomic_fetch_add(&work->wrong, 1);
-    }
-    free(c);
-    return NULL;
-}
-
-static void draw_whole(test_random *random, float *values, int count) {
-    for (int k = 0; k < count; k++) values[k] = (float)test_range(random, -2, 2);
-}
-
-static void the_host_may_multiply_meanwhile(void **state) {
-    (void)state;
-    test_random random = { 29 };
-    host_work *work = calloc(1, sizeof *work);
-    static float g[SAMPLES * POSITIONS * WIDTH], a[SAMPLES * POSITIONS * WIDTH];
-    draw_host_work(work, &random);
-    draw_whole(&random, g, SAMPLES * POSITIONS * WIDTH);
-    draw_whole(&random, a, SAMPLES * POSITIONS * WIDTH);
-    const int64_t shape[] = { WIDTH, WIDTH };
-    psg_tensor g_view = psg_f32_3d(g, SAMPLES, POSITIONS, WIDTH), a_view = psg_f32_3d(a, SAMPLES, POSITIONS, WIDTH);
-    psg_block block = psg_factored(&g_view, &a_view);
-    psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 2, shape);
-    const psg_gradient *set[] = { &gradient };
-    psg_context *context = test_context(2, NULL);
-    double expected[SAMPLES], sqnorm[SAMPLES];
-    TEST_OK(context, psg_sqnorm(context, set, 1, expected, NULL, NULL));
-    pthread_t host[HOSTS];
-    for (int k = 0; k < HOSTS; k++) {
-        assert_int_equal(pthread_create(&host[k], NULL, multiply_until_stopped, work), 0);
-    }
-    int differ = 0;
-    while (atomic_load(&work->calls) < CALLS) {
-        TEST_OK(context, psg_sqnorm(context, set, 1, sqnorm, NULL, NULL));
-        differ += memcmp(sqnorm, expected, sizeof sqnorm) != 0;
-    }
-    atomic_store(&work->stop, 1);
-    for (int k = 0; k < HOSTS; k++) pthread_join(host[k], NULL);
-    assert_int_equal(work->wrong, 0);
-    assert_int_equal(differ, 0);
-    psg_context_destroy(context);
-    free(work);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_runs_every_index_once),
@@ -442,7 +367,6 @@ int main(void) {
         cmocka_unit_test(openblas_count_is_restored),
         cmocka_unit_test(openblas_can_be_left_alone),
         cmocka_unit_test(contexts_in_two_threads_share_the_bracket),
-        cmocka_unit_test(the_host_may_multiply_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
