@@ -1,10 +1,10 @@
 #include "base/blas_threads.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/mman.h>
-#include <unistd.h>
+
+#include "base/fork_mark.h"
 
 /* Weak: another BLAS behind the same soname has none of these, and libgomp is there only with the OpenMP build. */
 extern void openblas_set_num_threads(int count) __attribute__((weak));
@@ -26,8 +26,10 @@ static struct {
     unsigned reserved, mapped;
 } bracket = { PTHREAD_MUTEX_INITIALIZER, 0, 0, 0, 0 };
 
-/* Which process it belongs to; 0: none yet. */
-static atomic_int owner;
+/* Which process it belongs to. */
+static psg_fork_mark owner;
+static pthread_once_t owned = PTHREAD_ONCE_INIT;
+static void own(void) { psg_fork_mark_set(&owner); }
 
 static int is_openmp(void) { return openblas_get_parallel && openblas_get_parallel() == openmp_build; }
 
@@ -37,8 +39,9 @@ static int is_adjustable(void) { return openblas_set_num_threads && openblas_get
 
 /* A child inherits what its parent's threads held at the fork, but not the threads; with one thread, it starts anew. */
 static void forget_parent(void) {
-    int now = (int)getpid(), before = atomic_exchange(&owner, now);
-    if (!before || before == now) return;
+    pthread_once(&owned, own);
+    if (!psg_has_forked(&owner)) return;
+    own();
     int inherited = bracket.open ? bracket.host_threads : 0;
     pthread_mutex_init(&bracket.lock, NULL);
     bracket.open = 0;

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/floats.h"
 #include "base/memory.h"
@@ -52,7 +51,7 @@ static psg_context *new_context(const psg_context_options *options) {
     context->parallel_for = options->parallel_for;
     context->parallel_user = options->parallel_user;
     context->leave_openblas_alone = options->leave_openblas_alone;
-    context->pid = getpid();
+    psg_fork_mark_set(&context->process);
     psg_arena_init(&context->question, context);
     return context;
 }
@@ -120,6 +119,7 @@ void psg_context_destroy(psg_context *context) {
     psg_arena_release(&context->question);
     psg_free(context, context->panels);
     psg_free(context, context->user_ops);
+    psg_fork_mark_remove(&context->process);
     psg_allocator allocator = context->allocator;
     allocator.release(allocator.user, context, sizeof *context);
 }

@@ -5,8 +5,8 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/types.h>
 
+#include "base/fork_mark.h"
 #include "base/memory.h"
 #include "psg/base.h"
 
@@ -36,7 +36,7 @@ struct psg_context {
     unsigned blas_calls;                 /* at a time: what buffers of OpenBLAS are reserved for */
     psg_gemm_engine gemm;
     atomic_ullong products[2];           /* served by OpenBLAS, by our kernel */
-    pid_t pid;                           /* of the maker: worker threads do not survive a fork */
+    psg_fork_mark process;               /* the maker's: worker threads do not survive a fork */
 
     void *workspace[PSG_MAX_THREADS];    /* PSG_WORKSPACE_BYTES a slot */
     size_t memory_budget;

@@ -4,31 +4,32 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* At the start of a page of its own: of what madvise concerns, nothing else may be near. */
-struct psg_fork_mark {
-    volatile unsigned char present;
-};
-
 static size_t page_bytes(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
+/* A page of its own: of what madvise concerns, nothing else may be near. */
 #if defined(MADV_WIPEONFORK)
-psg_fork_mark *psg_fork_mark_create(void) {
+static volatile unsigned char *new_page(void) {
     void *page = mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return NULL;
-    psg_fork_mark *mark = page;
-    if (madvise(page, page_bytes(), MADV_WIPEONFORK)) {
-        psg_fork_mark_destroy(mark);
-        return NULL;
-    }
-    mark->present = 1;
-    return mark;
+    if (!madvise(page, page_bytes(), MADV_WIPEONFORK)) return page;
+    munmap(page, page_bytes());
+    return NULL;
 }
 #else
-psg_fork_mark *psg_fork_mark_create(void) { return NULL; }
+static volatile unsigned char *new_page(void) { return NULL; }
 #endif
 
-void psg_fork_mark_destroy(psg_fork_mark *mark) {
-    if (mark) munmap(mark, page_bytes());
+/* A child's page is wiped, and will be in children of its own. */
+void psg_fork_mark_set(psg_fork_mark *mark) {
+    mark->pid = getpid();
+    if (!mark->page) mark->page = new_page();
+    if (mark->page) *mark->page = 1;
 }
 
-bool psg_fork_mark_is_gone(const psg_fork_mark *mark) { return mark && !mark->present; }
+void psg_fork_mark_remove(psg_fork_mark *mark) {
+    if (mark->page) munmap((void *)mark->page, page_bytes());
+    *mark = (psg_fork_mark){ 0, NULL };
+}
+
+/* The page sees every fork, and without a system call. */
+bool psg_has_forked(const psg_fork_mark *mark) { return mark->page ? !*mark->page : mark->pid != getpid(); }

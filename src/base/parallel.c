@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/blas_threads.h"
 #include "base/context.h"
@@ -49,7 +48,7 @@ psg_status psg_parallel_start(psg_context *context, unsigned threads) {
 }
 
 void psg_parallel_stop(psg_context *context) {
-    if (context->pool && context->pid == getpid()) psg_pool_join(context->pool);
+    if (context->pool && !psg_has_forked(&context->process)) psg_pool_join(context->pool);
     psg_pool_free(context, context->pool);
     context->pool = NULL;
     psg_blas_buffers_release(context->blas_calls);
@@ -93,8 +92,7 @@ static void run_here(size_t count, psg_task task, void *argument) {
 }
 
 static void run_loop(psg_context *context, size_t count, psg_task task, void *argument) {
-    int forked = context->pid != getpid();
-    if (count == 1 || context->threads == 1 || forked) {
+    if (count == 1 || context->threads == 1 || psg_has_forked(&context->process)) {
         run_here(count, task, argument);
     } else if (!context->parallel_for) {
         psg_pool_run(context->pool, count, task, argument);

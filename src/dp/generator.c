@@ -2,7 +2,6 @@
 
 #include <sodium.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/context.h"
 #include "base/entropy.h"
@@ -13,13 +12,12 @@
 static psg_status start(psg_context *context, const unsigned char *seed, psg_generator *generator) {
     generator->context = context;
     generator->seeded = seed != NULL;
-    generator->pid = getpid();
     generator->next_owner = 1;
     psg_grid_table_make(&generator->grid, PSG_GRID_RATIO_BITS, PSG_GRID_SCALE_BITS - PSG_GRID_RATIO_BITS);
     psg_status status = psg_entropy(context, "psg_generator_create", generator->key, PSG_KEY_BYTES);
     if (status) return status;
     if (seed) memcpy(generator->key, seed, PSG_KEY_BYTES);
-    generator->mark = psg_fork_mark_create();
+    psg_fork_mark_set(&generator->process);
     return PSG_OK;
 }
 
@@ -57,21 +55,21 @@ psg_status psg_generator_create_seeded(psg_context *context, const unsigned char
 void psg_generator_destroy(psg_generator *generator) {
     if (!generator) return;
     sodium_memzero(generator->key, PSG_KEY_BYTES);
-    psg_fork_mark_destroy(generator->mark);
+    psg_fork_mark_remove(&generator->process);
     psg_free(generator->context, generator);
 }
 
 int psg_generator_is_seeded(const psg_generator *generator) { return generator && generator->seeded; }
 
 int psg_generator_is_forked(const psg_generator *generator) {
-    return generator->pid != getpid() || psg_fork_mark_is_gone(generator->mark);
+    return psg_has_forked(&generator->process);
 }
 
 psg_status psg_generator_check(const psg_generator *generator, const char *function) {
     if (!psg_generator_is_forked(generator)) return PSG_OK;
     return psg_fail(generator->context, PSG_ERR_FORKED,
                     "%s: the generator was made by process %ld, must be used there only", function,
-                    (long)generator->pid);
+                    (long)generator->process.pid);
 }
 
 /* ---- streams ----

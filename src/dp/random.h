@@ -2,8 +2,6 @@
 #ifndef PSG_DP_RANDOM_H
 #define PSG_DP_RANDOM_H
 
-#include <sys/types.h>
-
 #include "base/fork_mark.h"
 #include "dp/grid_table.h"
 #include "psg/dp.h"
@@ -14,8 +12,7 @@ struct psg_generator {
     psg_context *context;
     unsigned char key[PSG_KEY_BYTES];
     int seeded;
-    pid_t pid;              /* of the maker */
-    psg_fork_mark *mark;    /* or NULL: the maker's too */
+    psg_fork_mark process;  /* the maker's */
     uint64_t next_owner;    /* of the next psg_dp */
     psg_grid_table grid;
 };
