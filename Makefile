@@ -149,9 +149,13 @@ $(FAULTY): WRAP := $(addprefix -Wl$(COMMA)--wrap=,$(FAULTY_CALLS))
 $(BUILD)/test/test_wrong_products: WRAP := $(addprefix -Wl$(COMMA)--wrap=,cblas_sgemm cblas_dgemm cblas_ssyrk cblas_dsyrk \
                                              psg_kernel_gemm)
 
+$(BUILD)/test/test_idx: $(BUILD)/bench/idx.o
+$(BUILD)/test/test_idx: WRAP := -Wl,--wrap=malloc
+$(BUILD)/test/test_idx: MORE_LIBS := -lz
+
 $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $(filter %.o,$^) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
-	    $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	    $(PACKAGE_LIBS) $(MORE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/differential: $(BUILD)/test/differential.o $(CASES) $(STATIC)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
