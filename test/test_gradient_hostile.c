@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "support.h"
 
@@ -131,7 +132,45 @@ static void enormous_batches_are_refused(void **state) {
     psg_context *context = test_context(1, NULL);
     assert_int_equal(psg_sum_of_squares(context, &set, 1, PSG_OVERWRITE, &out), PSG_ERR_OVERFLOW);
     assert_int_equal(psg_clipped_sum(context, &set, 1, &clip, PSG_OVERWRITE, &out, NULL, NULL, NULL), PSG_ERR_OVERFLOW);
-    assert_non_null(strstr(psg_context_message(context), "2^40"));
+    assert_non_null(strstr(psg_context_message(context), "2^32"));
+    psg_context_destroy(context);
+}
+
+/* Views of no memory whose questions would not end in a day, and some that seem so: what there is to do is little. */
+static void endless_sizes_are_refused(void **state) {
+    (void)state;
+    enum { ROWS = 1, FACTORED = 2, SPARSE = 3 };
+    const int64_t huge = (int64_t)1 << 40, root = (int64_t)1 << 20;
+    const struct { int form; int64_t batch, positions, p, d, rows, columns; psg_status status; } sizes[] = {
+        { ROWS, 2, 1, huge, 0, huge, 1, PSG_ERR_OVERFLOW },
+        { ROWS, 2, huge / 2, 2, 0, 2, 1, PSG_ERR_OVERFLOW },
+        { ROWS, 2, huge, 0, 0, 0, 1, PSG_ERR_OVERFLOW },
+        { FACTORED, 2, 3, huge, 0, huge, 0, PSG_ERR_OVERFLOW },
+        { FACTORED, 2, 3, 0, huge, 0, huge, PSG_ERR_OVERFLOW },
+        { FACTORED, huge, 1, 2, 0, 2, 0, PSG_ERR_OVERFLOW },
+        { FACTORED, 2, 3, root, root, root, root, PSG_ERR_OVERFLOW },
+        { FACTORED, 2, 3, root, 0, root, 0, PSG_OK },              { FACTORED, 0, root, 2, 3, 2, 3, PSG_OK },
+        { FACTORED, 2, 3, 2, 3, huge, root, PSG_OK },              { SPARSE, 2, 2, 4, 0, huge, 4, PSG_OK },
+    };
+    float one = 1;
+    int64_t ids[4] = { 0 };
+    psg_context *context = test_context(2, NULL);
+    alarm(300);
+    for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+        const int64_t b = sizes[k].batch, t = sizes[k].positions, p = sizes[k].p, none[3] = { 0 };
+        psg_tensor g = psg_tensor_strided(PSG_F32, &one, 3, (int64_t[]){ b, t, p }, none);
+        psg_tensor a = psg_tensor_strided(PSG_F32, &one, 3, (int64_t[]){ b, t, sizes[k].d }, none);
+        psg_tensor id = psg_i64_2d(ids, 2, 2);
+        psg_block block = sizes[k].form == ROWS ? psg_rows(&g) : sizes[k].form == SPARSE ? psg_sparse_rows(&g, &id)
+                                                                                         : psg_factored(&g, &a);
+        psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 2, (int64_t[]){ sizes[k].rows, sizes[k].columns });
+        const psg_gradient *set = &gradient;
+        double sqnorm[2], gram[4];
+        assert_int_equal(psg_sqnorm(context, &set, 1, sqnorm, NULL, NULL), sizes[k].status);
+        assert_int_equal(psg_gram(context, &set, 1, gram), sizes[k].status);
+        if (sizes[k].status) assert_non_null(strstr(psg_context_message(context), "2^3"));
+    }
+    alarm(0);
     psg_context_destroy(context);
 }
 
@@ -190,6 +229,7 @@ int main(void) {
         cmocka_unit_test(padding_changes_no_bit_of_what_is_kept),
         cmocka_unit_test(bounds_of_windows_follow_live_positions),
         cmocka_unit_test(enormous_batches_are_refused),
+        cmocka_unit_test(endless_sizes_are_refused),
         cmocka_unit_test(ids_have_the_samples_of_their_backprop),
         cmocka_unit_test(mixed_scales_beyond_f32_have_no_bound),
     };

@@ -16,7 +16,18 @@ psg_status psg_check_fail(const psg_check *at, psg_status status, const char *fo
                     name ? " (" : "", name ? name : "", name ? ")" : "", block, text);
 }
 
-static const int64_t MOST_VECTORS = (int64_t)1 << 40;   /* bytes for each are then far below 2^63 */
+/* 1 TiB of f32.  What is larger has strides of 0, or a parameter that is not there; no question about it would end. */
+static const int64_t MOST_ELEMENTS = (int64_t)1 << 38;
+static const int64_t MOST_SAMPLES = (int64_t)1 << 32;   /* bytes for each are then far below 2^63 */
+
+/* Dimensions of 0 count as 1: there may be loops over the others. */
+static bool is_too_large(const psg_tensor *x) {
+    int64_t elements = 1;
+    for (int d = 0; d < x->rank; d++) {
+        if (!psg_size_multiply(elements, psg_most(x->shape[d], 1), &elements) || elements > MOST_ELEMENTS) return true;
+    }
+    return false;
+}
 
 psg_status psg_check_operand(const psg_check *at, const psg_block *block, const psg_tensor *x, const char *name) {
     bool image = block->form == PSG_UNFOLDED && x == &block->activation;
@@ -31,8 +42,9 @@ psg_status psg_check_operand(const psg_check *at, const psg_block *block, const 
         return psg_check_fail(at, PSG_ERR_DTYPE, "%s is %s, the gradient is %s", name, psg_dtype_name(x->dtype),
                               psg_dtype_name(at->gradient->dtype));
     }
-    if (psg_most(x->shape[0], 1) > MOST_VECTORS / psg_most(psg_positions_of(x), 1)) {
-        return psg_check_fail(at, PSG_ERR_OVERFLOW, "%s: B x T is beyond 2^40", name);
+    if (is_too_large(x)) {
+        return psg_check_fail(at, PSG_ERR_OVERFLOW, "%s has shape %s, more than 2^38 elements (0 taken as 1)", name,
+                              psg_tensor_text(x, text));
     }
     if (x->shape[0] == batch) return PSG_OK;
     return psg_check_fail(at, PSG_ERR_BATCH, "%s has shape %s, the gradient's batch size is %lld", name,
@@ -65,6 +77,10 @@ static bool is_part(const psg_check *at, int64_t offset, int64_t rows, int64_t c
 psg_status psg_check_place(const psg_check *at, int64_t offset, int64_t rows, int64_t columns, int64_t stride) {
     if (rows == 0 || columns == 0) return PSG_OK;
     bool inside = fits(at, offset, rows, columns, stride);
+    if (inside && rows > MOST_ELEMENTS / columns) {
+        return psg_check_fail(at, PSG_ERR_OVERFLOW, "%lld rows of %lld elements, more than 2^38 in all",
+                              (long long)rows, (long long)columns);
+    }
     if (inside && is_part(at, offset, rows, columns, stride)) return PSG_OK;
     char text[PSG_SHAPE_TEXT];
     return psg_check_fail(at, PSG_ERR_SHAPE, "%lld rows of %lld elements, %lld apart from offset %lld on, %s the "
@@ -99,9 +115,9 @@ static psg_status check_shape(psg_check *at) {
     for (int d = 0; d < gradient->rank; d++) least = gradient->shape[d] < least ? gradient->shape[d] : least;
     if (least < 0) return psg_check_fail(at, PSG_ERR_SHAPE, "the parameter has a negative dimension");
     at->numel = psg_gradient_numel(gradient);
-    bool fits = gradient->batch_size <= MOST_VECTORS && at->numel >= 0;
+    bool fits = gradient->batch_size <= MOST_SAMPLES && at->numel >= 0;
     if (fits && psg_size_multiply(at->numel, gradient->batch_size, &total)) return PSG_OK;
-    return psg_check_fail(at, PSG_ERR_OVERFLOW, "B is beyond 2^40, or B x P beyond 63 bits");
+    return psg_check_fail(at, PSG_ERR_OVERFLOW, "B is beyond 2^32, or B x P beyond 63 bits");
 }
 
 static psg_status check_gradient(psg_check *at) {
