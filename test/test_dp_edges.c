@@ -363,14 +363,15 @@ static void a_generator_of_another_process_is_refused(void **state) {
     psg_batch batch;
     double out[5] = { 7 };
     int64_t whole[2] = { 7 };
-    f->generator->pid++;
+    assert_non_null(f->generator->process.page);
+    *f->generator->process.page = 0;   /* as it is in a child */
     assert_int_equal(psg_dp_sample(sampled, &batch), PSG_ERR_FORKED);
     assert_int_equal(psg_dp_take(dp, NULL, 0, &batch), PSG_ERR_FORKED);
     assert_int_equal(release(dp, out), PSG_ERR_FORKED);
     assert_int_equal(psg_gaussian(f->generator, 0, 0, 0, out, 1), PSG_ERR_FORKED);
     assert_int_equal(psg_discrete_gaussian(f->generator, 0, 0, 0, whole, 1), PSG_ERR_FORKED);
     assert_int_equal(psg_dp_create(f->context, f->generator, &poisson, counts, 2, &none), PSG_ERR_FORKED);
-    f->generator->pid--;
+    *f->generator->process.page = 1;
     assert_true(out[0] == 7 && whole[0] == 7 && !none && psg_dp_step(dp) == 0);
     TEST_OK(f->context, release(dp, out));
     psg_dp_destroy(dp), psg_dp_destroy(sampled);
