@@ -20,7 +20,7 @@ static void see_privacy(const psg_privacy *p) {
 
 enum { ROWS = 40, WIDTH = 5 };
 
-static void see_statement(const psg_dp *dp) {
+static void see_statement(psg_dp *dp) {
     char text[8192];
     psg_privacy privacy;
     HOST_OK(psg_dp_statement(dp, 1e-5, PSG_STATEMENT_JSON, text, sizeof text, NULL));
