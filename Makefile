@@ -16,7 +16,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 1)   # that run, test, bench and the s
 COMMA := ,
 PARALLEL = --no-print-directory $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(strip $(JOBS)))
 
-LIBRARIES := openblas lapacke libsodium jansson
+LIBRARIES := lapacke openblas libsodium jansson   # what calls before what is called, as archives need it
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -pedantic
 COMMON := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-math-errno -MMD -MP \
           -Iinclude -Isrc -Ikernels $(WARNINGS)
@@ -27,7 +27,7 @@ PACKAGE_LIBS = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
 SOURCES := $(wildcard src/*/*.c src/ops/*/*.c)
 KERNELS := $(filter-out kernels/table.c,$(wildcard kernels/*.c))
 ARCH := $(shell $(CC) -dumpmachine | sed 's/-.*//')
-SYSTEM_LIBS := $(if $(filter x86_64,$(ARCH)),-lmvec )-lm -pthread
+SYSTEM_LIBS := -lm -pthread   # glibc's -lm brings its vector functions, libmvec
 ISAS := baseline $(if $(filter x86_64,$(ARCH)),avx2 avx512)
 VECTOR_baseline := -DPSG_VECTOR_BYTES=16
 VECTOR_avx2 := -DPSG_VECTOR_BYTES=32 -mavx2 -mfma
@@ -74,11 +74,16 @@ $(SHARED): $(OBJECTS)
 	ln -sf $(@F) $(BUILD)/libpsg.so.$(SOVERSION)
 	ln -sf $(@F) $(BUILD)/libpsg.so
 
+# Fortran's run-time archive, which OpenBLAS's wants, prints numbers by libquadmath where there is one.  pkg-config puts
+# what a package names before what its requirements name, hence the name of the function that libgfortran.a will want.
+FORTRAN_LIBS = $(if $(wildcard $(shell $(CC) -print-file-name=libquadmath.a)),-Wl$(COMMA)-u$(COMMA)quadmath_snprintf -lquadmath)
+
 .PHONY: $(BUILD)/psg.pc
 $(BUILD)/psg.pc: psg.pc.in   # anew each time: PREFIX may differ from the last call's
 	@mkdir -p $(@D)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|' -e 's|@PACKAGE_LIBS@|$(PACKAGE_LIBS)|' -e 's|@SYSTEM_LIBS@|$(SYSTEM_LIBS)|' $< > $@
+	    -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBRARIES@|$(strip $(LIBRARIES))|' \
+	    -e 's|@SYSTEM_LIBS@|$(strip $(SYSTEM_LIBS) $(FORTRAN_LIBS))|' $< > $@
 
 # ---- what is not there is installed by run and test, never by all and install ----
 NEED_BUILD := cmd:$(firstword $(CC))=$(if $(findstring clang,$(CC)),clang,gcc) file:/usr/include/stdio.h=libc6-dev \

@@ -53,18 +53,21 @@ version=$(sed -n 's/^.define PSG_VERSION_STRING "\(.*\)"/\1/p' include/psg/base.
 check "pkg-config knows version $version" pkg-config --exact-version="$version" psg
 cflags=$(pkg-config --cflags psg)
 shared_libs=$(pkg-config --libs psg)
-# The archive by its path; -lpsg alone would take the shared library beside it.
-static_libs=$(pkg-config --static --libs psg | sed "s|-lpsg|$prefix/lib/libpsg.a|")
+check "pkg-config --libs names libpsg alone" test "$(echo $shared_libs)" = "-L$prefix/lib -lpsg"
+# libpsg from its archive and the others shared; everything from archives.
+static_libs="-Wl,-Bstatic $shared_libs -Wl,-Bdynamic $(pkg-config --libs lapacke openblas libsodium jansson) -lm -pthread"
+archive_libs=$(pkg-config --static --libs psg)
 
 # ---- programs ----
 warnings="-Wall -Wextra -pedantic -Werror"
 
 # build COMPILER STANDARD SOURCE PROGRAM LIBRARIES
-build() { eval "$1 -std=$2 $warnings $cflags $3 -o $4 $5 -lm"; }
+build() { eval "$1 -std=$2 $warnings $cflags $3 -o $4 $5"; }
 run() { LD_LIBRARY_PATH=$prefix/lib "$@"; }
 prints_version() { [ "$(run "$1")" = "$version" ]; }
 uses_shared() { LD_LIBRARY_PATH=$prefix/lib ldd "$1" | grep "libpsg.so.*=> $prefix/lib/"; }
 uses_no_shared() { [ -x "$1" ] && ! ldd "$1" | grep libpsg; }
+is_static() { [ -x "$1" ] && ! readelf -lW "$1" | grep INTERP; }
 
 program=$temporary/program
 check "C11 program, shared: builds" build "$CC" c11 test/consumer/pass.c "$program.c.shared" "$shared_libs"
@@ -80,6 +83,20 @@ check "C++17 program, static: runs" prints_version "$program.cpp.static"
 check "C11 program as C++17: builds" build "$CXX -x c++" c++17 test/consumer/pass.c "$program.mixed" \
     "-x none $shared_libs"
 check "C11 program as C++17: runs" prints_version "$program.mixed"
+
+# Everything from archives, with each object of the library, so that what any of them calls is there.
+every_object="-Wl,--whole-archive $prefix/lib/libpsg.a -Wl,--no-whole-archive"
+fortran=$("$CC" -print-file-name=libgfortran.a)
+if [ -e "$fortran" ]; then
+    for objects in "" "$every_object"; do
+        name="C11 program, -static${objects:+, every object}"
+        check "$name: builds" build "$CC -static" c11 test/consumer/pass.c "$program.archives" "$objects $archive_libs"
+        check "$name: runs" prints_version "$program.archives"
+        check "$name: needs no loader" is_static "$program.archives"
+    done
+else
+    echo "C11 program, -static: not run, OpenBLAS's archive wants libgfortran.a"
+fi
 
 # ---- headers ----
 for header in "$prefix"/include/psg/*.h "$prefix"/include/psg/ops/*.h; do
