@@ -76,7 +76,8 @@ $(SHARED): $(OBJECTS)
 
 # Fortran's run-time archive, which OpenBLAS's wants, prints numbers by libquadmath where there is one.  pkg-config puts
 # what a package names before what its requirements name, hence the name of the function that libgfortran.a will want.
-FORTRAN_LIBS = $(if $(wildcard $(shell $(CC) -print-file-name=libquadmath.a)),-Wl$(COMMA)-u$(COMMA)quadmath_snprintf -lquadmath)
+FORTRAN_LIBS = $(if $(wildcard $(shell $(CC) -print-file-name=libquadmath.a)),\
+                 -Wl$(COMMA)-u$(COMMA)quadmath_snprintf -lquadmath)
 
 .PHONY: $(BUILD)/psg.pc
 $(BUILD)/psg.pc: psg.pc.in   # anew each time: PREFIX may differ from the last call's
@@ -292,10 +293,12 @@ install: all  ## install under DESTDIR and PREFIX
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
 	install -m 644 src/ops/README.md $(DESTDIR)$(DOCDIR)/ops.md
 	install -m 644 src/dp/README.md $(DESTDIR)$(DOCDIR)/dp.md
+	@$(if $(DESTDIR),,sh src/install/loader.sh installed $(LIBDIR))
 
 uninstall:  ## remove what install put there
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR)
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
+	@$(if $(DESTDIR),,sh src/install/loader.sh removed $(LIBDIR))
 
 # ---- housekeeping ----
 C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/*/*.[ch])

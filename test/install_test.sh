@@ -36,6 +36,7 @@ make_quietly() { "$MAKE" --no-print-directory ${BUILD:+BUILD="$BUILD"} "$@"; }
 prefix=$temporary/prefix stage=$temporary/stage
 check "make install PREFIX" make_quietly install PREFIX="$prefix" DESTDIR=
 check "make install DESTDIR" make_quietly install PREFIX=/opt/psg DESTDIR="$stage"
+cp "$log" "$log.staged"
 check "psg.pc names PREFIX" grep -qx "prefix=$prefix" "$prefix/lib/pkgconfig/psg.pc"
 check "psg.pc does not name DESTDIR" grep -qx "prefix=/opt/psg" "$stage/opt/psg/lib/pkgconfig/psg.pc"
 same_files() { (cd "$prefix" && find . | sort) >"$log.a" && (cd "$stage/opt/psg" && find . | sort) | diff "$log.a" -; }
@@ -44,6 +45,28 @@ check "the page of the ops is installed" grep -q '^| `linear` |' "$prefix/share/
 check "the argument for privacy is installed" grep -q '^\*\*6. Noise' "$prefix/share/doc/psg/dp.md"
 check "make uninstall" make_quietly uninstall PREFIX=/opt/psg DESTDIR="$stage"
 check "nothing is left after make uninstall" empty find "$stage" ! -type d
+
+# ---- the loader's cache ----
+# A cache of somebody else's: its ldconfig knows one folder, notes that it ran, and may not where that note is absent.
+cat >"$temporary/ldconfig" <<END
+#!/bin/sh
+[ "\${1:-}" != -v ] || { echo "/opt/known/lib: (from /etc/ld.so.conf:1)"; exit 0; }
+[ -e "$temporary/cache" ] && echo ran >>"$temporary/cache"
+END
+chmod +x "$temporary/ldconfig"
+loader() { LDCONFIG=$temporary/ldconfig sh src/install/loader.sh "$@"; }
+says() { pattern=$1 && shift && "$@" | tee "$log.said" && grep -q "$pattern" "$log.said"; }
+renews() {
+    : >"$temporary/cache" && loader "$1" "$2" && [ "$(cat "$temporary/cache")" = "$3" ] && rm "$temporary/cache"
+}
+check "make install tells of LD_LIBRARY_PATH" says "LD_LIBRARY_PATH=$prefix/lib," make_quietly install PREFIX="$prefix"
+check "make install tells of PKG_CONFIG_PATH" grep -q "PKG_CONFIG_PATH=$prefix/lib/pkgconfig" "$log.said"
+check "make install DESTDIR tells of neither" sh -c "! grep -q 'to do' '$log.staged'"
+check "installing runs ldconfig for a folder of the loader's" renews installed /opt/known/lib ran
+check "removing runs ldconfig for a folder of the loader's" renews removed /opt/known/lib ran
+check "installing elsewhere does not" renews installed /opt/psg/lib ""
+check "without the right to it ldconfig is left to do" says "as root: ldconfig" loader installed /opt/known/lib
+check "removing from elsewhere leaves nothing to do" empty loader removed /opt/psg/lib
 
 # ---- pkg-config ----
 PKG_CONFIG_PATH=$prefix/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
@@ -55,7 +78,8 @@ cflags=$(pkg-config --cflags psg)
 shared_libs=$(pkg-config --libs psg)
 check "pkg-config --libs names libpsg alone" test "$(echo $shared_libs)" = "-L$prefix/lib -lpsg"
 # libpsg from its archive and the others shared; everything from archives.
-static_libs="-Wl,-Bstatic $shared_libs -Wl,-Bdynamic $(pkg-config --libs lapacke openblas libsodium jansson) -lm -pthread"
+other_libs="$(pkg-config --libs lapacke openblas libsodium jansson) -lm -pthread"
+static_libs="-Wl,-Bstatic $shared_libs -Wl,-Bdynamic $other_libs"
 archive_libs=$(pkg-config --static --libs psg)
 
 # ---- programs ----
