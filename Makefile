@@ -40,12 +40,13 @@ KERNEL_OBJECTS := $(foreach v,$(VARIANTS),$(KERNELS:kernels/%.c=$(BUILD)/kernels
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS)
 STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
+CMAKE_FILES := $(BUILD)/psgConfig.cmake $(BUILD)/psgConfigVersion.cmake
 
 .PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations install uninstall asan \
         tsan ubsan coverage format lint clean dist help
 .DELETE_ON_ERROR:
 
-all: $(STATIC) $(SHARED) $(BUILD)/psg.pc  ## build the static and the shared library
+all: $(STATIC) $(SHARED) $(BUILD)/psg.pc $(CMAKE_FILES)  ## build the static and the shared library
 
 $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
@@ -79,12 +80,19 @@ $(SHARED): $(OBJECTS)
 FORTRAN_LIBS = $(if $(wildcard $(shell $(CC) -print-file-name=libquadmath.a)),\
                  -Wl$(COMMA)-u$(COMMA)quadmath_snprintf -lquadmath)
 
-.PHONY: $(BUILD)/psg.pc
-$(BUILD)/psg.pc: psg.pc.in   # anew each time: PREFIX may differ from the last call's
+# What programs find libpsg by; made anew each time, as PREFIX may differ from the last call's.
+FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+          -e 's|@INCLUDE_FROM_LIB@|$(shell realpath -m -s --relative-to=$(LIBDIR) $(INCLUDEDIR))|' \
+          -e 's|@VERSION@|$(VERSION)|' -e 's|@SOVERSION@|$(SOVERSION)|' -e 's|@LIBRARIES@|$(strip $(LIBRARIES))|' \
+          -e 's|@SYSTEM_LIBS@|$(strip $(SYSTEM_LIBS) $(FORTRAN_LIBS))|' \
+          -e 's|@POINTER_BYTES@|$(shell echo __SIZEOF_POINTER__ | $(CC) -E -P -)|'
+
+.PHONY: $(BUILD)/psg.pc $(CMAKE_FILES)
+$(BUILD)/psg.pc: psg.pc.in
+$(CMAKE_FILES): $(BUILD)/%: src/install/%.in
+$(BUILD)/psg.pc $(CMAKE_FILES):
 	@mkdir -p $(@D)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBRARIES@|$(strip $(LIBRARIES))|' \
-	    -e 's|@SYSTEM_LIBS@|$(strip $(SYSTEM_LIBS) $(FORTRAN_LIBS))|' $< > $@
+	@$(FILL_IN) $< > $@
 
 # ---- what is not there is installed by run and test, never by all and install ----
 NEED_BUILD := cmd:$(firstword $(CC))=$(if $(findstring clang,$(CC)),clang,gcc) file:/usr/include/stdio.h=libc6-dev \
@@ -282,7 +290,7 @@ covered: $(COVERAGE_TESTS) $(BUILD)/test/isa
 # ---- installation ----
 DOCDIR ?= $(PREFIX)/share/doc/psg
 install: all  ## install under DESTDIR and PREFIX
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)/psg/ops $(DESTDIR)$(DOCDIR)
+	install -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/psg $(INCLUDEDIR)/psg/ops $(DOCDIR))
 	install -m 644 include/psg/*.h $(DESTDIR)$(INCLUDEDIR)/psg
 	install -m 644 include/psg/ops/*.h $(DESTDIR)$(INCLUDEDIR)/psg/ops
 	install -m 644 $(STATIC) $(DESTDIR)$(LIBDIR)
@@ -290,13 +298,14 @@ install: all  ## install under DESTDIR and PREFIX
 	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(LIBDIR)/libpsg.so.$(SOVERSION)
 	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(LIBDIR)/libpsg.so
 	install -m 644 $(BUILD)/psg.pc $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 644 $(CMAKE_FILES) $(DESTDIR)$(LIBDIR)/cmake/psg
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
 	install -m 644 src/ops/README.md $(DESTDIR)$(DOCDIR)/ops.md
 	install -m 644 src/dp/README.md $(DESTDIR)$(DOCDIR)/dp.md
 	@$(if $(DESTDIR),,sh src/install/loader.sh installed $(LIBDIR))
 
 uninstall:  ## remove what install put there
-	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR)
+	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBDIR)/cmake/psg
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
 	@$(if $(DESTDIR),,sh src/install/loader.sh removed $(LIBDIR))
 

@@ -55,7 +55,7 @@ cat >"$temporary/ldconfig" <<END
 END
 chmod +x "$temporary/ldconfig"
 loader() { LDCONFIG=$temporary/ldconfig sh src/install/loader.sh "$@"; }
-says() { pattern=$1 && shift && "$@" | tee "$log.said" && grep -q "$pattern" "$log.said"; }
+says() { pattern=$1 && shift && "$@" 2>&1 | tee "$log.said" && grep -q "$pattern" "$log.said"; }
 renews() {
     : >"$temporary/cache" && loader "$1" "$2" && [ "$(cat "$temporary/cache")" = "$3" ] && rm "$temporary/cache"
 }
@@ -120,6 +120,38 @@ if [ -e "$fortran" ]; then
     done
 else
     echo "C11 program, -static: not run, OpenBLAS's archive wants libgfortran.a"
+fi
+
+# ---- CMake ----
+# From another place than make install was told: what CMake reads names no folder.
+moved=$temporary/moved
+configure() { cmake -S "$1" -B "$2" -DCMAKE_PREFIX_PATH="$moved" -DCMAKE_C_COMPILER="$CC" -DCMAKE_CXX_COMPILER="$CXX"; }
+asks() {
+    printf 'include("%s")\nif(NOT PACKAGE_VERSION_COMPATIBLE)\nmessage(FATAL_ERROR "refused")\nendif()\n' \
+        "$moved/lib/cmake/psg/psgConfigVersion.cmake" >"$temporary/asks.cmake"
+    cmake -DPACKAGE_FIND_VERSION="$1" -P "$temporary/asks.cmake"
+}
+wants_unknown() {
+    mkdir -p "$temporary/unknown"
+    printf 'cmake_minimum_required(VERSION 3.13)\nproject(unknown C)\nfind_package(psg COMPONENTS gpu REQUIRED)\n' \
+        >"$temporary/unknown/CMakeLists.txt"
+    says "psg has the components" configure "$temporary/unknown" "$temporary/unknown/build"
+}
+if cmake --version >/dev/null 2>&1; then
+    cp -r "$prefix" "$moved"
+    check "CMake's files name no folder" empty grep -r "$temporary" "$moved/lib/cmake"
+    check "CMake finds psg" configure test/consumer "$temporary/cmake"
+    check "CMake builds" cmake --build "$temporary/cmake"
+    for kind in c_psg cpp_psg c_psg_static cpp_psg_static; do
+        check "CMake, $kind: runs" env -u LD_LIBRARY_PATH "$temporary/cmake/$kind"
+    done
+    check "CMake, psg::psg is the shared library" sh -c "ldd '$temporary/cmake/c_psg' | grep '$moved/lib/libpsg.so'"
+    check "CMake, psg::psg_static is the archive" uses_no_shared "$temporary/cmake/c_psg_static"
+    check "CMake refuses components that are none" wants_unknown
+    for asked in "${version%.*}" "$version"; do check "CMake takes version $asked" asks "$asked"; done
+    for asked in 0.0 "${version%.*}.99" 0.99 1.0; do check "CMake refuses version $asked" says refused asks "$asked"; done
+else
+    echo "CMake: not run, not installed"
 fi
 
 # ---- headers ----
