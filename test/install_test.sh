@@ -108,6 +108,15 @@ check "C11 program as C++17: builds" build "$CXX -x c++" c++17 test/consumer/pas
     "-x none $shared_libs"
 check "C11 program as C++17: runs" prints_version "$program.mixed"
 
+# The archive in a shared object: psg_ names are exported again unless the linker is told to keep them in.
+plugin() { build "$CC -shared -fPIC" c11 test/consumer/pass.c "$1" "$2 $static_libs -Wl,-z,defs"; }
+exported_again() { nm -D --defined-only "$1" | awk '{ print $3 }' | grep '^psg_'; }
+check "archive in a shared object: builds" plugin "$program.so" -Wl,--exclude-libs,libpsg.a
+check "archive in a shared object: exports its own" sh -c "nm -D --defined-only '$program.so' | grep -w main"
+check "archive in a shared object: exports nothing of libpsg" empty exported_again "$program.so"
+check "archive in a shared object, flag left out: builds" plugin "$program.open.so" ""
+check "archive in a shared object, flag left out: is seen" exported_again "$program.open.so"
+
 # Everything from archives, with each object of the library, so that what any of them calls is there.
 every_object="-Wl,--whole-archive $prefix/lib/libpsg.a -Wl,--no-whole-archive"
 fortran=$("$CC" -print-file-name=libgfortran.a)
