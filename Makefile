@@ -318,8 +318,9 @@ lint:  ## static analysis with cppcheck
 	cppcheck --quiet --std=c11 --enable=warning,portability --error-exitcode=1 --inline-suppr \
 	    --suppress=missingInclude --suppress=unknownMacro -Iinclude -Isrc -Ikernels src
 
-dist:  ## a source archive of the committed tree, the same bytes each time
-	git archive --format=tar --prefix=libpsg-$(VERSION)/ HEAD | gzip -n > libpsg-$(VERSION).tar.gz
+DISTDIR ?= .
+dist:  ## a source archive of the committed (or unpacked) tree, the same bytes each time
+	@sh src/install/dist.sh $(VERSION) $(BUILD) $(DISTDIR)
 
 clean:  ## remove the build folder
 	rm -rf $(BUILD)

@@ -222,6 +222,16 @@ check "the stack is not executable" sh -c "readelf -lW '$library' | grep GNU_STA
 check "no text relocations" empty sh -c "readelf -d '$library' | grep TEXTREL"
 check "soname" sh -c "readelf -d '$library' | grep -q 'SONAME.*\[libpsg.so.${version%.*}\]'"
 
+# ---- the source archive ----
+name=libpsg-$version
+dist_of() { (cd "$1" && make_quietly dist BUILD="$temporary/dist" DISTDIR="$temporary/$2"); }
+complete() { (cd "$temporary/$name" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) | cmp - "$1"; }
+check "make dist" dist_of . first
+check "make dist: unpacks" tar -x -C "$temporary" -f "$temporary/first/$name.tar.gz"
+check "make dist: lists its files" complete "$temporary/$name/src/install/files"
+check "make dist, of the unpacked archive" dist_of "$temporary/$name" second
+check "make dist: the same bytes" cmp "$temporary/first/$name.tar.gz" "$temporary/second/$name.tar.gz"
+
 # ---- the programs of README.md ----
 awk -v folder="$temporary" '
     /^```c$/ { inside = 1; text = ""; next }
