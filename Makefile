@@ -4,6 +4,7 @@ SOVERSION := $(word 1,$(subst ., ,$(VERSION))).$(word 2,$(subst ., ,$(VERSION)))
 
 CC ?= cc
 AR ?= ar
+CPPFLAGS ?=
 CFLAGS ?= -O2 -g
 LDFLAGS ?=
 PREFIX ?= /usr/local
@@ -13,7 +14,12 @@ BUILD ?= build
 PKG_CONFIG ?= pkg-config
 ARGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)   # that run, test, bench and the sanitizers build with
+V ?=
 COMMA := ,
+# $(call say,WHAT,FILE): one short line in place of a command; V=1 shows the command.
+say = $(if $(filter-out 0,$(V)),,@printf '  %-4s %s\n' '$(1)' '$(2)';)
+compile = $(call say,CC,$<)$(CC) $(CPPFLAGS)
+link = $(call say,LD,$@)$(CC) $(CFLAGS) $(LDFLAGS)
 PARALLEL = --no-print-directory $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(strip $(JOBS)))
 
 LIBRARIES := lapacke openblas libsodium jansson   # what calls before what is called, as archives need it
@@ -26,7 +32,7 @@ PACKAGE_LIBS = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
 # ---- library: plain sources once, kernels once a real type and instruction set ----
 SOURCES := $(wildcard src/*/*.c src/ops/*/*.c)
 KERNELS := $(filter-out kernels/table.c,$(wildcard kernels/*.c))
-ARCH := $(shell $(CC) -dumpmachine | sed 's/-.*//')
+ARCH := $(shell $(CC) -dumpmachine 2>/dev/null | sed 's/-.*//')
 SYSTEM_LIBS := -lm -pthread   # glibc's -lm brings its vector functions, libmvec
 ISAS := baseline $(if $(filter x86_64,$(ARCH)),avx2 avx512)
 VECTOR_baseline := -DPSG_VECTOR_BYTES=16
@@ -50,30 +56,31 @@ all: $(STATIC) $(SHARED) $(BUILD)/psg.pc $(CMAKE_FILES)  ## build the static and
 
 $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(INSTRUMENT) $(COMMON) -ffp-contract=off $(PACKAGE_CFLAGS) -c $< -o $@
+	$(compile) $(CFLAGS) $(INSTRUMENT) $(COMMON) -ffp-contract=off $(PACKAGE_CFLAGS) -c $< -o $@
 
 $(BUILD)/kernels/table.o: kernels/table.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(COMMON) -c $< -o $@
+	$(compile) $(CFLAGS) $(COMMON) -c $< -o $@
 
 # The contraction of a*b+c and the vector width belong to kernels alone.
 define KERNEL_RULE
 $(BUILD)/kernels/%.$(1).o: kernels/%.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS) -O3 $$(COMMON) -Wno-psabi -ffp-contract=fast -fno-trapping-math -DPSG_SUFFIX=$(1) \
-	    $$(REAL_$(firstword $(subst _, ,$(1)))) $$(VECTOR_$(lastword $(subst _, ,$(1)))) -c $$< -o $$@
+	$$(call say,CC,$$< $(1))$$(CC) $$(CPPFLAGS) $$(CFLAGS) -O3 $$(COMMON) -Wno-psabi \
+	    -ffp-contract=fast -fno-trapping-math -DPSG_SUFFIX=$(1) $$(REAL_$(firstword $(subst _, ,$(1)))) \
+	    $$(VECTOR_$(lastword $(subst _, ,$(1)))) -c $$< -o $$@
 endef
 $(foreach v,$(VARIANTS),$(eval $(call KERNEL_RULE,$(v))))
 
 $(STATIC): $(OBJECTS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)$(AR) rcs $@ $^
 
 $(SHARED): $(OBJECTS)
-	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libpsg.so.$(SOVERSION) -Wl,-z,relro,-z,now,-z,defs -o $@ $^ \
+	$(link) -shared -Wl,-soname,libpsg.so.$(SOVERSION) -Wl,-z,relro,-z,now,-z,defs -o $@ $^ \
 	    $(PACKAGE_LIBS) $(SYSTEM_LIBS)
-	ln -sf $(@F) $(BUILD)/libpsg.so.$(SOVERSION)
-	ln -sf $(@F) $(BUILD)/libpsg.so
+	@ln -sf $(@F) $(BUILD)/libpsg.so.$(SOVERSION)
+	@ln -sf $(@F) $(BUILD)/libpsg.so
 
 # Fortran's run-time archive, which OpenBLAS's wants, prints numbers by libquadmath where there is one.  pkg-config puts
 # what a package names before what its requirements name, hence the name of the function that libgfortran.a will want.
@@ -94,13 +101,19 @@ $(BUILD)/psg.pc $(CMAKE_FILES):
 	@mkdir -p $(@D)
 	@$(FILL_IN) $< > $@
 
-# ---- what is not there is installed by run and test, never by all and install ----
-NEED_BUILD := cmd:$(firstword $(CC))=$(if $(findstring clang,$(CC)),clang,gcc) file:/usr/include/stdio.h=libc6-dev \
-              cmd:pkg-config=pkg-config pkg:openblas=libopenblas-dev \
+# ---- what is not there is installed by run and test; all and install list it and stop ----
+export CC PKG_CONFIG
+NEED_BUILD := cmd:$(firstword $(CC))=$(if $(findstring clang,$(CC)),clang,gcc) header:stdio.h=libc6-dev \
+              cmd:$(firstword $(PKG_CONFIG))=pkg-config pkg:openblas=libopenblas-dev \
               pkg:lapacke=liblapacke-dev pkg:libsodium=libsodium-dev pkg:jansson=libjansson-dev
 NEED_TEST := pkg:cmocka=libcmocka-dev cmd:g++=g++ cmd:nm=binutils
 DATA := /usr/share/datasets/fashion-mnist
 NEED_RUN := pkg:zlib=zlib1g-dev file:$(DATA)/train-images-idx3-ubyte.gz=dataset-fashion-mnist
+
+.PHONY: needed
+needed:
+	@DEPS=no .ci/need $(NEED_BUILD)
+$(OBJECTS) $(BUILD)/psg.pc $(CMAKE_FILES): | needed
 
 run:  ## train on Fashion-MNIST with differential privacy (installs what is missing)
 	@.ci/need $(NEED_BUILD) $(NEED_RUN)
@@ -149,10 +162,11 @@ $(BUILD)/test/all: $(TESTS) $(BUILD)/test/isa $(BUILD)/bench/psg-bench $(BUILD)/
 
 $(BUILD)/test/%.o: test/%.c
 	@mkdir -p $(@D)
-	$(CC) $(PROGRAM_FLAGS) -Isrc -Ikernels -DPSG_GOLDEN_DIR='"test/golden"' -DPSG_CASES_DIR='"test/cases"' $(PACKAGE_CFLAGS) -c $< -o $@
+	$(compile) $(PROGRAM_FLAGS) -Isrc -Ikernels -DPSG_GOLDEN_DIR='"test/golden"' -DPSG_CASES_DIR='"test/cases"' \
+	    $(PACKAGE_CFLAGS) -c $< -o $@
 
 $(BUILD)/test/isa: $(BUILD)/test/isa.o $(STATIC)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 # Tests whose system calls go through test/faults.c, where they may fail.
 FAULTY := $(patsubst %,$(BUILD)/test/test_%,file file_edges ledger_calls safetensors_faults)
@@ -168,11 +182,11 @@ $(BUILD)/test/test_idx: WRAP := -Wl,--wrap=malloc
 $(BUILD)/test/test_idx: MORE_LIBS := -lz
 
 $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $(filter %.o,$^) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
+	$(link) $(WRAP) -o $@ $(filter %.o,$^) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
 	    $(PACKAGE_LIBS) $(MORE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/differential: $(BUILD)/test/differential.o $(CASES) $(STATIC)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 # The attack on the clip bound, and the audits of the private step: public headers only; short runs of them are tests.
 ATTACK := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/attack/main.c,$(wildcard test/attack/*.c)))
@@ -181,12 +195,12 @@ PUBLIC := $(ATTACK) $(AUDIT) $(BUILD)/test/attack/main.o $(BUILD)/test/audit/dp_
 
 $(PUBLIC): $(BUILD)/test/%.o: test/%.c
 	@mkdir -p $(@D)
-	$(CC) $(PROGRAM_FLAGS) -O2 -Itest $(PACKAGE_CFLAGS) -c $< -o $@
+	$(compile) $(PROGRAM_FLAGS) -O2 -Itest $(PACKAGE_CFLAGS) -c $< -o $@
 
 $(BUILD)/test/attack/attack: $(BUILD)/test/attack/main.o $(ATTACK) $(STATIC)
 $(BUILD)/test/audit/dp_audit: $(BUILD)/test/audit/dp_audit.o $(AUDIT) $(STATIC)
 $(BUILD)/test/attack/attack $(BUILD)/test/audit/dp_audit:
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/test_attack_smoke: $(ATTACK)
 $(BUILD)/test/test_ledger_faults: $(patsubst %,$(BUILD)/test/crash/%.o,crash_run crash_plan interpose published)
@@ -197,20 +211,20 @@ CRASH_PROGRAMS := $(BUILD)/test/crash/crash $(BUILD)/test/crash/victim $(BUILD)/
 
 $(BUILD)/test/crash/%.o: test/crash/%.c
 	@mkdir -p $(@D)
-	$(CC) $(PROGRAM_FLAGS) -fPIC $(PACKAGE_CFLAGS) -c $< -o $@
+	$(compile) $(PROGRAM_FLAGS) -fPIC $(PACKAGE_CFLAGS) -c $< -o $@
 
 $(BUILD)/test/crash/crash: $(patsubst %,$(BUILD)/test/crash/%.o,crash call_faults kills recorded shared watch)
 $(BUILD)/test/crash/victim: $(BUILD)/test/crash/victim.o
 $(BUILD)/test/crash/crash $(BUILD)/test/crash/victim: $(CRASH) $(STATIC)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(STATIC) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	$(link) -o $@ $(filter %.o,$^) $(STATIC) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/test/crash/libcrash.so: $(BUILD)/test/crash/interpose.o $(BUILD)/test/crash/crash_plan.o
-	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^
+	$(link) -shared -o $@ $^
 
 $(BUILD)/test/test_dp_audit: $(AUDIT)
 
 $(BUILD)/test/law $(BUILD)/test/mutations: $(BUILD)/test/%: $(BUILD)/test/%.o $(TEST_SUPPORT) $(STATIC)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	$(link) -o $@ $^ $(shell $(PKG_CONFIG) --libs cmocka) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 law:  ## every sample of drawn batches against itself alone (ARGS="--seconds 600 --seed 7")
 	@.ci/need $(NEED_BUILD) $(NEED_TEST)
@@ -241,19 +255,19 @@ BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
 
 $(NAIVE): $(BUILD)/bench/naive.%.o: bench/naive.c
 	@mkdir -p $(@D)
-	$(CC) $(PROGRAM_FLAGS) -O3 -DBENCH_REAL_IS_F64=$(if $(filter f64,$*),1,0) -c $< -o $@
+	$(compile) $(PROGRAM_FLAGS) -O3 -DBENCH_REAL_IS_F64=$(if $(filter f64,$*),1,0) -c $< -o $@
 
 $(BUILD)/bench/probe_fma.o: CFLAGS += -ffp-contract=fast
 
 $(BUILD)/bench/%.o: bench/%.c
 	@mkdir -p $(@D)
-	$(CC) $(PROGRAM_FLAGS) -Itest $(PACKAGE_CFLAGS) -c $< -o $@
+	$(compile) $(PROGRAM_FLAGS) -Itest $(PACKAGE_CFLAGS) -c $< -o $@
 
 $(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(CASES) $(STATIC)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/bench/fashion_mnist: $(TRAINING) $(BENCH_SHARED) $(STATIC)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS) -lz
+	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS) -lz
 
 # ---- sanitizers: the same tests, in build folders of their own ----
 asan: SANITIZER := address
@@ -326,7 +340,9 @@ clean:  ## remove the build folder
 	rm -rf $(BUILD)
 
 help:  ## this list
-	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1: \2/p' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
+	@echo "Variables: PREFIX LIBDIR INCLUDEDIR DOCDIR DESTDIR, CC CPPFLAGS CFLAGS LDFLAGS AR PKG_CONFIG, BUILD (folder),"
+	@echo "           V=1 (whole commands), JOBS, ARGS (of run, bench and the longer tests), DISTDIR"
 
 -include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/*/*.d $(BUILD)/bench/*.d)
 .PRECIOUS: $(BUILD)/test/%.o $(BUILD)/bench/%.o

@@ -158,7 +158,9 @@ if cmake --version >/dev/null 2>&1; then
     check "CMake, psg::psg_static is the archive" uses_no_shared "$temporary/cmake/c_psg_static"
     check "CMake refuses components that are none" wants_unknown
     for asked in "${version%.*}" "$version"; do check "CMake takes version $asked" asks "$asked"; done
-    for asked in 0.0 "${version%.*}.99" 0.99 1.0; do check "CMake refuses version $asked" says refused asks "$asked"; done
+    for asked in 0.0 "${version%.*}.99" 0.99 1.0; do
+        check "CMake refuses version $asked" says refused asks "$asked"
+    done
 else
     echo "CMake: not run, not installed"
 fi
@@ -231,6 +233,28 @@ check "make dist: unpacks" tar -x -C "$temporary" -f "$temporary/first/$name.tar
 check "make dist: lists its files" complete "$temporary/$name/src/install/files"
 check "make dist, of the unpacked archive" dist_of "$temporary/$name" second
 check "make dist: the same bytes" cmp "$temporary/first/$name.tar.gz" "$temporary/second/$name.tar.gz"
+
+# ---- make without the packages: one message, no compiler, nothing installed ----
+mkdir -p "$temporary/bin" "$temporary/no_packages"
+printf '#!/bin/sh\ntouch "%s"\n' "$temporary/installed" >"$temporary/bin/apt-get"
+chmod +x "$temporary/bin/apt-get"
+make_bare() {
+    PATH="$temporary/bin:$PATH" PKG_CONFIG_PATH= PKG_CONFIG_LIBDIR="$temporary/no_packages" \
+        "$MAKE" --no-print-directory BUILD="$temporary/bare" "$@"
+}
+check "make without packages lists them" says "^Please install: libopenblas-dev .*libjansson-dev" make_bare -j2 all
+check "make without packages compiles nothing" sh -c "! grep -E 'CC |error' '$log.said'"
+check "make without a compiler lists it" says "^Please install: gcc libc6-dev\$" \
+    make_quietly BUILD="$temporary/bare" CC="$temporary/no_cc"
+check "make without packages installs nothing" test ! -e "$temporary/installed"
+
+# ---- make help ----
+targets() { sed -n '/^\.PHONY: all/,/[^\\]$/p' Makefile | tr -d '\\' | sed 's/^\.PHONY://' | tr -s ' ' '\n' | grep .; }
+not_helped() {
+    make_quietly help >"$log.help"
+    targets | while read -r target; do grep -q "^  .*\<$target\> " "$log.help" || echo "$target"; done
+}
+check "make help names every target" empty not_helped
 
 # ---- the programs of README.md ----
 awk -v folder="$temporary" '
