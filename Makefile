@@ -48,8 +48,8 @@ STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 CMAKE_FILES := $(BUILD)/psgConfig.cmake $(BUILD)/psgConfigVersion.cmake
 
-.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations install uninstall asan \
-        tsan ubsan coverage format lint clean dist help
+.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations install uninstall abi \
+        asan tsan ubsan coverage format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc $(CMAKE_FILES)  ## build the static and the shared library
@@ -322,6 +322,9 @@ uninstall:  ## remove what install put there
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBDIR)/cmake/psg
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
 	@$(if $(DESTDIR),,sh src/install/loader.sh removed $(LIBDIR))
+
+abi: $(SHARED)  ## names and types against what the soname has promised (RECORD=yes: record new names; BASE=OLD.so: types)
+	@RECORD=$(RECORD) BASE=$(BASE) sh src/install/abi.sh $< src/install/libpsg.so.$(SOVERSION).symbols
 
 # ---- housekeeping ----
 C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/*/*.[ch])

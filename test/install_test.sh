@@ -217,6 +217,19 @@ check "no static initialisers" empty initialisers
 check "no function that ends, prints or changes the process" empty banned
 check "malloc and free are called in one place" empty malloc_callers
 
+# ---- what the soname has promised ----
+promised=src/install/libpsg.so.${version%.*}.symbols
+abi() { sh src/install/abi.sh "$library" "$@"; }
+recorded() { RECORD=yes abi "$1" && abi "$1" && cmp "$1" "$promised"; }
+check "every name is in $promised, and none is lost" abi "$promised"
+sed '1d' "$promised" >"$temporary/one_new"
+{ cat "$promised" && echo psg_zeta; } >"$temporary/one_lost"
+check "a new name is seen" says "not yet in" abi "$temporary/one_new"
+check "a lost name is seen" says "^    psg_zeta" abi "$temporary/one_lost"
+check "a lost name is not recorded away" says "^    psg_zeta" env RECORD=yes sh src/install/abi.sh "$library" \
+    "$temporary/one_lost"
+check "a new name is recorded" recorded "$temporary/one_new"
+
 # ---- hardening ----
 check "relocations are bound at start" sh -c "readelf -d '$library' | grep -q 'BIND_NOW\|FLAGS.*NOW'"
 check "relocations are read-only" sh -c "readelf -lW '$library' | grep -q GNU_RELRO"
