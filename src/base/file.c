@@ -100,9 +100,15 @@ static psg_status fail_path(psg_context *context, psg_status status, const char 
     return psg_fail(context, status, "%s: %s%s: %s", function, cut ? "..." : "", end, what);
 }
 
+/* strerror_r either returns the text (GNU) or writes it and returns 0 (POSIX). */
+static const char *returned_text(const char *answer, const char *text) { return answer ? answer : text; }
+static const char *written_text(int answer, const char *text) { return answer ? "unknown error" : text; }
+#define TEXT_OF(answer) _Generic((answer), char *: returned_text, default: written_text)
+
 psg_status psg_fail_file(psg_context *context, const char *function, const char *path, const char *verb) {
     char text[128], what[192];
-    snprintf(what, sizeof what, "%s: %s", verb, strerror_r(errno, text, sizeof text));
+    const char *reason = TEXT_OF(strerror_r(0, text, 0))(strerror_r(errno, text, sizeof text), text);
+    snprintf(what, sizeof what, "%s: %s", verb, reason);
     return fail_path(context, PSG_ERR_FILE, function, path, what);
 }
 
