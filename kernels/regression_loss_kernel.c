@@ -163,7 +163,7 @@ DY(hinge_embedding) { return vec_zero(); }
 typedef factors (*value_function)(vec x, vec y, const real *p);
 typedef vec (*slope_function)(vec x, vec y, const real *p);
 
-static const real least_normal = PSG_REAL_IS_F64 ? 0x1p-1022 : 0x1p-126;
+static const real least_normal = (real)(PSG_REAL_IS_F64 ? 0x1p-1022 : 0x1p-126);
 
 /* Whether the real type has v, but for rounding. */
 static bool is_held(double v) {

@@ -21,6 +21,19 @@ static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* ---- sums of lanes ---- */
 
+/* Lane l: lane from[l] of a and b side by side; only gcc has a name for it that takes vectors of numbers. */
+INLINE vec pick(vec a, vec b, vec_bits from) {
+#ifdef __clang__
+    vec picked;
+    UNROLL for (size_t l = 0; l < LANES; l++) {
+        picked[l] = (size_t)from[l] < LANES ? a[from[l]] : b[(size_t)from[l] - LANES];
+    }
+    return picked;
+#else
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
 /* Lane l: the sum of lanes l and l ^ apart, of b where l & apart, else of a. */
 INLINE vec fold(vec a, vec b, size_t apart) {
     vec_bits near, far;
@@ -29,7 +42,7 @@ INLINE vec fold(vec a, vec b, size_t apart) {
         near[l] = (real_bits)(from + l);
         far[l] = (real_bits)(from + (l ^ apart));
     }
-    return __builtin_shuffle(a, b, near) + __builtin_shuffle(a, b, far);
+    return pick(a, b, near) + pick(a, b, far);
 }
 
 /* Lane l: the sum of the lanes of v[l]. */

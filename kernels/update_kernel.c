@@ -31,7 +31,8 @@ typedef struct adam_numbers {
 
 /* An eps that the type does not hold keeps 0 / (0 + eps) at 0. */
 static inline adam_numbers numbers_of(const psg_adam_step *s) {
-    const real least = PSG_REAL_IS_F64 ? 0x1p-1022 : 0x1p-126, eps = s->eps > 0 && s->eps < least ? least : (real)s->eps;
+    const real least = (real)(PSG_REAL_IS_F64 ? 0x1p-1022 : 0x1p-126);
+    const real eps = s->eps > 0 && s->eps < least ? least : (real)s->eps;
     return (adam_numbers){ vec_set((real)s->beta1), vec_set((real)(1 - s->beta1)), vec_set((real)s->beta2),
                            vec_set((real)(1 - s->beta2)), vec_set(eps), vec_set((real)s->l2),
                            vec_set((real)s->shrink), vec_set((real)s->step_size), vec_set((real)s->root_scale) };

@@ -266,7 +266,7 @@ static void add_function_of_gram(const problem *p, double (*f)(const problem *p,
                                  double *out) {
     for (int64_t k = 0; k < p->batch; k++) {
         const double *row = p->matrix + k * p->batch, factor = f(p, p->spectrum[k]);
-        if (factor) add(p->batch, factor * dot(p->batch, row, in), row, out);
+        if (factor != 0) add(p->batch, factor * dot(p->batch, row, in), row, out);
     }
 }
 
@@ -319,7 +319,7 @@ static psg_status estimate(const problem *p, const psg_tensor *v, double scale, 
 static psg_status solve_given(problem *p, const psg_tensor *v, double *error) {
     double found = 0;
     const double scale = scale_of(p, v);
-    if (!scale) return psg_fail(p->context, PSG_ERR_NONFINITE, "%s: v holds NaN or Inf", p->function);
+    if (scale == 0) return psg_fail(p->context, PSG_ERR_NONFINITE, "%s: v holds NaN or Inf", p->function);
     set_v(p, v, scale, p->rest.data);
     psg_status status = pass_on(p, psg_gram_spectrum(p->context, p->gram, p->batch, p->spectrum, p->matrix));
     if (!status) status = split(p);
