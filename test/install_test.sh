@@ -234,6 +234,11 @@ check "a new name is recorded" recorded "$temporary/one_new"
 check "relocations are bound at start" sh -c "readelf -d '$library' | grep -q 'BIND_NOW\|FLAGS.*NOW'"
 check "relocations are read-only" sh -c "readelf -lW '$library' | grep -q GNU_RELRO"
 check "the stack is not executable" sh -c "readelf -lW '$library' | grep GNU_STACK | grep -q 'RW '"
+check "the end of the stack is checked" sh -c "nm -D '$library' | grep -q __stack_chk_fail"
+case ${CFLAGS:--O2} in
+*-O0*) echo "bounds are checked: not run, -O0 has no such checks" ;;
+*) check "bounds are checked" sh -c "nm -D '$library' | grep -q '_chk@GLIBC'" ;;
+esac
 check "no text relocations" empty sh -c "readelf -d '$library' | grep TEXTREL"
 check "soname" sh -c "readelf -d '$library' | grep -q 'SONAME.*\[libpsg.so.${version%.*}\]'"
 
