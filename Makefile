@@ -54,7 +54,7 @@ SHARED := $(BUILD)/libpsg.so.$(VERSION)
 CMAKE_FILES := $(BUILD)/psgConfig.cmake $(BUILD)/psgConfigVersion.cmake
 
 .PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations install uninstall abi \
-        asan tsan ubsan coverage format lint clean dist help
+        asan tsan ubsan variants coverage format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc $(CMAKE_FILES)  ## build the static and the shared library
@@ -67,15 +67,20 @@ $(BUILD)/kernels/table.o: kernels/table.c
 	@mkdir -p $(@D)
 	$(compile) $(HARDENING) $(CFLAGS) $(COMMON) -c $< -o $@
 
-# The contraction of a*b+c and the vector width belong to kernels alone.
+# The contraction of a*b+c and the vector width belong to kernels alone; link-time optimisation of them ends gcc 12 with
+# an internal error and would gain nothing, as they are called through a table.
+KERNEL_CFLAGS = $(CFLAGS) -O3 $(if $(findstring -flto,$(CFLAGS)),-fno-lto)
 define KERNEL_RULE
 $(BUILD)/kernels/%.$(1).o: kernels/%.c
 	@mkdir -p $$(@D)
-	$$(call say,CC,$$< $(1))$$(CC) $$(CPPFLAGS) $$(CFLAGS) -O3 $$(COMMON) -Wno-psabi \
+	$$(call say,CC,$$< $(1))$$(CC) $$(CPPFLAGS) $$(KERNEL_CFLAGS) $$(COMMON) -Wno-psabi \
 	    -ffp-contract=fast -fno-trapping-math -DPSG_SUFFIX=$(1) $$(REAL_$(firstword $(subst _, ,$(1)))) \
 	    $$(VECTOR_$(lastword $(subst _, ,$(1)))) -c $$< -o $$@
 endef
 $(foreach v,$(VARIANTS),$(eval $(call KERNEL_RULE,$(v))))
+
+.PHONY: objects
+objects: $(OBJECTS)
 
 $(STATIC): $(OBJECTS)
 	@rm -f $@
@@ -289,6 +294,11 @@ TESTS_TO_RUN = $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS))
 sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa $(if $(MUTATIONS),$(BUILD)/test/mutations)
 	@PSG_TESTS="$(TESTS_TO_RUN)" sh test/run.sh $(BUILD)
 	$(if $(MUTATIONS),$(BUILD)/test/mutations $(MUTATIONS))
+
+variants:  ## other flags, compilers and C libraries, with a few tests each (ARGS="lto clang": those alone)
+	@.ci/need $(NEED_BUILD) $(NEED_TEST)
+	-@.ci/need cmd:clang=clang cmd:musl-gcc=musl-tools
+	@MAKE="$(MAKE)" JOBS=$(JOBS) sh test/variants.sh $(BUILD) $(ARGS)
 
 # ---- coverage: of the library's sources as they are written (-O0); test/README.md ----
 COVERED ?= src/accountant src/dp src/gradient src/io src/optim src/base/file.c
