@@ -11,7 +11,8 @@
  * so that adding or removing a record moves k by at most C / unit + sqrt(D) / 2 <= S / sigma in the Euclidean norm.  As
  * rounding is a function of the sum, k + round(N(0, S^2)) is computed from the Gaussian mechanism of multiplier sigma,
  * in any dimension; z differs from round(N(0, S^2)) by at most the residues that the accountant adds.  So (epsilon,
- * delta) hold of what is written, in floating point, as implemented.  The argument, with its tests: src/dp/README.md.
+ * delta) hold of what is written, in floating point, as implemented.  The argument, with its tests: dp.md beside
+ * README.md in share/doc/psg (src/dp/README.md).
  *
  * What may be published: what psg_dp_release and psg_dp_release_to write, everything computed from that alone,
  * psg_dp_statement, psg_dp_privacy, psg_dp_step, psg_dp_max_grad_norm and the options.  Nothing else: batches and their

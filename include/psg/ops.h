@@ -26,8 +26,8 @@ extern "C" {
 #endif
 
 /* Applies an op by its registered name.  attributes is its psg_<op>_attributes, or psg_<op>_options where there is only
- * that (of the op or of its family: src/ops/README.md lists them), and NULL means zeros.  The inputs are in the order
- * of the functional form, where that records one op. */
+ * that (of the op or of its family: ops.md in share/doc/psg, which is src/ops/README.md, lists them), and NULL means
+ * zeros.  The inputs are in the order of the functional form, where that records one op. */
 PSG_API psg_var psg_apply(psg_tape *tape, const char *name, const psg_var *inputs, int input_count,
                           const void *attributes);
 
