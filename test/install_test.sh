@@ -43,6 +43,16 @@ same_files() { (cd "$prefix" && find . | sort) >"$log.a" && (cd "$stage/opt/psg"
 check "PREFIX and DESTDIR install the same files" same_files
 check "the page of the ops is installed" grep -q '^| `linear` |' "$prefix/share/doc/psg/ops.md"
 check "the argument for privacy is installed" grep -q '^\*\*6. Noise' "$prefix/share/doc/psg/dp.md"
+same_headers() {
+    (cd include && find . -name '*.h' | sort) >"$log.a" && (cd "$1" && find . -type f | sort) | diff "$log.a" -
+}
+twice() { find "$1" -type f -exec md5sum {} + | sort | uniq -w 32 -D; }
+pages() { grep -oE 'share/doc/psg/[a-z]+\.md' README.md | sort -u; }
+page_is_absent() { pages | while read -r page; do [ -s "$prefix/$page" ] || echo "$page"; done; }
+check "every header is installed, and no other file with them" same_headers "$stage/opt/psg/include"
+check "no file is installed twice" empty twice "$stage"
+check "README names two pages" test "$(pages | wc -l)" = 2
+check "they are where it says" empty page_is_absent
 check "make uninstall" make_quietly uninstall PREFIX=/opt/psg DESTDIR="$stage"
 check "nothing is left after make uninstall" empty find "$stage" ! -type d
 
