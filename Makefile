@@ -307,7 +307,7 @@ COVERAGE_TESTS := $(filter-out $(patsubst %,$(BUILD)/test/test_%,activation atte
 
 coverage:  ## branches that no test takes, of folders or files (COVERED="src/dp"; by default those of the guarantees)
 	@.ci/need $(NEED_BUILD) $(NEED_TEST)
-	@PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= $(MAKE) $(PARALLEL) covered BUILD=$(BUILD)/coverage \
+	@PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= $(MAKE) $(PARALLEL) covered BUILD=$(BUILD)/coverage HARDENING= \
 	    INSTRUMENT="-O0 --coverage -fprofile-update=atomic" LDFLAGS=--coverage
 
 .PHONY: covered
