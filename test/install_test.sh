@@ -273,7 +273,7 @@ make_bare() {
 check "make without packages lists them" says "^Please install: libopenblas-dev .*libjansson-dev" make_bare -j2 all
 check "make without packages compiles nothing" sh -c "! grep -E 'CC |error' '$log.said'"
 check "make without a compiler lists it" says "^Please install: gcc libc6-dev\$" \
-    make_quietly BUILD="$temporary/bare" CC="$temporary/no_cc"
+    make_quietly BUILD="$temporary/bare" CC="$temporary/no_cc" all
 check "make without packages installs nothing" test ! -e "$temporary/installed"
 
 # ---- make help ----
