@@ -450,6 +450,22 @@ static void wrong_states_are_refused(void **state) {
     test_context_free(context);
 }
 
+/* A struct that nobody filled does not train with a rate of 0. */
+static void zeroed_options_are_refused(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const psg_sgd_options sgd = { 0 };
+    const psg_adam_options adam = { 0 };
+    float w[1] = { 1 };
+    const psg_tensor value = psg_f32_1d(w, 1);
+    psg_optimizer *optimizer;
+    assert_int_equal(psg_sgd_create(context, &sgd, &value, 1, &optimizer), PSG_ERR_ARGUMENT);
+    assert_non_null(strstr(psg_context_message(context), "lr is 0, must be above 0 (the options' INIT macro"));
+    assert_int_equal(psg_adam_create(context, &adam, &value, 1, &optimizer), PSG_ERR_ARGUMENT);
+    assert_non_null(strstr(psg_context_message(context), "psg_adam_create: lr is 0"));
+    test_context_free(context);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(updates_are_pytorchs),
@@ -458,6 +474,7 @@ int main(void) {
         cmocka_unit_test(extreme_neighbours_change_nothing),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(zeros_are_pytorchs_defaults),
+        cmocka_unit_test(zeroed_options_are_refused),
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(wrong_tensors_are_refused),
         cmocka_unit_test(without_memory_nothing_is_lost),

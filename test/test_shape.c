@@ -99,6 +99,19 @@ static void short_forms_are_contiguous(void **state) {
     (void)state;
     float f[24] = { 0 };
     int64_t i[3] = { 0 };
+    const double d[24] = { 0 };
+    const int32_t small[24] = { 0 };
+    const psg_tensor others[] = { psg_f64_1d(d, 24), psg_f64_2d(d, 4, 6), psg_f64_3d(d, 2, 3, 4), psg_f64_4d(d, 2, 3, 2, 2),
+                                  psg_i32_1d(small, 24), psg_i32_2d(small, 4, 6),
+                                  psg_tensor_const(PSG_F64, d, 2, (int64_t[]){ 4, 6 }) };
+    for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
+        const bool is_f64 = k < 4 || k == 6;
+        assert_int_equal(others[k].dtype, is_f64 ? PSG_F64 : PSG_I32);
+        assert_ptr_equal(others[k].data, is_f64 ? (const void *)d : (const void *)small);
+        assert_int_equal(psg_tensor_count(&others[k]), 24);
+        assert_true(psg_tensor_is_contiguous(&others[k]));
+        assert_int_equal(others[k].rank, k < 4 ? (int)k + 1 : k == 4 ? 1 : 2);
+    }
     psg_tensor all[] = { psg_f32_1d(f, 24), psg_f32_2d(f, 4, 6), psg_f32_3d(f, 2, 3, 4), psg_f32_4d(f, 2, 3, 2, 2),
                          psg_i64_1d(i, 3), psg_i64_2d(i, 1, 3) };
     for (int k = 0; k < 6; k++) {

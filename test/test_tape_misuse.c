@@ -1,5 +1,9 @@
 /* Misuse of the tape itself. */
+#include <stdio.h>
+#include <string.h>
+
 #include "scene.h"
+#include "small_pass.h"
 
 static psg_status no_pass(scene *s) {
     scene_input(s, s->x);
@@ -208,11 +212,91 @@ static void composites(void **state) {
     test_context_free(context);
 }
 
+/* The context has the message of the last call that failed, also where a tape repeats what it failed of. */
+static void a_failed_tape_says_so_again(void **state) {
+    (void)state;
+    small_pass s;
+    psg_gradient gradient[2];
+    const psg_gradient *set[2];
+    psg_tensor value;
+    char first[512];
+    small_open(&s);
+    psg_param *const weight = small_parameter(&s, "weight", SHAPE(3, 4));
+    const psg_tensor input = small_normal(&s, SHAPE(2, 4));
+    small_begin(&s, (psg_pass)PSG_PASS_INIT);
+    psg_var x = psg_input(s.tape, &input);
+    psg_use(s.tape, NULL);
+    snprintf(first, sizeof first, "%s", psg_tape_message(s.tape));
+    assert_string_equal(psg_context_message(s.context), first);
+    for (int call = 0; call < 5; call++) {
+        assert_int_equal(psg_op_register(s.context, NULL), PSG_ERR_ARGUMENT);   /* another failure in between */
+        assert_string_not_equal(psg_context_message(s.context), first);
+        psg_status status = call == 0 ? psg_backward(s.tape, x)
+                          : call == 1 ? psg_value(s.tape, x, &value)
+                          : call == 2 ? psg_gradient_of(s.tape, weight, gradient)
+                          : call == 3 ? psg_gradients_of(s.tape, &weight, 1, gradient, set)
+                                      : psg_input_grad(s.tape, x, &value);
+        assert_int_equal(status, psg_tape_status(s.tape));
+        assert_string_equal(psg_context_message(s.context), first);
+    }
+    small_close(&s);
+}
+
+/* The list of gradients that questions take, of all parameters at once; the first that has none ends it. */
+static void gradients_come_as_questions_take_them(void **state) {
+    (void)state;
+    small_pass s;
+    psg_gradient gradient[2];
+    const psg_gradient *set[2] = { NULL, NULL };
+    double both[2], one[2], other[2];
+    small_open(&s);
+    psg_param *const params[2] = { small_parameter(&s, "weight", SHAPE(3, 4)), small_parameter(&s, "bias", SHAPE(3)) };
+    const psg_tensor input = small_normal(&s, SHAPE(2, 4));
+    small_begin(&s, (psg_pass)PSG_PASS_INIT);
+    psg_var x = psg_input(s.tape, &input);
+    psg_var y = psg_linear(s.tape, x, psg_use(s.tape, params[0]), psg_use(s.tape, params[1]));
+    assert_int_equal(psg_gradients_of(s.tape, params, 2, gradient, set), PSG_ERR_STATE);
+    small_backward(&s, y, NULL);
+    TEST_OK(s.context, psg_gradients_of(s.tape, params, 2, gradient, set));
+    TEST_OK(s.context, psg_sqnorm(s.context, set, 2, both, NULL, NULL));
+    TEST_OK(s.context, psg_sqnorm(s.context, &set[0], 1, one, NULL, NULL));
+    TEST_OK(s.context, psg_sqnorm(s.context, &set[1], 1, other, NULL, NULL));
+    for (int n = 0; n < 2; n++) test_near(both[n], one[n] + other[n], 1e-12 * both[n], "sum of squares", n);
+    assert_int_equal(psg_gradients_of(NULL, params, 2, gradient, set), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_gradients_of(s.tape, NULL, 2, gradient, set), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_gradients_of(s.tape, params, 2, NULL, set), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_gradients_of(s.tape, params, 2, gradient, NULL), PSG_ERR_ARGUMENT);
+    TEST_OK(s.context, psg_gradients_of(s.tape, NULL, 0, NULL, NULL));
+    small_close(&s);
+}
+
+static psg_status try_three(psg_status first, psg_status second, int *reached) {
+    PSG_TRY(first);
+    ++*reached;
+    PSG_TRY(second);
+    ++*reached;
+    return PSG_OK;
+}
+
+static void a_try_ends_with_the_first_error(void **state) {
+    (void)state;
+    int reached = 0;
+    assert_int_equal(try_three(PSG_OK, PSG_OK, &reached), PSG_OK);
+    assert_int_equal(reached, 2);
+    assert_int_equal(try_three(PSG_OK, PSG_ERR_SHAPE, &reached), PSG_ERR_SHAPE);
+    assert_int_equal(reached, 3);
+    assert_int_equal(try_three(PSG_ERR_FILE, PSG_OK, &reached), PSG_ERR_FILE);
+    assert_int_equal(reached, 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_is_answered),
         cmocka_unit_test(null_is_refused),
         cmocka_unit_test(composites),
+        cmocka_unit_test(a_failed_tape_says_so_again),
+        cmocka_unit_test(gradients_come_as_questions_take_them),
+        cmocka_unit_test(a_try_ends_with_the_first_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

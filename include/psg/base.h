@@ -69,6 +69,13 @@ PSG_API size_t psg_dtype_size(psg_dtype dtype);
 /* "f32", "f64", "i32", "i64"; "unknown". */
 PSG_API const char *psg_dtype_name(psg_dtype dtype);
 
+/* Ends the function, which returns a psg_status, where the call does not return PSG_OK. */
+#define PSG_TRY(call)                                                                                                  \
+    do {                                                                                                               \
+        const psg_status psg_try_status = (call);                                                                      \
+        if (psg_try_status != PSG_OK) return psg_try_status;                                                           \
+    } while (0)
+
 /* ---- batches ---- */
 
 /* The records of one step of a mechanism, or a part of them for one pass: psg_dp_sample fills it, psg_pass and
@@ -171,7 +178,8 @@ PSG_API psg_status psg_context_create(const psg_context_options *options, psg_co
 /* Frees a context.  NULL is allowed.  Everything made from it must have been freed before. */
 PSG_API void psg_context_destroy(psg_context *context);
 
-/* The text of the last error of this context, "" when there was none.  Valid until the next error. */
+/* The text of the last call that failed on anything made from this context, tapes included: "" when there was none.  Calls
+ * that succeed leave it.  Valid until the next error. */
 PSG_API const char *psg_context_message(const psg_context *context);
 
 PSG_API unsigned psg_context_threads(const psg_context *context);

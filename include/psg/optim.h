@@ -13,6 +13,8 @@ extern "C" {
 
 typedef struct psg_optimizer psg_optimizer;
 
+/* Options are filled from their INIT macros; a zeroed struct, whose lr is 0, is refused. */
+
 /* v = momentum * v + (1 - dampening) * (g + weight_decay * w), v = g at the first step;
  * w -= lr * v, or lr * (g + momentum * v) with nesterov.  torch.optim.SGD. */
 typedef struct psg_sgd_options {

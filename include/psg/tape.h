@@ -5,11 +5,11 @@
  *     psg_var x = psg_input(tape, &images);
  *     psg_var y = psg_linear(tape, x, psg_use(tape, weight), psg_use(tape, bias));
  *     psg_var loss = psg_cross_entropy(tape, y, psg_input(tape, &labels), NULL);
- *     if (psg_backward(tape, loss) != PSG_OK) puts(psg_tape_message(tape));
+ *     if (psg_backward(tape, loss) != PSG_OK) puts(psg_context_message(context));
  *     psg_gradient gradient;  psg_gradient_of(tape, weight, &gradient);
  *
  * Errors are sticky: after the first one every call on the tape returns at once, and psg_backward returns that first
- * status.  Everything a pass produces (values, gradients, blocks) lives until the next psg_tape_begin.  A psg_gradient
+ * status, with its message in the context (psg_tape_message keeps it for the tape).  Everything a pass produces (values, gradients, blocks) lives until the next psg_tape_begin.  A psg_gradient
  * kept longer is refused by the questions (PSG_ERR_STATE); a view from psg_value or psg_input_grad kept longer points
  * to memory of another pass, which is not detected. */
 #ifndef PSG_TAPE_H
@@ -138,6 +138,11 @@ PSG_API psg_status psg_input_grad(psg_tape *tape, psg_var var, psg_tensor *grad)
  * After a sticky error the status is that error, and *gradient is the zero gradient.  Its own message is the context's
  * (psg_context_message). */
 PSG_API psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gradient *gradient);
+
+/* psg_gradient_of for count parameters, and set[k] = &gradients[k], as the questions of psg/gradient.h and
+ * psg_dp_accumulate take them.  The first error ends it. */
+PSG_API psg_status psg_gradients_of(const psg_tape *tape, psg_param *const *params, size_t count,
+                                    psg_gradient *gradients, const psg_gradient **set);
 
 /* The batch size of the pass in records, given or inferred; -1 before the first batched input.  Inputs and values have
  * psg_pass.views times as many rows. */

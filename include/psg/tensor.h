@@ -44,12 +44,21 @@ PSG_API int64_t psg_tensor_count(const psg_tensor *tensor);
 /* Whether the elements lie in row-major order without gaps. */
 PSG_API int psg_tensor_is_contiguous(const psg_tensor *tensor);
 
-/* Short forms for what a program writes most: contiguous f32 views of rank 1 to 4, i64 ones of rank 1 and 2.  data is
- * const for the sake of inputs; a view given as an output is written to. */
+/* psg_tensor_of for data that is read: a view of it given as an output is written to all the same. */
+PSG_API psg_tensor psg_tensor_const(psg_dtype dtype, const void *data, int rank, const int64_t *shape);
+
+/* Short forms for what a program writes most: contiguous views of rank 1 to 4, of integers 1 and 2.  data is const for the
+ * sake of inputs; a view given as an output is written to. */
 PSG_API psg_tensor psg_f32_1d(const float *data, int64_t d0);
 PSG_API psg_tensor psg_f32_2d(const float *data, int64_t d0, int64_t d1);
 PSG_API psg_tensor psg_f32_3d(const float *data, int64_t d0, int64_t d1, int64_t d2);
 PSG_API psg_tensor psg_f32_4d(const float *data, int64_t d0, int64_t d1, int64_t d2, int64_t d3);
+PSG_API psg_tensor psg_f64_1d(const double *data, int64_t d0);
+PSG_API psg_tensor psg_f64_2d(const double *data, int64_t d0, int64_t d1);
+PSG_API psg_tensor psg_f64_3d(const double *data, int64_t d0, int64_t d1, int64_t d2);
+PSG_API psg_tensor psg_f64_4d(const double *data, int64_t d0, int64_t d1, int64_t d2, int64_t d3);
+PSG_API psg_tensor psg_i32_1d(const int32_t *data, int64_t d0);
+PSG_API psg_tensor psg_i32_2d(const int32_t *data, int64_t d0, int64_t d1);
 PSG_API psg_tensor psg_i64_1d(const int64_t *data, int64_t d0);
 PSG_API psg_tensor psg_i64_2d(const int64_t *data, int64_t d0, int64_t d1);
 

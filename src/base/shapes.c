@@ -201,26 +201,54 @@ const char *psg_shape_text(int rank, const int64_t *shape, char text[PSG_SHAPE_T
 
 /* ---- short public forms ---- */
 
-static psg_tensor f32_view(const float *data, int rank, const int64_t *shape) {
-    return psg_tensor_of(PSG_F32, (void *)(uintptr_t)data, rank, shape);
+psg_tensor psg_tensor_const(psg_dtype dtype, const void *data, int rank, const int64_t *shape) {
+    return psg_tensor_of(dtype, (void *)(uintptr_t)data, rank, shape);
 }
 
-psg_tensor psg_f32_1d(const float *data, int64_t d0) { return f32_view(data, 1, (int64_t[]){ d0 }); }
+psg_tensor psg_f32_1d(const float *data, int64_t d0) {
+    return psg_tensor_const(PSG_F32, data, 1, (int64_t[]){ d0 });
+}
 
-psg_tensor psg_f32_2d(const float *data, int64_t d0, int64_t d1) { return f32_view(data, 2, (int64_t[]){ d0, d1 }); }
+psg_tensor psg_f32_2d(const float *data, int64_t d0, int64_t d1) {
+    return psg_tensor_const(PSG_F32, data, 2, (int64_t[]){ d0, d1 });
+}
 
 psg_tensor psg_f32_3d(const float *data, int64_t d0, int64_t d1, int64_t d2) {
-    return f32_view(data, 3, (int64_t[]){ d0, d1, d2 });
+    return psg_tensor_const(PSG_F32, data, 3, (int64_t[]){ d0, d1, d2 });
 }
 
 psg_tensor psg_f32_4d(const float *data, int64_t d0, int64_t d1, int64_t d2, int64_t d3) {
-    return f32_view(data, 4, (int64_t[]){ d0, d1, d2, d3 });
+    return psg_tensor_const(PSG_F32, data, 4, (int64_t[]){ d0, d1, d2, d3 });
+}
+
+psg_tensor psg_f64_1d(const double *data, int64_t d0) {
+    return psg_tensor_const(PSG_F64, data, 1, (int64_t[]){ d0 });
+}
+
+psg_tensor psg_f64_2d(const double *data, int64_t d0, int64_t d1) {
+    return psg_tensor_const(PSG_F64, data, 2, (int64_t[]){ d0, d1 });
+}
+
+psg_tensor psg_f64_3d(const double *data, int64_t d0, int64_t d1, int64_t d2) {
+    return psg_tensor_const(PSG_F64, data, 3, (int64_t[]){ d0, d1, d2 });
+}
+
+psg_tensor psg_f64_4d(const double *data, int64_t d0, int64_t d1, int64_t d2, int64_t d3) {
+    return psg_tensor_const(PSG_F64, data, 4, (int64_t[]){ d0, d1, d2, d3 });
+}
+
+psg_tensor psg_i32_1d(const int32_t *data, int64_t d0) {
+    return psg_tensor_const(PSG_I32, data, 1, (int64_t[]){ d0 });
+}
+
+psg_tensor psg_i32_2d(const int32_t *data, int64_t d0, int64_t d1) {
+    return psg_tensor_const(PSG_I32, data, 2, (int64_t[]){ d0, d1 });
 }
 
 psg_tensor psg_i64_1d(const int64_t *data, int64_t d0) {
-    return psg_tensor_of(PSG_I64, (void *)(uintptr_t)data, 1, (int64_t[]){ d0 });
+    return psg_tensor_const(PSG_I64, data, 1, (int64_t[]){ d0 });
 }
 
 psg_tensor psg_i64_2d(const int64_t *data, int64_t d0, int64_t d1) {
-    return psg_tensor_of(PSG_I64, (void *)(uintptr_t)data, 2, (int64_t[]){ d0, d1 });
+    return psg_tensor_const(PSG_I64, data, 2, (int64_t[]){ d0, d1 });
 }

@@ -12,6 +12,7 @@ static psg_status check_options(psg_context *context, const psg_adam_options *o)
         { "eps", o->eps, INFINITY, "finite and at least 0" },
         { "weight_decay", o->weight_decay, INFINITY, "finite and at least 0" },
     };
+    if (o->lr == 0) return psg_optimizer_refuse_zero_lr(context, "psg_adam_create");
     for (size_t k = 0; k < sizeof ranges / sizeof ranges[0]; k++) {
         if (ranges[k].value >= 0 && ranges[k].value < ranges[k].below) continue;
         return psg_optimizer_refuse(context, "psg_adam_create", ranges[k].name, ranges[k].value, ranges[k].rule);

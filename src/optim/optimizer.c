@@ -14,6 +14,11 @@ psg_status psg_optimizer_refuse(psg_context *context, const char *name, const ch
     return psg_fail(context, PSG_ERR_ARGUMENT, "%s: %s is %g, must be %s", name, option, value, rule);
 }
 
+psg_status psg_optimizer_refuse_zero_lr(psg_context *context, const char *name) {
+    return psg_optimizer_refuse(context, name, "lr", 0, "above 0 (the options' INIT macro has 1e-3; psg_optimizer_set_lr "
+                                "takes 0)");
+}
+
 int psg_optimizer_is_magnitude(double value) { return isfinite(value) && value >= 0; }
 
 void psg_optimizer_describe(psg_writer *writer, const char *kind, const psg_option_number *numbers, size_t count) {

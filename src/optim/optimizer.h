@@ -44,6 +44,8 @@ struct psg_optimizer {
 /* Refuses an option: "<name>_create: momentum is -1, must be ..." */
 psg_status psg_optimizer_refuse(psg_context *context, const char *name, const char *option, double value,
                                 const char *rule);
+/* A zeroed struct is no default, and must not pass for one. */
+psg_status psg_optimizer_refuse_zero_lr(psg_context *context, const char *name);
 /* Whether value is finite and at least 0. */
 int psg_optimizer_is_magnitude(double value);
 

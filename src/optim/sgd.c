@@ -8,6 +8,7 @@ static psg_status check_options(psg_context *context, const psg_sgd_options *o) 
     const struct { const char *name; double value; } magnitudes[] = {
         { "lr", o->lr }, { "momentum", o->momentum }, { "weight_decay", o->weight_decay }
     };
+    if (o->lr == 0) return psg_optimizer_refuse_zero_lr(context, "psg_sgd_create");
     for (size_t k = 0; k < sizeof magnitudes / sizeof magnitudes[0]; k++) {
         if (psg_optimizer_is_magnitude(magnitudes[k].value)) continue;
         return psg_optimizer_refuse(context, "psg_sgd_create", magnitudes[k].name, magnitudes[k].value,

@@ -272,9 +272,24 @@ psg_status psg_gradient_of(const psg_tape *tape, const psg_param *param, psg_gra
     bool known = !tape->status && tape->walked && use->reached;
     *gradient = psg_tape_gradient(tape, known ? use : &unused);
     gradient->pass_parameters = known ? reached_parameters(tape) : 0;
-    if (known || tape->status) return tape->status;
+    if (known || tape->status) return psg_tape_say_again(tape);
     const char *reason = !tape->walked ? "psg_backward has not run" : use == &unused ? "it was not used in this pass"
                          : !use->trainable ? "it is frozen" : "the loss does not depend on it";
     return psg_fail(tape->context, PSG_ERR_STATE, "psg_gradient_of: parameter \"%s\" has no gradient: %s", param->name,
                     reason);
+}
+
+psg_status psg_gradients_of(const psg_tape *tape, psg_param *const *params, size_t count, psg_gradient *gradients,
+                            const psg_gradient **set) {
+    if (!tape) return PSG_ERR_ARGUMENT;
+    if (count && (!params || !gradients || !set)) {
+        return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_gradients_of: %s is NULL, must not be",
+                        !params ? "params" : !gradients ? "gradients" : "set");
+    }
+    psg_status status = PSG_OK;
+    for (size_t k = 0; !status && k < count; k++) {
+        status = psg_gradient_of(tape, params[k], &gradients[k]);
+        set[k] = &gradients[k];
+    }
+    return status;
 }

@@ -155,8 +155,14 @@ psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, 
     return status;
 }
 
+/* What a call on a failed tape returns is the first failure's, and so is its message. */
+psg_status psg_tape_say_again(const psg_tape *tape) {
+    if (tape->status) memcpy(tape->context->message, tape->message, sizeof tape->message);
+    return tape->status;
+}
+
 bool psg_tape_alive(psg_tape *tape, const char *function) {
-    if (!tape || tape->status) return false;
+    if (!tape || psg_tape_say_again(tape)) return false;
     if (!tape->begun) psg_tape_fail(tape, PSG_ERR_STATE, "%s: no pass, call psg_tape_begin first", function);
     return tape->begun;
 }

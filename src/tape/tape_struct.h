@@ -106,6 +106,8 @@ psg_status psg_tape_adopt(psg_tape *tape, psg_status status);
 
 /* Whether a pass has begun and has no error; without a pass it is failed with PSG_ERR_STATE. */
 bool psg_tape_alive(psg_tape *tape, const char *function);
+/* The status of the tape; of a failed one the message is put where messages are. */
+psg_status psg_tape_say_again(const psg_tape *tape);
 
 /* Memory until the next pass; NULL after failing the tape. */
 void *psg_tape_take(psg_tape *tape, size_t bytes);
