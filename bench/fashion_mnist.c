@@ -216,6 +216,11 @@ static int plan_and_run(const training_options *options, const dataset *training
                         run_folder *folder) {
     training_plan plan = trainer_plan(options, training->images.count);
     trainer t = { 0 };
+    if (plan.sample_rate > 1) {
+        fprintf(stderr, "--batch: %g records are expected in a batch, must be at most the %lld that there are\n",
+                options->recipe.batch, (long long)plan.records);
+        return 2;
+    }
     psg_status status = run(options, &plan, &t, training, test, folder);
     if (status != PSG_OK) fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&t));
     trainer_destroy(&t);

@@ -22,9 +22,14 @@ static int terminal_columns(void) {
     return columns < MAX_COLUMNS ? columns : MAX_COLUMNS;
 }
 
+/* A terminal that takes escapes. */
+static int is_terminal(void) {
+    const char *kind = getenv("TERM");
+    return isatty(STDOUT_FILENO) && kind && *kind && strcmp(kind, "dumb");
+}
+
 progress progress_start(long steps, long first) {
-    return (progress){ .terminal = isatty(STDOUT_FILENO), .columns = terminal_columns(), .first = first, .steps = steps,
-                       .started = now_seconds() };
+    return (progress){ .terminal = is_terminal(), .first = first, .steps = steps, .started = now_seconds() };
 }
 
 int progress_is_due(const progress *bar, long step) {
@@ -34,11 +39,12 @@ int progress_is_due(const progress *bar, long step) {
 }
 
 /* "[=====>     ] text" in one line of the terminal; the bar gets what the text leaves, or gives way to it. */
-static void draw_bar(const progress *bar, double share, const char *text) {
+static void draw_bar(double share, const char *text) {
     char line[MAX_COLUMNS + 1];
-    int width = bar->columns - (int)strlen(text) - 4;
+    const int columns = terminal_columns();   /* at each draw: a window may be made smaller */
+    int width = columns - (int)strlen(text) - 4;
     if (width < 4) {
-        printf("\r%.*s\033[K", bar->columns - 1, text);
+        printf("\r%.*s\033[K", columns - 1, text);
         return;
     }
     int done = (int)(share * width);
@@ -54,7 +60,7 @@ void progress_show(progress *bar, long step, const char *text) {
     snprintf(line, sizeof line, "step %ld/%ld  %s  %.0f s left", step, bar->steps, text, left);
     bar->drawn = now;
     if (bar->terminal) {
-        draw_bar(bar, (double)step / (double)bar->steps, line);
+        draw_bar((double)step / (double)bar->steps, line);
     } else {
         puts(line);
     }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const training_options defaults = {
-    .data = "/usr/share/datasets/fashion-mnist", .epsilon = 3, .delta = 1e-5,
+    .data = "/usr/share/datasets/fashion-mnist", .recipe.momentum = -1, .epsilon = 3, .delta = 1e-5,
     .folder = "build/run",
 };
 
@@ -30,14 +30,15 @@ static void print_help(const char *program) {
            "  --batch N             expected batch size\n"
            "  --max-grad-norm C     bound on the gradient norm of a sample\n"
            "  --lr RATE             learning rate of SGD with momentum\n"
-           "  --momentum M\n"
-           "  --epsilon E           privacy budget of the run at delta = %g (%g)\n"
+           "  --momentum M          0: none\n"
+           "  --epsilon E           privacy budget of the run (%g)\n"
+           "  --delta D             and the delta that belongs to it (%g)\n"
            "  --threads N           0: as many as there are processors (0)\n"
            "  --seed N              reproducible randomness: the run is NOT PRIVATE\n"
            "  --folder DIR          where the run keeps its ledger, checkpoint and weights (%s)\n"
            "  --resume              go on with the run in the folder, with the options it began with\n"
            "  --help\n\n",
-           program, image_models[0].kind.name, defaults.data, defaults.delta, defaults.epsilon, defaults.folder);
+           program, image_models[0].kind.name, defaults.data, defaults.epsilon, defaults.delta, defaults.folder);
     print_models();
 }
 
@@ -50,6 +51,14 @@ static int read_positive(const char *name, const char *text, double maximum, dou
     return -1;
 }
 
+static int read_momentum(const char *name, const char *text, double *value) {
+    char *end;
+    *value = strtod(text, &end);
+    if (end != text && *end == 0 && *value >= 0 && *value < 1) return 0;
+    fprintf(stderr, "--%s: %s is not a number from 0 to below 1\n", name, text);
+    return -1;
+}
+
 static int read_whole(const char *name, const char *text, uint64_t maximum, uint64_t *value) {
     char *end;
     errno = 0;
@@ -59,14 +68,14 @@ static int read_whole(const char *name, const char *text, uint64_t maximum, uint
     return -1;
 }
 
-enum { MODEL, DATA, EPOCHS, BATCH, MAX_GRAD_NORM, LR, MOMENTUM, EPSILON, THREADS, SEED, FOLDER, RESUME, HELP };
+enum { MODEL, DATA, EPOCHS, BATCH, MAX_GRAD_NORM, LR, MOMENTUM, EPSILON, DELTA, THREADS, SEED, FOLDER, RESUME, HELP };
 
 static const struct option long_options[] = {
     { "model", required_argument, NULL, MODEL }, { "data", required_argument, NULL, DATA },
     { "epochs", required_argument, NULL, EPOCHS }, { "batch", required_argument, NULL, BATCH },
     { "max-grad-norm", required_argument, NULL, MAX_GRAD_NORM }, { "lr", required_argument, NULL, LR },
     { "momentum", required_argument, NULL, MOMENTUM }, { "epsilon", required_argument, NULL, EPSILON },
-    { "threads", required_argument, NULL, THREADS }, { "seed", required_argument, NULL, SEED },
+    { "delta", required_argument, NULL, DELTA }, { "threads", required_argument, NULL, THREADS }, { "seed", required_argument, NULL, SEED },
     { "folder", required_argument, NULL, FOLDER }, { "resume", no_argument, NULL, RESUME },
     { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 },
 };
@@ -81,13 +90,13 @@ static int read_model(const char *name, const image_model **chosen) {
     return -1;
 }
 
-/* What the command line left at 0 is the recipe's. */
+/* What the command line does not say is the recipe's. */
 static void complete(training_recipe *given, const training_recipe *of_model) {
     if (given->epochs == 0) given->epochs = of_model->epochs;
     if (given->batch == 0) given->batch = of_model->batch;
     if (given->max_grad_norm == 0) given->max_grad_norm = of_model->max_grad_norm;
     if (given->lr == 0) given->lr = of_model->lr;
-    if (given->momentum == 0) given->momentum = of_model->momentum;
+    if (given->momentum < 0) given->momentum = of_model->momentum;
 }
 
 static int read_option(training_options *options, int option, const char *name, const image_model **chosen) {
@@ -101,8 +110,9 @@ static int read_option(training_options *options, int option, const char *name, 
     case BATCH: return read_positive(name, optarg, 1e9, &recipe->batch);
     case MAX_GRAD_NORM: return read_positive(name, optarg, 1e9, &recipe->max_grad_norm);
     case LR: return read_positive(name, optarg, 1e9, &recipe->lr);
-    case MOMENTUM: return read_positive(name, optarg, 0.9999, &recipe->momentum);
+    case MOMENTUM: return read_momentum(name, optarg, &recipe->momentum);
     case EPSILON: return read_positive(name, optarg, 1e6, &options->epsilon);
+    case DELTA: return read_positive(name, optarg, 0.9999, &options->delta);
     case THREADS:
         failed = read_whole(name, optarg, 64, &threads);
         options->threads = (unsigned)threads;
