@@ -191,6 +191,17 @@ $(BUILD)/test/test_idx: $(BUILD)/bench/idx.o
 $(BUILD)/test/test_idx: WRAP := -Wl,--wrap=malloc
 $(BUILD)/test/test_idx: MORE_LIBS := -lz
 
+# Calls of every public function, made from the headers.
+PUBLIC_HEADERS := $(wildcard include/psg/*.h include/psg/ops/*.h)
+$(BUILD)/test/null_calls.c: test/null_calls.awk $(PUBLIC_HEADERS)
+	@mkdir -p $(@D)
+	awk -f $< $(PUBLIC_HEADERS) >$@
+
+$(BUILD)/test/null_calls.o: $(BUILD)/test/null_calls.c
+	$(compile) $(PROGRAM_FLAGS) -c $< -o $@
+
+$(BUILD)/test/test_null: $(BUILD)/test/null_calls.o
+
 $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 	$(link) $(WRAP) -o $@ $(filter %.o,$^) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
 	    $(PACKAGE_LIBS) $(MORE_LIBS) $(SYSTEM_LIBS)

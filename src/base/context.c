@@ -156,12 +156,13 @@ void *psg_panel_memory(psg_context *context, size_t bytes) {
 /* ---- what a caller may ask ---- */
 
 const char *psg_context_message(const psg_context *context) { return context ? context->message : ""; }
-unsigned psg_context_threads(const psg_context *context) { return context->threads; }
-const char *psg_context_isa(const psg_context *context) { return context->isa; }
-size_t psg_context_live_bytes(const psg_context *context) { return context->live_bytes; }
-uint64_t psg_context_allocations(const psg_context *context) { return context->allocations; }
+unsigned psg_context_threads(const psg_context *context) { return context ? context->threads : 0; }
+const char *psg_context_isa(const psg_context *context) { return context ? context->isa : ""; }
+size_t psg_context_live_bytes(const psg_context *context) { return context ? context->live_bytes : 0; }
+uint64_t psg_context_allocations(const psg_context *context) { return context ? context->allocations : 0; }
 
 uint64_t psg_context_products(const psg_context *context, psg_gemm_engine engine) {
+    if (!context) return 0;
     uint64_t openblas = atomic_load_explicit(&context->products[0], memory_order_relaxed);
     uint64_t kernel = atomic_load_explicit(&context->products[1], memory_order_relaxed);
     return engine == PSG_GEMM_OPENBLAS ? openblas : engine == PSG_GEMM_KERNEL ? kernel : openblas + kernel;

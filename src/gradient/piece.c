@@ -8,9 +8,13 @@ static int64_t last_dimension(const psg_tensor *x) {
     return x->rank > 0 && x->rank <= PSG_MAX_RANK ? x->shape[x->rank - 1] : 0;
 }
 
+/* No view, which the questions refuse. */
+static psg_tensor given(const psg_tensor *tensor) { return tensor ? *tensor : (psg_tensor){ .rank = -1 }; }
+
 psg_block psg_factored(const psg_tensor *backprop, const psg_tensor *activation) {
-    return (psg_block){ .form = PSG_FACTORED, .backprop = *backprop, .activation = *activation, .scale = 1.0,
-                        .row_stride = last_dimension(activation) };
+    const psg_tensor columns = given(activation);
+    return (psg_block){ .form = PSG_FACTORED, .backprop = given(backprop), .activation = columns, .scale = 1.0,
+                        .row_stride = last_dimension(&columns) };
 }
 
 psg_block psg_factored_transposed(const psg_tensor *backprop, const psg_tensor *activation) {
@@ -18,20 +22,21 @@ psg_block psg_factored_transposed(const psg_tensor *backprop, const psg_tensor *
 }
 
 psg_block psg_rows(const psg_tensor *backprop) {
-    return (psg_block){ .form = PSG_ROWS, .backprop = *backprop, .scale = 1.0, .row_stride = last_dimension(backprop) };
+    const psg_tensor rows = given(backprop);
+    return (psg_block){ .form = PSG_ROWS, .backprop = rows, .scale = 1.0, .row_stride = last_dimension(&rows) };
 }
 
 psg_block psg_rows_product(const psg_tensor *backprop, const psg_tensor *activation) {
     psg_block block = psg_rows(backprop);
     block.form = PSG_ROWS_PRODUCT;
-    block.activation = *activation;
+    block.activation = given(activation);
     return block;
 }
 
 psg_block psg_sparse_rows(const psg_tensor *backprop, const psg_tensor *ids) {
     psg_block block = psg_rows(backprop);
     block.form = PSG_SPARSE_ROWS;
-    block.ids = *ids;
+    block.ids = given(ids);
     return block;
 }
 
@@ -47,8 +52,8 @@ bool psg_window_columns(const psg_tensor *image, const psg_window *window, int64
 psg_block psg_unfolded(const psg_tensor *backprop, const psg_tensor *image, const psg_window *window) {
     psg_block block = psg_factored(backprop, image);
     block.form = PSG_UNFOLDED;
-    block.window = *window;
-    if (!psg_window_columns(image, window, &block.row_stride)) block.row_stride = 0;   /* the questions refuse it */
+    if (window) block.window = *window;   /* none has no spatial dimension: the questions refuse it */
+    if (!psg_window_columns(&block.activation, &block.window, &block.row_stride)) block.row_stride = 0;
     return block;
 }
 
@@ -56,7 +61,7 @@ psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t
     static const double none;
     int64_t shape[3] = { batch_size, 0, 0 };
     return (psg_block){ .form = PSG_DERIVED, .backprop = psg_tensor_of(dtype, (void *)(uintptr_t)&none, 3, shape),
-                        .scale = 1.0, .row_stride = derivation->width, .derivation = derivation };
+                        .scale = 1.0, .row_stride = derivation ? derivation->width : 0, .derivation = derivation };
 }
 
 psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count, int rank, const int64_t *shape) {
@@ -73,6 +78,7 @@ int64_t psg_gradient_numel(const psg_gradient *gradient) { return psg_shape_prod
 
 int64_t psg_gradient_positions(const psg_gradient *gradient) {
     int64_t positions = 0;
+    if (!gradient) return 0;
     for (size_t k = 0; k < gradient->block_count; k++) positions += psg_positions_of(&gradient->blocks[k].backprop);
     return positions;
 }

@@ -11,8 +11,8 @@ void psg_tensors_destroy(psg_tensors *tensors) {
     psg_free(tensors->context, tensors);
 }
 
-size_t psg_tensors_count(const psg_tensors *tensors) { return tensors->count; }
-const psg_named *psg_tensors_list(const psg_tensors *tensors) { return tensors->list; }
+size_t psg_tensors_count(const psg_tensors *tensors) { return tensors ? tensors->count : 0; }
+const psg_named *psg_tensors_list(const psg_tensors *tensors) { return tensors ? tensors->list : NULL; }
 
 /* The index of the entry of that name, which stands first in it; count where there is none. */
 static size_t bisect(const void *entries, size_t size, size_t count, const char *name) {

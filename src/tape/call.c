@@ -8,6 +8,7 @@
 #include "tape/tape_struct.h"
 
 psg_status psg_call_fail(psg_call *call, psg_status status, const char *format, ...) {
+    if (!call) return PSG_ERR_ARGUMENT;
     psg_tape_node *node = call->internal;
     char text[PSG_MESSAGE_SIZE];
     va_list arguments;
@@ -21,6 +22,7 @@ psg_status psg_call_fail(psg_call *call, psg_status status, const char *format, 
 }
 
 psg_status psg_call_output(psg_call *call, psg_dtype dtype, int rank, const int64_t *shape) {
+    if (!call) return PSG_ERR_ARGUMENT;
     psg_tensor output = psg_tensor_of(dtype, NULL, rank, shape);
     char text[PSG_SHAPE_TEXT];
     if (output.rank < 0 || !psg_dtype_size(dtype)) {
@@ -41,6 +43,7 @@ psg_status psg_call_output(psg_call *call, psg_dtype dtype, int rank, const int6
 }
 
 void *psg_call_keep(psg_call *call, size_t bytes) {
+    if (!call) return NULL;
     psg_tape_node *node = call->internal;
     return psg_tape_take(node->tape, bytes);
 }
@@ -48,6 +51,7 @@ void *psg_call_keep(psg_call *call, size_t bytes) {
 /* ---- bad records ---- */
 
 int psg_call_removes(psg_call *call, int64_t sample) {
+    if (!call) return 0;
     psg_tape *tape = ((psg_tape_node *)call->internal)->tape;
     if (!call->pass->remove_bad_records || call->pass->ordinary) return 0;
     if (sample < 0 || sample >= tape->rows) return 0;
@@ -62,6 +66,7 @@ int psg_call_removes(psg_call *call, int64_t sample) {
 }
 
 void *psg_call_own(psg_call *call, int k) {
+    if (!call || k < 0 || k >= call->input_count) return NULL;
     psg_tape_node *node = call->internal;
     psg_tensor *value = &call->input[k].value;
     if (node->owned >> k & 1u) return value->data;
@@ -87,6 +92,7 @@ psg_status psg_tape_check_draws(psg_tape_node *node) {
 }
 
 psg_status psg_call_draws(psg_call *call, int64_t samples) {
+    if (!call) return PSG_ERR_ARGUMENT;
     const psg_pass *pass = call->pass;
     if (!names_samples(pass)) return pass->ordinary ? PSG_OK : fail_unnamed(call);
     if (samples == pass->batch_size) return PSG_OK;
@@ -98,6 +104,7 @@ psg_status psg_call_draws(psg_call *call, int64_t samples) {
  * nonce: every sample of every call has a stream of its own, wherever and in whatever company it is computed.  The
  * third word of the key parts the seeds of mechanisms from the caller's. */
 void psg_call_random(const psg_call *call, int64_t sample, uint64_t *words, size_t count) {
+    if (!call || !words) return;
     const psg_pass *pass = call->pass;
     psg_tape_node *node = call->internal;
     const int64_t views = psg_tape_views(node->tape), record = sample / views;

@@ -19,6 +19,7 @@ static psg_status check_derivation(psg_call *call, const psg_tape_use *effective
 /* The effective weight's blocks have the walk's scale already. */
 psg_status psg_call_derive(psg_call *call, int k, const psg_derivation *derivation) {
     psg_status status;
+    if (!call) return PSG_ERR_ARGUMENT;
     psg_tape_node *node = call->internal;
     psg_tape *tape = node->tape;
     psg_tape_use *use = psg_tape_use_of(call, k, &status);

@@ -16,7 +16,7 @@ psg_tensor psg_tape_contiguous(psg_tape *tape, const psg_tensor *tensor) {
 }
 
 int psg_call_dim(const psg_call *call, int k, int rank, int dim) {
-    return call->input[k].batch_second && rank >= 3 && dim < 2 ? 1 - dim : dim;
+    return call && k >= 0 && k < call->input_count && call->input[k].batch_second && rank >= 3 && dim < 2 ? 1 - dim : dim;
 }
 
 /* ---- leaving ---- */

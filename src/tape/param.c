@@ -42,9 +42,12 @@ void psg_param_destroy(psg_param *param) {
 }
 
 const psg_tensor *psg_param_value(const psg_param *param) { return &param->value; }
-const char *psg_param_name(const psg_param *param) { return param->name; }
-void psg_param_set_trainable(psg_param *param, int trainable) { param->trainable = trainable != 0; }
-int psg_param_is_trainable(const psg_param *param) { return param->trainable; }
+const char *psg_param_name(const psg_param *param) { return param ? param->name : ""; }
+void psg_param_set_trainable(psg_param *param, int trainable) {
+    if (param) param->trainable = trainable != 0;
+}
+
+int psg_param_is_trainable(const psg_param *param) { return param && param->trainable; }
 
 psg_status psg_param_attach_grad_sample(psg_param *param, const psg_tensor *grad_sample) {
     if (!param) return PSG_ERR_ARGUMENT;
@@ -73,5 +76,8 @@ psg_status psg_param_attach_grad_sample(psg_param *param, const psg_tensor *grad
     return PSG_OK;
 }
 
-void psg_param_clear_grad_sample(psg_param *param) { param->has_grad_sample = false; }
-int psg_param_has_grad_sample(const psg_param *param) { return param->has_grad_sample; }
+void psg_param_clear_grad_sample(psg_param *param) {
+    if (param) param->has_grad_sample = false;
+}
+
+int psg_param_has_grad_sample(const psg_param *param) { return param && param->has_grad_sample; }

@@ -48,7 +48,7 @@ psg_status psg_tape_reserve(psg_tape *tape, size_t bytes) {
     return status ? psg_fail_memory(tape->context, "psg_tape_reserve", bytes) : PSG_OK;
 }
 
-size_t psg_tape_bytes(const psg_tape *tape) { return tape->arena.peak; }
+size_t psg_tape_bytes(const psg_tape *tape) { return tape ? tape->arena.peak : 0; }
 
 static psg_status check_batch(psg_tape *tape) {
     const psg_pass *pass = &tape->pass;
@@ -129,7 +129,9 @@ psg_context *psg_tape_context(const psg_tape *tape) { return tape ? tape->contex
 const psg_pass *psg_tape_pass(const psg_tape *tape) {
     return tape && tape->begun && !tape->status ? &tape->pass : NULL;
 }
-int64_t psg_tape_batch_size(const psg_tape *tape) { return tape->rows < 0 ? -1 : tape->rows / psg_tape_views(tape); }
+int64_t psg_tape_batch_size(const psg_tape *tape) {
+    return !tape || tape->rows < 0 ? -1 : tape->rows / psg_tape_views(tape);
+}
 
 /* ---- errors ---- */
 

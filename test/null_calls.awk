@@ -1,0 +1,55 @@
+# awk -f null_calls.awk HEADER... > null_calls.c
+# A function that calls every public function twice: with NULL for every pointer and 0 for everything else, and with a
+# context and a tape where it takes them.
+
+# The argument for a parameter; *context and *tape are given in the second round.
+function argument(parameter, round,   type) {
+    if (parameter == "...") return ""
+    if (parameter ~ /char \*format$/) return "\"NULL\""
+    if (parameter ~ /[*[]/) {
+        if (round && parameter ~ /^(const )?psg_context \*[a-z]+$/) return "context"
+        if (round && parameter ~ /^(const )?psg_tape \*[a-z]+$/) return "tape"
+        return "NULL"
+    }
+    type = parameter
+    sub(/ *[a-z_0-9]+$/, "", type)
+    return "(" type "){ 0 }"
+}
+
+function call(name, parameters, round,   list, n, k, text, given) {
+    n = split(parameters, list, / *, */)
+    for (k = 1; k <= n; k++) {
+        given = argument(list[k], round)
+        if (given != "") text = text (k > 1 ? ", " : "") given
+    }
+    if (round && text !~ /context|tape/) return
+    if (round && name ~ /_destroy$/) return   # the caller's
+    if (text ~ /tape/) print "    psg_tape_begin(tape, NULL);"   # the last call may have failed it
+    print "    (void)" name "(" text ");"
+    calls++
+}
+
+{ sub(/^#.*/, ""); text = text $0 " " }
+
+END {
+    print "#include \"psg/psg.h\"\n\nint null_calls(psg_context *context, psg_tape *tape);\n"
+    print "int null_calls(psg_context *context, psg_tape *tape) {"
+    while ((at = index(text, "/*"))) text = substr(text, 1, at - 1) substr(text, at + index(substr(text, at), "*/") + 1)
+    gsub(/[ \t]+/, " ", text)
+    count = split(text, statements, ";")
+    for (s = 1; s <= count; s++) {
+        at = index(statements[s], "PSG_API ")
+        if (!at) continue
+        declaration = substr(statements[s], at + 8)
+        sub(/ PSG_PRINTF\(.*/, "", declaration)
+        open = index(declaration, "(")
+        head = substr(declaration, 1, open - 1)
+        parameters = substr(declaration, open + 1, length(declaration) - open - 1)
+        name = head
+        sub(/.*[ *]/, "", name)
+        if (parameters == "void") parameters = ""
+        call(name, parameters, 0)
+        call(name, parameters, 1)
+    }
+    print "    return " calls + 0 ";\n}"
+}
