@@ -11,6 +11,9 @@
  * whatever the calling thread, or one of a psg_parallel_for, has set, and gives that back before it returns; hooks are
  * called in the default one.  Flags of exceptions may be raised.
  *
+ * NULL: what is given NULL where the headers do not allow it returns PSG_ERR_ARGUMENT, or what means nothing: 0, NULL, "", a
+ * view that every function refuses.
+ *
  * ABI: while the major version is 0, the soname changes with every incompatible minor version; patch versions are
  * compatible in both directions.  Structs that have a PSG_..._INIT macro are to be filled from it. */
 #ifndef PSG_BASE_H
