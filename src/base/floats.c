@@ -1,6 +1,8 @@
 #include "base/floats.h"
 
+void psg_floats_set(const fenv_t *environment) { fesetenv(environment); }
+
 void psg_floats_save(psg_floats *floats) {
     fegetenv(&floats->host);
-    fesetenv(FE_DFL_ENV);
+    psg_floats_set(FE_DFL_ENV);
 }

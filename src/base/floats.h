@@ -19,6 +19,7 @@ typedef struct psg_floats {
     __attribute__((cleanup(psg_floats_restore), unused)) psg_floats psg_floats_of_host = psg_floats_take()
 
 void psg_floats_save(psg_floats *floats);   /* and set the default */
+void psg_floats_set(const fenv_t *environment);
 
 /* Flags of past exceptions do not count. */
 static inline bool psg_floats_are_default(void) {
@@ -44,7 +45,7 @@ static inline psg_floats psg_floats_take(void) {
 }
 
 static inline void psg_floats_restore(const psg_floats *floats) {
-    if (floats->differ) fesetenv(&floats->host);
+    if (floats->differ) psg_floats_set(&floats->host);
 }
 
 #endif

@@ -1,6 +1,5 @@
 #include "base/pool.h"
 
-#include <fenv.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -10,6 +9,7 @@
 
 #include "base/blas_threads.h"
 #include "base/context.h"
+#include "base/floats.h"
 #include "base/memory.h"
 #include "base/relax.h"
 
@@ -105,7 +105,7 @@ static void wait_for_change(psg_pool *pool, unsigned seen) {
 static void *worker_main(void *argument) {
     struct worker *self = argument;
     psg_pool *pool = self->pool;
-    fesetenv(FE_DFL_ENV);   /* a thread begins with its maker's */
+    psg_floats_set(FE_DFL_ENV);   /* a thread begins with its maker's */
     psg_blas_thread_single();
     wait_for_ticket(pool);
     while (!atomic_load(&pool->ending)) {
