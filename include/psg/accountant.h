@@ -74,7 +74,9 @@ typedef struct psg_event {
 
 typedef struct psg_accountant psg_accountant;
 
+/* An empty list for neighbours of that relation.  On an error *accountant is NULL. */
 PSG_API psg_status psg_accountant_create(psg_context *context, psg_relation relation, psg_accountant **accountant);
+/* Before its context.  NULL is none. */
 PSG_API void psg_accountant_destroy(psg_accountant *accountant);
 /* A new accountant of the same context with the same list. */
 PSG_API psg_status psg_accountant_copy(const psg_accountant *accountant, psg_accountant **copy);
@@ -91,8 +93,10 @@ PSG_API psg_status psg_accountant_merge(psg_accountant *accountant, const psg_ac
 
 /* For good: epsilon is infinite from now on (seeded noise, ...). */
 PSG_API void psg_accountant_mark_not_private(psg_accountant *accountant);
+/* 0 after that, also where it came with a merge; else 1. */
 PSG_API int psg_accountant_is_private(const psg_accountant *accountant);
 
+/* As it was created. */
 PSG_API psg_relation psg_accountant_relation(const psg_accountant *accountant);
 /* Releases so far. */
 PSG_API uint64_t psg_accountant_releases(const psg_accountant *accountant);

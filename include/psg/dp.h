@@ -126,6 +126,7 @@ typedef struct psg_dp_options {
  * numbers.  The generator must outlive it and may serve several: each draws batches and noise of its own. */
 PSG_API psg_status psg_dp_create(psg_context *context, psg_generator *generator, const psg_dp_options *options,
                                  const int64_t *param_counts, size_t param_count, psg_dp **dp);
+/* Wipes sums that were not released and the numbers of the batch.  Before its generator.  NULL is none. */
 PSG_API void psg_dp_destroy(psg_dp *dp);
 
 /* ---- a step ---- */
@@ -157,6 +158,7 @@ PSG_API psg_status psg_dp_accumulate(psg_dp *dp, const psg_batch *batch, const p
  * count), to add those of other ranks.  One rank alone may publish its release: every psg_dp draws batches and noise of
  * its own, and two releases of one sum cost as two.  The caller sees to it that sums stay below 2^62. */
 typedef psg_status (*psg_dp_reduce)(void *user, int64_t *sums, size_t count);
+/* From the next release on; NULL: none. */
 PSG_API void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user);
 
 /* Ends the step, also when the reduce hook fails (its status is returned, outs are untouched): records it in the
@@ -229,8 +231,8 @@ PSG_API psg_status psg_dp_load(psg_dp *dp, const psg_checkpoint *checkpoint, con
 PSG_API uint64_t psg_dp_step(const psg_dp *dp);                /* releases so far, those before a checkpoint too */
 PSG_API double psg_dp_noise_multiplier(const psg_dp *dp);      /* sigma, given or found from the budget */
 PSG_API double psg_dp_max_grad_norm(const psg_dp *dp);         /* C of the step, which a quantile moves */
-PSG_API double psg_dp_expected_batch_size(const psg_dp *dp);
-PSG_API int64_t psg_dp_max_batch_size(const psg_dp *dp);
+PSG_API double psg_dp_expected_batch_size(const psg_dp *dp);   /* what releases are divided by */
+PSG_API int64_t psg_dp_max_batch_size(const psg_dp *dp);       /* records that one step may sum */
 /* Releases that the budget allows after those so far, and after what others have written to the ledger by now; UINT64_MAX
  * without one, 0 where the ledger cannot be read, which the next release says. */
 PSG_API uint64_t psg_dp_remaining(psg_dp *dp);
@@ -247,6 +249,7 @@ PSG_API psg_status psg_dp_privacy(psg_dp *dp, double delta, psg_privacy *privacy
  * mechanism and its residues, whether the generator had a seed, what is not covered, library version; in words, or as
  * one JSON object.  At most size bytes with the final 0; *needed (or NULL) is the full length without it. */
 typedef enum psg_statement_format { PSG_STATEMENT_WORDS = 0, PSG_STATEMENT_JSON = 1 } psg_statement_format;
+/* Written into text; PSG_ERR_ARGUMENT: delta outside (0, 1), or an unknown format. */
 PSG_API psg_status psg_dp_statement(psg_dp *dp, double delta, psg_statement_format format, char *text,
                                     size_t size, size_t *needed);
 

@@ -42,8 +42,10 @@ typedef enum psg_file_access { PSG_FILE_COPY = 0, PSG_FILE_MAP = 1 } psg_file_ac
 
 PSG_API psg_status psg_safetensors_read(psg_context *context, const char *path, psg_file_access access,
                                         psg_tensors **tensors);
+/* With its values and names.  Before its context.  NULL is none. */
 PSG_API void psg_tensors_destroy(psg_tensors *tensors);
 
+/* How many tensors. */
 PSG_API size_t psg_tensors_count(const psg_tensors *tensors);
 /* All of them, by name in ascending order of bytes; contiguous; valid until psg_tensors_destroy. */
 PSG_API const psg_named *psg_tensors_list(const psg_tensors *tensors);

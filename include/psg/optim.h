@@ -37,9 +37,12 @@ PSG_API psg_status psg_sgd_create(psg_context *context, const psg_sgd_options *o
                                   size_t count, psg_optimizer **optimizer);
 PSG_API psg_status psg_adam_create(psg_context *context, const psg_adam_options *options, const psg_tensor *values,
                                    size_t count, psg_optimizer **optimizer);
+/* The values are the caller's and stay.  NULL is none. */
 PSG_API void psg_optimizer_destroy(psg_optimizer *optimizer);
 
+/* The rate of the next steps, finite and at least 0: a schedule sets it before each. */
 PSG_API psg_status psg_optimizer_set_lr(psg_optimizer *optimizer, double lr);
+/* The rate of the next step. */
 PSG_API double psg_optimizer_lr(const psg_optimizer *optimizer);
 
 /* One step; gradients in the order of values. */

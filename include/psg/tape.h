@@ -28,8 +28,10 @@ typedef struct psg_param psg_param;
 /* A parameter over the caller's memory (contiguous, f32 or f64, rank 0 to PSG_MAX_RANK - 1: grad_sample has the batch
  * beside it), which must outlive it.  Trainable at first.  name is copied, for messages. */
 PSG_API psg_status psg_param_create(psg_context *context, const char *name, const psg_tensor *value, psg_param **param);
+/* No pass that used it may be under way; the memory is the caller's and stays.  NULL is none. */
 PSG_API void psg_param_destroy(psg_param *param);
 
+/* The view that it was made of, and its own copy of the name; valid as long as it is. */
 PSG_API const psg_tensor *psg_param_value(const psg_param *param);
 PSG_API const char *psg_param_name(const psg_param *param);
 /* Its name and value, as psg/io.h writes and fills them. */
@@ -39,6 +41,7 @@ static inline psg_named psg_param_named(const psg_param *param) {
 }
 /* Frozen (0) parameters get no gradient.  Takes effect at the next psg_use. */
 PSG_API void psg_param_set_trainable(psg_param *param, int trainable);
+/* 1 or 0. */
 PSG_API int psg_param_is_trainable(const psg_param *param);
 
 /* Lets every later per-sample pass write this parameter's grad_sample into the caller's (B, *shape) array while
@@ -47,7 +50,9 @@ PSG_API int psg_param_is_trainable(const psg_param *param);
  * pass says accumulate.  An array whose B is not the pass's is PSG_ERR_SHAPE in psg_backward, before anything is
  * written. A parameter that the loss does not reach keeps its array untouched, and it does not count as set. */
 PSG_API psg_status psg_param_attach_grad_sample(psg_param *param, const psg_tensor *grad_sample);
+/* The attached array is free for another pass; it stays attached, and keeps its values until then. */
 PSG_API void psg_param_clear_grad_sample(psg_param *param);
+/* Whether a pass has written it since: 1 or 0. */
 PSG_API int psg_param_has_grad_sample(const psg_param *param);
 
 /* ---- passes ---- */
@@ -59,7 +64,9 @@ typedef struct psg_var { int32_t id; } psg_var;
 
 static inline psg_var psg_none(void) { psg_var v = { 0 }; return v; }
 
+/* A tape for passes one after another; it takes memory when they do.  PSG_ERR_MEMORY, *tape NULL. */
 PSG_API psg_status psg_tape_create(psg_context *context, psg_tape **tape);
+/* With the values and gradients of its last pass.  Before its context.  NULL is none. */
 PSG_API void psg_tape_destroy(psg_tape *tape);
 
 /* Takes memory for passes of up to bytes now; a tape otherwise grows during its first passes and then allocates no
@@ -84,9 +91,11 @@ PSG_API psg_status psg_tape_observe(psg_tape *tape, psg_op_observer observer, vo
 /* Starts a pass, forgetting the last one.  pass NULL: all defaults. */
 PSG_API psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass);
 
-/* The first error of this pass: "linear: weight has 5 input features, input has 4". */
+/* The first error of this pass, PSG_OK without one, and its message: "linear: weight has 5 input features, input has 4".
+ * Valid until the next pass. */
 PSG_API psg_status psg_tape_status(const psg_tape *tape);
 PSG_API const char *psg_tape_message(const psg_tape *tape);
+/* The context that it was made from. */
 PSG_API psg_context *psg_tape_context(const psg_tape *tape);
 
 /* What a function that records several ops needs, to read and to refuse its arguments as an op does.
@@ -103,6 +112,8 @@ PSG_API psg_var psg_input(psg_tape *tape, const psg_tensor *value);
 PSG_API psg_var psg_input_with_grad(psg_tape *tape, const psg_tensor *value);
 /* A value without a batch: a mask, a table.  Not counted when the batch size is inferred. */
 PSG_API psg_var psg_constant(psg_tape *tape, const psg_tensor *value);
+/* A parameter, as often as wanted: its gradient is the sum over all uses.  Its values are read in place and must stay
+ * unchanged until the next pass. */
 PSG_API psg_var psg_use(psg_tape *tape, psg_param *param);
 
 /* Applies an op: what the functional forms of psg/ops.h do.  inputs may hold psg_none() for optional ones; fewer than
