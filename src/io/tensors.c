@@ -29,12 +29,13 @@ static size_t bisect(const void *entries, size_t size, size_t count, const char 
 }
 
 const psg_tensor *psg_tensors_find(const psg_tensors *tensors, const char *name) {
-    size_t k = name ? bisect(tensors->list, sizeof *tensors->list, tensors->count, name) : tensors->count;
+    if (!tensors || !name) return NULL;
+    size_t k = bisect(tensors->list, sizeof *tensors->list, tensors->count, name);
     return k < tensors->count ? &tensors->list[k].tensor : NULL;
 }
 
 const char *psg_tensors_metadata(const psg_tensors *tensors, const char *key) {
-    const size_t count = tensors->metadata_count;
-    size_t k = key ? bisect(tensors->metadata, sizeof *tensors->metadata, count, key) : count;
+    if (!tensors || !key) return NULL;
+    const size_t count = tensors->metadata_count, k = bisect(tensors->metadata, sizeof *tensors->metadata, count, key);
     return k < count ? tensors->metadata[k].value : NULL;
 }
