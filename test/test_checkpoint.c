@@ -323,6 +323,26 @@ static void another_mechanism_is_refused(void **state) {
     place_free(&p);
 }
 
+/* Noise that was found for other steps: the message says where it comes from. */
+static void noise_of_another_budget_is_refused(void **state) {
+    (void)state;
+    place p;
+    place_make(&p, NULL);
+    p.options.noise_multiplier = 0;
+    p.options.epsilon = 4;
+    p.options.delta = 1e-5;
+    p.options.steps = 30;
+    saved_before(&p, 0, 3);
+    psg_dp_options o = p.options;
+    o.steps = 60;
+    load_is_refused(&p, &o, 0, PSG_ERR_FORMAT, "as it follows from epsilon, delta and steps");
+    o.epsilon = o.delta = 0;
+    o.steps = 0;
+    o.noise_multiplier = 3;
+    load_is_refused(&p, &o, 0, PSG_ERR_FORMAT, ", must be 3");
+    place_free(&p);
+}
+
 static void other_groups_and_seeds_are_refused(void **state) {
     (void)state;
     place p;
@@ -425,7 +445,7 @@ static void another_ledger_is_refused(void **state) {
     saved_run_steps(&run, 6);
     saved_run_free(&run);
     load_is_refused(&p, &p.options, 0, PSG_ERR_FORMAT, "line 5 has hash ");
-    saved_write(p.ledger, late, longer);
+    saved_write(p.ledger, late, longer - 1);   /* without the end of its last line */
     make(&p, 0, &run);
     TEST_OK(p.context, load(&p, &run));
     saved_run_free(&run);
@@ -650,6 +670,7 @@ int main(void) {
         cmocka_unit_test(a_run_is_saved_and_resumed_many_times),
         cmocka_unit_test(epochs_begin_anew_with_a_new_key),
         cmocka_unit_test(another_mechanism_is_refused),
+        cmocka_unit_test(noise_of_another_budget_is_refused),
         cmocka_unit_test(other_groups_and_seeds_are_refused),
         cmocka_unit_test(another_model_is_refused),
         cmocka_unit_test(a_mechanism_in_use_is_refused),

@@ -324,6 +324,13 @@ static void a_line_without_its_end_counts(void **state) {
     saved_run_steps(&other, 1);   /* which had read the line without its end */
     assert_int_equal(saved_releases(p.context, p.ledger), 6);
     saved_run_free(&run);
+    saved_write(p.ledger, bytes, length - 1);
+    saved_run_make(p.context, &options, 0, &run);
+    FILE *file = fopen(p.ledger, "a");
+    fputs("and more", file);
+    fclose(file);
+    refused(&p, saved_run_step(&run), PSG_ERR_FORMAT, "line 3 goes on after its hash");
+    saved_run_free(&run);
     saved_run_free(&other);
     free(bytes);
     place_free(&p);
@@ -347,7 +354,7 @@ static void other_files_are_left_as_they_are(void **state) {
     memset(large, '[', 199999);
     saved_write(p.ledger, large, 199999);
     file_is_refused(&p, PSG_ERR_FORMAT, "line 1 is longer than any");
-    large[100000] = '\n';
+    large[3000] = '\n';
     saved_write(p.ledger, large, 199999);
     file_is_refused(&p, PSG_ERR_FORMAT, "line 1 is longer than any");
     free(large);
