@@ -36,7 +36,8 @@ PSG_API const psg_tensor *psg_param_value(const psg_param *param);
 PSG_API const char *psg_param_name(const psg_param *param);
 /* Its name and value, as psg/io.h writes and fills them. */
 static inline psg_named psg_param_named(const psg_param *param) {
-    psg_named named = { psg_param_name(param), *psg_param_value(param) };
+    const psg_tensor *value = psg_param_value(param);
+    psg_named named = { psg_param_name(param), value ? *value : psg_tensor_of(PSG_F32, NULL, -1, NULL) };
     return named;
 }
 /* Frozen (0) parameters get no gradient.  Takes effect at the next psg_use. */

@@ -41,7 +41,7 @@ void psg_param_destroy(psg_param *param) {
     if (param) psg_free(param->context, param);
 }
 
-const psg_tensor *psg_param_value(const psg_param *param) { return &param->value; }
+const psg_tensor *psg_param_value(const psg_param *param) { return param ? &param->value : NULL; }
 const char *psg_param_name(const psg_param *param) { return param ? param->name : ""; }
 void psg_param_set_trainable(psg_param *param, int trainable) {
     if (param) param->trainable = trainable != 0;
