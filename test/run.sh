@@ -10,6 +10,7 @@ if [ "$1" = --one ]; then
     logs=$2/test/logs
     name=${3%%|*} rest=${3#*|}
     isa=${rest%%|*} program=${rest#*|}
+    [ "$name" != installation ] || exec sh test/run.sh --installation "$logs"
     log=$logs/$name.${isa:-default}
     [ -z "$isa" ] || export PSG_ISA="$isa"
     "$program" >"$log" 2>&1
@@ -21,6 +22,19 @@ if [ "$1" = --one ]; then
     echo "${ok:-0} ${bad:-0}" >"$log.count"
     printf '%-38s %4s passed %4s failed\n' "$name${isa:+, PSG_ISA=$isa}" "${ok:-0}" "${bad:-0}"
     [ "${bad:-0}" = 0 ] || cat "$log"
+    exit 0
+fi
+
+# The installation test, whose lines are its tests.
+if [ "$1" = --installation ]; then
+    log=$2/installation
+    sh test/install_test.sh >"$log" 2>&1
+    status=$?
+    ok=$(grep -c '^ok' "$log") bad=$(grep -c '^FAILED' "$log")
+    [ "$status" = 0 ] || [ "$bad" -gt 0 ] || bad=1
+    echo "$ok $bad" >"$log.count"
+    printf '%-38s %4s passed %4s failed\n' "installation" "$ok" "$bad"
+    [ "$bad" = 0 ] || cat "$log"
     exit 0
 fi
 
@@ -48,18 +62,11 @@ for isa in ${PSG_TEST_ISAS-baseline avx2 avx512}; do
     done
 done
 
-xargs -d '\n' -P "${JOBS:-$(nproc)}" -I '{}' sh test/run.sh --one "$build" '{}' <"$logs/jobs"
-
-if [ "${PSG_SKIP_INSTALL_TEST:-}" != yes ]; then
-    log=$logs/installation
-    sh test/install_test.sh >"$log" 2>&1
-    status=$?
-    ok=$(grep -c '^ok' "$log") bad=$(grep -c '^FAILED' "$log")
-    [ "$status" = 0 ] || [ "$bad" -gt 0 ] || bad=1
-    echo "$ok $bad" >"$log.count"
-    printf '%-38s %4s passed %4s failed\n' "installation" "$ok" "$bad"
-    [ "$bad" = 0 ] || cat "$log"
-fi
+# The longest first, so that no processor waits for them at the end.
+longest='^test_\(cases\|alone\)|'
+[ "${PSG_SKIP_INSTALL_TEST:-}" = yes ] || echo "installation||" >>"$logs/jobs"
+{ grep "$longest" "$logs/jobs"; grep '^installation' "$logs/jobs"; grep -v "$longest\|^installation" "$logs/jobs"; } |
+    xargs -d '\n' -P "${JOBS:-$(nproc)}" -I '{}' sh test/run.sh --one "$build" '{}'
 
 passed=$(cat "$logs"/*.count | awk '{ n += $1 } END { print n + 0 }')
 failed=$(cat "$logs"/*.count | awk '{ n += $2 } END { print n + 0 }')
