@@ -613,7 +613,18 @@ static void wrong_arguments_are_refused(void **state) {
     TEST_OK(p.context, psg_dp_save(run.dp, c, p.file));
     TEST_OK(p.context, psg_dp_load(run.dp, c, p.file));
     c->optimizer = whole;
-    refused(&p, psg_dp_save(run.dp, c, p.ledger), PSG_ERR_ARGUMENT, "path is that of the ledger");
+    refused(&p, psg_dp_save(run.dp, c, p.ledger), PSG_ERR_ARGUMENT, "is the ledger, must be another");
+    char beside[RUN_PATH];
+    saved_run named;
+    psg_dp_options options = p.options;
+    options.ledger = saved_path(p.folder, "next.psg-tmp", beside);
+    saved_run_make(p.context, &options, 0, &named);
+    saved_run_steps(&named, 2);
+    char next[RUN_PATH];
+    refused(&p, psg_dp_save(named.dp, &named.checkpoint, saved_path(p.folder, "next", next)), PSG_ERR_ARGUMENT,
+            "the temporary file beside it, is the ledger");
+    assert_int_equal(saved_releases(p.context, beside), 2);
+    saved_run_free(&named);
     refused(&p, psg_dp_save(run.dp, c, p.folder), PSG_ERR_FILE, "no regular file");
     psg_optimizer_destroy(small);
     saved_run_free(&run);

@@ -18,7 +18,7 @@
  * psg_dp_statement, psg_dp_privacy, psg_dp_step, psg_dp_max_grad_norm and the options.  Nothing else: batches and their
  * sizes, losses, norms, psg_clip_report, counts of removed records, messages that quote a record, times.  Not counted
  * by any account: hyperparameters chosen by looking at the data, other runs on the same records (give them as
- * `earlier`), and that `records` is itself taken as public.
+ * `earlier`, or share a ledger), and that `records` is itself taken as public.
  *
  * Messages are the context's. */
 #ifndef PSG_DP_H

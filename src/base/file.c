@@ -191,13 +191,13 @@ static psg_status lock_temporary(psg_file *file, unsigned mode) {
 }
 
 static psg_status take_names(psg_file *file, const char *path) {
-    size_t length = strlen(path), bytes = 2 * length + sizeof ".psg-tmp" + 1;
+    size_t length = strlen(path), bytes = 2 * length + sizeof PSG_TEMPORARY_SUFFIX + 1;
     file->path = psg_alloc(file->context, bytes);
     if (!file->path) return psg_fail_memory(file->context, file->function, bytes);
     memcpy(file->path, path, length + 1);
     file->temporary = file->path + length + 1;
     memcpy(file->temporary, path, length);
-    memcpy(file->temporary + length, ".psg-tmp", sizeof ".psg-tmp");
+    memcpy(file->temporary + length, PSG_TEMPORARY_SUFFIX, sizeof PSG_TEMPORARY_SUFFIX);
     return PSG_OK;
 }
 

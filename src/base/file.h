@@ -24,6 +24,8 @@ bool psg_sync_folder(const char *path);
 psg_status psg_open_regular(psg_context *context, const char *function, const char *path, int *descriptor,
                             int64_t *bytes);
 
+#define PSG_TEMPORARY_SUFFIX ".psg-tmp"
+
 /* ---- a file on its way ----
  * What is written goes to PATH.psg-tmp, which takes the place of PATH once it is on disk: whatever happens, PATH is the old
  * file or the new one, with the old one's mode.  A process that is killed leaves PATH.psg-tmp, which the next one

@@ -1,6 +1,7 @@
 #include "dp/account.h"
 
 #include <sodium.h>
+#include <string.h>
 
 #include "accountant/runs.h"
 #include "base/context.h"
@@ -138,9 +139,8 @@ static psg_status count_others(psg_dp *dp, const char *function) {
 }
 
 psg_status psg_dp_refresh_account(psg_dp *dp, const char *function) {
-    bool changed;
     if (!dp->ledger || psg_generator_is_forked(dp->generator)) return PSG_OK;
-    psg_status status = psg_ledger_refresh(dp->ledger, function, &changed);
+    psg_status status = psg_ledger_refresh(dp->ledger, function);
     return status ? status : count_others(dp, function);
 }
 
@@ -158,7 +158,7 @@ static uint64_t how_many(const psg_dp *dp) {
 
 static psg_ledger_line next_line(const psg_dp *dp) {
     psg_ledger_line line = { .first = dp->step, .count = how_many(dp), .event = dp->event };
-    for (size_t k = 0; k < PSG_RUN_TEXT; k++) line.run[k] = dp->run[k];
+    memcpy(line.run, dp->run, PSG_RUN_TEXT);
     line.relation = dp->options.relation;
     line.max_grad_norm = dp->max_grad_norm;
     line.is_seeded = psg_generator_is_seeded(dp->generator) != 0;

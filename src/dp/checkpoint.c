@@ -26,7 +26,8 @@ static psg_status check_arguments(const psg_dp *dp, const char *function, const 
                         "checkpoint would not be counted; must have one: psg_dp_options.ledger", function);
     }
     if (psg_ledger_is_at(dp->ledger, path)) {
-        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: path is that of the ledger, must be another file", function);
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: path, or the temporary file beside it, is the ledger, must be "
+                        "another", function);
     }
     return psg_generator_check(dp->generator, function);
 }
@@ -153,12 +154,11 @@ static psg_status check_steps(const loading *l) {
 }
 
 static psg_status check_file(loading *l) {
-    bool changed;
     psg_status status = check_version(l);
     if (!status) status = check_facts(l);
     if (!status) status = read_numbers(l);
     if (!status) status = read_mark(l);
-    if (!status) status = psg_ledger_refresh(l->dp->ledger, "psg_dp_load", &changed);
+    if (!status) status = psg_ledger_refresh(l->dp->ledger, "psg_dp_load");
     if (!status) status = psg_ledger_check(l->dp->ledger, "psg_dp_load", &l->mark);
     return status ? status : check_steps(l);
 }

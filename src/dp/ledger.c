@@ -13,6 +13,7 @@
 #include "base/context.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/writer.h"
 #include "dp/names.h"
 
 enum { BLOCK = 64 * 1024 };        /* bytes that are read at a time; a line is shorter than PSG_LINE_TEXT */
@@ -183,15 +184,13 @@ static psg_status make_durable(psg_ledger *l, const char *function) {
     return PSG_OK;
 }
 
-psg_status psg_ledger_refresh(psg_ledger *l, const char *function, bool *changed) {
-    uint64_t before = l->last.lines;
+psg_status psg_ledger_refresh(psg_ledger *l, const char *function) {
     psg_status status = check_broken(l, function);
     if (!status) status = lock(l, function, LOCK_SH);
     if (status) return status;
     status = read_rest(l, function);
     if (!status) status = make_durable(l, function);
     unlock(l);
-    *changed = l->last.lines != before;
     return status;
 }
 
@@ -284,13 +283,12 @@ static psg_status settle(psg_ledger *l, const char *function, const char *path) 
 }
 
 static psg_status begin(psg_ledger *l, const char *function, const char *path) {
-    bool changed;
     l->descriptor = -1;
     memset(l->last.hash, '0', PSG_LINE_HASH_TEXT - 1);
     psg_status status = take_path(l, function, path);
     if (!status) status = open_file(l, function);
     if (!status) status = settle(l, function, path);
-    return status ? status : psg_ledger_refresh(l, function, &changed);
+    return status ? status : psg_ledger_refresh(l, function);
 }
 
 psg_status psg_ledger_open(psg_context *context, const char *function, const char *path, psg_ledger_use use,
@@ -317,10 +315,17 @@ void psg_ledger_close(psg_ledger *l) {
 
 const psg_ledger_runs *psg_ledger_all(const psg_ledger *l) { return &l->runs; }
 
-bool psg_ledger_is_at(const psg_ledger *l, const char *path) {
+static bool is_named(const psg_ledger *l, const char *path) {
     struct stat opened, named;
     return !fstat(l->descriptor, &opened) && !stat(path, &named) && opened.st_dev == named.st_dev &&
            opened.st_ino == named.st_ino;
+}
+
+bool psg_ledger_is_at(const psg_ledger *l, const char *path) {
+    char temporary[PATH_MAX];
+    psg_writer w = { temporary, sizeof temporary, 0 };
+    psg_put(&w, "%s" PSG_TEMPORARY_SUFFIX, path);
+    return is_named(l, path) || (w.used < sizeof temporary && is_named(l, temporary));
 }
 
 psg_ledger_mark psg_ledger_last(const psg_ledger *l) { return l->last; }

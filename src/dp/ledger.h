@@ -19,8 +19,8 @@ psg_status psg_ledger_open(psg_context *context, const char *function, const cha
                            psg_relation relation, psg_ledger **ledger);
 void psg_ledger_close(psg_ledger *ledger);   /* NULL is none */
 
-/* Reads what others have appended, and (APPEND) makes it durable; *changed: whether there was something. */
-psg_status psg_ledger_refresh(psg_ledger *ledger, const char *function, bool *changed);
+/* Reads what others have appended, and (APPEND) makes it durable. */
+psg_status psg_ledger_refresh(psg_ledger *ledger, const char *function);
 /* The lock for appending, with what others have appended read: what it costs is to be counted before
  * psg_ledger_append.  psg_ledger_end gives it back, unless psg_ledger_begin has failed. */
 psg_status psg_ledger_begin(psg_ledger *ledger, const char *function);
@@ -29,7 +29,7 @@ psg_status psg_ledger_begin(psg_ledger *ledger, const char *function);
 psg_status psg_ledger_append(psg_ledger *ledger, const char *function, const psg_ledger_line *line);
 void psg_ledger_end(psg_ledger *ledger);
 
-/* Whether the path is that of its file. */
+/* Whether writing a file at the path would replace the ledger: it is there, or under the temporary name of that file. */
 bool psg_ledger_is_at(const psg_ledger *ledger, const char *path);
 const psg_ledger_runs *psg_ledger_all(const psg_ledger *ledger);
 

@@ -113,7 +113,7 @@ static void say_words(psg_writer *w, const facts *f) {
     say_guarantee(w, f);
     psg_put(w, "Not covered: hyperparameters chosen on these records, other runs on them%s, times, and everything but "
                "the releases (losses, norms, batches, counts of removed records are not public).\n",
-            f->o->earlier ? " than those counted in" : "");
+            f->o->earlier || f->dp->ledger ? " than those counted in" : "");
 }
 
 /* ---- JSON ---- */
