@@ -1,11 +1,9 @@
 #include "dp/account.h"
 
-#include <sodium.h>
 #include <string.h>
 
 #include "accountant/runs.h"
 #include "base/context.h"
-#include "base/entropy.h"
 #include "dp/random.h"
 
 /* ---- what is counted ---- */
@@ -84,13 +82,6 @@ psg_status psg_dp_check_budget(const psg_dp *dp, const char *function) {
 
 /* ---- life ---- */
 
-static psg_status name_run(psg_dp *dp) {
-    unsigned char bytes[(PSG_RUN_TEXT - 1) / 2];
-    psg_status status = psg_entropy(dp->context, "psg_dp_create", bytes, sizeof bytes);
-    if (!status) sodium_bin2hex(dp->run, PSG_RUN_TEXT, bytes, sizeof bytes);
-    return status;
-}
-
 static psg_status check_options(const psg_dp *dp, const char *path) {
     const uint64_t ahead = dp->options.ledger_ahead, most = path ? (uint64_t)1 << 20 : 0;
     if (path && !*path) {
@@ -104,7 +95,7 @@ static psg_status check_options(const psg_dp *dp, const char *path) {
 static psg_status open_ledger(psg_dp *dp, const char *path) {
     psg_status status = check_options(dp, path);
     if (status || !path) return status;
-    status = name_run(dp);
+    status = psg_name_run(dp->context, "psg_dp_create", dp->run);
     return status ? status : psg_ledger_open(dp->context, "psg_dp_create", path, PSG_LEDGER_APPEND,
                                              dp->options.relation, &dp->ledger);
 }

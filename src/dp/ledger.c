@@ -45,10 +45,6 @@ static psg_line_place next_place(const psg_ledger *l, const char *function) {
     return (psg_line_place){ l->context, function, l->path, l->last.lines + 1 };
 }
 
-static psg_status refuse_line(const psg_line_place *at, const char *what) {
-    return psg_fail_format(at->context, at->function, at->path, "line %llu %s", (unsigned long long)at->line, what);
-}
-
 /* A line without its end. */
 static psg_status take_line(psg_ledger *l, const char *function, const char *text, size_t length) {
     const psg_line_place at = next_place(l, function);
@@ -59,7 +55,7 @@ static psg_status take_line(psg_ledger *l, const char *function, const char *tex
     if (!status) status = psg_ledger_runs_reserve(&l->runs, function);
     if (status) return status;
     const char *rule = psg_ledger_runs_refuse(&l->runs, &line);
-    if (rule) return refuse_line(&at, rule);
+    if (rule) return psg_ledger_line_refuse(&at, rule);
     psg_ledger_runs_add(&l->runs, &line);
     memcpy(l->last.hash, hash, sizeof hash);
     l->last.lines++;
@@ -70,7 +66,7 @@ static psg_status take_line(psg_ledger *l, const char *function, const char *tex
 /* The end that the last line lacked has come. */
 static psg_status take_end(psg_ledger *l, const char *function, const char *text) {
     const psg_line_place at = { l->context, function, l->path, l->last.lines };
-    if (*text != '\n') return refuse_line(&at, "goes on after its hash");
+    if (*text != '\n') return psg_ledger_line_refuse(&at, "goes on after its hash");
     l->lacks_end = false;
     l->size++;
     return PSG_OK;
@@ -91,7 +87,7 @@ static psg_status take_lines(psg_ledger *l, const char *function, const char *te
  * one was never released under, and the next line takes its place; anything else is damage, and is not cut away. */
 static psg_status take_rest(psg_ledger *l, const char *function, const char *text, size_t length) {
     const psg_line_place at = next_place(l, function);
-    if (length >= PSG_LINE_TEXT) return refuse_line(&at, "is longer than any");
+    if (length >= PSG_LINE_TEXT) return psg_ledger_line_refuse(&at, "is longer than any");
     if (psg_is_torn_line(text, length)) return PSG_OK;
     psg_status status = take_line(l, function, text, length);
     l->lacks_end = !status;
@@ -223,7 +219,8 @@ psg_status psg_ledger_begin(psg_ledger *l, const char *function) {
 void psg_ledger_end(psg_ledger *l) { unlock(l); }
 
 static psg_status check_line(psg_ledger *l, const char *function, const psg_ledger_line *line) {
-    const char *rule = psg_ledger_line_fits(line) ? psg_ledger_runs_refuse(&l->runs, line) : "has a number that is not below 2^63";
+    const char *rule = psg_ledger_line_fits(line) ? psg_ledger_runs_refuse(&l->runs, line)
+                                                  : "has a number that is not below 2^63";
     if (!rule) return psg_ledger_runs_reserve(&l->runs, function);
     return psg_fail(l->context, PSG_ERR_OVERFLOW, "%s: %s: the line %s", function, l->path, rule);
 }

@@ -6,6 +6,7 @@
 
 #include "accountant/event.h"
 #include "base/context.h"
+#include "base/entropy.h"
 #include "base/file.h"
 #include "base/writer.h"
 #include "dp/names.h"
@@ -72,19 +73,26 @@ bool psg_is_torn_line(const char *text, size_t length) {
     return zeros == length || (!memcmp(text, begin, known) && text[length - 1] != '}');
 }
 
+psg_status psg_name_run(psg_context *context, const char *function, char run[PSG_RUN_TEXT]) {
+    unsigned char bytes[(PSG_RUN_TEXT - 1) / 2];
+    psg_status status = psg_entropy(context, function, bytes, sizeof bytes);
+    if (!status) sodium_bin2hex(run, PSG_RUN_TEXT, bytes, sizeof bytes);
+    return status;
+}
+
 /* ---- reading ---- */
 
 bool psg_is_run(const char *text) {
     return strlen(text) == PSG_RUN_TEXT - 1 && strspn(text, "0123456789abcdef") == PSG_RUN_TEXT - 1;
 }
 
-static psg_status refuse(const psg_line_place *at, const char *what) {
+psg_status psg_ledger_line_refuse(const psg_line_place *at, const char *what) {
     return psg_fail_format(at->context, at->function, at->path, "line %llu %s", (unsigned long long)at->line, what);
 }
 
 static psg_status check_version(const psg_line_place *at, const json_t *json) {
     const json_t *version = json_object_get(json, "psg_ledger");
-    if (!json_is_integer(version)) return refuse(at, "is not of a ledger: it has no psg_ledger");
+    if (!json_is_integer(version)) return psg_ledger_line_refuse(at, "is not of a ledger: it has no psg_ledger");
     if (json_integer_value(version) == PSG_LEDGER_VERSION) return PSG_OK;
     return psg_fail_format(at->context, at->function, at->path, "line %llu is of version %lld, this library reads "
                            "version %d", (unsigned long long)at->line, (long long)json_integer_value(version),
@@ -99,7 +107,7 @@ static psg_status check_chain(const psg_line_place *at, const char *found, const
 
 static psg_status check_hash(const psg_line_place *at, const char *text, size_t length, char hash[PSG_LINE_HASH_TEXT]) {
     char found[PSG_LINE_HASH_TEXT];
-    if (!psg_ledger_line_hash(text, length, found)) return refuse(at, "does not end with its hash");
+    if (!psg_ledger_line_hash(text, length, found)) return psg_ledger_line_refuse(at, "does not end with its hash");
     hash_of(text, length - HASH_LENGTH, hash);
     if (!strcmp(found, hash)) return PSG_OK;
     return psg_fail_format(at->context, at->function, at->path, "line %llu says that its hash is %s, it is %s",
@@ -138,8 +146,8 @@ static bool unpack(json_t *json, psg_ledger_line *line, texts *t) {
 
 static psg_status take_texts(const psg_line_place *at, const texts *t, const char *previous, psg_ledger_line *line) {
     int sampling = psg_sampling_of_name(t->sampling), relation = psg_relation_of_name(t->relation);
-    if (sampling < 0 || relation < 0) return refuse(at, "has an unknown sampling or relation");
-    if (!psg_is_run(t->run)) return refuse(at, "has a run that is not of 32 hexadecimal digits");
+    if (sampling < 0 || relation < 0) return psg_ledger_line_refuse(at, "has an unknown sampling or relation");
+    if (!psg_is_run(t->run)) return psg_ledger_line_refuse(at, "has a run that is not of 32 hexadecimal digits");
     memcpy(line->run, t->run, PSG_RUN_TEXT);
     line->event.sampling = (psg_sampling)sampling;
     line->relation = (psg_relation)relation;
@@ -148,22 +156,22 @@ static psg_status take_texts(const psg_line_place *at, const texts *t, const cha
 
 static psg_status take_fields(const psg_line_place *at, json_t *json, const char *previous, psg_ledger_line *line) {
     texts t;
-    if (!unpack(json, line, &t)) return refuse(at, "lacks a field, or has one of another type or an unknown one");
+    if (!unpack(json, line, &t)) return psg_ledger_line_refuse(at, "lacks a field, or has one of another type or an unknown one");
     psg_status status = take_texts(at, &t, previous, line);
     if (status) return status;
-    return psg_event_check(at->context, at->function, &line->event, line->relation) ? refuse(at, "has no valid event")
+    return psg_event_check(at->context, at->function, &line->event, line->relation) ? psg_ledger_line_refuse(at, "has no valid event")
                                                                                      : PSG_OK;
 }
 
 psg_status psg_ledger_line_read(const psg_line_place *place, const char *text, size_t length, const char *previous,
                                 psg_ledger_line *line, char hash[PSG_LINE_HASH_TEXT]) {
     json_error_t error;
-    if (length >= PSG_LINE_TEXT) return refuse(place, "is longer than any");
+    if (length >= PSG_LINE_TEXT) return psg_ledger_line_refuse(place, "is longer than any");
     json_t *json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
     if (!json && !error.text[0]) {   /* jansson says nothing where its memory ends */
         return psg_fail_memory(place->context, place->function, length);
     }
-    if (!json) return refuse(place, "is not JSON");
+    if (!json) return psg_ledger_line_refuse(place, "is not JSON");
     *line = (psg_ledger_line){ .event = PSG_EVENT_INIT };
     psg_status status = check_version(place, json);
     if (!status) status = check_hash(place, text, length, hash);

@@ -22,6 +22,8 @@ typedef struct psg_ledger_line {
     bool is_seeded;
 } psg_ledger_line;
 
+/* A new name, from the system's entropy. */
+psg_status psg_name_run(psg_context *context, const char *function, char run[PSG_RUN_TEXT]);
 /* Whether a text is the name of a run. */
 bool psg_is_run(const char *text);
 
@@ -31,6 +33,9 @@ typedef struct psg_line_place {
     const char *function, *path;
     uint64_t line;                 /* from 1 */
 } psg_line_place;
+
+/* PSG_ERR_FORMAT: "FUNCTION: PATH: line N WHAT". */
+psg_status psg_ledger_line_refuse(const psg_line_place *place, const char *what);
 
 /* Whole numbers have 63 bits in a line: steps and sizes beyond would be read as others, or not at all. */
 bool psg_ledger_line_fits(const psg_ledger_line *line);

@@ -1,9 +1,6 @@
 /* A ledger without a mechanism: what it comes to, and what others add to it. */
-#include <sodium.h>
-
 #include "accountant/event.h"
 #include "base/context.h"
-#include "base/entropy.h"
 #include "base/floats.h"
 #include "dp/ledger.h"
 #include "psg/dp.h"
@@ -38,13 +35,6 @@ psg_status psg_ledger_read(psg_context *context, const char *path, psg_relation 
     return status;
 }
 
-static psg_status name_line(psg_context *context, psg_ledger_line *line) {
-    unsigned char bytes[(PSG_RUN_TEXT - 1) / 2];
-    psg_status status = psg_entropy(context, "psg_ledger_record", bytes, sizeof bytes);
-    if (!status) sodium_bin2hex(line->run, PSG_RUN_TEXT, bytes, sizeof bytes);
-    return status;
-}
-
 psg_status psg_ledger_record(psg_context *context, const char *path, psg_relation relation, const psg_event *event,
                              uint64_t releases) {
     PSG_DEFAULT_FLOATS;
@@ -54,7 +44,7 @@ psg_status psg_ledger_record(psg_context *context, const char *path, psg_relatio
     psg_status status = psg_event_check(context, function, event, relation);
     psg_ledger_line line = { .count = releases, .relation = relation };
     psg_ledger *ledger;
-    if (!status) status = name_line(context, &line);
+    if (!status) status = psg_name_run(context, function, line.run);
     if (!status) status = psg_ledger_open(context, function, path, PSG_LEDGER_APPEND, relation, &ledger);
     if (status) return status;
     line.event = *event;
