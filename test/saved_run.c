@@ -47,6 +47,22 @@ void saved_write(const char *path, const char *bytes, size_t length) {
     assert_int_equal(fclose(file), 0);
 }
 
+int ledger_place_open(void **state) {
+    static ledger_place place;
+    place.context = test_context(1, NULL);
+    saved_folder_make(place.folder);
+    saved_path(place.folder, "ledger", place.path);
+    *state = &place;
+    return 0;
+}
+
+int ledger_place_close(void **state) {
+    ledger_place *place = *state;
+    test_context_free(place->context);
+    saved_folder_remove(place->folder);
+    return 0;
+}
+
 /* ---- the run ---- */
 
 psg_dp_options saved_options(const char *ledger) {

@@ -23,6 +23,15 @@ void saved_folder_remove(const char *folder);
 /* folder/name. */
 const char *saved_path(const char *folder, const char *name, char path[RUN_PATH]);
 
+/* A context and a place for a ledger: set-up and tear-down of a group of tests. */
+typedef struct ledger_place {
+    psg_context *context;
+    char folder[RUN_PATH], path[RUN_PATH];
+} ledger_place;
+
+int ledger_place_open(void **state);
+int ledger_place_close(void **state);
+
 /* Poisson batches of rate 0.25, C = 1, sigma = 1; ledger at the path, one step a line. */
 psg_dp_options saved_options(const char *ledger);
 

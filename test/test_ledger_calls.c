@@ -7,30 +7,9 @@
 #include <unistd.h>
 
 #include "faults.h"
-#include "psg/dp.h"
-#include "support.h"
+#include "saved_run.h"
 
-typedef struct fixture {
-    psg_context *context;
-    char folder[32], path[64];
-} fixture;
-
-static int set_up(void **state) {
-    static fixture f;
-    f.context = test_context(1, NULL);
-    strcpy(f.folder, "/tmp/psg-calls-XXXXXX");
-    if (!mkdtemp(f.folder)) return 1;
-    snprintf(f.path, sizeof f.path, "%s/ledger", f.folder);
-    *state = &f;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    fixture *f = *state;
-    unlink(f->path);
-    test_context_free(f->context);
-    return rmdir(f->folder);
-}
+typedef ledger_place fixture;
 
 static psg_status record(const fixture *f) {
     const psg_event event = { .sampling = PSG_SAMPLING_EXTERNAL, .noise_multiplier = 3 };
@@ -123,7 +102,7 @@ static void interrupted_locks_are_taken(void **state) {
 
 static void replace_file(void *user) {
     const fixture *f = user;
-    char other[80];
+    char other[RUN_PATH + 32];
     snprintf(other, sizeof other, "%s.other", f->path);
     FILE *from = fopen(f->path, "r"), *to = fopen(other, "w");
     assert_true(from && to);
@@ -160,5 +139,5 @@ int main(void) {
         cmocka_unit_test(interrupted_locks_are_taken),
         cmocka_unit_test(files_that_change_below_are_refused),
     };
-    return cmocka_run_group_tests_name("ledger calls", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("ledger calls", tests, ledger_place_open, ledger_place_close);
 }

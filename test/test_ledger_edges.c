@@ -8,29 +8,9 @@
 #include "dp/ledger_line.h"
 #include "dp/names.h"
 #include "failing_memory.h"
-#include "psg/dp.h"
+#include "saved_run.h"
 
-typedef struct fixture {
-    psg_context *context;
-    char folder[32], path[64];
-} fixture;
-
-static int set_up(void **state) {
-    static fixture f;
-    f.context = test_context(1, NULL);
-    strcpy(f.folder, "/tmp/psg-edges-XXXXXX");
-    if (!mkdtemp(f.folder)) return 1;
-    snprintf(f.path, sizeof f.path, "%s/ledger", f.folder);
-    *state = &f;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    fixture *f = *state;
-    unlink(f->path);
-    test_context_free(f->context);
-    return rmdir(f->folder);
-}
+typedef ledger_place fixture;
 
 static const psg_event external = { .sampling = PSG_SAMPLING_EXTERNAL, .noise_multiplier = 1 };
 
@@ -208,5 +188,5 @@ int main(void) {
         cmocka_unit_test(nothing_is_recorded_for_nobody),
         cmocka_unit_test(seeded_steps_are_read_as_not_private),
     };
-    return cmocka_run_group_tests_name("ledger edges", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("ledger edges", tests, ledger_place_open, ledger_place_close);
 }
