@@ -20,7 +20,29 @@ static void every_function_takes_null(void **state) {
     test_context_free(context);
 }
 
+static void nothing_is_no_view(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    float data[4] = { 0 };
+    const int64_t shape[2] = { 2, 2 };
+    const psg_gradient unshaped = psg_gradient_of_blocks(NULL, 0, 2, NULL);
+    const psg_gradient unfilled = psg_gradient_of_blocks(NULL, 1, 2, shape);
+    const psg_gradient *set[2] = { &unshaped, &unfilled };
+    double sqnorm;
+    assert_int_equal(psg_tensor_of(PSG_F32, data, 2, NULL).rank, -1);
+    assert_int_equal(psg_tensor_const(PSG_F32, data, 2, NULL).rank, -1);
+    assert_int_equal(psg_tensor_strided(PSG_F32, data, 2, shape, NULL).rank, -1);
+    assert_int_equal(psg_tensor_of(PSG_F32, data, 0, NULL).rank, 0);
+    for (int k = 0; k < 2; k++) {
+        test_fails(context, psg_sqnorm(context, &set[k], 1, &sqnorm, NULL, NULL), PSG_ERR_SHAPE, "rank -1");
+    }
+    test_context_free(context);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_function_takes_null) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_function_takes_null),
+        cmocka_unit_test(nothing_is_no_view),
+    };
     return cmocka_run_group_tests_name("null", tests, NULL, NULL);
 }

@@ -132,9 +132,9 @@ PSG_API psg_block psg_unfolded(const psg_tensor *backprop, const psg_tensor *ima
 PSG_API psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t batch_size);
 
 /* A gradient over blocks, of a parameter of the given shape; the type and B are the first block's (without blocks: f32
- * and 0, to be set by hand).  Questions refuse (PSG_ERR_OVERFLOW) what no memory holds and views with strides of 0 can
- * say: more than 2^32 samples, 2^38 elements of an operand, or 2^38 elements of the parameter that one block (sparse
- * rows excepted) touches. */
+ * and 0, to be set by hand).  Checks nothing, but NULL where there must be something gives rank -1.  Questions refuse
+ * that, and (PSG_ERR_OVERFLOW) what no memory holds and views with strides of 0 can say: more than 2^32 samples, 2^38
+ * elements of an operand, or 2^38 elements of the parameter that one block (sparse rows excepted) touches. */
 PSG_API psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count, int rank,
                                             const int64_t *shape);
 

@@ -11,6 +11,7 @@
 #include "psg/op.h"
 #include "psg/ops.h"
 #include "psg/optim.h"
+#include "psg/params.h"
 #include "psg/tape.h"
 #include "psg/tensor.h"
 

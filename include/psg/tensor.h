@@ -29,8 +29,8 @@ typedef struct psg_named {
     psg_tensor tensor;
 } psg_named;
 
-/* A contiguous row-major view of data.  A rank outside [0, PSG_MAX_RANK] gives a view of rank -1, which every function
- * refuses. */
+/* A contiguous row-major view of data.  A rank outside [0, PSG_MAX_RANK], or no shape for one above 0, gives a view of
+ * rank -1, which every function refuses. */
 PSG_API psg_tensor psg_tensor_of(psg_dtype dtype, void *data, int rank, const int64_t *shape);
 
 /* The same with strides of the caller's. */

@@ -66,6 +66,7 @@ psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t
 
 psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count, int rank, const int64_t *shape) {
     psg_gradient gradient = { .blocks = blocks, .block_count = block_count, .rank = rank };
+    if ((rank > 0 && !shape) || (block_count && !blocks)) return (psg_gradient){ .rank = -1 };
     for (int d = 0; d < rank && d < PSG_MAX_RANK; d++) gradient.shape[d] = shape[d];
     if (block_count) {
         gradient.dtype = blocks[0].backprop.dtype;

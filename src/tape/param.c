@@ -22,19 +22,22 @@ static psg_status check_value(psg_context *context, const psg_tensor *value) {
     return PSG_OK;
 }
 
+psg_param *psg_param_of(psg_context *context, const char *name, const psg_tensor *value) {
+    size_t length = strlen(name) + 1;
+    psg_param *made = psg_alloc(context, sizeof *made + length);
+    if (!made) return NULL;
+    *made = (psg_param){ .context = context, .name = (char *)(made + 1), .value = *value, .trainable = true };
+    memcpy(made->name, name, length);
+    return made;
+}
+
 psg_status psg_param_create(psg_context *context, const char *name, const psg_tensor *value, psg_param **param) {
     if (!context || !param) return PSG_ERR_ARGUMENT;
     *param = NULL;
     psg_status status = check_value(context, value);
     if (status) return status;
-    if (!name) name = "parameter";
-    size_t length = strlen(name) + 1;
-    psg_param *made = psg_alloc(context, sizeof *made + length);
-    if (!made) return psg_fail_memory(context, "psg_param_create", sizeof *made + length);
-    *made = (psg_param){ .context = context, .name = (char *)(made + 1), .value = *value, .trainable = true };
-    memcpy(made->name, name, length);
-    *param = made;
-    return PSG_OK;
+    *param = psg_param_of(context, name ? name : "parameter", value);
+    return *param ? PSG_OK : psg_fail_memory(context, "psg_param_create", sizeof **param);
 }
 
 void psg_param_destroy(psg_param *param) {

@@ -96,6 +96,11 @@ psg_var psg_use(psg_tape *tape, psg_param *param) {
         psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_use: param is NULL");
         return psg_tape_no_var();
     }
+    if (!param->value.data && psg_tensor_count(&param->value)) {
+        psg_tape_fail(tape, PSG_ERR_STATE, "psg_use: parameter \"%s\" has no memory before psg_params_initialize",
+                      param->name);
+        return psg_tape_no_var();
+    }
     size_t k = find_use(tape, param);
     psg_tape_use use = { .param = param, .name = param->name, .value = param->value };
     if (k == tape->use_count && (check_cleared(tape, param) || !psg_tape_add_use(tape, &use))) return psg_tape_no_var();

@@ -22,6 +22,9 @@ struct psg_param {
     psg_tensor grad_sample;
 };
 
+/* A trainable parameter of a contiguous view, whose data may come later; NULL when there is no memory. */
+psg_param *psg_param_of(psg_context *context, const char *name, const psg_tensor *value);
+
 /* A value of the pass: an input, a constant, a parameter or an op's output. */
 typedef struct psg_tape_var {
     psg_role role;
