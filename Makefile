@@ -202,6 +202,20 @@ $(BUILD)/test/null_calls.o: $(BUILD)/test/null_calls.c
 
 $(BUILD)/test/test_null: $(BUILD)/test/null_calls.o
 
+# One program against today's headers and against those without the last field of each struct that grows.
+OLDER := $(BUILD)/test/growth/older
+$(OLDER)/words.txt: test/growth/older_headers.sh test/growth/older_headers.awk $(PUBLIC_HEADERS)
+	sh $< $(OLDER)
+
+$(BUILD)/test/growth/today.o: test/growth/growth_program.c test/growth/growth_program.h $(PUBLIC_HEADERS)
+	@mkdir -p $(@D)
+	$(compile) $(PROGRAM_FLAGS) -DGROWTH_PROGRAM=growth_today -c $< -o $@
+
+$(BUILD)/test/growth/older.o: test/growth/growth_program.c test/growth/growth_program.h $(OLDER)/words.txt
+	$(compile) -I$(OLDER) $(PROGRAM_FLAGS) -DGROWTH_PROGRAM=growth_older -c $< -o $@
+
+$(BUILD)/test/test_growth: $(BUILD)/test/growth/today.o $(BUILD)/test/growth/older.o
+
 $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 	$(link) $(WRAP) -o $@ $(filter %.o,$^) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
 	    $(PACKAGE_LIBS) $(MORE_LIBS) $(SYSTEM_LIBS)

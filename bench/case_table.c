@@ -60,7 +60,7 @@ static psg_status sparse(bench_case *c) {
 
 static psg_status clipped_sum(bench_case *c) {
     table_case *s = c->state;
-    const psg_clip clip = { 1, c->samples, PSG_CLIP_FLAT, 0 };
+    const psg_clip clip = { .max_grad_norm = 1, .max_batch_size = c->samples };
     psg_clip_report report;
     TRY(backward(c));
     TRY(psg_clipped_sum(c->context, c->gradient, c->gradient_count, &clip, PSG_OVERWRITE, s->sum, NULL, s->factors,

@@ -12,7 +12,7 @@ typedef struct tensors_case {
 
 static psg_status run(bench_case *c) {
     tensors_case *s = c->state;
-    const psg_clip clip = { 1, c->samples, PSG_CLIP_FLAT, 0 };
+    const psg_clip clip = { .max_grad_norm = 1, .max_batch_size = c->samples };
     psg_clip_report report;
     psg_status status = psg_clipped_sum(c->context, s->set, s->count, &clip, PSG_OVERWRITE, s->sum, NULL, NULL, &report);
     c->fallbacks = report.fallbacks;

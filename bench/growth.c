@@ -17,7 +17,7 @@ typedef struct stack_case {
 
 static psg_status run_clipped_sum(bench_case *c) {
     stack_case *s = c->state;
-    const psg_clip clip = { 1, c->samples, PSG_CLIP_FLAT, 0 };
+    const psg_clip clip = { .max_grad_norm = 1, .max_batch_size = c->samples };
     psg_clip_report report;
     return psg_clipped_sum(c->context, c->gradient, c->gradient_count, &clip, PSG_OVERWRITE, s->out, NULL, NULL,
                            &report);

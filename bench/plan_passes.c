@@ -82,7 +82,7 @@ static void add_lines(bench_case *c, char *text, double sum_size) {
 
 psg_status bench_add_plan(bench_case *c, double sum_size) {
     static char text[1 << 16];
-    const psg_clip clip = { 1, c->samples, PSG_CLIP_FLAT, 0 };
+    const psg_clip clip = { .max_grad_norm = 1, .max_batch_size = c->samples };
     TRY(psg_plan_text(c->context, c->question, c->gradient, c->gradient_count, &clip, text, sizeof text, NULL));
     add_lines(c, text, sum_size);
     return PSG_OK;

@@ -66,7 +66,7 @@ static psg_status find_route(bench_case *c, bench_row *row) {
     char text[512];
     strcpy(row->route, "-");
     if (c->gradient_count == 0) return PSG_OK;
-    const psg_clip clip = { 1, c->samples, PSG_CLIP_FLAT, 0 };
+    const psg_clip clip = { .max_grad_norm = 1, .max_batch_size = c->samples };
     TRY(psg_plan_text(c->context, c->question, c->gradient, c->gradient_count, &clip, text, sizeof text, NULL));
     const char *name = strstr(text, "gradient 0"), *route = name ? strstr(name, ": ") : NULL;
     route = route ? route + 2 : text;

@@ -71,7 +71,7 @@ psg_status tape_sqnorm(bench_case *c) {
 
 psg_status tape_clipped_sum(bench_case *c) {
     tape_case *t = c->state;
-    const psg_clip clip = { MAX_GRAD_NORM, c->samples, PSG_CLIP_FLAT, 0 };
+    const psg_clip clip = { .max_grad_norm = MAX_GRAD_NORM, .max_batch_size = c->samples };
     psg_clip_report report;
     TRY(tape_backward(c));
     TRY(psg_clipped_sum(c->context, c->gradient, c->gradient_count, &clip, PSG_OVERWRITE, t->sum, NULL, t->factors,

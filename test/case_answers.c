@@ -109,7 +109,7 @@ static void check_sums(questions *q) {
 
 static void check_clipped(questions *q) {
     double *factors = memory((size_t)q->batch), limit = q->batch ? 0.9 * sqrt(inner_product(q, 0, 0)) : 1;
-    psg_clip clip = { limit > 0 ? limit : 1, 0, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = limit > 0 ? limit : 1 };
     check(q, psg_clipped_sum(q->context, q->set, q->count, &clip, PSG_OVERWRITE, q->out, NULL, factors, NULL),
           "clipped_sum");
     for (int64_t n = 0; n < q->batch; n++) {

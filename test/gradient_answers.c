@@ -35,7 +35,7 @@ void answers_new(answers *a, const fixture *f, test_random *random, psg_dtype su
     for (size_t k = 0; k < sizeof arrays / sizeof arrays[0]; k++) *arrays[k] = doubles(f->batch_size);
     a->gram = doubles(f->batch_size * f->batch_size);
     for (int64_t n = 0; n < f->batch_size; n++) a->weights[n] = test_normal(random);
-    a->clip = (psg_clip){ 1.0, 4096, PSG_CLIP_FLAT, 0 };
+    a->clip = (psg_clip){ .max_grad_norm = 1.0, .max_batch_size = 4096 };
 }
 
 void answers_free(answers *a) {

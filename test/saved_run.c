@@ -99,7 +99,7 @@ psg_status saved_run_try(psg_context *context, const psg_dp_options *options, un
                              : psg_generator_create(context, &run->generator);
     if (!status) status = psg_dp_create(context, run->generator, options, counts, 2, &run->dp);
     if (!status) status = make_optimizer(run);
-    run->checkpoint = (psg_checkpoint){ run->params, 2, run->optimizer, run->extra, 1 };
+    run->checkpoint = (psg_checkpoint){ run->params, 2, run->optimizer, run->extra, 1, { 0 } };
     return status;
 }
 

@@ -75,7 +75,7 @@ void small_squared_norms(small_pass *f, const psg_param *param, double *sqnorm) 
 void small_check_contribution(small_pass *f, const psg_param *param) {
     psg_gradient gradient = small_gradient_of(f, param);
     const psg_gradient *set[] = { &gradient };
-    psg_clip clip = { 0.01, 0, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 0.01 };
     psg_tensor sum = small_zeros(f, PSG_F64, gradient.rank, gradient.shape);
     double weights[64] = { 0 }, factors[64], square;
     TEST_OK(f->context, psg_clipped_sum(f->context, set, 1, &clip, PSG_OVERWRITE, &sum, NULL, factors, NULL));

@@ -416,8 +416,8 @@ static void near_rows(const double *got, const double *expected, int64_t rows, c
 
 static void sharp_weights_pass_what_they_differ(void **state) {
     (void)state;
-    static const sharp_case cases[] = { { 64, 64, { 0, 1.0 / 256, 0, 0 } }, { 70, 300, { 0, 1.0 / 128, 0, 0 } },
-                                        { 130, 60, { 0, 1.0 / 64, 0, 0 } }, { 200, 200, { 1, 1.0 / 256, 0, 0 } } };
+    static const sharp_case cases[] = { { 64, 64, { 0, 1.0 / 256, 0, 0, { 0 } } }, { 70, 300, { 0, 1.0 / 128, 0, 0, { 0 } } },
+                                        { 130, 60, { 0, 1.0 / 64, 0, 0, { 0 } } }, { 200, 200, { 1, 1.0 / 256, 0, 0, { 0 } } } };
     static double q[2][SHARP], k[2][SHARP];
     const char *isas[3];
     size_t count = test_isas(isas);

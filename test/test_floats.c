@@ -65,7 +65,7 @@ static void tiny_norm(psg_context *context) {
 static void clip_factors(psg_context *context) {
     double upper[BATCH] = { 0.1, 3, 1e-310, 7.7, 1 / 3., 1e10 }, total[BATCH] = { 0.3, 0.1, 1e-310, 1, 2, 3 };
     double factors[BATCH];
-    psg_clip clip = { 0.7, 100, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 0.7, .max_batch_size = 100 };
     HOST_OK((psg_add_upper(BATCH, upper, total), PSG_OK));
     HOST_OK(psg_clip_factors(context, &clip, total, BATCH, factors, NULL));
     host_see(total, sizeof total);

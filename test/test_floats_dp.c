@@ -144,7 +144,7 @@ static void calibration(psg_context *context) {
 /* ---- optimizers, files ---- */
 
 static void momentum(psg_context *context) {
-    psg_sgd_options options = { 0.1, 0.9, 0.3, 0.01, 0 };
+    psg_sgd_options options = { 0.1, 0.9, 0.3, 0.01, 0, { 0 } };
     float weight[WIDTH] = { 0.1f, 0.2f, 0.3f, 0.4f, 1e-39f }, grad[WIDTH] = { 0.3f, -0.1f, 0.7f, 1e-20f, 1e-39f };
     psg_tensor value = psg_f32_1d(weight, WIDTH), gradient = psg_f32_1d(grad, WIDTH);
     psg_optimizer *optimizer;

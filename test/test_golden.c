@@ -288,7 +288,7 @@ static void compare_questions(replay *r) {
     new_sums(r, "squares", sums, expected);
     TEST_OK(context, psg_sum_of_squares(context, set, count, PSG_OVERWRITE, sums));
     compare_sums(r, sums, expected, "squares");
-    psg_clip clip = { number(r->g, "max_grad_norm"), 0, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = number(r->g, "max_grad_norm") };
     TEST_OK(context, psg_clipped_sum(context, set, count, &clip, PSG_OVERWRITE, sums, NULL, factors, NULL));
     for (int64_t n = 0; n < find(r->g, "x")->shape[0]; n++) {   /* within the margin of the exact factors */
         double exact = test_get_at(find(r->g, "factors"), n);

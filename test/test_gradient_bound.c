@@ -21,7 +21,7 @@ static void check_only_the_first_counts(const psg_gradient *gradient, const char
     const char *isas[3];
     for (size_t i = 0, count = test_isas(isas); i < count; i++) {
         psg_context *context = test_context(2, isas[i]);
-        psg_clip clip = { 1, B, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 1, .max_batch_size = B };
         int64_t numel = gradient->rank == 2 ? gradient->shape[0] * gradient->shape[1] : gradient->shape[0];
         double *all = clip_sum(context, gradient, B, &clip, NULL, NULL), *none = calloc((size_t)numel, sizeof *none);
         double *alone = clip_sum(context, gradient, 1, &clip, NULL, NULL), moved = clip_sum_distance(all, none, numel);
@@ -143,7 +143,7 @@ static void check_budget(int64_t p, int64_t d, int64_t max_batch_size) {
     layer l;
     new_layer(&l, PSG_F32, MANY, 32, 32, p, d, true);
     psg_context *context = test_context_with(NULL, 2, NULL, (size_t)((MANY - 1) * p * d * 4 + 64));
-    psg_clip clip = { 1, max_batch_size, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 1, .max_batch_size = max_batch_size };
     double factors[2][MANY];
     double *with = clip_sum(context, &l.gradient, MANY, &clip, factors[0], NULL);
     double *without = clip_sum(context, &l.gradient, MANY - 1, &clip, factors[1], NULL);
@@ -173,7 +173,7 @@ static void check_padding(psg_dtype dtype, int64_t positions, int64_t padded, in
     layer longer;
     new_layer(&longer, dtype, SOME, positions, padded, size, size, cancels);
     psg_context *context = test_context_with(NULL, 2, NULL, budget);
-    psg_clip clip = { 1, 64, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 1, .max_batch_size = 64 };
     double factors[2][SOME];
     double *short_sum = clip_sum(context, &l.gradient, SOME, &clip, factors[0], NULL);
     double *long_sum = clip_sum(context, &longer.gradient, SOME, &clip, factors[1], NULL);
@@ -207,7 +207,7 @@ static void no_max_batch_size_is_a_constant(void **state) {
     layer l;
     new_layer(&l, PSG_F32, MANY, 1, 1, 7, 9, false);
     psg_context *context = test_context(2, NULL);
-    psg_clip absent = { 1, 0, PSG_CLIP_FLAT, 0 }, given = absent;
+    psg_clip absent = { .max_grad_norm = 1 }, given = absent;
     given.max_batch_size = PSG_DEFAULT_MAX_BATCH_SIZE;
     double factors[3][MANY];
     free(clip_sum(context, &l.gradient, MANY, &absent, factors[0], NULL));
@@ -229,7 +229,7 @@ static psg_status ask_margin(psg_context *context, int64_t max_batch_size, doubl
     psg_block block = psg_rows(&backprop);
     psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 1, (int64_t[]){ 2 });
     const psg_gradient *set = &gradient;
-    psg_clip clip = { 2, max_batch_size, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 2, .max_batch_size = max_batch_size };
     double out[2], factor = NAN;
     psg_tensor outs = psg_tensor_of(PSG_F64, out, 1, gradient.shape);
     psg_status status = psg_clipped_sum(context, &set, 1, &clip, PSG_OVERWRITE, &outs, NULL, &factor, NULL);
@@ -267,7 +267,7 @@ static void forced_routes_keep_the_bound_at_one_position(void **state) {
     for (int k = 0; k < 6 * 400; k++) {
         psg_context *context = test_context_with(NULL, 1, NULL, (size_t)1 << 20);
         TEST_OK(context, psg_context_force_route(context, routes[k % 6]));
-        psg_clip clip = { 0.001 * (1 + k / 6 / 40.0), 8, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 0.001 * (1 + k / 6 / 40.0), .max_batch_size = 8 };
         double moved = clip_sum_moved(context, &gradient, &clip) / clip.max_grad_norm;
         if (!(moved <= 1 && moved > 0.999999)) fail_msg("route %s: moved by %.17g C", routes[k % 6], moved);
         psg_context_destroy(context);

@@ -86,7 +86,7 @@ static void one_sample_moves_the_sum_by_at_most_c(void **state) {
         for (int64_t n = 0; n < batch; n++) if (n != victim) kept[kept_count++] = n;
         fixture_select(&without, &with, kept, kept_count);
         psg_context *context = test_context(1, NULL);
-        psg_clip clip = { test_range(&random, 0, 1) ? 1.0 : 1e-3, 64, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = test_range(&random, 0, 1) ? 1.0 : 1e-3, .max_batch_size = 64 };
         psg_clip_report report;
         double *a = clipped(context, &with, &clip, NULL, &report), *b = clipped(context, &without, &clip, NULL, NULL);
         double moved = distance(a, b, with.total);
@@ -120,7 +120,7 @@ static void check_contribution(test_random *random, double size, bool one_hot, i
     fixture_refresh(&f);
     psg_context *context = test_context_with(NULL, 1, NULL, (size_t)1 << 20);
     TEST_OK(context, psg_context_force_route(context, route));
-    psg_clip clip = { 1.0, 0, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 1.0 };
     psg_clip_report report;
     double *sum = clipped(context, &f, &clip, NULL, &report), *zero = calloc((size_t)f.total, sizeof *zero);
     double norm = distance(sum, zero, f.total), truth = (double)sqrtl(fixture_sqnorm(&f, 0));
@@ -163,7 +163,7 @@ static void sums_of_many_samples_keep_the_sensitivity(void **state) {
         test_fill_uniform(&random, &with.array[1].view, 0.999, 1.001);
         fixture_select(&without, &with, kept, SAMPLES - 1);
         psg_context *context = test_context(2, NULL);
-        psg_clip clip = { 1.0, SAMPLES, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 1.0, .max_batch_size = SAMPLES };
         double *a = clipped(context, &with, &clip, NULL, NULL), *b = clipped(context, &without, &clip, NULL, NULL);
         double moved = distance(a, b, with.total);
         assert_true(moved <= 1.0 && moved > 0.97);
@@ -187,7 +187,7 @@ static void removed_samples_leave_no_trace(void **state) {
         fixture_layer(&f, &random, dtype, 5, k / 48 ? 17 : 1, 17, 9);
         psg_context *context = test_context_with(NULL, 2, NULL, k % 8 < 4 ? (size_t)64 << 20 : 0);
         TEST_OK(context, psg_context_force_route(context, routes[k / 4 % 6]));
-        psg_clip clip = { 0.5, 0, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 0.5 };
         psg_clip_report report, zero_report;
         double factors[5];
         poison_sample(&f, 1, kind);
@@ -238,12 +238,12 @@ static void bad_clips_are_refused(void **state) {
     answers_new(&a, &f, &random, PSG_F64, PSG_OVERWRITE);
     uint64_t before = answers_hash(&a);
     for (int k = 0; k < 4; k++) {
-        a.clip = (psg_clip){ norms[k], 0, PSG_CLIP_FLAT, 0 };
+        a.clip = (psg_clip){ .max_grad_norm = norms[k] };
         psg_status status = answers_ask(&a, context, &f, PSG_ASK_CLIPPED_SUM, PSG_OVERWRITE);
         test_status(context, status, PSG_ERR_ARGUMENT, "max_grad_norm");
         assert_non_null(strstr(psg_context_message(context), "max_grad_norm"));
     }
-    a.clip = (psg_clip){ 1.0, -1, PSG_CLIP_FLAT, 0 };
+    a.clip = (psg_clip){ .max_grad_norm = 1.0, .max_batch_size = -1 };
     test_status(context, answers_ask(&a, context, &f, PSG_ASK_CLIPPED_SUM, PSG_OVERWRITE), PSG_ERR_ARGUMENT, "batch");
     assert_non_null(strstr(psg_context_message(context), "max_batch_size"));
     a.clip.max_batch_size = 50000000;   /* margin 2 N gamma_N > 1/2 */

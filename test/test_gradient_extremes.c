@@ -35,7 +35,7 @@ static double contribution(psg_context *context, const psg_gradient *gradient, d
     double out[16], sum = 0;
     int64_t count = gradient->shape[0] * gradient->shape[1];
     psg_tensor o = psg_tensor_of(PSG_F64, out, gradient->rank, gradient->shape);
-    psg_clip clip = { c, 1, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = c, .max_batch_size = 1 };
     TEST_OK(context, psg_clipped_sum(context, &gradient, 1, &clip, PSG_OVERWRITE, &o, NULL, NULL, NULL));
     for (int64_t i = 0; i < count; i++) sum = hypot(sum, out[i]);
     return sum;
@@ -75,7 +75,7 @@ static double tied_sum(psg_context *context, tied t, int dropped) {
     }
     psg_gradient gradient = psg_gradient_of_blocks(block, 2, 2, (int64_t[]){ 1, 1 });
     const psg_gradient *set = &gradient;
-    psg_clip clip = { 1, TIED, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 1, .max_batch_size = TIED };
     double out;
     psg_tensor o = matrix(PSG_F64, &out, 1, 1);
     TEST_OK(context, psg_clipped_sum(context, &set, 1, &clip, PSG_OVERWRITE, &o, NULL, NULL, NULL));

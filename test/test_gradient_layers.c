@@ -71,7 +71,7 @@ static void layers_clip_as_all_at_once(void **state) {
         set_sample(&f, 2, 7, 0);
         fixture_refresh(&f);
         psg_context *context = test_context(2, NULL);
-        psg_clip clip = { round % 5 ? 0.1 * f.features : 1e6, round % 2 ? 0 : B, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = round % 5 ? 0.1 * f.features : 1e6, .max_batch_size = round % 2 ? 0 : B };
         layered layers, once;
         clip_by_layers(context, &f, &clip, &layers);
         clip_at_once(context, &f, &clip, &once);
@@ -110,7 +110,7 @@ static void a_sample_moves_layered_sums_by_at_most_c(void **state) {
         if (round % 2) set_sample(&with, 0, B - 1, with.dtype == PSG_F32 ? 3e15 : 1e60);
         fixture_select(&without, &with, kept, B - 1);
         psg_context *context = test_context(1, NULL);
-        psg_clip clip = { 0.3, B, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 0.3, .max_batch_size = B };
         layered a, b;
         clip_by_layers(context, &with, &clip, &a);
         clip_by_layers(context, &without, &clip, &b);
@@ -133,7 +133,7 @@ static void a_removed_sample_leaves_no_trace_in_any_layer(void **state) {
         fixture f;
         fixture_draw_layer(&f, &random, round, B);
         psg_context *context = test_context(2, NULL);
-        psg_clip clip = { 0.5, 64, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 0.5, .max_batch_size = 64 };
         layered poisoned, zero;
         set_sample(&f, 2, 5, round % 2 ? NAN : INFINITY);
         clip_by_layers(context, &f, &clip, &poisoned);
@@ -157,7 +157,7 @@ static void factors_are_functions_of_the_bound(void **state) {
     const double upper[] = { 0, 1, 4, 4.0000001, 1e300, 1e-300, NAN, INFINITY, 25, -1 };
     enum { COUNT = sizeof upper / sizeof upper[0] };
     psg_context *context = test_context(1, NULL);
-    psg_clip clip = { 2, COUNT, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 2, .max_batch_size = COUNT };
     psg_clip_report report;
     double factors[COUNT], in_place[COUNT];
     TEST_OK(context, psg_clip_factors(context, &clip, upper, COUNT, factors, &report));
@@ -185,25 +185,25 @@ static void factors_are_functions_of_the_bound(void **state) {
 static void bad_factors_are_refused(void **state) {
     (void)state;
     static const struct { psg_clip clip; int64_t batch; const char *word; int missing; } cases[] = {
-        { { 1, 8, PSG_CLIP_FLAT, 0 }, 4, "clip is NULL", 1 },
-        { { 1, 8, PSG_CLIP_FLAT, 0 }, 4, "upper", 2 },
-        { { 1, 8, PSG_CLIP_FLAT, 0 }, 4, "factors", 4 },
-        { { 1, 8, PSG_CLIP_FLAT, 0 }, -1, "batch_size -1", 0 },
-        { { 1, 3, PSG_CLIP_FLAT, 0 }, 4, "max_batch_size is 3", 0 },
-        { { 0, 8, PSG_CLIP_FLAT, 0 }, 4, "max_grad_norm", 0 },
-        { { NAN, 8, PSG_CLIP_FLAT, 0 }, 4, "max_grad_norm", 0 },
-        { { 1e101, 8, PSG_CLIP_FLAT, 0 }, 4, "1e100", 0 },
-        { { 1e-101, 8, PSG_CLIP_FLAT, 0 }, 4, "1e-100", 0 },
-        { { 1, -1, PSG_CLIP_FLAT, 0 }, 4, "max_batch_size", 0 },
-        { { 1, 50000000, PSG_CLIP_FLAT, 0 }, 4, "margin", 0 },
-        { { 1, 8, (psg_clipping)3, 0 }, 4, "clipping is 3", 0 },
-        { { 1, 8, PSG_CLIP_AUTOMATIC, -1 }, 4, "stability is -1", 0 },
-        { { INFINITY, 8, PSG_CLIP_NORMALIZED, 0 }, 4, "max_grad_norm", 0 },
+        { { 1, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "clip is NULL", 1 },
+        { { 1, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "upper", 2 },
+        { { 1, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "factors", 4 },
+        { { 1, 8, PSG_CLIP_FLAT, 0, { 0 } }, -1, "batch_size -1", 0 },
+        { { 1, 3, PSG_CLIP_FLAT, 0, { 0 } }, 4, "max_batch_size is 3", 0 },
+        { { 0, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "max_grad_norm", 0 },
+        { { NAN, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "max_grad_norm", 0 },
+        { { 1e101, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "1e100", 0 },
+        { { 1e-101, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "1e-100", 0 },
+        { { 1, -1, PSG_CLIP_FLAT, 0, { 0 } }, 4, "max_batch_size", 0 },
+        { { 1, 50000000, PSG_CLIP_FLAT, 0, { 0 } }, 4, "margin", 0 },
+        { { 1, 8, (psg_clipping)3, 0, { 0 } }, 4, "clipping is 3", 0 },
+        { { 1, 8, PSG_CLIP_AUTOMATIC, -1, { 0 } }, 4, "stability is -1", 0 },
+        { { INFINITY, 8, PSG_CLIP_NORMALIZED, 0, { 0 } }, 4, "max_grad_norm", 0 },
     };
     psg_context *context = test_context(1, NULL);
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
         double upper[4] = { 1, 2, 3, 4 }, factors[4] = { 7, 7, 7, 7 };
-        psg_clip_report report = { 7, 7, 7, 7, 7 };
+        psg_clip_report report = { 7, 7, 7, 7, 7, { 0 } };
         int missing = cases[k].missing;
         psg_status status = psg_clip_factors(context, missing & 1 ? NULL : &cases[k].clip, missing & 2 ? NULL : upper,
                                              cases[k].batch, missing & 4 ? NULL : factors, &report);

@@ -59,7 +59,7 @@ static void ask(psg_context *context, many *m, int64_t first, int64_t count, ans
     const psg_gradient *set[COUNT];
     psg_tensor direction[COUNT], sum[COUNT], plain[COUNT];
     double weights[B] = { 1, 2, 3, 4, 5 };
-    const psg_clip clip = { 1, B, PSG_CLIP_FLAT, 0 };
+    const psg_clip clip = { .max_grad_norm = 1, .max_batch_size = B };
     for (int64_t k = 0; k < COUNT; k++) {
         int64_t p = m->p[k], d = m->d[k], T = m->T[k];
         psg_tensor g = psg_tensor_of(PSG_F32, m->g[k] + first * T * p, 3, (int64_t[]){ count, T, p });

@@ -44,7 +44,7 @@ static void ask_all(psg_context *context, const psg_gradient *gradient, replies 
     for (int n = 0; n < B; n++) r->ids[n] = r->counts[n] = 7;
     strcpy(r->text, "7");
     const psg_gradient *set = gradient;
-    psg_clip clip = { 1, B, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 1, .max_batch_size = B };
     psg_tensor out = psg_tensor_of(PSG_F64, r->out, 3, (int64_t[]){ B, OUT, IN });
     psg_tensor sums = psg_tensor_of(PSG_F64, r->sums, 2, (int64_t[]){ OUT, IN });
     psg_tensor to = psg_tensor_of(PSG_F64, (void *)(uintptr_t)direction, 2, (int64_t[]){ OUT, IN });

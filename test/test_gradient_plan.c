@@ -120,7 +120,7 @@ static void kept_gradients_are_told_and_held(void **state) {
     net m;
     open_net(&m, 1, kept_sizes, false);
     for (int k = 0; k < 3; k++) {
-        psg_clip clip = { 1, most[k], PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 1, .max_batch_size = most[k] };
         size_t capacity = (size_t)(most[k] ? most[k] : PSG_DEFAULT_MAX_BATCH_SIZE) * sample_bytes;
         for (int fits = 0; fits < 2; fits++) {
             size_t budget = fits ? capacity : capacity - 1, taken = bytes_taken(&m, &clip, budget);
@@ -147,7 +147,7 @@ static void the_budget_is_for_those_who_keep(void **state) {
     open_net(&small, 1, kept_sizes, false);
     const psg_gradient *set[] = { large.set[0], small.set[0] };
     net both = { .set = set, .count = 2 };
-    psg_clip clip = { 1, B, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 1, .max_batch_size = B };
     psg_context *context = test_context_with(NULL, 1, NULL, 4 * B * sample_bytes);
     expect_text(context, &both, PSG_ASK_CLIPPED_SUM, &clip,
                 "recompute (norms by gram), factored T=16 p=64 d=64, budget 0 of");
@@ -166,7 +166,7 @@ static void a_budget_moves_norms_to_tiles(void **state) {
     open_net(&second, 1, (sizes){ B, 32, 64, 64 }, false);
     const psg_gradient *set[] = { first.set[0], second.set[0] };
     net both = { .set = set, .count = 2 };
-    psg_clip clip = { 1, B, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 1, .max_batch_size = B };
     const size_t one = B * 64 * 64 * 4;
     static const char *const words[] = { "1 (weight): recompute (norms by gram)", "0 (weight): keep",
                                          "1 (weight): recompute (norms by tiles)", "1 (weight): keep" };
@@ -208,7 +208,7 @@ static void forced_routes_are_told_and_taken(void **state) {
 /* ---- cost ---- */
 
 static psg_status ask(psg_context *context, const net *m, int question, double *numbers) {
-    psg_clip clip = { 1, 64, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 1, .max_batch_size = 64 };
     switch (question) {
     case 0: return psg_sqnorm(context, m->set, m->count, numbers, NULL, NULL);
     case 1: return psg_weighted_sum(context, m->set, m->count, NULL, PSG_OVERWRITE, m->out);
@@ -277,7 +277,7 @@ static int clip_failing(const net *m, int64_t batch, size_t budget, uint64_t n, 
                         const double *factors) {
     test_allocator allocator = { 0 };
     psg_context *context = test_context_with(&allocator, 1, NULL, budget);
-    psg_clip clip = { 1, batch, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 1, .max_batch_size = batch };
     size_t count = cells_of(m);
     double *have = memory((size_t)batch, 8), *norms = memory((size_t)batch, 8);
     for (int64_t k = 0; k < batch; k++) have[k] = norms[k] = 7;
@@ -315,7 +315,7 @@ static void a_budget_that_cannot_be_had_is_done_without(void **state) {
         open_net(&m, k / 4 ? 3 : 1, s, k / 4);
         size_t budget = (size_t)64 << 20, cells = cells_of(&m);
         psg_context *context = test_context_with(NULL, 1, NULL, budget);
-        psg_clip clip = { 1, s.batch, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 1, .max_batch_size = s.batch };
         expect_text(context, &m, PSG_ASK_CLIPPED_SUM, &clip, ": keep,");
         double *factors = memory((size_t)s.batch, 8), *sums = memory(cells, 8);
         TEST_OK(context, ask_clipped(context, &m, &clip, factors));
@@ -341,7 +341,7 @@ static void plans_tell_what_memory_they_have(void **state) {
     for (uint64_t n = 1; n < 20; n++) {
         test_allocator allocator = { 0 };
         psg_context *context = test_context_with(&allocator, 1, NULL, (size_t)1 << 20);
-        psg_clip clip = { 1, B, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 1, .max_batch_size = B };
         char text[400];
         test_allocator_arm(&allocator, n, false);
         psg_status status = psg_plan_text(context, PSG_ASK_CLIPPED_SUM, m.set, 1, &clip, text, sizeof text, NULL);

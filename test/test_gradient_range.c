@@ -25,7 +25,7 @@ static void rows(one *o, psg_dtype dtype, int64_t positions, void *g, int64_t p)
 }
 
 static double contribution(psg_context *context, const psg_gradient *gradient, double c, psg_clip_report *report) {
-    psg_clip clip = { c, 8, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = c, .max_batch_size = 8 };
     psg_tensor out = psg_tensor_of(PSG_F64, NULL, gradient->rank, gradient->shape);
     double *sum = clip_sum(context, gradient, 1, &clip, NULL, report), norm = 0;
     for (int64_t e = 0; e < psg_tensor_count(&out); e++) norm = hypot(norm, sum[e]);
@@ -49,8 +49,8 @@ static psg_status ask_clip(psg_context *context, const psg_gradient *gradient, p
     double out[2] = { 7, 7 };
     psg_tensor outs = psg_tensor_of(out_dtype, out, gradient->rank, gradient->shape);
     double norm = 7, factor = 7;
-    psg_clip clip = { c, most, PSG_CLIP_FLAT, 0 };
-    psg_clip_report report = { 7, 7, 7, 7, 7 };
+    psg_clip clip = { .max_grad_norm = c, .max_batch_size = most };
+    psg_clip_report report = { 7, 7, 7, 7, 7, { 0 } };
     psg_status status = psg_clipped_sum(context, &gradient, 1, &clip, write, &outs, &norm, &factor, &report);
     if (status) {
         assert_true(out[0] == 7 && out[1] == 7 && norm == 7 && factor == 7);
@@ -119,7 +119,7 @@ static void max_batch_size_is_given_where_it_counts(void **state) {
         psg_gradient *gradient = &o.gradient;
         double *out = calloc(2, sizeof *out);
         psg_tensor outs = psg_tensor_of(PSG_F64, out, 1, gradient->shape);
-        psg_clip clip = { 1, k < 2 ? 0 : 9, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 1, .max_batch_size = k < 2 ? 0 : 9 };
         psg_status status = psg_clipped_sum(context, (const psg_gradient *const *)&gradient, 1, &clip, PSG_OVERWRITE,
                                             &outs, NULL, NULL, NULL);
         test_status(context, status, k % 2 ? PSG_ERR_ARGUMENT : PSG_OK, "B");

@@ -158,7 +158,7 @@ static void one_sample_moves_the_sum_by_at_most_c(void **state) {
         double *sums = calloc((size_t)with.total * 2, sizeof *sums), factors[5];
         psg_tensor outs[2] = { psg_tensor_of(PSG_F64, sums, 2, with.gradient[0].shape),
                                psg_tensor_of(PSG_F64, sums + with.total, 2, with.gradient[0].shape) };
-        psg_clip clip = { 0.3, 5, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 0.3, .max_batch_size = 5 };
         TEST_OK(context, psg_clipped_sum(context, with.pointer, 1, &clip, PSG_OVERWRITE, outs, NULL, factors, NULL));
         for (int n = 1; n < 5; n++) weights[n] = factors[n];
         TEST_OK(context, psg_weighted_sum(context, with.pointer, 1, weights, PSG_OVERWRITE, outs + 1));

@@ -29,7 +29,7 @@ static void micro_batches_add_up(void **state) {
         fixture_draw_layer(&f, &random, round, B);
         psg_question question = questions[round % 3];
         answers whole = answers_of(context, &f, question), parts = answers_of(context, &f, question);
-        whole.clip = parts.clip = (psg_clip){ 0.7, 64, PSG_CLIP_FLAT, 0 };
+        whole.clip = parts.clip = (psg_clip){ .max_grad_norm = 0.7, .max_batch_size = 64 };
         TEST_OK(context, answers_ask(&whole, context, &f, question, PSG_OVERWRITE));
         for (int64_t first = 0; first < B; first += 2) {
             int64_t count = first + 2 < B ? 2 : B - first;

@@ -161,7 +161,7 @@ static void one_sample_moves_the_sum_by_at_most_c(void **state) {
         for (int64_t n = 1; n < q->batch; n++) kept[n - 1] = n;
         fixture_select(&without, &with, kept, q->batch - 1);
         double *a = calloc((size_t)with.total * 2, sizeof *a), *b = a + with.total, square = 0;
-        psg_clip clip = { 0.7, 16, PSG_CLIP_FLAT, 0 };
+        psg_clip clip = { .max_grad_norm = 0.7, .max_batch_size = 16 };
         clipped_into(context, &with, &clip, a);
         clipped_into(context, &without, &clip, b);
         for (int64_t e = 0; e < with.total; e++) square += (a[e] - b[e]) * (a[e] - b[e]);
@@ -182,7 +182,7 @@ static void a_removed_sample_leaves_no_trace(void **state) {
     fixture f;
     draw(&f, &random, &problems[5], PSG_F32, TEST_CONTIGUOUS);
     double *sums = calloc((size_t)f.total * 2, sizeof *sums);
-    psg_clip clip = { 1, 0, PSG_CLIP_FLAT, 0 };
+    psg_clip clip = { .max_grad_norm = 1 };
     for (int pass = 0; pass < 2; pass++) {
         int64_t row = psg_tensor_count(&f.array[0].view) / 3;
         for (int64_t e = 0; e < row; e++) test_set_at(&f.array[0].view, row + e, pass ? NAN : 0);

@@ -18,7 +18,7 @@ typedef struct grid_sum {
 } grid_sum;
 
 /* So many samples that sums of doubles would be refused. */
-static psg_clip clip_of(int clipping) { return (psg_clip){ max_grad_norm, 1 << 28, (psg_clipping)clipping, 0 }; }
+static psg_clip clip_of(int clipping) { return (psg_clip){ .max_grad_norm = max_grad_norm, .max_batch_size = 1 << 28, .clipping = (psg_clipping)clipping }; }
 
 static void start(grid_sum *sum, const fixture *f) {
     assert_true(f->total <= MOST);
@@ -93,7 +93,7 @@ static void ties_are_of_the_record_alone(void **state) {
     const char *isas[3];
     const double rows[] = { 0x1p-36, 0x1p-37 };
     const int64_t one = 1;
-    const psg_clip clip = { 1, 4, PSG_CLIP_FLAT, 0 };
+    const psg_clip clip = { .max_grad_norm = 1, .max_batch_size = 4 };
     psg_clip_report report;
     for (size_t i = 0, count = test_isas(isas); i < count; i++) {
         psg_context *context = test_context(1, isas[i]);

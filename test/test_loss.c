@@ -9,7 +9,7 @@
 /* ---- single values ---- */
 
 #define NUMBERED(name, call) static psg_var name(psg_tape *t, const psg_var *in) { return call; }
-#define POISSON(...) &(psg_poisson_nll_options){ __VA_ARGS__ }
+#define POISSON(...) &(psg_poisson_nll_options){ __VA_ARGS__, { 0 } }
 NUMBERED(l1_none, psg_l1(t, in[0], in[1], PSG_NONE))
 NUMBERED(l1_mean, psg_l1(t, in[0], in[1], PSG_MEAN))
 NUMBERED(smooth_l1_none, psg_smooth_l1(t, in[0], in[1], 0.5, PSG_NONE))
@@ -289,7 +289,7 @@ static void ignored_rows_have_no_gradient(void **state) {
         small_begin(&r, (psg_pass){ .ordinary = ordinary });
         psg_var in = psg_input_with_grad(r.tape, &x), ignored = psg_input(r.tape, &target);
         psg_cross_entropy_options of_logits = { .reduction = reduction, .has_ignore_index = 1, .ignore_index = 1 };
-        psg_nll_options of_logarithms = { reduction, 1, 1 };
+        psg_nll_options of_logarithms = { reduction, 1, 1, { 0 } };
         psg_var loss = which / 2 ? psg_nll(r.tape, in, ignored, psg_none(), &of_logarithms)
                                  : psg_cross_entropy(r.tape, in, ignored, &of_logits);
         TEST_OK(r.context, psg_backward(r.tape, loss));

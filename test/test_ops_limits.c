@@ -15,7 +15,7 @@ static psg_var gelu_tanh(psg_tape *t, const psg_var *in) { return psg_gelu(t, in
 static psg_var scale(psg_tape *t, const psg_var *in) { return psg_scale(t, in[0], -1.75); }
 static psg_var softmax_last(psg_tape *t, const psg_var *in) { return psg_softmax(t, in[0], -1); }
 static psg_var ce(psg_tape *t, const psg_var *in, psg_reduction reduction, int ignore, double smoothing) {
-    psg_cross_entropy_options options = { reduction, ignore, 1, smoothing, 0 };
+    psg_cross_entropy_options options = { reduction, ignore, 1, smoothing, 0, { 0 } };
     return psg_cross_entropy(t, in[0], in[1], &options);
 }
 static psg_var ce_none(psg_tape *t, const psg_var *in) { return ce(t, in, PSG_NONE, 0, 0); }

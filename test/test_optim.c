@@ -21,14 +21,14 @@ typedef struct golden {
 } golden;
 
 static const golden goldens[] = {
-    { false, { 0.1, 0, 0, 0, 0 }, PSG_ADAM_OPTIONS_INIT, { 0.81999999999999995, -1.5500000000000003, 0.497 } },
-    { false, { 0.1, 0.9, 0.25, 0.05, 0 }, PSG_ADAM_OPTIONS_INIT,
+    { false, { 0.1, 0, 0, 0, 0, { 0 } }, PSG_ADAM_OPTIONS_INIT, { 0.81999999999999995, -1.5500000000000003, 0.497 } },
+    { false, { 0.1, 0.9, 0.25, 0.05, 0, { 0 } }, PSG_ADAM_OPTIONS_INIT,
       { 0.74195607031249999, -1.22112775, 0.48685369765624997 } },
-    { false, { 0.1, 0.9, 0, 0.05, 1 }, PSG_ADAM_OPTIONS_INIT,
+    { false, { 0.1, 0.9, 0, 0.05, 1, { 0 } }, PSG_ADAM_OPTIONS_INIT,
       { 0.52595439837500002, -0.723258964, 0.47504665278749997 } },
-    { true, PSG_SGD_OPTIONS_INIT, { 0.1, 0.8, 0.95, 1e-6, 0.05, 0 },
+    { true, PSG_SGD_OPTIONS_INIT, { 0.1, 0.8, 0.95, 1e-6, 0.05, 0, { 0 } },
       { 0.70299722624238059, -1.7000495507672224, 0.20441801805882759 } },
-    { true, PSG_SGD_OPTIONS_INIT, { 0.1, 0.8, 0.95, 1e-6, 0.05, 1 },
+    { true, PSG_SGD_OPTIONS_INIT, { 0.1, 0.8, 0.95, 1e-6, 0.05, 1, { 0 } },
       { 0.69094359402599481, -1.6716474490015338, 0.51408249216119062 } },
 };
 
@@ -172,7 +172,7 @@ static void updates_are_those_of_plain_loops(void **state) {
 
 /* ---- Adam beyond the range of squares ---- */
 
-static const golden without_eps = { true, PSG_SGD_OPTIONS_INIT, { 0.1, 0.8, 0.95, 0, 0, 0 }, { 0 } };
+static const golden without_eps = { true, PSG_SGD_OPTIONS_INIT, { 0.1, 0.8, 0.95, 0, 0, 0, { 0 } }, { 0 } };
 
 /* The moments of a constant gradient g are g and g^2 in every step: w falls by lr g / (|g| + eps). */
 static void check_constant_gradient(psg_context *context, psg_dtype dtype, double g, double eps) {
@@ -180,7 +180,7 @@ static void check_constant_gradient(psg_context *context, psg_dtype dtype, doubl
     const int64_t count = ELEMENTS;
     double w[ELEMENTS] = { 0 }, gradients[ELEMENTS];
     psg_tensor value = psg_tensor_of(dtype, w, 1, &count), gradient = psg_tensor_of(dtype, gradients, 1, &count);
-    psg_adam_options options = { 0.125, 0.9, 0.999, eps, 0, 0 };
+    psg_adam_options options = { 0.125, 0.9, 0.999, eps, 0, 0, { 0 } };
     psg_optimizer *optimizer;
     test_fill_value(&gradient, g);
     const double read = test_get_at(&gradient, 0), fallen = -STEPS * 0.125 * read / (fabs(read) + eps);
@@ -293,15 +293,15 @@ static void zeros_are_pytorchs_defaults(void **state) {
 static void wrong_options_are_refused(void **state) {
     (void)state;
     const psg_sgd_options sgd[] = {
-        { -1, 0, 0, 0, 0 },    { NAN, 0, 0, 0, 0 },    { INFINITY, 0, 0, 0, 0 }, { 1, -0.1, 0, 0, 0 },
-        { 1, NAN, 0, 0, 0 },   { 1, 0, NAN, 0, 0 },    { 1, 0, INFINITY, 0, 0 }, { 1, 0, 0, -1, 0 },
-        { 1, 0, 0, NAN, 0 },   { 1, 0, 0, 0, 1 },      { 1, 0.9, 0.1, 0, 1 },
+        { -1, 0, 0, 0, 0, { 0 } },    { NAN, 0, 0, 0, 0, { 0 } },    { INFINITY, 0, 0, 0, 0, { 0 } }, { 1, -0.1, 0, 0, 0, { 0 } },
+        { 1, NAN, 0, 0, 0, { 0 } },   { 1, 0, NAN, 0, 0, { 0 } },    { 1, 0, INFINITY, 0, 0, { 0 } }, { 1, 0, 0, -1, 0, { 0 } },
+        { 1, 0, 0, NAN, 0, { 0 } },   { 1, 0, 0, 0, 1, { 0 } },      { 1, 0.9, 0.1, 0, 1, { 0 } },
     };
     const psg_adam_options adam[] = {
-        { -1, 0.9, 0.999, 1e-8, 0, 0 }, { NAN, 0.9, 0.999, 1e-8, 0, 0 }, { 1, 1, 0.999, 1e-8, 0, 0 },
-        { 1, -0.1, 0.999, 1e-8, 0, 0 }, { 1, 0.9, 1, 1e-8, 0, 0 },       { 1, 0.9, NAN, 1e-8, 0, 0 },
-        { 1, 0.9, 0.999, -1, 0, 0 },    { 1, 0.9, 0.999, NAN, 0, 0 },    { 1, 0.9, 0.999, 1e-8, -1, 0 },
-        { 1, 0.9, 0.999, 1e-8, INFINITY, 1 },
+        { -1, 0.9, 0.999, 1e-8, 0, 0, { 0 } }, { NAN, 0.9, 0.999, 1e-8, 0, 0, { 0 } }, { 1, 1, 0.999, 1e-8, 0, 0, { 0 } },
+        { 1, -0.1, 0.999, 1e-8, 0, 0, { 0 } }, { 1, 0.9, 1, 1e-8, 0, 0, { 0 } },       { 1, 0.9, NAN, 1e-8, 0, 0, { 0 } },
+        { 1, 0.9, 0.999, -1, 0, 0, { 0 } },    { 1, 0.9, 0.999, NAN, 0, 0, { 0 } },    { 1, 0.9, 0.999, 1e-8, -1, 0, { 0 } },
+        { 1, 0.9, 0.999, 1e-8, INFINITY, 1, { 0 } },
     };
     psg_context *context = test_context(1, NULL);
     double w = 1;

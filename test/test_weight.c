@@ -18,7 +18,7 @@ typedef struct weight {
 } weight;
 
 static psg_var derive(psg_tape *tape, const weight *d, psg_var w, psg_var gain) {
-    psg_weight_standardize_options standardize = { d->form == FAN_IN, 1, d->eps };
+    psg_weight_standardize_options standardize = { d->form == FAN_IN, 1, d->eps, { 0 } };
     psg_weight_norm_options norm = { .dim = d->form == NORM_COLUMNS };
     if (d->form < NORM) return psg_weight_standardize(tape, w, gain, &standardize);
     return psg_weight_norm(tape, w, gain, &norm);

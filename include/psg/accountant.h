@@ -119,6 +119,7 @@ typedef struct psg_privacy {
     double order;           /* RDP, zCDP: the order that gave it; else 0 */
     double interval;        /* PLD: of the discretisation; else 0 */
     const char *note;       /* why a finer accountant had no bound, or NULL; static storage */
+    uint64_t reserved[4];
 } psg_privacy;
 
 /* epsilon at delta in (0, 1), with its lower bound. */

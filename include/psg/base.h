@@ -11,11 +11,19 @@
  * whatever the calling thread, or one of a psg_parallel_for, has set, and gives that back before it returns; hooks are
  * called in the default one.  Flags of exceptions may be raised.
  *
- * NULL: what is given NULL where the headers do not allow it returns PSG_ERR_ARGUMENT, or what means nothing: 0, NULL, "", a
- * view that every function refuses.
+ * NULL: what is given NULL where the headers do not allow it returns PSG_ERR_ARGUMENT, or what means nothing: 0, NULL,
+ * "", a view that every function refuses.
+ *
+ * Structs that grow: those that a program fills, or that are filled for it, end with `reserved`, four words that are 0.
+ * A new field takes the place of some of them, and its 0 means what was there before: so a program compiled against an
+ * older header of the same soname runs on a newer library, and a newer one on an older library as long as it leaves the
+ * new field 0; else PSG_ERR_ARGUMENT, as for a struct that was not cleared.  Fill them from their PSG_..._INIT macro, or
+ * by naming fields ({ .lr = 0.1 }), which clears the rest.  A zeroed struct is its default or is refused.  Structs
+ * without `reserved` are complete.
  *
  * ABI: while the major version is 0, the soname changes with every incompatible minor version; patch versions are
- * compatible in both directions.  Structs that have a PSG_..._INIT macro are to be filled from it. */
+ * compatible in both directions.  Not part of it, and to be used with the library that the program was compiled for:
+ * structs named psg_..._attributes, the field internal of psg_call, and the texts of messages and plans. */
 #ifndef PSG_BASE_H
 #define PSG_BASE_H
 
@@ -23,9 +31,9 @@
 #include <stdint.h>
 
 #define PSG_VERSION_MAJOR 0
-#define PSG_VERSION_MINOR 1
+#define PSG_VERSION_MINOR 2
 #define PSG_VERSION_PATCH 0
-#define PSG_VERSION_STRING "0.1.0"
+#define PSG_VERSION_STRING "0.2.0"
 
 #if defined(__GNUC__)
 #define PSG_API __attribute__((visibility("default")))
@@ -89,6 +97,7 @@ typedef struct psg_batch {
     uint64_t step;         /* of the mechanism */
     uint64_t stream;       /* keys what a pass draws in this step (dropout): another one every step */
     uint64_t owner;        /* the mechanism that drew it; 0: none */
+    uint64_t reserved[4];
 } psg_batch;
 
 /* Records [first, first + count) of a batch, which it must have: a micro-batch, of a pass and of an accumulation.  (The
@@ -151,9 +160,10 @@ typedef struct psg_context_options {
     void *parallel_user;
     int leave_openblas_alone;  /* non-zero: the host has made OpenBLAS single-threaded and keeps it so */
     psg_gemm_engine gemm;      /* PSG_GEMM_AUTOMATIC: PSG_GEMM, where it is set */
+    uint64_t reserved[4];
 } psg_context_options;
 
-#define PSG_CONTEXT_OPTIONS_INIT { 0, NULL, 0, { NULL, NULL, NULL }, NULL, NULL, 0, PSG_GEMM_AUTOMATIC }
+#define PSG_CONTEXT_OPTIONS_INIT { 0, NULL, 0, { NULL, NULL, NULL }, NULL, NULL, 0, PSG_GEMM_AUTOMATIC, { 0, 0, 0, 0 } }
 
 /* Makes a context; options NULL means all defaults.  On failure *context is NULL, and the status is
  * PSG_ERR_ARGUMENT (unknown isa, or one this processor lacks; an unknown gemm; a PSG_NUM_THREADS that is no number),

@@ -115,11 +115,12 @@ typedef struct psg_dp_options {
     int allow_openblas;        /* non-zero: a context whose gemm is PSG_GEMM_OPENBLAS is accepted.  Under it OpenBLAS
                                   multiplies batched rows and rounds a row by its place, so a record changes the
                                   gradients of others and the sum moves by more than C: refused by default */
+    uint64_t reserved[4];
 } psg_dp_options;
 
 #define PSG_DP_OPTIONS_INIT                                                                                            \
     { PSG_SAMPLING_POISSON, 0, 0.0, 0, 0, PSG_ADD_OR_REMOVE_ONE, 0.0, 0, 1.0, PSG_CLIP_FLAT, 0.0, 0, NULL, NULL, 0.0,  \
-      0.0, 0.0, 0.0, 0.0, 0.0, 0, NULL, 0, NULL, 0, 0 }
+      0.0, 0.0, 0.0, 0.0, 0.0, 0, NULL, 0, NULL, 0, 0, { 0, 0, 0, 0 } }
 
 /* For parameters of the given element counts: all that are trained, since what one psg_dp does not know no account
  * covers (psg_dp_accumulate refuses a pass with others).  Holds one 64-bit integer an element and a batch of record
@@ -212,9 +213,10 @@ typedef struct psg_checkpoint {
     psg_optimizer *optimizer;      /* of these parameters in this order, or NULL */
     const psg_named *extra;        /* averages, counters, ...: any tensors, each name once; or NULL */
     size_t extra_count;
+    uint64_t reserved[4];
 } psg_checkpoint;
 
-#define PSG_CHECKPOINT_INIT { NULL, 0, NULL, NULL, 0 }
+#define PSG_CHECKPOINT_INIT { NULL, 0, NULL, NULL, 0, { 0, 0, 0, 0 } }
 
 /* Between releases (sums that were accumulated and not released are not saved).  PSG_ERR_STATE: there is no ledger. */
 PSG_API psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path);

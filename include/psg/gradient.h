@@ -70,6 +70,7 @@ typedef struct psg_block {
     int64_t row_stride;     /* d (sparse rows: p) for a whole parameter; rows: not read */
     int64_t row_step;       /* rows; 0 stands for 1 */
     const psg_derivation *derivation; /* derived; backprop then gives the batch size alone */
+    uint64_t reserved[4];
 } psg_block;
 
 #define PSG_MOST_DERIVED_COLUMNS 49152   /* of a row of an effective weight, and of what it is pulled back to */
@@ -91,6 +92,7 @@ struct psg_derivation {
      * gamma_{8 columns + 64} of doubles times this norm times |grad|. */
     double (*norm)(const void *user, int64_t row);
     const void *user;            /* read from several threads */
+    uint64_t reserved[4];
 };
 
 /* The per-sample gradients of one parameter. */
@@ -111,6 +113,7 @@ typedef struct psg_gradient {
     const unsigned char *bad;   /* B bytes, not 0: the gradient of that sample is NaN whatever its blocks hold, as that of
                                    a record that psg_pass.remove_bad_records removed; NULL: none.  (Sparse rows that
                                    psg_grad_sample_sparse finds of it are NaN, and so is every sum that it adds to) */
+    uint64_t reserved[4];
 } psg_gradient;
 
 /* Blocks from views of rank 2 (B, p) or 3 (B, T, p), any strides; scale 1, offset 0, the row_stride of a whole
@@ -197,16 +200,18 @@ typedef struct psg_clip {
                                   rounding of a sum of that many; see psg_clipped_sum. */
     psg_clipping clipping;
     double stability;          /* of automatic clipping, finite, > 0; 0: 0.01 */
+    uint64_t reserved[4];
 } psg_clip;
 
 #define PSG_DEFAULT_MAX_BATCH_SIZE 65536
-#define PSG_CLIP_INIT { 1.0, 0, PSG_CLIP_FLAT, 0.0 }
+#define PSG_CLIP_INIT { 1.0, 0, PSG_CLIP_FLAT, 0.0, { 0, 0, 0, 0 } }
 
 typedef struct psg_clip_report {   /* all of this depends on the records: it is not covered by any noise */
     int64_t clipped;           /* samples whose norm is above C */
     int64_t removed;           /* samples removed: NaN, Inf, or a norm of more than 2^900 C */
     int64_t fallbacks;         /* samples whose norm was computed anew by tiles */
     double mean_norm, max_norm;
+    uint64_t reserved[4];
 } psg_clip_report;
 
 /* outs[k] = sum_n c[n] * grad_k[n] with c[n] = min(1, C (1 - margin) / norm_upper[n]). Adding or removing one sample

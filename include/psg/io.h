@@ -66,9 +66,10 @@ typedef struct psg_load_report {
                                       loaded, which are cut where they do not fit; ends with 0 */
     size_t text_size;
     size_t text_needed;            /* the full length without the final 0 */
+    uint64_t reserved[4];
 } psg_load_report;
 
-#define PSG_LOAD_REPORT_INIT { 0, 0, 0, 0, NULL, 0, 0 }
+#define PSG_LOAD_REPORT_INIT { 0, 0, 0, 0, NULL, 0, 0, { 0, 0, 0, 0 } }
 
 /* strict: all names agree with their shapes, else PSG_ERR_FORMAT.  partial: what agrees is loaded, and the report has
  * the rest. */

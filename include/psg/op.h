@@ -78,9 +78,10 @@ typedef struct psg_pass {
                                    ops see B K samples.  An input gradient is of its row's own loss.  PSG_ERR_BATCH:
                                    rows that K does not divide; PSG_ERR_ARGUMENT: K < 0, or above 1 in an ordinary
                                    pass */
+    uint64_t reserved[4];
 } psg_pass;
 
-#define PSG_PASS_INIT { 0, 0, PSG_LOSS_FOLLOW, 0, 0, 0, 0, 0, NULL, 0, NULL, 0, 0 }
+#define PSG_PASS_INIT { 0, 0, PSG_LOSS_FOLLOW, 0, 0, 0, 0, 0, NULL, 0, NULL, 0, 0, { 0, 0, 0, 0 } }
 
 /* ---- a call ---- */
 
@@ -98,10 +99,12 @@ typedef struct psg_operand {
     int wants_grad;     /* a trainable parameter, or an input whose gradient somebody wants */
     int is_derived;     /* PSG_PARAMETER: an effective weight, computed in this pass; nobody may change it */
     int batch_second;   /* the caller has the batch as dimension 1 from rank 3 on, see psg_call_dim; here it is 0 */
+    uint64_t reserved[4];
 } psg_operand;
 
 typedef struct psg_op psg_op;
 
+/* Made by the tape alone, so that fields may follow the last one. */
 typedef struct psg_call {
     psg_context *context;
     const psg_op *op;
@@ -131,6 +134,8 @@ struct psg_op {
     unsigned optional_inputs;       /* bit k: input k may be absent */
     unsigned parameter_inputs;      /* bit k: input k may be a parameter; others refuse one */
     size_t attributes_size;         /* bytes the tape copies at psg_record; 0: none */
+    size_t reserved_at;             /* bytes into the attributes of uint64_t reserved[4], which psg_record wants to be 0;
+                                       0: they have none */
     int couples_batch;              /* its backward mixes samples, whatever the arguments: refused in a per-sample
                                        pass */
     int repeats_over_batch;         /* gives a per-sample pass an output that carries the batch even where no input
@@ -151,6 +156,7 @@ struct psg_op {
     int derives;                    /* its output is an effective weight, see above.  What carries a batch, and what
                                        is derived itself, is refused as an input; the output of constants alone is a
                                        constant */
+    uint64_t reserved[4];
 };
 
 #define PSG_MAX_INPUTS 16

@@ -21,16 +21,18 @@ typedef struct psg_sgd_options {
     double lr;
     double momentum, dampening, weight_decay;
     int nesterov;
+    uint64_t reserved[4];
 } psg_sgd_options;
-#define PSG_SGD_OPTIONS_INIT { 1e-3, 0.0, 0.0, 0.0, 0 }
+#define PSG_SGD_OPTIONS_INIT { 1e-3, 0.0, 0.0, 0.0, 0, { 0, 0, 0, 0 } }
 
 /* torch.optim.Adam; decoupled != 0: AdamW.  Gradients of any finite magnitude: the root of the second moment is kept
  * (PyTorch's values stand still once a square has overflowed). */
 typedef struct psg_adam_options {
     double lr, beta1, beta2, eps, weight_decay;
     int decoupled;
+    uint64_t reserved[4];
 } psg_adam_options;
-#define PSG_ADAM_OPTIONS_INIT { 1e-3, 0.9, 0.999, 1e-8, 0.0, 0 }
+#define PSG_ADAM_OPTIONS_INIT { 1e-3, 0.9, 0.999, 1e-8, 0.0, 0, { 0, 0, 0, 0 } }
 
 /* options NULL: the defaults above.  values are kept as views. */
 PSG_API psg_status psg_sgd_create(psg_context *context, const psg_sgd_options *options, const psg_tensor *values,

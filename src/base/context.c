@@ -7,6 +7,7 @@
 #include "base/floats.h"
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "base/reserved.h"
 #include "kernels.h"
 
 /* ---- messages ---- */
@@ -94,6 +95,7 @@ psg_status psg_context_create(const psg_context_options *options, psg_context **
     *context = NULL;
     psg_context_options defaults = PSG_CONTEXT_OPTIONS_INIT;
     if (!options) options = &defaults;
+    if (psg_reserved_is_set(options->reserved)) return PSG_ERR_ARGUMENT;
     if (!options->allocator.allocate != !options->allocator.release) return PSG_ERR_ARGUMENT;
     psg_context *made = new_context(options);
     if (!made) return PSG_ERR_MEMORY;

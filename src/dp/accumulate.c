@@ -108,8 +108,8 @@ static void lose_sums(psg_dp *dp) {
 
 static psg_status add_group(psg_dp *dp, int g, const psg_gradient *const *gradients, psg_clip_report *report) {
     const psg_clip clip = { dp->max_grad_norm * dp->share[g], dp->options.max_batch_size, dp->options.clipping,
-                            dp->options.stability };
-    *report = (psg_clip_report){ 0, 0, 0, 0, 0 };
+                            dp->options.stability, { 0 } };
+    *report = (psg_clip_report){ 0 };
     size_t count = select_group(dp, g, gradients);
     return count ? psg_clipped_sum_on_grid(dp->context, dp->gradients, count, &clip, dp->grid.units, dp->views, report)
                  : PSG_OK;

@@ -168,7 +168,7 @@ static psg_batch batch_of(psg_dp *dp, int64_t first) {
     open_words(dp, PSG_PURPOSE_BATCH, dp->step, PSG_WORDS_PER_BLOCK, &w);
     dp->stream = word(&w, 0);
     close_words(&w);
-    return (psg_batch){ dp->ids + first, dp->count - first, dp->step, dp->stream, dp->owner };
+    return (psg_batch){ dp->ids + first, dp->count - first, dp->step, dp->stream, dp->owner, { 0 } };
 }
 
 static psg_status fail_size(const psg_dp *dp, const char *function, int64_t count) {

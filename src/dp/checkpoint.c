@@ -5,6 +5,7 @@
 #include "base/context.h"
 #include "base/file.h"
 #include "base/floats.h"
+#include "base/reserved.h"
 #include "dp/account.h"
 #include "dp/checkpoint_tensors.h"
 #include "dp/facts.h"
@@ -20,6 +21,9 @@ static psg_status check_arguments(const psg_dp *dp, const char *function, const 
     if (!checkpoint || !path) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: %s is NULL, must not be", function,
                         checkpoint ? "path" : "checkpoint");
+    }
+    if (psg_reserved_is_set(checkpoint->reserved)) {
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: checkpoint" PSG_RESERVED_TEXT, function);
     }
     if (!dp->ledger) {
         return psg_fail(dp->context, PSG_ERR_STATE, "%s: the mechanism has no ledger, without which steps after the "

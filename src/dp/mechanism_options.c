@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "base/context.h"
+#include "base/reserved.h"
 #include "dp/mechanism.h"
 
 typedef struct checked {
@@ -147,7 +148,7 @@ static psg_status check_groups(const checked *c, size_t param_count) {
 /* What psg_clipped_sum would refuse, and an engine under which its bound does not hold. */
 static psg_status check_clipping(const checked *c) {
     const psg_dp_options *o = c->o;
-    const psg_clip clip = { o->max_grad_norm, 0, o->clipping, o->stability };
+    const psg_clip clip = { .max_grad_norm = o->max_grad_norm, .clipping = o->clipping, .stability = o->stability };
     if (isinf(o->max_grad_norm)) return refuse(c, "max_grad_norm", o->max_grad_norm, "finite: it is what noise covers");
     psg_status status = psg_clip_factors(c->context, &clip, NULL, 0, NULL, NULL);
     if (status || c->context->gemm != PSG_GEMM_OPENBLAS || o->allow_openblas) return status;
@@ -228,6 +229,9 @@ static psg_status check_grid(const checked *c) {
 
 psg_status psg_dp_resolve(psg_context *context, psg_dp_options *options, int64_t elements, size_t param_count) {
     const checked c = { context, options, elements };
+    if (psg_reserved_is_set(options->reserved)) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: options" PSG_RESERVED_TEXT);
+    }
     psg_status status = check_sampling(&c);
     if (!status) status = resolve_sizes(&c);
     if (!status) status = check_groups(&c, param_count);

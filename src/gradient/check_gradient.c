@@ -1,6 +1,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/reserved.h"
 #include "base/shapes.h"
 #include "gradient/room.h"
 
@@ -93,6 +94,7 @@ psg_status psg_check_place(const psg_check *at, int64_t offset, int64_t rows, in
 psg_status psg_check_block(const psg_check *at, const psg_block *block) {
     const psg_room *room = psg_room_of(block->form);
     if (!room) return psg_check_fail(at, PSG_ERR_ARGUMENT, "form is %d, must be one of psg_form", (int)block->form);
+    if (psg_reserved_is_set(block->reserved)) return psg_check_fail(at, PSG_ERR_ARGUMENT, "block" PSG_RESERVED_TEXT);
     psg_status status = psg_check_operand(at, block, &block->backprop, "backprop");
     double scale = fabs(block->scale);
     if (!status && scale != 0 && !(scale >= 1e-100 && scale <= 1e100)) {
@@ -105,6 +107,9 @@ psg_status psg_check_block(const psg_check *at, const psg_block *block) {
 static psg_status check_shape(psg_check *at) {
     const psg_gradient *gradient = at->gradient;
     int64_t total, least = 0;
+    if (psg_reserved_is_set(gradient->reserved)) {
+        return psg_check_fail(at, PSG_ERR_ARGUMENT, "gradient" PSG_RESERVED_TEXT);
+    }
     if (gradient->rank < 0 || gradient->rank > PSG_MAX_RANK || gradient->batch_size < 0) {
         return psg_check_fail(at, PSG_ERR_SHAPE, "rank %d and batch size %lld", gradient->rank,
                               (long long)gradient->batch_size);

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/floats.h"
+#include "base/reserved.h"
 #include "gradient/clipped_sum_on_grid.h"
 #include "gradient/plan.h"
 
@@ -19,6 +20,9 @@ int64_t psg_capacity_of(const psg_clip *clip) {
 
 static psg_status check_clip(psg_context *context, const char *function, const psg_clip *clip, int64_t batch) {
     if (!clip) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: clip is NULL", function);
+    if (psg_reserved_is_set(clip->reserved)) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: clip" PSG_RESERVED_TEXT, function);
+    }
     double bound = clip->max_grad_norm;
     bool none = isinf(bound) && bound > 0 && clip->clipping == PSG_CLIP_FLAT;
     if ((int)clip->clipping < PSG_CLIP_FLAT || clip->clipping > PSG_CLIP_NORMALIZED) {
@@ -92,7 +96,7 @@ psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const do
                             double *factors, psg_clip_report *report) {
     PSG_DEFAULT_FLOATS;
     const char *function = "psg_clip_factors";
-    psg_clip_report local = { 0, 0, 0, 0, 0 };
+    psg_clip_report local = { 0 };
     if (!context) return PSG_ERR_ARGUMENT;
     if (batch_size < 0 || (batch_size && (!upper || !factors))) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "%s: upper or factors is NULL, or batch_size %lld below 0", function,
@@ -114,7 +118,7 @@ void psg_add_upper(int64_t batch_size, const double *upper, double *total) {
 
 static void find_factors(psg_plan *plan, const psg_clip *clip, double limit, double *norms, double *factors,
                          psg_clip_report *report) {
-    *report = (psg_clip_report){ 0, 0, 0, 0, 0 };
+    *report = (psg_clip_report){ 0 };
     psg_plan_norms(plan);
     for (int64_t n = 0; n < plan->batch; n++) {
         double told = psg_round_up(plan->upper[n]);   /* by psg_sqnorm */

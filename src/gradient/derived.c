@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/reserved.h"
 #include "base/shapes.h"
 #include "gradient/plan.h"
 #include "kernels.h"
@@ -24,6 +25,7 @@ static psg_status check_sizes(const psg_check *at, const psg_derivation *d) {
     if (!d || !d->pull || !d->norm || d->rows < 0 || d->columns < 0 || d->width < 0 || (d->block_count && !d->blocks)) {
         return psg_check_fail(at, PSG_ERR_ARGUMENT, "the derivation has a NULL function or array, or a negative size");
     }
+    if (psg_reserved_is_set(d->reserved)) return psg_check_fail(at, PSG_ERR_ARGUMENT, "derivation" PSG_RESERVED_TEXT);
     if (d->columns > MOST_COLUMNS || d->width > MOST_COLUMNS) {
         return psg_check_fail(at, PSG_ERR_UNSUPPORTED, "rows of %lld elements are derived, at most %d may be",
                               (long long)psg_most(d->columns, d->width), MOST_COLUMNS);

@@ -1,7 +1,9 @@
 /* torch.optim.Adam and AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019). */
 #include <math.h>
 
+#include "base/context.h"
 #include "base/floats.h"
+#include "base/reserved.h"
 #include "optim/optimizer.h"
 
 static psg_status check_options(psg_context *context, const psg_adam_options *o) {
@@ -12,6 +14,9 @@ static psg_status check_options(psg_context *context, const psg_adam_options *o)
         { "eps", o->eps, INFINITY, "finite and at least 0" },
         { "weight_decay", o->weight_decay, INFINITY, "finite and at least 0" },
     };
+    if (psg_reserved_is_set(o->reserved)) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_adam_create: options" PSG_RESERVED_TEXT);
+    }
     if (o->lr == 0) return psg_optimizer_refuse_zero_lr(context, "psg_adam_create");
     for (size_t k = 0; k < sizeof ranges / sizeof ranges[0]; k++) {
         if (ranges[k].value >= 0 && ranges[k].value < ranges[k].below) continue;

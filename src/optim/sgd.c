@@ -1,13 +1,18 @@
 /* torch.optim.SGD. */
 #include <math.h>
 
+#include "base/context.h"
 #include "base/floats.h"
+#include "base/reserved.h"
 #include "optim/optimizer.h"
 
 static psg_status check_options(psg_context *context, const psg_sgd_options *o) {
     const struct { const char *name; double value; } magnitudes[] = {
         { "lr", o->lr }, { "momentum", o->momentum }, { "weight_decay", o->weight_decay }
     };
+    if (psg_reserved_is_set(o->reserved)) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_sgd_create: options" PSG_RESERVED_TEXT);
+    }
     if (o->lr == 0) return psg_optimizer_refuse_zero_lr(context, "psg_sgd_create");
     for (size_t k = 0; k < sizeof magnitudes / sizeof magnitudes[0]; k++) {
         if (psg_optimizer_is_magnitude(magnitudes[k].value)) continue;

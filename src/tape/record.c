@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/floats.h"
+#include "base/reserved.h"
 #include "base/shapes.h"
 #include "tape/tape_struct.h"
 
@@ -111,6 +112,11 @@ psg_var psg_use(psg_tape *tape, psg_param *param) {
 
 /* ---- ops: the checks ---- */
 
+static bool reserved_lie_inside(const psg_op *op) {
+    const size_t bytes = PSG_RESERVED_WORDS * sizeof(uint64_t);
+    return op->attributes_size >= bytes && op->reserved_at <= op->attributes_size - bytes;
+}
+
 const char *psg_op_defect(const psg_op *op) {
     if (!op) return "op is NULL";
     if (!op->name || !*op->name) return "op->name is missing";
@@ -118,6 +124,8 @@ const char *psg_op_defect(const psg_op *op) {
     if (!op->shape) return "op->shape is missing";
     if (!op->forward) return "op->forward is missing";
     if (!op->backward) return "op->backward is missing";
+    if (psg_reserved_is_set(op->reserved)) return "op" PSG_RESERVED_TEXT;
+    if (op->reserved_at && !reserved_lie_inside(op)) return "op->reserved_at leaves no room in op->attributes_size";
     if (op->view && (op->input_count != 1 || op->derives || op->repeats_over_batch)) {
         return "op->view stands beside other inputs, op->derives or op->repeats_over_batch";
     }
@@ -283,6 +291,15 @@ static psg_tape_node *new_node(psg_tape *tape, const psg_op *op, const void *att
     return copy_attributes(node, attributes) ? node : NULL;
 }
 
+static psg_status check_reserved(psg_tape_node *node) {
+    psg_call *call = &node->call;
+    uint64_t reserved[PSG_RESERVED_WORDS];
+    if (!call->op->reserved_at) return PSG_OK;
+    memcpy(reserved, (const char *)call->attributes + call->op->reserved_at, sizeof reserved);
+    if (!psg_reserved_is_set(reserved)) return PSG_OK;
+    return psg_call_fail(call, PSG_ERR_ARGUMENT, "options" PSG_RESERVED_TEXT);
+}
+
 /* An op's function may fail with a message or without. */
 static psg_status after_function(psg_tape_node *node, psg_status status, const char *function) {
     if (!status) return node->tape->status;
@@ -314,6 +331,7 @@ static psg_status apply(psg_tape_node *node, const psg_var *inputs, int input_co
     for (int k = 0; k < node->call.input_count && !status; k++) {
         status = resolve(node, k, k < input_count ? inputs[k] : psg_none());
     }
+    if (!status) status = check_reserved(node);
     if (!status) status = check_dtypes(node);
     if (status) return status;
     if (node->call.op->view && node->call.input[0].role == PSG_PARAMETER) return psg_tape_add_part(node, output);

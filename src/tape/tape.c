@@ -3,6 +3,7 @@
 
 #include "base/entropy.h"
 #include "base/floats.h"
+#include "base/reserved.h"
 #include "base/shapes.h"
 #include "tape/tape_struct.h"
 
@@ -94,6 +95,9 @@ static psg_status count_rows(psg_tape *tape) {
 
 static psg_status check_pass(psg_tape *tape) {
     const psg_pass *pass = &tape->pass;
+    if (psg_reserved_is_set(pass->reserved)) {
+        return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: pass" PSG_RESERVED_TEXT);
+    }
     if (pass->views < 0 || (pass->views > 1 && pass->ordinary)) {
         return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: views is %lld, must be >= 0%s",
                              (long long)pass->views, pass->ordinary ? ", and at most 1 in an ordinary pass" : "");

@@ -37,7 +37,7 @@ static psg_var kl_div(psg_tape *tape, const case_line *line, const psg_var *var)
 
 static psg_var poisson_nll(psg_tape *tape, const case_line *line, const psg_var *var) {
     psg_poisson_nll_options options = { reduction_of(line), case_flag(line, "input_is_rate"), case_flag(line, "full"),
-                                        case_real(line, "eps", 0.0) };
+                                        case_real(line, "eps", 0.0), { 0 } };
     return psg_poisson_nll(tape, var[0], var[1], &options);
 }
 
@@ -70,7 +70,7 @@ const case_op case_op_hinge_embedding = { "hinge_embedding", { X, TARGET(CASE_RE
 
 static psg_var nll(psg_tape *tape, const case_line *line, const psg_var *var) {
     psg_nll_options options = { reduction_of(line), case_flag(line, "ignore_index"),
-                                case_int(line, "ignore_index", -100) };
+                                case_int(line, "ignore_index", -100), { 0 } };
     return psg_nll(tape, var[0], var[1], var[2], &options);
 }
 

@@ -73,7 +73,7 @@ static psg_var pad(psg_tape *tape, const case_line *line, const psg_var *var) {
 }
 
 static psg_unfold_options windows_of(const case_line *line) {
-    psg_unfold_options options = { { 0 }, { 0 }, { 0 }, { 0 } };
+    psg_unfold_options options = PSG_UNFOLD_OPTIONS_INIT;
     case_each(line, "kernel", 1, 2, options.kernel);
     case_each(line, "dilation", 1, 2, options.dilation);
     case_each(line, "padding", 0, 2, options.padding);

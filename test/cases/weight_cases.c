@@ -47,12 +47,12 @@ static psg_var network(psg_tape *tape, const case_line *line, const psg_var *var
 
 static psg_var standardized(psg_tape *tape, const case_line *line, const psg_var *var) {
     psg_weight_standardize_options options = { case_flag(line, "by_fan_in"), case_flag(line, "eps"),
-                                               case_real(line, "eps", 0) };
+                                               case_real(line, "eps", 0), { 0 } };
     return psg_weight_standardize(tape, var[1], var[2], &options);
 }
 
 static psg_var normed(psg_tape *tape, const case_line *line, const psg_var *var) {
-    psg_weight_norm_options options = { (int)case_int(line, "dim", 0), case_flag(line, "over_all") };
+    psg_weight_norm_options options = { (int)case_int(line, "dim", 0), case_flag(line, "over_all"), { 0 } };
     return psg_weight_norm(tape, var[1], var[2], &options);
 }
 

@@ -186,7 +186,7 @@ static tensors tensors_of(crash_run *run) {
 }
 
 static psg_checkpoint checkpoint_of(const crash_run *run, const tensors *t) {
-    return (psg_checkpoint){ t->params, CRASH_PARAMS, run->sgd, &t->average, 1 };
+    return (psg_checkpoint){ t->params, CRASH_PARAMS, run->sgd, &t->average, 1, { 0 } };
 }
 
 psg_status crash_run_save(crash_run *run) {

@@ -25,8 +25,9 @@ typedef struct psg_scaled_dot_product_attention_options {
     double scale;              /* 0: 1 / sqrt(E) */
     double dropout_p;          /* of the weights, unless the pass is an evaluation; a sample's mask is its own */
     int enable_gqa;            /* q may have a multiple of the heads (*, the last one) of k and v: groups share a key */
+    uint64_t reserved[4];
 } psg_scaled_dot_product_attention_options;
-#define PSG_SCALED_DOT_PRODUCT_ATTENTION_OPTIONS_INIT { 0, 0.0, 0.0, 0 }
+#define PSG_SCALED_DOT_PRODUCT_ATTENTION_OPTIONS_INIT { 0, 0.0, 0.0, 0, { 0, 0, 0, 0 } }
 PSG_API psg_var psg_scaled_dot_product_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value,
                                                  psg_var attn_mask,
                                                  const psg_scaled_dot_product_attention_options *options);
@@ -54,8 +55,9 @@ typedef struct psg_multi_head_attention_options {
                                   integers: non-zero means MASKED (in scaled_dot_product_attention ATTEND); reals are
                                   added: 0 and 1 mask nothing.  Batch first in every pass */
     psg_var key_padding_mask;  /* (N, S) or psg_none(); integers: non-zero means MASKED; reals are added */
+    uint64_t reserved[4];
 } psg_multi_head_attention_options;
-#define PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT { 0, 0.0, 0, 0, { 0 }, { 0 } }
+#define PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT { 0, 0.0, 0, 0, { 0 }, { 0 }, { 0, 0, 0, 0 } }
 
 /* options NULL: all defaults.  attention_weights: NULL, or receives what multiplies the values, dropout included:
  * (N, L, S') averaged or (N, num_heads, L, S'), S' the number of all keys; in a batch_second pass (L, N, S') and

@@ -27,9 +27,10 @@ typedef struct psg_conv_options {
                                        last one */
     int64_t padding_after[3];
     psg_pad_mode padding_mode;      /* what is added; constant: zeros.  Other modes record a psg_pad first */
+    uint64_t reserved[4];
 } psg_conv_options;
 #define PSG_CONV_OPTIONS_INIT { { 0, 0, 0 }, { 0, 0, 0 }, { 0, 0, 0 }, 0, PSG_CONV_EXPLICIT, 0, { 0, 0, 0 }, \
-                                PSG_PAD_CONSTANT }
+                                PSG_PAD_CONSTANT, { 0, 0, 0, 0 } }
 /* Of the op "conv", for psg_apply. */
 typedef struct psg_conv_attributes {
     psg_conv_options options;       /* padding_mode constant alone */
@@ -47,8 +48,9 @@ typedef struct psg_conv_transpose_options {
     int64_t stride[3], padding[3], dilation[3];
     int64_t output_padding[3];      /* less than stride or dilation */
     int64_t groups;
+    uint64_t reserved[4];
 } psg_conv_transpose_options;
-#define PSG_CONV_TRANSPOSE_OPTIONS_INIT { { 0, 0, 0 }, { 0, 0, 0 }, { 0, 0, 0 }, { 0, 0, 0 }, 0 }
+#define PSG_CONV_TRANSPOSE_OPTIONS_INIT { { 0, 0, 0 }, { 0, 0, 0 }, { 0, 0, 0 }, { 0, 0, 0 }, 0, { 0, 0, 0, 0 } }
 typedef struct psg_conv_transpose_attributes {
     psg_conv_transpose_options options;
     int spatial;                    /* as above */

@@ -23,9 +23,10 @@ typedef struct psg_embedding_options {
     double norm_type;          /* p of that norm, > 0; 0: 2 */
     int scale_grad_by_freq;    /* divides each position's gradient by how often its id occurs in its sample (in an
                                   ordinary pass: in all ids) */
+    uint64_t reserved[4];
 } psg_embedding_options;
 
-#define PSG_EMBEDDING_OPTIONS_INIT { 0, 0, 0.0, 2.0, 0 }
+#define PSG_EMBEDDING_OPTIONS_INIT { 0, 0, 0.0, 0.0, 0, { 0, 0, 0, 0 } }
 
 /* Rows of weight (V, D) by ids (N, *): (N, *, D).  options NULL: defaults.
  * In a per-sample pass ids that are the same for all samples are a psg_constant of shape (T) or (1, *), or an input
@@ -44,9 +45,10 @@ typedef struct psg_embedding_bag_options {
     double max_norm, norm_type;/* as psg_embedding's */
     int scale_grad_by_freq;    /* as psg_embedding's, a bag being its sample; not with PSG_BAG_MAX */
     int include_last_offset;   /* offsets has N + 1 elements, the last being M */
+    uint64_t reserved[4];
 } psg_embedding_bag_options;
 
-#define PSG_EMBEDDING_BAG_OPTIONS_INIT { PSG_BAG_MEAN, 0, 0, 0.0, 2.0, 0, 0 }
+#define PSG_EMBEDDING_BAG_OPTIONS_INIT { PSG_BAG_MEAN, 0, 0, 0.0, 0.0, 0, 0, { 0, 0, 0, 0 } }
 
 /* The mean, sum or maximum of a bag's rows: (N, D); zeros for an empty bag.  Of equal maxima the first id's row gets
  * the gradient.  A sample has one bag, either

@@ -26,8 +26,9 @@ typedef struct psg_cross_entropy_options {
     double label_smoothing;
     int class_last;            /* logits, and a real target, are (N, *, C), as a linear layer over positions makes them:
                                   several times faster with many classes, and needs no transpose */
+    uint64_t reserved[4];
 } psg_cross_entropy_options;
-#define PSG_CROSS_ENTROPY_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0, 0 }
+#define PSG_CROSS_ENTROPY_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0, 0, { 0, 0, 0, 0 } }
 /* options NULL: mean. */
 PSG_API psg_var psg_cross_entropy(psg_tape *tape, psg_var logits, psg_var target,
                                   const psg_cross_entropy_options *options);
@@ -39,8 +40,9 @@ typedef struct psg_nll_options {
     psg_reduction reduction;
     int has_ignore_index;
     int64_t ignore_index;
+    uint64_t reserved[4];
 } psg_nll_options;
-#define PSG_NLL_OPTIONS_INIT { PSG_MEAN, 0, 0 }
+#define PSG_NLL_OPTIONS_INIT { PSG_MEAN, 0, 0, { 0, 0, 0, 0 } }
 PSG_API psg_var psg_nll(psg_tape *tape, psg_var log_probabilities, psg_var target, psg_var weight,
                         const psg_nll_options *options);
 
@@ -83,8 +85,9 @@ typedef struct psg_poisson_nll_options {
     psg_reduction reduction;
     int input_is_rate, full;
     double eps;             /* 0: 1e-8 */
+    uint64_t reserved[4];
 } psg_poisson_nll_options;
-#define PSG_POISSON_NLL_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0 }
+#define PSG_POISSON_NLL_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0, { 0, 0, 0, 0 } }
 PSG_API psg_var psg_poisson_nll(psg_tape *tape, psg_var x, psg_var target, const psg_poisson_nll_options *options);
 /* log(1 + exp(-y x)) */
 PSG_API psg_var psg_soft_margin(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction);

@@ -23,8 +23,9 @@ typedef struct psg_max_pool_options {
     int64_t padding[3];
     int64_t dilation[3];       /* 0: 1 */
     int ceil_mode;
+    uint64_t reserved[4];
 } psg_max_pool_options;
-#define PSG_MAX_POOL_OPTIONS_INIT { { 0, 0, 0 }, { 0, 0, 0 }, { 0, 0, 0 }, 0 }
+#define PSG_MAX_POOL_OPTIONS_INIT { { 0, 0, 0 }, { 0, 0, 0 }, { 0, 0, 0 }, 0, { 0, 0, 0, 0 } }
 typedef struct psg_max_pool_attributes {
     int64_t kernel_size[3];
     psg_max_pool_options options;
@@ -46,8 +47,9 @@ typedef struct psg_avg_pool_options {
     int ceil_mode;
     int count_exclude_pad;     /* non-zero: the divisor counts no padding (count_include_pad = False) */
     int64_t divisor_override;  /* the divisor of all windows; 0: none */
+    uint64_t reserved[4];
 } psg_avg_pool_options;
-#define PSG_AVG_POOL_OPTIONS_INIT { { 0, 0, 0 }, { 0, 0, 0 }, 0, 0, 0 }
+#define PSG_AVG_POOL_OPTIONS_INIT { { 0, 0, 0 }, { 0, 0, 0 }, 0, 0, 0, { 0, 0, 0, 0 } }
 typedef struct psg_avg_pool_attributes {
     int64_t kernel_size[3];
     psg_avg_pool_options options;

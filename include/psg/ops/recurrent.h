@@ -50,9 +50,10 @@ typedef struct psg_rnn_options {
     double dropout;                     /* of each layer's output but the last's, as psg_dropout */
     psg_rnn_nonlinearity nonlinearity;  /* psg_rnn alone */
     psg_rnn_layout layout;
+    uint64_t reserved[4];
 } psg_rnn_options;
 
-#define PSG_RNN_OPTIONS_INIT { 1, 0, 0.0, PSG_RNN_TANH, PSG_RNN_LAYOUT_OF_PASS }
+#define PSG_RNN_OPTIONS_INIT { 0, 0, 0.0, PSG_RNN_TANH, PSG_RNN_LAYOUT_OF_PASS, { 0, 0, 0, 0 } }
 
 /* y (N, T, D R), both directions of a step side by side, the forward one first.
  *   lengths  (N) i32 or i64, or psg_none(): all T.  In a per-sample pass an input (psg_input).

@@ -95,8 +95,9 @@ typedef struct psg_unfold_options {
     int64_t dilation[2];       /* 0: 1 */
     int64_t padding[2];        /* zeros on either side */
     int64_t stride[2];         /* 0: 1 */
+    uint64_t reserved[4];
 } psg_unfold_options;
-#define PSG_UNFOLD_OPTIONS_INIT { { 0, 0 }, { 1, 1 }, { 0, 0 }, { 1, 1 } }   /* kernel is to be given */
+#define PSG_UNFOLD_OPTIONS_INIT { { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0, 0, 0 } }   /* kernel is to be given */
 PSG_API psg_var psg_unfold(psg_tape *tape, psg_var x, const psg_unfold_options *options);
 typedef struct psg_fold_attributes {
     int64_t output_size[2];

@@ -2,6 +2,7 @@
  * (N, L, heads * size), separately or side by side in one array. */
 #include <math.h>
 
+#include "base/reserved.h"
 #include "base/shapes.h"
 #include "ops/attention/attention_job.h"
 #include "ops/shared/operand.h"
@@ -324,6 +325,10 @@ psg_var psg_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var v
                            psg_var *attention_weights) {
     static const psg_multi_head_attention_options defaults = PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT;
     const psg_multi_head_attention_options *o = options ? options : &defaults;
+    if (psg_reserved_is_set(o->reserved)) {
+        psg_tape_fail(tape, PSG_ERR_ARGUMENT, "head_attention: options" PSG_RESERVED_TEXT);
+        return psg_none();
+    }
     const psg_var in[7] = { query, key, value, o->attn_mask, o->key_padding_mask, bias_k, bias_v };
     psg_head_attention_attributes attributes = { num_heads, o->is_causal, o->dropout_p, o->add_zero_attn,
                                                  attention_weights != NULL };

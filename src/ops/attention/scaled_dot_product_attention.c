@@ -259,6 +259,7 @@ const psg_op psg_op_scaled_dot_product_attention = {
     .optional_inputs = 1u << MASK,
     .parameter_inputs = 1u << MASK,
     .attributes_size = sizeof(options),
+    .reserved_at = offsetof(options, reserved),
     .shape = shape,
     .forward = forward,
     .backward = backward,

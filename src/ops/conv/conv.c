@@ -76,6 +76,7 @@ const psg_op psg_op_conv = {
     .optional_inputs = 1u << PSG_CONV_BIAS,
     .parameter_inputs = 1u << PSG_CONV_WEIGHT | 1u << PSG_CONV_BIAS,
     .attributes_size = sizeof(psg_conv_attributes),
+    .reserved_at = offsetof(psg_conv_attributes, options.reserved),
     .shape = psg_conv_shape,
     .forward = psg_conv_forward,
     .backward = psg_conv_backward,

@@ -177,6 +177,7 @@ const psg_op psg_op_embedding = {
     .input_names = names,
     .parameter_inputs = 1u << PSG_LOOKUP_TABLE,
     .attributes_size = sizeof(psg_embedding_options),
+    .reserved_at = offsetof(psg_embedding_options, reserved),
     .repeats_over_batch = 1,
     .shape = shape,
     .forward = forward,

@@ -310,6 +310,7 @@ const psg_op psg_op_embedding_bag = {
     .optional_inputs = 1u << PSG_BAG_OFFSETS | 1u << PSG_BAG_WEIGHTS,
     .parameter_inputs = 1u << PSG_LOOKUP_TABLE,
     .attributes_size = sizeof(psg_embedding_bag_options),
+    .reserved_at = offsetof(psg_embedding_bag_options, reserved),
     .repeats_over_batch = 1,
     .shape = shape,
     .forward = forward,

@@ -232,6 +232,7 @@ const psg_op psg_op_cross_entropy = {
     .input_names = input_names,
     .optional_inputs = 1u << WEIGHT,
     .attributes_size = sizeof(psg_cross_entropy_options),
+    .reserved_at = offsetof(psg_cross_entropy_options, reserved),
     .scales_loss = 1,
     .shape = cross_entropy_shape,
     .forward = cross_entropy_forward,

@@ -132,6 +132,7 @@ const psg_op psg_op_nll = {
     .input_names = input_names,
     .optional_inputs = 1u << WEIGHT,
     .attributes_size = sizeof(psg_nll_options),
+    .reserved_at = offsetof(psg_nll_options, reserved),
     .scales_loss = 1,
     .shape = nll_shape,
     .forward = nll_forward,

@@ -205,12 +205,13 @@ static psg_status loss_backward(psg_call *call) {
 
 static const char *const input_names[] = { "input", "target" };
 
-#define ROW(symbol, attributes, ...)                                             \
+#define ROW(symbol, attributes, words, ...)                                             \
     const psg_op psg_op_##symbol = {                                             \
         .name = #symbol,                                                         \
         .input_count = 2,                                                        \
         .input_names = input_names,                                              \
         .attributes_size = sizeof(attributes),                                   \
+        .reserved_at = words,                                                    \
         .scales_loss = 1,                                                        \
         .shape = loss_shape,                                                     \
         .forward = loss_forward,                                                 \
@@ -223,7 +224,7 @@ static psg_var record(psg_tape *tape, const psg_op *op, psg_var x, psg_var targe
 }
 
 #define PLAIN(symbol, ...)                                                                             \
-    ROW(symbol, psg_loss_attributes, __VA_ARGS__)                                                      \
+    ROW(symbol, psg_loss_attributes, 0, __VA_ARGS__)                                                      \
     psg_var psg_##symbol(psg_tape *tape, psg_var x, psg_var target, psg_reduction reduction) {         \
         return record(tape, &psg_op_##symbol, x, target, &(psg_loss_attributes){ reduction });         \
     }
@@ -235,7 +236,7 @@ static psg_var record(psg_tape *tape, const psg_op *op, psg_var x, psg_var targe
         double given = ((const psg_##symbol##_attributes *)attributes)->number;                        \
         read_number(out, given, holds(given), #number, rule);                                          \
     }                                                                                                  \
-    ROW(symbol, psg_##symbol##_attributes, .read = read_##symbol)                                      \
+    ROW(symbol, psg_##symbol##_attributes, 0, .read = read_##symbol)                                      \
     psg_var psg_##symbol(psg_tape *tape, psg_var x, psg_var target, double number, psg_reduction reduction) { \
         return record(tape, &psg_op_##symbol, x, target, &(psg_##symbol##_attributes){ reduction, number }); \
     }
@@ -243,8 +244,8 @@ static psg_var record(psg_tape *tape, const psg_op *op, psg_var x, psg_var targe
 #define LOSS_OR(symbol, other)
 #include "regression_loss_list.h"
 
-ROW(kl_div, psg_kl_div_attributes, .read = read_kl_div, .batch_mean = true)
-ROW(poisson_nll, psg_poisson_nll_options, .read = read_poisson_nll)
+ROW(kl_div, psg_kl_div_attributes, 0, .read = read_kl_div, .batch_mean = true)
+ROW(poisson_nll, psg_poisson_nll_options, offsetof(psg_poisson_nll_options, reserved), .read = read_poisson_nll)
 
 psg_var psg_kl_div(psg_tape *tape, psg_var x, psg_var target, int log_target, psg_reduction reduction) {
     return record(tape, &psg_op_kl_div, x, target, &(psg_kl_div_attributes){ reduction, log_target });

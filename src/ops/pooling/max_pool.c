@@ -17,6 +17,7 @@ const psg_op psg_op_max_pool = {
     .input_count = 1,
     .input_names = psg_pooling_input_names,
     .attributes_size = sizeof(psg_max_pool_attributes),
+    .reserved_at = offsetof(psg_max_pool_attributes, options.reserved),
     .shape = psg_pooling_shape,
     .forward = psg_pooling_forward,
     .backward = psg_pooling_backward,

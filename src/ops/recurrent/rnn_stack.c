@@ -1,5 +1,6 @@
 /* Layers on layers: one op a layer, with dropout between them; and the cells' common front.  An op with states has them
  * in rows after its steps; slices part them. */
+#include "base/reserved.h"
 #include "ops/recurrent/rnn_layer.h"
 #include "psg/ops/activation.h"
 #include "psg/ops/recurrent.h"
@@ -26,6 +27,9 @@ static psg_status check_options(psg_tape *tape, const psg_rnn_stack *stack) {
     if (!stack->weights) {
         return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "%s: weights is NULL, must be an array of one a layer and "
                              "direction", stack->layer->name);
+    }
+    if (psg_reserved_is_set(o->reserved)) {
+        return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "%s: options" PSG_RESERVED_TEXT, stack->layer->name);
     }
     if (o->num_layers < 0 || o->num_layers > MOST_LAYERS) {
         return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "%s: num_layers is %d, must be in [1, %d] (0 stands for 1)",

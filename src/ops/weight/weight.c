@@ -307,12 +307,14 @@ static const char *const standardize_names[] = { "weight", "gain" }, *const norm
 const psg_op psg_op_weight_standardize = { .name = "weight_standardize",
                                            .input_names = standardize_names,
                                            .attributes_size = sizeof(psg_weight_standardize_options),
+                                           .reserved_at = offsetof(psg_weight_standardize_options, reserved),
                                            .traits = &standardize,
                                            DERIVES };
 
 const psg_op psg_op_weight_norm = { .name = "weight_norm",
                                     .input_names = norm_names,
                                     .attributes_size = sizeof(psg_weight_norm_options),
+                                    .reserved_at = offsetof(psg_weight_norm_options, reserved),
                                     .traits = &norm,
                                     DERIVES };
 
