@@ -173,10 +173,11 @@ static void relu_backward(size_t n, const void *y_, const void *g_, void *dx_) {
 static void cross_entropy_backward(size_t classes, const void *x_, size_t label, void *g_) {
     const real *x = x_;
     real *g = g_;
-    double largest = x[0], sum = 0;
-    for (size_t c = 1; c < classes; c++) largest = fmax(largest, x[c]);
-    for (size_t c = 0; c < classes; c++) sum += exp(x[c] - largest);
-    for (size_t c = 0; c < classes; c++) g[c] = (real)(exp(x[c] - largest) / sum - (c == label));
+    real largest = x[0];
+    double sum = 0;
+    for (size_t c = 1; c < classes; c++) largest = x[c] > largest ? x[c] : largest;
+    for (size_t c = 0; c < classes; c++) sum += exp((double)x[c] - largest);
+    for (size_t c = 0; c < classes; c++) g[c] = (real)(exp((double)x[c] - largest) / sum - (c == label));
 }
 
 /* ---- vectors ---- */
