@@ -34,6 +34,8 @@ probe_fma probe_fma_of(const char *isa, psg_dtype dtype) {
 #ifdef __x86_64__
     if (strcmp(isa, "avx512") == 0) return (probe_fma){ dtype == PSG_F64 ? avx512_f64 : avx512_f32, 64 * vector };
     if (strcmp(isa, "avx2") == 0) return (probe_fma){ dtype == PSG_F64 ? avx2_f64 : avx2_f32, 32 * vector };
+#else
+    (void)isa;
 #endif
     return (probe_fma){ dtype == PSG_F64 ? baseline_f64 : baseline_f32, 16 * vector };
 }
