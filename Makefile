@@ -187,6 +187,7 @@ $(FAULTY): WRAP := $(addprefix -Wl$(COMMA)--wrap=,$(FAULTY_CALLS))
 $(BUILD)/test/test_wrong_products: WRAP := $(addprefix -Wl$(COMMA)--wrap=,cblas_sgemm cblas_dgemm cblas_ssyrk cblas_dsyrk \
                                              psg_kernel_gemm)
 
+$(BUILD)/test/test_fork: WRAP := -Wl,--wrap=madvise
 $(BUILD)/test/test_idx: $(BUILD)/bench/idx.o
 $(BUILD)/test/test_idx: WRAP := -Wl,--wrap=malloc
 $(BUILD)/test/test_idx: MORE_LIBS := -lz

@@ -56,6 +56,25 @@ static void a_child_is_refused(void **state) {
     test_context_free(context);
 }
 
+/* An emulator that answers every advice with success and takes none. */
+int __real_madvise(void *start, size_t bytes, int advice);
+static bool takes_no_advice;
+int __wrap_madvise(void *start, size_t bytes, int advice) {
+    return takes_no_advice ? 0 : __real_madvise(start, bytes, advice);
+}
+
+static int take_no_advice(void **state) {
+    (void)state;
+    takes_no_advice = true;
+    return 0;
+}
+
+static int take_advice(void **state) {
+    (void)state;
+    takes_no_advice = false;
+    return 0;
+}
+
 /* A child that goes by its parent's id, made up here: what the first process of a namespace looks like. */
 static void a_child_of_the_same_id_is_refused(void **state) {
     (void)state;
@@ -175,6 +194,7 @@ static void the_first_process_of_a_namespace_has_the_count(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_child_is_refused),
+        { "a_child_is_refused_where_no_page_is_wiped", a_child_is_refused, take_no_advice, take_advice, NULL },
         cmocka_unit_test(a_child_of_the_same_id_is_refused),
         cmocka_unit_test(a_context_computes_in_a_child_of_the_same_id),
         cmocka_unit_test(the_first_process_of_a_namespace_is_refused),
