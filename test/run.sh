@@ -1,5 +1,6 @@
 #!/bin/sh
-# Usage: test/run.sh BUILD_DIRECTORY   (PSG_TESTS: these programs alone; JOBS: programs at a time)
+# Usage: test/run.sh BUILD_DIRECTORY   (PSG_TESTS: these programs alone; JOBS: programs at a time; PSG_EMULATOR: a command
+# that runs programs of another processor)
 # Runs every test program, those over kernels once for each instruction set this processor has, and the installation
 # test; ends with a line "N passed, N failed".
 set -u
@@ -13,7 +14,7 @@ if [ "$1" = --one ]; then
     [ "$name" != installation ] || exec sh test/run.sh --installation "$logs"
     log=$logs/$name.${isa:-default}
     [ -z "$isa" ] || export PSG_ISA="$isa"
-    "$program" >"$log" 2>&1
+    ${PSG_EMULATOR:-} "$program" >"$log" 2>&1
     status=$?
     ok=$(sed -n 's/.*\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$log" | head -n 1)
     bad=$(sed -n 's/.*\[  FAILED  \] \([0-9]*\) test.*/\1/p' "$log" | head -n 1)
@@ -48,10 +49,10 @@ for program in ${PSG_TESTS:-"$build"/test/test_*}; do
 done >"$logs/jobs"
 
 # Kernels on the other instruction sets: a path the processor lacks is said to be not run, and is not counted.
-default=$("$build/test/isa" 2>/dev/null || echo unknown)
+default=$(${PSG_EMULATOR:-} "$build/test/isa" 2>/dev/null || echo unknown)
 for isa in ${PSG_TEST_ISAS-baseline avx2 avx512}; do
     [ "$isa" = "$default" ] && continue
-    if ! PSG_ISA=$isa "$build/test/isa" >/dev/null 2>&1; then
+    if ! PSG_ISA=$isa ${PSG_EMULATOR:-} "$build/test/isa" >/dev/null 2>&1; then
         echo "PSG_ISA=$isa: not run, this processor lacks it"
         continue
     fi
