@@ -54,7 +54,7 @@ SHARED := $(BUILD)/libpsg.so.$(VERSION)
 CMAKE_FILES := $(BUILD)/psgConfig.cmake $(BUILD)/psgConfigVersion.cmake
 
 .PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations install uninstall abi \
-        asan tsan ubsan variants coverage format lint clean dist help
+        asan tsan ubsan variants cross-aarch64 coverage format lint clean dist help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc $(CMAKE_FILES)  ## build the static and the shared library
@@ -326,6 +326,12 @@ variants:  ## other flags, compilers and C libraries, with a few tests each (ARG
 	-@.ci/need cmd:clang=clang cmd:musl-gcc=musl-tools
 	@MAKE="$(MAKE)" JOBS=$(JOBS) sh test/variants.sh $(BUILD) $(ARGS)
 
+NEED_CROSS := cmd:aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu cmd:qemu-aarch64-static=qemu-user-static \
+              cmd:pkg-config=pkg-config
+cross-aarch64:  ## build for aarch64 and run the tests under qemu (ARGS="--seconds 600 law norm": those alone)
+	@.ci/need $(NEED_CROSS)
+	@MAKE="$(MAKE)" JOBS=$(JOBS) sh test/cross_aarch64.sh $(BUILD)/aarch64 $(ARGS)
+
 # ---- coverage: of the library's sources as they are written (-O0); test/README.md ----
 COVERED ?= src/accountant src/dp src/gradient src/io src/optim src/base/file.c
 COVERAGE_TESTS := $(filter-out $(patsubst %,$(BUILD)/test/test_%,activation attention% attributes cases embedding% \
@@ -384,7 +390,7 @@ clean:  ## remove the build folder
 	rm -rf $(BUILD)
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z0-9 -]*:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 	@echo "Variables: PREFIX LIBDIR INCLUDEDIR DOCDIR DESTDIR, CC CPPFLAGS CFLAGS LDFLAGS AR PKG_CONFIG, BUILD (folder),"
 	@echo "           V=1 (whole commands), JOBS, ARGS (of run, bench and the longer tests), DISTDIR"
 
