@@ -54,7 +54,7 @@ SHARED := $(BUILD)/libpsg.so.$(VERSION)
 CMAKE_FILES := $(BUILD)/psgConfig.cmake $(BUILD)/psgConfigVersion.cmake
 
 .PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations install uninstall abi \
-        asan tsan ubsan variants cross-aarch64 coverage format lint clean dist help
+        asan tsan ubsan variants cross-aarch64 coverage format lint clean dist deb help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc $(CMAKE_FILES)  ## build the static and the shared library
@@ -372,6 +372,11 @@ uninstall:  ## remove what install put there
 
 abi: $(SHARED)  ## what the soname has promised (RECORD=yes: write down new names; BASE=OLD.so: compare types)
 	@RECORD=$(RECORD) BASE=$(BASE) sh src/install/abi.sh $< src/install/libpsg.so.$(SOVERSION).symbols
+
+NEED_DEB := cmd:dpkg-buildpackage=dpkg-dev cmd:dh=debhelper cmd:cc=build-essential
+deb:  ## Debian packages of the committed (or unpacked) tree, in the build folder's deb
+	@.ci/need $(NEED_BUILD) $(NEED_DEB)
+	@MAKE="$(MAKE)" sh src/install/deb.sh $(VERSION) $(SOVERSION) $(BUILD)
 
 # ---- housekeeping ----
 C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/*/*.[ch])
