@@ -310,6 +310,58 @@ static void windows_used_twice_agree(void **state) {
     }
 }
 
+/* ---- blocks moved and scaled ---- */
+
+enum { LAYERS_OF = 2, HEAD = 6, IN = 5, ROW = IN + 1, LAYER = 3 * HEAD * ROW };
+
+/* Of two layers, each with the rows of three projections whose last column is their bias: projection 2 of layer 1. */
+static void moved_blocks_land_where_they_are_sent(void **state) {
+    (void)state;
+    test_random random = { 8 };
+    fixture f = { .dtype = PSG_F64, .batch_size = 3 };
+    const psg_tensor *g = fixture_operand(&f, &random, 3, (int64_t[]){ 3, 2, HEAD }, TEST_ANY);
+    const psg_tensor *x = fixture_operand(&f, &random, 3, (int64_t[]){ 3, 2, IN }, TEST_ANY);
+    const psg_block weight = psg_block_at(psg_factored(g, x), 2 * HEAD * ROW, ROW);
+    const psg_block bias = psg_block_at(psg_rows(g), 2 * HEAD * ROW + IN, ROW);
+    f.block[0][0] = psg_block_scaled(psg_block_at(weight, LAYER, 0), -3);
+    f.block[0][1] = psg_block_at(psg_block_scaled(psg_block_scaled(bias, 2), 0.25), LAYER, 0);
+    fixture_add(&f, 2, 2, (int64_t[]){ LAYERS_OF * 3 * HEAD, ROW });
+    psg_context *context = test_context(1, NULL);
+    answers a = answers_of(context, &f, PSG_ASK_WEIGHTED_SUM);
+    for (int64_t i = 0; i < LAYERS_OF * 3 * HEAD; i++) {
+        for (int64_t j = 0; j < ROW; j++) {
+            double expected = 0, row = (double)i - LAYERS_OF * 3 * HEAD + HEAD;
+            for (int64_t nt = 0; nt < 3 * 2 && row >= 0; nt++) {
+                double b = test_get3(g, nt / 2, nt % 2, (int64_t)row) * a.weights[nt / 2];
+                expected += j < IN ? -3 * b * test_get3(x, nt / 2, nt % 2, j) : 0.5 * b;
+            }
+            test_near(test_get_at(&a.sums[0], i * ROW + j), expected, 1e-13, "element", i * ROW + j);
+        }
+    }
+    answers_free(&a);
+    psg_context_destroy(context);
+    fixture_free(&f);
+}
+
+static void moved_blocks_are_checked(void **state) {
+    (void)state;
+    test_random random = { 9 };
+    fixture f = { .dtype = PSG_F32, .batch_size = 2 };
+    const psg_tensor *g = fixture_operand(&f, &random, 2, (int64_t[]){ 2, HEAD }, TEST_CONTIGUOUS);
+    psg_block products = psg_block_at(psg_rows_product(g, g), 1, 2);
+    assert_true(products.row_step == 2 && products.row_stride == HEAD && products.offset == 1);
+    assert_true(psg_block_at(products, 1, 0).row_step == 2);
+    fixture_add(&f, 1, 1, (int64_t[]){ HEAD });
+    psg_context *context = test_context(1, NULL);
+    static const int64_t moves[][2] = { { 1, 0 }, { -1, 0 }, { INT64_MAX, INT64_MAX }, { INT64_MIN, -1 } };
+    for (int k = 0; k < 4; k++) {
+        f.block[0][0] = psg_block_at(psg_block_at(psg_rows(g), moves[k][0], 0), moves[k][1], 0);
+        check_refusals(context, &f, &random, PSG_ERR_SHAPE, "block 0");
+    }
+    psg_context_destroy(context);
+    fixture_free(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(disjoint_rectangles_answer_as_parameters_apart),
@@ -318,6 +370,8 @@ int main(void) {
         cmocka_unit_test(many_blocks_of_a_rectangle_are_one),
         cmocka_unit_test(many_blocks_of_any_kind_are_summed),
         cmocka_unit_test(windows_used_twice_agree),
+        cmocka_unit_test(moved_blocks_land_where_they_are_sent),
+        cmocka_unit_test(moved_blocks_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,9 +117,8 @@ typedef struct psg_gradient {
 } psg_gradient;
 
 /* Blocks from views of rank 2 (B, p) or 3 (B, T, p), any strides; scale 1, offset 0, the row_stride of a whole
- * parameter. A part of a parameter is told by editing these fields: a weight (p, d + 1) whose last column is its
- * bias has a factored block with row_stride d + 1, and rows with offset d and row_step d + 1.  Zero batch stride
- * shares one array among samples.  They check nothing; the questions do. */
+ * parameter, which psg_block_scaled and psg_block_at change.  Zero batch stride shares one array among samples.  They
+ * check nothing; the questions do. */
 PSG_API psg_block psg_factored(const psg_tensor *backprop, const psg_tensor *activation);
 /* The parameter stores the transpose: element (j, i) of a d x p array receives backprop[.., i] * activation[.., j]. */
 PSG_API psg_block psg_factored_transposed(const psg_tensor *backprop, const psg_tensor *activation);
@@ -131,6 +130,12 @@ PSG_API psg_block psg_rows_product(const psg_tensor *backprop, const psg_tensor 
 PSG_API psg_block psg_sparse_rows(const psg_tensor *backprop, const psg_tensor *ids);
 /* backprop (B, T, p) with T = prod window->output, image (B, C, *X). */
 PSG_API psg_block psg_unfolded(const psg_tensor *backprop, const psg_tensor *image, const psg_window *window);
+/* The block times scale, on top of the scale that it has: B, where output gradients are those of a mean over the batch. */
+PSG_API psg_block psg_block_scaled(psg_block block, double scale);
+/* The block in a part of its parameter: moved by offset elements from where it is, its rows stride elements apart (of
+ * rows and row products: their elements); stride 0: as far as they are.  A weight (p, d + 1) whose last column is its bias
+ * has psg_block_at(psg_factored(g, a), 0, d + 1) and psg_block_at(psg_rows(g), d, d + 1). */
+PSG_API psg_block psg_block_at(psg_block block, int64_t offset, int64_t stride);
 /* What a derivation, which must outlive the block, makes of its blocks, of B = batch_size samples of real type dtype. */
 PSG_API psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t batch_size);
 

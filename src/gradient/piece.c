@@ -64,6 +64,19 @@ psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t
                         .scale = 1.0, .row_stride = derivation ? derivation->width : 0, .derivation = derivation };
 }
 
+psg_block psg_block_scaled(psg_block block, double scale) {
+    block.scale *= scale;
+    return block;
+}
+
+psg_block psg_block_at(psg_block block, int64_t offset, int64_t stride) {
+    const bool is_rows = block.form == PSG_ROWS || block.form == PSG_ROWS_PRODUCT;
+    /* No parameter begins before its first element: what overflows is refused as that. */
+    if (__builtin_add_overflow(block.offset, offset, &block.offset)) block.offset = -1;
+    if (stride) *(is_rows ? &block.row_step : &block.row_stride) = stride;
+    return block;
+}
+
 psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count, int rank, const int64_t *shape) {
     psg_gradient gradient = { .blocks = blocks, .block_count = block_count, .rank = rank };
     if ((rank > 0 && !shape) || (block_count && !blocks)) return (psg_gradient){ .rank = -1 };
