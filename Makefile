@@ -351,7 +351,8 @@ covered: $(COVERAGE_TESTS) $(BUILD)/test/isa
 # ---- installation ----
 DOCDIR ?= $(PREFIX)/share/doc/psg
 install: all  ## install under DESTDIR and PREFIX
-	install -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/psg $(INCLUDEDIR)/psg/ops $(DOCDIR))
+	install -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/psg $(INCLUDEDIR)/psg/ops \
+	    $(DOCDIR)/examples/convnet)
 	install -m 644 include/psg/*.h $(DESTDIR)$(INCLUDEDIR)/psg
 	install -m 644 include/psg/ops/*.h $(DESTDIR)$(INCLUDEDIR)/psg/ops
 	install -m 644 $(STATIC) $(DESTDIR)$(LIBDIR)
@@ -363,6 +364,8 @@ install: all  ## install under DESTDIR and PREFIX
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
 	install -m 644 src/ops/README.md $(DESTDIR)$(DOCDIR)/ops.md
 	install -m 644 src/dp/README.md $(DESTDIR)$(DOCDIR)/dp.md
+	install -m 644 $(filter-out %.csv,$(wildcard bench/examples/*.*)) bench/examples/Makefile $(DESTDIR)$(DOCDIR)/examples
+	install -m 644 $(wildcard bench/examples/convnet/*.*) $(DESTDIR)$(DOCDIR)/examples/convnet
 	@$(if $(DESTDIR),,sh src/install/loader.sh installed $(LIBDIR))
 
 uninstall:  ## remove what install put there
@@ -379,7 +382,8 @@ deb:  ## Debian packages of the committed (or unpacked) tree, in the build folde
 	@MAKE="$(MAKE)" sh src/install/deb.sh $(VERSION) $(SOVERSION) $(BUILD)
 
 # ---- housekeeping ----
-C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] test/*.[ch] test/*/*.[ch])
+C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] bench/examples/*.c \
+          test/*.[ch] test/*/*.[ch])
 format:  ## reformat all C files with clang-format
 	clang-format -i $(C_FILES)
 

@@ -309,4 +309,27 @@ for source in "$temporary"/readme*.c; do
 done
 check "README has programs" test "$count" -gt 0
 
+# ---- the examples ----
+examples=$temporary/examples
+cp -r "$prefix/share/doc/psg/examples" "$examples"
+in_examples() { env -u MAKEFLAGS "$MAKE" -C "$examples" CC="$CC" CFLAGS="-O2 -pedantic -Werror" "$@"; }
+# shows CONDITION COMMAND...: of the last line that the command prints, awk says that the condition holds.
+shows() { condition=$1 && shift && run "$@" >"$log.shown" && tail -n 1 "$log.shown" | tee "$log" | awk "{ exit !($condition) }"; }
+# example NAME CONDITION [ARGUMENT]
+example() { check "example $1 shows that $2" shows "$2" timeout 60 "$examples/$1" ${3:+"$3"}; }
+check "examples: build" in_examples -j2 all
+example logistic '$1 == "accuracy" && $2 > 0.8' "$examples/people.csv"
+check "example logistic states its guarantee" grep -E '^Guarantee: .*= \((1\.0000|0\.9[0-9]*), 1e-06\)' "$log.shown"
+example lora '$1 == "loss" && $2 < 0.7'
+example own_op '$3 == "squared" && $5 > 0'
+check "example own_op has its op checked" grep -q '^snake: gradients, every question and each sample' "$log.shown"
+example raw_arrays '$1 == "accuracy" && $2 > 0.9'
+example char_lstm '$2 == "bits" && $1 < 3 && $NF <= 2'
+example statistics '$3 == "wrong" && $5 >= 9'
+if cmake --version >/dev/null 2>&1; then
+    check "example convnet: configures" configure "$examples/convnet" "$examples/convnet/build"
+    check "example convnet: builds" cmake --build "$examples/convnet/build"
+    example convnet/build/convnet '$1 == "accuracy" && $2 > 0.6 && $NF <= 3'
+fi
+
 [ "$failed" = 0 ]
