@@ -217,6 +217,22 @@ $(BUILD)/test/growth/older.o: test/growth/growth_program.c test/growth/growth_pr
 
 $(BUILD)/test/test_growth: $(BUILD)/test/growth/today.o $(BUILD)/test/growth/older.o
 
+# The page of recipes, which its test includes: each of them must be tested.  The test is a host as the page describes them,
+# built with -Ofast and, where the compiler is gcc and nothing watches threads, with OpenMP.
+RECIPE_FLAGS := -Ofast -Werror=unused-function
+RECIPE_FLAGS += $(if $(findstring clang,$(CC))$(findstring sanitize=thread,$(CFLAGS)),,-fopenmp)
+
+$(BUILD)/test/recipes.inc: bench/examples/recipes.md
+	@mkdir -p $(@D)
+	@awk '/^```c$$/ { inside = 1; text = ""; next } \
+	    /^```/ && inside { inside = 0; print text ~ /omp\.h/ ? "#ifdef _OPENMP\n" text "#endif" : text } \
+	    inside { text = text $$0 "\n" }' $< >$@
+
+$(BUILD)/test/test_recipes.o: test/test_recipes.c $(BUILD)/test/recipes.inc
+	$(compile) $(PROGRAM_FLAGS) $(RECIPE_FLAGS) -Isrc -I$(BUILD)/test $(PACKAGE_CFLAGS) -c $< -o $@
+
+$(BUILD)/test/test_recipes: MORE_LIBS := $(RECIPE_FLAGS)
+
 $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 	$(link) $(WRAP) -o $@ $(filter %.o,$^) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
 	    $(PACKAGE_LIBS) $(MORE_LIBS) $(SYSTEM_LIBS)
