@@ -47,11 +47,11 @@ same_headers() {
     (cd include && find . -name '*.h' | sort) >"$log.a" && (cd "$1" && find . -type f | sort) | diff "$log.a" -
 }
 twice() { find "$1" -type f -exec md5sum {} + | sort | uniq -w 32 -D; }
-pages() { grep -oE 'share/doc/psg/[a-z]+\.md' README.md | sort -u; }
+pages() { grep -oE 'share/doc/psg/[a-z/]+\.md' README.md | sort -u; }
 page_is_absent() { pages | while read -r page; do [ -s "$prefix/$page" ] || echo "$page"; done; }
 check "every header is installed, and no other file with them" same_headers "$stage/opt/psg/include"
 check "no file is installed twice" empty twice "$stage"
-check "README names two pages" test "$(pages | wc -l)" = 2
+check "README names three pages" test "$(pages | wc -l)" = 3
 check "they are where it says" empty page_is_absent
 check "make uninstall" make_quietly uninstall PREFIX=/opt/psg DESTDIR="$stage"
 check "nothing is left after make uninstall" empty find "$stage" ! -type d
@@ -304,6 +304,8 @@ for source in "$temporary"/readme*.c; do
     check "README program $count builds" build "$CC" c11 "$source" "$program.readme$count" "$shared_libs"
     mkdir -p "$temporary/folder$count"
     check "README program $count runs" run_in "$temporary/folder$count" "$program.readme$count"
+    grep -q psg_safetensors_write "$source" &&
+        check "README program $count writes its weights" test -s "$temporary/folder$count/model.safetensors"
     grep -q psg_dp_load "$source" || continue
     check "README program $count goes on" goes_on "$temporary/folder$count" "$program.readme$count"
 done
