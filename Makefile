@@ -303,7 +303,15 @@ TRAINING := $(patsubst %,$(BUILD)/bench/%.o,fashion_mnist idx image_models progr
 BENCH_SHARED := $(BUILD)/bench/bench_support.o $(BUILD)/bench/model.o $(BUILD)/bench/blocks.o
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
-           $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) $(NAIVE)
+           $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) $(NAIVE) $(BUILD)/bench/table_lines.o
+CASE_TABLES := $(wildcard test/cases/*.txt)
+
+$(BUILD)/bench/table_lines.c: bench/table_lines.awk $(CASE_TABLES)
+	@mkdir -p $(@D)
+	$(call say,GEN,$@)awk -f $< $(CASE_TABLES) >$@
+
+$(BUILD)/bench/table_lines.o: $(BUILD)/bench/table_lines.c
+	$(compile) $(PROGRAM_FLAGS) -Ibench -Itest -c $< -o $@
 
 $(NAIVE): $(BUILD)/bench/naive.%.o: bench/naive.c
 	@mkdir -p $(@D)
@@ -314,6 +322,9 @@ $(BUILD)/bench/probe_fma.o: CFLAGS += -ffp-contract=fast
 $(BUILD)/bench/%.o: bench/%.c
 	@mkdir -p $(@D)
 	$(compile) $(PROGRAM_FLAGS) -Itest $(PACKAGE_CFLAGS) -c $< -o $@
+
+$(BUILD)/test/test_bench_options.o: override CPPFLAGS += -Itest
+$(BUILD)/test/test_bench_options: $(filter-out $(BUILD)/bench/bench.o,$(BENCH)) $(BENCH_SHARED)
 
 $(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(CASES) $(STATIC)
 	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)

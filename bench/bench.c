@@ -47,10 +47,7 @@ static int run(const bench_options *options, const bench_problem *problem, probe
 }
 
 static int run_given(const bench_options *options, probe *p) {
-    const bench_op *op = bench_find_op(options->op, options->question);
-    bench_problem problem = { .op = op->name, .question = options->question ? options->question : op->questions[0] };
-    memcpy(problem.dim, options->dim, sizeof problem.dim);
-    problem.line = options->line;
+    const bench_problem problem = bench_given(options);
     return run(options, &problem, p);
 }
 

@@ -1,5 +1,7 @@
 #include "bench_options.h"
 
+#include "case_lines.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -36,22 +38,23 @@ static void print_help(const char *program) {
            "  --question QUESTION  only this question\n"
            "  --problem N,N,...    this problem instead of the list; needs --op\n"
            "  --case LINE          this line of the op's case table instead of the list; needs --op\n"
-           "  --cases DIR          folder of the case tables (test/cases)\n"
            "  --threads N          0: as many as there are processors (0)\n"
            "  --dtype f32|f64      (f32)\n"
            "  --budget MIB         memory budget of the plans\n"
            "  --route ROUTE        identity, gram, tiles, keep or recompute, where it applies\n"
            "  --help\n\nOps, the fields of their problems, their questions (the first is the default):\n", program);
     for (size_t k = 0; k < bench_op_count; k++) {
-        printf("  %-20s %-11s", bench_ops[k]->name, bench_ops[k]->fields);
+        printf("  %-20s %-29s", bench_ops[k]->name, bench_ops[k]->fields);
         for (const char *const *q = bench_ops[k]->questions; *q; q++) printf(" %s", *q);
         putchar('\n');
     }
-    puts("\nB samples, T positions, D features, C channels of HW elements in G groups, N numbers; a line: --case\n"
-         "names one of the op's table in test/cases. Steps of models: private is a whole step of DP-SGD, plain the\n"
-         "library's own step without privacy, clipped_sum the backward and clipped sum beside the plain backward. mlp\n"
-         "is 784-512-256-10, mlp_small 784-32-10, gru_small two layers of 32 on 20 steps, gpt2 GPT-2 small on 256\n"
-         "tokens; sparse answers a look-up table by sparse rows.");
+    puts("\nB samples, T positions, D features, C channels of HW elements in G groups, N numbers; convolutions,\n"
+         "of kernels k wide in each dimension, pad as much as gives an output of ceil(H / stride). The lines of\n"
+         "--case, for convolutions, instance_norm, embedding, lstm and multi_head_attention, are those of\n"
+         "test/cases when this program was built. Steps of models: private is a whole step of DP-SGD, plain the library's own\n"
+         "step without privacy, clipped_sum the backward and clipped sum beside the plain backward. mlp is\n"
+         "784-512-256-10, mlp_small 784-32-10, gru_small two layers of 32 on 20 steps, gpt2 GPT-2 small on 256 tokens; sparse answers a look-up\n"
+         "table by sparse rows.");
 }
 
 /* Whole numbers >= 1 separated by commas. */
@@ -86,15 +89,15 @@ static int read_dtype(const char *text, psg_dtype *dtype) {
     return -1;
 }
 
-enum { JSON, ENGINES, GROWTH, PASSES, OP, QUESTION, PROBLEM, CASE, CASES, THREADS, DTYPE, BUDGET, ROUTE, HELP };
+enum { JSON, ENGINES, GROWTH, PASSES, OP, QUESTION, PROBLEM, CASE, THREADS, DTYPE, BUDGET, ROUTE, HELP };
 
 static const struct option long_options[] = {
     { "json", no_argument, NULL, JSON }, { "engines", no_argument, NULL, ENGINES },
     { "growth", no_argument, NULL, GROWTH }, { "passes", no_argument, NULL, PASSES },
     { "op", required_argument, NULL, OP },
     { "question", required_argument, NULL, QUESTION }, { "problem", required_argument, NULL, PROBLEM },
-    { "case", required_argument, NULL, CASE }, { "cases", required_argument, NULL, CASES },
-    { "threads", required_argument, NULL, THREADS }, { "dtype", required_argument, NULL, DTYPE },
+    { "case", required_argument, NULL, CASE }, { "threads", required_argument, NULL, THREADS },
+    { "dtype", required_argument, NULL, DTYPE },
     { "budget", required_argument, NULL, BUDGET }, { "route", required_argument, NULL, ROUTE },
     { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 },
 };
@@ -109,7 +112,6 @@ static int read_option(bench_options *options, int option) {
     case OP: options->op = optarg; return 0;
     case QUESTION: options->question = optarg; return 0;
     case CASE: options->line = optarg; return 0;
-    case CASES: options->settings.cases = optarg; return 0;
     case PROBLEM: return read_problem(optarg, options);
     case THREADS:
         if (read_number("threads", optarg, 64, &number) != 0) return -1;
@@ -126,6 +128,25 @@ static int read_option(bench_options *options, int option) {
     }
 }
 
+bench_problem bench_given(const bench_options *options) {
+    const bench_op *op = bench_find_op(options->op, options->question);
+    bench_problem problem = { .op = op->name, .question = options->question ? options->question : op->questions[0] };
+    memcpy(problem.dim, options->dim, sizeof problem.dim);
+    problem.line = options->line;
+    return problem;
+}
+
+/* A problem that cannot be run is refused before anything is measured. */
+static int try(const bench_options *options, const bench_op *op) {
+    char message[600];
+    case_line line;
+    bench_problem problem = bench_given(options);
+    int is_bad = op->line && bench_line_of(op, &problem, &line, message, sizeof message);
+    if (!is_bad) is_bad = bench_try(op, &problem, &options->settings, message, sizeof message) != PSG_OK;
+    if (is_bad) fprintf(stderr, "--%s: %s: %s\n", problem.line ? "case" : "problem", op->name, message);
+    return is_bad ? -1 : 0;
+}
+
 static int check(const bench_options *options) {
     const bench_op *op = options->op ? bench_find_op(options->op, options->question) : NULL;
     if (options->op && !op) {
@@ -133,19 +154,21 @@ static int check(const bench_options *options) {
                 options->question ? options->question : "(any)");
     } else if ((options->has_problem || options->line) && !op) {
         fputs("--problem and --case need --op\n", stderr);
-    } else if (op && (options->line && op->dim_count)) {
+    } else if (options->has_problem && options->line) {
+        fputs("--problem and --case: one of the two\n", stderr);
+    } else if (options->line && !op->line) {
         fprintf(stderr, "--case: %s has no table here; --problem %s\n", op->name, op->fields);
     } else if (options->has_problem && options->dim_count != op->dim_count) {
         fprintf(stderr, "--problem: %s takes %s\n", op->name, op->fields);
     } else {
-        return 0;
+        return options->has_problem || options->line ? try(options, op) : 0;
     }
     return -1;
 }
 
 int bench_options_read(bench_options *options, int argc, char **argv) {
     int option;
-    *options = (bench_options){ .settings.cases = "test/cases" };
+    *options = (bench_options){ .op = NULL };
     while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         if (option == HELP) {
             print_help(argv[0]);

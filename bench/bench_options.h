@@ -21,7 +21,11 @@ extern const size_t bench_op_count;
 /* The part of an op that answers a question (NULL: its default); NULL when there is none. */
 const bench_op *bench_find_op(const char *name, const char *question);
 
-/* Reads the command line.  Returns 0; 1 when --help was printed; -1 after a message about a wrong argument. */
+/* The problem of --problem or --case, of which there is one. */
+bench_problem bench_given(const bench_options *options);
+
+/* Reads the command line, and runs a problem that it gives once.  Returns 0; 1 when --help was printed; -1 after a
+ * message about a wrong argument or a problem that cannot be run. */
 int bench_options_read(bench_options *options, int argc, char **argv);
 
 #endif

@@ -7,16 +7,18 @@
 #include "naive.h"
 #include "bench_support.h"
 
-#define BENCH_MAX_DIMS 4
+#define BENCH_MAX_DIMS 9
 #define BENCH_MAX_PASSES 512
 #define BENCH_MAX_ARRAYS 4096
 #define BENCH_MAX_PARAMS 160
+
+typedef struct bench_op bench_op;
 
 typedef struct bench_problem {
     const char *op, *question;
     int64_t dim[BENCH_MAX_DIMS];    /* in the order of the op's fields */
     size_t budget;                  /* bytes of memory budget granted to the plan */
-    const char *line;               /* ops of a case table: the name of a line, instead of dim */
+    const char *line;               /* ops of a case table: the name of a line, instead of dim; or NULL */
 } bench_problem;
 
 /* One pass over data: flops; bytes read and written; bytes of zeros written.  Its limit is the larger of flops / peak
@@ -26,10 +28,10 @@ typedef struct bench_pass { double flops, read, written, cleared; } bench_pass;
 typedef struct bench_case bench_case;
 
 struct bench_case {
+    const bench_op *op;
     const bench_problem *problem;
     psg_dtype dtype;
     psg_context *context;
-    const char *cases;                              /* folder of the case tables */
 
     /* Filled by the op's prepare.  before and before_plain are not timed. */
     psg_status (*before)(bench_case *c);            /* or NULL */
@@ -60,13 +62,15 @@ struct bench_case {
 };
 
 /* An op, or some of its questions.  questions ends with NULL; its first one is the default. */
-typedef struct bench_op {
+struct bench_op {
     const char *name;
     const char *fields;                             /* "B,T,in,out" */
     int dim_count;
     const char *const *questions;
     psg_status (*prepare)(bench_case *c);
-} bench_op;
+    const char *line;                               /* ops of a case table: the pattern of a line, fields in braces
+                                                       (case_lines.h); or NULL */
+};
 
 extern const bench_op bench_linear, bench_questions, bench_layer_norm, bench_group_norm, bench_mlp_step, bench_noise,
                       bench_tensors;

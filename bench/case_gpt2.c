@@ -57,4 +57,4 @@ static psg_status prepare(bench_case *c) {
     return PSG_OK;
 }
 
-const bench_op bench_gpt2_step = { "gpt2_step", "B", 1, step_questions, prepare };
+const bench_op bench_gpt2_step = { "gpt2_step", "B", 1, step_questions, prepare, NULL };

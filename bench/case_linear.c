@@ -163,4 +163,4 @@ static psg_status prepare(bench_case *c) {
 
 static const char *const questions[] = { "grad_sample", "clipped_sum", NULL };
 
-const bench_op bench_linear = { "linear", "B,T,in,out", 4, questions, prepare };
+const bench_op bench_linear = { "linear", "B,T,in,out", 4, questions, prepare, NULL };

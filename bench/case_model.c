@@ -7,7 +7,7 @@
 
 /* The sums of the case, computed by a context of its own in f64 with the factors that the case found. */
 static psg_status sums_in_f64(bench_case *c, step_case *s, bench_case *wide, step_case *t) {
-    *wide = (bench_case){ .problem = c->problem, .dtype = PSG_F64, .context = c->context };
+    *wide = (bench_case){ .op = c->op, .problem = c->problem, .dtype = PSG_F64, .context = c->context };
     *t = (step_case){ .kind = s->kind };
     t->tape.input = s->tape.input;
     if (s->tape.input.dtype == c->dtype) {
@@ -129,8 +129,9 @@ static psg_status prepare_gru_small(bench_case *c) {
     return prepare(c, &gru_small_model, x, &cost);
 }
 
-const bench_op bench_cnn_mnist_step = { "cnn_mnist_step", "B", 1, step_questions, prepare_cnn_mnist };
-const bench_op bench_cnn_group_norm_step = { "cnn_group_norm_step", "B", 1, step_questions, prepare_cnn_group_norm };
-const bench_op bench_transformer_step = { "transformer_step", "B", 1, step_questions, prepare_transformer };
-const bench_op bench_mlp_small_step = { "mlp_small_step", "B", 1, step_questions, prepare_mlp_small };
-const bench_op bench_gru_small_step = { "gru_small_step", "B", 1, step_questions, prepare_gru_small };
+const bench_op bench_cnn_mnist_step = { "cnn_mnist_step", "B", 1, step_questions, prepare_cnn_mnist, NULL };
+const bench_op bench_cnn_group_norm_step = { "cnn_group_norm_step", "B", 1, step_questions, prepare_cnn_group_norm,
+                                             NULL };
+const bench_op bench_transformer_step = { "transformer_step", "B", 1, step_questions, prepare_transformer, NULL };
+const bench_op bench_mlp_small_step = { "mlp_small_step", "B", 1, step_questions, prepare_mlp_small, NULL };
+const bench_op bench_gru_small_step = { "gru_small_step", "B", 1, step_questions, prepare_gru_small, NULL };

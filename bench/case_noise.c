@@ -60,4 +60,4 @@ static psg_status prepare(bench_case *c) {
 
 static const char *const questions[] = { "gaussian", "discrete_gaussian", NULL };
 
-const bench_op bench_noise = { "noise", "N", 1, questions, prepare };
+const bench_op bench_noise = { "noise", "N", 1, questions, prepare, NULL };

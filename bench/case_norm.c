@@ -158,5 +158,5 @@ static psg_status prepare_group_norm(bench_case *c) {
 
 static const char *const questions[] = { "grad_sample", "sqnorm", NULL };
 
-const bench_op bench_layer_norm = { "layer_norm", "B,T,D", 3, questions, prepare_layer_norm };
-const bench_op bench_group_norm = { "group_norm", "B,C,HW,G", 4, questions, prepare_group_norm };
+const bench_op bench_layer_norm = { "layer_norm", "B,T,D", 3, questions, prepare_layer_norm, NULL };
+const bench_op bench_group_norm = { "group_norm", "B,C,HW,G", 4, questions, prepare_group_norm, NULL };

@@ -227,4 +227,4 @@ static psg_status prepare(bench_case *c) {
     return PSG_OK;
 }
 
-const bench_op bench_questions = { "linear", "B,T,in,out", 4, questions, prepare };
+const bench_op bench_questions = { "linear", "B,T,in,out", 4, questions, prepare, NULL };

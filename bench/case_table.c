@@ -1,4 +1,5 @@
-/* Ops of the case tables: a line flagged `bench`, forward, input gradient and the gradients of every parameter.
+/* Ops of the case tables: a line of the table, or one of sizes as the op's pattern has them; forward, input gradient and
+ * the gradients of every parameter.
  *
  *   grad_sample   into arrays attached beforehand
  *   sparse        for look-up tables: psg_grad_sample_sparse
@@ -7,7 +8,7 @@
 #include <string.h>
 
 #include "case.h"
-#include "cases/cases.h"
+#include "case_lines.h"
 #include "plan_passes.h"
 
 typedef struct table_case table_case;
@@ -218,16 +219,9 @@ static psg_status prepare_sums(bench_case *c, table_case *s) {
 
 static psg_status open(bench_case *c, table_case *s) {
     char message[300];
-    case_table table;
-    const case_op *op = case_op_find(c->problem->op);
-    if (!op) bench_die("%s has no table", c->problem->op);
-    if (case_table_read(op, c->cases, &table, message, sizeof message)) bench_die("%s", message);
-    int k = 0;
-    while (k < table.count && strcmp(table.line[k].name, c->problem->line) != 0) k++;
-    if (k == table.count) bench_die("%s/%s.txt has no line %s", c->cases, op->name, c->problem->line);
-    psg_status status = case_run_open(&s->run, c->context, &table.line[k], c->dtype, 0, -1);
-    case_table_free(&table);
-    return status;
+    case_line line;
+    if (bench_line_of(c->op, c->problem, &line, message, sizeof message)) bench_die("%s: %s", c->op->name, message);
+    return case_run_open(&s->run, c->context, &line, c->dtype, 0, -1);
 }
 
 static psg_status prepare(bench_case *c, void (*passes)(bench_case *c, const table_case *s, const sizes *n)) {
@@ -263,10 +257,22 @@ static psg_status prepare_attention(bench_case *c) { return prepare(c, attention
 static const char *const questions[] = { "grad_sample", "clipped_sum", NULL };
 static const char *const table_questions[] = { "sparse", "grad_sample", "clipped_sum", NULL };
 
-const bench_op bench_conv1d = { "conv1d", "a line", 0, questions, prepare_conv };
-const bench_op bench_conv2d = { "conv2d", "a line", 0, questions, prepare_conv };
-const bench_op bench_conv3d = { "conv3d", "a line", 0, questions, prepare_conv };
-const bench_op bench_instance_norm = { "instance_norm", "a line", 0, questions, prepare_norm };
-const bench_op bench_embedding = { "embedding", "a line", 0, table_questions, prepare_embedding };
-const bench_op bench_lstm = { "lstm", "a line", 0, questions, prepare_recurrent };
-const bench_op bench_attention = { "multi_head_attention", "a line", 0, questions, prepare_attention };
+const bench_op bench_conv1d = { "conv1d", "B,C,out,L,k,stride,groups", 7, questions, prepare_conv,
+                                "x {B},{C},{L} | weight {out},{C/groups},{k} | bias {out} | "
+                                "padding=same stride={stride} groups={groups}" };
+const bench_op bench_conv2d = { "conv2d", "B,C,out,H,W,k,stride,groups", 8, questions, prepare_conv,
+                                "x {B},{C},{H},{W} | weight {out},{C/groups},{k},{k} | bias {out} | "
+                                "padding=same stride={stride} groups={groups}" };
+const bench_op bench_conv3d = { "conv3d", "B,C,out,D,H,W,k,stride,groups", 9, questions, prepare_conv,
+                                "x {B},{C},{D},{H},{W} | weight {out},{C/groups},{k},{k},{k} | bias {out} | "
+                                "padding=same stride={stride} groups={groups}" };
+const bench_op bench_instance_norm = { "instance_norm", "B,C,H,W", 4, questions, prepare_norm,
+                                       "x {B},{C},{H},{W} | weight {C} | bias {C} |" };
+const bench_op bench_embedding = { "embedding", "B,T,rows,width", 4, table_questions, prepare_embedding,
+                                   "ids {B},{T} <{rows} | weight {rows},{width} |" };
+const bench_op bench_lstm = { "lstm", "B,T,in,hidden", 4, questions, prepare_recurrent,
+                              "x {B},{T},{in} | weight_ih_l0 {4*hidden},{in} | weight_hh_l0 {4*hidden},{hidden} | "
+                              "bias_ih_l0 {4*hidden} | bias_hh_l0 {4*hidden} |" };
+const bench_op bench_attention = { "multi_head_attention", "B,T,width,heads", 4, questions, prepare_attention,
+                                   "query {B},{T},{width} | in_proj_weight {3*width},{width} | "
+                                   "in_proj_bias {3*width} | out_proj_weight {width},{width} | out_proj_bias {width} | num_heads={heads}" };

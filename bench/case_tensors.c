@@ -59,4 +59,4 @@ static psg_status prepare(bench_case *c) {
 
 static const char *const questions[] = { "clipped_sum", NULL };
 
-const bench_op bench_tensors = { "tensors", "N,B,p,d", 4, questions, prepare };
+const bench_op bench_tensors = { "tensors", "N,B,p,d", 4, questions, prepare, NULL };

@@ -62,8 +62,8 @@ static psg_status prepare(bench_case *c) {
 }
 
 static const char *const questions[] = { "clipped_sum", "grad_sample", NULL };
-static const char *const names[BENCH_MAX_DIMS] = { "tensors", "B", "T", "width" };
-static const bench_op stack = { "stack", "N,B,T,width", 4, questions, prepare };
+static const char *const names[] = { "tensors", "B", "T", "width" };
+static const bench_op stack = { "stack", "N,B,T,width", 4, questions, prepare, NULL };
 
 /* ---- output ---- */
 
@@ -108,7 +108,7 @@ int growth_run(int json, const bench_settings *settings, probe *p) {
                "exponent", "arithmetic", "route");
     }
     for (const char *const *question = questions; *question; question++) {
-        for (int dimension = 0; dimension < BENCH_MAX_DIMS; dimension++) {
+        for (int dimension = 0; dimension < stack.dim_count; dimension++) {
             failed |= run_doublings(json, settings, p, *question, dimension);
         }
     }

@@ -116,9 +116,9 @@ static void table_notes(const bench_row *row) {
 }
 
 static void table_row(const bench_row *row) {
-    char problem[96], limit[32] = "-", percent[32] = "-", naive[32] = "-", speedup[32] = "-", residual[32] = "-";
+    char problem[200], limit[32] = "-", percent[32] = "-", naive[32] = "-", speedup[32] = "-", residual[32] = "-";
     snprintf(problem, sizeof problem, "%s", row->problem->line ? row->problem->line : "");
-    for (int k = 0, at = 0; k < row->op->dim_count; k++) {
+    for (int k = 0, at = 0; k < row->op->dim_count && !row->problem->line; k++) {
         at += snprintf(problem + at, sizeof problem - (size_t)at, "%s%lld", k ? "," : "",
                        (long long)row->problem->dim[k]);
     }

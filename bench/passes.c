@@ -149,7 +149,7 @@ static void print(int json, const bench_problem *problem, const passes *all) {
 }
 
 int passes_run(int json, const bench_op *op, const bench_problem *problem, const bench_settings *settings, probe *p) {
-    bench_case c = { .problem = problem, .dtype = settings->dtype, .cases = settings->cases, .fallbacks = -1 };
+    bench_case c = { .op = op, .problem = problem, .dtype = settings->dtype, .fallbacks = -1 };
     passes *all = bench_alloc(sizeof *all);
     psg_status status = bench_create_context(settings, problem->budget, &c.context);
     if (status == PSG_OK) status = measure(op, &c, p, all);

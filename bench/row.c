@@ -162,9 +162,27 @@ static psg_status measure(const bench_op *op, bench_case *c, probe *p, bench_row
     return compare(c, row);
 }
 
+static psg_status end(bench_case *c, psg_status status, char *message, size_t message_size) {
+    snprintf(message, message_size, "%s %s", psg_status_name(status),
+             c->context ? psg_context_message(c->context) : "psg_context_create");
+    bench_case_close(c);
+    psg_context_destroy(c->context);
+    return status;
+}
+
+psg_status bench_try(const bench_op *op, const bench_problem *problem, const bench_settings *settings, char *message,
+                     size_t message_size) {
+    bench_case c = { .op = op, .problem = problem, .dtype = settings->dtype };
+    double seconds;
+    psg_status status = bench_create_context(settings, problem->budget, &c.context);
+    if (status == PSG_OK) status = op->prepare(&c);
+    if (status == PSG_OK) status = timed(&c, c.before, c.run, &seconds);
+    return end(&c, status, message, message_size);
+}
+
 psg_status bench_measure_row(const bench_op *op, const bench_problem *problem, const bench_settings *settings,
                              probe *p, bench_row *row, char *message, size_t message_size) {
-    bench_case c = { .problem = problem, .dtype = settings->dtype, .cases = settings->cases, .fallbacks = -1 };
+    bench_case c = { .op = op, .problem = problem, .dtype = settings->dtype, .fallbacks = -1 };
     *row = (bench_row){ .op = op, .problem = problem, .dtype = settings->dtype,
                         .budget = settings->budget_given ? settings->budget : problem->budget };
     psg_status status = bench_create_context(settings, problem->budget, &c.context);
@@ -172,9 +190,5 @@ psg_status bench_measure_row(const bench_op *op, const bench_problem *problem, c
         row->threads = psg_context_threads(c.context);
         status = measure(op, &c, p, row);
     }
-    snprintf(message, message_size, "%s %s", psg_status_name(status),
-             c.context ? psg_context_message(c.context) : "psg_context_create");
-    bench_case_close(&c);
-    psg_context_destroy(c.context);
-    return status;
+    return end(&c, status, message, message_size);
 }

@@ -9,7 +9,6 @@ typedef struct bench_settings {
     psg_dtype dtype;
     unsigned threads;           /* 0: the library's choice */
     const char *route;          /* forced; NULL: the planner's */
-    const char *cases;          /* folder of the case tables */
     int budget_given;           /* the budget below replaces those of the problems */
     size_t budget;
 } bench_settings;
@@ -42,6 +41,10 @@ typedef struct bench_row {
 double bench_pass_ms(const bench_pass *pass, const probe_rates *rates);
 /* The settings' context; budget: the problem's, when they give none. */
 psg_status bench_create_context(const bench_settings *settings, size_t budget, psg_context **context);
+
+/* Whether a problem can be prepared and run once; else the reason in message. */
+psg_status bench_try(const bench_op *op, const bench_problem *problem, const bench_settings *settings, char *message,
+                     size_t message_size);
 
 /* Measures again, up to three times, while the probes disagree.  PSG_OK, or the library's error in message. */
 psg_status bench_measure_row(const bench_op *op, const bench_problem *problem, const bench_settings *settings,
