@@ -27,7 +27,7 @@ static psg_status reserve(psg_accountant *a, const char *function, size_t capaci
 
 static psg_status make(psg_context *context, const char *function, psg_relation relation, size_t capacity,
                        psg_accountant **out) {
-    psg_accountant *a = psg_alloc(context, sizeof *a);
+    psg_accountant *a = psg_new_object(context, sizeof *a);
     if (!a) return psg_fail_memory(context, function, sizeof *a);
     *a = (psg_accountant){ .context = context, .relation = relation };
     psg_status status = reserve(a, function, capacity);
@@ -56,7 +56,7 @@ psg_status psg_accountant_create(psg_context *context, psg_relation relation, ps
 void psg_accountant_destroy(psg_accountant *accountant) {
     if (!accountant) return;
     psg_free(accountant->context, accountant->runs);
-    psg_free(accountant->context, accountant);
+    psg_free_object(accountant->context, accountant);
 }
 
 psg_status psg_accountant_copy(const psg_accountant *accountant, psg_accountant **copy) {

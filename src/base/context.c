@@ -112,8 +112,7 @@ psg_status psg_context_create(const psg_context_options *options, psg_context **
     return PSG_OK;
 }
 
-void psg_context_destroy(psg_context *context) {
-    if (!context) return;
+void psg_context_free(psg_context *context) {
     psg_parallel_stop(context);
     for (unsigned slot = 0; slot < PSG_MAX_THREADS; slot++) psg_free(context, context->workspace[slot]);
     psg_free(context, context->budget_memory);
@@ -124,6 +123,10 @@ void psg_context_destroy(psg_context *context) {
     psg_fork_mark_remove(&context->process);
     psg_allocator allocator = context->allocator;
     allocator.release(allocator.user, context, sizeof *context);
+}
+
+void psg_context_destroy(psg_context *context) {
+    if (context && psg_destroy_handle(&context->owner)) psg_context_free(context);
 }
 
 /* Memory that only grows: *memory holds at least bytes, or NULL. */

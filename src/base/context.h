@@ -8,6 +8,7 @@
 
 #include "base/fork_mark.h"
 #include "base/memory.h"
+#include "base/owner.h"
 #include "psg/base.h"
 
 #define PSG_MESSAGE_SIZE 512
@@ -19,6 +20,7 @@ typedef struct psg_kernel_table psg_kernel_table;   /* kernels.h, for who calls 
 struct psg_op;
 
 struct psg_context {
+    psg_owner owner;
     psg_allocator allocator;
     size_t live_bytes;
     uint64_t allocations;
@@ -62,6 +64,9 @@ typedef struct psg_live_pass {
 } psg_live_pass;
 
 int psg_pass_is_live(const psg_context *context, uint32_t number);
+
+/* Of a context that nobody holds. */
+void psg_context_free(psg_context *context);
 
 /* Formats the message and returns status. */
 psg_status psg_fail(psg_context *context, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);

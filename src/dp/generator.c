@@ -22,11 +22,12 @@ static psg_status start(psg_context *context, const unsigned char *seed, psg_gen
 }
 
 static psg_status create(psg_context *context, const unsigned char *seed, psg_generator **generator) {
-    psg_generator *made = psg_alloc_zeroed(context, sizeof *made);
+    psg_generator *made = psg_new_object(context, sizeof *made);
     if (!made) return psg_fail_memory(context, "psg_generator_create", sizeof *made);
+    memset(made, 0, sizeof *made);
     psg_status status = start(context, seed, made);
     if (status) {
-        psg_free(context, made);
+        psg_free_object(context, made);
         return status;
     }
     *generator = made;
@@ -52,11 +53,18 @@ psg_status psg_generator_create_seeded(psg_context *context, const unsigned char
     return create(context, seed, generator);
 }
 
-void psg_generator_destroy(psg_generator *generator) {
-    if (!generator) return;
+static void wipe(psg_generator *generator) {
     sodium_memzero(generator->key, PSG_KEY_BYTES);
     psg_fork_mark_remove(&generator->process);
-    psg_free(generator->context, generator);
+    psg_free_object(generator->context, generator);
+}
+
+void psg_generator_let_go(psg_generator *generator) {
+    if (psg_let_go(&generator->owner)) wipe(generator);
+}
+
+void psg_generator_destroy(psg_generator *generator) {
+    if (generator && psg_destroy_handle(&generator->owner)) wipe(generator);
 }
 
 int psg_generator_is_seeded(const psg_generator *generator) { return generator && generator->seeded; }

@@ -116,9 +116,10 @@ psg_status psg_dp_create(psg_context *context, psg_generator *generator, const p
     *dp = NULL;
     psg_status status = check_arguments(context, generator, options, param_counts, param_count);
     if (status) return status;
-    psg_dp *made = psg_alloc_zeroed(context, sizeof *made);
+    psg_dp *made = psg_new_object(context, sizeof *made);
     if (!made) return psg_fail_memory(context, "psg_dp_create", sizeof *made);
     *made = (psg_dp){ .context = context, .generator = generator, .options = *options, .param_count = param_count };
+    psg_hold(&generator->owner);
     status = fill(made, options, param_counts);
     if (status) {
         psg_dp_destroy(made);
@@ -137,7 +138,8 @@ void psg_dp_destroy(psg_dp *dp) {
                              dp->offset };
     for (size_t k = 0; k < sizeof memory / sizeof memory[0]; k++) psg_free(dp->context, memory[k]);
     psg_dp_close_account(dp);
-    psg_free(dp->context, dp);
+    psg_generator_let_go(dp->generator);
+    psg_free_object(dp->context, dp);
 }
 
 void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user) {

@@ -16,7 +16,7 @@ typedef struct psg_drawn {
 
 struct psg_dp {
     psg_context *context;
-    psg_generator *generator;       /* the caller's; outlives this */
+    psg_generator *generator;       /* the caller's, held */
     uint64_t owner;                 /* of the streams, see dp/random.h */
     psg_dp_options options;         /* with every default resolved; groups, group_norms, ledger not read; earlier:
                                        whether */

@@ -3,12 +3,14 @@
 #define PSG_DP_RANDOM_H
 
 #include "base/fork_mark.h"
+#include "base/owner.h"
 #include "dp/grid_table.h"
 #include "psg/dp.h"
 
 #define PSG_KEY_BYTES 32
 
 struct psg_generator {
+    psg_owner owner;        /* held by each psg_dp of it */
     psg_context *context;
     unsigned char key[PSG_KEY_BYTES];
     int seeded;
@@ -35,6 +37,9 @@ typedef struct psg_stream {
 } psg_stream;
 
 #define PSG_WORDS_PER_BLOCK 8
+
+/* A psg_dp needs it no more. */
+void psg_generator_let_go(psg_generator *generator);
 
 /* PSG_ERR_FORKED with a message unless this is the process that made the generator, and not a child of it that goes by
  * the same id in a namespace of its own. */

@@ -131,6 +131,7 @@ static psg_status check_gradient(psg_check *at) {
         return psg_check_fail(at, PSG_ERR_ARGUMENT, "NULL, or without its blocks array");
     }
     if (gradient->pass && !psg_pass_is_live(at->set->context, gradient->pass)) {
+        at->gradient = NULL;   /* its name may be gone with the parameter */
         return psg_check_fail(at, PSG_ERR_STATE, "of a pass that is over, whose memory another has taken");
     }
     psg_status status = check_shape(at);

@@ -126,7 +126,7 @@ static psg_status read_file(reading *r, psg_file_access access) {
 }
 
 static psg_status new_set(const psg_source *source, psg_tensors **set) {
-    psg_tensors *made = psg_alloc(source->context, sizeof *made);
+    psg_tensors *made = psg_new_object(source->context, sizeof *made);
     if (!made) return psg_fail_memory(source->context, source->function, sizeof *made);
     *made = (psg_tensors){ .context = source->context };
     psg_arena_init(&made->arena, source->context);

@@ -3,12 +3,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/owner.h"
+
 void psg_tensors_destroy(psg_tensors *tensors) {
     if (!tensors) return;
     if (tensors->map) munmap(tensors->map, tensors->map_bytes);
     psg_free(tensors->context, tensors->values);
     psg_arena_release(&tensors->arena);
-    psg_free(tensors->context, tensors);
+    psg_free_object(tensors->context, tensors);
 }
 
 size_t psg_tensors_count(const psg_tensors *tensors) { return tensors ? tensors->count : 0; }

@@ -90,7 +90,7 @@ psg_status psg_optimizer_create(const psg_optimizer *model, const psg_tensor *va
     *optimizer = NULL;
     psg_status status = check_values(model, values, count);
     if (status) return status;
-    psg_optimizer *made = psg_alloc(model->context, sizeof *made);
+    psg_optimizer *made = psg_new_object(model->context, sizeof *made);
     if (!made) return psg_fail_memory(model->context, model->name, sizeof *made);
     *made = *model;
     made->count = count;
@@ -109,7 +109,7 @@ void psg_optimizer_destroy(psg_optimizer *optimizer) {
     for (size_t s = 0; s < states; s++) psg_free(optimizer->context, optimizer->state[s]);
     psg_free(optimizer->context, optimizer->state);
     psg_free(optimizer->context, optimizer->values);
-    psg_free(optimizer->context, optimizer);
+    psg_free_object(optimizer->context, optimizer);
 }
 
 psg_status psg_optimizer_set_lr(psg_optimizer *optimizer, double lr) {

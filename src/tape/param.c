@@ -24,7 +24,7 @@ static psg_status check_value(psg_context *context, const psg_tensor *value) {
 
 psg_param *psg_param_of(psg_context *context, const char *name, const psg_tensor *value) {
     size_t length = strlen(name) + 1;
-    psg_param *made = psg_alloc(context, sizeof *made + length);
+    psg_param *made = psg_new_object(context, sizeof *made + length);
     if (!made) return NULL;
     *made = (psg_param){ .context = context, .name = (char *)(made + 1), .value = *value, .trainable = true };
     memcpy(made->name, name, length);
@@ -40,8 +40,18 @@ psg_status psg_param_create(psg_context *context, const char *name, const psg_te
     return *param ? PSG_OK : psg_fail_memory(context, "psg_param_create", sizeof **param);
 }
 
+void psg_param_hold(psg_param *param) {
+    if (param->set) psg_params_hold(param->set);
+    else psg_hold(&param->owner);
+}
+
+void psg_param_let_go(psg_param *param) {
+    if (param->set) psg_params_let_go(param->set);
+    else if (psg_let_go(&param->owner)) psg_free_object(param->context, param);
+}
+
 void psg_param_destroy(psg_param *param) {
-    if (param) psg_free(param->context, param);
+    if (param && !param->set && psg_destroy_handle(&param->owner)) psg_free_object(param->context, param);
 }
 
 const psg_tensor *psg_param_value(const psg_param *param) { return param ? &param->value : NULL; }

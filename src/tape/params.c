@@ -25,6 +25,7 @@ typedef struct list_arrays {
 
 struct psg_params {
     psg_context *context;
+    psg_owner owner;                    /* held by passes that use a parameter */
     psg_dtype dtype;
     entry *entries;
     size_t count, room;
@@ -45,21 +46,29 @@ psg_status psg_params_create(psg_context *context, psg_dtype dtype, psg_params *
         return psg_fail(context, PSG_ERR_DTYPE, "psg_params_create: dtype is %s, must be f32 or f64",
                         psg_dtype_name(dtype));
     }
-    psg_params *made = psg_alloc_zeroed(context, sizeof *made);
+    psg_params *made = psg_new_object(context, sizeof *made);
     if (!made) return psg_fail_memory(context, "psg_params_create", sizeof *made);
-    made->context = context;
-    made->dtype = dtype;
+    *made = (psg_params){ .context = context, .dtype = dtype };
     psg_arena_init(&made->memory, context);
     *params = made;
     return PSG_OK;
 }
 
-void psg_params_destroy(psg_params *params) {
-    if (!params) return;
-    for (size_t k = 0; k < params->count; k++) psg_param_destroy(params->entries[k].param);
+static void free_set(psg_params *params) {
+    for (size_t k = 0; k < params->count; k++) psg_free_object(params->context, params->entries[k].param);
     psg_free(params->context, params->entries);
     psg_arena_release(&params->memory);
-    psg_free(params->context, params);
+    psg_free_object(params->context, params);
+}
+
+void psg_params_hold(psg_params *params) { psg_hold(&params->owner); }
+
+void psg_params_let_go(psg_params *params) {
+    if (psg_let_go(&params->owner)) free_set(params);
+}
+
+void psg_params_destroy(psg_params *params) {
+    if (params && psg_destroy_handle(&params->owner)) free_set(params);
 }
 
 /* ---- adding ---- */
@@ -114,9 +123,10 @@ static psg_status add(psg_params *params, const char *name, const psg_init *init
     if (status) return status;
     psg_param *param = psg_param_of(params->context, name, &value);
     if (!param || !make_room(params)) {
-        psg_param_destroy(param);
+        psg_free_object(params->context, param);
         return psg_fail_memory(params->context, "psg_params_add", sizeof *param);
     }
+    param->set = params;
     params->entries[params->count++] = (entry){ param, *init };
     params->size += psg_tensor_count(&value);
     return PSG_OK;

@@ -15,7 +15,7 @@ psg_status psg_tape_create(psg_context *context, psg_tape **tape) {
     unsigned char unused;   /* dropout's stream needs libsodium started, not keyed */
     psg_status status = psg_entropy(context, "psg_tape_create", &unused, sizeof unused);
     if (status) return status;
-    psg_tape *made = psg_alloc(context, sizeof *made);
+    psg_tape *made = psg_new_object(context, sizeof *made);
     if (!made) return psg_fail_memory(context, "psg_tape_create", sizeof *made);
     *made = (psg_tape){ .context = context, .rows = -1, .live = { 0, context->live_passes } };
     context->live_passes = &made->live;
@@ -24,17 +24,25 @@ psg_status psg_tape_create(psg_context *context, psg_tape **tape) {
     return PSG_OK;
 }
 
+static void let_params_go(const psg_tape *tape) {
+    for (size_t k = 0; k < tape->use_count; k++) {
+        if (tape->uses[k].param) psg_param_let_go(tape->uses[k].param);
+    }
+}
+
 void psg_tape_destroy(psg_tape *tape) {
     if (!tape) return;
     psg_live_pass **link = &tape->context->live_passes;
     while (*link != &tape->live) link = &(*link)->next;
     *link = tape->live.next;
+    let_params_go(tape);
     psg_arena_release(&tape->arena);
-    psg_free(tape->context, tape);
+    psg_free_object(tape->context, tape);
 }
 
 /* Back to a tape without a pass; the arena's memory stays. */
 static psg_status forget(psg_tape *tape) {
+    let_params_go(tape);
     psg_arena arena = tape->arena;
     psg_status status = psg_arena_reset(&arena);
     *tape = (psg_tape){ .context = tape->context, .arena = arena, .rows = -1, .live = { 0, tape->live.next },

@@ -14,6 +14,8 @@
 
 struct psg_param {
     psg_context *context;
+    psg_owner owner;          /* held by passes that use it; unless it is a set's */
+    struct psg_params *set;   /* whose it is, which is held in its place; NULL: the caller's */
     char *name;
     psg_tensor value;
     bool trainable;
@@ -24,6 +26,11 @@ struct psg_param {
 
 /* A trainable parameter of a contiguous view, whose data may come later; NULL when there is no memory. */
 psg_param *psg_param_of(psg_context *context, const char *name, const psg_tensor *value);
+/* A pass needs the parameter and, where it is a set's, the set with its memory; and no more. */
+void psg_param_hold(psg_param *param);
+void psg_param_let_go(psg_param *param);
+void psg_params_hold(struct psg_params *params);
+void psg_params_let_go(struct psg_params *params);
 
 /* A value of the pass: an input, a constant, a parameter or an op's output. */
 typedef struct psg_tape_var {
@@ -152,7 +159,7 @@ psg_status psg_tape_fail_waiting(psg_tape *tape);
 psg_status psg_tape_add_part(psg_tape_node *node, psg_tape_var *output);
 /* A block of a part as blocks of the whole. */
 psg_status psg_tape_append_part(psg_call *call, const psg_tape_use *part, const psg_block *block, double scale);
-/* Appends to the table of uses; false after failing the tape. */
+/* Appends to the table of uses, and holds the parameter; false after failing the tape. */
 bool psg_tape_add_use(psg_tape *tape, const psg_tape_use *use);
 
 psg_gradient psg_tape_gradient(const psg_tape *tape, const psg_tape_use *use);
