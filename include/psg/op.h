@@ -63,8 +63,7 @@ typedef struct psg_pass {
                                    protect, so it is refused by default; ordinary passes always allow it */
     const psg_batch *batch;     /* NULL, or the records of this pass: its count is the batch size, its ids stand for
                                    sample_ids and its stream for dropout_seed, which are then not to be given
-                                   (PSG_ERR_ARGUMENT; PSG_ERR_BATCH: another batch_size).  The struct is copied, the ids
-                                   must stay until the next pass */
+                                   (PSG_ERR_ARGUMENT; PSG_ERR_BATCH: another batch_size).  Copied, with its ids */
     int remove_bad_records;     /* non-zero: a value of a sample that an op refuses (a label or id out of range, a
                                    length, a probability) does not end a per-sample pass: the op computes that sample with a
                                    value that it takes, and all gradients of its parameters are NaN (psg_gradient.bad),

@@ -16,6 +16,9 @@ static psg_status check_gradient(const psg_dp *dp, size_t k, const psg_gradient 
     if (!gradient) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_accumulate: gradients[%zu] is NULL, must not be", k);
     }
+    if (gradient->pass && !psg_pass_is_live(dp->context, gradient->pass)) {   /* name and ids may be gone with it */
+        return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: gradients[%zu] is of a pass that is over", k);
+    }
     bool has_rank = gradient->rank >= 0 && gradient->rank <= PSG_MAX_RANK;
     int64_t elements = has_rank ? psg_shape_product(gradient->rank, gradient->shape) : -1;
     if (elements == (int64_t)psg_dp_elements(dp, k)) return PSG_OK;

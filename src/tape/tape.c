@@ -77,12 +77,18 @@ static psg_status check_batch(psg_tape *tape) {
     return PSG_OK;
 }
 
-/* From here on the pass is as if the caller had given each part of the batch. */
+/* From here on the pass is as if the caller had given each part of the batch.  A copy of the record numbers, as those of
+ * a psg_dp change with its step and go with it. */
 static psg_status take_batch(psg_tape *tape) {
     psg_pass *pass = &tape->pass;
     psg_status status = pass->batch ? check_batch(tape) : PSG_OK;
     if (status || !pass->batch) return status;
+    const size_t bytes = (size_t)pass->batch->count * sizeof *pass->batch->ids;
+    int64_t *ids = psg_tape_take(tape, bytes);
+    if (!ids) return tape->status;
+    if (bytes) memcpy(ids, pass->batch->ids, bytes);
     tape->batch = *pass->batch;
+    tape->batch.ids = ids;
     pass->batch = &tape->batch;
     pass->sample_ids = tape->batch.ids;
     pass->batch_size = tape->batch.count;
