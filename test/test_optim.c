@@ -363,7 +363,7 @@ static void without_memory_nothing_is_lost(void **state) {
         psg_optimizer *optimizer = NULL;
         test_allocator_arm(&allocator, n, n % 2);
         status = psg_adam_create(context, NULL, values, 2, &optimizer);
-        assert_true(status == PSG_OK ? n == 8 : status == PSG_ERR_MEMORY && !optimizer);
+        assert_true(status == PSG_OK ? n == 9 : status == PSG_ERR_MEMORY && !optimizer);
         psg_optimizer_destroy(optimizer);
         assert_int_equal(allocator.live_blocks, blocks);
     }

@@ -76,7 +76,7 @@ typedef struct psg_accountant psg_accountant;
 
 /* An empty list for neighbours of that relation.  On an error *accountant is NULL. */
 PSG_API psg_status psg_accountant_create(psg_context *context, psg_relation relation, psg_accountant **accountant);
-/* Before its context.  NULL is none. */
+/* NULL is none. */
 PSG_API void psg_accountant_destroy(psg_accountant *accountant);
 /* A new accountant of the same context with the same list. */
 PSG_API psg_status psg_accountant_copy(const psg_accountant *accountant, psg_accountant **copy);

@@ -11,6 +11,10 @@
  * whatever the calling thread, or one of a psg_parallel_for, has set, and gives that back before it returns; hooks are
  * called in the default one.  Flags of exceptions may be raised.
  *
+ * Destruction: in any order.  An object whose handle is destroyed works on until everything made of it is destroyed too:
+ * all objects of a context, the psg_dps of a generator, the passes that use a parameter, the parameters and optimizers
+ * over memory of a psg_params or psg_tensors.  A handle that was destroyed is not used again.
+ *
  * NULL: what is given NULL where the headers do not allow it returns PSG_ERR_ARGUMENT, or what means nothing: 0, NULL,
  * "", a view that every function refuses.
  *
@@ -188,7 +192,8 @@ typedef struct psg_context_options {
  * none, and no call of a context that was made waits for memory afterwards. */
 PSG_API psg_status psg_context_create(const psg_context_options *options, psg_context **context);
 
-/* Frees a context.  NULL is allowed.  Everything made from it must have been freed before. */
+/* Frees a context and its threads, at once or with the last of what was made from it: until then hooks and registered
+ * ops must stay.  NULL is none. */
 PSG_API void psg_context_destroy(psg_context *context);
 
 /* The text of the last call that failed on anything made from this context, tapes included: "" when there was none.  Calls

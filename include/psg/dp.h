@@ -44,7 +44,7 @@ PSG_API psg_status psg_generator_create(psg_context *context, psg_generator **ge
 /* Keyed by 32 bytes of the caller's: reproducible, and NOT PRIVATE.  A psg_dp made with it marks its accountant so. */
 PSG_API psg_status psg_generator_create_seeded(psg_context *context, const unsigned char seed[32],
                                                psg_generator **generator);
-PSG_API void psg_generator_destroy(psg_generator *generator);   /* wipes the key */
+PSG_API void psg_generator_destroy(psg_generator *generator);   /* wipes the key, once no psg_dp has it */
 PSG_API int psg_generator_is_seeded(const psg_generator *generator);
 
 /* count integers at coordinates first, first + 1, ... of stream (step, parameter), from the discrete Gaussian of scale
@@ -124,10 +124,10 @@ typedef struct psg_dp_options {
 
 /* For parameters of the given element counts: all that are trained, since what one psg_dp does not know no account
  * covers (psg_dp_accumulate refuses a pass with others).  Holds one 64-bit integer an element and a batch of record
- * numbers.  The generator must outlive it and may serve several: each draws batches and noise of its own. */
+ * numbers.  The generator may serve several: each draws batches and noise of its own. */
 PSG_API psg_status psg_dp_create(psg_context *context, psg_generator *generator, const psg_dp_options *options,
                                  const int64_t *param_counts, size_t param_count, psg_dp **dp);
-/* Wipes sums that were not released and the numbers of the batch.  Before its generator.  NULL is none. */
+/* Wipes sums that were not released and the numbers of the batch.  NULL is none. */
 PSG_API void psg_dp_destroy(psg_dp *dp);
 
 /* ---- a step ---- */

@@ -42,7 +42,8 @@ typedef enum psg_file_access { PSG_FILE_COPY = 0, PSG_FILE_MAP = 1 } psg_file_ac
 
 PSG_API psg_status psg_safetensors_read(psg_context *context, const char *path, psg_file_access access,
                                         psg_tensors **tensors);
-/* With its values and names.  Before its context.  NULL is none. */
+/* With its values and names, which parameters and optimizers of this context over the values keep until they end.
+ * NULL is none. */
 PSG_API void psg_tensors_destroy(psg_tensors *tensors);
 
 /* How many tensors. */

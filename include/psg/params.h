@@ -58,8 +58,8 @@ typedef struct psg_params psg_params;
 
 /* An empty set of parameters of one real type. */
 PSG_API psg_status psg_params_create(psg_context *context, psg_dtype dtype, psg_params **params);
-/* With its parameters and their memory: before their context, and after what was made of them (optimizers, passes).
- * NULL is none. */
+/* With its parameters and their memory, which passes that use them, and parameters and optimizers of this context over
+ * it, keep until they end.  NULL is none. */
 PSG_API void psg_params_destroy(psg_params *params);
 
 /* rank and shape of a parameter, for psg_params_add in C: PSG_SHAPE(10, 784). */

@@ -26,9 +26,11 @@ extern "C" {
 typedef struct psg_param psg_param;
 
 /* A parameter over the caller's memory (contiguous, f32 or f64, rank 0 to PSG_MAX_RANK - 1: grad_sample has the batch
- * beside it), which must outlive it.  Trainable at first.  name is copied, for messages. */
+ * beside it), which must outlive it and the passes that use it; what a psg_params or psg_tensors of this context has is
+ * held.  Trainable at first.  name is copied, for messages. */
 PSG_API psg_status psg_param_create(psg_context *context, const char *name, const psg_tensor *value, psg_param **param);
-/* No pass that used it may be under way; the memory is the caller's and stays.  NULL is none. */
+/* The memory is the caller's and stays; a pass that uses the parameter keeps it.  One of a set (psg/params.h) goes with the
+ * set, and nothing happens here.  NULL is none. */
 PSG_API void psg_param_destroy(psg_param *param);
 
 /* The view that it was made of, and its own copy of the name; valid as long as it is. */
@@ -67,7 +69,7 @@ static inline psg_var psg_none(void) { psg_var v = { 0 }; return v; }
 
 /* A tape for passes one after another; it takes memory when they do.  PSG_ERR_MEMORY, *tape NULL. */
 PSG_API psg_status psg_tape_create(psg_context *context, psg_tape **tape);
-/* With the values and gradients of its last pass.  Before its context.  NULL is none. */
+/* With the values and gradients of its last pass.  NULL is none. */
 PSG_API void psg_tape_destroy(psg_tape *tape);
 
 /* Takes memory for passes of up to bytes now; a tape otherwise grows during its first passes and then allocates no

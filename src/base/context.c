@@ -42,12 +42,27 @@ static void release_by_free(void *user, void *memory, size_t bytes) {
     free(memory);
 }
 
+static void free_context(void *object) {
+    psg_context *context = object;
+    psg_parallel_stop(context);
+    for (unsigned slot = 0; slot < PSG_MAX_THREADS; slot++) psg_free(context, context->workspace[slot]);
+    psg_free(context, context->budget_memory);
+    psg_free(context, context->scratch);
+    psg_arena_release(&context->question);
+    psg_free(context, context->panels);
+    psg_free(context, context->user_ops);
+    psg_fork_mark_remove(&context->process);
+    psg_allocator allocator = context->allocator;
+    allocator.release(allocator.user, context, sizeof *context);
+}
+
 static psg_context *new_context(const psg_context_options *options) {
     psg_allocator allocator = options->allocator;
     if (!allocator.allocate) allocator = (psg_allocator){ allocate_by_malloc, release_by_free, NULL };
     psg_context *context = allocator.allocate(allocator.user, sizeof *context);
     if (!context) return NULL;
     *context = (psg_context){ .allocator = allocator, .live_bytes = sizeof *context, .allocations = 1 };
+    context->owner = (psg_owner){ .free = free_context, .object = context };
     context->memory_budget = options->memory_budget;
     context->parallel_for = options->parallel_for;
     context->parallel_user = options->parallel_user;
@@ -112,21 +127,8 @@ psg_status psg_context_create(const psg_context_options *options, psg_context **
     return PSG_OK;
 }
 
-void psg_context_free(psg_context *context) {
-    psg_parallel_stop(context);
-    for (unsigned slot = 0; slot < PSG_MAX_THREADS; slot++) psg_free(context, context->workspace[slot]);
-    psg_free(context, context->budget_memory);
-    psg_free(context, context->scratch);
-    psg_arena_release(&context->question);
-    psg_free(context, context->panels);
-    psg_free(context, context->user_ops);
-    psg_fork_mark_remove(&context->process);
-    psg_allocator allocator = context->allocator;
-    allocator.release(allocator.user, context, sizeof *context);
-}
-
 void psg_context_destroy(psg_context *context) {
-    if (context && psg_destroy_handle(&context->owner)) psg_context_free(context);
+    if (context) psg_destroy_handle(&context->owner);
 }
 
 /* Memory that only grows: *memory holds at least bytes, or NULL. */

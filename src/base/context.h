@@ -55,6 +55,7 @@ struct psg_context {
     size_t user_op_count;
     uint32_t passes;                     /* begun by any tape: a psg_var is stamped with its pass */
     struct psg_live_pass *live_passes;
+    psg_lent *lent;
 };
 
 /* The pass that a tape is in; 0: none.  A psg_gradient carries its pass's number. */
@@ -64,9 +65,6 @@ typedef struct psg_live_pass {
 } psg_live_pass;
 
 int psg_pass_is_live(const psg_context *context, uint32_t number);
-
-/* Of a context that nobody holds. */
-void psg_context_free(psg_context *context);
 
 /* Formats the message and returns status. */
 psg_status psg_fail(psg_context *context, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);

@@ -9,8 +9,16 @@
 
 /* ---- the key and its owner ---- */
 
+static void free_generator(void *object) {
+    psg_generator *generator = object;
+    sodium_memzero(generator->key, PSG_KEY_BYTES);
+    psg_fork_mark_remove(&generator->process);
+    psg_free_object(generator->context, generator);
+}
+
 static psg_status start(psg_context *context, const unsigned char *seed, psg_generator *generator) {
     generator->context = context;
+    generator->owner = (psg_owner){ .free = free_generator, .object = generator };
     generator->seeded = seed != NULL;
     generator->next_owner = 1;
     psg_grid_table_make(&generator->grid, PSG_GRID_RATIO_BITS, PSG_GRID_SCALE_BITS - PSG_GRID_RATIO_BITS);
@@ -53,18 +61,8 @@ psg_status psg_generator_create_seeded(psg_context *context, const unsigned char
     return create(context, seed, generator);
 }
 
-static void wipe(psg_generator *generator) {
-    sodium_memzero(generator->key, PSG_KEY_BYTES);
-    psg_fork_mark_remove(&generator->process);
-    psg_free_object(generator->context, generator);
-}
-
-void psg_generator_let_go(psg_generator *generator) {
-    if (psg_let_go(&generator->owner)) wipe(generator);
-}
-
 void psg_generator_destroy(psg_generator *generator) {
-    if (generator && psg_destroy_handle(&generator->owner)) wipe(generator);
+    if (generator) psg_destroy_handle(&generator->owner);
 }
 
 int psg_generator_is_seeded(const psg_generator *generator) { return generator && generator->seeded; }

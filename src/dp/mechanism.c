@@ -138,7 +138,7 @@ void psg_dp_destroy(psg_dp *dp) {
                              dp->offset };
     for (size_t k = 0; k < sizeof memory / sizeof memory[0]; k++) psg_free(dp->context, memory[k]);
     psg_dp_close_account(dp);
-    psg_generator_let_go(dp->generator);
+    psg_let_go(&dp->generator->owner);
     psg_free_object(dp->context, dp);
 }
 

@@ -38,9 +38,6 @@ typedef struct psg_stream {
 
 #define PSG_WORDS_PER_BLOCK 8
 
-/* A psg_dp needs it no more. */
-void psg_generator_let_go(psg_generator *generator);
-
 /* PSG_ERR_FORKED with a message unless this is the process that made the generator, and not a child of it that goes by
  * the same id in a namespace of its own. */
 psg_status psg_generator_check(const psg_generator *generator, const char *function);

@@ -86,6 +86,7 @@ static psg_status take_memory(reading *r) {
     }
     set->list = psg_arena_take(&set->arena, list);
     set->values = psg_alloc(context, values);
+    if (set->values) psg_lend(context, &set->lent_values, &set->owner, set->values, values);
     return set->list && set->values ? PSG_OK : psg_fail_memory(context, r->source.function, list + values);
 }
 
@@ -111,6 +112,7 @@ static psg_status map_file(const reading *r) {
     if (map == MAP_FAILED) return psg_fail_file(from->context, from->function, from->path, "map");
     r->set->map = map;
     r->set->map_bytes = (size_t)r->bytes;
+    psg_lend(from->context, &r->set->lent_map, &r->set->owner, map, r->set->map_bytes);
     return PSG_OK;
 }
 
@@ -126,10 +128,8 @@ static psg_status read_file(reading *r, psg_file_access access) {
 }
 
 static psg_status new_set(const psg_source *source, psg_tensors **set) {
-    psg_tensors *made = psg_new_object(source->context, sizeof *made);
+    psg_tensors *made = psg_tensors_new(source->context);
     if (!made) return psg_fail_memory(source->context, source->function, sizeof *made);
-    *made = (psg_tensors){ .context = source->context };
-    psg_arena_init(&made->arena, source->context);
     *set = made;
     size_t bytes = strlen(source->path) + 1;
     char *path = psg_arena_take(&made->arena, bytes);

@@ -3,14 +3,26 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "base/owner.h"
-
-void psg_tensors_destroy(psg_tensors *tensors) {
-    if (!tensors) return;
+static void free_tensors(void *object) {
+    psg_tensors *tensors = object;
+    psg_take_back(tensors->context, &tensors->lent_values);
+    psg_take_back(tensors->context, &tensors->lent_map);
     if (tensors->map) munmap(tensors->map, tensors->map_bytes);
     psg_free(tensors->context, tensors->values);
     psg_arena_release(&tensors->arena);
     psg_free_object(tensors->context, tensors);
+}
+
+psg_tensors *psg_tensors_new(psg_context *context) {
+    psg_tensors *made = psg_new_object(context, sizeof *made);
+    if (!made) return NULL;
+    *made = (psg_tensors){ .context = context, .owner = { .free = free_tensors, .object = made } };
+    psg_arena_init(&made->arena, context);
+    return made;
+}
+
+void psg_tensors_destroy(psg_tensors *tensors) {
+    if (tensors) psg_destroy_handle(&tensors->owner);
 }
 
 size_t psg_tensors_count(const psg_tensors *tensors) { return tensors ? tensors->count : 0; }

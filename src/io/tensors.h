@@ -3,6 +3,7 @@
 #define PSG_IO_TENSORS_H
 
 #include "base/memory.h"
+#include "base/owner.h"
 #include "psg/io.h"
 
 /* What messages begin with. */
@@ -13,6 +14,8 @@ typedef struct psg_source {
 
 struct psg_tensors {
     psg_context *context;
+    psg_owner owner;               /* held by views of the values */
+    psg_lent lent_values, lent_map;
     psg_arena arena;               /* of all that follows but the values */
     const char *path;              /* for messages */
     psg_named *list;               /* by name */
@@ -23,6 +26,9 @@ struct psg_tensors {
     void *map;                     /* the file's pages, which the others are views of; NULL: none */
     size_t map_bytes;
 };
+
+/* An empty one; NULL when there is no memory. */
+psg_tensors *psg_tensors_new(psg_context *context);
 
 /* psg_safetensors_read, psg_safetensors_write, and psg_weights_take (tensors NULL: psg_weights_load) for a function of
  * another name. */

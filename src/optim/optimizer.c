@@ -72,6 +72,10 @@ static psg_status take_state(psg_optimizer *o, const psg_tensor *values) {
     if (status) return status;
     o->values = memory;
     for (size_t k = 0; k < o->count; k++) o->values[k] = values[k];
+    status = take(o, (int64_t)o->count, sizeof *o->lenders, &memory);
+    if (status) return status;
+    o->lenders = memory;
+    for (size_t k = 0; k < o->count; k++) psg_hold(o->lenders[k] = psg_owner_of(o->context, values[k].data));
     status = take(o, (int64_t)(o->count * o->state_count), sizeof *o->state, &memory);
     if (status) return status;
     o->state = memory;
@@ -108,6 +112,8 @@ void psg_optimizer_destroy(psg_optimizer *optimizer) {
     size_t states = optimizer->state ? optimizer->count * optimizer->state_count : 0;
     for (size_t s = 0; s < states; s++) psg_free(optimizer->context, optimizer->state[s]);
     psg_free(optimizer->context, optimizer->state);
+    for (size_t k = 0; optimizer->lenders && k < optimizer->count; k++) psg_let_go(optimizer->lenders[k]);
+    psg_free(optimizer->context, optimizer->lenders);
     psg_free(optimizer->context, optimizer->values);
     psg_free_object(optimizer->context, optimizer);
 }

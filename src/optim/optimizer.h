@@ -2,6 +2,7 @@
 #ifndef PSG_OPTIM_OPTIMIZER_H
 #define PSG_OPTIM_OPTIMIZER_H
 
+#include "base/owner.h"
 #include "base/writer.h"
 #include "kernels.h"
 #include "psg/optim.h"
@@ -38,6 +39,7 @@ struct psg_optimizer {
 
     size_t count;
     psg_tensor *values;
+    psg_owner **lenders;                            /* of each value's memory; NULL: the caller */
     void **state;                                   /* count x state_count arrays, zero at first */
 };
 

@@ -22,11 +22,21 @@ static psg_status check_value(psg_context *context, const psg_tensor *value) {
     return PSG_OK;
 }
 
+static void free_param(void *object) {
+    psg_param *param = object;
+    psg_let_go(param->lender);
+    psg_free_object(param->context, param);
+}
+
 psg_param *psg_param_of(psg_context *context, const char *name, const psg_tensor *value) {
     size_t length = strlen(name) + 1;
     psg_param *made = psg_new_object(context, sizeof *made + length);
     if (!made) return NULL;
     *made = (psg_param){ .context = context, .name = (char *)(made + 1), .value = *value, .trainable = true };
+    made->own = (psg_owner){ .free = free_param, .object = made };
+    made->owner = &made->own;
+    made->lender = psg_owner_of(context, value->data);
+    psg_hold(made->lender);
     memcpy(made->name, name, length);
     return made;
 }
@@ -40,18 +50,8 @@ psg_status psg_param_create(psg_context *context, const char *name, const psg_te
     return *param ? PSG_OK : psg_fail_memory(context, "psg_param_create", sizeof **param);
 }
 
-void psg_param_hold(psg_param *param) {
-    if (param->set) psg_params_hold(param->set);
-    else psg_hold(&param->owner);
-}
-
-void psg_param_let_go(psg_param *param) {
-    if (param->set) psg_params_let_go(param->set);
-    else if (psg_let_go(&param->owner)) psg_free_object(param->context, param);
-}
-
 void psg_param_destroy(psg_param *param) {
-    if (param && !param->set && psg_destroy_handle(&param->owner)) psg_free_object(param->context, param);
+    if (param && param->owner == &param->own) psg_destroy_handle(&param->own);
 }
 
 const psg_tensor *psg_param_value(const psg_param *param) { return param ? &param->value : NULL; }

@@ -25,7 +25,8 @@ typedef struct list_arrays {
 
 struct psg_params {
     psg_context *context;
-    psg_owner owner;                    /* held by passes that use a parameter */
+    psg_owner owner;                    /* held by passes that use a parameter, and by views of the values */
+    psg_lent lent;
     psg_dtype dtype;
     entry *entries;
     size_t count, room;
@@ -39,6 +40,15 @@ struct psg_params {
     char message[PSG_MESSAGE_SIZE];
 };
 
+static void free_set(void *object) {
+    psg_params *params = object;
+    psg_take_back(params->context, &params->lent);
+    for (size_t k = 0; k < params->count; k++) psg_free_object(params->context, params->entries[k].param);
+    psg_free(params->context, params->entries);
+    psg_arena_release(&params->memory);
+    psg_free_object(params->context, params);
+}
+
 psg_status psg_params_create(psg_context *context, psg_dtype dtype, psg_params **params) {
     if (!context || !params) return PSG_ERR_ARGUMENT;
     *params = NULL;
@@ -48,27 +58,14 @@ psg_status psg_params_create(psg_context *context, psg_dtype dtype, psg_params *
     }
     psg_params *made = psg_new_object(context, sizeof *made);
     if (!made) return psg_fail_memory(context, "psg_params_create", sizeof *made);
-    *made = (psg_params){ .context = context, .dtype = dtype };
+    *made = (psg_params){ .context = context, .owner = { .free = free_set, .object = made }, .dtype = dtype };
     psg_arena_init(&made->memory, context);
     *params = made;
     return PSG_OK;
 }
 
-static void free_set(psg_params *params) {
-    for (size_t k = 0; k < params->count; k++) psg_free_object(params->context, params->entries[k].param);
-    psg_free(params->context, params->entries);
-    psg_arena_release(&params->memory);
-    psg_free_object(params->context, params);
-}
-
-void psg_params_hold(psg_params *params) { psg_hold(&params->owner); }
-
-void psg_params_let_go(psg_params *params) {
-    if (psg_let_go(&params->owner)) free_set(params);
-}
-
 void psg_params_destroy(psg_params *params) {
-    if (params && psg_destroy_handle(&params->owner)) free_set(params);
+    if (params) psg_destroy_handle(&params->owner);
 }
 
 /* ---- adding ---- */
@@ -126,7 +123,7 @@ static psg_status add(psg_params *params, const char *name, const psg_init *init
         psg_free_object(params->context, param);
         return psg_fail_memory(params->context, "psg_params_add", sizeof *param);
     }
-    param->set = params;
+    param->owner = &params->owner;
     params->entries[params->count++] = (entry){ param, *init };
     params->size += psg_tensor_count(&value);
     return PSG_OK;
@@ -163,6 +160,7 @@ static psg_status take_memory(psg_params *params) {
         return psg_fail_memory(params->context, "psg_params_initialize", bytes);
     }
     params->values = values;
+    psg_lend(params->context, &params->lent, &params->owner, values, bytes);
     for (size_t k = 0; k < count; k++) {
         psg_tensor *value = &params->entries[k].param->value;
         value->data = values;

@@ -75,7 +75,7 @@ bool psg_tape_add_use(psg_tape *tape, const psg_tape_use *use) {
     if (!psg_tape_grow(tape, &table, tape->use_count, &tape->use_capacity, sizeof *use)) return false;
     tape->uses = table;
     tape->uses[tape->use_count++] = *use;
-    if (use->param) psg_param_hold(use->param);
+    if (use->param) psg_hold(use->param->owner);
     return true;
 }
 

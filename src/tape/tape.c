@@ -26,7 +26,7 @@ psg_status psg_tape_create(psg_context *context, psg_tape **tape) {
 
 static void let_params_go(const psg_tape *tape) {
     for (size_t k = 0; k < tape->use_count; k++) {
-        if (tape->uses[k].param) psg_param_let_go(tape->uses[k].param);
+        if (tape->uses[k].param) psg_let_go(tape->uses[k].param->owner);
     }
 }
 

@@ -14,8 +14,9 @@
 
 struct psg_param {
     psg_context *context;
-    psg_owner owner;          /* held by passes that use it; unless it is a set's */
-    struct psg_params *set;   /* whose it is, which is held in its place; NULL: the caller's */
+    psg_owner own;
+    psg_owner *owner;         /* what passes that use it hold: own, or that of its set */
+    psg_owner *lender;        /* of the value's memory; NULL: the caller */
     char *name;
     psg_tensor value;
     bool trainable;
@@ -26,11 +27,6 @@ struct psg_param {
 
 /* A trainable parameter of a contiguous view, whose data may come later; NULL when there is no memory. */
 psg_param *psg_param_of(psg_context *context, const char *name, const psg_tensor *value);
-/* A pass needs the parameter and, where it is a set's, the set with its memory; and no more. */
-void psg_param_hold(psg_param *param);
-void psg_param_let_go(psg_param *param);
-void psg_params_hold(struct psg_params *params);
-void psg_params_let_go(struct psg_params *params);
 
 /* A value of the pass: an input, a constant, a parameter or an op's output. */
 typedef struct psg_tape_var {
