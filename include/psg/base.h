@@ -11,7 +11,7 @@
  * whatever the calling thread, or one of a psg_parallel_for, has set, and gives that back before it returns; hooks are
  * called in the default one.  Flags of exceptions may be raised.
  *
- * Destruction: in any order.  An object whose handle is destroyed works on until everything made of it is destroyed too:
+ * Destruction: in any order.  An object whose handle is destroyed works on until all that was made of it is destroyed:
  * all objects of a context, the psg_dps of a generator, the passes that use a parameter, the parameters and optimizers
  * over memory of a psg_params or psg_tensors.  A handle that was destroyed is not used again.
  *

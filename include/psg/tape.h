@@ -29,8 +29,8 @@ typedef struct psg_param psg_param;
  * beside it), which must outlive it and the passes that use it; what a psg_params or psg_tensors of this context has is
  * held.  Trainable at first.  name is copied, for messages. */
 PSG_API psg_status psg_param_create(psg_context *context, const char *name, const psg_tensor *value, psg_param **param);
-/* The memory is the caller's and stays; a pass that uses the parameter keeps it.  One of a set (psg/params.h) goes with the
- * set, and nothing happens here.  NULL is none. */
+/* The memory is the caller's and stays; a pass that uses the parameter keeps it.  One of a set (psg/params.h) goes with
+ * the set, and nothing happens here.  NULL is none. */
 PSG_API void psg_param_destroy(psg_param *param);
 
 /* The view that it was made of, and its own copy of the name; valid as long as it is. */
