@@ -30,6 +30,7 @@ typedef enum psg_relation {
     PSG_REPLACE_ONE = 1        /* one record (or group) has other values; the number of records is public */
 } psg_relation;
 
+/* How the records of one release were drawn. */
 typedef enum psg_sampling {
     PSG_SAMPLING_POISSON = 0,           /* every record in every batch independently with probability sample_rate.  T
                                            releases of noise correlated over b bands of unit columns, records split in
@@ -72,6 +73,7 @@ typedef struct psg_event {
 
 /* ---- the accountant: a list of (event, releases) ---- */
 
+/* Releases so far and the relation that they are accounted for. */
 typedef struct psg_accountant psg_accountant;
 
 /* An empty list for neighbours of that relation.  On an error *accountant is NULL. */
@@ -93,7 +95,7 @@ PSG_API psg_status psg_accountant_merge(psg_accountant *accountant, const psg_ac
 
 /* For good: epsilon is infinite from now on (seeded noise, ...). */
 PSG_API void psg_accountant_mark_not_private(psg_accountant *accountant);
-/* 0 after that, also where it came with a merge; else 1. */
+/* 1, or 0 once it was marked so, also where that came with a merge. */
 PSG_API int psg_accountant_is_private(const psg_accountant *accountant);
 
 /* As it was created. */
@@ -108,6 +110,7 @@ PSG_API psg_status psg_accountant_run(const psg_accountant *accountant, size_t k
 
 /* ---- the bounds ---- */
 
+/* What an accountant answers: bounds on epsilon and delta from both sides, and what gave them. */
 typedef struct psg_privacy {
     double epsilon;         /* upper bound; 0 only where nothing was released, infinity where there is no bound */
     double delta;           /* upper bound */

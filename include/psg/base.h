@@ -34,6 +34,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The version of the headers; psg_version has that of the library. */
 #define PSG_VERSION_MAJOR 0
 #define PSG_VERSION_MINOR 2
 #define PSG_VERSION_PATCH 0
@@ -51,6 +52,7 @@
 extern "C" {
 #endif
 
+/* What every function that can fail returns; the message beside it is psg_context_message's. */
 typedef enum psg_status {
     PSG_OK = 0,
     PSG_ERR_ARGUMENT = 1,    /* a value outside its range, a null pointer, an absent argument that is required */
@@ -133,6 +135,7 @@ typedef void (*psg_parallel_for)(void *user, size_t count, unsigned slots, psg_t
 
 /* ---- context ---- */
 
+/* Threads, workspace, allocator, kernels and the last message; everything else is made from one. */
 typedef struct psg_context psg_context;
 
 /* The engine behind matrix products, PSG_GEMM in the environment: "automatic", "openblas", "kernel".
@@ -150,6 +153,7 @@ typedef struct psg_context psg_context;
  * Eigenvalues and linear systems are LAPACK's with any of them. */
 typedef enum psg_gemm_engine { PSG_GEMM_AUTOMATIC = 0, PSG_GEMM_OPENBLAS = 1, PSG_GEMM_KERNEL = 2 } psg_gemm_engine;
 
+/* Zero is the default of each. */
 typedef struct psg_context_options {
     unsigned threads;          /* workers, the caller included; 0: PSG_NUM_THREADS, else the processors this process may
                                   use: those of its affinity mask, at most what the CPU quotas of its cgroups (version
@@ -200,6 +204,7 @@ PSG_API void psg_context_destroy(psg_context *context);
  * that succeed leave it.  Valid until the next error. */
 PSG_API const char *psg_context_message(const psg_context *context);
 
+/* How many workers it has, the caller included. */
 PSG_API unsigned psg_context_threads(const psg_context *context);
 /* "avx512", "avx2" or "baseline": the kernels in use. */
 PSG_API const char *psg_context_isa(const psg_context *context);

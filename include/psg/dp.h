@@ -37,6 +37,7 @@ extern "C" {
  * ChaCha20 (RFC 8439) through libsodium, addressed by (purpose, step, parameter, coordinate): the same numbers for any
  * number of threads.  A generator refuses (PSG_ERR_FORKED) in a child of the process that made it. */
 
+/* A key, and the streams of random numbers that it gives. */
 typedef struct psg_generator psg_generator;
 
 /* Keyed by the operating system. */
@@ -44,7 +45,9 @@ PSG_API psg_status psg_generator_create(psg_context *context, psg_generator **ge
 /* Keyed by 32 bytes of the caller's: reproducible, and NOT PRIVATE.  A psg_dp made with it marks its accountant so. */
 PSG_API psg_status psg_generator_create_seeded(psg_context *context, const unsigned char seed[32],
                                                psg_generator **generator);
-PSG_API void psg_generator_destroy(psg_generator *generator);   /* wipes the key, once no psg_dp has it */
+/* Wipes the key, once no psg_dp has it.  NULL is none. */
+PSG_API void psg_generator_destroy(psg_generator *generator);
+/* 1: its key is the caller's, 0: the system's. */
 PSG_API int psg_generator_is_seeded(const psg_generator *generator);
 
 /* count integers at coordinates first, first + 1, ... of stream (step, parameter), from the discrete Gaussian of scale
@@ -63,6 +66,7 @@ PSG_API psg_status psg_gaussian(psg_generator *generator, uint64_t step, uint32_
 
 /* ---- the mechanism ---- */
 
+/* A mechanism: the sampler, the clip, the sums, the noise and the account of one training. */
 typedef struct psg_dp psg_dp;
 
 /* All of this is public.  A zeroed struct is refused: what has no default must be said. */

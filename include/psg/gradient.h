@@ -33,6 +33,7 @@
 extern "C" {
 #endif
 
+/* How a block makes gradients of its views: the list above. */
 typedef enum psg_form {
     PSG_FACTORED = 0,
     PSG_ROWS = 1,
@@ -122,6 +123,7 @@ typedef struct psg_gradient {
 PSG_API psg_block psg_factored(const psg_tensor *backprop, const psg_tensor *activation);
 /* The parameter stores the transpose: element (j, i) of a d x p array receives backprop[.., i] * activation[.., j]. */
 PSG_API psg_block psg_factored_transposed(const psg_tensor *backprop, const psg_tensor *activation);
+/* The gradient of a bias: backprop, summed over its positions. */
 PSG_API psg_block psg_rows(const psg_tensor *backprop);
 /* The gain of a normalisation: backprop and the normalised input, both (B, p) or (B, T, p); products in double. */
 PSG_API psg_block psg_rows_product(const psg_tensor *backprop, const psg_tensor *activation);
@@ -155,6 +157,7 @@ PSG_API int64_t psg_gradient_positions(const psg_gradient *gradient);
  * A block that is no part of the parameter's shape is PSG_ERR_SHAPE, a gradient of a pass that is over PSG_ERR_STATE.
  * On an error no output is written. */
 
+/* Whether an output is written or added to. */
 typedef enum psg_write { PSG_OVERWRITE = 0, PSG_ACCUMULATE = 1 } psg_write;
 
 /* out (B, *shape), of the gradient's real type, any strides without overlap:
@@ -197,6 +200,7 @@ PSG_API psg_status psg_weighted_sum(psg_context *context, const psg_gradient *co
  * normalized C / b, 0 where b is 0: their AUTO-V */
 typedef enum psg_clipping { PSG_CLIP_FLAT = 0, PSG_CLIP_AUTOMATIC, PSG_CLIP_NORMALIZED } psg_clipping;
 
+/* How the gradients of samples are clipped; filled from its INIT macro. */
 typedef struct psg_clip {
     double max_grad_norm;      /* C, from 1e-100 to 1e100 (f32 outs: C * max_batch_size within their range); infinity: no
                                   clipping, and no bound (flat alone) */
@@ -208,6 +212,7 @@ typedef struct psg_clip {
     uint64_t reserved[4];
 } psg_clip;
 
+/* What a max_batch_size of 0 stands for. */
 #define PSG_DEFAULT_MAX_BATCH_SIZE 65536
 #define PSG_CLIP_INIT { 1.0, 0, PSG_CLIP_FLAT, 0.0, { 0, 0, 0, 0 } }
 
@@ -257,6 +262,7 @@ PSG_API psg_status psg_gram(psg_context *context, const psg_gradient *const *gra
 PSG_API psg_status psg_sum_of_squares(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                       psg_write write, const psg_tensor *outs);
 
+/* The questions that have plans: psg_plan_text. */
 typedef enum psg_question {
     PSG_ASK_GRAD_SAMPLE = 0,
     PSG_ASK_SQNORM,

@@ -22,6 +22,7 @@ extern "C" {
  * What is allocated follows the file's size, never a number in it that the file's size does not bear out.  While it is
  * read, the header takes some 20 times its length in memory of jansson's, which does not come from the allocator. */
 
+/* A key of a file's metadata, and its value. */
 typedef struct psg_text_pair {
     const char *key, *value;       /* UTF-8 */
 } psg_text_pair;
@@ -40,6 +41,7 @@ typedef struct psg_tensors psg_tensors;
  * cut, touching what is gone ends the process).  Tensors that the file does not align for their type are copied. */
 typedef enum psg_file_access { PSG_FILE_COPY = 0, PSG_FILE_MAP = 1 } psg_file_access;
 
+/* The tensors and metadata of a file.  On an error *tensors is NULL. */
 PSG_API psg_status psg_safetensors_read(psg_context *context, const char *path, psg_file_access access,
                                         psg_tensors **tensors);
 /* With its values and names, which parameters and optimizers of this context over the values keep until they end.

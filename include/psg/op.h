@@ -30,6 +30,7 @@ extern "C" {
  * losses, psg_mean, psg_sum, any op that sets call->reduces). */
 typedef enum psg_loss_reduction { PSG_LOSS_FOLLOW = 0, PSG_LOSS_SUM = 1, PSG_LOSS_MEAN = 2 } psg_loss_reduction;
 
+/* Zeroed: a per-sample pass whose batch size is inferred, the batch in front. */
 typedef struct psg_pass {
     int64_t batch_size;         /* B; 0: inferred from the inputs of this pass, which must agree ((0, D) inputs make an
                                    empty batch).  With has_batch_size an explicit 0 is an empty batch.  With views a
@@ -84,6 +85,7 @@ typedef struct psg_pass {
 
 /* ---- a call ---- */
 
+/* What an operand is. */
 typedef enum psg_role {
     PSG_ABSENT = 0,     /* optional input not given */
     PSG_BATCHED = 1,    /* an input of the pass or computed from one: carries the batch */
@@ -91,6 +93,7 @@ typedef enum psg_role {
     PSG_PARAMETER = 3
 } psg_role;
 
+/* An input of a call. */
 typedef struct psg_operand {
     psg_role role;
     psg_tensor value;   /* data is NULL while shapes are checked */
@@ -103,7 +106,7 @@ typedef struct psg_operand {
 
 typedef struct psg_op psg_op;
 
-/* Made by the tape alone, so that fields may follow the last one. */
+/* One application of an op in one pass.  Made by the tape alone, so that fields may follow the last one. */
 typedef struct psg_call {
     psg_context *context;
     const psg_op *op;
@@ -126,6 +129,7 @@ typedef struct psg_call {
                                    the samples' losses, divided by B (PSG_LOSS_MEAN) or not */
 } psg_call;
 
+/* The descriptor of an op. */
 struct psg_op {
     const char *name;               /* unique within a context; the functional name: "linear" */
     int input_count;                /* at most PSG_MAX_INPUTS */
@@ -158,6 +162,7 @@ struct psg_op {
     uint64_t reserved[4];
 };
 
+/* Inputs that an op can have. */
 #define PSG_MAX_INPUTS 16
 
 /* ---- for the three functions ---- */

@@ -11,6 +11,7 @@
 extern "C" {
 #endif
 
+/* A rule of updates, views of the values that it updates, and its state. */
 typedef struct psg_optimizer psg_optimizer;
 
 /* Options are filled from their INIT macros; a zeroed struct, whose lr is 0, is refused. */
@@ -34,8 +35,8 @@ typedef struct psg_adam_options {
 } psg_adam_options;
 #define PSG_ADAM_OPTIONS_INIT { 1e-3, 0.9, 0.999, 1e-8, 0.0, 0, { 0, 0, 0, 0 } }
 
-/* options NULL: the defaults above.  values are kept as views of the caller's memory, or of a set's or a file's of this
- * context, which is held. */
+/* An optimizer of these values, which are kept as views of the caller's memory, or of a set's or a file's of this
+ * context, which is held.  options NULL: the defaults above. */
 PSG_API psg_status psg_sgd_create(psg_context *context, const psg_sgd_options *options, const psg_tensor *values,
                                   size_t count, psg_optimizer **optimizer);
 PSG_API psg_status psg_adam_create(psg_context *context, const psg_adam_options *options, const psg_tensor *values,

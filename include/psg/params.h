@@ -31,6 +31,7 @@ extern "C" {
  * With fan_in the elements of a row, the product of shape[1:], and fan_out shape[0] times the product of shape[2:]: of a
  * weight (O, I, *K), the inputs of an output and the outputs of an input.  A shape of rank 0 or 1 has 1 and its size. */
 
+/* How first values are drawn. */
 typedef enum psg_init_kind {
     PSG_INIT_CONSTANT = 0,  /* value */
     PSG_INIT_UNIFORM,       /* U(-value, value) */
@@ -40,11 +41,13 @@ typedef enum psg_init_kind {
     PSG_INIT_KAIMING        /* N(0, 2 / fan_in): He, Zhang, Ren and Sun (2015), for layers before a ReLU */
 } psg_init_kind;
 
+/* The law of the first values of one parameter. */
 typedef struct psg_init {
     psg_init_kind kind;
     double value;           /* of the first three: finite, and not negative but for a constant */
 } psg_init;
 
+/* The laws by name, as psg_params_add takes them. */
 static inline psg_init psg_init_constant(double value) { psg_init i = { PSG_INIT_CONSTANT, value }; return i; }
 static inline psg_init psg_init_uniform(double bound) { psg_init i = { PSG_INIT_UNIFORM, bound }; return i; }
 static inline psg_init psg_init_normal(double deviation) { psg_init i = { PSG_INIT_NORMAL, deviation }; return i; }
@@ -54,6 +57,7 @@ static inline psg_init psg_init_kaiming(void) { psg_init i = { PSG_INIT_KAIMING,
 
 /* ---- the set ---- */
 
+/* Parameters with their memory. */
 typedef struct psg_params psg_params;
 
 /* An empty set of parameters of one real type. */

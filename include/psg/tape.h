@@ -23,6 +23,7 @@ extern "C" {
 
 /* ---- parameters ---- */
 
+/* What is trained: a name, a view of the caller's values, and whether it is trainable. */
 typedef struct psg_param psg_param;
 
 /* A parameter over the caller's memory (contiguous, f32 or f64, rank 0 to PSG_MAX_RANK - 1: grad_sample has the batch
@@ -60,11 +61,13 @@ PSG_API int psg_param_has_grad_sample(const psg_param *param);
 
 /* ---- passes ---- */
 
+/* The ops of one pass at a time, with their values. */
 typedef struct psg_tape psg_tape;
 
 /* A value on a tape.  id 0: absent (psg_none), which is what zeroed memory holds. */
 typedef struct psg_var { int32_t id; } psg_var;
 
+/* Stands for an optional input that is not given. */
 static inline psg_var psg_none(void) { psg_var v = { 0 }; return v; }
 
 /* A tape for passes one after another; it takes memory when they do.  PSG_ERR_MEMORY, *tape NULL. */

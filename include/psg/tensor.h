@@ -10,11 +10,13 @@
 extern "C" {
 #endif
 
+/* Dimensions that a view can have. */
 #define PSG_MAX_RANK 8
 
 /* One number for every spatial dimension of an option: psg_conv_options options = { .padding = PSG_ALL(1) }; */
 #define PSG_ALL(n) { (n), (n), (n) }
 
+/* A view: it owns nothing. */
 typedef struct psg_tensor {
     void *data;
     psg_dtype dtype;

@@ -46,6 +46,7 @@ typedef struct psg_multi_head_attention_weights {
     psg_var out_proj_weight, out_proj_bias;                  /* (E, E); (E), optional */
 } psg_multi_head_attention_weights;
 
+/* Zeroed: no mask, no dropout, weights averaged over the heads. */
 typedef struct psg_multi_head_attention_options {
     int is_causal;             /* query i attends to keys j <= i, on top of attn_mask */
     double dropout_p;          /* of the attention weights, unless the pass is an evaluation */
@@ -59,8 +60,8 @@ typedef struct psg_multi_head_attention_options {
 } psg_multi_head_attention_options;
 #define PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT { 0, 0.0, 0, 0, { 0 }, { 0 }, { 0, 0, 0, 0 } }
 
-/* options NULL: all defaults.  attention_weights: NULL, or receives what multiplies the values, dropout included:
- * (N, L, S') averaged or (N, num_heads, L, S'), S' the number of all keys; in a batch_second pass (L, N, S') and
+/* Multi-head attention, as above.  options NULL: all defaults.  attention_weights: NULL, or receives what multiplies the
+ * values, dropout included: (N, L, S') averaged or (N, num_heads, L, S'), S' the number of all keys; in a batch_second pass (L, N, S') and
  * (num_heads, N, L, S'). */
 PSG_API psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, int64_t num_heads,
                                          const psg_multi_head_attention_weights *weights,

@@ -44,6 +44,7 @@ PSG_API psg_var psg_conv1d(psg_tape *tape, psg_var x, psg_var weight, psg_var bi
 PSG_API psg_var psg_conv2d(psg_tape *tape, psg_var x, psg_var weight, psg_var bias, const psg_conv_options *options);
 PSG_API psg_var psg_conv3d(psg_tape *tape, psg_var x, psg_var weight, psg_var bias, const psg_conv_options *options);
 
+/* As psg_conv_options, padding being what the adjoint takes away. */
 typedef struct psg_conv_transpose_options {
     int64_t stride[3], padding[3], dilation[3];
     int64_t output_padding[3];      /* less than stride or dilation */

@@ -12,6 +12,7 @@
 extern "C" {
 #endif
 
+/* Of a look-up; zeroed: none of these. */
 typedef struct psg_embedding_options {
     int has_padding_idx;
     int64_t padding_idx;       /* in [-V, V), negative ones counted from the end: its row gets no gradient */
@@ -36,8 +37,10 @@ typedef struct psg_embedding_options {
  * where the pass has it: batch_second makes (T, N, D) of ids (N, T). */
 PSG_API psg_var psg_embedding(psg_tape *tape, psg_var ids, psg_var weight, const psg_embedding_options *options);
 
+/* What is made of the rows of a bag. */
 typedef enum psg_bag_mode { PSG_BAG_MEAN = 0, PSG_BAG_SUM = 1, PSG_BAG_MAX = 2 } psg_bag_mode;
 
+/* Of a look-up of bags; zeroed: the mean, and none of the others. */
 typedef struct psg_embedding_bag_options {
     psg_bag_mode mode;
     int has_padding_idx;       /* ids equal to padding_idx are in no bag: not summed, not counted */

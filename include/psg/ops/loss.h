@@ -29,7 +29,7 @@ typedef struct psg_cross_entropy_options {
     uint64_t reserved[4];
 } psg_cross_entropy_options;
 #define PSG_CROSS_ENTROPY_OPTIONS_INIT { PSG_MEAN, 0, 0, 0.0, 0, { 0, 0, 0, 0 } }
-/* options NULL: mean. */
+/* Cross entropy, as above.  options NULL: mean. */
 PSG_API psg_var psg_cross_entropy(psg_tape *tape, psg_var logits, psg_var target,
                                   const psg_cross_entropy_options *options);
 PSG_API psg_var psg_cross_entropy_weighted(psg_tape *tape, psg_var logits, psg_var target, psg_var weight,

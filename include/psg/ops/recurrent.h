@@ -35,6 +35,7 @@ typedef struct psg_rnn_weights {
     psg_var weight_hr;   /* lstm: the projection (R, H), or psg_none() */
 } psg_rnn_weights;
 
+/* Of psg_rnn and psg_rnn_cell. */
 typedef enum psg_rnn_nonlinearity { PSG_RNN_TANH = 0, PSG_RNN_RELU = 1 } psg_rnn_nonlinearity;
 
 /* Which layout the model was written for: anything but that of the pass is PSG_ERR_ARGUMENT. */
@@ -44,6 +45,7 @@ typedef enum psg_rnn_layout {
     PSG_RNN_BATCH_SECOND = 2
 } psg_rnn_layout;
 
+/* Of a stack of layers; zeroed: one layer, one direction, no dropout, tanh. */
 typedef struct psg_rnn_options {
     int num_layers;                     /* 0 stands for 1; at most 65536 */
     int bidirectional;                  /* non-zero: two directions, the second from the last step to the first */
@@ -73,7 +75,7 @@ PSG_API psg_var psg_gru(psg_tape *tape, psg_var x, psg_var lengths, psg_var h0, 
 /* One step: x (N, input); hx and cx (N, H), for a parameter or constant (H), or psg_none(): zero.  The new h (N, H). */
 PSG_API psg_var psg_rnn_cell(psg_tape *tape, psg_var x, psg_var hx, const psg_rnn_weights *weights,
                              psg_rnn_nonlinearity nonlinearity);
-/* c (NULL, or receives the new c): (N, H). */
+/* The same with gates.  c (NULL, or receives the new c): (N, H). */
 PSG_API psg_var psg_lstm_cell(psg_tape *tape, psg_var x, psg_var hx, psg_var cx, const psg_rnn_weights *weights,
                               psg_var *c);
 PSG_API psg_var psg_gru_cell(psg_tape *tape, psg_var x, psg_var hx, const psg_rnn_weights *weights);

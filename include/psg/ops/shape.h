@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-/* Shapes.  One dimension may be -1 (inferred). */
+/* The elements in another shape.  One dimension may be -1 (inferred). */
 typedef struct psg_reshape_attributes {
     int rank;
     int64_t shape[PSG_MAX_RANK];
@@ -35,7 +35,7 @@ typedef struct psg_expand_attributes {
 } psg_expand_attributes;
 PSG_API psg_var psg_expand(psg_tape *tape, psg_var x, int rank, const int64_t *shape);
 
-/* Order.  Dimension d of the result is dimension dims[d] of x. */
+/* The dimensions in another order.  Dimension d of the result is dimension dims[d] of x. */
 typedef struct psg_permute_attributes {
     int rank;
     int dims[PSG_MAX_RANK];
@@ -50,7 +50,7 @@ typedef struct psg_flip_attributes {
 } psg_flip_attributes;
 PSG_API psg_var psg_flip(psg_tape *tape, psg_var x, int count, const int *dims);
 
-/* Parts.  Elements start, start + step, ... before stop along dim; negative places are counted from the end, and places
+/* Some of the elements.  Elements start, start + step, ... before stop along dim; negative places are counted from the end, and places
  * outside are moved to the nearest end.  stop INT64_MAX: to the end.  step >= 1. */
 typedef struct psg_slice_attributes {
     int dim;
@@ -64,14 +64,14 @@ typedef struct psg_select_attributes {
 } psg_select_attributes;
 PSG_API psg_var psg_select(psg_tape *tape, psg_var x, int dim, int64_t index);
 
-/* Several as one.  count >= 1 inputs of one type, and of one shape but for dimension dim. */
+/* Several arrays as one.  count >= 1 inputs of one type, and of one shape but for dimension dim. */
 typedef struct psg_cat_attributes { int dim; } psg_cat_attributes;
 PSG_API psg_var psg_cat(psg_tape *tape, const psg_var *inputs, int count, int dim);
 /* count inputs of one shape along a new dimension dim. */
 PSG_API psg_var psg_stack(psg_tape *tape, const psg_var *inputs, int count, int dim);
 
-/* More: pad[0] elements before and pad[1] after the last dimension, pad[2] and pad[3] around the one before it, ...,
- * count numbers in all.  Constant mode adds `value`; reflect mirrors about the first and last element (pad < size),
+/* More elements around x: pad[0] before and pad[1] after the last dimension, pad[2] and pad[3] around the one before it,
+ * ..., count numbers in all.  Constant mode adds `value`; reflect mirrors about the first and last element (pad < size),
  * replicate repeats those, circular goes round (pad <= size).  Negative numbers cut off: in circular mode before it
  * goes round, else afterwards, as in PyTorch (by a slice; the op of psg_apply takes them in constant mode alone). */
 typedef enum psg_pad_mode {

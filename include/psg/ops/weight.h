@@ -34,9 +34,7 @@ typedef struct psg_weight_standardize_options {
     double eps;
     uint64_t reserved[4];
 } psg_weight_standardize_options;
-
 #define PSG_WEIGHT_STANDARDIZE_OPTIONS_INIT { 0, 0, 0.0, { 0, 0, 0, 0 } }
-
 PSG_API psg_var psg_weight_standardize(psg_tape *tape, psg_var weight, psg_var gain,
                                        const psg_weight_standardize_options *options);
 
@@ -48,9 +46,7 @@ typedef struct psg_weight_norm_options {
     int over_all;              /* non-zero: PyTorch's dim None, which it also writes as -1; dim is not read */
     uint64_t reserved[4];
 } psg_weight_norm_options;
-
 #define PSG_WEIGHT_NORM_OPTIONS_INIT { 0, 0, { 0, 0, 0, 0 } }
-
 PSG_API psg_var psg_weight_norm(psg_tape *tape, psg_var v, psg_var g, const psg_weight_norm_options *options);
 
 /* y_o = scale <x, w_o> / (sqrt(||x||^2 + eps) ||w_o||): the cosine between x and each row of weight, times scale.
