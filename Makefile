@@ -53,8 +53,8 @@ STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 CMAKE_FILES := $(BUILD)/psgConfig.cmake $(BUILD)/psgConfigVersion.cmake
 
-.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations install uninstall abi \
-        asan tsan ubsan variants cross-aarch64 coverage format lint clean dist deb help
+.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations doc install uninstall \
+        abi asan tsan ubsan variants cross-aarch64 coverage format lint clean dist deb help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc $(CMAKE_FILES)  ## build the static and the shared library
@@ -375,11 +375,25 @@ covered: $(COVERAGE_TESTS) $(BUILD)/test/isa
 	@PSG_TESTS="$(COVERAGE_TESTS)" sh test/run.sh $(BUILD)
 	@sh test/coverage.sh $(BUILD) $(COVERED)
 
+# ---- manual pages, of the comments in the public headers ----
+MAN := $(BUILD)/man/man3
+MAN_SCRIPTS := $(patsubst %,src/install/%.awk,headers roff man)
+SYMBOLS := src/install/libpsg.so.$(SOVERSION).symbols
+MAN_DATE = $(shell date -u -d @$${SOURCE_DATE_EPOCH:-$$(stat -c %Y $(PUBLIC_HEADERS) | sort -n | tail -n 1)} +%F)
+
+doc: $(MAN)/psg.h.3  ## manual pages, of the comments in the public headers
+
+$(MAN)/psg.h.3: $(MAN_SCRIPTS) $(SYMBOLS) $(PUBLIC_HEADERS)
+	@rm -rf $(MAN) && mkdir -p $(MAN)
+	$(call say,MAN,$(MAN))LC_ALL=C awk $(MAN_SCRIPTS:%=-f %) -v folder=$(MAN) -v version=$(VERSION) \
+	    -v date=$(MAN_DATE) -v symbols=$(SYMBOLS) $(PUBLIC_HEADERS)
+
 # ---- installation ----
 DOCDIR ?= $(PREFIX)/share/doc/psg
-install: all  ## install under DESTDIR and PREFIX
+MANDIR ?= $(PREFIX)/share/man
+install: all doc  ## install under DESTDIR and PREFIX
 	install -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/psg $(INCLUDEDIR)/psg/ops \
-	    $(DOCDIR)/examples/convnet)
+	    $(DOCDIR)/examples/convnet $(MANDIR)/man3)
 	install -m 644 include/psg/*.h $(DESTDIR)$(INCLUDEDIR)/psg
 	install -m 644 include/psg/ops/*.h $(DESTDIR)$(INCLUDEDIR)/psg/ops
 	install -m 644 $(STATIC) $(DESTDIR)$(LIBDIR)
@@ -389,19 +403,21 @@ install: all  ## install under DESTDIR and PREFIX
 	install -m 644 $(BUILD)/psg.pc $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 644 $(CMAKE_FILES) $(DESTDIR)$(LIBDIR)/cmake/psg
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
-	install -m 644 src/ops/README.md $(DESTDIR)$(DOCDIR)/ops.md
-	install -m 644 src/dp/README.md $(DESTDIR)$(DOCDIR)/dp.md
+	for page in src/ops src/dp bench test; do \
+	    install -m 644 $$page/README.md $(DESTDIR)$(DOCDIR)/$${page##*/}.md || exit; done
 	install -m 644 $(filter-out %.csv,$(wildcard bench/examples/*.*)) bench/examples/Makefile $(DESTDIR)$(DOCDIR)/examples
 	install -m 644 $(wildcard bench/examples/convnet/*.*) $(DESTDIR)$(DOCDIR)/examples/convnet
+	install -m 644 $(MAN)/*.3 $(DESTDIR)$(MANDIR)/man3
 	@$(if $(DESTDIR),,sh src/install/loader.sh installed $(LIBDIR))
 
 uninstall:  ## remove what install put there
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBDIR)/cmake/psg
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
+	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,psg.h.3 psg_*.3 PSG_*.3)
 	@$(if $(DESTDIR),,sh src/install/loader.sh removed $(LIBDIR))
 
 abi: $(SHARED)  ## what the soname has promised (RECORD=yes: write down new names; BASE=OLD.so: compare types)
-	@RECORD=$(RECORD) BASE=$(BASE) sh src/install/abi.sh $< src/install/libpsg.so.$(SOVERSION).symbols
+	@RECORD=$(RECORD) BASE=$(BASE) sh src/install/abi.sh $< $(SYMBOLS)
 
 NEED_DEB := cmd:dpkg-buildpackage=dpkg-dev cmd:dh=debhelper cmd:cc=build-essential
 deb:  ## Debian packages of the committed (or unpacked) tree, in the build folder's deb
@@ -427,8 +443,8 @@ clean:  ## remove the build folder
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9 -]*:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
-	@echo "Variables: PREFIX LIBDIR INCLUDEDIR DOCDIR DESTDIR, CC CPPFLAGS CFLAGS LDFLAGS AR PKG_CONFIG, BUILD (folder),"
-	@echo "           V=1 (whole commands), JOBS, ARGS (of run, bench and the longer tests), DISTDIR"
+	@echo "Variables: PREFIX LIBDIR INCLUDEDIR DOCDIR MANDIR DESTDIR, CC CPPFLAGS CFLAGS LDFLAGS AR PKG_CONFIG,"
+	@echo "           BUILD (folder), V=1 (whole commands), JOBS, ARGS (of run, bench and the longer tests), DISTDIR"
 
 -include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/*/*.d $(BUILD)/bench/*.d)
 .PRECIOUS: $(BUILD)/test/%.o $(BUILD)/bench/%.o

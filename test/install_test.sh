@@ -41,18 +41,35 @@ check "psg.pc names PREFIX" grep -qx "prefix=$prefix" "$prefix/lib/pkgconfig/psg
 check "psg.pc does not name DESTDIR" grep -qx "prefix=/opt/psg" "$stage/opt/psg/lib/pkgconfig/psg.pc"
 same_files() { (cd "$prefix" && find . | sort) >"$log.a" && (cd "$stage/opt/psg" && find . | sort) | diff "$log.a" -; }
 check "PREFIX and DESTDIR install the same files" same_files
-check "the page of the ops is installed" grep -q '^| `linear` |' "$prefix/share/doc/psg/ops.md"
-check "the argument for privacy is installed" grep -q '^\*\*6. Noise' "$prefix/share/doc/psg/dp.md"
+doc=$prefix/share/doc/psg
+check "the page of the ops is installed" grep -q '^| `linear` |' "$doc/ops.md"
+check "the argument for privacy is installed" grep -q '^\*\*6. Noise' "$doc/dp.md"
 same_headers() {
     (cd include && find . -name '*.h' | sort) >"$log.a" && (cd "$1" && find . -type f | sort) | diff "$log.a" -
 }
-twice() { find "$1" -type f -exec md5sum {} + | sort | uniq -w 32 -D; }
-pages() { grep -oE 'share/doc/psg/[a-z/]+\.md' README.md | sort -u; }
-page_is_absent() { pages | while read -r page; do [ -s "$prefix/$page" ] || echo "$page"; done; }
+twice() { find "$1" -type f ! -path '*/man3/*' -exec md5sum {} + | sort | uniq -w 32 -D; }
+# The pages that installed pages and headers name: DIR/README.md of the tree, which is installed as DIR.md, NAME.md, or
+# one of the examples.
+pages() { grep -rhoE '[A-Za-z_/]+\.md\b' "$doc" "$prefix/include" | sort -u; }
+installed_as() {
+    case $1 in
+    share/doc/psg/*) echo "$prefix/$1" ;;
+    bench/examples/*) echo "$doc/${1#bench/}" ;;
+    */README.md) page=${1%/README.md} && echo "$doc/${page##*/}.md" ;;
+    *) find "$doc" -name "$1" ;;
+    esac
+}
+page_is_absent() {
+    pages | while read -r named; do
+        [ -s "$(installed_as "$named")" ] || echo "$named"
+        case $named in */README.md) [ -s "$named" ] || echo "$named" ;; esac
+    done
+}
 check "every header is installed, and no other file with them" same_headers "$stage/opt/psg/include"
 check "no file is installed twice" empty twice "$stage"
-check "README names three pages" test "$(pages | wc -l)" = 3
-check "they are where it says" empty page_is_absent
+check "README says where the pages of ops and privacy are" \
+    test "$(grep -oE 'share/doc/psg/(ops|dp)\.md' README.md | sort -u | wc -l)" = 2
+check "every page that is named is where it is said to be" empty page_is_absent
 check "make uninstall" make_quietly uninstall PREFIX=/opt/psg DESTDIR="$stage"
 check "nothing is left after make uninstall" empty find "$stage" ! -type d
 
@@ -228,6 +245,76 @@ check "the bracket is seen by that check" sh -c "objdump -t '$archive' | grep -q
 check "no static initialisers" empty initialisers
 check "no function that ends, prints or changes the process" empty banned
 check "malloc and free are called in one place" empty malloc_callers
+
+# ---- manual pages ----
+manual=$prefix/share/man/man3
+types() {
+    cat "$prefix"/include/psg/*.h "$prefix"/include/psg/ops/*.h |
+        sed -nE 's/^(} |typedef (struct|enum|psg_[a-z_]+) .*|struct )(psg_[a-z0-9_]+)( \{|;).*/\3/p' | sort -u
+}
+macros() { sed -nE 's/^#define (PSG_[A-Z0-9_]*_INIT|PSG_MAX_[A-Z]*|PSG_TRY).*/\1/p' "$prefix"/include/psg/*.h; }
+headers() { (cd "$prefix/include" && find psg -name '*.h' | tr / _ | sed 's/^psg_psg/psg/'); }
+# A page, or the one that it leads to, has the name.
+page_of() { sed -n '1s|^\.so man3/||p' "$manual/$1.3" | grep . || echo "$1.3"; }
+has_page() { [ -s "$manual/$1.3" ] && sed -n '/^.SH NAME/,/^.SH SYN/p' "$manual/$(page_of "$1")" | grep -qw -e "$1"; }
+without_page() { "$1" | while read -r name; do has_page "$name" || echo "$name"; done; }
+for kind in declared types macros headers; do
+    check "$kind: there are some" test "$("$kind" | wc -l)" -gt 9
+    check "$kind: each has a manual page" empty without_page "$kind"
+done
+has_line() { grep -qxF -e "$2" "$1"; }
+check "a page has its header" has_line "$manual/psg_clipped_sum.3" '\fB#include <psg/gradient.h>\fP'
+check "a page has its declaration" has_line "$manual/psg_sqnorm.3" '\fBpsg_status psg_sqnorm(psg_context *context,\fP'
+check "a page has the fields of its options" has_line "$manual/psg_clipped_sum.3" '\fBdouble stability;\fP'
+check "a page says what its status is" has_line "$manual/psg_clipped_sum.3" '.SH RETURN VALUE'
+check "an equation keeps its line" has_line "$manual/psg_natural_gradient.3" 'outs = (damping I + F)\(ha\-1 v'
+
+# Text that roff would take for its own, a function without a comment, and one that is exported and in no header.
+cat >"$temporary/dressed.h" <<'END'
+/* psg/dressed.h: a header. */
+/* Dressed.
+ *
+ * .hidden and 'quoted' \e x^2 - 1, a define-by-run -1.
+ *
+ *     .code 'c' - 1
+ */
+PSG_API int psg_dressed(void);
+END
+{ cat "$temporary/dressed.h" && printf '\nPSG_API int psg_bare(void);\n'; } >"$temporary/bare.h"
+echo psg_dressed >"$temporary/exported"
+echo psg_lost | cat "$temporary/exported" - >"$temporary/lost"
+doc_of() { make_quietly doc BUILD="$temporary/doc" PUBLIC_HEADERS="$temporary/$1.h" SYMBOLS="$temporary/$2"; }
+refuses() {
+    doc_of "$1" "$2" >"$log.doc" 2>&1 && return 1
+    grep "^undocumented: $3\$" "$log.doc" && [ ! -e "$temporary/doc/man/man3/psg_dressed.3" ]
+}
+check "make doc" doc_of dressed exported
+check "prose is no request" has_line "$temporary/doc/man/man3/psg_dressed.3" \
+    '\&.hidden and '"'quoted'"' \ee x\(ha2 \- 1, a define-by-run \-1.'
+check "code is no request" has_line "$temporary/doc/man/man3/psg_dressed.3" '\&.code \(aqc\(aq \- 1'
+check "make doc refuses a function without a comment" refuses bare exported psg_bare
+check "make doc refuses a name that no header declares" refuses dressed lost psg_lost
+
+# What reads manual pages has nothing to say of them.
+full_pages() { grep -L '^\.so' "$manual"/*.3; }
+warnings_of() { full_pages | LC_ALL=C.UTF-8 xargs groff -man -Tutf8 -ww -z 2>&1; }
+lint() { full_pages | xargs mandoc -Tlint; }
+found() { MANPATH=$prefix/share/man man -w 3 psg_clipped_sum psg_relu6 PSG_TRY psg_dp.h psg.h; }
+if man --version >/dev/null 2>&1; then
+    check "man finds pages" found
+else
+    echo "man: not run, not installed"
+fi
+if command -v groff >/dev/null 2>&1; then
+    check "groff has nothing to say" empty warnings_of
+else
+    echo "groff: not run, not installed"
+fi
+if command -v mandoc >/dev/null 2>&1; then
+    check "mandoc has nothing to say" empty lint
+else
+    echo "mandoc: not run, not installed"
+fi
 
 # ---- what the soname has promised ----
 promised=src/install/libpsg.so.${version%.*}.symbols
