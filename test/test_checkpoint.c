@@ -601,7 +601,7 @@ static void wrong_arguments_are_refused(void **state) {
     refused(&p, psg_dp_save(run.dp, c, p.file), PSG_ERR_ARGUMENT, "value 1 of the optimizer is not the memory");
     run.params[1] = params[1];
     run.extra[0].tensor.rank = -1;
-    refused(&p, psg_dp_save(run.dp, c, p.file), PSG_ERR_ARGUMENT, "extra[0] has no valid tensor");
+    refused(&p, psg_dp_save(run.dp, c, p.file), PSG_ERR_ARGUMENT, "extra[0] (average) has no valid tensor");
     c->extra = NULL;
     refused(&p, psg_dp_save(run.dp, c, p.file), PSG_ERR_ARGUMENT, "extra is NULL");
     c->extra_count = 0;

@@ -469,7 +469,7 @@ static void gradients_of_other_passes_are_refused(void **state) {
     for (int k = 0; k < COUNT(bad); k++) {
         const psg_gradient *list[] = { &bad[k][0], &bad[k][1] };
         test_status(f->context, psg_dp_accumulate(dp, &batch, list, 2, NULL), PSG_ERR_STATE, "a gradient of others");
-        if (k >= 6) assert_non_null(strstr(psg_context_message(f->context), k == 6 ? "(bias)" : "(unnamed)"));
+        if (k >= 6) assert_non_null(strstr(psg_context_message(f->context), k == 6 ? "[1] (bias) is" : "[1] is"));
     }
     psg_gradient mixed[2] = { good[0], good[1] };
     mixed[0].pass_parameters = 1;   /* all of its pass, and one of the caller's own arrays */

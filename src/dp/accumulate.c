@@ -5,11 +5,16 @@
 
 #include "base/context.h"
 #include "base/floats.h"
+#include "base/label.h"
 #include "base/shapes.h"
 #include "dp/mechanism.h"
 #include "gradient/clipped_sum_on_grid.h"
 
 /* ---- checks, before anything happens ---- */
+
+static psg_label label_of(const psg_gradient *gradient, size_t k) {
+    return psg_label_at("gradients", k, gradient ? gradient->name : NULL);
+}
 
 static psg_status check_gradient(const psg_dp *dp, size_t k, const psg_gradient *gradient) {
     char text[PSG_SHAPE_TEXT];
@@ -23,8 +28,8 @@ static psg_status check_gradient(const psg_dp *dp, size_t k, const psg_gradient 
     int64_t elements = has_rank ? psg_shape_product(gradient->rank, gradient->shape) : -1;
     if (elements == (int64_t)psg_dp_elements(dp, k)) return PSG_OK;
     return psg_fail(dp->context, PSG_ERR_SHAPE,
-                    "psg_dp_accumulate: gradients[%zu] (%s) has rank %d, shape %s, must have %zu elements", k,
-                    gradient->name ? gradient->name : "unnamed", gradient->rank,
+                    "psg_dp_accumulate: %s has rank %d, shape %s, must have %zu elements",
+                    label_of(gradient, k).text, gradient->rank,
                     psg_shape_text(has_rank ? gradient->rank : 0, gradient->shape, text), psg_dp_elements(dp, k));
 }
 
@@ -38,9 +43,8 @@ static psg_status check_parameters(const psg_dp *dp, const psg_gradient *const *
     }
     for (size_t k = 0; reached && k < dp->param_count; k++) {
         if (gradients[k]->pass_parameters || !gradients[k]->pass) continue;
-        return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: gradients[%zu] (%s) is of a parameter that the "
-                        "pass does not train, must be trainable and reached by the loss", k,
-                        gradients[k]->name ? gradients[k]->name : "unnamed");
+        return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: %s is of a parameter that the pass does not "
+                        "train, must be trainable and reached by the loss", label_of(gradients[k], k).text);
     }
     if (reached <= known) return PSG_OK;
     return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: the pass has %u trainable parameters, of which %u "
@@ -67,12 +71,13 @@ static psg_status check_gradients(const psg_dp *dp, const psg_gradient *const *g
     for (size_t k = 0; !status && k < count; k++) {
         status = check_gradient(dp, k, gradients[k]);
         if (!status && !is_of(gradients[k], batch)) {
-            status = psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: gradients[%zu] is of a pass over other "
-                              "records than batch, must be of the same", k);
+            status = psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: %s is of a pass over other records than "
+                              "batch, must be of the same", label_of(gradients[k], k).text);
         }
         if (status || gradients[k]->batch_size == batch->count) continue;
-        status = psg_fail(dp->context, PSG_ERR_BATCH, "psg_dp_accumulate: gradients[%zu] has %lld samples, must have "
-                          "the %lld of the batch", k, (long long)gradients[k]->batch_size, (long long)batch->count);
+        status = psg_fail(dp->context, PSG_ERR_BATCH, "psg_dp_accumulate: %s has %lld samples, must have the %lld of the "
+                          "batch", label_of(gradients[k], k).text, (long long)gradients[k]->batch_size,
+                          (long long)batch->count);
     }
     return status ? status : check_parameters(dp, gradients);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/context.h"
+#include "base/label.h"
 #include "base/memory.h"
 #include "base/shapes.h"
 #include "base/writer.h"
@@ -17,8 +18,8 @@ static psg_status refuse(const psg_dp *dp, const char *function, const char *wha
 static psg_status check_named(const psg_dp *dp, const char *function, const char *what, const psg_named *named,
                               size_t k) {
     if (named->name && psg_tensor_is_valid(&named->tensor)) return PSG_OK;
-    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: %s[%zu] has no %s, must have", function, what, k,
-                    named->name ? "valid tensor" : "name");
+    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: %s has no %s, must have", function,
+                    psg_label_at(what, k, named->name).text, named->name ? "valid tensor" : "name");
 }
 
 static psg_status check_param(const psg_dp *dp, const char *function, const psg_checkpoint *c, size_t k) {
@@ -27,13 +28,13 @@ static psg_status check_param(const psg_dp *dp, const char *function, const psg_
     if (status) return status;
     if (psg_tensor_count(&param->tensor) != (int64_t)psg_dp_elements(dp, k)) {
         char text[PSG_SHAPE_TEXT];
-        return psg_fail(dp->context, PSG_ERR_SHAPE, "%s: params[%zu] (%s) has shape %s, must have the %zu elements of "
-                        "the mechanism's parameter", function, k, param->name, psg_tensor_text(&param->tensor, text),
-                        psg_dp_elements(dp, k));
+        return psg_fail(dp->context, PSG_ERR_SHAPE, "%s: %s has shape %s, must have the %zu elements of the "
+                        "mechanism's parameter", function, psg_label_at("params", k, param->name).text,
+                        psg_tensor_text(&param->tensor, text), psg_dp_elements(dp, k));
     }
     if (!c->optimizer || c->optimizer->values[k].data == param->tensor.data) return PSG_OK;
-    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: value %zu of the optimizer is not the memory of params[%zu] "
-                    "(%s), must be", function, k, k, param->name);
+    return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: value %zu of the optimizer is not the memory of %s, must be",
+                    function, k, psg_label_at("params", k, param->name).text);
 }
 
 static psg_status check(const psg_dp *dp, const char *function, const psg_checkpoint *c) {

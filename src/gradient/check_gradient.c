@@ -1,20 +1,20 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/label.h"
 #include "base/reserved.h"
 #include "base/shapes.h"
 #include "gradient/room.h"
 
 psg_status psg_check_fail(const psg_check *at, psg_status status, const char *format, ...) {
     char text[PSG_MESSAGE_SIZE / 2], block[32] = "";
-    const char *name = at->gradient ? at->gradient->name : NULL;
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     if (at->in_block) snprintf(block, sizeof block, ", block %zu", at->block);
-    return psg_fail(at->set->context, status, "%s: gradients[%zu]%s%s%s%s: %s", at->set->function, at->index,
-                    name ? " (" : "", name ? name : "", name ? ")" : "", block, text);
+    return psg_fail(at->set->context, status, "%s: %s%s: %s", at->set->function,
+                    psg_label_at("gradients", at->index, at->gradient ? at->gradient->name : NULL).text, block, text);
 }
 
 /* 1 TiB of f32.  What is larger has strides of 0, or a parameter that is not there; no question about it would end. */
@@ -213,12 +213,10 @@ psg_status psg_check_tensors(const psg_set *set, const char *argument, const psg
     if (!tensors) return psg_check_array(set, argument, tensors);
     for (size_t k = 0; !status && k < set->count; k++) {
         const psg_gradient *gradient = set->gradients[k];
-        char name[PSG_MESSAGE_SIZE / 2];
-        const char *of = gradient->name;
         bool fits = has_shape(&tensors[k], gradient->rank, gradient->shape, allow);
         if (fits && has_type(&tensors[k], gradient->dtype, allow)) continue;
-        snprintf(name, sizeof name, "%s[%zu]%s%s%s", argument, k, of ? " (" : "", of ? of : "", of ? ")" : "");
-        status = psg_check_output(set, name, &tensors[k], gradient->dtype, gradient->rank, gradient->shape, allow);
+        status = psg_check_output(set, psg_label_at(argument, k, gradient->name).text, &tensors[k], gradient->dtype,
+                                  gradient->rank, gradient->shape, allow);
     }
     return status;
 }

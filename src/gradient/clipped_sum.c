@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/floats.h"
+#include "base/label.h"
 #include "base/reserved.h"
 #include "gradient/clipped_sum_on_grid.h"
 #include "gradient/plan.h"
@@ -52,18 +53,17 @@ static psg_status check_margin(psg_context *context, const char *function, const
                     margin_of(clip->max_batch_size));
 }
 
-static psg_status check_outs(psg_context *context, const psg_clip *clip, psg_write write, size_t count,
-                             const psg_tensor *outs) {
+static psg_status check_outs(const psg_set *set, const psg_clip *clip, psg_write write, const psg_tensor *outs) {
     double most = clip->max_grad_norm * (double)psg_capacity_of(clip);
     if (write == PSG_ACCUMULATE && !clip->max_batch_size) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_batch_size is 0, must be given with "
+        return psg_fail(set->context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_batch_size is 0, must be given with "
                         "PSG_ACCUMULATE: the samples of all micro-batches");
     }
-    for (size_t k = 0; k < count; k++) {
+    for (size_t k = 0; k < set->count; k++) {
         if (outs[k].dtype == PSG_F64 || isinf(most) || most <= (double)FLT_MAX) continue;
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_grad_norm %g times max_batch_size %lld leaves "
-                        "the range of outs[%zu], f32; use f64", clip->max_grad_norm,
-                        (long long)psg_capacity_of(clip), k);
+        return psg_fail(set->context, PSG_ERR_ARGUMENT, "psg_clipped_sum: max_grad_norm %g times max_batch_size %lld "
+                        "leaves the range of %s, f32; use f64", clip->max_grad_norm, (long long)psg_capacity_of(clip),
+                        psg_label_at("outs", k, set->gradients[k]->name).text);
     }
     return PSG_OK;
 }
@@ -146,7 +146,7 @@ psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *grad
     if (!status) status = check_margin(context, set.function, clip);
     if (!status) status = psg_check_write(&set, write);
     if (!status) status = psg_check_tensors(&set, "outs", outs, PSG_ALLOW_F64);
-    if (!status) status = check_outs(context, clip, write, count, outs);
+    if (!status) status = check_outs(&set, clip, write, outs);
     if (!status && !(factors = factors_of(&plan, factors))) status = PSG_ERR_MEMORY;
     if (!status) find_factors(&plan, clip, limit_of(clip), norms, factors, &local);
     if (!status) psg_sum_samples(&plan, factors, write, outs);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/floats.h"
+#include "base/label.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "gradient/plan.h"
@@ -131,8 +132,9 @@ static void fill_bad(const store_job *j) {
 static psg_status check_out(const psg_set *set, const psg_gradient *gradient, const psg_tensor *out) {
     int64_t shape[PSG_MAX_RANK + 1] = { gradient->batch_size };
     memcpy(shape + 1, gradient->shape, sizeof gradient->shape);
-    if (!out) return psg_check_array(set, "out", out);
-    return psg_check_output(set, "out", out, gradient->dtype, gradient->rank + 1, shape, PSG_ALLOW_STRIDES);
+    const psg_label label = psg_label_of("out", gradient->name);
+    if (!out) return psg_check_array(set, label.text, out);
+    return psg_check_output(set, label.text, out, gradient->dtype, gradient->rank + 1, shape, PSG_ALLOW_STRIDES);
 }
 
 psg_status psg_grad_sample(psg_context *context, const psg_gradient *gradient, double scale, psg_write write,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/floats.h"
+#include "base/label.h"
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "gradient/plan.h"
@@ -76,11 +77,20 @@ static psg_status check_parts(const psg_plan *plan, const psg_gradient *gradient
         bool inside = gradient->rank > 0 && width && part->place.stride % width == 0 &&
                       part->place.offset % width + part->place.columns <= width;
         if (part->room == &psg_sparse_room && inside) continue;
-        return psg_fail(plan->context, PSG_ERR_UNSUPPORTED, "%s: block %lld is %s, must be sparse rows inside the "
-                        "rows of a parameter of shape (V, *D), like every block; psg_grad_sample takes all forms",
-                        plan->function, (long long)part->pieces->block, part->room->name);
+        return psg_fail(plan->context, PSG_ERR_UNSUPPORTED, "%s: %s, block %lld is %s, must be sparse rows inside "
+                        "the rows of a parameter of shape (V, *D), like every block; psg_grad_sample takes all forms",
+                        plan->function, psg_label_at("gradients", 0, gradient->name).text,
+                        (long long)part->pieces->block, part->room->name);
     }
     return PSG_OK;
+}
+
+static psg_status check_outputs(const psg_set *set, const psg_gradient *gradient, const int64_t *shape,
+                                const psg_tensor *ids, const psg_tensor *rows) {
+    psg_status status = psg_check_output(set, psg_label_of("ids", gradient->name).text, ids, PSG_I64, 2, shape,
+                                         PSG_ALLOW_NOTHING);
+    return status ? status : psg_check_output(set, psg_label_of("rows", gradient->name).text, rows, gradient->dtype, 3,
+                                              shape, PSG_ALLOW_NOTHING);
 }
 
 psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *gradient, double scale,
@@ -94,8 +104,7 @@ psg_status psg_grad_sample_sparse(psg_context *context, const psg_gradient *grad
     collect_job j = { &plan, scale, psg_gradient_positions(gradient), width, NULL, counts, rows };
     int64_t shape[3] = { gradient->batch_size, j.positions, width };
     status = check_parts(&plan, gradient, width);
-    if (!status) status = psg_check_output(&set, "ids", ids, PSG_I64, 2, shape, PSG_ALLOW_NOTHING);
-    if (!status) status = psg_check_output(&set, "rows", rows, gradient->dtype, 3, shape, PSG_ALLOW_NOTHING);
+    if (!status) status = check_outputs(&set, gradient, shape, ids, rows);
     if (!status) status = psg_check_array(&set, "counts", counts);
     j.ids = status ? NULL : ids->data;
     if (!status) psg_plan_visit(&plan, NULL, NULL);

@@ -1,7 +1,9 @@
 /* psg_plan_text: the plan of a question in words; the names of routes and questions. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/floats.h"
+#include "base/label.h"
 #include "base/writer.h"
 #include "gradient/plan.h"
 
@@ -28,9 +30,10 @@ psg_status psg_context_force_route(psg_context *context, const char *route) {
 }
 
 static void put_name(psg_writer *w, const psg_plan *plan, size_t gradient) {
-    const char *name = plan->gradients[gradient]->name;
-    psg_put(w, "%s: gradient %zu%s%s%s: ", psg_question_name(plan->question), gradient, name ? " (" : "",
-            name ? name : "", name ? ")" : "");
+    char place[32];
+    snprintf(place, sizeof place, "gradient %zu", gradient);
+    psg_put(w, "%s: %s: ", psg_question_name(plan->question),
+            psg_label_of(place, plan->gradients[gradient]->name).text);
 }
 
 /* Pieces that are alike are counted. */

@@ -9,6 +9,7 @@
 
 #include "base/context.h"
 #include "base/floats.h"
+#include "base/label.h"
 #include "base/memory.h"
 #include "base/shapes.h"
 #include "blas/lapack.h"
@@ -55,20 +56,21 @@ static psg_status check_arguments(const problem *p) {
     return psg_fail(p->context, PSG_ERR_ARGUMENT, "%s: damping is %g, must be > 0 and finite", p->function, p->damping);
 }
 
-static psg_status check_tensor(const problem *p, const char *name, size_t k, const psg_tensor *t) {
+static psg_status check_tensor(const problem *p, const char *argument, size_t k, const psg_tensor *t) {
     const psg_gradient *gradient = p->gradients[k];
+    const psg_label label = psg_label_at(argument, k, gradient->name);
     char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
     if (!psg_tensor_is_valid(t) || !psg_shape_equal(t->rank, t->shape, gradient->rank, gradient->shape)) {
-        return psg_fail(p->context, PSG_ERR_SHAPE, "%s: %s[%zu] must have the parameter's shape %s, has %s",
-                        p->function, name, k, psg_shape_text(gradient->rank, gradient->shape, want),
+        return psg_fail(p->context, PSG_ERR_SHAPE, "%s: %s must have the parameter's shape %s, has %s",
+                        p->function, label.text, psg_shape_text(gradient->rank, gradient->shape, want),
                         t->rank >= 0 && t->rank <= PSG_MAX_RANK ? psg_tensor_text(t, have) : "no valid shape");
     }
     if (t->dtype != gradient->dtype && t->dtype != PSG_F64) {
-        return psg_fail(p->context, PSG_ERR_DTYPE, "%s: %s[%zu] is %s, must be %s or f64", p->function, name, k,
+        return psg_fail(p->context, PSG_ERR_DTYPE, "%s: %s is %s, must be %s or f64", p->function, label.text,
                         psg_dtype_name(t->dtype), psg_dtype_name(gradient->dtype));
     }
     if (psg_tensor_is_contiguous(t)) return PSG_OK;
-    return psg_fail(p->context, PSG_ERR_SHAPE, "%s: %s[%zu] must be contiguous", p->function, name, k);
+    return psg_fail(p->context, PSG_ERR_SHAPE, "%s: %s must be contiguous", p->function, label.text);
 }
 
 static psg_status check_tensors(const problem *p, const char *name, const psg_tensor *tensors) {
