@@ -90,7 +90,7 @@ static void its_check_knows_right_from_wrong(void **state) {
                                                  PSG_ERR_ARGUMENT, PSG_ERR_ARGUMENT };
     static const char *const text[FAULTS] = {
         "", "psg_op_check: toy_square: the gradient of w (input 0) at element 0 for sample 0",
-        "toy_square: backward did not call psg_call_derive for input 0",
+        "toy_square: backward did not call psg_call_derive for w",
         "toy_square: a derivation has 12 rows of 2 and 1 elements", "toy_square: the derivation is NULL",
         "toy_square: adds a block, must call psg_call_derive",
     };

@@ -108,6 +108,9 @@ PSG_API psg_context *psg_tape_context(const psg_tape *tape);
  * The pass as ops have it (psg_call.pass), its batch_size in rows, also where it was inferred; NULL where none has begun
  * or it has failed. */
 PSG_API const psg_pass *psg_tape_pass(const psg_tape *tape);
+/* The name of the parameter that a var is or is a part of, of an effective weight "weight_norm of v"; NULL of other
+ * values.  As long as the pass and the parameter. */
+PSG_API const char *psg_var_name(const psg_tape *tape, psg_var var);
 /* Ends the pass with a status and a message, unless it has failed before; returns its status. */
 PSG_API psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
 

@@ -1,10 +1,11 @@
 #include "base/label.h"
 
 #include <stdio.h>
+#include <string.h>
 
 psg_label psg_label_of(const char *what, const char *name) {
     psg_label label;
-    if (name && *name) snprintf(label.text, sizeof label.text, "%s (%s)", what, name);
+    if (name && *name && strcmp(name, what)) snprintf(label.text, sizeof label.text, "%s (%s)", what, name);
     else snprintf(label.text, sizeof label.text, "%s", what);
     return label;
 }

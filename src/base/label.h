@@ -9,7 +9,7 @@ typedef struct psg_label {
     char text[224];   /* longer names are cut */
 } psg_label;
 
-/* "out (fc1.weight)"; name NULL or "": "out". */
+/* "out (fc1.weight)"; "out" where name is NULL, "" or "out". */
 psg_label psg_label_of(const char *what, const char *name);
 /* "outs[3] (fc1.weight)". */
 psg_label psg_label_at(const char *what, size_t index, const char *name);

@@ -78,7 +78,8 @@ static psg_status check_derived(psg_tape_node *node) {
     psg_call *call = &node->call;
     for (int k = 0; k < call->input_count && call->op->derives; k++) {
         if (!call->input[k].wants_grad || node->derived >> k & 1u) continue;
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "backward did not call psg_call_derive for input %d", k);
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "backward did not call psg_call_derive for %s",
+                             psg_op_operand_name(call->op, k));
     }
     return PSG_OK;
 }
@@ -288,6 +289,9 @@ psg_status psg_gradients_of(const psg_tape *tape, psg_param *const *params, size
     }
     psg_status status = PSG_OK;
     for (size_t k = 0; !status && k < count; k++) {
+        if (!params[k]) {
+            return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_gradients_of: params[%zu] is NULL, must not be", k);
+        }
         status = psg_gradient_of(tape, params[k], &gradients[k]);
         set[k] = &gradients[k];
     }

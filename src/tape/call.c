@@ -1,25 +1,68 @@
 /* What an op's functions may do with their call. */
+#include <ctype.h>
 #include <endian.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/shapes.h"
+#include "base/writer.h"
 #include "tape/tape_struct.h"
+
+/* ---- messages: they name the parameters that they are of ---- */
+
+static bool continues_word(char c) { return isalnum((unsigned char)c) || c == '_'; }
+
+static bool has_word(const char *text, const char *word) {
+    const size_t length = strlen(word);
+    for (const char *at = text; (at = strstr(at, word)); at++) {
+        if ((at == text || !continues_word(at[-1])) && !continues_word(at[length])) return true;
+    }
+    return false;
+}
+
+static const char *parameter_name(const psg_tape_node *node, int k) {
+    return node->call.input[k].role ? psg_tape_parameter_name(node->tape, &node->tape->vars[node->input[k]]) : NULL;
+}
+
+/* Not where the text has the name in quotes, nor where it says no more than the operand's. */
+static void put_parameter(psg_writer *note, const psg_tape_node *node, int k, const char *text) {
+    const char *operand = psg_op_operand_name(node->call.op, k), *name = parameter_name(node, k);
+    char quoted[PSG_MESSAGE_SIZE];
+    snprintf(quoted, sizeof quoted, "\"%s\"", name);
+    if (strstr(text, quoted) || !strcmp(name, operand)) return;
+    psg_put(note, "%s%s: %s", note->used ? ", " : " (", operand, name);
+}
+
+/* " (weight: fc1.weight, bias: fc1.bias)": of the operands that the text names, else of the first parameter. */
+static void put_parameters(psg_writer *note, const psg_tape_node *node, const char *text) {
+    int first = -1;
+    for (int k = 0; k < node->call.input_count; k++) {
+        if (!parameter_name(node, k)) continue;
+        if (first < 0) first = k;
+        if (has_word(text, psg_op_operand_name(node->call.op, k))) put_parameter(note, node, k, text);
+    }
+    if (!note->used && first >= 0) put_parameter(note, node, first, text);
+    if (note->used) psg_put(note, ")");
+}
 
 psg_status psg_call_fail(psg_call *call, psg_status status, const char *format, ...) {
     if (!call) return PSG_ERR_ARGUMENT;
     psg_tape_node *node = call->internal;
-    char text[PSG_MESSAGE_SIZE];
+    char text[PSG_MESSAGE_SIZE], names[PSG_MESSAGE_SIZE] = "";
+    psg_writer parameters = { names, sizeof names, 0 };
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     bool turned = call->pass->batch_second && strstr(text, "shape");
     const char *note = turned ? " (batch_second: shapes, not dimensions, are told with the batch in front)" : "";
-    psg_tape_fail(node->tape, status, "%s: %s%s", call->op->name, text, note);
+    put_parameters(&parameters, node, text);
+    psg_tape_fail(node->tape, status, "%s: %s%s%s", call->op->name, text, names, note);
     return status;
 }
+
+/* ---- outputs, memory ---- */
 
 psg_status psg_call_output(psg_call *call, psg_dtype dtype, int rank, const int64_t *shape) {
     if (!call) return PSG_ERR_ARGUMENT;

@@ -1,23 +1,25 @@
 /* Parameters: the caller's memory with a name. */
 #include <string.h>
 
+#include "base/label.h"
 #include "base/shapes.h"
 #include "tape/tape_struct.h"
 
-static psg_status check_value(psg_context *context, const psg_tensor *value) {
+static psg_status check_value(psg_context *context, const char *name, const psg_tensor *value) {
+    const psg_label label = psg_label_of("value", name);
     if (!psg_tensor_is_valid(value)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_param_create: value is no valid view");
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_param_create: %s is no valid view", label.text);
     }
     if (!psg_dtype_is_real(value->dtype)) {
-        return psg_fail(context, PSG_ERR_DTYPE, "psg_param_create: value is %s, must be f32 or f64",
+        return psg_fail(context, PSG_ERR_DTYPE, "psg_param_create: %s is %s, must be f32 or f64", label.text,
                         psg_dtype_name(value->dtype));
     }
     if (value->rank == PSG_MAX_RANK) {
-        return psg_fail(context, PSG_ERR_SHAPE, "psg_param_create: value has rank %d, must be below it: grad_sample has "
-                        "one dimension more, the batch", PSG_MAX_RANK);
+        return psg_fail(context, PSG_ERR_SHAPE, "psg_param_create: %s has rank %d, must be below it: grad_sample has "
+                        "one dimension more, the batch", label.text, PSG_MAX_RANK);
     }
     if (!psg_tensor_is_contiguous(value)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_param_create: value must be contiguous");
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_param_create: %s must be contiguous", label.text);
     }
     return PSG_OK;
 }
@@ -44,7 +46,7 @@ psg_param *psg_param_of(psg_context *context, const char *name, const psg_tensor
 psg_status psg_param_create(psg_context *context, const char *name, const psg_tensor *value, psg_param **param) {
     if (!context || !param) return PSG_ERR_ARGUMENT;
     *param = NULL;
-    psg_status status = check_value(context, value);
+    psg_status status = check_value(context, name, value);
     if (status) return status;
     *param = psg_param_of(context, name ? name : "parameter", value);
     return *param ? PSG_OK : psg_fail_memory(context, "psg_param_create", sizeof **param);

@@ -136,7 +136,7 @@ const char *psg_op_defect(const psg_op *op) {
     return NULL;
 }
 
-static const char *operand_name(const psg_op *op, int k) {
+const char *psg_op_operand_name(const psg_op *op, int k) {
     static const char *const numbered[PSG_MAX_INPUTS] = { "input 0", "input 1", "input 2", "input 3",
                                                           "input 4", "input 5", "input 6", "input 7",
                                                           "input 8", "input 9", "input 10", "input 11",
@@ -151,7 +151,7 @@ static psg_status check_parameter(psg_tape_node *node, int k, const psg_tape_var
     if (node->call.op->parameter_inputs >> k & 1u || part) return PSG_OK;
     if (operand->wants_grad) {
         return psg_call_fail(&node->call, PSG_ERR_UNSUPPORTED, "%s is the trainable parameter \"%s\", but this op has "
-                             "no gradient for a parameter there", operand_name(node->call.op, k),
+                             "no gradient for a parameter there", psg_op_operand_name(node->call.op, k),
                              node->tape->uses[var->use].name);
     }
     operand->role = PSG_CONSTANT;
@@ -162,11 +162,11 @@ static psg_status resolve(psg_tape_node *node, int k, psg_var given) {
     const psg_op *op = node->call.op;
     if (!given.id) {
         if (op->optional_inputs >> k & 1u) return PSG_OK;
-        return psg_call_fail(&node->call, PSG_ERR_ARGUMENT, "%s is absent, but required", operand_name(op, k));
+        return psg_call_fail(&node->call, PSG_ERR_ARGUMENT, "%s is absent, but required", psg_op_operand_name(op, k));
     }
     const psg_tape_var *var = psg_tape_var_of(node->tape, given);
     if (!var) {
-        return psg_call_fail(&node->call, PSG_ERR_ARGUMENT, "%s is no var of this pass", operand_name(op, k));
+        return psg_call_fail(&node->call, PSG_ERR_ARGUMENT, "%s is no var of this pass", psg_op_operand_name(op, k));
     }
     node->input[k] = (size_t)(var - node->tape->vars);
     psg_operand operand = { .role = var->role, .value = var->value, .wants_grad = var->wants_grad };
@@ -186,8 +186,8 @@ static psg_status check_dtypes(psg_tape_node *node) {
         if (first < 0) first = k;
         psg_dtype dtype = call->input[first].value.dtype;
         if (operand->value.dtype != dtype) {
-            return psg_call_fail(&node->call, PSG_ERR_DTYPE, "%s is %s, but %s is %s", operand_name(call->op, k),
-                                 psg_dtype_name(operand->value.dtype), operand_name(call->op, first),
+            return psg_call_fail(&node->call, PSG_ERR_DTYPE, "%s is %s, but %s is %s", psg_op_operand_name(call->op, k),
+                                 psg_dtype_name(operand->value.dtype), psg_op_operand_name(call->op, first),
                                  psg_dtype_name(dtype));
         }
     }
@@ -200,7 +200,7 @@ static psg_status check_batch(psg_tape_node *node) {
     int k = 0;
     while (k < call->input_count - 1 && call->input[k].role == PSG_PARAMETER) k++;
     const psg_operand *first = &call->input[k];
-    const char *name = operand_name(call->op, k);
+    const char *name = psg_op_operand_name(call->op, k);
     if (first->role != PSG_BATCHED) {
         return psg_call_fail(call, PSG_ERR_BATCH, "%s carries no batch, but a parameter's per-sample gradient needs "
                              "one", name);
@@ -221,7 +221,7 @@ static psg_status classify_derived(psg_tape_node *node, psg_tape_var *output) {
         const psg_operand *operand = &call->input[k];
         if (operand->role == PSG_BATCHED || operand->is_derived) {
             return psg_call_fail(call, PSG_ERR_UNSUPPORTED, "%s is %s, must be a parameter or a constant",
-                                 operand_name(call->op, k), operand->role == PSG_BATCHED ? "computed from the batch"
+                                 psg_op_operand_name(call->op, k), operand->role == PSG_BATCHED ? "computed from the batch"
                                  : node->tape->uses[node->tape->vars[node->input[k]].use].is_part
                                  ? "a part of a parameter" : "a derived weight itself");
         }

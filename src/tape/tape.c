@@ -167,6 +167,14 @@ psg_status psg_tape_fail_v(psg_tape *tape, psg_status status, const char *format
     return psg_tape_adopt(tape, psg_fail_v(tape->context, status, format, arguments));
 }
 
+const char *psg_tape_parameter_name(const psg_tape *tape, const psg_tape_var *var) {
+    return var && var->role == PSG_PARAMETER ? tape->uses[var->use].name : NULL;
+}
+
+const char *psg_var_name(const psg_tape *tape, psg_var var) {
+    return tape ? psg_tape_parameter_name(tape, psg_tape_var_of(tape, var)) : NULL;
+}
+
 psg_status psg_tape_fail(psg_tape *tape, psg_status status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);

@@ -182,5 +182,9 @@ static inline psg_var psg_tape_no_var(void) {
 
 /* What is wrong with a descriptor; NULL when nothing is. */
 const char *psg_op_defect(const psg_op *op);
+/* "weight", or "input 1" where the op has no names. */
+const char *psg_op_operand_name(const psg_op *op, int k);
+/* The name of the parameter, or effective weight, that a var is or is a part of; NULL of others and of NULL. */
+const char *psg_tape_parameter_name(const psg_tape *tape, const psg_tape_var *var);
 
 #endif

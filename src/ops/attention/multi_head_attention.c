@@ -2,6 +2,7 @@
  *
  * q, k and v that are one var and share a fused weight come from one product and stay in its output, side by side; so
  * do k and v alone in cross-attention. */
+#include "base/label.h"
 #include "base/shapes.h"
 #include "psg/ops/attention.h"
 #include "psg/ops/linear.h"
@@ -41,8 +42,9 @@ static bool has_shape(const layer *l, psg_var var, const char *name, int rank, c
         return !psg_tape_fail(l->tape, PSG_ERR_ARGUMENT, "multi_head_attention: %s is no var of this pass", name);
     }
     if (psg_shape_equal(value.rank, value.shape, rank, shape)) return true;
-    return !psg_tape_fail(l->tape, PSG_ERR_SHAPE, "multi_head_attention: %s has shape %s, must be %s", name,
-                          psg_tensor_text(&value, have), psg_shape_text(rank, shape, want));
+    return !psg_tape_fail(l->tape, PSG_ERR_SHAPE, "multi_head_attention: %s has shape %s, must be %s",
+                          psg_label_of(name, psg_var_name(l->tape, var)).text, psg_tensor_text(&value, have),
+                          psg_shape_text(rank, shape, want));
 }
 
 static bool check_weights(const layer *l) {
