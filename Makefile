@@ -112,11 +112,11 @@ $(BUILD)/psg.pc $(CMAKE_FILES):
 	@$(FILL_IN) $< > $@
 
 # ---- what is not there is installed by run and test; all and install list it and stop ----
-export CC PKG_CONFIG
+export CC CXX PKG_CONFIG
 NEED_BUILD := cmd:$(firstword $(CC))=$(if $(findstring clang,$(CC)),clang,gcc) header:stdio.h=libc6-dev \
               cmd:$(firstword $(PKG_CONFIG))=pkg-config pkg:openblas=libopenblas-dev \
               pkg:lapacke=liblapacke-dev pkg:libsodium=libsodium-dev pkg:jansson=libjansson-dev
-NEED_TEST := pkg:cmocka=libcmocka-dev cmd:g++=g++ cmd:nm=binutils
+NEED_TEST := pkg:cmocka=libcmocka-dev cmd:nm=binutils
 DATA := /usr/share/datasets/fashion-mnist
 NEED_RUN := pkg:zlib=zlib1g-dev file:$(DATA)/train-images-idx3-ubyte.gz=dataset-fashion-mnist
 
@@ -132,6 +132,7 @@ run:  ## train on Fashion-MNIST with differential privacy (installs what is miss
 
 test:  ## run all tests (installs what is missing)
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
+	@.ci/need cmd:$(firstword $(CXX))=g++ || true
 	@$(MAKE) $(PARALLEL) all $(BUILD)/test/all
 	@sh test/run.sh $(BUILD)
 
@@ -165,10 +166,15 @@ TESTS := $(patsubst test/%.c,$(BUILD)/test/%,$(wildcard test/test_*.c))
 CASES := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/cases/*.c))
 MAINS := test/isa.c test/differential.c test/law.c test/mutations.c test/faults.c
 TEST_SUPPORT := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/test_%.c $(MAINS),$(wildcard test/*.c))) $(CASES)
+there_is = $(shell command -v $(firstword $(1)) 2>/dev/null)
+HPP_TESTS := $(patsubst %,$(BUILD)/test/test_hpp_%,$(if $(call there_is,$(CXX)),cxx17 cxx20) \
+               $(if $(findstring -flto,$(CFLAGS))$(findstring -fsanitize,$(CFLAGS)),,\
+                 $(if $(call there_is,clang++),clang17 clang20)))
 PROGRAM_FLAGS = $(CFLAGS) -std=c11 -D_GNU_SOURCE -MMD -MP -Wall -Wextra -Iinclude
 
 .PHONY: $(BUILD)/test/all
-$(BUILD)/test/all: $(TESTS) $(BUILD)/test/isa $(BUILD)/bench/psg-bench $(BUILD)/bench/fashion_mnist
+$(BUILD)/test/all: $(TESTS) $(HPP_TESTS) $(BUILD)/test/isa $(BUILD)/bench/psg-bench $(BUILD)/bench/fashion_mnist
+	@$(if $(HPP_TESTS),,echo "psg.hpp: not run, there is no C++ compiler (CXX=$(CXX))")
 
 $(BUILD)/test/%.o: test/%.c
 	@mkdir -p $(@D)
@@ -236,6 +242,16 @@ $(BUILD)/test/test_recipes: MORE_LIBS := $(RECIPE_FLAGS)
 $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 	$(link) $(WRAP) -o $@ $(filter %.o,$^) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
 	    $(PACKAGE_LIBS) $(MORE_LIBS) $(SYSTEM_LIBS)
+
+# psg.hpp by CXX and, where there is one, by clang++, which takes no archive of another compiler's passes.
+HPP_FLAGS = $(CFLAGS) $(LDFLAGS) -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -Iinclude
+define HPP_RULE
+$(BUILD)/test/test_hpp_$(1)$(3): test/test_hpp.cpp $(STATIC)
+	@mkdir -p $$(@D)
+	$$(call say,CXX,$$< $(1) C++$(3))$(2) -std=c++$(3) $$(CPPFLAGS) $$(HPP_FLAGS) -MMD -MP -MF $$@.d -MT $$@ \
+	    -o $$@ $$< $(STATIC) $$(PACKAGE_LIBS) $$(SYSTEM_LIBS)
+endef
+$(foreach s,17 20,$(eval $(call HPP_RULE,cxx,$(CXX),$(s)))$(eval $(call HPP_RULE,clang,clang++,$(s))))
 
 $(BUILD)/test/differential: $(BUILD)/test/differential.o $(CASES) $(STATIC)
 	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
@@ -342,7 +358,7 @@ asan tsan ubsan:  ## run the tests under a sanitizer (TESTS_RUN="dp tape": those
 	    $(MAKE) $(PARALLEL) sanitized BUILD=$(BUILD)/$@ HARDENING= \
 	    CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZER) -fno-sanitize-recover=all"
 
-TESTS_TO_RUN = $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS))
+TESTS_TO_RUN = $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS) $(HPP_TESTS))
 .PHONY: sanitized
 sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa $(if $(MUTATIONS),$(BUILD)/test/mutations)
 	@PSG_TESTS="$(TESTS_TO_RUN)" sh test/run.sh $(BUILD)
@@ -394,7 +410,7 @@ MANDIR ?= $(PREFIX)/share/man
 install: all doc  ## install under DESTDIR and PREFIX
 	install -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/psg $(INCLUDEDIR)/psg/ops \
 	    $(DOCDIR)/examples/convnet $(MANDIR)/man3)
-	install -m 644 include/psg/*.h $(DESTDIR)$(INCLUDEDIR)/psg
+	install -m 644 include/psg/*.h include/psg/*.hpp $(DESTDIR)$(INCLUDEDIR)/psg
 	install -m 644 include/psg/ops/*.h $(DESTDIR)$(INCLUDEDIR)/psg/ops
 	install -m 644 $(STATIC) $(DESTDIR)$(LIBDIR)
 	install -m 755 $(SHARED) $(DESTDIR)$(LIBDIR)
@@ -425,8 +441,8 @@ deb:  ## Debian packages of the committed (or unpacked) tree, in the build folde
 	@MAKE="$(MAKE)" sh src/install/deb.sh $(VERSION) $(SOVERSION) $(BUILD)
 
 # ---- housekeeping ----
-C_FILES = $(wildcard include/psg/*.h include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] bench/*.[ch] bench/examples/*.c \
-          test/*.[ch] test/*/*.[ch])
+C_FILES = $(wildcard include/psg/*.h include/psg/*.hpp include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] \
+          bench/*.[ch] bench/examples/*.c test/*.[ch] test/*/*.[ch])
 format:  ## reformat all C files with clang-format
 	clang-format -i $(C_FILES)
 

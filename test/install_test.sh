@@ -45,7 +45,7 @@ doc=$prefix/share/doc/psg
 check "the page of the ops is installed" grep -q '^| `linear` |' "$doc/ops.md"
 check "the argument for privacy is installed" grep -q '^\*\*6. Noise' "$doc/dp.md"
 same_headers() {
-    (cd include && find . -name '*.h' | sort) >"$log.a" && (cd "$1" && find . -type f | sort) | diff "$log.a" -
+    (cd include && find . -type f | sort) >"$log.a" && (cd "$1" && find . -type f | sort) | diff "$log.a" -
 }
 twice() { find "$1" -type f ! -path '*/man3/*' -exec md5sum {} + | sort | uniq -w 32 -D; }
 # The pages that installed pages and headers name: DIR/README.md of the tree, which is installed as DIR.md, NAME.md, or
