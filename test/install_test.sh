@@ -30,6 +30,9 @@ empty() {
     return 1
 }
 
+# Whether there is a C++ compiler.
+has_cxx() { command -v "${CXX%% *}" >/dev/null 2>&1; }
+
 make_quietly() { "$MAKE" --no-print-directory ${BUILD:+BUILD="$BUILD"} "$@"; }
 
 # ---- files ----
@@ -127,13 +130,17 @@ check "C11 program, shared: uses the library" uses_shared "$program.c.shared"
 check "C11 program, static: builds" build "$CC" c11 test/consumer/pass.c "$program.c.static" "$static_libs"
 check "C11 program, static: runs" prints_version "$program.c.static"
 check "C11 program, static: uses no shared library" uses_no_shared "$program.c.static"
-check "C++17 program, shared: builds" build "$CXX" c++17 test/consumer/pass.cpp "$program.cpp.shared" "$shared_libs"
-check "C++17 program, shared: runs" prints_version "$program.cpp.shared"
-check "C++17 program, static: builds" build "$CXX" c++17 test/consumer/pass.cpp "$program.cpp.static" "$static_libs"
-check "C++17 program, static: runs" prints_version "$program.cpp.static"
-check "C11 program as C++17: builds" build "$CXX -x c++" c++17 test/consumer/pass.c "$program.mixed" \
-    "-x none $shared_libs"
-check "C11 program as C++17: runs" prints_version "$program.mixed"
+if has_cxx; then
+    check "C++17 program, shared: builds" build "$CXX" c++17 test/consumer/pass.cpp "$program.cpp.shared" "$shared_libs"
+    check "C++17 program, shared: runs" prints_version "$program.cpp.shared"
+    check "C++17 program, static: builds" build "$CXX" c++17 test/consumer/pass.cpp "$program.cpp.static" "$static_libs"
+    check "C++17 program, static: runs" prints_version "$program.cpp.static"
+    check "C11 program as C++17: builds" build "$CXX -x c++" c++17 test/consumer/pass.c "$program.mixed" \
+        "-x none $shared_libs"
+    check "C11 program as C++17: runs" prints_version "$program.mixed"
+else
+    echo "C++17 programs: not run, there is no C++ compiler"
+fi
 
 # The archive in a shared object: psg_ names are exported again unless the linker is told to keep them in.
 plugin() { build "$CC -shared -fPIC" c11 test/consumer/pass.c "$1" "$2 $static_libs -Wl,-z,defs"; }
@@ -173,7 +180,7 @@ wants_unknown() {
         >"$temporary/unknown/CMakeLists.txt"
     says "psg has the components" configure "$temporary/unknown" "$temporary/unknown/build"
 }
-if cmake --version >/dev/null 2>&1; then
+if cmake --version >/dev/null 2>&1 && has_cxx; then
     cp -r "$prefix" "$moved"
     check "CMake's files name no folder" empty grep -r "$temporary" "$moved/lib/cmake"
     check "CMake finds psg" configure test/consumer "$temporary/cmake"
@@ -189,7 +196,7 @@ if cmake --version >/dev/null 2>&1; then
         check "CMake refuses version $asked" says refused asks "$asked"
     done
 else
-    echo "CMake: not run, not installed"
+    echo "CMake: not run, not installed, or there is no C++ compiler"
 fi
 
 # ---- headers ----
@@ -199,9 +206,13 @@ for header in "$prefix"/include/psg/*.h "$prefix"/include/psg/ops/*.h; do
     echo "#include <$name>" >"$temporary/alone.cpp"
     check "<$name> alone in C11" "$CC" -std=c11 $warnings -Wconversion -fsyntax-only -I"$prefix/include" \
         "$temporary/alone.c"
+    has_cxx || continue
     check "<$name> alone in C++17" "$CXX" -std=c++17 $warnings -Wconversion -fsyntax-only -I"$prefix/include" \
         "$temporary/alone.cpp"
 done
+echo "#include <psg/psg.hpp>" >"$temporary/alone.cpp"
+has_cxx && check "<psg/psg.hpp> alone in C++17" "$CXX" -std=c++17 $warnings -Wconversion -Wshadow -fsyntax-only \
+    -I"$prefix/include" "$temporary/alone.cpp"
 
 # ---- symbols ----
 library=$prefix/lib/libpsg.so
@@ -375,8 +386,12 @@ check "make help names every target" empty not_helped
 
 # ---- the programs of README.md ----
 awk -v folder="$temporary" '
-    /^```c$/ { inside = 1; text = ""; next }
-    /^```/ && inside { inside = 0; if (text ~ /int main/) printf "%s", text >(folder "/readme" ++count ".c"); next }
+    /^```c(pp)?$/ { inside = 1; text = ""; ending = substr($0, 4); next }
+    /^```/ && inside {
+        inside = 0
+        if (text ~ /int main/) printf "%s", text >(folder "/readme" ++count "." ending)
+        next
+    }
     inside { text = text $0 "\n" }' README.md
 run_in() { (cd "$1" && shift && run "$@"); }
 # The program that saves and resumes: 20 steps a call, 60 in all, within its epsilon.
@@ -385,10 +400,17 @@ goes_on() {
         run_in "$1" "$2" >"$log.fourth" && cmp "$log.third" "$log.fourth"
 }
 count=0
-for source in "$temporary"/readme*.c; do
+build_any() {
+    case $1 in
+    *.cpp) build "$CXX" c++17 "$1" "$2" "$shared_libs" ;;
+    *) build "$CC" c11 "$1" "$2" "$shared_libs" ;;
+    esac
+}
+for source in "$temporary"/readme*.c "$temporary"/readme*.cpp; do
     [ -e "$source" ] || continue
+    [ "${source%.cpp}" = "$source" ] || has_cxx || continue
     count=$((count + 1))
-    check "README program $count builds" build "$CC" c11 "$source" "$program.readme$count" "$shared_libs"
+    check "README program $count builds" build_any "$source" "$program.readme$count"
     mkdir -p "$temporary/folder$count"
     check "README program $count runs" run_in "$temporary/folder$count" "$program.readme$count"
     grep -q psg_safetensors_write "$source" &&

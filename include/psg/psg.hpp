@@ -167,6 +167,11 @@ protected:
         return handle;
     }
     void check(psg_status status) const { psg::check(context_, status); }
+    template <class Result, class Call, class... Arguments> Result of(Call call, Arguments... arguments) const {
+        Result result{};
+        check(call(owned_, arguments..., &result));
+        return result;
+    }
 
 private:
     psg_context *context_ = nullptr;   // for messages: the object holds it
@@ -180,8 +185,7 @@ public:
 private:
     static owner create(const psg_context_options &o) {
         psg_context *made = nullptr;
-        const psg_status status = psg_context_create(&o, &made);
-        if (status != PSG_OK) throw error(status, "psg_context_create");
+        if (psg_status status = psg_context_create(&o, &made)) throw error(status, "psg_context_create");
         return owner(made, made);
     }
 };
@@ -247,11 +251,7 @@ public:
     explicit tape(psg_context *context) : owner(context, made(context, psg_tape_create)) {}
     void begin(const psg_pass &pass = options<psg_pass>()) { check(psg_tape_begin(*this, &pass)); }
     void backward(psg_var loss) { check(psg_backward(*this, loss)); }
-    psg_tensor value(psg_var var) {
-        psg_tensor value;
-        check(psg_value(*this, var, &value));
-        return value;
-    }
+    psg_tensor value(psg_var var) { return of<psg_tensor>(psg_value, var); }
     // Of one element: a loss.
     double item(psg_var var) {
         const psg_tensor one = value(var);
@@ -294,9 +294,7 @@ public:
     psg_param_list trainable() { return psg_params_trainable(*this); }
     // Of the trainable ones, until the next call.
     gradient_set gradients(const psg_tape *tape) {
-        const psg_gradient *const *set = nullptr;
-        check(psg_params_gradients(*this, tape, &set));
-        return { set, trainable().count };
+        return { of<const psg_gradient *const *>(psg_params_gradients, tape), trainable().count };
     }
 };
 
@@ -343,11 +341,7 @@ public:
     explicit accountant(psg_context *context, psg_relation relation = PSG_ADD_OR_REMOVE_ONE)
         : owner(context, made(context, psg_accountant_create, relation)) {}
     void add(const psg_event &event, uint64_t releases) { check(psg_accountant_add(*this, &event, releases)); }
-    psg_privacy epsilon(double at_delta) const {
-        psg_privacy privacy;
-        check(psg_accountant_epsilon(*this, at_delta, &privacy));
-        return privacy;
-    }
+    psg_privacy epsilon(double at_delta) const { return of<psg_privacy>(psg_accountant_epsilon, at_delta); }
 };
 
 inline accountant read_ledger(psg_context *context, const std::string &path,
@@ -371,15 +365,9 @@ public:
     using owner::owner;
     dp(psg_context *context, psg_generator *generator, const psg_dp_options &o, span<int64_t> param_counts)
         : owner(context, made(context, psg_dp_create, generator, &o, param_counts.data(), param_counts.size())) {}
-    psg_batch sample() {
-        psg_batch batch;
-        check(psg_dp_sample(*this, &batch));
-        return batch;
-    }
+    psg_batch sample() { return of<psg_batch>(psg_dp_sample); }
     psg_batch take(span<int64_t> ids) {
-        psg_batch batch;
-        check(psg_dp_take(*this, ids.data(), static_cast<int64_t>(ids.size()), &batch));
-        return batch;
+        return of<psg_batch>(psg_dp_take, ids.data(), static_cast<int64_t>(ids.size()));
     }
     void accumulate(const psg_batch &batch, gradient_set set, psg_clip_report *reports = nullptr) {
         check(psg_dp_accumulate(*this, &batch, set.data(), set.size(), reports));
@@ -394,11 +382,7 @@ public:
     }
     uint64_t step() const noexcept { return psg_dp_step(*this); }
     uint64_t remaining() { return psg_dp_remaining(*this); }
-    psg_privacy privacy(double delta) {
-        psg_privacy privacy;
-        check(psg_dp_privacy(*this, delta, &privacy));
-        return privacy;
-    }
+    psg_privacy privacy(double delta) { return of<psg_privacy>(psg_dp_privacy, delta); }
     std::string statement(double delta, psg_statement_format format = PSG_STATEMENT_WORDS) {
         std::size_t needed = 0;
         check(psg_dp_statement(*this, delta, format, nullptr, 0, &needed));
