@@ -427,7 +427,7 @@ in_examples() { env -u MAKEFLAGS "$MAKE" -C "$examples" CC="$CC" CFLAGS="-O2 -pe
 # shows CONDITION COMMAND...: of the last line that the command prints, awk says that the condition holds.
 shows() { condition=$1 && shift && run "$@" >"$log.shown" && tail -n 1 "$log.shown" | tee "$log" | awk "{ exit !($condition) }"; }
 # example NAME CONDITION [ARGUMENT]
-example() { check "example $1 shows that $2" shows "$2" timeout 60 "$examples/$1" ${3:+"$3"}; }
+example() { check "example $1 shows that $2" shows "$2" timeout 30 "$examples/$1" ${3:+"$3"}; }
 check "examples: build" in_examples -j2 all
 example logistic '$1 == "accuracy" && $2 > 0.8' "$examples/people.csv"
 check "example logistic states its guarantee" grep -E '^Guarantee: .*= \((1\.0000|0\.9[0-9]*), 1e-06\)' "$log.shown"

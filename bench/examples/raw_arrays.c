@@ -24,7 +24,8 @@ static double uniform(void) {
 
 static void make_data(void) {
     for (int i = 0; i < RECORDS; i++) {
-        const double angle = 6.283185307 * uniform(), radius = (label[i] = i % 2) + 0.5 + 0.4 * uniform();
+        label[i] = i % 2;
+        const double angle = 6.283185307 * uniform(), radius = label[i] + 0.5 + 0.4 * uniform();
         record[i][0] = (float)(radius * cos(angle));
         record[i][1] = (float)(radius * sin(angle));
     }

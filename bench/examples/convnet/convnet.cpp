@@ -1,4 +1,4 @@
-// A convolutional network in C++17, trained with differential privacy: images of bars that lie, stand or lean, in noise.
+// A convolutional network in C++17, trained with differential privacy: bars that lie, stand or lean, in noise.
 #include <psg/psg.h>
 
 #include <algorithm>
