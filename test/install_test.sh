@@ -425,7 +425,11 @@ examples=$temporary/examples
 cp -r "$prefix/share/doc/psg/examples" "$examples"
 in_examples() { env -u MAKEFLAGS "$MAKE" -C "$examples" CC="$CC" CFLAGS="-O2 -pedantic -Werror" "$@"; }
 # shows CONDITION COMMAND...: of the last line that the command prints, awk says that the condition holds.
-shows() { condition=$1 && shift && run "$@" >"$log.shown" && tail -n 1 "$log.shown" | tee "$log" | awk "{ exit !($condition) }"; }
+shows() {
+    condition=$1
+    shift
+    run "$@" >"$log.shown" && tail -n 1 "$log.shown" | tee "$log" | awk "{ exit !($condition) }"
+}
 # example NAME CONDITION [ARGUMENT]
 example() { check "example $1 shows that $2" shows "$2" timeout 30 "$examples/$1" ${3:+"$3"}; }
 check "examples: build" in_examples -j2 all
