@@ -441,6 +441,8 @@ check "example own_op has its op checked" grep -q '^snake: gradients, every ques
 example raw_arrays '$1 == "accuracy" && $2 > 0.9'
 example char_lstm '$2 == "bits" && $1 < 3 && $NF <= 2'
 example statistics '$3 == "wrong" && $5 >= 9'
+check "example statistics estimates noise and rank" sh -c \
+    "grep -q '^noise scale 1.8 samples' '$log.shown' && grep -q '^effective rank 3.3' '$log.shown'"
 if cmake --version >/dev/null 2>&1; then
     check "example convnet: configures" configure "$examples/convnet" "$examples/convnet/build"
     check "example convnet: builds" cmake --build "$examples/convnet/build"

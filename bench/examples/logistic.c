@@ -22,13 +22,13 @@ typedef struct training {
     psg_optimizer *sgd;
 } training;
 
-/* The number of records; 0: the file cannot be read, or a line is not what it must be. */
+/* The number of records; 0, and a message: the file cannot be read, or a line is not what it must be. */
 static int64_t read_records(const char *path) {
     char line[256];
     int64_t count = 0;
     FILE *file = fopen(path, "r");
-    if (!file) return perror(path), 0;
-    for (int number = 1; count < MOST_RECORDS && fgets(line, sizeof line, file); number++) {
+    if (!file) perror(path);
+    for (int number = 1; file && count < MOST_RECORDS && fgets(line, sizeof line, file); number++) {
         float *x = features[count];
         if (number == 1) continue;
         if (sscanf(line, "%f,%f,%f,%f", &x[0], &x[1], &x[2], &labels[count]) != FEATURES + 1) {
@@ -39,7 +39,7 @@ static int64_t read_records(const char *path) {
         for (int j = 0; j < FEATURES; j++) x[j] = (x[j] - middle[j]) / spread[j];
         count++;
     }
-    fclose(file);
+    if (file) fclose(file);
     return count;
 }
 
@@ -103,8 +103,9 @@ static psg_status run(training *t, int64_t records) {
 }
 
 int main(int argc, char **argv) {
-    const int64_t records = argc == 2 ? read_records(argv[1]) : 0;
-    if (!records) return fprintf(stderr, "usage: logistic FILE.csv\n"), 2;
+    if (argc != 2) return fprintf(stderr, "usage: logistic FILE.csv\n"), 2;
+    const int64_t records = read_records(argv[1]);
+    if (!records) return 1;
     training t = { 0 };
     psg_status status = run(&t, records);
     if (status) fprintf(stderr, "logistic: %s: %s\n", psg_status_name(status), psg_context_message(t.context));

@@ -4,7 +4,7 @@
 #include <psg/psg.h>
 #include <stdio.h>
 
-enum { IN = 8, RECORDS = 400, TRAINED = 300, WRONG = 15, STEPS = 5 };   /* the others are held back, for influence */
+enum { IN = 8, RECORDS = 400, TRAINED = 300, WRONG = 15, STEPS = 20 };   /* the others are held back, for influence */
 
 static float x[RECORDS * IN], y[RECORDS];
 
@@ -24,7 +24,7 @@ static void make_data(void) {
         y[i] = (float)((i + (i < WRONG)) % 2);
         for (int j = 0; j < IN; j++) {
             state = state * 1664525u + 1013904223u;   /* Numerical Recipes' generator */
-            x[i * IN + j] = (float)(4 * (state / 4294967296.0 - 0.5) + (i % 2 ? 0.8 : -0.8));
+            x[i * IN + j] = (float)(4 * (state / 4294967296.0 - 0.5) + (i % 2 ? 1 : -1));
         }
     }
 }
@@ -75,11 +75,12 @@ static psg_status effective_rank(study *s) {
 /* v^T F^-1 g_n, v the gradient of the records held back, F the empirical Fisher matrix: what a step along record n
  * takes from their loss (Koh and Liang 2017, with F for the Hessian).  The least ones do harm. */
 static psg_status influence(study *s) {
-    float solved[IN] = { 0 };
+    float held_back[IN], solved[IN] = { 0 };
     double dots[TRAINED];
     int found = 0;
-    const psg_tensor v = psg_f64_2d(s->sum, 1, IN), direction = psg_f32_2d(solved, 1, IN);
     PSG_TRY(backward(s, TRAINED, RECORDS - TRAINED));
+    for (int j = 0; j < IN; j++) held_back[j] = (float)s->sum[j];
+    const psg_tensor v = psg_f32_2d(held_back, 1, IN), direction = psg_f32_2d(solved, 1, IN);
     PSG_TRY(backward(s, 0, TRAINED));
     PSG_TRY(psg_natural_gradient(s->context, s->gradient, 1, 0.1, &v, &direction, NULL));
     PSG_TRY(psg_dot(s->context, s->gradient, 1, &direction, dots));
