@@ -34,6 +34,9 @@ HARDENING = -fstack-protector-strong $(if $(findstring _FORTIFY_SOURCE,$(CPPFLAG
 PACKAGE_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 PACKAGE_LIBS = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
 
+# $(call SANITIZE,address): what compiles for that sanitizer, which ends the program at its first finding.
+SANITIZE = -O1 -g -fno-omit-frame-pointer -fsanitize=$(1) -fno-sanitize-recover=all
+
 # ---- library: plain sources once, kernels once a real type and instruction set ----
 SOURCES := $(wildcard src/*/*.c src/ops/*/*.c)
 KERNELS := $(filter-out kernels/table.c,$(wildcard kernels/*.c))
@@ -53,8 +56,8 @@ STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 CMAKE_FILES := $(BUILD)/psgConfig.cmake $(BUILD)/psgConfigVersion.cmake
 
-.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations doc install uninstall \
-        abi asan tsan ubsan variants cross-aarch64 coverage format lint clean dist deb help
+.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations fuzz doc install \
+        uninstall abi asan tsan ubsan variants cross-aarch64 coverage format lint clean dist deb help
 .DELETE_ON_ERROR:
 
 all: $(STATIC) $(SHARED) $(BUILD)/psg.pc $(CMAKE_FILES)  ## build the static and the shared library
@@ -309,6 +312,29 @@ mutations:  ## random mutations of all case lines (ARGS="--count 100000 --seed 7
 	@$(MAKE) $(PARALLEL) $(BUILD)/test/mutations
 	$(BUILD)/test/mutations $(ARGS)
 
+# ---- fuzzers: the library and test/fuzz under sanitizers, with libFuzzer where a clang has it ----
+# An object of no main and the sanitizers' parts: what the compiler's driver must find to link a fuzzer.
+HAS_LIBFUZZER = $(shell echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+                  clang -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2>/dev/null && echo yes)
+fuzz: ENGINE = $(if $(HAS_LIBFUZZER),libfuzzer,driver)
+fuzz:  ## random calls and files under sanitizers (ARGS="--seconds 600 --seed 7 --only blocks")
+	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
+	@engine=$(ENGINE); $(MAKE) $(PARALLEL) fuzzers BUILD=$(BUILD)/fuzz/$$engine FUZZ=$(BUILD)/fuzz HARDENING= \
+	    $$([ $$engine = driver ] || echo CC=clang) \
+	    CFLAGS="$(call SANITIZE,address$(COMMA)undefined) $$([ $$engine = driver ] || echo -fsanitize=fuzzer-no-link)" \
+	    FUZZ_MAIN=$$([ $$engine = driver ] && echo $(BUILD)/fuzz/driver/test/fuzz/driver.o || echo -fsanitize=fuzzer) && \
+	OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    sh test/fuzz/run.sh $(BUILD)/fuzz $$engine $(ARGS)
+
+FUZZ ?= $(BUILD)/fuzz
+FUZZERS := $(patsubst test/fuzz/%.c,$(FUZZ)/%,$(wildcard test/fuzz/fuzz_*.c))
+FUZZ_SHARED := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/fuzz/fuzz_%.c test/fuzz/driver.c,$(wildcard test/fuzz/*.c)))
+.PHONY: fuzzers
+fuzzers: $(FUZZERS)
+$(FUZZERS): $(FUZZ)/%: $(BUILD)/test/fuzz/%.o $(FUZZ_SHARED) $(BUILD)/bench/idx.o $(BUILD)/bench/table_lines.o $(filter %.o,$(FUZZ_MAIN)) $(TEST_SUPPORT) $(STATIC)
+	$(link) -o $@ $(filter %.o,$^) $(filter -f%,$(FUZZ_MAIN)) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
+	    $(PACKAGE_LIBS) -lz $(SYSTEM_LIBS)
+
 PYTHON ?= python3
 differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that has it) on random cases
 	$(PYTHON) test/differential.py --driver $< $(ARGS)
@@ -339,7 +365,7 @@ $(BUILD)/bench/%.o: bench/%.c
 	@mkdir -p $(@D)
 	$(compile) $(PROGRAM_FLAGS) -Itest $(PACKAGE_CFLAGS) -c $< -o $@
 
-$(BUILD)/test/test_bench_options.o: override CPPFLAGS += -Itest
+$(BUILD)/test/test_bench_options.o $(BUILD)/test/fuzz/network.o: override CPPFLAGS += -Itest
 $(BUILD)/test/test_bench_options: $(filter-out $(BUILD)/bench/bench.o,$(BENCH)) $(BENCH_SHARED)
 
 $(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(CASES) $(STATIC)
@@ -356,7 +382,7 @@ asan tsan ubsan:  ## run the tests under a sanitizer (TESTS_RUN="dp tape": those
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
 	PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    $(MAKE) $(PARALLEL) sanitized BUILD=$(BUILD)/$@ HARDENING= \
-	    CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZER) -fno-sanitize-recover=all"
+	    CFLAGS="$(call SANITIZE,$(SANITIZER))"
 
 TESTS_TO_RUN = $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS) $(HPP_TESTS))
 .PHONY: sanitized
