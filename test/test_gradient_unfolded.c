@@ -135,6 +135,28 @@ static void a_sample_alone_has_the_same_bits(void **state) {
     psg_context_destroy(context);
 }
 
+/* The route is that of the first of several blocks, which here has no live positions of its own. */
+static void windows_without_positions_beside_others(void **state) {
+    (void)state;
+    static const problem none = { { 2, { 3, 3 }, { 1, 1 }, { 1, 1 }, { 1, 1 }, { 4, 0 } }, 2, 3, { 2, 4, 4 } };
+    const int64_t shape[] = { 3, 18 };
+    test_random random = { 14 };
+    for (int k = 0; k < 2; k++) {
+        fixture f;
+        draw(&f, &random, &none, (psg_dtype)k, TEST_CONTIGUOUS);
+        const psg_tensor *g = fixture_operand(&f, &random, 3, (const int64_t[]){ 2, 5, 3 }, TEST_CONTIGUOUS);
+        const psg_tensor *image = fixture_operand(&f, &random, 4, (const int64_t[]){ 2, 2, 4, 4 }, TEST_CONTIGUOUS);
+        psg_window window = none.window;
+        window.output[0] = 1, window.output[1] = 5;
+        f.block[0][1] = psg_unfolded(g, image, &window);
+        f.count = 0;
+        fixture_add(&f, 2, 2, shape);
+        fixture_refresh(&f);
+        check_routes(&f, &random);
+        fixture_free(&f);
+    }
+}
+
 /* ---- privacy ---- */
 
 static void clipped_into(psg_context *context, const fixture *f, const psg_clip *clip, double *sum) {
@@ -277,6 +299,7 @@ int main(void) {
         cmocka_unit_test(every_route_agrees),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(a_sample_alone_has_the_same_bits),
+        cmocka_unit_test(windows_without_positions_beside_others),
         cmocka_unit_test(one_sample_moves_the_sum_by_at_most_c),
         cmocka_unit_test(a_removed_sample_leaves_no_trace),
         cmocka_unit_test(windows_are_checked),

@@ -94,13 +94,13 @@ static double volume_f64(const int64_t x[3]) { return (double)x[0] * (double)x[1
 double psg_image_gram_terms(const psg_unfolding *u) { return (double)u->channels + volume_f64(u->kernel); }
 
 bool psg_image_gram_applies(const psg_part *part, int64_t live) {
-    if (!live) return false;
+    if (!live || part->count != 1) return false;   /* of several pieces the first may have no positions */
     const psg_unfolding u = reached(part->pieces, live);
     psg_operand_view pixels;
     double area = volume_f64(u.size), bytes = (double)psg_dtype_size(part->dtype);
     bool fits = area * area * bytes <= (double)PSG_TILE_BYTES && volume_f64(u.output) * 16 <= (double)PSG_SMALL_BYTES;
     fits = fits && rows_at_once(part, volume(u.output)) >= ROWS / 4 && volume_f64(u.kernel) <= PSG_MOST_TAPS;
-    return part->count == 1 && fits && has_rows(part->pieces, &pixels);
+    return fits && has_rows(part->pieces, &pixels);
 }
 
 /* Half of both Grams and some columns more; reading them; a vector of a line of outputs, position by position. */
