@@ -157,6 +157,28 @@ static void windows_without_positions_beside_others(void **state) {
     }
 }
 
+/* Both fill one place: the inner products of a tie are of activations that are stored, which windows are not. */
+static void windows_beside_rows_of_a_table(void **state) {
+    (void)state;
+    static const problem some = { { 2, { 3, 3 }, { 1, 1 }, { 1, 1 }, { 1, 1 }, { 4, 4 } }, 2, 3, { 2, 4, 4 } };
+    const int64_t shape[] = { 3, 18 };
+    test_random random = { 15 };
+    for (int k = 0; k < 2; k++) {
+        fixture f;
+        draw(&f, &random, &some, (psg_dtype)k, TEST_CONTIGUOUS);
+        const psg_tensor *g = fixture_operand(&f, &random, 3, (const int64_t[]){ 2, 6, 18 }, TEST_CONTIGUOUS);
+        test_array ids = test_array_new(&random, PSG_I64, 2, (const int64_t[]){ 2, 6 }, TEST_CONTIGUOUS);
+        test_fill_integers(&random, &ids.view, -1, 2);
+        f.block[0][1] = psg_sparse_rows(g, &ids.view);
+        f.count = 0;
+        fixture_add(&f, 2, 2, shape);
+        fixture_refresh(&f);
+        check_routes(&f, &random);
+        fixture_free(&f);
+        test_array_free(&ids);
+    }
+}
+
 /* ---- privacy ---- */
 
 static void clipped_into(psg_context *context, const fixture *f, const psg_clip *clip, double *sum) {
@@ -300,6 +322,7 @@ int main(void) {
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(a_sample_alone_has_the_same_bits),
         cmocka_unit_test(windows_without_positions_beside_others),
+        cmocka_unit_test(windows_beside_rows_of_a_table),
         cmocka_unit_test(one_sample_moves_the_sum_by_at_most_c),
         cmocka_unit_test(a_removed_sample_leaves_no_trace),
         cmocka_unit_test(windows_are_checked),

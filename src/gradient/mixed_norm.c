@@ -3,7 +3,8 @@
  *
  *   |E + H|^2 = |E|^2 + |H|^2 + 2 <E, H>,   <E, H> = sum_{s,t} g[t, id_s] <a_t, e_s>,
  *
- * |H|^2 by its Grams.  By tiles where that costs less or cancels, and of any other mixture: also of three pieces. */
+ * |H|^2 by its Grams.  By tiles where that costs less or cancels, and of any other mixture: also of three pieces, and of
+ * windows, whose activations are no rows of a view. */
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -25,8 +26,8 @@ static bool find_tie(const psg_part *part, tie *t) {
     bool first = part->inner[0].room == &psg_sparse_room;
     *t = (tie){ &part->inner[!first], &part->inner[first] };
     return t->table->room == &psg_sparse_room && t->head->room == &psg_factored_room &&
-           !memcmp(&t->table->place, &t->head->place, sizeof t->head->place) && has_plain_scale(t->table) &&
-           has_plain_scale(t->head);
+           !t->head->pieces->has_windows && !memcmp(&t->table->place, &t->head->place, sizeof t->head->place) &&
+           has_plain_scale(t->table) && has_plain_scale(t->head);
 }
 
 /* The inner products run at a Gram's speed; what they multiply is gathered from as many places. */
