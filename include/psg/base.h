@@ -11,6 +11,10 @@
  * whatever the calling thread, or one of a psg_parallel_for, has set, and gives that back before it returns; hooks are
  * called in the default one.  Flags of exceptions may be raised.
  *
+ * Integers: how long an array argument is, size_t.  Sizes of tensors and batches, which views keep signed, int64_t.  What
+ * adds up over a training (records, steps, releases), uint64_t.  Ranks, and what is bounded by one or by a constant
+ * (dimensions, inputs of an op, layers, groups), int.
+ *
  * Destruction: in any order.  An object whose handle is destroyed works on until all that was made of it is destroyed:
  * all objects of a context, the psg_dps of a generator, the passes that use a parameter, the parameters and optimizers
  * over memory of a psg_params or psg_tensors.  A handle that was destroyed is not used again.
