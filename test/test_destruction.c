@@ -243,23 +243,27 @@ static void a_pass_keeps_its_parameters(void **state) {
     (void)state;
     quarantine q = { 0 };
     scene s = new_scene(&q, 0);
-    psg_gradient gradient;
-    const psg_gradient *set[] = { &gradient };
+    psg_gradient gradients[2];
+    const psg_gradient *set[2];
+    psg_param *const params[] = { psg_params_find(s.params, "weight"), s.param };
+    psg_batch batch;
     const char *over = "gradients[0]: of a pass that is over";   /* and no name, which is gone */
     double sqnorm[RECORDS];
-    psg_param *weight = psg_params_find(s.params, "weight");
     TEST_OK(s.context, psg_backward(s.tape, s.loss));
-    TEST_OK(s.context, psg_gradient_of(s.tape, weight, &gradient));
+    TEST_OK(s.context, psg_gradients_of(s.tape, params, 2, gradients, set));
     psg_params_destroy(s.params);
     psg_optimizer_destroy(s.optimizer);
     const size_t kept = q.live;
-    TEST_OK(s.context, psg_sqnorm(s.context, set, 1, sqnorm, NULL, NULL));
+    TEST_OK(s.context, psg_sqnorm(s.context, set, 2, sqnorm, NULL, NULL));
     TEST_OK(s.context, psg_tape_begin(s.tape, NULL));
     assert_true(q.live < kept);
-    test_fails(s.context, psg_sqnorm(s.context, set, 1, sqnorm, NULL, NULL), PSG_ERR_STATE, over);
+    test_fails(s.context, psg_sqnorm(s.context, set, 2, sqnorm, NULL, NULL), PSG_ERR_STATE, over);
+    TEST_OK(s.context, psg_dp_sample(s.dp, &batch));
+    test_fails(s.context, psg_dp_accumulate(s.dp, &batch, set, 2, NULL), PSG_ERR_STATE,
+               "psg_dp_accumulate: gradients[0] is of a pass that is over");
     void (*const rest[])(scene *) = { end_param, end_tensors, end_generator, end_dp, end_accountant };
     psg_tape_destroy(s.tape);
-    test_fails(s.context, psg_sqnorm(s.context, set, 1, sqnorm, NULL, NULL), PSG_ERR_STATE, over);
+    test_fails(s.context, psg_sqnorm(s.context, set, 2, sqnorm, NULL, NULL), PSG_ERR_STATE, over);
     for (size_t k = 0; k < sizeof rest / sizeof rest[0]; k++) rest[k](&s);
     psg_context_destroy(s.context);
     assert_int_equal(q.live, 0);

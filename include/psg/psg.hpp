@@ -234,7 +234,7 @@ inline std::vector<double> gram(psg_context *context, gradient_set set) {
 // (B, *shape) in row-major order.
 template <class T> std::vector<T> grad_sample(psg_context *context, const psg_gradient &gradient) {
     int64_t sizes[PSG_MAX_RANK + 1] = { gradient.batch_size };
-    for (int d = 0; d < gradient.rank; d++) sizes[d + 1] = gradient.shape[d];
+    for (int d = 0; d < gradient.rank && d < PSG_MAX_RANK; d++) sizes[d + 1] = gradient.shape[d];
     psg_tensor out = psg_tensor_of(dtype_of<T>(), nullptr, gradient.rank + 1, sizes);
     const int64_t count = psg_tensor_count(&out);
     std::vector<T> rows(count > 0 ? static_cast<std::size_t>(count) : 0);
