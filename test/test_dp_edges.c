@@ -455,7 +455,10 @@ static void gradients_of_other_passes_are_refused(void **state) {
     const psg_dp_options external = { NOISY, .expected_batch_size = 4, .sampling = PSG_SAMPLING_EXTERNAL };
     psg_dp *dp = create(f, &external);
     psg_batch batch;
+    psg_tape *tape;   /* whose pass is number 1 */
     const int64_t others[] = { 5, 7 };
+    TEST_OK(f->context, psg_tape_create(f->context, &tape));
+    TEST_OK(f->context, psg_tape_begin(tape, NULL));
     TEST_OK(f->context, psg_dp_take(dp, (const int64_t[]){ 5, 6 }, 2, &batch));
     const psg_gradient good[2] = { { .dtype = PSG_F32, .batch_size = 2, .rank = 1, .shape = { 3 }, .batch = batch },
                                    { .dtype = PSG_F32, .batch_size = 2, .rank = 1, .shape = { 2 }, .batch = batch } };
@@ -486,6 +489,7 @@ static void gradients_of_other_passes_are_refused(void **state) {
     psg_clip_report reports[1];
     TEST_OK(f->context, psg_dp_accumulate(dp, &batch, right, 2, reports));
     assert_true(reports[0].clipped == 0 && reports[0].removed == 0);
+    psg_tape_destroy(tape);
     psg_dp_destroy(dp);
 }
 
