@@ -156,7 +156,10 @@ public:
     }
     ~owner() { destroy(owned_); }
     T *get() const noexcept { return owned_; }
-    T *release() noexcept { return std::exchange(owned_, nullptr); }
+    T *release() noexcept {
+        context_ = nullptr;
+        return std::exchange(owned_, nullptr);
+    }
     operator T *() const noexcept { return owned_; }
 
 protected:
@@ -174,7 +177,7 @@ protected:
     }
 
 private:
-    psg_context *context_ = nullptr;   // for messages: the object holds it
+    psg_context *context_ = nullptr;   // for messages; kept by the object
     T *owned_ = nullptr;
 };
 

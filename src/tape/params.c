@@ -26,7 +26,7 @@ typedef struct list_arrays {
 struct psg_params {
     psg_context *context;
     psg_owner owner;                    /* held by passes that use a parameter, and by views of the values */
-    psg_lent lent;
+    psg_lent lent;                      /* the values */
     psg_dtype dtype;
     entry *entries;
     size_t count, room;
