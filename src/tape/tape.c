@@ -77,8 +77,8 @@ static psg_status check_batch(psg_tape *tape) {
     return PSG_OK;
 }
 
-/* From here on the pass is as if the caller had given each part of the batch.  A copy of the record numbers, as those of
- * a psg_dp change with its step and go with it. */
+/* From here on the pass is as if the caller had given each part of the batch.  Record numbers are copied: those of a
+ * psg_dp change with its step and go with it. */
 static psg_status take_batch(psg_tape *tape) {
     psg_pass *pass = &tape->pass;
     psg_status status = pass->batch ? check_batch(tape) : PSG_OK;
