@@ -203,8 +203,21 @@ static void questions_name_the_gradients_that_they_refuse(void **state) {
     assert_non_null(strstr(text, "clipped_sum: gradient 1: "));
     m.gradient[2].batch_size = B + 1;
     expect(&m, psg_sqnorm(c, m.set, 3, square, NULL, NULL), PSG_ERR_BATCH, "B", "gradients[2] (words)");
+    small_close(&m.f);
+}
+
+/* The pass was the last to hold the parameter: there is no name any more. */
+static void a_gradient_of_a_pass_that_is_over_has_no_name(void **state) {
+    (void)state;
+    model m;
+    open_model(&m);
+    psg_context *c = m.f.context;
+    double square[B];
+    run_model(&m, NULL);
+    psg_param_destroy(m.f.param[--m.f.params]);
     small_begin(&m.f, (psg_pass)PSG_PASS_INIT);
-    expect(&m, psg_sqnorm(c, m.set, 1, square, NULL, NULL), PSG_ERR_STATE, "over", "gradients[0] (fc1.W): of a pass");
+    expect(&m, psg_sqnorm(c, &m.set[2], 1, square, NULL, NULL), PSG_ERR_STATE, "over", "gradients[0]: of a pass");
+    expect(&m, psg_grad_sample(c, m.set[2], 1, PSG_OVERWRITE, &m.x), PSG_ERR_STATE, "over", "gradients[0]: of a pass");
     small_close(&m.f);
 }
 
@@ -263,6 +276,7 @@ int main(void) {
         cmocka_unit_test(questions_name_the_parameters_of_their_arrays),
         cmocka_unit_test(a_sum_beyond_f32_is_refused_by_name),
         cmocka_unit_test(questions_name_the_gradients_that_they_refuse),
+        cmocka_unit_test(a_gradient_of_a_pass_that_is_over_has_no_name),
         cmocka_unit_test(a_long_name_leaves_room_for_what_is_said),
         cmocka_unit_test(a_mechanism_names_the_gradients_that_it_refuses),
     };
