@@ -59,7 +59,7 @@ installed_as() {
     share/doc/psg/*) echo "$prefix/$1" ;;
     bench/examples/*) echo "$doc/${1#bench/}" ;;
     */README.md) page=${1%/README.md} && echo "$doc/${page##*/}.md" ;;
-    *) find "$doc" -name "$1" ;;
+    *) find "$doc" -name "$1" | head -n 1 ;;
     esac
 }
 page_is_absent() {
