@@ -109,6 +109,33 @@ static void an_op_that_waits_for_a_batch_names_its_table(void **state) {
     small_close(&m.f);
 }
 
+/* "linear x fc1.W fc1.b; " of an operand without a name "x". */
+static void write_names(void *user, const psg_call *call, int backward, double seconds) {
+    char *text = user;
+    (void)seconds;
+    strcat(text, backward ? "back " : "");
+    strcat(text, call->op->name);
+    for (int k = 0; k < call->input_count; k++) {
+        if (call->input[k].role) strcat(strcat(text, " "), call->input[k].name ? call->input[k].name : "x");
+    }
+    strcat(text, "; ");
+}
+
+static void an_observer_learns_the_names(void **state) {
+    (void)state;
+    model m;
+    char text[512] = "";
+    open_model(&m);
+    psg_param_set_trainable(m.bias, 0);
+    TEST_OK(m.f.context, psg_tape_observe(m.f.tape, write_names, text));
+    small_begin(&m.f, (psg_pass)PSG_PASS_INIT);
+    psg_var w = psg_weight_norm(m.f.tape, psg_use(m.f.tape, m.weight), psg_none(), NULL);
+    small_backward(&m.f, psg_linear(m.f.tape, psg_input(m.f.tape, &m.x), w, psg_use(m.f.tape, m.bias)), NULL);
+    assert_string_equal(text, "weight_norm fc1.W; linear x weight_norm of fc1.W fc1.b; "
+                              "back linear x weight_norm of fc1.W fc1.b; back weight_norm fc1.W; ");
+    small_close(&m.f);
+}
+
 /* ---- parameters and their arrays ---- */
 
 static void parameters_are_refused_by_name(void **state) {
@@ -271,6 +298,7 @@ int main(void) {
         cmocka_unit_test(ops_name_the_parameters_that_their_text_is_of),
         cmocka_unit_test(composite_ops_name_them_too),
         cmocka_unit_test(an_op_that_waits_for_a_batch_names_its_table),
+        cmocka_unit_test(an_observer_learns_the_names),
         cmocka_unit_test(parameters_are_refused_by_name),
         cmocka_unit_test(attached_arrays_are_refused_by_name),
         cmocka_unit_test(questions_name_the_parameters_of_their_arrays),

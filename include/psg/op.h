@@ -101,6 +101,8 @@ typedef struct psg_operand {
     int wants_grad;     /* a trainable parameter, or an input whose gradient somebody wants */
     int is_derived;     /* PSG_PARAMETER: an effective weight, computed in this pass; nobody may change it */
     int batch_second;   /* the caller has the batch as dimension 1 from rank 3 on, see psg_call_dim; here it is 0 */
+    const char *name;   /* of the parameter or effective weight that it is, or is a part of, also of a frozen one, for as
+                           long as the pass; NULL of others */
     uint64_t reserved[4];
 } psg_operand;
 

@@ -85,7 +85,7 @@ PSG_API size_t psg_tape_bytes(const psg_tape *tape);
  * (backward not 0): the call as it is then, which the observer may read and must not change, and the seconds of wall
  * time that the function took; backward's include adding gradients of operands that other ops share.  grad_output.data
  * is NULL in the backward of an op that derives (psg/op.h).  call->op->name names the op; layers of one op differ by
- * the shapes of call->input.  Not told of a function that failed, of an op that backward does not reach, nor of what
+ * the names of their parameters, call->input[k].name.  Not told of a function that failed, of an op that backward does not reach, nor of what
  * follows the walk (questions, releases, optimizers).  Called on the thread that runs the pass; it may call nothing on
  * the tape. */
 typedef void (*psg_op_observer)(void *user, const psg_call *call, int backward, double seconds);

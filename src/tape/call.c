@@ -21,13 +21,9 @@ static bool has_word(const char *text, const char *word) {
     return false;
 }
 
-static const char *parameter_name(const psg_tape_node *node, int k) {
-    return node->call.input[k].role ? psg_tape_parameter_name(node->tape, &node->tape->vars[node->input[k]]) : NULL;
-}
-
 /* Not where the text has the name in quotes, nor where it says no more than the operand's. */
-static void put_parameter(psg_writer *note, const psg_tape_node *node, int k, const char *text) {
-    const char *operand = psg_op_operand_name(node->call.op, k), *name = parameter_name(node, k);
+static void put_parameter(psg_writer *note, const psg_call *call, int k, const char *text) {
+    const char *operand = psg_op_operand_name(call->op, k), *name = call->input[k].name;
     char quoted[PSG_MESSAGE_SIZE];
     snprintf(quoted, sizeof quoted, "\"%s\"", name);
     if (strstr(text, quoted) || !strcmp(name, operand)) return;
@@ -35,14 +31,14 @@ static void put_parameter(psg_writer *note, const psg_tape_node *node, int k, co
 }
 
 /* " (weight: fc1.weight, bias: fc1.bias)": of the operands that the text names, else of the first parameter. */
-static void put_parameters(psg_writer *note, const psg_tape_node *node, const char *text) {
+static void put_parameters(psg_writer *note, const psg_call *call, const char *text) {
     int first = -1;
-    for (int k = 0; k < node->call.input_count; k++) {
-        if (!parameter_name(node, k)) continue;
+    for (int k = 0; k < call->input_count; k++) {
+        if (!call->input[k].name) continue;
         if (first < 0) first = k;
-        if (has_word(text, psg_op_operand_name(node->call.op, k))) put_parameter(note, node, k, text);
+        if (has_word(text, psg_op_operand_name(call->op, k))) put_parameter(note, call, k, text);
     }
-    if (!note->used && first >= 0) put_parameter(note, node, first, text);
+    if (!note->used && first >= 0) put_parameter(note, call, first, text);
     if (note->used) psg_put(note, ")");
 }
 
@@ -57,7 +53,7 @@ psg_status psg_call_fail(psg_call *call, psg_status status, const char *format, 
     va_end(arguments);
     bool turned = call->pass->batch_second && strstr(text, "shape");
     const char *note = turned ? " (batch_second: shapes, not dimensions, are told with the batch in front)" : "";
-    put_parameters(&parameters, node, text);
+    put_parameters(&parameters, call, text);
     psg_tape_fail(node->tape, status, "%s: %s%s%s", call->op->name, text, names, note);
     return status;
 }

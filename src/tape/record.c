@@ -172,6 +172,7 @@ static psg_status resolve(psg_tape_node *node, int k, psg_var given) {
     psg_operand operand = { .role = var->role, .value = var->value, .wants_grad = var->wants_grad };
     operand.is_derived = var->role == PSG_PARAMETER && !node->tape->uses[var->use].param;
     operand.batch_second = var->batch_second;
+    operand.name = psg_tape_parameter_name(node->tape, var);
     operand.value.data = NULL;
     node->call.input[k] = operand;
     return var->role == PSG_PARAMETER ? check_parameter(node, k, var) : PSG_OK;
