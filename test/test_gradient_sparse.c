@@ -123,6 +123,23 @@ static void upper_covers_the_sums_of_rows(void **state) {
     psg_context_destroy(context);
 }
 
+/* Also where there are no positions, so that nothing is computed with a place that cannot be. */
+static void places_are_checked_without_positions(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_tensor backprop = psg_tensor_of(PSG_F32, (float[]){ 0 }, 3, (int64_t[]){ 1, 0, 2 });
+    psg_tensor ids = psg_tensor_of(PSG_I64, (int64_t[]){ 0 }, 2, (int64_t[]){ 1, 0 });
+    psg_block block = psg_sparse_rows(&backprop, &ids);
+    psg_gradient gradient = psg_gradient_of_blocks(&block, 1, 2, (int64_t[]){ 2, 2 });
+    const psg_gradient *list = &gradient;
+    double square = -1;
+    TEST_OK(context, psg_sqnorm(context, &list, 1, &square, NULL, NULL));
+    assert_true(square == 0);
+    block.offset = INT64_MIN;
+    test_fails(context, psg_sqnorm(context, &list, 1, &square, NULL, NULL), PSG_ERR_SHAPE, "offset must be >= 0");
+    psg_context_destroy(context);
+}
+
 static void rows_of_negative_ids_are_not_read(void **state) {
     (void)state;
     test_random random = { 5 };
@@ -243,6 +260,7 @@ int main(void) {
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(a_large_output_is_cleared),
         cmocka_unit_test(upper_covers_the_sums_of_rows),
+        cmocka_unit_test(places_are_checked_without_positions),
         cmocka_unit_test(rows_of_negative_ids_are_not_read),
         cmocka_unit_test(one_sample_moves_the_sum_by_at_most_c),
         cmocka_unit_test(ids_are_checked),

@@ -44,7 +44,7 @@ static psg_status check_ids(const psg_check *at, const psg_block *b, int64_t row
 static psg_status check(const psg_check *at, const psg_block *b) {
     int64_t p = psg_features_of(&b->backprop);
     psg_status status = check_ids_view(at, b);
-    if (status || !p || !b->ids.shape[1]) return status;
+    if (status || !p) return status;
     if (b->offset < 0 || b->row_stride < p) {
         return psg_check_fail(at, PSG_ERR_SHAPE, "offset must be >= 0 and row_stride at least the length of a row");
     }
