@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Sizes that no memory has are above what the questions refuse (2^38 elements), so that none of them is begun. */
-static const int64_t huge[] = { INT64_MAX, INT64_MIN, -1, (int64_t)1 << 39, (int64_t)1 << 61, (int64_t)1 << 32 | 1 };
+static const int64_t huge[] = { INT64_MAX, INT64_MIN, -1, (int64_t)1 << 39, (int64_t)1 << 61, (int64_t)1 << 40 | 1 };
 enum { MOST_EXTENT = 1 << 15 };
 
 /* ---- views ---- */
@@ -144,7 +144,7 @@ static psg_block draw_form(drawn_set *set, fuzz_bytes *bytes, int64_t p, int64_t
 static void change_field(drawn_set *set, fuzz_bytes *bytes, psg_block *block) {
     static const double scales[] = { 0, -1, 0.5, 2, 1e-100, 1e100, 1e101, NAN, INFINITY, 1e30, 1e-30, 1e-31 };
     int kind = (int)fuzz_range(bytes, 0, 5);
-    if (block->form == PSG_DERIVED) set->is_plain = 0;
+    if (block->form == PSG_DERIVED) set->is_known = 0;
     int64_t number = fuzz_one_in(bytes, 4) ? FUZZ_PICK(bytes, huge) : fuzz_range(bytes, -1, 20);
     if (kind == 0) {
         int64_t k = fuzz_range(bytes, 0, 11);
@@ -189,7 +189,7 @@ static psg_block draw_derived(drawn_set *set, fuzz_bytes *bytes, psg_gradient *g
     if (fuzz_one_in(bytes, 32)) derivation->rows = fuzz_range(bytes, -1, 9);
     if (fuzz_one_in(bytes, 32)) {
         derivation->inner = fuzz_range(bytes, -1, 9);
-        set->is_plain = 0;
+        set->is_known = 0;
     }
     if (fuzz_one_in(bytes, 32)) derivation->pull = NULL;
     derivation->user = &derivation->columns;
@@ -222,7 +222,7 @@ static void draw_gradient(drawn_set *set, fuzz_bytes *bytes, drawn_gradient *to)
 }
 
 void drawn_set_make(drawn_set *set, fuzz_bytes *bytes) {
-    *set = (drawn_set){ .dtype = fuzz_one_in(bytes, 2) ? PSG_F64 : PSG_F32, .is_plain = 1 };
+    *set = (drawn_set){ .dtype = fuzz_one_in(bytes, 2) ? PSG_F64 : PSG_F32, .is_plain = 1, .is_known = 1 };
     set->batch_size = fuzz_range(bytes, 0, 5);
     set->count = (size_t)fuzz_range(bytes, 1, DRAWN_GRADIENTS);
     for (size_t k = 0; k < set->count; k++) {

@@ -17,6 +17,7 @@ typedef struct drawn_set {
     psg_dtype dtype;
     int64_t batch_size;
     size_t count;
+    int is_known;                      /* plain loops have its gradients: not those of a derivation moved or sliced */
     int is_plain;                      /* no odd value or scale: what is computed may be compared with what is exact */
     drawn_gradient of[DRAWN_GRADIENTS];
     const psg_gradient *list[DRAWN_GRADIENTS];

@@ -41,6 +41,9 @@ static void die(int signal_number) {
     raise(signal_number);
 }
 
+/* gcc's two sanitizers have a callback each, of which only one can be set: the other one ends by a signal. */
+const char *__ubsan_default_options(void);
+const char *__ubsan_default_options(void) { return "halt_on_error=1:abort_on_error=1:print_stacktrace=1"; }
 void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
 static void watch(void) {
