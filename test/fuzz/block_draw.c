@@ -1,6 +1,7 @@
 #include "block_draw.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +25,8 @@ static int64_t extent_of(const psg_tensor *view, int64_t *origin) {
     }
     for (int d = 0; d < view->rank; d++) {
         int64_t reach;
-        if (__builtin_mul_overflow(view->shape[d] - 1, view->stride[d], &reach) || llabs(reach) > MOST_EXTENT) return -1;
+        bool fits = !__builtin_mul_overflow(view->shape[d] - 1, view->stride[d], &reach);
+        if (!fits || llabs(reach) > MOST_EXTENT) return -1;
         if (reach < 0) low -= reach;
         else high += reach;
     }
@@ -51,7 +53,10 @@ static psg_tensor draw_view(drawn_set *set, fuzz_bytes *bytes, psg_dtype dtype, 
     int64_t origin = 0;
     if (fuzz_one_in(bytes, 64)) view.shape[fuzz_range(bytes, 0, rank - 1)] = FUZZ_PICK(bytes, huge);
     if (fuzz_one_in(bytes, 64)) view.shape[fuzz_range(bytes, 0, rank - 1)] = fuzz_range(bytes, 0, 9);
-    if (fuzz_one_in(bytes, 64)) view.rank += fuzz_one_in(bytes, 2) ? 1 : -1, view.shape[rank] = 1, view.stride[rank] = 1;
+    if (fuzz_one_in(bytes, 64)) {
+        view.rank += fuzz_one_in(bytes, 2) ? 1 : -1;
+        view.shape[rank] = view.stride[rank] = 1;
+    }
     draw_strides(bytes, &view);
     int64_t extent = extent_of(&view, &origin);
     if (extent < 0) {

@@ -1,5 +1,5 @@
-/* What the fuzzers share: bytes read as numbers, edits of files, a context whose memory is bounded, and what must hold of
- * every call.  A fuzzer is one LLVMFuzzerTestOneInput, which libFuzzer or driver.c calls. */
+/* What the fuzzers share: bytes read as numbers, edits of files, a context whose memory is bounded, and what must hold
+ * of every call.  A fuzzer is one LLVMFuzzerTestOneInput, which libFuzzer or driver.c calls. */
 #ifndef PSG_TEST_FUZZ_H
 #define PSG_TEST_FUZZ_H
 
@@ -26,11 +26,11 @@ int64_t fuzz_pick(fuzz_bytes *bytes, const int64_t *list, size_t count);
 #define FUZZ_PICK(bytes, list) fuzz_pick(bytes, list, sizeof(list) / sizeof(list)[0])
 /* A number that a call may not expect: NaN, infinities, the ends of the real types, small ones. */
 double fuzz_odd(fuzz_bytes *bytes);
-/* count values of that real type: multiples of 1/16, odd ones among them where the bytes say so; returns whether so. */
+/* count values of that real type: multiples of 1/16, odd ones among them where the bytes say so.  Returns whether. */
 int fuzz_fill(fuzz_bytes *bytes, psg_dtype dtype, void *values, int64_t count);
 
-/* Up to eight edits of a file of length bytes (capacity in all): bytes set, taken out, doubled, decimal numbers replaced,
- * the end cut.  Returns the new length. */
+/* Up to eight edits of a file of length bytes (capacity in all): bytes set, taken out, doubled, decimal numbers
+ * replaced, the end cut.  Returns the new length. */
 size_t fuzz_edit(fuzz_bytes *bytes, uint8_t *file, size_t length, size_t capacity);
 
 /* ---- the end of an input that shows a fault ---- */
@@ -43,8 +43,8 @@ _Noreturn void fuzz_fail(const char *file, int line, const char *what);
 
 /* ---- contexts and calls ---- */
 
-/* A context of one thread, for one input.  More than 64 MiB at a time, and from the fails-th allocation on (0: none), there
- * is no memory.  budget: of plans. */
+/* A context of one thread, for one input.  More than 64 MiB at a time, and from the fails-th allocation on (0: none),
+ * there is no memory.  budget: of plans. */
 psg_context *fuzz_context(unsigned fails, size_t budget);
 /* What was made of it has been freed; checked at the end of the program. */
 void fuzz_context_return(psg_context *context);

@@ -125,9 +125,11 @@ static void check_alone(psg_context *context, const drawn_set *set, const output
     FUZZ_CHECK(outputs_make(&one, &alone, PSG_F64));
     psg_status status = ask(context, &alone, &one, question);
     FUZZ_CHECK(status == PSG_OK);
-    if (question == PSG_ASK_SQNORM) FUZZ_CHECK(same(o->sqnorm[n], one.sqnorm[0]) && same(o->upper[n], one.upper[0]));
-    if (question == PSG_ASK_DOT) FUZZ_CHECK(same(o->dots[n], one.dots[0]));
-    if (question == PSG_ASK_CLIPPED_SUM) {
+    if (question == PSG_ASK_SQNORM) {
+        FUZZ_CHECK(same(o->sqnorm[n], one.sqnorm[0]) && same(o->upper[n], one.upper[0]));
+    } else if (question == PSG_ASK_DOT) {
+        FUZZ_CHECK(same(o->dots[n], one.dots[0]));
+    } else if (question == PSG_ASK_CLIPPED_SUM) {
         FUZZ_CHECK(same(o->norms[n], one.norms[0]) && same(o->factors[n], one.factors[0]));
     }
     for (int64_t k = 0; question == PSG_ASK_GRAD_SAMPLE && k < o->size[0]; k++) {

@@ -1,6 +1,6 @@
-/* Sequences of calls of two mechanisms of one seed.  The second one is spared what must be refused, is not saved and loaded
- * again, and misses one record now and then: it then draws and releases the same bits, and where a record is missing the sums
- * differ by no more than a record may move them, S / sigma units (psg/dp.h). */
+/* Sequences of calls of two mechanisms of one seed.  The second one is spared what must be refused, is not saved and
+ * loaded again, and misses one record now and then: it then draws and releases the same bits, and where a record is
+ * missing the sums differ by no more than a record may move them, S / sigma units (psg/dp.h). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +61,8 @@ static void draw_options(fuzz_bytes *bytes, pair *p) {
     o->records = (uint64_t)fuzz_range(bytes, 0, 40);
     if (o->sampling <= PSG_SAMPLING_TRUNCATED_POISSON) o->sample_rate = draw_size(bytes, 0.25);
     if (o->sampling == PSG_SAMPLING_FIXED_SIZE) o->relation = PSG_REPLACE_ONE;
-    if (o->sampling == PSG_SAMPLING_FIXED_SIZE || o->sampling == PSG_SAMPLING_EPOCHS) o->batch_size = fuzz_range(bytes, 0, 9);
+    int has_size = o->sampling == PSG_SAMPLING_FIXED_SIZE || o->sampling == PSG_SAMPLING_EPOCHS;
+    if (has_size) o->batch_size = fuzz_range(bytes, 0, 9);
     if (o->sampling == PSG_SAMPLING_BALLS_IN_BINS) o->batches = (uint64_t)fuzz_range(bytes, 0, 5);
     if (fuzz_one_in(bytes, 16)) o->relation = (psg_relation)fuzz_range(bytes, 0, 2);
     if (o->sampling == PSG_SAMPLING_EXTERNAL || fuzz_one_in(bytes, 8)) o->expected_batch_size = draw_size(bytes, 4);
@@ -102,7 +103,8 @@ static psg_status make(pair *p, int k) {
     }
     PSG_TRY(FUZZ_CALL(s->context, psg_generator_create_seeded(s->context, seed, &s->generator)));
     PSG_TRY(FUZZ_CALL(s->context, psg_sgd_create(s->context, &sgd, values, p->params, &s->optimizer)));
-    psg_status status = FUZZ_CALL(s->context, psg_dp_create(s->context, s->generator, &p->options, p->count, p->params, &s->dp));
+    psg_status status = FUZZ_CALL(s->context, psg_dp_create(s->context, s->generator, &p->options, p->count, p->params,
+                                                            &s->dp));
     FUZZ_CHECK(!status == !!s->dp);
     if (!status) psg_dp_set_reduce(s->dp, keep_sums, s);
     return status;
@@ -143,7 +145,8 @@ static int draw_batch(pair *p, fuzz_bytes *bytes) {
     for (int k = 0; k < 2; k++) {
         side *s = &p->of[k];
         fuzz_before(s->context);
-        status[k] = fuzz_after(s->context, is_taken ? psg_dp_take(s->dp, ids, count, &s->batch) : psg_dp_sample(s->dp, &s->batch));
+        status[k] = is_taken ? psg_dp_take(s->dp, ids, count, &s->batch) : psg_dp_sample(s->dp, &s->batch);
+        fuzz_after(s->context, status[k]);
         if (!status[k]) s->has_batch = 1;
     }
     p->next_id += count;
@@ -162,8 +165,8 @@ typedef struct part {
     const psg_gradient *list[MOST_PARAMS];
 } part;
 
-static void make_part(const pair *p, const psg_batch *batch, int64_t first, int64_t count, psg_dtype dtype, void *values,
-                      part *to) {
+static void make_part(const pair *p, const psg_batch *batch, int64_t first, int64_t count, psg_dtype dtype,
+                      void *values, part *to) {
     char *at = values;
     to->batch = psg_batch_part(batch, first, count);
     for (size_t k = 0; k < p->params; k++) {

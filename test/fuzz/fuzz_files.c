@@ -1,5 +1,5 @@
-/* What files may hold: safetensors, ledgers, checkpoints and IDX, of any bytes or good ones that were edited.  A file is
- * refused and nothing has changed, or it is read, and what was read can be written and read again. */
+/* What files may hold: safetensors, ledgers, checkpoints and IDX, of any bytes or good ones that were edited.  A file
+ * is refused and nothing has changed, or it is read, and what was read can be written and read again. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -47,7 +47,8 @@ static void check_load(psg_context *context, const char *path, const psg_tensors
         wanted[k].tensor.data = memset(malloc(size + 1), UNTOUCHED, size + 1);
     }
     if (renamed) wanted[0].name = "a name that no file has";
-    psg_status status = FUZZ_CALL(context, psg_weights_load(context, path, wanted, count, (psg_load_mode)mode, &report));
+    psg_status status = FUZZ_CALL(context, psg_weights_load(context, path, wanted, count, (psg_load_mode)mode,
+                                                            &report));
     FUZZ_CHECK(status || mode == PSG_LOAD_PARTIAL || !renamed);
     FUZZ_CHECK(report.loaded == (status ? 0 : count - renamed));
     for (size_t k = 0; k < count; k++) {
@@ -63,11 +64,13 @@ static void check_load(psg_context *context, const char *path, const psg_tensors
 static void check_written(psg_context *context, const psg_tensors *tensors) {
     const char *second = fuzz_path("second"), *last = fuzz_path("last");
     psg_tensors *read;
-    if (FUZZ_CALL(context, psg_safetensors_write(context, second, psg_tensors_list(tensors), psg_tensors_count(tensors),
-                                                 NULL, 0))) return;
+    const psg_named *list = psg_tensors_list(tensors);
+    size_t count = psg_tensors_count(tensors);
+    if (FUZZ_CALL(context, psg_safetensors_write(context, second, list, count, NULL, 0))) return;
     if (FUZZ_CALL(context, psg_safetensors_read(context, second, PSG_FILE_COPY, &read))) return;
     check_same(tensors, read);
-    if (!FUZZ_CALL(context, psg_safetensors_write(context, last, psg_tensors_list(read), psg_tensors_count(read), NULL, 0))) {
+    list = psg_tensors_list(read);
+    if (!FUZZ_CALL(context, psg_safetensors_write(context, last, list, count, NULL, 0))) {
         FUZZ_CHECK(is_same_file(second, last));
     }
     psg_tensors_destroy(read);

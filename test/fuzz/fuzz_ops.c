@@ -51,8 +51,9 @@ static psg_status walk(network *net, const psg_pass *pass, int64_t first, int64_
     }
     psg_status status = psg_backward_from(net->tape, output, NULL);
     if (status) return check_failed(net, output);
-    if (is_ended) FUZZ_CHECK(psg_backward_from(net->tape, output, NULL) == PSG_ERR_STATE && check_failed(net, output));
-    return is_ended ? PSG_ERR_STATE : PSG_OK;
+    if (!is_ended) return PSG_OK;
+    FUZZ_CHECK(psg_backward_from(net->tape, output, NULL) == PSG_ERR_STATE);
+    return check_failed(net, output);
 }
 
 /* ---- answers ---- */
@@ -71,8 +72,9 @@ static psg_status ask(network *net, answers *a, int64_t count, int is_ordinary) 
         set[a->count] = g;
         memcpy(shape + 1, g->shape, (size_t)g->rank * sizeof *shape);
         a->size[a->count] = elements;
-        a->grad_sample[a->count] = psg_tensor_of(g->dtype, calloc((size_t)(count * elements) + 1, 8), g->rank + 1, shape);
-        a->sum[a->count] = psg_tensor_of(g->dtype, calloc((size_t)elements + 1, 8), g->rank, g->shape);
+        void *rows = calloc((size_t)(count * elements) + 1, sizeof(double));
+        a->grad_sample[a->count] = psg_tensor_of(g->dtype, rows, g->rank + 1, shape);
+        a->sum[a->count] = psg_tensor_of(g->dtype, calloc((size_t)elements + 1, sizeof(double)), g->rank, g->shape);
         a->count++;
     }
     if (!a->count) return PSG_OK;
@@ -84,8 +86,7 @@ static psg_status ask(network *net, answers *a, int64_t count, int is_ordinary) 
     return FUZZ_CALL(context, psg_sqnorm(context, set, (size_t)a->count, a->sqnorm, a->upper, NULL));
 }
 
-/* What is materialised is rounded: by far less than 1e-4 of the largest of its terms, which may cancel, so that the norm
- * has a floor of as much of the largest element. */
+/* What is materialised is rounded, by far less than the factors here where terms do not cancel. */
 static void check_norms(const answers *a, psg_dtype real) {
     for (int64_t n = 0; n < a->batch_size; n++) {
         double square = 0;
@@ -103,7 +104,9 @@ static void check_norms(const answers *a, psg_dtype real) {
 static void check_sums(const answers *a, psg_dtype real) {
     for (int k = 0; k < a->count; k++) {
         double largest = 0;
-        for (int64_t i = 0; i < a->size[k] * a->batch_size; i++) largest = fmax(largest, fabs(element(&a->grad_sample[k], i)));
+        for (int64_t i = 0; i < a->size[k] * a->batch_size; i++) {
+            largest = fmax(largest, fabs(element(&a->grad_sample[k], i)));
+        }
         for (int64_t i = 0; i < a->size[k] && isfinite(largest); i++) {
             double sum = 0;
             for (int64_t n = 0; n < a->batch_size; n++) sum += element(&a->grad_sample[k], n * a->size[k] + i);
@@ -159,7 +162,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!status && is_whole && !ask(&net, &all, net.batch_size, pass.ordinary) && !pass.ordinary) {
         check_norms(&all, net.real);
         check_sums(&all, net.real);
-        for (int64_t n = 0; n < net.batch_size && !pass.allow_updates && pass.sample_ids; n++) check_alone(&net, pass, &all, ids, n);
+        int may_repeat = !pass.allow_updates && pass.sample_ids;
+        for (int64_t n = 0; n < net.batch_size && may_repeat; n++) check_alone(&net, pass, &all, ids, n);
     }
     answers_free(&all);
     network_free(&net);

@@ -27,8 +27,8 @@ static void write_tensors(fuzz_bytes *bytes, const char *path) {
     for (size_t k = 0; k < count; k++) {
         int64_t shape[3] = { fuzz_range(bytes, 0, 4), fuzz_range(bytes, 1, 4), fuzz_range(bytes, 1, 4) };
         tensor[k].name = names[(k + fuzz_byte(bytes) % 3) % 6];
-        tensor[k].tensor = psg_tensor_of((psg_dtype)fuzz_range(bytes, 0, 3), values + 8 * k, (int)fuzz_range(bytes, 0, 3),
-                                         shape);
+        psg_dtype dtype = (psg_dtype)fuzz_range(bytes, 0, 3);
+        tensor[k].tensor = psg_tensor_of(dtype, values + 8 * k, (int)fuzz_range(bytes, 0, 3), shape);
     }
     psg_context *context = fuzz_context(0, 0);
     unlink(path);

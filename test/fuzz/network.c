@@ -70,7 +70,8 @@ static const choice *next_line(const case_line *before, fuzz_bytes *bytes) {
 
 static void change_size(case_line *line, fuzz_bytes *bytes) {
     case_operand *operand = &line->operand[fuzz_range(bytes, 0, 2)];
-    if (operand->present && operand->rank > 1) operand->shape[fuzz_range(bytes, 1, operand->rank - 1)] = fuzz_range(bytes, 0, 8);
+    if (!operand->present || operand->rank < 2) return;
+    operand->shape[fuzz_range(bytes, 1, operand->rank - 1)] = fuzz_range(bytes, 0, 8);
 }
 
 void network_draw(network *net, psg_context *context, fuzz_bytes *bytes) {

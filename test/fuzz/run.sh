@@ -5,7 +5,7 @@
 set -eu
 folder=$1 engine=$2
 shift 2
-seconds=60 seed= runs= only='*'
+seconds=60 seed= runs= only=.*
 while [ $# -gt 1 ]; do
     case $1 in
     --seconds) seconds=$2 ;;
@@ -17,11 +17,11 @@ while [ $# -gt 1 ]; do
     shift 2
 done
 [ $# = 0 ] || { echo "usage: make fuzz ARGS=\"[--seconds N] [--seed S] [--runs N] [--only NAME]\"" >&2; exit 2; }
-set -- "$folder"/fuzz_$only
+set -- $(ls "$folder" | grep '^fuzz_[a-z]*$' | grep "^fuzz_$only\$")
+[ $# -gt 0 ] || { echo "no fuzzer $only" >&2; exit 2; }
 share=$(((seconds + $# - 1) / $#)) failed=0
-for program; do
-    case $program in *-seed-*) continue ;; esac
-    name=${program##*/}
+for name; do
+    program=$folder/$name
     if [ "$engine" = libfuzzer ]; then
         mkdir -p "$folder/corpus/$name"
         set -- -max_total_time="$share" -max_len=2048 -timeout=60 -rss_limit_mb=4096 -verbosity=0 \
