@@ -24,12 +24,18 @@ for name; do
     program=$folder/$name
     if [ "$engine" = libfuzzer ]; then
         mkdir -p "$folder/corpus/$name"
-        set -- -max_total_time="$share" -max_len=2048 -timeout=60 -rss_limit_mb=4096 -verbosity=0 \
+        set -- -max_total_time="$share" -max_len=2048 -timeout=60 -rss_limit_mb=4096 -print_funcs=0 \
             -artifact_prefix="$program-" ${seed:+-seed="$seed"} ${runs:+-runs="$runs"} "$folder/corpus/$name"
     else
         set -- --seconds "$share" ${seed:+--seed "$seed"} ${runs:+--runs "$runs"}
     fi
-    "$program" "$@" || failed=1
-    [ "$failed" = 1 ] || echo "$name: passed"
+    log=$folder/$name.log
+    if "$program" "$@" >"$log" 2>&1; then
+        echo "$name: $(sed -n 's/^Done \([0-9]*\) runs.*/\1 inputs/p; s/ inputs passed/ inputs/p' "$log") passed"
+    else
+        echo "$name: FAILED, the end of $log is"
+        tail -n 60 "$log"
+        failed=1
+    fi
 done
 exit $failed
