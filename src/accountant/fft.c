@@ -58,11 +58,14 @@ static double *fill_stage(double *stage, const double *real, size_t m, size_t n)
     return stage + 6 * quarter;
 }
 
-static double *end_of_stages(const psg_fft *fft) {
-    double *stage = fft->twiddles;
-    for (size_t n = fft->length; n >= 4; n /= 4) stage += 6 * (n / 4);
-    return stage;
+/* Doubles of all stages, behind which stand the real and imaginary parts of fill_quarter. */
+static size_t stages_size(size_t length) {
+    size_t size = 0;
+    for (size_t n = length; n >= 4; n /= 4) size += 6 * (n / 4);
+    return size;
 }
+
+static double *end_of_stages(const psg_fft *fft) { return fft->twiddles + stages_size(fft->length); }
 
 static void fill(const psg_fft *fft) {
     double *stage = fft->twiddles, *real = end_of_stages(fft);
@@ -72,7 +75,7 @@ static void fill(const psg_fft *fft) {
 
 psg_status psg_fft_create(psg_context *context, const char *function, size_t length, psg_fft *fft) {
     *fft = (psg_fft){ context, length, NULL };
-    size_t count = (size_t)(end_of_stages(fft) - fft->twiddles) + 2 * length;
+    size_t count = stages_size(length) + 2 * length;
     fft->twiddles = psg_alloc(context, count * sizeof *fft->twiddles);
     if (!fft->twiddles) return psg_fail_memory(context, function, count * sizeof *fft->twiddles);
     fill(fft);
