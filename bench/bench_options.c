@@ -51,10 +51,10 @@ static void print_help(const char *program) {
     puts("\nB samples, T positions, D features, C channels of HW elements in G groups, N numbers; convolutions,\n"
          "of kernels k wide in each dimension, pad as much as gives an output of ceil(H / stride). The lines of\n"
          "--case, for convolutions, instance_norm, embedding, lstm and multi_head_attention, are those of\n"
-         "test/cases when this program was built. Steps of models: private is a whole step of DP-SGD, plain the library's own\n"
-         "step without privacy, clipped_sum the backward and clipped sum beside the plain backward. mlp is\n"
-         "784-512-256-10, mlp_small 784-32-10, gru_small two layers of 32 on 20 steps, gpt2 GPT-2 small on 256 tokens; sparse answers a look-up\n"
-         "table by sparse rows.");
+         "test/cases when this program was built. Steps of models: private is a whole step of DP-SGD, plain the\n"
+         "library's own step without privacy, clipped_sum the backward and clipped sum beside the plain backward.\n"
+         "mlp is 784-512-256-10, mlp_small 784-32-10, gru_small two layers of 32 on 20 steps, gpt2 GPT-2 small on\n"
+         "256 tokens; sparse answers a look-up table by sparse rows.");
 }
 
 /* Whole numbers >= 1 separated by commas. */
