@@ -313,13 +313,15 @@ mutations:  ## random mutations of all case lines (ARGS="--count 100000 --seed 7
 	$(BUILD)/test/mutations $(ARGS)
 
 # ---- fuzzers: the library and test/fuzz under sanitizers, with libFuzzer where a clang has it ----
-# An object of no main and the sanitizers' parts: what the compiler's driver must find to link a fuzzer.
+# clang has it where a fuzzer links.  Each engine has objects of its own; the programs are of the one that ran last.
 HAS_LIBFUZZER = $(shell echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
                   clang -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2>/dev/null && echo yes)
 fuzz: ENGINE = $(if $(HAS_LIBFUZZER),libfuzzer,driver)
 fuzz:  ## random calls and files under sanitizers (ARGS="--seconds 600 --seed 7 --only blocks")
-	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
-	@engine=$(ENGINE); $(MAKE) $(PARALLEL) fuzzers BUILD=$(BUILD)/fuzz/$$engine FUZZ=$(BUILD)/fuzz HARDENING= \
+	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(firstword $(NEED_RUN))
+	@engine=$(ENGINE); [ "$$(cat $(BUILD)/fuzz/engine 2>/dev/null)" = $$engine ] || rm -f $(BUILD)/fuzz/fuzz_*; \
+	mkdir -p $(BUILD)/fuzz; echo $$engine >$(BUILD)/fuzz/engine; \
+	$(MAKE) $(PARALLEL) fuzzers BUILD=$(BUILD)/fuzz/$$engine FUZZ=$(BUILD)/fuzz HARDENING= \
 	    $$([ $$engine = driver ] || echo CC=clang) \
 	    CFLAGS="$(call SANITIZE,address$(COMMA)undefined) $$([ $$engine = driver ] || echo -fsanitize=fuzzer-no-link)" \
 	    FUZZ_MAIN=$$([ $$engine = driver ] && echo $(BUILD)/fuzz/driver/test/fuzz/driver.o || echo -fsanitize=fuzzer) && \
@@ -327,11 +329,14 @@ fuzz:  ## random calls and files under sanitizers (ARGS="--seconds 600 --seed 7 
 	    sh test/fuzz/run.sh $(BUILD)/fuzz $$engine $(ARGS)
 
 FUZZ ?= $(BUILD)/fuzz
+# FUZZ_MAIN: the driver's object, or the flag that brings libFuzzer's main.
 FUZZERS := $(patsubst test/fuzz/%.c,$(FUZZ)/%,$(wildcard test/fuzz/fuzz_*.c))
-FUZZ_SHARED := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/fuzz/fuzz_%.c test/fuzz/driver.c,$(wildcard test/fuzz/*.c)))
+FUZZ_SHARED := $(patsubst %.c,$(BUILD)/%.o,\
+                 $(filter-out test/fuzz/fuzz_%.c test/fuzz/driver.c,$(wildcard test/fuzz/*.c)))
+FUZZ_SHARED += $(BUILD)/bench/idx.o $(BUILD)/bench/table_lines.o
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
-$(FUZZERS): $(FUZZ)/%: $(BUILD)/test/fuzz/%.o $(FUZZ_SHARED) $(BUILD)/bench/idx.o $(BUILD)/bench/table_lines.o $(filter %.o,$(FUZZ_MAIN)) $(TEST_SUPPORT) $(STATIC)
+$(FUZZERS): $(FUZZ)/%: $(BUILD)/test/fuzz/%.o $(FUZZ_SHARED) $(filter %.o,$(FUZZ_MAIN)) $(TEST_SUPPORT) $(STATIC)
 	$(link) -o $@ $(filter %.o,$^) $(filter -f%,$(FUZZ_MAIN)) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
 	    $(PACKAGE_LIBS) -lz $(SYSTEM_LIBS)
 

@@ -166,7 +166,7 @@ static void check_moved(psg_context *context, const drawn_set *set, const output
 
 typedef struct exact {
     long double square;          /* of the norm over all gradients */
-    double mass;                 /* sum_t |scale| |backprop_t| |activation_t| over all blocks: bounds every partial sum */
+    double mass;                 /* sum_t |scale| |backprop_t| |activation_t| over all blocks */
     int is_finite;
 } exact;
 
