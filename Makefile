@@ -466,7 +466,7 @@ uninstall:  ## remove what install put there
 abi: $(SHARED)  ## what the soname has promised (RECORD=yes: write down new names; BASE=OLD.so: compare types)
 	@RECORD=$(RECORD) BASE=$(BASE) sh src/install/abi.sh $< $(SYMBOLS)
 
-NEED_DEB := cmd:dpkg-buildpackage=dpkg-dev cmd:dh=debhelper cmd:cc=build-essential
+NEED_DEB := cmd:dpkg-buildpackage=dpkg-dev cmd:dh=debhelper file:/usr/share/doc/build-essential=build-essential
 deb:  ## Debian packages of the committed (or unpacked) tree, in the build folder's deb
 	@.ci/need $(NEED_BUILD) $(NEED_DEB)
 	@MAKE="$(MAKE)" sh src/install/deb.sh $(VERSION) $(SOVERSION) $(BUILD)

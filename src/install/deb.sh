@@ -22,15 +22,22 @@ for template in "$debian"/*.in; do
     rm "$template"
 done
 mv "$debian/libpsg.install" "$debian/libpsg$soversion.install"
+for package in "libpsg$soversion" libpsg-dev psg-doc; do
+    sed "s|@PACKAGE@|$package|" "$debian/lintian-overrides" >"$debian/$package.lintian-overrides"
+done
+rm "$debian/lintian-overrides"
 # The licence's text, from after the line of the copyright on.
 sed -e '1,/^Copyright/d' "$tree/LICENSE" | sed -e '1{/^$/d}' -e 's/^$/./' -e 's/^/ /' >>"$debian/copyright"
 # What the soname has promised: each name is taken to need the version that is packaged.
 {
     echo "libpsg.so.$soversion libpsg$soversion #MINVER#"
+    echo "* Build-Depends-Package: libpsg-dev"
     sed "s|.*| &@Base $version|" "$tree/src/install/libpsg.so.$soversion.symbols"
 } >"$debian/libpsg$soversion.symbols"
 
 cd "$tree"
 DEB_BUILD_OPTIONS=${DEB_BUILD_OPTIONS-nocheck} DEB_BUILD_PROFILES=${DEB_BUILD_PROFILES-nocheck} MAKEFLAGS='' \
     dpkg-buildpackage -us -uc >../build.log 2>&1 || { tail -n 30 ../build.log; exit 1; }
-ls ..
+cd ..
+command -v lintian >/dev/null 2>&1 && lintian --allow-root --fail-on error,warning ./*.changes
+ls ./*.deb ./*.dsc
