@@ -39,14 +39,20 @@ cross() {
         "${MAKE:-make}" --no-print-directory -j"${JOBS:-2}" BUILD="$build" PKG_CONFIG=pkg-config \
         CC="aarch64-linux-gnu-gcc --sysroot=$root" AR=aarch64-linux-gnu-ar "$@"
 }
-cross all "$build/test/all" "$build/test/law" || exit 1
+targets=
+for name in $wanted; do
+    [ "$name" = law ] || name=test_$name
+    targets="$targets $build/test/$name"
+done
+# shellcheck disable=SC2086
+cross ${targets:-all "$build/test/all" "$build/test/law"} || exit 1
 
 # ---- run; the law first, as nothing says more in a minute ----
 emulator="qemu-aarch64-static -L $root"
 programs=
 for program in "$build"/test/test_*; do
     name=${program##*/test_}
-    [ -x "$program" ] && [ "${name%.*}" = "$name" ] && is_wanted "$name" || continue
+    { [ -x "$program" ] && [ "${name%.*}" = "$name" ] && is_wanted "$name"; } || continue
     if reason=$(not_run "$name"); then
         echo "test_$name: not run, $reason"
     else
