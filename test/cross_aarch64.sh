@@ -24,7 +24,7 @@ libraries=$root/usr/lib/aarch64-linux-gnu
 # has 128 bits on aarch64, which are computed in software, and that is emulated.
 not_run() {
     case $1 in
-    address_space) echo "it limits the address space, of which the emulator needs a part" ;;
+    address_space) echo "the emulator takes limits of the address space and keeps none" ;;
     gradient_norm | gradient_bound | cases | alone | mutations)
         [ "$long" = no ] && [ -z "$wanted" ] && echo "long under emulation (--long, or by its name)" ;;
     *) return 1 ;;
