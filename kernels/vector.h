@@ -2,7 +2,7 @@
  *
  * The Makefile compiles each kernel with
  *   PSG_REAL_IS_F64   0 or 1
- *   PSG_VECTOR_BYTES  64 (AVX-512), 32 (AVX2), 16 (baseline)
+ *   PSG_VECTOR_BYTES  64 (AVX-512), 32 (AVX2), 16 (baseline: SSE2 of x86-64, NEON of aarch64)
  *   PSG_SUFFIX        f32_avx512, ...
  * and the flags of that instruction set.  Arithmetic on vec uses C operators; a * b + c is one fused operation where
  * the machine has it (-ffp-contract=fast for kernels only). */
