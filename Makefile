@@ -402,7 +402,7 @@ variants:  ## other flags, compilers and C libraries, with a few tests each (ARG
 
 NEED_CROSS := cmd:aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu cmd:qemu-aarch64-static=qemu-user-static \
               cmd:pkg-config=pkg-config
-cross-aarch64:  ## build for aarch64 and run the tests under qemu (ARGS="--seconds 600 law norm": those alone; "--long": all)
+cross-aarch64:  ## build for aarch64 and run the tests under qemu (ARGS="law norm": those alone; ARGS=--long: all)
 	@.ci/need $(NEED_CROSS)
 	@MAKE="$(MAKE)" JOBS=$(JOBS) sh test/cross_aarch64.sh $(BUILD)/aarch64 $(ARGS)
 

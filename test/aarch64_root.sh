@@ -1,9 +1,9 @@
 #!/bin/sh
 # Usage: test/aarch64_root.sh FOLDER
-# Makes FOLDER/root, what a cross compiler and an emulator for aarch64 see as "/": Debian's arm64 packages of the libraries
-# that libpsg and its tests link, unpacked.  apt-get fetches them by the system's own sources into FOLDER/apt, under a
-# configuration that knows arm64 alone, so the system's architectures, lists and packages stay as they are; what is there
-# already is not fetched again.
+# Makes FOLDER/root, what a cross compiler and an emulator for aarch64 see as "/": Debian's arm64 packages of the
+# libraries that libpsg and its tests link, unpacked.  apt-get fetches them by the system's own sources into FOLDER/apt,
+# under a configuration that knows arm64 alone, so the system's architectures, lists and packages stay as they are; what
+# is there already is not fetched again.
 set -eu
 folder=$1
 packages="libc6-dev libopenblas-pthread-dev liblapacke-dev libsodium-dev libjansson-dev libcmocka-dev zlib1g-dev"

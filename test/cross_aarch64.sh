@@ -1,9 +1,9 @@
 #!/bin/sh
 # Usage: test/cross_aarch64.sh BUILD [--seconds N] [--long] [NAME...]   (from the top of the tree; honours MAKE, JOBS)
-# Builds libpsg and its tests for aarch64 in BUILD with Debian's cross compiler and runs them under qemu-user: the law for
-# N seconds (default 60) and the test programs, with --long those too that take many minutes there, or those named alone
-# ("norm" is test_norm, "law" the law).  Ends with "aarch64: N passed, N failed" (the law counts as one); what is not run
-# is said and not counted.
+# Builds libpsg and its tests for aarch64 in BUILD with Debian's cross compiler and runs them under qemu-user: the law
+# for N seconds (default 60) and the test programs, with --long those too that take many minutes there, or those named
+# alone ("norm" is test_norm, "law" the law).  Ends with "aarch64: N passed, N failed" (the law counts as one); what is
+# not run is said and not counted.
 set -u
 build=$1
 shift
