@@ -37,7 +37,7 @@ sh test/aarch64_root.sh "$build" || exit 1
 cross() {
     env -u PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR="$root" PKG_CONFIG_LIBDIR="$libraries/pkgconfig" \
         "${MAKE:-make}" --no-print-directory -j"${JOBS:-2}" BUILD="$build" PKG_CONFIG=pkg-config \
-        CC="aarch64-linux-gnu-gcc --sysroot=$root" AR=aarch64-linux-gnu-ar "$@"
+        CC="aarch64-linux-gnu-gcc --sysroot=$root" AR=aarch64-linux-gnu-ar CFLAGS=-O2 "$@"
 }
 targets=
 for name in $wanted; do
