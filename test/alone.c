@@ -444,7 +444,7 @@ void alone_check(alone_case *c, const int64_t *pick, int64_t batch, int64_t chec
 
 void alone_check_joined(alone_case *c, const int64_t *pick, int64_t batch, int64_t record, int64_t place) {
     alone_results with, without;
-    int64_t *joined = malloc((size_t)(batch + 1) * sizeof *joined);
+    int64_t *joined = calloc((size_t)(batch + 1), sizeof *joined);
     for (int64_t n = 0; n <= batch; n++) joined[n] = n == place ? record : pick[n - (n > place)];
     int ran = alone_run(c, c->context, joined, batch + 1, &with);
     ran &= alone_run(c, c->context, pick, batch, &without);
