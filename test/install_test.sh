@@ -376,6 +376,14 @@ check "make without a compiler lists it" says "^Please install: gcc libc6-dev\$"
     make_quietly BUILD="$temporary/bare" CC="$temporary/no_cc" all
 check "make without packages installs nothing" test ! -e "$temporary/installed"
 
+# ---- the packages are installed without questions, whatever environment sudo passes on ----
+stand_in() { printf '#!/bin/sh\n%s\n' "$2" >"$temporary/bin/$1" && chmod +x "$temporary/bin/$1"; }
+stand_in id 'echo 1000'
+stand_in sudo 'exec env -i PATH="$PATH" "$@"'
+stand_in apt-get "echo \"\$1 \$DEBIAN_FRONTEND\" >>'$temporary/asked'"
+DEPS= PATH="$temporary/bin:$PATH" .ci/need cmd:none=none >"$log" 2>&1
+check "packages are installed without questions" test "$(cat "$temporary/asked")" = "install noninteractive"
+
 # ---- make help ----
 targets() { sed -n '/^\.PHONY: all/,/[^\\]$/p' Makefile | tr -d '\\' | sed 's/^\.PHONY://' | tr -s ' ' '\n' | grep .; }
 not_helped() {
