@@ -134,7 +134,7 @@ static inline vec vec_min(vec a, vec b) { return vec_select(a < b, a, b); }
 #endif
 static inline vec vec_abs(vec a) { return (vec)((vec_bits)a & ~(vec_bits)-vec_zero()); }
 
-/* The elements of two vectors at even places. */
+/* The elements of two vectors at even places.  Written out, they become shuffles; a loop inserts one after another. */
 static inline vec vec_even(vec a, vec b) {
 #if PSG_VECTOR_BYTES == 64 && PSG_REAL_IS_F64
     const __m512i at = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
@@ -142,10 +142,12 @@ static inline vec vec_even(vec a, vec b) {
 #elif PSG_VECTOR_BYTES == 64
     const __m512i at = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     return (vec)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
+#elif PSG_VECTOR_BYTES == 32 && !PSG_REAL_IS_F64
+    return (vec){ a[0], a[2], a[4], a[6], b[0], b[2], b[4], b[6] };
+#elif PSG_VECTOR_BYTES == 16 && PSG_REAL_IS_F64
+    return (vec){ a[0], b[0] };
 #else
-    vec even;
-    for (size_t k = 0; k < LANES; k++) even[k] = 2 * k < LANES ? a[2 * k] : b[2 * k - LANES];
-    return even;
+    return (vec){ a[0], a[2], b[0], b[2] };
 #endif
 }
 
@@ -157,10 +159,12 @@ static inline vec vec_odd(vec a, vec b) {
 #elif PSG_VECTOR_BYTES == 64
     const __m512i at = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
     return (vec)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
+#elif PSG_VECTOR_BYTES == 32 && !PSG_REAL_IS_F64
+    return (vec){ a[1], a[3], a[5], a[7], b[1], b[3], b[5], b[7] };
+#elif PSG_VECTOR_BYTES == 16 && PSG_REAL_IS_F64
+    return (vec){ a[1], b[1] };
 #else
-    vec odd;
-    for (size_t k = 0; k < LANES; k++) odd[k] = 2 * k < LANES ? a[2 * k + 1] : b[2 * k + 1 - LANES];
-    return odd;
+    return (vec){ a[1], a[3], b[1], b[3] };
 #endif
 }
 
