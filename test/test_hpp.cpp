@@ -72,7 +72,8 @@ void owners_move() {
         psg_tape *handle = tape;
         other = std::move(tape);             // what it had is destroyed
         REQUIRE(other.get() == handle && !tape.get());
-        other = std::move(*&other);
+        psg::tape &itself = other;
+        other = std::move(itself);
         REQUIRE(other.get() == handle);
         REQUIRE(thrown("PSG_ERR_ARGUMENT", [&] { tape.begin(); }) == PSG_ERR_ARGUMENT);
         psg_tape_destroy(other.release());
