@@ -448,8 +448,8 @@ example own_op '$3 == "squared" && $5 > 0'
 check "example own_op has its op checked" grep -q '^snake: gradients, every question and each sample' "$log.shown"
 example raw_arrays '$1 == "accuracy" && $2 > 0.9'
 example char_lstm '$2 == "bits" && $1 < 3 && $NF <= 2'
-example statistics '$3 == "wrong" && $5 >= 9'
-check "example statistics estimates noise and rank" sh -c \
+example influence '$3 == "wrong" && $5 >= 9'
+check "example influence estimates noise and rank" sh -c \
     "grep -q '^noise scale 1.8 samples' '$log.shown' && grep -q '^effective rank 3.3' '$log.shown'"
 if cmake --version >/dev/null 2>&1; then
     check "example convnet: configures" configure "$examples/convnet" "$examples/convnet/build"

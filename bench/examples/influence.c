@@ -110,7 +110,7 @@ int main(void) {
     study s = { 0 };
     make_data();
     psg_status status = run(&s);
-    if (status) fprintf(stderr, "statistics: %s: %s\n", psg_status_name(status), psg_context_message(s.context));
+    if (status) fprintf(stderr, "influence: %s: %s\n", psg_status_name(status), psg_context_message(s.context));
     psg_tape_destroy(s.tape);
     psg_params_destroy(s.params);
     psg_context_destroy(s.context);
