@@ -200,6 +200,7 @@ $(BUILD)/test/test_fork: WRAP := -Wl,--wrap=madvise
 $(BUILD)/test/test_idx: $(BUILD)/bench/idx.o
 $(BUILD)/test/test_idx: WRAP := -Wl,--wrap=malloc
 $(BUILD)/test/test_idx: MORE_LIBS := -lz
+$(BUILD)/test/test_scattering: $(BUILD)/bench/scattering.o
 
 # Calls of every public function, made from the headers.
 PUBLIC_HEADERS := $(wildcard include/psg/*.h include/psg/ops/*.h)
@@ -346,7 +347,8 @@ differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that
 
 # ---- benchmarks and the training program: public headers only ----
 # The naive loops are compiled for each real type; bench_support.c belongs to both programs.
-TRAINING := $(patsubst %,$(BUILD)/bench/%.o,fashion_mnist idx image_models progress run_folder step_times trainer training_options)
+TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset fashion_mnist idx image_models progress run_folder scattering step_times \
+                                           trainer training_options)
 BENCH_SHARED := $(BUILD)/bench/bench_support.o $(BUILD)/bench/model.o $(BUILD)/bench/blocks.o
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
@@ -364,6 +366,7 @@ $(NAIVE): $(BUILD)/bench/naive.%.o: bench/naive.c
 	@mkdir -p $(@D)
 	$(compile) $(PROGRAM_FLAGS) -O3 -DBENCH_REAL_IS_F64=$(if $(filter f64,$*),1,0) -c $< -o $@
 
+$(BUILD)/bench/scattering.o: CFLAGS += -O3
 $(BUILD)/bench/probe_fma.o: CFLAGS += -ffp-contract=fast
 
 $(BUILD)/bench/%.o: bench/%.c

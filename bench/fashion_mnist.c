@@ -110,40 +110,6 @@ static psg_status train(trainer *t, const training_plan *plan, double delta, con
     return run_folder_save(folder, t);
 }
 
-/* ---- the data ---- */
-
-static int load(const char *folder, const char *name, dataset *data) {
-    char path[4096], message[4400];
-    snprintf(path, sizeof path, "%s/%s-images-idx3-ubyte.gz", folder, name);
-    int failed = idx_read_images(path, &data->images, message, sizeof message);
-    snprintf(path, sizeof path, "%s/%s-labels-idx1-ubyte.gz", folder, name);
-    if (!failed) failed = idx_read_labels(path, &data->labels, message, sizeof message);
-    if (failed) fprintf(stderr, "%s\nDebian's package dataset-fashion-mnist has the files; --data names their folder\n",
-                        message);
-    return failed;
-}
-
-static int check(const char *name, const dataset *data) {
-    const idx_images *images = &data->images;
-    if (images->count != data->labels.count || images->rows * images->columns != IMAGE_PIXELS) {
-        fprintf(stderr, "%s: %lld images of %lld x %lld pixels and %lld labels; must be as many, of 784 pixels\n", name,
-                (long long)images->count, (long long)images->rows, (long long)images->columns,
-                (long long)data->labels.count);
-        return -1;
-    }
-    for (int64_t i = 0; i < images->count; i++) {
-        if (data->labels.labels[i] < IMAGE_CLASSES) continue;
-        fprintf(stderr, "%s: label %lld is %d, must be below 10\n", name, (long long)i, data->labels.labels[i]);
-        return -1;
-    }
-    return 0;
-}
-
-static void dataset_free(dataset *data) {
-    free(data->images.pixels);
-    free(data->labels.labels);
-}
-
 /* ---- the run ---- */
 
 static void print_plan(const training_options *options, const training_plan *plan, const trainer *t,
@@ -227,10 +193,19 @@ static int plan_and_run(const training_options *options, const dataset *training
     return status != PSG_OK ? EXIT_FAILURE : is_interrupted ? 128 + SIGINT : EXIT_SUCCESS;
 }
 
+/* As the model reads them. */
+static int read_as(const training_options *options, dataset *training, dataset *test) {
+    if (options->input != INPUT_SCATTERING) return 0;
+    double began = now_seconds();
+    int failed = dataset_scatter(training, options->threads) || dataset_scatter(test, options->threads);
+    if (!failed) printf("scattering transforms: %.1f s\n", now_seconds() - began);
+    return failed;
+}
+
 static int load_and_run(const training_options *options, run_folder *folder) {
     dataset training = { 0 }, test = { 0 };
-    int failed = load(options->data, "train", &training) || check("train", &training) ||
-                 load(options->data, "t10k", &test) || check("t10k", &test);
+    int failed = dataset_load(options->data, "train", &training) || dataset_load(options->data, "t10k", &test) ||
+                 read_as(options, &training, &test);
     int code = failed ? EXIT_FAILURE : plan_and_run(options, &training, &test, folder);
     dataset_free(&training);
     dataset_free(&test);

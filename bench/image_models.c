@@ -2,6 +2,17 @@
 
 #include "blocks.h"
 
+/* ---- scattering: a linear model on fixed features (Tramer and Boneh, "Differentially private learning needs better
+ * features", 2021) ---- */
+
+static const model_param scattering_params[] = {
+    { "weight", MODEL_UNIFORM, 2, { 10, 3969 } }, { "bias", MODEL_ZEROS, 1, { 10 } }, { NULL, MODEL_ZEROS, 0, { 0 } },
+};
+
+static psg_var scattering_scores(psg_tape *tape, const psg_var *w, psg_var features) {
+    return psg_linear(tape, features, w[0], w[1]);
+}
+
 /* ---- mlp: 784 - 256 - 10, layer normalization in the hidden layer ---- */
 
 static const model_param mlp_params[] = {
@@ -80,11 +91,16 @@ static psg_var lstm_scores(psg_tape *tape, const psg_var *w, psg_var images) {
 }
 
 const image_model image_models[] = {
-    { { "cnn", "conv 16 - conv 32 - 32 - 10, group_norm, tanh", cnn_params, cnn_scores }, { 25, 2048, 0.3, 1.0, 0.9 } },
-    { { "mlp", "784 - 256 - 10, layer_norm, relu", mlp_params, mlp_scores }, { 10, 1024, 0.5, 0.5, 0.9 } },
+    { { "scattering", "linear on scattering features", scattering_params, scattering_scores },
+      { 40, 8192, 0.1, 16, 0.9, 0.95 }, INPUT_SCATTERING },
+    { { "cnn", "conv 16 - conv 32 - 32 - 10, group_norm, tanh", cnn_params, cnn_scores },
+      { 25, 2048, 0.3, 1.0, 0.9, 0.98 }, INPUT_PIXELS },
+    { { "mlp", "784 - 256 - 10, layer_norm, relu", mlp_params, mlp_scores },
+      { 10, 1024, 0.5, 0.5, 0.9, 0.98 }, INPUT_PIXELS },
     { { "transformer", "one encoder layer of width 64, rows as tokens", transformer_params, transformer_scores },
-      { 10, 1024, 0.5, 0.5, 0.9 } },
-    { { "lstm", "one layer of width 64, row by row", lstm_params, lstm_scores }, { 10, 1024, 0.5, 0.5, 0.9 } },
+      { 10, 1024, 0.5, 0.5, 0.9, 0.98 }, INPUT_PIXELS },
+    { { "lstm", "one layer of width 64, row by row", lstm_params, lstm_scores },
+      { 10, 1024, 0.5, 0.5, 0.9, 0.98 }, INPUT_PIXELS },
 };
 
 const size_t image_model_count = sizeof image_models / sizeof *image_models;

@@ -8,13 +8,6 @@
 #define STEPS_AHEAD 4                         /* that the ledger records at a time: an interruption waits for them */
 #define KEPT_GRADIENTS ((size_t)64 << 20)     /* bytes that clipping may keep between norms and sum */
 
-/* Of the moving average of the weights, in late steps. */
-#define AVERAGE_DECAY 0.98
-
-/* Public constants that are commonly given for this data set; nothing is computed from the records. */
-#define PIXEL_MEAN 0.286f
-#define PIXEL_DEVIATION 0.353f
-
 training_plan trainer_plan(const training_options *options, int64_t records) {
     double rate = options->recipe.batch / (double)records;
     return (training_plan){ lround(fmax(1.0, options->recipe.epochs / rate)), records, rate };
@@ -54,7 +47,9 @@ static psg_status create_sgd(const training_options *options, trainer *t) {
 /* A batch goes in micro-batches whose activations stay in the cache. */
 static psg_status create_buffers(const training_options *options, trainer *t) {
     t->capacity = MICRO_BATCH;
-    t->images = malloc(t->capacity * IMAGE_PIXELS * sizeof *t->images);
+    t->width = dataset_width(options->input);
+    t->average_decay = options->recipe.average_decay;
+    t->images = malloc(t->capacity * (size_t)t->width * sizeof *t->images);
     t->labels = malloc(t->capacity * sizeof *t->labels);
     if (!t->images || !t->labels) return PSG_ERR_MEMORY;
     TRY(model_tensors(options->model, PSG_F32, t->average));
@@ -96,15 +91,12 @@ const char *trainer_message(const trainer *t) {
 }
 
 micro_batch trainer_gather(trainer *t, const dataset *data, const int64_t *records, size_t count) {
-    const float factor = 1.0f / (255.0f * PIXEL_DEVIATION), shift = PIXEL_MEAN / PIXEL_DEVIATION;
     micro_batch batch = { .count = count < t->capacity ? count : t->capacity };
     for (size_t n = 0; n < batch.count; n++) {
-        const uint8_t *pixel = data->images.pixels + records[n] * IMAGE_PIXELS;
-        float *image = t->images + n * IMAGE_PIXELS;
-        for (int i = 0; i < IMAGE_PIXELS; i++) image[i] = (float)pixel[i] * factor - shift;
+        dataset_row(data, records[n], t->images + (int64_t)n * t->width);
         t->labels[n] = data->labels.labels[records[n]];
     }
-    batch.images = psg_f32_2d(t->images, (int64_t)batch.count, IMAGE_PIXELS);
+    batch.images = psg_f32_2d(t->images, (int64_t)batch.count, t->width);
     batch.labels = psg_i64_1d(t->labels, (int64_t)batch.count);
     return batch;
 }
@@ -136,7 +128,7 @@ static void swap_average(trainer *t) {
 void trainer_average(trainer *t, long step) {
     const float *weight = t->model.value[0].data;
     float *average = t->average[0].data;
-    double decay = fmin(AVERAGE_DECAY, (double)step / (double)(step + 10));
+    double decay = fmin(t->average_decay, (double)step / (double)(step + 10));
     for (int64_t i = 0; i < t->model.size; i++) average[i] += (float)(1 - decay) * (weight[i] - average[i]);
 }
 

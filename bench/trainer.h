@@ -4,17 +4,10 @@
 
 #include <psg/psg.h>
 
-#include "model.h"
-#include "idx.h"
 #include "bench_support.h"
+#include "dataset.h"
+#include "model.h"
 #include "training_options.h"
-
-enum { IMAGE_PIXELS = 784, IMAGE_CLASSES = 10 };
-
-typedef struct dataset {
-    idx_images images;
-    idx_labels labels;
-} dataset;
 
 /* What follows from the options and the size of the data. */
 typedef struct training_plan {
@@ -32,6 +25,8 @@ typedef struct trainer {
     model model;
     psg_tensor average[MODEL_MAX_PARAMS];   /* of the weights over the last steps: what is evaluated */
     psg_tensor update[MODEL_MAX_PARAMS];   /* of the steps that are timed beside the private one */
+    double average_decay;                   /* of late steps */
+    int64_t width;                          /* numbers of an image */
     size_t capacity;                        /* samples the two buffers hold; a larger draw goes in micro-batches */
     float *images;
     int64_t *labels;
@@ -40,7 +35,7 @@ typedef struct trainer {
 /* Views of the trainer's buffers. */
 typedef struct micro_batch {
     size_t count;
-    psg_tensor images, labels;              /* (count, 784) f32, standardised; (count) i64 */
+    psg_tensor images, labels;              /* (count, width) f32; (count) i64 */
 } micro_batch;
 
 training_plan trainer_plan(const training_options *options, int64_t records);
@@ -59,7 +54,7 @@ micro_batch trainer_gather(trainer *t, const dataset *data, const int64_t *recor
 /* How many of the batch the scores (N, 10) classify as the labels say. */
 long trainer_correct(const psg_tensor *scores, const micro_batch *batch);
 
-/* Moves the average after a step (0, 1, ...): w_avg += (1 - d) (w - w_avg), d = min(0.98, step / (step + 10)).  It is
+/* Moves the average after a step (0, 1, ...): w_avg += (1 - d) (w - w_avg), d = min(decay, step / (step + 10)).  It is
  * computed from released weights alone, so it costs no privacy. */
 void trainer_average(trainer *t, long step);
 

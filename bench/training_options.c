@@ -137,6 +137,8 @@ int training_options_read(training_options *options, int argc, char **argv) {
         if (read_option(options, option, long_options[index].name, &chosen) != 0) return -1;
     }
     options->model = &chosen->kind;
+    options->input = chosen->input;
+    options->recipe.average_decay = chosen->recipe.average_decay;
     complete(&options->recipe, &chosen->recipe);
     if (optind == argc) return 0;
     fprintf(stderr, "%s: unexpected argument %s\n", argv[0], argv[optind]);

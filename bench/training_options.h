@@ -8,6 +8,7 @@
 
 typedef struct training_options {
     const model_kind *model;
+    image_input input;          /* what it reads */
     const char *data;           /* folder of the four IDX files */
     training_recipe recipe;     /* the model's own where the command line does not say */
     double epsilon, delta;      /* what the whole run may cost */

@@ -1,0 +1,111 @@
+#include "dataset.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "scattering.h"
+
+/* Public constants that are commonly given for this data set; nothing is computed from the records. */
+#define PIXEL_MEAN 0.286f
+#define PIXEL_DEVIATION 0.353f
+
+/* ---- files ---- */
+
+static int read_files(const char *folder, const char *name, dataset *data) {
+    char path[4096], message[4400];
+    snprintf(path, sizeof path, "%s/%s-images-idx3-ubyte.gz", folder, name);
+    int failed = idx_read_images(path, &data->images, message, sizeof message);
+    snprintf(path, sizeof path, "%s/%s-labels-idx1-ubyte.gz", folder, name);
+    if (!failed) failed = idx_read_labels(path, &data->labels, message, sizeof message);
+    if (failed) fprintf(stderr, "%s\nDebian's package dataset-fashion-mnist has the files; --data names their folder\n",
+                        message);
+    return failed;
+}
+
+static int check(const char *name, const dataset *data) {
+    const idx_images *images = &data->images;
+    if (images->count != data->labels.count || images->rows * images->columns != IMAGE_PIXELS) {
+        fprintf(stderr, "%s: %lld images of %lld x %lld pixels and %lld labels; must be as many, of 784 pixels\n", name,
+                (long long)images->count, (long long)images->rows, (long long)images->columns,
+                (long long)data->labels.count);
+        return -1;
+    }
+    for (int64_t i = 0; i < images->count; i++) {
+        if (data->labels.labels[i] < IMAGE_CLASSES) continue;
+        fprintf(stderr, "%s: label %lld is %d, must be below 10\n", name, (long long)i, data->labels.labels[i]);
+        return -1;
+    }
+    return 0;
+}
+
+int dataset_load(const char *folder, const char *name, dataset *data) {
+    return read_files(folder, name, data) || check(name, data) ? -1 : 0;
+}
+
+void dataset_free(dataset *data) {
+    free(data->images.pixels);
+    free(data->labels.labels);
+    free(data->features);
+}
+
+/* ---- features ---- */
+
+/* Half precision (IEEE 754 binary16) by moving a float's exponent: a product with 2^-112 or 2^112 does, for subnormal
+ * halves too.  Rounded to nearest, ties to even; features are far below what a half holds. */
+typedef union word { uint32_t bits; float value; } word;
+
+static uint16_t half_of(float x) {
+    word w = { .value = x };
+    const uint32_t sign = w.bits >> 16 & 0x8000;
+    w.bits &= 0x7fffffff;
+    w.value *= 0x1p-112f;
+    return (uint16_t)(sign | (w.bits + 0xfff + (w.bits >> 13 & 1)) >> 13);
+}
+
+static inline float float_of(uint16_t half) {
+    word w = { (uint32_t)(half & 0x7fff) << 13 };
+    w.value *= 0x1p112f;
+    w.bits |= (uint32_t)(half & 0x8000) << 16;
+    return w.value;
+}
+
+/* So many images at a time, whose features are floats first. */
+enum { PART = 2048 };
+
+static int scatter_parts(dataset *data, unsigned threads, float *part) {
+    for (int64_t first = 0; first < data->images.count; first += PART) {
+        const int64_t left = data->images.count - first, count = left < PART ? left : PART;
+        if (scattering_of(data->images.pixels + first * IMAGE_PIXELS, count, threads, part)) return -1;
+        uint16_t *out = data->features + first * SCATTERING_FEATURES;
+        for (int64_t n = 0; n < count; n++) scattering_normalise(part + n * SCATTERING_FEATURES);
+        for (int64_t i = 0; i < count * SCATTERING_FEATURES; i++) out[i] = half_of(part[i]);
+    }
+    return 0;
+}
+
+int dataset_scatter(dataset *data, unsigned threads) {
+    const size_t count = (size_t)data->images.count;
+    float *part = malloc(PART * SCATTERING_FEATURES * sizeof *part);
+    data->features = malloc((count ? count : 1) * SCATTERING_FEATURES * sizeof *data->features);
+    if (threads == 0) threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    int failed = !part || !data->features || scatter_parts(data, threads, part);
+    if (failed) fprintf(stderr, "no memory, or no threads, for the features of %zu images\n", count);
+    free(part);
+    return failed ? -1 : 0;
+}
+
+/* ---- rows ---- */
+
+int64_t dataset_width(image_input input) { return input == INPUT_SCATTERING ? SCATTERING_FEATURES : IMAGE_PIXELS; }
+
+void dataset_row(const dataset *data, int64_t record, float *row) {
+    const float factor = 1.0f / (255.0f * PIXEL_DEVIATION), shift = PIXEL_MEAN / PIXEL_DEVIATION;
+    if (data->features) {
+        const uint16_t *feature = data->features + record * SCATTERING_FEATURES;
+        for (int i = 0; i < SCATTERING_FEATURES; i++) row[i] = float_of(feature[i]);
+        return;
+    }
+    const uint8_t *pixel = data->images.pixels + record * IMAGE_PIXELS;
+    for (int i = 0; i < IMAGE_PIXELS; i++) row[i] = (float)pixel[i] * factor - shift;
+}

@@ -1,0 +1,34 @@
+/* Fashion-MNIST in memory: its images as bytes, or as features of them. */
+#ifndef BENCH_DATASET_H
+#define BENCH_DATASET_H
+
+#include <stdint.h>
+
+#include "idx.h"
+
+enum { IMAGE_PIXELS = 784, IMAGE_CLASSES = 10 };
+
+/* What a model reads of an image: 784 pixels, standardised by public constants, or the 3,969 numbers of its scattering
+ * transform, normalised. */
+typedef enum image_input { INPUT_PIXELS = 0, INPUT_SCATTERING } image_input;
+
+typedef struct dataset {
+    idx_images images;
+    idx_labels labels;
+    uint16_t *features;         /* (count, 3969) halves, or NULL */
+} dataset;
+
+/* NAME-images-idx3-ubyte.gz and NAME-labels-idx1-ubyte.gz of a folder, as many images of 784 pixels as labels below 10;
+ * -1 after a message.  dataset_free takes it either way. */
+int dataset_load(const char *folder, const char *name, dataset *data);
+void dataset_free(dataset *data);
+
+/* Computes the features; threads 0: one a processor.  -1 after a message. */
+int dataset_scatter(dataset *data, unsigned threads);
+
+/* Numbers of an image. */
+int64_t dataset_width(image_input input);
+/* Those of one record; its features where they were computed. */
+void dataset_row(const dataset *data, int64_t record, float *row);
+
+#endif
