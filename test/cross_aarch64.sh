@@ -25,7 +25,7 @@ libraries=$root/usr/lib/aarch64-linux-gnu
 not_run() {
     case $1 in
     address_space) echo "the emulator takes limits of the address space and keeps none" ;;
-    gradient_norm | gradient_bound | cases | alone | mutations)
+    gradient | gradient_norm | gradient_bound | cases | alone | mutations)
         [ "$long" = no ] && [ -z "$wanted" ] && echo "long under emulation (--long, or by its name)" ;;
     *) return 1 ;;
     esac
