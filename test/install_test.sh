@@ -180,6 +180,11 @@ wants_unknown() {
         >"$temporary/unknown/CMakeLists.txt"
     says "psg has the components" configure "$temporary/unknown" "$temporary/unknown/build"
 }
+asks_another() {
+    grep 'find_package(psg [0-9]' README.md test/consumer/CMakeLists.txt bench/examples/*/CMakeLists.txt |
+        grep -vF "psg ${version%.*} "
+}
+check "whoever asks CMake for a version asks for ${version%.*}" empty asks_another
 if cmake --version >/dev/null 2>&1 && has_cxx; then
     cp -r "$prefix" "$moved"
     check "CMake's files name no folder" empty grep -r "$temporary" "$moved/lib/cmake"
