@@ -42,8 +42,17 @@ psg_status twice_backward(psg_call *call) {
 }
 
 const char *const twice_names[] = { "input" };
-const psg_op twice = { "twice", 1, twice_names, 0, 0, 0, 0, 0, 0, twice_shape, twice_forward, twice_backward,
-                       nullptr, nullptr, 0 };
+psg_op twice_op() {
+    psg_op op = {};
+    op.name = "twice";
+    op.input_count = 1;
+    op.input_names = twice_names;
+    op.shape = twice_shape;
+    op.forward = twice_forward;
+    op.backward = twice_backward;
+    return op;
+}
+const psg_op twice = twice_op();
 
 std::vector<double> norms(psg_context *context, psg_param *weight, bool user_op) {
     std::vector<float> images(4 * 5, 0.25f);
