@@ -7,10 +7,9 @@
 #include "base/floats.h"
 #include "base/shapes.h"
 #include "io/json_text.h"
+#include "io/row_major.h"
 #include "io/safetensors_header.h"
 #include "io/tensors.h"
-
-enum { STAGE_BYTES = 64 * 1024 };
 
 typedef struct writing {
     psg_context *context;
@@ -21,7 +20,7 @@ typedef struct writing {
     size_t metadata_count;
     char *header;                  /* with its length before and the spaces after */
     size_t header_bytes;
-    char *stage;                   /* STAGE_BYTES: gathers what does not lie together */
+    char *stage;                   /* of psg_row_major */
     psg_arena arena;
 } writing;
 
@@ -151,32 +150,16 @@ static psg_status make_header(writing *w) {
     return put_header(w, &out);
 }
 
-/* ---- data ---- */
-
-/* Elements in row-major order: what lies together as it is, what fits the stage through it, the rest in halves. */
-static psg_status write_values(const writing *w, psg_file *file, const psg_tensor *t) {
-    size_t bytes = (size_t)psg_tensor_count(t) * psg_dtype_size(t->dtype);
-    if (psg_tensor_is_contiguous(t)) return psg_file_write(file, t->data, bytes);
-    if (bytes <= STAGE_BYTES) {
-        psg_tensor stage = psg_tensor_of(t->dtype, w->stage, t->rank, t->shape);
-        psg_tensor_copy(t, &stage);
-        return psg_file_write(file, w->stage, bytes);
-    }
-    psg_tensor first = t->shape[0] == 1 ? psg_tensor_at(t, 0) : *t, second = *t;
-    if (t->shape[0] == 1) return write_values(w, file, &first);
-    first.shape[0] = t->shape[0] / 2;
-    second.shape[0] -= first.shape[0];
-    second.data = psg_tensor_offset(t, first.shape[0] * t->stride[0]);
-    psg_status status = write_values(w, file, &first);
-    return status ? status : write_values(w, file, &second);
-}
+/* ---- the file ---- */
 
 static psg_status write_file(const writing *w, const char *path) {
     psg_file file;
     psg_status status = psg_file_begin(w->context, w->function, path, &file);
     if (status) return status;
     status = psg_file_write(&file, w->header, w->header_bytes);
-    for (size_t k = 0; k < w->count && !status; k++) status = write_values(w, &file, &w->order[k]->tensor);
+    for (size_t k = 0; k < w->count && !status; k++) {
+        status = psg_row_major(&w->order[k]->tensor, w->stage, psg_write_piece, &file);
+    }
     return psg_file_commit(&file);
 }
 
@@ -187,7 +170,7 @@ static psg_status take_memory(writing *w) {
     if (__builtin_add_overflow(order, metadata, &bytes) || __builtin_mul_overflow(bytes, sizeof(void *), &bytes))
         bytes = SIZE_MAX;
     w->order = psg_arena_take(&w->arena, bytes);
-    w->stage = psg_arena_take(&w->arena, STAGE_BYTES);
+    w->stage = psg_arena_take(&w->arena, PSG_ROW_MAJOR_STAGE);
     if (!w->order || !w->stage) return psg_fail_memory(w->context, w->function, bytes);
     w->metadata = (const psg_text_pair **)(void *)(w->order + order);
     return PSG_OK;
