@@ -22,7 +22,7 @@ compile = $(call say,CC,$<)$(CC) $(CPPFLAGS)
 link = $(call say,LD,$@)$(CC) $(CFLAGS) $(LDFLAGS)
 PARALLEL = --no-print-directory $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(strip $(JOBS)))
 
-LIBRARIES := lapacke openblas libsodium jansson   # what calls before what is called, as archives need it
+LIBRARIES := lapacke openblas libsodium jansson zlib   # what calls before what is called, as archives need it
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -pedantic
 COMMON := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fno-math-errno -MMD -MP \
           -Iinclude -Isrc -Ikernels $(WARNINGS)
@@ -118,10 +118,10 @@ $(BUILD)/psg.pc $(CMAKE_FILES):
 export CC CXX PKG_CONFIG
 NEED_BUILD := cmd:$(firstword $(CC))=$(if $(findstring clang,$(CC)),clang,gcc) header:stdio.h=libc6-dev \
               cmd:$(firstword $(PKG_CONFIG))=pkg-config pkg:openblas=libopenblas-dev \
-              pkg:lapacke=liblapacke-dev pkg:libsodium=libsodium-dev pkg:jansson=libjansson-dev
+              pkg:lapacke=liblapacke-dev pkg:libsodium=libsodium-dev pkg:jansson=libjansson-dev pkg:zlib=zlib1g-dev
 NEED_TEST := pkg:cmocka=libcmocka-dev cmd:nm=binutils
 DATA := /usr/share/datasets/fashion-mnist
-NEED_RUN := pkg:zlib=zlib1g-dev file:$(DATA)/train-images-idx3-ubyte.gz=dataset-fashion-mnist
+NEED_RUN := file:$(DATA)/train-images-idx3-ubyte.gz=dataset-fashion-mnist
 
 .PHONY: needed
 needed:
@@ -199,7 +199,6 @@ $(BUILD)/test/test_wrong_products: WRAP := $(addprefix -Wl$(COMMA)--wrap=,cblas_
 $(BUILD)/test/test_fork: WRAP := -Wl,--wrap=madvise
 $(BUILD)/test/test_idx: $(BUILD)/bench/idx.o
 $(BUILD)/test/test_idx: WRAP := -Wl,--wrap=malloc
-$(BUILD)/test/test_idx: MORE_LIBS := -lz
 $(BUILD)/test/test_scattering: $(BUILD)/bench/scattering.o
 
 # Calls of every public function, made from the headers.
@@ -339,7 +338,7 @@ FUZZ_SHARED += $(BUILD)/bench/idx.o $(BUILD)/bench/table_lines.o
 fuzzers: $(FUZZERS)
 $(FUZZERS): $(FUZZ)/%: $(BUILD)/test/fuzz/%.o $(FUZZ_SHARED) $(filter %.o,$(FUZZ_MAIN)) $(TEST_SUPPORT) $(STATIC)
 	$(link) -o $@ $(filter %.o,$^) $(filter -f%,$(FUZZ_MAIN)) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
-	    $(PACKAGE_LIBS) -lz $(SYSTEM_LIBS)
+	    $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 PYTHON ?= python3
 differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that has it) on random cases
@@ -380,7 +379,7 @@ $(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(CASES) $(STATIC)
 	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 $(BUILD)/bench/fashion_mnist: $(TRAINING) $(BENCH_SHARED) $(STATIC)
-	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS) -lz
+	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 # ---- sanitizers: the same tests, in build folders of their own ----
 asan: SANITIZER := address

@@ -108,7 +108,7 @@ cflags=$(pkg-config --cflags psg)
 shared_libs=$(pkg-config --libs psg)
 check "pkg-config --libs names libpsg alone" test "$(echo $shared_libs)" = "-L$prefix/lib -lpsg"
 # libpsg from its archive and the others shared; everything from archives.
-other_libs="$(pkg-config --libs lapacke openblas libsodium jansson) -lm -pthread"
+other_libs="$(pkg-config --libs lapacke openblas libsodium jansson zlib) -lm -pthread"
 static_libs="-Wl,-Bstatic $shared_libs -Wl,-Bdynamic $other_libs"
 archive_libs=$(pkg-config --static --libs psg)
 
@@ -375,7 +375,7 @@ make_bare() {
     PATH="$temporary/bin:$PATH" PKG_CONFIG_PATH= PKG_CONFIG_LIBDIR="$temporary/no_packages" \
         "$MAKE" --no-print-directory BUILD="$temporary/bare" "$@"
 }
-check "make without packages lists them" says "^Please install: libopenblas-dev .*libjansson-dev" make_bare -j2 all
+check "make without packages lists them" says "^Please install: libopenblas-dev .*libjansson-dev .*zlib1g-dev" make_bare -j2 all
 check "make without packages compiles nothing" sh -c "! grep -E 'CC |error' '$log.said'"
 check "make without a compiler lists it" says "^Please install: gcc libc6-dev\$" \
     make_quietly BUILD="$temporary/bare" CC="$temporary/no_cc" all

@@ -36,8 +36,8 @@ is_here clang clang && variant clang sanitized CC=clang
 if is_here musl musl-gcc; then
     headers=$build/variants/musl/include
     mkdir -p "$headers"
-    for name in sodium.h sodium jansson.h jansson_config.h linux asm-generic asm lapack.h lapacke.h lapacke_config.h \
-                lapacke_mangling.h; do
+    for name in sodium.h sodium jansson.h jansson_config.h zlib.h zconf.h linux asm-generic asm \
+                lapack.h lapacke.h lapacke_config.h lapacke_mangling.h; do
         for folder in /usr/include "/usr/include/$(cc -dumpmachine)"; do
             [ ! -e "$folder/$name" ] || ln -sfn "$folder/$name" "$headers/$name"
         done
