@@ -44,6 +44,12 @@ const char *io_golden(const char *name) {
     return path;
 }
 
+const char *io_golden_array(const char *name) {
+    char *path = next_path();
+    snprintf(path, PATH_BYTES, "%s/npy/%s", PSG_GOLDEN_DIR, name);
+    return path;
+}
+
 bool io_exists(const char *path) {
     struct stat found;
     return lstat(path, &found) == 0;

@@ -12,6 +12,8 @@ int io_teardown(void **state);
 const char *io_path(const char *name);
 /* The path of a golden file of safetensors; valid as those are. */
 const char *io_golden(const char *name);
+/* Of an npy or npz, whose suffix is part of the name. */
+const char *io_golden_array(const char *name);
 bool io_exists(const char *path);
 void io_write(const char *path, const void *bytes, size_t count);
 /* Its bytes, one 0 after them (caller frees); fails the test where there is no file. */

@@ -87,7 +87,8 @@ static psg_status read_size(parser *p, int d) {
     if (digits > 1 && *begin == '0') return refuse(p, begin, "shape[%d] begins with 0", d);
     for (; p->at < begin + digits; p->at++) {
         if (!__builtin_mul_overflow(size, 10, &size) && !__builtin_add_overflow(size, *p->at - '0', &size)) continue;
-        return refuse(p, begin, "shape[%d] has %zu digits, %.20s..., at most 2^63 - 1 may be", d, digits, begin);
+        return refuse(p, begin, "shape[%d] has %zu digits, %.*s..., at most 2^63 - 1 may be", d, digits,
+                      digits < 20 ? (int)digits : 20, begin);
     }
     p->header->shape[d] = size;
     return PSG_OK;
