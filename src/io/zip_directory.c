@@ -90,7 +90,8 @@ static psg_status check_sizes(const directory *d, const psg_zip_member *m, int64
         return refuse(d, at, m, "%llu bytes from byte %llu on, the directory begins at %llu", held, place, room);
     }
     const bool is_stored = m->method == PSG_ZIP_STORED;
-    if (is_stored ? size == held : size / PSG_MOST_INFLATED <= held && size <= INT64_MAX) return PSG_OK;
+    if (is_stored ? size == held : size <= INT64_MAX && (size + PSG_MOST_INFLATED - 1) / PSG_MOST_INFLATED <= held)
+        return PSG_OK;
     return refuse(d, at, m, "%llu bytes %s, which %llu bytes in the file cannot be", size,
                   is_stored ? "stored" : "deflated", held);
 }
@@ -129,8 +130,8 @@ static psg_status read_entries(directory *d) {
     for (size_t k = 0; k < d->end.entries && !status; k++) status = read_entry(d, &used);
     const int64_t left = d->end.directory_bytes - (int64_t)used;
     if (status || !left) return status;
-    return refuse(d, d->end.directory + (int64_t)used, NULL, "%lld bytes after the last of %zu entries", (long long)left,
-                  d->end.entries);
+    return refuse(d, d->end.directory + (int64_t)used, NULL, "%lld bytes after the last of %zu entries",
+                  (long long)left, d->end.entries);
 }
 
 /* ---- local records ---- */
@@ -191,7 +192,8 @@ static psg_status check_gap(const directory *d, const psg_zip_member *m, int64_t
         psg_status status = psg_read_bytes(d->file, bytes, (size_t)count, end);
         if (status || is_descriptor(bytes, count, &m->extent)) return status;
     }
-    return refuse(d, end, m, "%lld bytes after it are %s", (long long)count, follows ? "no descriptor of it" : "nobody's");
+    return refuse(d, end, m, "%lld bytes after it are %s", (long long)count,
+                  follows ? "no descriptor of it" : "nobody's");
 }
 
 static int by_place(const void *a, const void *b) {
