@@ -1,11 +1,12 @@
-/* What files may hold: safetensors, ledgers, checkpoints and IDX, of any bytes or good ones that were edited.  A file
- * is refused and nothing has changed, or it is read, and what was read can be written and read again. */
+/* What files may hold: safetensors, npy, npz, ledgers, checkpoints and IDX, of any bytes or good ones that were edited.
+ * A file is refused and nothing has changed, or it is read, and what was read can be written and read again. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "../../bench/idx.h"
 #include "fuzz.h"
+#include "good_arrays.h"
 #include "good_files.h"
 
 enum { LARGEST = 1 << 14, UNTOUCHED = 0x5a };
@@ -89,6 +90,46 @@ static void try_safetensors(psg_context *context, fuzz_bytes *bytes, unsigned fa
         check_written(context, tensors);
         check_load(context, path, tensors, bytes);
     }
+    psg_tensors_destroy(tensors);
+    psg_tensors_destroy(mapped);
+}
+
+/* ---- npy and npz ---- */
+
+static psg_status read_arrays(psg_context *context, int is_archive, const char *path, psg_file_access access,
+                              psg_tensors **tensors) {
+    if (is_archive) return FUZZ_CALL(context, psg_npz_read(context, path, access, 1 << 20, tensors));
+    return FUZZ_CALL(context, psg_npy_read(context, path, access, tensors));
+}
+
+static psg_status write_arrays(psg_context *context, int is_archive, const char *path, const psg_tensors *tensors) {
+    const psg_named *list = psg_tensors_list(tensors);
+    if (is_archive) return FUZZ_CALL(context, psg_npz_write(context, path, list, psg_tensors_count(tensors)));
+    return FUZZ_CALL(context, psg_npy_write(context, path, &list->tensor));
+}
+
+static void check_arrays_written(psg_context *context, int is_archive, const psg_tensors *tensors) {
+    const char *second = fuzz_path("second"), *last = fuzz_path("last");
+    psg_tensors *read;
+    if (write_arrays(context, is_archive, second, tensors)) return;
+    if (read_arrays(context, is_archive, second, PSG_FILE_MAP, &read)) return;
+    check_same(tensors, read);
+    if (!write_arrays(context, is_archive, last, read)) FUZZ_CHECK(is_same_file(second, last));
+    psg_tensors_destroy(read);
+}
+
+static void try_arrays(psg_context *context, fuzz_bytes *bytes, int is_archive, unsigned fails) {
+    const char *path = fuzz_path("arrays");
+    psg_tensors *tensors = NULL, *mapped = NULL;
+    size_t length = is_archive ? good_npz(bytes, file, LARGEST) : good_npy(bytes, file, LARGEST);
+    fuzz_write(path, file, length);
+    psg_status status = read_arrays(context, is_archive, path, PSG_FILE_COPY, &tensors);
+    psg_status map = read_arrays(context, is_archive, path, PSG_FILE_MAP, &mapped);
+    FUZZ_CHECK(fails || status == map);
+    FUZZ_CHECK(fails || !status || status == PSG_ERR_FORMAT);
+    FUZZ_CHECK(!status == !!tensors && !map == !!mapped);
+    if (tensors && mapped) check_same(tensors, mapped);
+    if (tensors) check_arrays_written(context, is_archive, tensors);
     psg_tensors_destroy(tensors);
     psg_tensors_destroy(mapped);
 }
@@ -190,13 +231,14 @@ static void try_idx(fuzz_bytes *bytes) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz_bytes bytes = { data, size };
-    int kind = (int)fuzz_range(&bytes, 0, 6);
+    int kind = (int)fuzz_range(&bytes, 0, 9);
     unsigned fails = fuzz_one_in(&bytes, 4) ? (unsigned)fuzz_range(&bytes, 1, 16) : 0;
     psg_context *context = fuzz_context(kind == 5 ? 0 : fails, 0);
     if (kind < 3) try_safetensors(context, &bytes, fails);
     else if (kind < 5) try_ledger(context, &bytes, fails);
     else if (kind == 5) try_checkpoint(context, &bytes);
-    else try_idx(&bytes);
+    else if (kind == 6) try_idx(&bytes);
+    else try_arrays(context, &bytes, kind > 7, fails);
     fuzz_context_return(context);
     return 0;
 }
