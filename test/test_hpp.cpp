@@ -395,6 +395,12 @@ void files_hold_parameters() {
     REQUIRE(values_of(psg_params_flat(params)) == values_of(psg_params_flat(other)));
     const std::vector<int64_t> before = { params.all().counts[0], params.all().counts[1] };
     REQUIRE(before[0] == 6 && before[1] == 1 && params.find("w") && !params.find("c"));
+    psg::write_npz(context, path, params.all());
+    const psg::tensors archive = psg::tensors::npz(context, path, PSG_FILE_MAP);
+    REQUIRE(archive.list().size() == 2 && archive.find("w")->shape[0] == 3);
+    REQUIRE(thrown("to copy", [&] { psg::tensors::npz(context, path, PSG_FILE_COPY, 1); }) == PSG_ERR_FORMAT);
+    psg::write_npy(context, path, *archive.find("w"));
+    REQUIRE(psg_tensor_count(psg::tensors::npy(context, path).find("")) == 6);
     std::filesystem::remove(path);
     REQUIRE(thrown(path.c_str(), [&] { psg::load_weights(context, path, other.all()); }) == PSG_ERR_FILE);
 }

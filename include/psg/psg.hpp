@@ -319,6 +319,13 @@ public:
     using owner::owner;
     tensors(psg_context *context, const std::string &path, psg_file_access access = PSG_FILE_COPY)
         : owner(context, made(context, psg_safetensors_read, path.c_str(), access)) {}
+    static tensors npy(psg_context *context, const std::string &path, psg_file_access access = PSG_FILE_COPY) {
+        return { context, made(context, psg_npy_read, path.c_str(), access) };
+    }
+    static tensors npz(psg_context *context, const std::string &path, psg_file_access access = PSG_FILE_COPY,
+                       int64_t max_bytes = 0) {
+        return { context, made(context, psg_npz_read, path.c_str(), access, max_bytes) };
+    }
     span<psg_named> list() const noexcept { return { psg_tensors_list(*this), psg_tensors_count(*this) }; }
     const psg_tensor *find(const char *name) const noexcept { return psg_tensors_find(*this, name); }
 };
@@ -327,6 +334,14 @@ inline void write_safetensors(psg_context *context, const std::string &path, spa
                               span<psg_text_pair> metadata = {}) {
     check(context, psg_safetensors_write(context, path.c_str(), tensors.data(), tensors.size(), metadata.data(),
                                          metadata.size()));
+}
+
+inline void write_npy(psg_context *context, const std::string &path, const psg_tensor &tensor) {
+    check(context, psg_npy_write(context, path.c_str(), &tensor));
+}
+
+inline void write_npz(psg_context *context, const std::string &path, span<psg_named> tensors) {
+    check(context, psg_npz_write(context, path.c_str(), tensors.data(), tensors.size()));
 }
 
 inline psg_load_report load_weights(psg_context *context, const std::string &path, span<psg_named> weights,
