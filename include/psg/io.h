@@ -119,6 +119,68 @@ PSG_API psg_status psg_weights_load(psg_context *context, const char *path, cons
 PSG_API psg_status psg_weights_take(psg_context *context, const psg_tensors *tensors, const psg_named *weights,
                                     size_t count, psg_load_mode mode, psg_load_report *report);
 
+/* ---- tables: numbers and categories of a CSV file ----
+ * RFC 4180: fields between delimiters, records between line feeds (or CR LF), the last one's may lack; a field that begins
+ * with a quote ends with one, may have delimiters and lines in it, and has two quotes for one.  A byte order mark of UTF-8
+ * is skipped; texts are bytes as they stand.  Every record has as many fields as the first line.
+ *
+ * Numbers are decimal (-1, .5, 2.50e-3), blanks around them may be, the locale does not matter; each becomes the nearest
+ * real, ties to even.  What is none, NaN and infinities are refused, and so is what is too large: all numbers are finite.
+ *
+ * PSG_ERR_FORMAT names file, line and column (from 1), value and rule: fewer or more fields than the first line, an empty
+ * line, a quote that nothing ends or that stands elsewhere, a NUL byte, a carriage return that no line feed follows.
+ *
+ * While it is read, the file stands in memory; the table takes at most 8 bytes for each of the file's, some 60 for each
+ * column and some 100 for each category. */
+
+/* A column of a file. */
+typedef struct psg_csv_column {
+    const char *name;              /* as the header has it; NULL: that of the index */
+    size_t index;                  /* from 0 */
+    const char *const *categories; /* of a label: code k stands for categories[k], and another text is refused; NULL: those
+                                      that the file has, in ascending order of their bytes.  Which these are depends on
+                                      the records: where these are private, give the categories. */
+    size_t category_count;
+} psg_csv_column;
+
+/* Zero is the default of each. */
+typedef struct psg_csv_options {
+    const psg_csv_column *labels;  /* columns of categories */
+    size_t label_count;
+    const psg_csv_column *numbers; /* columns of numbers, in this order; number_count 0: all that are no labels */
+    size_t number_count;
+    psg_dtype dtype;               /* of the numbers: PSG_F32 or PSG_F64 */
+    char delimiter;                /* 0: a comma; no letter, digit, sign, point or quote, and ASCII */
+    int no_header;                 /* non-zero: the first line is a record, and column 7 is named "7" (from 0) */
+    const char *missing;           /* what stands for a missing number beside the empty field, "NA" or "?"; NULL: nothing */
+    int fill_missing;              /* non-zero: `fill` takes its place; else, as always for a label, it is refused */
+    double fill;                   /* finite, in the dtype too */
+    uint64_t reserved[4];
+} psg_csv_options;
+
+#define PSG_CSV_OPTIONS_INIT { NULL, 0, NULL, 0, PSG_F32, 0, 0, NULL, 0, 0, { 0, 0, 0, 0 } }
+
+/* What a file of records held. */
+typedef struct psg_table psg_table;
+
+/* The table of a file; options NULL: all defaults.  On an error *table is NULL.  PSG_ERR_FORMAT also: a column that the
+ * file has not, or has twice under its name; PSG_ERR_ARGUMENT: one column chosen twice, a category there twice. */
+PSG_API psg_status psg_csv_read(psg_context *context, const char *path, const psg_csv_options *options,
+                                psg_table **table);
+/* With its values and texts.  NULL is none. */
+PSG_API void psg_table_destroy(psg_table *table);
+
+/* The numbers, (records, columns), contiguous. */
+PSG_API const psg_tensor *psg_table_numbers(const psg_table *table);
+/* The name of a column of the numbers; NULL where there is none. */
+PSG_API const char *psg_table_name(const psg_table *table, size_t column);
+/* The codes of a label, in the order of options: i64, (records), from 0; NULL where there is none. */
+PSG_API const psg_tensor *psg_table_label(const psg_table *table, size_t label);
+PSG_API const char *psg_table_label_name(const psg_table *table, size_t label);
+/* How many categories a label has, and the text of a code; NULL where there is none. */
+PSG_API size_t psg_table_category_count(const psg_table *table, size_t label);
+PSG_API const char *psg_table_category(const psg_table *table, size_t label, size_t code);
+
 #ifdef __cplusplus
 }
 #endif
