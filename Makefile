@@ -188,7 +188,7 @@ $(BUILD)/test/isa: $(BUILD)/test/isa.o $(STATIC)
 	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 # Tests whose system calls go through test/faults.c, where they may fail.
-FAULTY := $(patsubst %,$(BUILD)/test/test_%,file file_edges ledger_calls npy_faults safetensors_faults)
+FAULTY := $(patsubst %,$(BUILD)/test/test_%,file file_edges ledger_calls npy_faults safetensors_faults csv_bad)
 FAULTY_CALLS := open stat fstat lstat flock fchmod ftruncate write pread fsync rename close unlink mmap
 $(FAULTY): $(BUILD)/test/faults.o
 $(FAULTY): WRAP := $(addprefix -Wl$(COMMA)--wrap=,$(FAULTY_CALLS))
