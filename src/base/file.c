@@ -123,11 +123,18 @@ psg_status psg_fail_format(psg_context *context, const char *function, const cha
 
 /* ---- reading ---- */
 
+static const char *no_regular_file(mode_t mode) {
+    return S_ISDIR(mode)    ? "is no regular file but a directory"
+           : S_ISFIFO(mode) ? "is no regular file but a FIFO"
+           : S_ISCHR(mode)  ? "is no regular file but a device"
+                            : "is no regular file";
+}
+
 static psg_status size_of_regular(psg_context *context, const char *function, const char *path, int descriptor,
                                   int64_t *bytes) {
     struct stat found;
     if (fstat(descriptor, &found)) return psg_fail_file(context, function, path, "open");
-    if (!S_ISREG(found.st_mode)) return fail_path(context, PSG_ERR_FILE, function, path, "is no regular file");
+    if (!S_ISREG(found.st_mode)) return fail_path(context, PSG_ERR_FILE, function, path, no_regular_file(found.st_mode));
     *bytes = found.st_size;
     return PSG_OK;
 }
