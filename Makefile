@@ -188,7 +188,7 @@ $(BUILD)/test/isa: $(BUILD)/test/isa.o $(STATIC)
 	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 # Tests whose system calls go through test/faults.c, where they may fail.
-FAULTY := $(patsubst %,$(BUILD)/test/test_%,file file_edges ledger_calls npy_faults safetensors_faults csv_bad)
+FAULTY := $(patsubst %,$(BUILD)/test/test_%,file file_edges ledger_calls npy_faults safetensors_faults csv_bad idx)
 FAULTY_CALLS := open stat fstat lstat flock fchmod ftruncate write pread fsync rename close unlink mmap
 $(FAULTY): $(BUILD)/test/faults.o
 $(FAULTY): WRAP := $(addprefix -Wl$(COMMA)--wrap=,$(FAULTY_CALLS))
@@ -197,8 +197,6 @@ $(BUILD)/test/test_wrong_products: WRAP := $(addprefix -Wl$(COMMA)--wrap=,cblas_
                                              psg_kernel_gemm)
 
 $(BUILD)/test/test_fork: WRAP := -Wl,--wrap=madvise
-$(BUILD)/test/test_idx: $(BUILD)/bench/idx.o
-$(BUILD)/test/test_idx: WRAP := -Wl,--wrap=malloc
 $(BUILD)/test/test_scattering: $(BUILD)/bench/scattering.o
 
 # Calls of every public function, made from the headers.
@@ -333,7 +331,7 @@ FUZZ ?= $(BUILD)/fuzz
 FUZZERS := $(patsubst test/fuzz/%.c,$(FUZZ)/%,$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_SHARED := $(patsubst %.c,$(BUILD)/%.o,\
                  $(filter-out test/fuzz/fuzz_%.c test/fuzz/driver.c,$(wildcard test/fuzz/*.c)))
-FUZZ_SHARED += $(BUILD)/bench/idx.o $(BUILD)/bench/table_lines.o
+FUZZ_SHARED += $(BUILD)/bench/table_lines.o
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
 $(FUZZERS): $(FUZZ)/%: $(BUILD)/test/fuzz/%.o $(FUZZ_SHARED) $(filter %.o,$(FUZZ_MAIN)) $(TEST_SUPPORT) $(STATIC)
@@ -346,7 +344,7 @@ differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that
 
 # ---- benchmarks and the training program: public headers only ----
 # The naive loops are compiled for each real type; bench_support.c belongs to both programs.
-TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset fashion_mnist idx image_models progress run_folder scattering step_times \
+TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset fashion_mnist image_models progress run_folder scattering step_times \
                                            trainer training_options)
 BENCH_SHARED := $(BUILD)/bench/bench_support.o $(BUILD)/bench/model.o $(BUILD)/bench/blocks.o
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o

@@ -12,40 +12,58 @@
 
 /* ---- files ---- */
 
-static int read_files(const char *folder, const char *name, dataset *data) {
-    char path[4096], message[4400];
-    snprintf(path, sizeof path, "%s/%s-images-idx3-ubyte.gz", folder, name);
-    int failed = idx_read_images(path, &data->images, message, sizeof message);
-    snprintf(path, sizeof path, "%s/%s-labels-idx1-ubyte.gz", folder, name);
-    if (!failed) failed = idx_read_labels(path, &data->labels, message, sizeof message);
-    if (failed) fprintf(stderr, "%s\nDebian's package dataset-fashion-mnist has the files; --data names their folder\n",
-                        message);
-    return failed;
+/* The bytes of a file's one tensor, and its shape; NULL after a message. */
+static uint8_t *read_bytes(psg_context *context, const char *path, int rank, int64_t shape[3]) {
+    psg_tensors *file = NULL;
+    if (psg_idx_read(context, path, 0, &file) != PSG_OK) {
+        fprintf(stderr, "%s\nDebian's package dataset-fashion-mnist has the files; --data names their folder\n",
+                psg_context_message(context));
+        return NULL;
+    }
+    const psg_tensor *tensor = &psg_tensors_list(file)->tensor;
+    const int64_t count = psg_tensor_count(tensor);
+    uint8_t *bytes = NULL;
+    if (tensor->dtype != PSG_I32 || tensor->rank != rank) {
+        fprintf(stderr, "%s: %s of rank %d, must be bytes of rank %d\n", path, psg_dtype_name(tensor->dtype),
+                tensor->rank, rank);
+    } else if (!(bytes = malloc(count ? (size_t)count : 1))) {
+        fprintf(stderr, "%s: no memory for %lld bytes\n", path, (long long)count);
+    }
+    for (int64_t i = 0; bytes && i < count; i++) bytes[i] = (uint8_t)((const int32_t *)tensor->data)[i];
+    for (int d = 0; d < rank && bytes; d++) shape[d] = tensor->shape[d];
+    psg_tensors_destroy(file);
+    return bytes;
 }
 
-static int check(const char *name, const dataset *data) {
-    const idx_images *images = &data->images;
-    if (images->count != data->labels.count || images->rows * images->columns != IMAGE_PIXELS) {
+static int check(const char *name, const int64_t images[3], int64_t labels, const dataset *data) {
+    if (images[0] != labels || images[1] * images[2] != IMAGE_PIXELS || images[0] < 1) {
         fprintf(stderr, "%s: %lld images of %lld x %lld pixels and %lld labels; must be as many, of 784 pixels\n", name,
-                (long long)images->count, (long long)images->rows, (long long)images->columns,
-                (long long)data->labels.count);
+                (long long)images[0], (long long)images[1], (long long)images[2], (long long)labels);
         return -1;
     }
-    for (int64_t i = 0; i < images->count; i++) {
-        if (data->labels.labels[i] < IMAGE_CLASSES) continue;
-        fprintf(stderr, "%s: label %lld is %d, must be below 10\n", name, (long long)i, data->labels.labels[i]);
+    for (int64_t i = 0; i < labels; i++) {
+        if (data->labels[i] < IMAGE_CLASSES) continue;
+        fprintf(stderr, "%s: label %lld is %d, must be below 10\n", name, (long long)i, data->labels[i]);
         return -1;
     }
     return 0;
 }
 
-int dataset_load(const char *folder, const char *name, dataset *data) {
-    return read_files(folder, name, data) || check(name, data) ? -1 : 0;
+int dataset_load(psg_context *context, const char *folder, const char *name, dataset *data) {
+    char path[4096];
+    int64_t images[3], labels[3];
+    snprintf(path, sizeof path, "%s/%s-images-idx3-ubyte.gz", folder, name);
+    data->pixels = read_bytes(context, path, 3, images);
+    snprintf(path, sizeof path, "%s/%s-labels-idx1-ubyte.gz", folder, name);
+    if (data->pixels) data->labels = read_bytes(context, path, 1, labels);
+    if (!data->labels || check(name, images, labels[0], data)) return -1;
+    data->count = images[0];
+    return 0;
 }
 
 void dataset_free(dataset *data) {
-    free(data->images.pixels);
-    free(data->labels.labels);
+    free(data->pixels);
+    free(data->labels);
     free(data->features);
 }
 
@@ -74,9 +92,9 @@ static inline float float_of(uint16_t half) {
 enum { PART = 2048 };
 
 static int scatter_parts(dataset *data, unsigned threads, float *part) {
-    for (int64_t first = 0; first < data->images.count; first += PART) {
-        const int64_t left = data->images.count - first, count = left < PART ? left : PART;
-        if (scattering_of(data->images.pixels + first * IMAGE_PIXELS, count, threads, part)) return -1;
+    for (int64_t first = 0; first < data->count; first += PART) {
+        const int64_t left = data->count - first, count = left < PART ? left : PART;
+        if (scattering_of(data->pixels + first * IMAGE_PIXELS, count, threads, part)) return -1;
         uint16_t *out = data->features + first * SCATTERING_FEATURES;
         for (int64_t n = 0; n < count; n++) scattering_normalise(part + n * SCATTERING_FEATURES);
         for (int64_t i = 0; i < count * SCATTERING_FEATURES; i++) out[i] = half_of(part[i]);
@@ -85,7 +103,7 @@ static int scatter_parts(dataset *data, unsigned threads, float *part) {
 }
 
 int dataset_scatter(dataset *data, unsigned threads) {
-    const size_t count = (size_t)data->images.count;
+    const size_t count = (size_t)data->count;
     float *part = malloc(PART * SCATTERING_FEATURES * sizeof *part);
     data->features = malloc((count ? count : 1) * SCATTERING_FEATURES * sizeof *data->features);
     if (threads == 0) threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
@@ -106,6 +124,6 @@ void dataset_row(const dataset *data, int64_t record, float *row) {
         for (int i = 0; i < SCATTERING_FEATURES; i++) row[i] = float_of(feature[i]);
         return;
     }
-    const uint8_t *pixel = data->images.pixels + record * IMAGE_PIXELS;
+    const uint8_t *pixel = data->pixels + record * IMAGE_PIXELS;
     for (int i = 0; i < IMAGE_PIXELS; i++) row[i] = (float)pixel[i] * factor - shift;
 }

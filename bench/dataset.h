@@ -2,9 +2,7 @@
 #ifndef BENCH_DATASET_H
 #define BENCH_DATASET_H
 
-#include <stdint.h>
-
-#include "idx.h"
+#include <psg/psg.h>
 
 enum { IMAGE_PIXELS = 784, IMAGE_CLASSES = 10 };
 
@@ -13,14 +11,14 @@ enum { IMAGE_PIXELS = 784, IMAGE_CLASSES = 10 };
 typedef enum image_input { INPUT_PIXELS = 0, INPUT_SCATTERING } image_input;
 
 typedef struct dataset {
-    idx_images images;
-    idx_labels labels;
+    int64_t count;
+    uint8_t *pixels, *labels;   /* (count, 784); (count), below 10 */
     uint16_t *features;         /* (count, 3969) halves, or NULL */
 } dataset;
 
-/* NAME-images-idx3-ubyte.gz and NAME-labels-idx1-ubyte.gz of a folder, as many images of 784 pixels as labels below 10;
- * -1 after a message.  dataset_free takes it either way. */
-int dataset_load(const char *folder, const char *name, dataset *data);
+/* NAME-images-idx3-ubyte.gz and NAME-labels-idx1-ubyte.gz of a folder, as many images of 784 pixels as labels below 10,
+ * one at least; -1 after a message.  dataset_free takes it either way.  The context reads, and nothing stays its. */
+int dataset_load(psg_context *context, const char *folder, const char *name, dataset *data);
 void dataset_free(dataset *data);
 
 /* Computes the features; threads 0: one a processor.  -1 after a message. */

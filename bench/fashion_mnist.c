@@ -114,7 +114,7 @@ static psg_status train(trainer *t, const training_plan *plan, double delta, con
 
 static void print_plan(const training_options *options, const training_plan *plan, const trainer *t,
                        const dataset *data) {
-    printf("%lld images, %lld parameters, %u threads, %s\n", (long long)data->images.count,
+    printf("%lld images, %lld parameters, %u threads, %s\n", (long long)data->count,
            (long long)t->model.size, psg_context_threads(t->context), psg_context_isa(t->context));
     printf("DP-SGD: %ld steps, Poisson batches of %g expected (rate %.5f), max_grad_norm %g, noise_multiplier %.4f,\n"
            "at most epsilon %g at delta %g (records added or removed)\n", plan->steps, options->recipe.batch,
@@ -180,7 +180,7 @@ static psg_status run(const training_options *options, const training_plan *plan
 
 static int plan_and_run(const training_options *options, const dataset *training, const dataset *test,
                         run_folder *folder) {
-    training_plan plan = trainer_plan(options, training->images.count);
+    training_plan plan = trainer_plan(options, training->count);
     trainer t = { 0 };
     if (plan.sample_rate > 1) {
         fprintf(stderr, "--batch: %g records are expected in a batch, must be at most the %lld that there are\n",
@@ -204,8 +204,13 @@ static int read_as(const training_options *options, dataset *training, dataset *
 
 static int load_and_run(const training_options *options, run_folder *folder) {
     dataset training = { 0 }, test = { 0 };
-    int failed = dataset_load(options->data, "train", &training) || dataset_load(options->data, "t10k", &test) ||
-                 read_as(options, &training, &test);
+    psg_context *context = NULL;
+    psg_context_options one = PSG_CONTEXT_OPTIONS_INIT;
+    one.threads = 1;
+    int failed = psg_context_create(&one, &context) != PSG_OK ||
+                 dataset_load(context, options->data, "train", &training) ||
+                 dataset_load(context, options->data, "t10k", &test) || read_as(options, &training, &test);
+    psg_context_destroy(context);
     int code = failed ? EXIT_FAILURE : plan_and_run(options, &training, &test, folder);
     dataset_free(&training);
     dataset_free(&test);

@@ -132,7 +132,7 @@ psg_status step_times_measure(const training_options *options, const training_pl
     training_plan timed = *plan;
     timed.steps += BATCHES;   /* those of the run are its budget */
     psg_status status = trainer_create(options, &timed, NULL, &t);
-    m.records = malloc((size_t)data->images.count * sizeof *m.records);
+    m.records = malloc((size_t)data->count * sizeof *m.records);
     if (!m.records) status = PSG_ERR_MEMORY;
     if (status == PSG_OK) status = measure_all(&m, step);
     if (status == PSG_OK) {

@@ -94,7 +94,7 @@ micro_batch trainer_gather(trainer *t, const dataset *data, const int64_t *recor
     micro_batch batch = { .count = count < t->capacity ? count : t->capacity };
     for (size_t n = 0; n < batch.count; n++) {
         dataset_row(data, records[n], t->images + (int64_t)n * t->width);
-        t->labels[n] = data->labels.labels[records[n]];
+        t->labels[n] = data->labels[records[n]];
     }
     batch.images = psg_f32_2d(t->images, (int64_t)batch.count, t->width);
     batch.labels = psg_i64_1d(t->labels, (int64_t)batch.count);
@@ -143,7 +143,7 @@ static psg_status correct_of(trainer *t, const micro_batch *batch, long *correct
 }
 
 psg_status trainer_accuracy(trainer *t, const dataset *data, double *accuracy) {
-    int64_t records = data->images.count;
+    int64_t records = data->count;
     int64_t *record = malloc((size_t)records * sizeof *record);
     psg_status status = record ? PSG_OK : PSG_ERR_MEMORY;
     long correct = 0;

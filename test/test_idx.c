@@ -1,6 +1,7 @@
-/* IDX files of the training program: what their headers announce and nothing else, whole; what they are not is named. */
+/* IDX files: what their headers announce and nothing else, whole; what they are not is named. */
 #include "io_fixture.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,16 +9,36 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#include "../bench/idx.h"
+#include "faults.h"
 
-/* ---- what the reader takes ---- */
+/* ---- memory: the largest block asked for ---- */
 
 static size_t largest_block;
 
-void *__real_malloc(size_t bytes);
-void *__wrap_malloc(size_t bytes) {
+static void *allocate(void *user, size_t bytes) {
+    (void)user;
     largest_block = bytes > largest_block ? bytes : largest_block;
-    return __real_malloc(bytes);
+    return malloc(bytes);
+}
+
+static void release(void *user, void *memory, size_t bytes) {
+    (void)user;
+    (void)bytes;
+    free(memory);
+}
+
+static psg_context *context;
+
+static int setup(void **state) {
+    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+    options.threads = 1;
+    options.allocator = (psg_allocator){ allocate, release, NULL };
+    return psg_context_create(&options, &context) || io_setup(state);
+}
+
+static int teardown(void **state) {
+    psg_context_destroy(context);
+    return io_teardown(state);
 }
 
 /* ---- files ---- */
@@ -54,22 +75,30 @@ static unsigned char *packed(const void *bytes, size_t count, size_t *length) {
 
 /* ---- reading ---- */
 
-static char message[512];
-
 static bool reads(const char *path, const unsigned char *expected) {
-    idx_images images;
-    message[0] = 0;
-    if (idx_read_images(path, &images, message, sizeof message)) return false;
-    assert_int_equal(images.count * 10000 + images.rows * 100 + images.columns, COUNT * 10000 + ROWS * 100 + COLUMNS);
-    bool same = !memcmp(images.pixels, expected + HEADER, PIXELS);
-    free(images.pixels);
-    assert_true(same);
-    return true;
+    psg_tensors *set = (psg_tensors *)(uintptr_t)1;
+    const size_t live = psg_context_live_bytes(context);
+    psg_status status = psg_idx_read(context, path, 0, &set);
+    assert_true(!set == (status != PSG_OK));
+    if (status) {
+        assert_true(status == PSG_ERR_FORMAT || status == PSG_ERR_FILE);
+    } else {
+        const psg_tensor *images = &psg_tensors_list(set)->tensor;
+        assert_int_equal(psg_tensors_count(set), 1);
+        assert_string_equal(psg_tensors_list(set)->name, "");
+        assert_true(images->dtype == PSG_I32 && images->rank == 3 && psg_tensor_is_contiguous(images));
+        assert_true(images->shape[0] == COUNT && images->shape[1] == ROWS && images->shape[2] == COLUMNS);
+        for (int k = 0; k < PIXELS; k++) assert_int_equal(((int32_t *)images->data)[k], expected[HEADER + k]);
+    }
+    psg_tensors_destroy(set);
+    assert_int_equal(psg_context_live_bytes(context), live);
+    return !status;
 }
 
 static void check_refused(const char *path, const char *words) {
     assert_false(reads(path, NULL));
-    if (!strstr(message, words) || strncmp(message, path, strlen(path))) fail_msg("\"%s\" lacks: %s", message, words);
+    const char *message = psg_context_message(context);
+    if (!strstr(message, words) || !strstr(message, path)) fail_msg("\"%s\" lacks: %s", message, words);
 }
 
 static bool reads_bytes(const void *bytes, size_t count, const unsigned char *expected) {
@@ -80,6 +109,7 @@ static bool reads_bytes(const void *bytes, size_t count, const unsigned char *ex
 
 static void check_bytes_refused(const void *bytes, size_t count, const char *words) {
     assert_false(reads_bytes(bytes, count, NULL));
+    const char *message = psg_context_message(context);
     if (!strstr(message, words)) fail_msg("%zu bytes: \"%s\" lacks: %s", count, message, words);
 }
 
@@ -101,16 +131,89 @@ static void whole_files_are_read(void **state) {
     free(gzip);
 }
 
-static void labels_are_read(void **state) {
+/* Each type at its ends, turned and widened. */
+static void all_types_are_read(void **state) {
     (void)state;
-    const unsigned char file[] = { 0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9 };
-    const char *path = io_path("labels");
-    idx_labels labels;
-    io_write(path, file, sizeof file);
-    assert_int_equal(idx_read_labels(path, &labels, message, sizeof message), 0);
-    assert_true(labels.count == 3 && !memcmp(labels.labels, file + 8, 3));
-    free(labels.labels);
-    check_refused(path, "byte images");
+    static const struct {
+        unsigned char code, count;
+        const char *bytes;
+        size_t size;
+        psg_dtype dtype;
+        double values[3];
+    } cases[] = {
+        { 0x08, 3, "\x00\x7f\xff", 3, PSG_I32, { 0, 127, 255 } },
+        { 0x09, 3, "\x80\xff\x7f", 3, PSG_I32, { -128, -1, 127 } },
+        { 0x0b, 3, "\x80\x00\xff\xfe\x01\x02", 6, PSG_I32, { -32768, -2, 258 } },
+        { 0x0c, 2, "\x80\x00\x00\x00\x01\x02\x03\x04", 8, PSG_I32, { -2147483648.0, 16909060 } },
+        { 0x0d, 2, "\x3f\xc0\x00\x00\xc2\x00\x00\x00", 8, PSG_F32, { 1.5, -32 } },
+        { 0x0e, 2, "\x3f\xf8\x00\x00\x00\x00\x00\x00\xc0\x40\x00\x00\x00\x00\x00\x01", 16, PSG_F64,
+          { 1.5, -32.000000000000007105 } },
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        unsigned char file[64] = { 0, 0, cases[k].code, 1, 0, 0, 0, cases[k].count };
+        psg_tensors *set = NULL;
+        memcpy(file + 8, cases[k].bytes, cases[k].size);
+        io_write(io_path("types"), file, 8 + cases[k].size);
+        TEST_OK(context, psg_idx_read(context, io_path("types"), 0, &set));
+        const psg_tensor *tensor = psg_tensors_find(set, "");
+        assert_int_equal(tensor->dtype, cases[k].dtype);
+        assert_int_equal(tensor->shape[0], cases[k].count);
+        for (int n = 0; n < cases[k].count; n++) assert_true(test_get_at(tensor, n) == cases[k].values[n]);
+        psg_tensors_destroy(set);
+    }
+}
+
+/* Longer than a buffer, so that what is widened in place would run over what is to come. */
+static void many_numbers_are_widened(void **state) {
+    (void)state;
+    enum { MANY = 50000 };
+    static unsigned char file[8 + 2 * MANY];
+    psg_tensors *set = NULL;
+    memcpy(file, "\0\0\x0b\1", 4);
+    put_size(file + 4, MANY);
+    for (int k = 0; k < MANY; k++) {
+        file[8 + 2 * k] = (unsigned char)(k >> 8);
+        file[9 + 2 * k] = (unsigned char)k;
+    }
+    io_write(io_path("many"), file, sizeof file);
+    TEST_OK(context, psg_idx_read(context, io_path("many"), 4 * MANY, &set));
+    const int32_t *values = psg_tensors_find(set, "")->data;
+    for (int k = 0; k < MANY; k++) assert_int_equal(values[k], (int16_t)k);
+    psg_tensors_destroy(set);
+    assert_int_equal(psg_idx_read(context, io_path("many"), 4 * MANY - 1, &set), PSG_ERR_FORMAT);
+    assert_non_null(strstr(psg_context_message(context), "shape (50000) takes 200000 bytes, at most 199999 may be"));
+}
+
+static void wrong_headers_are_refused_in_words(void **state) {
+    (void)state;
+    static const struct { const char *bytes; size_t count; const char *words; } cases[] = {
+        { "\1\0\x08\1\0\0\0\0", 8, "no IDX: bytes 01 00 first, must be 00 00" },
+        { "\0\0\x0a\1\0\0\0\0", 8, "type 0x0a, must be 0x08, 0x09 or 0x0b to 0x0e" },
+        { "\0\0\x0f\1\0\0\0\0", 8, "type 0x0f" },
+        { "\0\0\x08\0", 4, "rank 0, must be between 1 and 8" },
+        { "\0\0\x08\x09", 4, "rank 9, must be between 1 and 8" },
+        { "\0\0\x08\3\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", 16, "(4294967295, 4294967295, 0) is too large" },
+        { "\0\0\x08\1\0\0\0\14abc", 11, "truncated: shape (12), of which 11 bytes" },
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        check_bytes_refused(cases[k].bytes, cases[k].count, cases[k].words);
+    }
+    psg_tensors *set = (psg_tensors *)(uintptr_t)1;
+    io_write(io_path("none"), "\0\0\x0e\2\0\0\0\0\0\0\0\5", 12);
+    TEST_OK(context, psg_idx_read(context, io_path("none"), 1, &set));   /* no elements are elements */
+    assert_true(psg_tensors_find(set, "")->shape[1] == 5 && psg_tensor_count(psg_tensors_find(set, "")) == 0);
+    psg_tensors_destroy(set);
+}
+
+static void arguments_are_checked(void **state) {
+    (void)state;
+    psg_tensors *set = (psg_tensors *)(uintptr_t)1;
+    assert_int_equal(psg_idx_read(NULL, "a", 0, &set), PSG_ERR_ARGUMENT);
+    assert_null(set);
+    assert_int_equal(psg_idx_read(context, NULL, 0, &set), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_idx_read(context, "a", 0, NULL), PSG_ERR_ARGUMENT);
+    assert_int_equal(psg_idx_read(context, "a", -1, &set), PSG_ERR_ARGUMENT);
+    assert_string_equal(psg_context_message(context), "psg_idx_read: max_bytes is -1: negative");
 }
 
 /* Every place near both ends, some between. */
@@ -172,17 +275,15 @@ static void memory_is_that_of_the_file(void **state) {
     images_of(file);
     largest_block = 0;
     assert_true(reads_bytes(file, FILE_BYTES, file));
-    assert_in_range(largest_block, PIXELS, PIXELS + 65536);
+    assert_in_range(largest_block, 65536, 66000);   /* the arena of the set: 4 PIXELS are less */
     put_size(file + 4, 1u << 26);
     largest_block = 0;
     check_bytes_refused(file, FILE_BYTES, "truncated");
     unsigned char *gzip = packed(file, FILE_BYTES, &length);
     check_bytes_refused(gzip, length, "truncated");
-    assert_in_range(largest_block, 0, 65536);
-    put_size(file + 4, 1u << 30);
-    check_bytes_refused(file, FILE_BYTES, "exceed 1 GiB");
+    assert_in_range(largest_block, 0, 66000);
     put_size(file + 4, 0);
-    check_bytes_refused(file, FILE_BYTES, "zero");
+    check_bytes_refused(file, FILE_BYTES, "longer than its header says");
     free(gzip);
 }
 
@@ -192,9 +293,9 @@ static void what_is_no_file_is_named(void **state) {
     size_t before = io_descriptors();
     assert_int_equal(mkdir(folder, 0700) | mkfifo(fifo, 0600), 0);
     alarm(20);
-    check_refused(folder, "a directory");
-    check_refused(fifo, "a FIFO");
-    check_refused("/dev/null", "not a regular file");
+    check_refused(folder, "is no regular file but a directory");
+    check_refused(fifo, "is no regular file but a FIFO");
+    check_refused("/dev/null", "is no regular file but a device");
     check_refused(io_path("none"), "No such file");
     alarm(0);
     rmdir(folder);
@@ -202,15 +303,56 @@ static void what_is_no_file_is_named(void **state) {
     assert_int_equal(io_descriptors(), before);
 }
 
+/* ---- failures ---- */
+
+static void memory_and_calls_may_fail(void **state) {
+    (void)state;
+    unsigned char file[FILE_BYTES];
+    size_t length;
+    test_allocator allocator = { 0 };
+    psg_context *failing = test_context_with(&allocator, 1, NULL, 0);
+    images_of(file);
+    unsigned char *gzip = packed(file, FILE_BYTES, &length);
+    io_write(io_path("gzip"), gzip, length);
+    free(gzip);
+    const size_t live = allocator.live_bytes, open = io_descriptors();
+    psg_status status = PSG_ERR_MEMORY;
+    uint64_t n = 1;
+    for (; status; n++) {
+        psg_tensors *set = NULL;
+        test_allocator_arm(&allocator, n, false);
+        status = psg_idx_read(failing, io_path("gzip"), 0, &set);
+        assert_int_equal(status, allocator.failed ? PSG_ERR_MEMORY : PSG_OK);
+        psg_tensors_destroy(set);
+        assert_int_equal(allocator.live_bytes, live);
+    }
+    assert_in_range(n, 6, 12);
+    test_allocator_arm(&allocator, 0, false);
+    static const fault_call calls[] = { FAULT_OPEN, FAULT_FSTAT, FAULT_PREAD };
+    for (size_t k = 0; k < 3; k++) {
+        psg_tensors *set = NULL;
+        fault_arm(&(fault_plan){ .call = calls[k], .at = 1, .error = EIO });
+        assert_int_equal(psg_idx_read(failing, io_path("gzip"), 0, &set), PSG_ERR_FILE);
+        assert_int_equal(fault_disarm(), 1);
+        assert_int_equal(allocator.live_bytes, live);
+    }
+    assert_int_equal(io_descriptors(), open);
+    test_context_free(failing);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_files_are_read),
-        cmocka_unit_test(labels_are_read),
+        cmocka_unit_test(all_types_are_read),
+        cmocka_unit_test(many_numbers_are_widened),
+        cmocka_unit_test(wrong_headers_are_refused_in_words),
+        cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(parts_of_files_are_refused),
         cmocka_unit_test(bytes_afterwards_are_refused),
         cmocka_unit_test(damaged_files_are_refused),
         cmocka_unit_test(memory_is_that_of_the_file),
         cmocka_unit_test(what_is_no_file_is_named),
+        cmocka_unit_test(memory_and_calls_may_fail),
     };
-    return cmocka_run_group_tests(tests, io_setup, io_teardown);
+    return cmocka_run_group_tests(tests, setup, teardown);
 }

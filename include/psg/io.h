@@ -181,6 +181,14 @@ PSG_API const char *psg_table_label_name(const psg_table *table, size_t label);
 PSG_API size_t psg_table_category_count(const psg_table *table, size_t label);
 PSG_API const char *psg_table_category(const psg_table *table, size_t label, size_t code);
 
+/* ---- IDX (the format of MNIST), as it is or compressed by gzip ----
+ * Into the same set as an npy: one tensor, whose name is "".  Element types: unsigned and signed bytes and integers of 16
+ * bits, which become i32; integers of 32 bits; reals of 32 and 64.  Ranks 1 to PSG_MAX_RANK.  The file must be exactly what
+ * its header says, of one gzip member or more with their check sums: what ends before or goes on is refused.  Memory is
+ * taken once the file may hold so many elements (gzip: 1032 bytes for one of the file's), and for at most max_bytes of
+ * values as they are in memory (0: no limit). */
+PSG_API psg_status psg_idx_read(psg_context *context, const char *path, int64_t max_bytes, psg_tensors **tensors);
+
 #ifdef __cplusplus
 }
 #endif

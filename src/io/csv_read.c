@@ -1,10 +1,10 @@
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/floats.h"
 #include "io/csv_reading.h"
+#include "io/reading.h"
 
 /* ---- records ---- */
 
@@ -76,14 +76,12 @@ static psg_status read_table(psg_csv_reading *r) {
 /* ---- the file ---- */
 
 static psg_status read_bytes(psg_csv_reading *r, int descriptor, int64_t bytes) {
-    const psg_source *from = &r->source;
+    const psg_reading file = { .source = r->source, .descriptor = descriptor, .bytes = bytes };
     const char delimiter = r->options->delimiter ? r->options->delimiter : ',';
-    if (!psg_read_at(descriptor, r->text, (size_t)bytes, 0)) {
-        if (errno != ENODATA) return psg_fail_file(from->context, from->function, from->path, "read");
-        return psg_fail_format(from->context, from->function, from->path, "was cut while it was read");
-    }
+    psg_status status = psg_read_bytes(&file, r->text, (size_t)bytes, 0);
+    if (status) return status;
     r->text[bytes] = 0;
-    psg_csv_begin(&r->csv, from, r->text, (size_t)bytes, delimiter);
+    psg_csv_begin(&r->csv, &r->source, r->text, (size_t)bytes, delimiter);
     return PSG_OK;
 }
 

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../bench/idx.h"
 #include "fuzz.h"
 #include "good_arrays.h"
 #include "good_files.h"
@@ -210,23 +209,27 @@ static void try_checkpoint(psg_context *context, fuzz_bytes *bytes) {
 
 /* ---- IDX ---- */
 
-static void try_idx(fuzz_bytes *bytes) {
+/* What is read is the whole file, and a limit below what the values take refuses them. */
+static void try_idx(psg_context *context, fuzz_bytes *bytes, unsigned fails) {
+    static const size_t sizes[] = { [8] = 1, [9] = 1, [11] = 2, [12] = 4, [13] = 4, [14] = 8 };
     const char *path = fuzz_path("idx");
-    char message[512] = "";
-    idx_images images = { 0 };
-    idx_labels labels = { 0 };
-    size_t length = good_idx(bytes, file, LARGEST), plain = file[0] == 0x1f ? 0 : length;
+    psg_tensors *read = NULL, *limited = NULL;
+    size_t length = good_idx(bytes, file, LARGEST);
     fuzz_write(path, file, length);
-    int failed = idx_read_images(path, &images, message, sizeof message);
-    FUZZ_CHECK(!failed == !*message && !failed == !!images.pixels);
-    FUZZ_CHECK(failed || !plain || images.count * images.rows * images.columns + 16 == (int64_t)plain);
-    FUZZ_CHECK(!failed || !strncmp(message, path, strlen(path)));
-    free(images.pixels);
-    *message = 0;
-    failed = idx_read_labels(path, &labels, message, sizeof message);
-    FUZZ_CHECK(!failed == !*message && !failed == !!labels.labels);
-    FUZZ_CHECK(failed || !plain || labels.count + 8 == (int64_t)plain);
-    free(labels.labels);
+    psg_status status = FUZZ_CALL(context, psg_idx_read(context, path, 0, &read));
+    FUZZ_CHECK(!status == !!read);
+    if (!read) return;
+    const psg_tensor *tensor = &psg_tensors_list(read)->tensor;
+    const size_t values = bytes_of(tensor);
+    FUZZ_CHECK(psg_tensors_count(read) == 1 && psg_tensor_is_contiguous(tensor));
+    const size_t header = 4 + 4 * (size_t)tensor->rank, count = (size_t)psg_tensor_count(tensor);
+    FUZZ_CHECK(file[0] == 0x1f || header + sizes[file[2]] * count == length);
+    if (values > 1) FUZZ_CHECK(FUZZ_CALL(context, psg_idx_read(context, path, (int64_t)values - 1, &limited)));
+    status = FUZZ_CALL(context, psg_idx_read(context, path, (int64_t)values, &limited));
+    FUZZ_CHECK(fails || !status);
+    if (limited) check_same(read, limited);
+    psg_tensors_destroy(limited);
+    psg_tensors_destroy(read);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -237,7 +240,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (kind < 3) try_safetensors(context, &bytes, fails);
     else if (kind < 5) try_ledger(context, &bytes, fails);
     else if (kind == 5) try_checkpoint(context, &bytes);
-    else if (kind == 6) try_idx(&bytes);
+    else if (kind == 6) try_idx(context, &bytes, fails);
     else try_arrays(context, &bytes, kind > 7, fails);
     fuzz_context_return(context);
     return 0;

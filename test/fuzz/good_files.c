@@ -121,13 +121,14 @@ static size_t pack(const uint8_t *plain, size_t length, uint8_t *file, size_t ca
 
 size_t good_idx(fuzz_bytes *bytes, uint8_t *file, size_t capacity) {
     static uint8_t plain[1024];
-    int rank = fuzz_one_in(bytes, 2) ? 1 : 3;
-    size_t length = 4, elements = 1;
+    static const int64_t types[] = { 8, 9, 11, 12, 13, 14 }, widths[] = { 1, 1, 2, 4, 4, 8 };
+    const int rank = (int)fuzz_range(bytes, 1, 3), type = (int)fuzz_range(bytes, 0, 5);
+    size_t length = 4, elements = (size_t)widths[type];
     if (fuzz_one_in(bytes, 8)) return raw(bytes, file, capacity);
     memset(plain, 0, sizeof plain);
-    plain[2] = 8;
+    plain[2] = (uint8_t)types[type];
     plain[3] = (uint8_t)rank;
-    for (int d = 0; d < rank; d++, length += 4) elements *= plain[length + 3] = (uint8_t)fuzz_range(bytes, 1, 8);
+    for (int d = 0; d < rank; d++, length += 4) elements *= plain[length + 3] = (uint8_t)fuzz_range(bytes, 0, 4);
     for (size_t k = 0; k < elements; k++) plain[length + k] = fuzz_byte(bytes);
     length += elements;
     if (fuzz_one_in(bytes, 2)) length = fuzz_edit(bytes, plain, length, sizeof plain);
