@@ -199,8 +199,8 @@ static void wrong_headers_are_refused_in_words(void **state) {
         check_bytes_refused(cases[k].bytes, cases[k].count, cases[k].words);
     }
     psg_tensors *set = (psg_tensors *)(uintptr_t)1;
-    io_write(io_path("none"), "\0\0\x0e\2\0\0\0\0\0\0\0\5", 12);
-    TEST_OK(context, psg_idx_read(context, io_path("none"), 1, &set));   /* no elements are elements */
+    io_write(io_path("empty"), "\0\0\x0e\2\0\0\0\0\0\0\0\5", 12);
+    TEST_OK(context, psg_idx_read(context, io_path("empty"), 1, &set));   /* no elements are elements */
     assert_true(psg_tensors_find(set, "")->shape[1] == 5 && psg_tensor_count(psg_tensors_find(set, "")) == 0);
     psg_tensors_destroy(set);
 }

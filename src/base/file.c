@@ -134,7 +134,9 @@ static psg_status size_of_regular(psg_context *context, const char *function, co
                                   int64_t *bytes) {
     struct stat found;
     if (fstat(descriptor, &found)) return psg_fail_file(context, function, path, "open");
-    if (!S_ISREG(found.st_mode)) return fail_path(context, PSG_ERR_FILE, function, path, no_regular_file(found.st_mode));
+    if (!S_ISREG(found.st_mode)) {
+        return fail_path(context, PSG_ERR_FILE, function, path, no_regular_file(found.st_mode));
+    }
     *bytes = found.st_size;
     return PSG_OK;
 }
