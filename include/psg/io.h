@@ -189,6 +189,31 @@ PSG_API const char *psg_table_category(const psg_table *table, size_t label, siz
  * values as they are in memory (0: no limit). */
 PSG_API psg_status psg_idx_read(psg_context *context, const char *path, int64_t max_bytes, psg_tensors **tensors);
 
+/* ---- tensors of other libraries: DLPack 1 (https://dmlc.github.io/dlpack) ----
+ * What NumPy and PyTorch exchange as capsules named "dltensor_versioned", memory being shared.  The struct is that of
+ * dlpack/dlpack.h, or of psg/dlpack.h where there is none. */
+struct DLManagedTensorVersioned;
+
+/* Ends a loan; called once. */
+typedef void (*psg_release)(void *user);
+
+/* The tensor as one of theirs, of version 1.0 with its strides written out; *managed is who takes it, and its deleter
+ * calls release(user) (NULL: nothing).  Until then the memory must stay: that of a psg_params, psg_tensors or psg_table of
+ * this context does, whose handle may be destroyed before.  The deleter is a call of the context, which another thread
+ * may make while none computes with it.  read_only: the borrower is told not to write.  On an error *managed is NULL and
+ * release is not called. */
+PSG_API psg_status psg_to_dlpack(psg_context *context, const psg_tensor *tensor, int read_only, psg_release release,
+                                 void *user, struct DLManagedTensorVersioned **managed);
+
+/* A view of theirs, valid until managed's deleter is called, which stays the caller's to do, once, whether this succeeds
+ * or not (psg_dlpack_release, which knows that it may be NULL).  *read_only says whether the memory must not be written:
+ * the view must then be an input alone; read_only NULL refuses such.  Refused too: versions but 1, devices but the CPU,
+ * types but f32, f64, i32 and i64 of one lane, ranks above PSG_MAX_RANK, data not aligned to its type; *tensor is then a
+ * view that every function refuses. */
+PSG_API psg_status psg_from_dlpack(psg_context *context, const struct DLManagedTensorVersioned *managed, int *read_only,
+                                   psg_tensor *tensor);
+PSG_API void psg_dlpack_release(struct DLManagedTensorVersioned *managed);
+
 #ifdef __cplusplus
 }
 #endif
