@@ -34,7 +34,8 @@ static void sizes_are_those_of_the_soname(void **state) {
         SIZE(psg_event, 112), SIZE(psg_privacy, 96), SIZE(psg_batch, 72), SIZE(psg_context_options, 104),
         SIZE(psg_dp_options, 240), SIZE(psg_checkpoint, 72), SIZE(psg_block, 640), SIZE(psg_derivation, 104),
         SIZE(psg_gradient, 240), SIZE(psg_clip, 64), SIZE(psg_clip_report, 72), SIZE(psg_load_report, 88),
-        SIZE(psg_pass, 112), SIZE(psg_operand, 352), SIZE(psg_op, 144), SIZE(psg_sgd_options, 72),
+        SIZE(psg_csv_options, 104), SIZE(psg_pass, 112), SIZE(psg_operand, 352), SIZE(psg_op, 144),
+        SIZE(psg_sgd_options, 72),
         SIZE(psg_adam_options, 80), SIZE(psg_scaled_dot_product_attention_options, 64),
         SIZE(psg_multi_head_attention_options, 64), SIZE(psg_conv_options, 152),
         SIZE(psg_conv_transpose_options, 136), SIZE(psg_embedding_options, 72), SIZE(psg_embedding_bag_options, 72),
@@ -225,6 +226,7 @@ static void a_zeroed_struct_is_the_default(void **state) {
     IS_ZERO(psg_pass, PSG_PASS_INIT);
     IS_ZERO(psg_checkpoint, PSG_CHECKPOINT_INIT);
     IS_ZERO(psg_load_report, PSG_LOAD_REPORT_INIT);
+    IS_ZERO(psg_csv_options, PSG_CSV_OPTIONS_INIT);
     IS_ZERO(psg_conv_options, PSG_CONV_OPTIONS_INIT);
     IS_ZERO(psg_conv_transpose_options, PSG_CONV_TRANSPOSE_OPTIONS_INIT);
     IS_ZERO(psg_embedding_options, PSG_EMBEDDING_OPTIONS_INIT);

@@ -403,6 +403,15 @@ void files_hold_parameters() {
     REQUIRE(psg_tensor_count(psg::tensors::npy(context, path).find("")) == 6);
     std::filesystem::remove(path);
     REQUIRE(thrown(path.c_str(), [&] { psg::load_weights(context, path, other.all()); }) == PSG_ERR_FILE);
+    std::ofstream(path) << "x,k\n1.5,b\n2,a\n";
+    const psg_csv_column label = { "k", 0, nullptr, 0 };
+    psg::options<psg_csv_options> csv([&](auto &o) { o.labels = &label, o.label_count = 1; });
+    psg::table table(context, path, csv);
+    REQUIRE(table.numbers().shape[0] == 2 && static_cast<const float *>(table.numbers().data)[0] == 1.5f);
+    REQUIRE(static_cast<const int64_t *>(table.label(0)->data)[0] == 1 && std::string(table.category(0, 1)) == "b");
+    REQUIRE(!table.label(1));
+    REQUIRE(thrown("line 2, column 2 (\"k\"): \"b\"", [&] { psg::table(context, path); }) == PSG_ERR_FORMAT);
+    std::filesystem::remove(path);
 }
 
 struct test {
