@@ -115,7 +115,8 @@ template <class T> T initial() = delete;
 #define PSG_HPP_INITIAL(name, macro) template <> inline psg_##name initial() { return PSG_##macro##_INIT; }
 PSG_HPP_INITIAL(context_options, CONTEXT_OPTIONS) PSG_HPP_INITIAL(pass, PASS) PSG_HPP_INITIAL(clip, CLIP)
 PSG_HPP_INITIAL(event, EVENT) PSG_HPP_INITIAL(dp_options, DP_OPTIONS) PSG_HPP_INITIAL(checkpoint, CHECKPOINT)
-PSG_HPP_INITIAL(load_report, LOAD_REPORT) PSG_HPP_INITIAL(sgd_options, SGD_OPTIONS)
+PSG_HPP_INITIAL(load_report, LOAD_REPORT) PSG_HPP_INITIAL(csv_options, CSV_OPTIONS)
+PSG_HPP_INITIAL(sgd_options, SGD_OPTIONS)
 PSG_HPP_INITIAL(adam_options, ADAM_OPTIONS) PSG_HPP_INITIAL(conv_options, CONV_OPTIONS)
 PSG_HPP_INITIAL(conv_transpose_options, CONV_TRANSPOSE_OPTIONS) PSG_HPP_INITIAL(unfold_options, UNFOLD_OPTIONS)
 PSG_HPP_INITIAL(max_pool_options, MAX_POOL_OPTIONS) PSG_HPP_INITIAL(avg_pool_options, AVG_POOL_OPTIONS)
@@ -328,6 +329,17 @@ public:
     }
     span<psg_named> list() const noexcept { return { psg_tensors_list(*this), psg_tensors_count(*this) }; }
     const psg_tensor *find(const char *name) const noexcept { return psg_tensors_find(*this, name); }
+};
+
+// The numbers and labels of a CSV file.
+class table : public owner<psg_table, psg_table_destroy> {
+public:
+    using owner::owner;
+    table(psg_context *context, const std::string &path, const psg_csv_options &o = initial<psg_csv_options>())
+        : owner(context, made(context, psg_csv_read, path.c_str(), &o)) {}
+    const psg_tensor &numbers() const noexcept { return *psg_table_numbers(*this); }
+    const psg_tensor *label(size_t k) const noexcept { return psg_table_label(*this, k); }
+    const char *category(size_t label, size_t code) const noexcept { return psg_table_category(*this, label, code); }
 };
 
 inline void write_safetensors(psg_context *context, const std::string &path, span<psg_named> tensors,
