@@ -61,7 +61,8 @@ static void drawn_numbers_are_the_nearest_reals(void **state) {
     test_random random = { 3 };
     char text[128];
     for (int k = 0; k < 60000; k++) {
-        const uint64_t bits = (uint64_t)test_range(&random, 0, INT64_MAX) << 1 ^ (uint64_t)test_range(&random, 0, 1);
+        const uint64_t high = (uint64_t)test_range(&random, 0, UINT32_MAX);
+        const uint64_t bits = high << 32 | (uint64_t)test_range(&random, 0, UINT32_MAX);
         const int length = (int)test_range(&random, 1, 20);
         snprintf(text, sizeof text, "%.*s%" PRIu64 "e%d", k % 2, "-", bits >> (64 - 64 * length / 20) % 64,
                  (int)test_range(&random, -30, 30));
