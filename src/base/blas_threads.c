@@ -108,10 +108,11 @@ static void map(unsigned buffers) {
     for (unsigned k = 0; k < buffers; k++) blas_memory_free(buffer[k]);
 }
 
-/* OpenBLAS's own threads take a buffer each when they begin to run, which may be later than this. */
+/* OpenBLAS's own threads take a buffer each when they begin to run, which may be later than this; 0.3.29, which
+ * keeps a table of them, also the thread that calls. */
 static unsigned own_threads(void) {
-    int count = !is_adjustable() ? 1 : bracket.open ? bracket.host_threads : openblas_get_num_threads();
-    return count > 1 ? (unsigned)count - 1 : 0;
+    int count = !is_adjustable() ? 0 : bracket.open ? bracket.host_threads : openblas_get_num_threads();
+    return count > 0 ? (unsigned)count : 0;
 }
 
 /* All are asked for, not those that are missing: the mapped ones may be in use at the moment. */
