@@ -1,6 +1,7 @@
 /* ./logistic people.csv: a classifier of the records of a CSV file, trained with differential privacy.
- * One person a line, after a line of names: age, hours, years, label (0 or 1).  The scale of each column and the categories
- * of the label are known without the file: what is computed from it would be a release that nothing accounts for. */
+ * One person a line, after a line of names: age, hours, years, label (0 or 1).  The scale of each column and the
+ * categories of the label are known without the file: what is computed from it would be a release that nothing
+ * accounts for. */
 #include <psg/psg.h>
 #include <stdio.h>
 

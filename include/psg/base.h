@@ -17,7 +17,7 @@
  *
  * Destruction: in any order.  An object whose handle is destroyed works on until all that was made of it is destroyed:
  * all objects of a context, the psg_dps of a generator, the passes that use a parameter, the parameters and optimizers
- * over memory of a psg_params or psg_tensors.  A handle that was destroyed is not used again.
+ * over memory of a psg_params, psg_tensors or psg_table.  A handle that was destroyed is not used again.
  *
  * NULL: what is given NULL where the headers do not allow it returns PSG_ERR_ARGUMENT, or what means nothing: 0, NULL,
  * "", a view that every function refuses.

@@ -1,7 +1,7 @@
 /* psg/dlpack.h: the structs of DLPack 1 (https://dmlc.github.io/dlpack), for programs that look into them.
  *
- * They are those of the project's own dlpack/dlpack.h, which is taken in their place where it was included before (1.0 or
- * newer); afterwards it cannot be.  psg/io.h has the functions and includes neither. */
+ * They are those of the project's own dlpack/dlpack.h, which is taken in their place where it was included before (1.0
+ * or newer); afterwards it cannot be.  psg/io.h has the functions and includes neither. */
 #ifndef PSG_DLPACK_H
 #define PSG_DLPACK_H
 

@@ -120,26 +120,28 @@ PSG_API psg_status psg_weights_take(psg_context *context, const psg_tensors *ten
                                     size_t count, psg_load_mode mode, psg_load_report *report);
 
 /* ---- tables: numbers and categories of a CSV file ----
- * RFC 4180: fields between delimiters, records between line feeds (or CR LF), the last one's may lack; a field that begins
- * with a quote ends with one, may have delimiters and lines in it, and has two quotes for one.  A byte order mark of UTF-8
- * is skipped; texts are bytes as they stand.  Every record has as many fields as the first line.
+ * RFC 4180: fields between delimiters, records between line feeds (or CR LF), the last one's may lack; a field that
+ * begins with a quote ends with one, may have delimiters and lines in it, and has two quotes for one.  A byte order
+ * mark of UTF-8 is skipped; texts are bytes as they stand.  Every record has as many fields as the first line.
  *
- * Numbers are decimal (-1, .5, 2.50e-3), blanks around them may be, the locale does not matter; each becomes the nearest
- * real, ties to even.  What is none, NaN and infinities are refused, and so is what is too large: all numbers are finite.
+ * Numbers are decimal (-1, .5, 2.50e-3), blanks around them may be, the locale does not matter; each becomes the
+ * nearest real, ties to even.  What is none, NaN and infinities are refused, and so is what is too large: all numbers
+ * are finite.
  *
- * PSG_ERR_FORMAT names file, line and column (from 1), value and rule: fewer or more fields than the first line, an empty
- * line, a quote that nothing ends or that stands elsewhere, a NUL byte, a carriage return that no line feed follows.
+ * PSG_ERR_FORMAT names file, line and column (from 1), value and rule: fewer or more fields than the first line, an
+ * empty line, a quote that nothing ends or that stands elsewhere, a NUL byte, a carriage return that no line feed
+ * follows.
  *
- * While it is read, the file stands in memory; the table takes at most 8 bytes for each of the file's, some 60 for each
- * column and some 100 for each category. */
+ * While it is read, the file stands in memory; the table takes at most 8 bytes for each of the file's, some 60 for
+ * each column and some 100 for each category. */
 
 /* A column of a file. */
 typedef struct psg_csv_column {
     const char *name;              /* as the header has it; NULL: that of the index */
     size_t index;                  /* from 0 */
-    const char *const *categories; /* of a label: code k stands for categories[k], and another text is refused; NULL: those
-                                      that the file has, in ascending order of their bytes.  Which these are depends on
-                                      the records: where these are private, give the categories. */
+    const char *const *categories; /* of a label: code k stands for categories[k], and another text is refused; NULL:
+                                      those that the file has, in ascending order of their bytes.  Which these are
+                                      depends on the records: where these are private, give the categories. */
     size_t category_count;
 } psg_csv_column;
 
@@ -152,7 +154,7 @@ typedef struct psg_csv_options {
     psg_dtype dtype;               /* of the numbers: PSG_F32 or PSG_F64 */
     char delimiter;                /* 0: a comma; no letter, digit, sign, point or quote, and ASCII */
     int no_header;                 /* non-zero: the first line is a record, and column 7 is named "7" (from 0) */
-    const char *missing;           /* what stands for a missing number beside the empty field, "NA" or "?"; NULL: nothing */
+    const char *missing;           /* what stands for a missing number beside the empty field, such as "NA"; or NULL */
     int fill_missing;              /* non-zero: `fill` takes its place; else, as always for a label, it is refused */
     double fill;                   /* finite, in the dtype too */
     uint64_t reserved[4];
@@ -163,8 +165,8 @@ typedef struct psg_csv_options {
 /* What a file of records held. */
 typedef struct psg_table psg_table;
 
-/* The table of a file; options NULL: all defaults.  On an error *table is NULL.  PSG_ERR_FORMAT also: a column that the
- * file has not, or has twice under its name; PSG_ERR_ARGUMENT: one column chosen twice, a category there twice. */
+/* The table of a file; options NULL: all defaults.  On an error *table is NULL.  PSG_ERR_FORMAT also: a column that
+ * the file has not, or has twice under its name; PSG_ERR_ARGUMENT: one column chosen twice, a category there twice. */
 PSG_API psg_status psg_csv_read(psg_context *context, const char *path, const psg_csv_options *options,
                                 psg_table **table);
 /* With its values and texts.  NULL is none. */
@@ -182,11 +184,11 @@ PSG_API size_t psg_table_category_count(const psg_table *table, size_t label);
 PSG_API const char *psg_table_category(const psg_table *table, size_t label, size_t code);
 
 /* ---- IDX (the format of MNIST), as it is or compressed by gzip ----
- * Into the same set as an npy: one tensor, whose name is "".  Element types: unsigned and signed bytes and integers of 16
- * bits, which become i32; integers of 32 bits; reals of 32 and 64.  Ranks 1 to PSG_MAX_RANK.  The file must be exactly what
- * its header says, of one gzip member or more with their check sums: what ends before or goes on is refused.  Memory is
- * taken once the file may hold so many elements (gzip: 1032 bytes for one of the file's), and for at most max_bytes of
- * values as they are in memory (0: no limit). */
+ * Into the same set as an npy: one tensor, whose name is "".  Element types: unsigned and signed bytes and integers of
+ * 16 bits, which become i32; integers of 32 bits; reals of 32 and 64.  Ranks 1 to PSG_MAX_RANK.  The file must be
+ * exactly what its header says, of one gzip member or more with their check sums: what ends before or goes on is
+ * refused.  Memory is taken once the file may hold so many elements (gzip: 1032 bytes for one of the file's), and for
+ * at most max_bytes of values as they are in memory (0: no limit). */
 PSG_API psg_status psg_idx_read(psg_context *context, const char *path, int64_t max_bytes, psg_tensors **tensors);
 
 /* ---- tensors of other libraries: DLPack 1 (https://dmlc.github.io/dlpack) ----
@@ -198,18 +200,18 @@ struct DLManagedTensorVersioned;
 typedef void (*psg_release)(void *user);
 
 /* The tensor as one of theirs, of version 1.0 with its strides written out; *managed is who takes it, and its deleter
- * calls release(user) (NULL: nothing).  Until then the memory must stay: that of a psg_params, psg_tensors or psg_table of
- * this context does, whose handle may be destroyed before.  The deleter is a call of the context, which another thread
- * may make while none computes with it.  read_only: the borrower is told not to write.  On an error *managed is NULL and
- * release is not called. */
+ * calls release(user) (NULL: nothing).  Until then the memory must stay: that of a psg_params, psg_tensors or
+ * psg_table of this context does, whose handle may be destroyed before.  The deleter is a call of the context, which
+ * another thread may make while none computes with it.  read_only: the borrower is told not to write.  On an error
+ * *managed is NULL and release is not called. */
 PSG_API psg_status psg_to_dlpack(psg_context *context, const psg_tensor *tensor, int read_only, psg_release release,
                                  void *user, struct DLManagedTensorVersioned **managed);
 
-/* A view of theirs, valid until managed's deleter is called, which stays the caller's to do, once, whether this succeeds
- * or not (psg_dlpack_release, which knows that it may be NULL).  *read_only says whether the memory must not be written:
- * the view must then be an input alone; read_only NULL refuses such.  Refused too: versions but 1, devices but the CPU,
- * types but f32, f64, i32 and i64 of one lane, ranks above PSG_MAX_RANK, data not aligned to its type; *tensor is then a
- * view that every function refuses. */
+/* A view of theirs, valid until managed's deleter is called, which stays the caller's to do, once, whether this
+ * succeeds or not (psg_dlpack_release, which knows that it may be NULL).  *read_only says whether the memory must not
+ * be written: the view must then be an input alone; read_only NULL refuses such.  Refused too: versions but 1, devices
+ * but the CPU, types but f32, f64, i32 and i64 of one lane, ranks above PSG_MAX_RANK, data not aligned to its type;
+ * *tensor is then a view that every function refuses. */
 PSG_API psg_status psg_from_dlpack(psg_context *context, const struct DLManagedTensorVersioned *managed, int *read_only,
                                    psg_tensor *tensor);
 PSG_API void psg_dlpack_release(struct DLManagedTensorVersioned *managed);

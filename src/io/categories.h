@@ -14,8 +14,8 @@ typedef struct psg_category {
     int level;
 } psg_category;
 
-/* A balanced tree by ascending bytes (Andersson, Balanced search trees made simple, 1993): whatever texts a file has, in
- * whatever order, one is found in twice the logarithm of their number of comparisons. */
+/* A balanced tree by ascending bytes (Andersson, Balanced search trees made simple, 1993): whatever texts a file has,
+ * in whatever order, one is found in twice the logarithm of their number of comparisons. */
 typedef struct psg_categories {
     psg_context *context;
     psg_category *nodes;           /* nodes[0] stands for none; text k has nodes[k + 1] */

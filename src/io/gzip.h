@@ -1,4 +1,4 @@
-/* The bytes of a file in order, decompressed where they are gzip's (RFC 1952: one member or more), in bounded memory. */
+/* The bytes of a file in order, decompressed where they are gzip's (RFC 1952: one member or more). */
 #ifndef PSG_IO_GZIP_H
 #define PSG_IO_GZIP_H
 
