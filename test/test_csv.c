@@ -38,7 +38,7 @@ static void check_number(const char *text) {
 static void numbers_are_the_nearest_reals(void **state) {
     (void)state;
     static const char *const texts[] = {
-        "0", "-0", "+0", "0.0", "-.0", "1", "+1", "-1.", ".5", "1e0", "1E+2", "1e-2", "0e999999999999999999999",
+        "0", "-0", "+0", "0.0", "-.0", "1", "+1", "-1.", ".5", "1e0", "1E+2", "1e-2", "0e999999999999999999999", "0e15", "1e15",
         "0.1", "0.3", "00000000000000000000000000001", "0.00000000000000000000000000000000000001",
         "123456789012345678", "16777217", "9007199254740993", "9007199254740991", "9007199254740992.5",
         "18446744073709551615", "1844674407370955161.6", "9999999999999999999", "99999999999999999999", "1e22",
@@ -234,6 +234,10 @@ static void columns_are_chosen(void **state) {
     table = read_table(context, "0 1 2 3 4 5 6 7 8 9 10 11 12\n", &options);
     check_numbers(table, PSG_F32, 1, 2, (double[]){ 12, 1 });
     assert_string_equal(psg_table_name(table, 0), "12");
+    psg_table_destroy(table);
+    options = (psg_csv_options){ .delimiter = '|' };
+    table = read_table(context, "x|y\n1|2\n", &options);
+    check_numbers(table, PSG_F32, 1, 2, (double[]){ 1, 2 });
     psg_table_destroy(table);
     table = read_table(context, "x,y\n", NULL);
     check_numbers(table, PSG_F32, 0, 2, NULL);

@@ -85,6 +85,7 @@ static void wrong_lines_are_refused_in_words(void **state) {
         { "x,k\nabc,a\n", "line 2, column 1 (\"x\"): \"abc\": is no decimal number" },
         { "x,k\n1,a\n-inf,a", "line 3, column 1 (\"x\"): \"-inf\": is no decimal number" },
         { "x,k\nnan,a\n", "\"nan\": is no decimal number" },
+        { "x,k\na\x7f" "b\001,a\n", "\"a?b?\": is no decimal number" },
         { "x,k\n0x1p3,a\n", "\"0x1p3\": is no decimal number" },
         { "x,k\n1 2,a\n", "\"1 2\": is no decimal number" },
         { "x,k\n1e39,a\n", "line 2, column 1 (\"x\"): \"1e39\": is too large for f32" },
@@ -133,6 +134,7 @@ static void wrong_choices_are_refused(void **state) {
     static const char *const sizes[] = { "s", "l" };
     const psg_csv_column sized = { .name = "k", .categories = sizes, .category_count = 2 };
     const psg_csv_column none = { .name = "k", .categories = sizes }, third = { .index = 2 };
+    const psg_csv_column lost[] = { { .name = "z" }, { .index = 0 } };
     const psg_csv_column many[] = { { .index = 0 }, { .index = 1 }, { .index = 1 } };
     const char *text = "x,k\n1,m\n";
     refused_text(context, text, &(psg_csv_options){ .labels = &sized, .label_count = 1 },
@@ -145,10 +147,14 @@ static void wrong_choices_are_refused(void **state) {
     refused_text(context, text,
                  &(psg_csv_options){ .labels = many, .label_count = 2, .numbers = many, .number_count = 1 },
                  "fewer columns than are chosen");
+    refused_text(context, text, &(psg_csv_options){ .labels = lost, .label_count = 2 }, "has no column \"z\"");
+    refused_text(context, text, &(psg_csv_options){ .numbers = lost, .number_count = 2 }, "has no column \"z\"");
+    refused_text(context, text, &(psg_csv_options){ .labels = many, .label_count = 3 }, "fewer columns than are chosen");
     refused_text(context, text, NULL, "line 2, column 2 (\"k\"): \"m\": is no decimal number");
     refused_text(context, "", &(psg_csv_options){ .no_header = 1 }, "is empty");
     refused_text(context, "1,2\nz,1\n", &(psg_csv_options){ .no_header = 1 }, "line 2, column 1 (\"0\"): \"z\"");
     refused_text(context, "x\n1e400\n", &(psg_csv_options){ .dtype = PSG_F64 }, "\"1e400\": is too large for f64");
+    refused_text(context, "x\nNB\n", &(psg_csv_options){ .missing = "NA", .fill_missing = 1 }, "\"NB\": is no decimal");
     refused_text(context, "x\nNA\n", &(psg_csv_options){ .missing = "NA" }, "\"NA\": a number is missing");
     const psg_csv_column twice[] = { { .name = "k" }, { .index = 1 } };
     io_write(io_path("bad"), text, strlen(text));
@@ -318,25 +324,35 @@ static void memory_is_that_of_the_file(void **state) {
 
 /* ---- failures ---- */
 
-static void every_allocation_may_fail(void **state) {
-    (void)state;
-    test_allocator allocator = { 0 };
-    psg_context *context = test_context_with(&allocator, 1, NULL, 0);
-    const size_t live = allocator.live_bytes, open = io_descriptors();
+/* Returns the allocations of a reading that succeeds. */
+static uint64_t fail_each_allocation(test_allocator *allocator, psg_context *context, const psg_csv_options *options) {
+    const size_t live = allocator->live_bytes;
     psg_status status = PSG_ERR_MEMORY;
-    io_write(io_path("memory"), seed, sizeof seed - 1);
-    uint64_t n = 1;
-    for (; status; n++) {
+    uint64_t n = 0;
+    while (status) {
         psg_table *table = (psg_table *)(uintptr_t)1;
-        test_allocator_arm(&allocator, n, false);
-        status = psg_csv_read(context, io_path("memory"), &seed_options, &table);
-        assert_int_equal(status, allocator.failed ? PSG_ERR_MEMORY : PSG_OK);
+        test_allocator_arm(allocator, ++n, false);
+        status = psg_csv_read(context, io_path("memory"), options, &table);
+        assert_int_equal(status, allocator->failed ? PSG_ERR_MEMORY : PSG_OK);
         assert_true(!table == (status != PSG_OK));
         psg_table_destroy(table);
-        assert_int_equal(allocator.live_bytes, live);
+        assert_int_equal(allocator->live_bytes, live);
     }
-    assert_in_range(n, 7, 20);
-    test_allocator_arm(&allocator, 0, false);
+    test_allocator_arm(allocator, 0, false);
+    return n - 1;
+}
+
+static void every_allocation_may_fail(void **state) {
+    (void)state;
+    static const char *const categories[] = { "a\"b,\nc", "d", "a" };
+    const psg_csv_column given[] = { { .index = 1, .categories = categories, .category_count = 3 }, { .index = 2 } };
+    const psg_csv_options two = { .labels = given, .label_count = 2, .fill_missing = 1 };
+    test_allocator allocator = { 0 };
+    psg_context *context = test_context_with(&allocator, 1, NULL, 0);
+    const size_t open = io_descriptors();
+    io_write(io_path("memory"), seed, sizeof seed - 1);
+    assert_in_range(fail_each_allocation(&allocator, context, &seed_options), 7, 20);
+    assert_in_range(fail_each_allocation(&allocator, context, &two), 9, 20);
     assert_int_equal(io_descriptors(), open);
     test_context_free(context);
 }

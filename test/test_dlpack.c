@@ -237,6 +237,8 @@ static void what_is_none_of_ours_is_refused(void **state) {
     REFUSED(l.strides[0] = INT64_MAX / 8 + 1, PSG_ERR_SHAPE, "strides reach");
     REFUSED(l.strides[0] = INT64_MIN / 8 - 1, PSG_ERR_SHAPE, "strides reach");
     REFUSED((l.strides[0] = INT64_MAX, l.strides[1] = INT64_MAX), PSG_ERR_SHAPE, "strides reach");
+    REFUSED((l.shape[1] = 2, l.strides[0] = l.strides[1] = INT64_MAX), PSG_ERR_SHAPE, "strides reach");
+    REFUSED((l.shape[1] = 2, l.strides[0] = l.strides[1] = -INT64_MAX), PSG_ERR_SHAPE, "strides reach");
     REFUSED(t->data = NULL, PSG_ERR_ARGUMENT, "data is NULL");
     REFUSED(t->byte_offset = UINT64_MAX - 7, PSG_ERR_ARGUMENT, "byte_offset 18446744073709551608 is too large");
     REFUSED(t->byte_offset = 4, PSG_ERR_ARGUMENT, "data is not aligned to the 8 bytes of f64");

@@ -127,6 +127,8 @@ static void whole_files_are_read(void **state) {
     memcpy(both, gzip, length);
     memcpy(both + length, second, rest);
     assert_true(reads_bytes(both, length + rest, file));
+    both[length + rest / 2] ^= 0x55;
+    check_bytes_refused(both, length + rest, "damaged gzip data");
     free(second);
     free(gzip);
 }
@@ -335,6 +337,14 @@ static void memory_and_calls_may_fail(void **state) {
         assert_int_equal(psg_idx_read(failing, io_path("gzip"), 0, &set), PSG_ERR_FILE);
         assert_int_equal(fault_disarm(), 1);
         assert_int_equal(allocator.live_bytes, live);
+    }
+    static unsigned char large[8 + 100000] = { 0, 0, 8, 1, 0, 1, 0x86, 0xa0 };   /* more than is taken at a time */
+    io_write(io_path("large"), large, sizeof large);
+    for (int at = 2; at <= 4; at++) {
+        psg_tensors *set = NULL;
+        fault_arm(&(fault_plan){ .call = FAULT_PREAD, .at = at, .error = EIO });
+        assert_int_equal(psg_idx_read(failing, io_path("large"), 0, &set), PSG_ERR_FILE);
+        assert_int_equal(fault_disarm(), 1);
     }
     assert_int_equal(io_descriptors(), open);
     test_context_free(failing);

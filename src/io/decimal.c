@@ -65,9 +65,9 @@ static bool read_text(const char *text, size_t length, decimal *d) {
 
 enum { MOST_POWER = 19 };
 
-/* digits 10^exponent for |exponent| <= 19, rounded to so many bits: in integers, where products of 64 bits with 64 are
- * exact and a quotient of 128 by 64 bits has 64 at least and a remainder, which decides ties.  Between 1e-19 and 2e38,
- * which is normal in both real types. */
+/* digits 10^exponent for |exponent| <= 19, rounded to so many bits, of which the digits or the power have more: in
+ * integers, where products of 64 bits with 64 are exact and a quotient of 128 by 64 bits has 64 at least and a remainder,
+ * which decides ties.  Between 1e-19 and 2e38, which is normal in both real types. */
 static double nearest(uint64_t digits, int exponent, int bits) {
     static const uint64_t powers[MOST_POWER + 1] = {
         1u, 10u, 100u, 1000u, 10000u, 100000u, 1000000u, 10000000u, 100000000u, 1000000000u, 10000000000u,
@@ -80,7 +80,6 @@ static double nearest(uint64_t digits, int exponent, int bits) {
     const bool has_rest = exponent < 0 && value * power != scaled;
     const uint64_t high = (uint64_t)(value >> 64);
     const int width = high ? 128 - __builtin_clzll(high) : 64 - __builtin_clzll((uint64_t)value), drop = width - bits;
-    if (drop <= 0) return (double)(uint64_t)value;
     const u128 half = (u128)1 << (drop - 1), low = value & (2 * half - 1);
     const uint64_t kept = (uint64_t)(value >> drop);
     const bool is_up = low > half || (low == half && (has_rest || kept & 1));
@@ -102,7 +101,7 @@ psg_decimal psg_decimal_f64(const char *text, size_t length, locale_t c, double 
     if (d.is_exact && d.digits <= most && d.exponent >= -22 && d.exponent <= 22) {
         const double digits = (double)d.digits;
         *value = d.exponent < 0 ? digits / powers[-d.exponent] : digits * powers[d.exponent];
-    } else if (is_near(&d) && d.digits) {
+    } else if (is_near(&d)) {
         *value = nearest(d.digits, (int)d.exponent, 53);
     } else {
         *value = fabs(strtod_l(text, NULL, c));
