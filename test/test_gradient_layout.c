@@ -356,10 +356,70 @@ static void moved_blocks_are_checked(void **state) {
     static const int64_t moves[][2] = { { 1, 0 }, { -1, 0 }, { INT64_MAX, INT64_MAX }, { INT64_MIN, -1 } };
     for (int k = 0; k < 4; k++) {
         f.block[0][0] = psg_block_at(psg_block_at(psg_rows(g), moves[k][0], 0), moves[k][1], 0);
+        if (k > 1) f.block[0][0] = psg_block_at(f.block[0][0], 1, 0);   /* what overflowed has no way back */
         check_refusals(context, &f, &random, PSG_ERR_SHAPE, "block 0");
     }
     psg_context_destroy(context);
     fixture_free(&f);
+}
+
+/* ---- unlike blocks side by side ---- */
+
+enum { SIDE_B = 3, SIDE_ROWS = 4, SIDE_COLUMNS = 9, SIDE_BLOCKS = 5, SIDE_SIZE = SIDE_ROWS * SIDE_COLUMNS };
+
+/* Blocks over whole columns of a parameter, some over the same ones but of another form or scale. */
+static int draw_columns(test_random *random, const double *data, psg_block *blocks) {
+    const int count = (int)test_range(random, 2, SIDE_BLOCKS);
+    for (int k = 0; k < count; k++) {
+        const int64_t width = test_range(random, 1, 3), at = test_range(random, 0, SIDE_COLUMNS - width);
+        const psg_tensor g = psg_f64_3d(data + k, SIDE_B, 2, SIDE_ROWS), a = psg_f64_3d(data + 7 * k, SIDE_B, 2, width);
+        const psg_tensor column = psg_f64_3d(data + 3 * k, SIDE_B, 1, SIDE_ROWS);
+        switch (test_range(random, 0, 2)) {
+        case 0: blocks[k] = psg_block_at(psg_factored(&g, &a), at, SIDE_COLUMNS); break;
+        case 1: blocks[k] = psg_block_at(psg_rows(&column), at, SIDE_COLUMNS); break;
+        default: blocks[k] = psg_block_at(psg_rows_product(&g, &g), at, SIDE_COLUMNS);
+        }
+        blocks[k] = psg_block_scaled(blocks[k], (double)test_range(random, 1, 2));
+    }
+    return count;
+}
+
+/* Whole numbers, so that sums of any order are exact: of what grad_sample says, over what was there before. */
+static void check_columns(psg_context *context, const psg_gradient *gradient, const double *weights) {
+    double each[SIDE_B * SIDE_SIZE] = { 0 }, sum[SIDE_SIZE] = { 0 };
+    const psg_gradient *const set[1] = { gradient };
+    const psg_tensor out = psg_f64_2d(sum, SIDE_ROWS, SIDE_COLUMNS);
+    const psg_tensor all = psg_f64_3d(each, SIDE_B, SIDE_ROWS, SIDE_COLUMNS);
+    TEST_OK(context, psg_grad_sample(context, gradient, 1, PSG_OVERWRITE, &all));
+    for (int accumulate = 0; accumulate < 2; accumulate++) {
+        for (int i = 0; i < SIDE_SIZE; i++) sum[i] = 777;
+        TEST_OK(context, psg_weighted_sum(context, set, 1, weights, accumulate ? PSG_ACCUMULATE : PSG_OVERWRITE, &out));
+        for (int i = 0; i < SIDE_SIZE; i++) {
+            double expected = accumulate ? 777 : 0;
+            for (int n = 0; n < SIDE_B; n++) expected += (weights ? weights[n] : 1) * each[n * SIDE_SIZE + i];
+            assert_true(sum[i] == expected);
+        }
+    }
+}
+
+static void unlike_blocks_side_by_side_are_summed(void **state) {
+    (void)state;
+    static const double weights[SIDE_B] = { 2, 1, 3 };
+    const int64_t shape[2] = { SIDE_ROWS, SIDE_COLUMNS };
+    test_random random = { 41 };
+    double data[128];
+    for (int i = 0; i < 128; i++) data[i] = (double)test_range(&random, -3, 3);
+    for (unsigned threads = 1; threads < 3; threads++) {
+        psg_context *context = test_context(threads, NULL);
+        for (int round = 0; round < 400; round++) {
+            psg_block blocks[SIDE_BLOCKS];
+            const int count = draw_columns(&random, data, blocks);
+            const psg_gradient gradient = psg_gradient_of_blocks(blocks, (size_t)count, 2, shape);
+            check_columns(context, &gradient, NULL);
+            check_columns(context, &gradient, weights);
+        }
+        test_context_free(context);
+    }
 }
 
 int main(void) {
@@ -372,6 +432,7 @@ int main(void) {
         cmocka_unit_test(windows_used_twice_agree),
         cmocka_unit_test(moved_blocks_land_where_they_are_sent),
         cmocka_unit_test(moved_blocks_are_checked),
+        cmocka_unit_test(unlike_blocks_side_by_side_are_summed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

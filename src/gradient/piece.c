@@ -72,7 +72,7 @@ psg_block psg_block_scaled(psg_block block, double scale) {
 psg_block psg_block_at(psg_block block, int64_t offset, int64_t stride) {
     const bool is_rows = block.form == PSG_ROWS || block.form == PSG_ROWS_PRODUCT;
     /* No parameter begins before its first element: what overflows is refused as that. */
-    if (__builtin_add_overflow(block.offset, offset, &block.offset)) block.offset = -1;
+    if (block.offset == INT64_MIN || __builtin_add_overflow(block.offset, offset, &block.offset)) block.offset = INT64_MIN;
     if (stride) *(is_rows ? &block.row_step : &block.row_stride) = stride;
     return block;
 }
