@@ -38,8 +38,8 @@ static void check_number(const char *text) {
 static void numbers_are_the_nearest_reals(void **state) {
     (void)state;
     static const char *const texts[] = {
-        "0", "-0", "+0", "0.0", "-.0", "1", "+1", "-1.", ".5", "1e0", "1E+2", "1e-2", "0e999999999999999999999", "0e15", "1e15",
-        "0.1", "0.3", "00000000000000000000000000001", "0.00000000000000000000000000000000000001",
+        "0", "-0", "+0", "0.0", "-.0", "1", "+1", "-1.", ".5", "1e0", "1E+2", "1e-2", "0e999999999999999999999",
+        "0e15", "1e15", "0.1", "0.3", "00000000000000000000000000001", "0.00000000000000000000000000000000000001",
         "123456789012345678", "16777217", "9007199254740993", "9007199254740991", "9007199254740992.5",
         "18446744073709551615", "1844674407370955161.6", "9999999999999999999", "99999999999999999999", "1e22",
         "1e23", "8.5e22", "1e-22", "1e-23", "9007199254740993e19", "9007199254740993e-19", "1e19", "1e-19", "1e20",
@@ -53,6 +53,25 @@ static void numbers_are_the_nearest_reals(void **state) {
         "1.00000000000000011102230246251565405",
     };
     for (size_t k = 0; k < sizeof texts / sizeof texts[0]; k++) check_number(texts[k]);
+}
+
+/* As many zeros as the exponent takes back: what is cut short of either would make another number of it. */
+static void zeros_and_exponents_may_be_long(void **state) {
+    (void)state;
+    enum { ZEROS = 1000001 };
+    static char text[ZEROS + 32];
+    static const char *const exponents[] = { "1e1000002", "1e999999", "1e10000001", "1e-10000001", "e99" };
+    memset(text, '0', ZEROS + 2);
+    text[1] = '.';
+    for (size_t k = 0; k < sizeof exponents / sizeof exponents[0]; k++) {
+        strcpy(text + ZEROS + 2, exponents[k]);
+        check_number(text);
+    }
+    text[1] = '0';
+    for (size_t k = 0; k < sizeof exponents / sizeof exponents[0]; k++) {
+        strcpy(text + ZEROS + 2, exponents[k]);
+        check_number(text);
+    }
 }
 
 /* Digits and exponents of all lengths, and texts at and beside the middle between two reals of either type. */
@@ -384,6 +403,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_the_nearest_reals),
+        cmocka_unit_test(zeros_and_exponents_may_be_long),
         cmocka_unit_test(drawn_numbers_are_the_nearest_reals),
         cmocka_unit_test(what_is_no_number_is_none),
         cmocka_unit_test(a_table_is_numbers_labels_and_names),

@@ -338,6 +338,16 @@ static void memory_and_calls_may_fail(void **state) {
         assert_int_equal(fault_disarm(), 1);
         assert_int_equal(allocator.live_bytes, live);
     }
+    uint64_t taken[2];
+    io_write(io_path("plain"), file, sizeof file);
+    for (int k = 0; k < 2; k++) {
+        psg_tensors *set = NULL;
+        taken[k] = psg_context_allocations(failing);
+        TEST_OK(failing, psg_idx_read(failing, io_path(k ? "gzip" : "plain"), 0, &set));
+        taken[k] = psg_context_allocations(failing) - taken[k];
+        psg_tensors_destroy(set);
+    }
+    assert_true(taken[1] > taken[0]);   /* zlib's are the context's */
     static unsigned char large[8 + 100000] = { 0, 0, 8, 1, 0, 1, 0x86, 0xa0 };   /* more than is taken at a time */
     io_write(io_path("large"), large, sizeof large);
     for (int at = 2; at <= 4; at++) {

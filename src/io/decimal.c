@@ -7,7 +7,7 @@
 
 __extension__ typedef unsigned __int128 u128;
 
-/* digits 10^exponent: the whole number where it is exact, else its first digits. */
+/* digits 10^exponent, where it is exact: else there are more digits than 64 bits hold, or an exponent out of reach. */
 typedef struct decimal {
     uint64_t digits;
     int64_t exponent;
@@ -23,17 +23,13 @@ static int64_t read_digits(const char *at, const char *end, decimal *d) {
     const uint64_t most = 999999999999999999u;   /* to which one more digit can be added */
     const char *const first = at;
     for (; at < end && is_digit(*at); at++) {
-        if (d->digits <= most) {
-            d->digits = 10 * d->digits + (uint64_t)(*at - '0');
-        } else {
-            d->is_exact = false;
-            d->exponent++;
-        }
+        if (d->digits <= most) d->digits = 10 * d->digits + (uint64_t)(*at - '0');
+        else d->is_exact = false;
     }
     return at - first;
 }
 
-/* false: it is none.  Above `most` its value says no more. */
+/* false: it is none. */
 static bool read_exponent(const char *at, const char *end, decimal *d) {
     const int64_t most = 1000000;
     int64_t value = 0;
@@ -42,6 +38,7 @@ static bool read_exponent(const char *at, const char *end, decimal *d) {
     if (at == end) return false;
     for (; at < end && is_digit(*at); at++) value = value < most ? 10 * value + (*at - '0') : value;
     d->exponent += is_negative ? -value : value;
+    d->is_exact &= value < most;
     return at == end;
 }
 
@@ -66,8 +63,8 @@ static bool read_text(const char *text, size_t length, decimal *d) {
 enum { MOST_POWER = 19 };
 
 /* digits 10^exponent for |exponent| <= 19, rounded to so many bits, of which the digits or the power have more: in
- * integers, where products of 64 bits with 64 are exact and a quotient of 128 by 64 bits has 64 at least and a remainder,
- * which decides ties.  Between 1e-19 and 2e38, which is normal in both real types. */
+ * integers, where products of 64 bits with 64 are exact and a quotient of 128 by 64 bits has 64 at least and a
+ * remainder, which decides ties.  Between 1e-19 and 2e38, which is normal in both real types. */
 static double nearest(uint64_t digits, int exponent, int bits) {
     static const uint64_t powers[MOST_POWER + 1] = {
         1u, 10u, 100u, 1000u, 10000u, 100000u, 1000000u, 10000000u, 100000000u, 1000000000u, 10000000000u,
