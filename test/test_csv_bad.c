@@ -354,6 +354,16 @@ static void every_allocation_may_fail(void **state) {
     io_write(io_path("memory"), seed, sizeof seed - 1);
     assert_in_range(fail_each_allocation(&allocator, context, &seed_options), 7, 20);
     assert_in_range(fail_each_allocation(&allocator, context, &two), 9, 20);
+    /* So wide that names, targets and texts each take memory of their own. */
+    enum { WIDE = 20000, LONG = 2000000 };
+    char *const wide = malloc(2 * WIDE + LONG);
+    for (size_t k = 0; k < WIDE; k++) memcpy(wide + 2 * k, "1,", 2);
+    memset(wide + 2 * WIDE, 'x', LONG);
+    io_write(io_path("memory"), wide, 2 * WIDE + LONG);
+    free(wide);
+    const psg_csv_column last = { .index = WIDE };
+    const psg_csv_options whole = { .labels = &last, .label_count = 1, .no_header = 1 };
+    assert_in_range(fail_each_allocation(&allocator, context, &whole), 11, 20);
     assert_int_equal(io_descriptors(), open);
     test_context_free(context);
 }
