@@ -124,6 +124,10 @@ static void options_of_ops_with_more_are_refused(void **state) {
     psg_pass pass = PSG_PASS_INIT;
     pass.reserved[0] = 1;
     test_fails(p.context, psg_tape_begin(t, &pass), PSG_ERR_ARGUMENT, "pass.reserved is not 0");
+    psg_batch batch = { .reserved = { 0, 0, 1, 0 } };
+    pass = (psg_pass)PSG_PASS_INIT;
+    pass.batch = &batch;
+    test_fails(p.context, psg_tape_begin(t, &pass), PSG_ERR_ARGUMENT, "batch.reserved is not 0");
     psg_tape_destroy(t);
     psg_params_destroy(params);
     test_context_free(p.context);
@@ -192,6 +196,14 @@ static void mechanisms_with_more_are_refused(void **state) {
     saved_run_make(at->context, &options, 1, &run);
     char path[RUN_PATH];
     saved_path(at->folder, "checkpoint", path);
+    psg_load_report report = PSG_LOAD_REPORT_INIT;
+    psg_batch batch;
+    report.reserved[3] = 1;
+    test_fails(at->context, psg_weights_load(at->context, path, run.params, 2, PSG_LOAD_STRICT, &report),
+               PSG_ERR_ARGUMENT, "report.reserved");
+    TEST_OK(at->context, psg_dp_sample(run.dp, &batch));
+    batch.reserved[0] = 1;
+    test_fails(at->context, psg_dp_accumulate(run.dp, &batch, NULL, 0, NULL), PSG_ERR_ARGUMENT, "batch.reserved");
     run.checkpoint.reserved[2] = 1;
     test_fails(at->context, psg_dp_save(run.dp, &run.checkpoint, path), PSG_ERR_ARGUMENT, "checkpoint.reserved");
     psg_dp *none;

@@ -374,6 +374,18 @@ void questions_are_those_of_c() {
         REQUIRE(std::abs(products[n * records + n] - norms[n]) <= 1e-5 * square);
     }
     REQUIRE(thrown("f64", [&] { psg::grad_sample<double>(context, moved[0]); }) == PSG_ERR_DTYPE);
+    std::vector<double> sum(size);
+    const psg_tensor out = psg::view(sum, {classes, features});
+    const psg::options<psg_clip> clip([](auto &o) { o.max_grad_norm = 1e3; });
+    const psg_clip_report report = psg::clipped_sum(context, moved, clip, PSG_OVERWRITE, {out});
+    REQUIRE(report.clipped == 0 && report.max_norm > 0);
+    for (std::size_t k = 0; k < size; k++) {
+        double expected = 0;
+        for (std::size_t n = 0; n < records; n++) expected += double(rows[n * size + k]);
+        REQUIRE(std::abs(sum[k] - expected) <= 1e-6 * double(records));
+    }
+    REQUIRE(thrown("one a gradient", [&] { psg::clipped_sum(context, moved, clip, PSG_OVERWRITE, {}); }) ==
+            PSG_ERR_ARGUMENT);
 }
 
 void files_hold_parameters() {

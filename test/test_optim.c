@@ -301,7 +301,7 @@ static void wrong_options_are_refused(void **state) {
         { -1, 0.9, 0.999, 1e-8, 0, 0, { 0 } }, { NAN, 0.9, 0.999, 1e-8, 0, 0, { 0 } }, { 1, 1, 0.999, 1e-8, 0, 0, { 0 } },
         { 1, -0.1, 0.999, 1e-8, 0, 0, { 0 } }, { 1, 0.9, 1, 1e-8, 0, 0, { 0 } },       { 1, 0.9, NAN, 1e-8, 0, 0, { 0 } },
         { 1, 0.9, 0.999, -1, 0, 0, { 0 } },    { 1, 0.9, 0.999, NAN, 0, 0, { 0 } },    { 1, 0.9, 0.999, 1e-8, -1, 0, { 0 } },
-        { 1, 0.9, 0.999, 1e-8, INFINITY, 1, { 0 } },
+        { 1, 0.9, 0.999, 1e-8, INFINITY, 1, { 0 } }, { .lr = 1 },   /* not the defaults: 0 / 0 where a gradient is 0 */
     };
     psg_context *context = test_context(1, NULL);
     double w = 1;

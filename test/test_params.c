@@ -157,6 +157,10 @@ static void gradients_are_those_of_the_trained(void **state) {
     assert_memory_equal(norms, expected_norms, sizeof norms);
     assert_string_equal(set[0]->name, "weight");
     assert_string_equal(set[1]->name, "gain");
+    psg_param_set_trainable(gain, 0);          /* one less than before: no gradient of an earlier pass is left */
+    TEST_OK(context, psg_params_gradients(params, tape, &set));
+    assert_non_null(set[0]);
+    assert_null(set[1]);
     psg_tape_destroy(tape);
     psg_params_destroy(params);
     test_context_free(context);

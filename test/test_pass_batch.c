@@ -1,4 +1,5 @@
 /* A pass over named records (psg_pass.batch): whose masks are whose, and what is refused. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "psg/ops.h"
@@ -144,6 +145,40 @@ static void an_op_that_does_not_ask_is_refused(void **state) {
     small_close(&f);
 }
 
+/* A gradient has the numbers of its pass, in memory that the next pass takes over (and here frees: it grew). */
+static void the_records_of_a_gradient_are_named_again(void **state) {
+    (void)state;
+    enum { MANY = 100000 };
+    psg_context *context = test_context(1, NULL);
+    psg_tape *tape;
+    psg_param *param;
+    psg_gradient gradient;
+    psg_pass pass = PSG_PASS_INIT;
+    float weight = 2, *x = calloc(MANY, sizeof *x);
+    int64_t *ids = malloc(MANY * sizeof *ids);
+    for (int64_t i = 0; i < MANY; i++) ids[i] = 3 * i + 1;
+    const psg_batch batch = { .ids = ids, .count = MANY, .stream = 9 };
+    const psg_tensor input = psg_f32_2d(x, MANY, 1), value = psg_f32_2d(&weight, 1, 1);
+    TEST_OK(context, psg_tape_create(context, &tape));
+    TEST_OK(context, psg_param_create(context, "weight", &value, &param));
+    pass.batch = &batch;
+    for (int again = 0; again < 3; again++) {
+        TEST_OK(context, psg_tape_begin(tape, &pass));
+        psg_var y = psg_input(tape, &input);
+        for (int k = 0; k < 4; k++) y = psg_relu(tape, y);
+        TEST_OK(context, psg_backward_from(tape, psg_linear(tape, y, psg_use(tape, param), psg_none()), NULL));
+        TEST_OK(context, psg_gradient_of(tape, param, &gradient));
+        assert_int_equal(gradient.batch.count, MANY);
+        assert_memory_equal(gradient.batch.ids, ids, MANY * sizeof *ids);
+        pass.batch = &gradient.batch;
+    }
+    psg_tape_destroy(tape);
+    psg_param_destroy(param);
+    free(ids);
+    free(x);
+    test_context_free(context);
+}
+
 static void an_empty_step_is_a_batch(void **state) {
     (void)state;
     small_pass f;
@@ -164,6 +199,7 @@ int main(void) {
         cmocka_unit_test(what_disagrees_is_refused),
         cmocka_unit_test(an_op_that_does_not_ask_is_refused),
         cmocka_unit_test(an_empty_step_is_a_batch),
+        cmocka_unit_test(the_records_of_a_gradient_are_named_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,8 +153,8 @@ PSG_API psg_status psg_dp_take(psg_dp *dp, const int64_t *ids, int64_t count, ps
  * parameter in the order of creation, sample n of them that of batch->ids[n].  reports: NULL, or one a group, of what
  * psg_clipped_sum tells; not private.  PSG_ERR_STATE, and nothing is added: the batch is another mechanism's or step's;
  * a record that was not drawn, or was accumulated before in this step; the pass has other trainable parameters, or does
- * not reach one of these.  Where
- * memory ends after one of several groups was added (PSG_ERR_MEMORY), the sums of the step are gone: it takes nothing
+ * not reach one of these; the gradients are of a pass over other records.  A pass that named none (psg_pass.batch) is
+ * taken to be over these, in this order.  Where memory ends after one of several groups was added (PSG_ERR_MEMORY), the sums of the step are gone: it takes nothing
  * more and its release is noise. */
 PSG_API psg_status psg_dp_accumulate(psg_dp *dp, const psg_batch *batch, const psg_gradient *const *gradients,
                                      size_t count, psg_clip_report *reports);

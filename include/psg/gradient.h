@@ -110,7 +110,8 @@ typedef struct psg_gradient {
     uint32_t pass;              /* the tape's: blocks of a pass that is over are refused; 0: the caller's own arrays */
     uint32_t pass_parameters;   /* trainable parameters that the pass reached, of which psg_dp wants all; 0: not known */
     psg_batch batch;            /* the records of the pass, where it named them (psg_pass.batch): psg_dp takes no gradient
-                                   under another's name; owner 0: not known */
+                                   under another's name; its ids last as long as the pass.  owner 0: not
+                                   known */
     const unsigned char *bad;   /* B bytes, not 0: the gradient of that sample is NaN whatever its blocks hold, as that of
                                    a record that psg_pass.remove_bad_records removed; NULL: none.  (Sparse rows that
                                    psg_grad_sample_sparse finds of it are NaN, and so is every sum that it adds to) */
@@ -220,11 +221,13 @@ typedef struct psg_clip_report {   /* all of this depends on the records: it is 
     int64_t clipped;           /* samples whose norm is above C */
     int64_t removed;           /* samples removed: NaN, Inf, or a norm of more than 2^900 C */
     int64_t fallbacks;         /* samples whose norm was computed anew by tiles */
-    double mean_norm, max_norm;
+    double mean_norm, max_norm;/* of the upper norms of those that were not removed */
     uint64_t reserved[4];
 } psg_clip_report;
 
-/* outs[k] = sum_n c[n] * grad_k[n] with c[n] = min(1, C (1 - margin) / norm_upper[n]). Adding or removing one sample
+/* The sum of the samples' clipped gradients: outs[k], written or added to as in psg_weighted_sum, = sum_n c[n] grad_k[n]
+ * with c[n] = min(1, C (1 - margin) / norm_upper[n]), or what clip->clipping says.  outs are contiguous, of the
+ * parameters' shapes, PSG_F64 or of the gradients' real type. Adding or removing one sample
  * moves the computed, concatenated sum (outs in PSG_F64) by no more than C in the Euclidean norm: norm_upper is
  * certified and, like c[n], a function of sample n alone; a sample's addend is fixed before it meets others; and
  * margin = 2 N gamma_{N+8} + 2^-40, N = max_batch_size, gamma_k = k u / (1 - k u), u = 2^-53, covers the rounding of

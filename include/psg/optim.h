@@ -14,7 +14,8 @@ extern "C" {
 /* A rule of updates, views of the values that it updates, and its state. */
 typedef struct psg_optimizer psg_optimizer;
 
-/* Options are filled from their INIT macros; a zeroed struct, whose lr is 0, is refused. */
+/* Options are filled from their INIT macros; a zeroed struct, whose lr is 0, is refused, and so is Adam's with nothing but
+ * lr, which would divide by 0. */
 
 /* v = momentum * v + (1 - dampening) * (g + weight_decay * w), v = g at the first step;
  * w -= lr * v, or lr * (g + momentum * v) with nesterov.  torch.optim.SGD. */

@@ -101,8 +101,9 @@ PSG_API psg_param_list psg_params_all(psg_params *params);
 PSG_API psg_param_list psg_params_trainable(psg_params *params);
 
 /* After psg_backward: the per-sample gradients of the trainable parameters, in the order of psg_params_trainable, as the
- * questions of psg/gradient.h and psg_dp_accumulate take them; the set's, until the next call.  Errors are those of
- * psg_gradient_of. */
+ * questions of psg/gradient.h and psg_dp_accumulate take them, as many as psg_params_trainable counts now (and NULL for as
+ * many more as are frozen); the set's, until the next call.  A psg_dp is for the parameters it was created with: one that
+ * is frozen later needs another.  Errors are those of psg_gradient_of. */
 PSG_API psg_status psg_params_gradients(psg_params *params, const psg_tape *tape,
                                         const psg_gradient *const **gradients);
 

@@ -228,6 +228,15 @@ inline std::vector<double> sqnorm(psg_context *context, gradient_set set, std::v
     return norms;
 }
 
+// The sum of the samples' clipped gradients, into one out a gradient.  Neither that nor the report is private.
+inline psg_clip_report clipped_sum(psg_context *context, gradient_set set, const psg_clip &clip, psg_write write,
+                                   span<psg_tensor> outs) {
+    psg_clip_report report{};
+    if (outs.size() != set.size()) throw error(PSG_ERR_ARGUMENT, "psg::clipped_sum: outs must be one a gradient");
+    check(context, psg_clipped_sum(context, set.data(), set.size(), &clip, write, outs.data(), nullptr, nullptr, &report));
+    return report;
+}
+
 // B x B inner products.
 inline std::vector<double> gram(psg_context *context, gradient_set set) {
     std::vector<double> products(batch_size(set) * batch_size(set));

@@ -6,6 +6,7 @@
 #include "base/context.h"
 #include "base/floats.h"
 #include "base/label.h"
+#include "base/reserved.h"
 #include "base/shapes.h"
 #include "dp/mechanism.h"
 #include "gradient/clipped_sum_on_grid.h"
@@ -85,6 +86,9 @@ static psg_status check_gradients(const psg_dp *dp, const psg_gradient *const *g
 static psg_status check_batch(const psg_dp *dp, const psg_batch *batch) {
     if (!batch || batch->count < 0 || (batch->count && !batch->ids)) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_accumulate: batch is NULL or without ids");
+    }
+    if (psg_reserved_is_set(batch->reserved)) {
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_accumulate: batch" PSG_RESERVED_TEXT);
     }
     if (batch->owner != dp->owner || batch->step != dp->step || batch->stream != dp->stream || !dp->is_drawn) {
         return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: the batch is not of this psg_dp's step %llu; "

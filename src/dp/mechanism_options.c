@@ -149,7 +149,9 @@ static psg_status check_groups(const checked *c, size_t param_count) {
 static psg_status check_clipping(const checked *c) {
     const psg_dp_options *o = c->o;
     const psg_clip clip = { .max_grad_norm = o->max_grad_norm, .clipping = o->clipping, .stability = o->stability };
-    if (isinf(o->max_grad_norm)) return refuse(c, "max_grad_norm", o->max_grad_norm, "finite: it is what noise covers");
+    if (!(o->max_grad_norm >= 1e-100 && o->max_grad_norm <= 1e100)) {
+        return refuse(c, "max_grad_norm", o->max_grad_norm, "from 1e-100 to 1e100: it is what noise covers");
+    }
     psg_status status = psg_clip_factors(c->context, &clip, NULL, 0, NULL, NULL);
     if (status || c->context->gemm != PSG_GEMM_OPENBLAS || o->allow_openblas) return status;
     return psg_fail(c->context, PSG_ERR_ARGUMENT, "psg_dp_create: the context's gemm is openblas, under which a record "

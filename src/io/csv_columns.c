@@ -27,6 +27,8 @@ static psg_status count_fields(psg_csv_text csv, size_t *count, size_t *bytes) {
     return PSG_OK;
 }
 
+enum { DIGITS = 20 };   /* of a size_t, at most */
+
 static void copy_names(psg_csv_text *csv, const char **names, char *texts) {
     psg_csv_field field = { .is_last = false };
     for (size_t k = 0; !field.is_last; k++) {
@@ -40,17 +42,16 @@ static void copy_names(psg_csv_text *csv, const char **names, char *texts) {
 static void count_names(const char **names, size_t count, char *texts) {
     for (size_t k = 0; k < count; k++) {
         names[k] = texts;
-        texts += sprintf(texts, "%zu", k) + 1;
+        texts += snprintf(texts, DIGITS + 1, "%zu", k) + 1;
     }
 }
 
 psg_status psg_csv_read_names(psg_csv_text *csv, bool has_header, psg_arena *arena) {
-    const size_t digits = 20;
     size_t count, bytes;
     if (psg_csv_is_at_end(csv)) return refuse(csv, has_header ? "is empty, where a line of names must be" : "is empty");
     psg_status status = count_fields(*csv, &count, &bytes);
     if (status) return status;
-    const size_t text_bytes = has_header ? bytes + count : count * (digits + 1);
+    const size_t text_bytes = has_header ? bytes + count : count * (DIGITS + 1);
     const char **names = psg_arena_take(arena, count * sizeof *names);
     char *texts = psg_arena_take(arena, text_bytes);
     if (!names || !texts) return fail_memory(csv, count * sizeof *names + text_bytes);

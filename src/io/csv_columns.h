@@ -3,7 +3,7 @@
 #define PSG_IO_CSV_COLUMNS_H
 
 #include "io/csv_text.h"
-#include "io/table.h"
+#include "io/csv_table.h"
 
 typedef enum psg_csv_use { PSG_CSV_PASSED_OVER = 0, PSG_CSV_NUMBER, PSG_CSV_LABEL } psg_csv_use;
 

@@ -4,6 +4,7 @@
 #include "base/context.h"
 #include "base/file.h"
 #include "base/floats.h"
+#include "base/reserved.h"
 #include "base/shapes.h"
 #include "base/writer.h"
 #include "io/tensors.h"
@@ -153,6 +154,9 @@ psg_status psg_tensors_take(const psg_source *source, const psg_tensors *tensors
     const char *function = source->function;
     psg_load_report own = { 0 };
     if (!report) report = &own;
+    if (psg_reserved_is_set(report->reserved)) {
+        return psg_fail(source->context, PSG_ERR_ARGUMENT, "%s: report" PSG_RESERVED_TEXT, source->function);
+    }
     *report = (psg_load_report){ .text = report->text, .text_size = report->text_size };
     if (report->text && report->text_size) report->text[0] = 0;
     if (count && !weights) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: weights is NULL", function);

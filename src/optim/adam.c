@@ -18,6 +18,10 @@ static psg_status check_options(psg_context *context, const psg_adam_options *o)
         return psg_fail(context, PSG_ERR_ARGUMENT, "psg_adam_create: options" PSG_RESERVED_TEXT);
     }
     if (o->lr == 0) return psg_optimizer_refuse_zero_lr(context, "psg_adam_create");
+    if (o->beta2 == 0 && o->eps == 0) {
+        return psg_optimizer_refuse(context, "psg_adam_create", "eps", 0, "above 0 beside beta2 of 0, where a gradient of 0 "
+                                    "is divided by nothing (the options' INIT macro has 1e-8 and 0.999)");
+    }
     for (size_t k = 0; k < sizeof ranges / sizeof ranges[0]; k++) {
         if (ranges[k].value >= 0 && ranges[k].value < ranges[k].below) continue;
         return psg_optimizer_refuse(context, "psg_adam_create", ranges[k].name, ranges[k].value, ranges[k].rule);

@@ -15,6 +15,7 @@ static bool continues_word(char c) { return isalnum((unsigned char)c) || c == '_
 
 static bool has_word(const char *text, const char *word) {
     const size_t length = strlen(word);
+    if (!length) return false;
     for (const char *at = text; (at = strstr(at, word)); at++) {
         if ((at == text || !continues_word(at[-1])) && !continues_word(at[length])) return true;
     }

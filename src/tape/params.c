@@ -224,6 +224,7 @@ psg_status psg_params_gradients(psg_params *params, const psg_tape *tape, const 
         return psg_fail(params->context, PSG_ERR_STATE, "psg_params_gradients: before psg_params_initialize");
     }
     const psg_param_list trained = fill(params, &params->trainable, false);
+    memset(params->set, 0, params->count * sizeof *params->set);   /* more than are trainable now are NULL */
     psg_status status = psg_gradients_of(tape, trained.params, trained.count, params->gradients, params->set);
     if (!status) *gradients = params->set;
     return status;

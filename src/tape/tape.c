@@ -66,6 +66,9 @@ static psg_status check_batch(psg_tape *tape) {
         return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: %s stands beside batch, which holds it already",
                              pass->sample_ids ? "sample_ids" : "dropout_seed");
     }
+    if (psg_reserved_is_set(batch->reserved)) {
+        return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: batch" PSG_RESERVED_TEXT);
+    }
     if (batch->count < 0 || (batch->count > 0 && !batch->ids)) {
         return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_tape_begin: batch has %lld records%s",
                              (long long)batch->count, batch->ids ? "" : " and no ids");
@@ -128,12 +131,15 @@ static psg_status check_pass(psg_tape *tape) {
     return PSG_OK;
 }
 
-psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass) {
-    PSG_DEFAULT_FLOATS;
-    static const psg_pass defaults = PSG_PASS_INIT;
-    if (!tape) return PSG_ERR_ARGUMENT;
+/* Whether record numbers are the tape's copy of the last pass, of which a gradient has them (psg_gradient.batch). */
+static bool is_own(const psg_tape *tape, const psg_batch *batch) {
+    const uintptr_t own = (uintptr_t)tape->batch.ids, given = batch ? (uintptr_t)batch->ids : 0;
+    return given && own && given - own < (uintptr_t)tape->batch.count * sizeof *tape->batch.ids;
+}
+
+static psg_status begin(psg_tape *tape, const psg_pass *pass) {
     psg_status status = forget(tape);
-    tape->pass = pass ? *pass : defaults;
+    tape->pass = *pass;
     tape->begun = true;
     tape->live.number = ++tape->context->passes;
     if (status) return psg_tape_fail(tape, status, "psg_tape_begin: no memory for %zu bytes", tape->arena.peak);
@@ -141,6 +147,29 @@ psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass) {
     status = check_pass(tape);
     if (!status) status = take_batch(tape);
     return status ? status : count_rows(tape);
+}
+
+/* The same, with the last pass's own record numbers kept beyond its memory. */
+static psg_status begin_again(psg_tape *tape, psg_pass pass) {
+    const size_t bytes = (size_t)pass.batch->count * sizeof *pass.batch->ids;
+    int64_t *ids = psg_alloc(tape->context, bytes);
+    psg_batch batch = *pass.batch;
+    if (!ids) return psg_fail_memory(tape->context, "psg_tape_begin", bytes);
+    memcpy(ids, batch.ids, bytes);
+    batch.ids = ids;
+    pass.batch = &batch;
+    const psg_status status = begin(tape, &pass);
+    if (status) tape->pass.batch = NULL;
+    psg_free(tape->context, ids);
+    return status;
+}
+
+psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass) {
+    PSG_DEFAULT_FLOATS;
+    static const psg_pass defaults = PSG_PASS_INIT;
+    if (!tape) return PSG_ERR_ARGUMENT;
+    const psg_pass given = pass ? *pass : defaults;
+    return is_own(tape, given.batch) && given.batch->count > 0 ? begin_again(tape, given) : begin(tape, &given);
 }
 
 psg_context *psg_tape_context(const psg_tape *tape) { return tape ? tape->context : NULL; }

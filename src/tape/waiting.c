@@ -3,7 +3,6 @@
  * ...)) in any order.  Such an op, and what takes its result, is recorded when the first psg_input tells. */
 #include <string.h>
 
-#include "base/label.h"
 #include "tape/tape_struct.h"
 
 struct psg_tape_waiting {
@@ -63,5 +62,6 @@ psg_status psg_tape_fail_waiting(psg_tape *tape) {
     const char *name = NULL;
     for (int k = 0; !name && k < w->input_count; k++) name = psg_var_name(tape, w->input[k]);
     return psg_tape_fail(tape, PSG_ERR_BATCH, "%s: gives an output a sample, but no psg_input of this pass tells the "
-                         "batch size; give psg_pass.batch_size", psg_label_of(w->op->name, name).text);
+                         "batch size; give psg_pass.batch_size%s%s%s", w->op->name, name ? " (" : "", name ? name : "",
+                         name ? ")" : "");
 }

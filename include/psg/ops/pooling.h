@@ -31,7 +31,7 @@ typedef struct psg_max_pool_attributes {
     psg_max_pool_options options;
     int spatial;               /* dimensions, which the rank of x must confirm; 0: those that it has */
 } psg_max_pool_attributes;
-/* Max pooling, as above.  options NULL: the defaults. */
+/* Max pooling, as above.  kernel_size: an entry a spatial dimension.  options NULL: the defaults. */
 PSG_API psg_var psg_max_pool1d(psg_tape *tape, psg_var x, int64_t kernel_size, const psg_max_pool_options *options);
 PSG_API psg_var psg_max_pool2d(psg_tape *tape, psg_var x, const int64_t *kernel_size,
                                const psg_max_pool_options *options);

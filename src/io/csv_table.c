@@ -1,4 +1,4 @@
-#include "io/table.h"
+#include "io/csv_table.h"
 
 static void free_table(void *object) {
     psg_table *table = object;

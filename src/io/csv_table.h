@@ -1,6 +1,6 @@
 /* What a file of records held: numbers and labels. */
-#ifndef PSG_IO_TABLE_H
-#define PSG_IO_TABLE_H
+#ifndef PSG_IO_CSV_TABLE_H
+#define PSG_IO_CSV_TABLE_H
 
 #include <stdbool.h>
 
