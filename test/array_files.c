@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include "io/zip.h"
+#include "io_fixture.h"
 
 size_t array_npy(const char *dictionary, const void *values, size_t value_bytes, unsigned char *to) {
     const size_t text = strlen(dictionary), header = (10 + text + 1 + 63) / 64 * 64;
@@ -13,7 +14,7 @@ size_t array_npy(const char *dictionary, const void *values, size_t value_bytes,
     memset(to + 10, ' ', header - 10);
     memcpy(to + 10, dictionary, text);
     to[header - 1] = '\n';
-    if (value_bytes) memcpy(to + header, values, value_bytes);
+    if (value_bytes) memmove(to + header, values, value_bytes);
     return header + value_bytes;
 }
 
@@ -107,6 +108,49 @@ void array_set(array_archive *a, size_t place, int width, uint64_t value) {
 void array_insert(array_archive *a, size_t place, const void *bytes, size_t count) {
     assert_true(a->count + count < ARRAY_ARCHIVE);
     memmove(a->bytes + place + count, a->bytes + place, a->count - place);
-    memcpy(a->bytes + place, bytes, count);
+    if (count) memcpy(a->bytes + place, bytes, count);
     a->count += count;
+}
+
+/* ---- two members ---- */
+
+static const float values[] = { 1, 2, 3, 4 };
+
+void array_two(array_archive *a) {
+    unsigned char npy[256];
+    const size_t count = array_npy(ARRAY_F4("(4,)"), values, sizeof values, npy);
+    array_begin(a);
+    array_add(a, "a.npy", npy, count, PSG_ZIP_STORED);
+    array_add(a, "b.npy", npy, count, PSG_ZIP_DEFLATED);
+    array_end(a);
+}
+
+bool array_is_read(psg_context *context, const char *path, psg_file_access access) {
+    psg_tensors *set = (psg_tensors *)(uintptr_t)1;
+    const size_t live = psg_context_live_bytes(context);
+    psg_status status = psg_npz_read(context, path, access, 0, &set);
+    if (status) {
+        assert_int_equal(status, PSG_ERR_FORMAT);
+        assert_null(set);
+        assert_non_null(strstr(psg_context_message(context), path));
+    }
+    for (size_t k = 0; k < psg_tensors_count(set); k++) {
+        const psg_tensor *t = &psg_tensors_list(set)[k].tensor;
+        assert_ptr_equal(psg_tensors_find(set, psg_tensors_list(set)[k].name), t);
+        assert_int_equal(psg_tensor_count(t), 4);
+        assert_memory_equal(t->data, values, sizeof values);
+    }
+    psg_tensors_destroy(set);
+    assert_int_equal(psg_context_live_bytes(context), live);
+    return status == PSG_OK;
+}
+
+void array_refused(psg_context *context, const array_archive *a, const char *words) {
+    const char *path = io_path("bomb.npz");
+    io_write(path, a->bytes, a->count);
+    for (int k = 0; k < 2; k++) {
+        if (array_is_read(context, path, k ? PSG_FILE_MAP : PSG_FILE_COPY) || !strstr(psg_context_message(context), words)) {
+            fail_msg("expected \"%s\": %s", words, psg_context_message(context));
+        }
+    }
 }

@@ -34,4 +34,14 @@ void array_set(array_archive *archive, size_t place, int width, uint64_t value);
 /* Puts bytes between others; the numbers that tell of places stay as they are. */
 void array_insert(array_archive *archive, size_t place, const void *bytes, size_t count);
 
+/* ---- two members: a.npy, stored, and b.npy, deflated, each of four f32 ---- */
+
+#define ARRAY_F4(shape) "{'descr': '<f4', 'fortran_order': False, 'shape': " shape ", }"
+
+void array_two(array_archive *archive);
+/* Whether the file is read; what was read are tensors of those four values, what is not is refused with the path. */
+bool array_is_read(psg_context *context, const char *path, psg_file_access access);
+/* In these words, copied and mapped. */
+void array_refused(psg_context *context, const array_archive *archive, const char *words);
+
 #endif

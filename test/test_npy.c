@@ -153,23 +153,27 @@ static void long_arrays_are_turned(void **state) {
 
 static void values_are_mapped_where_they_can_be(void **state) {
     (void)state;
+    enum { COUNT = 1 << 18 };
     psg_context *context = test_context(1, NULL);
-    const char *path = io_path("mapped.npy");
-    float *values = calloc(1 << 18, sizeof *values);
-    const psg_tensor view = psg_f32_1d(values, 1 << 18);
-    TEST_OK(context, psg_npy_write(context, path, &view));
-    const size_t live = psg_context_live_bytes(context);
-    psg_tensors *set = read_set(context, path, PSG_FILE_MAP);
-    assert_in_range(psg_context_live_bytes(context), live, live + (1 << 17));
-    float *mapped = psg_tensors_find(set, "")->data;
-    assert_int_equal((uintptr_t)mapped % 64, 0);
-    mapped[7] = 1;
-    psg_tensors_destroy(set);
-    set = read_set(context, path, PSG_FILE_MAP);
-    assert_true(((float *)psg_tensors_find(set, "")->data)[7] == 0);
-    psg_tensors_destroy(set);
-    assert_int_equal(psg_context_live_bytes(context), live);
-    free(values);
+    static unsigned char file[128 + 4 * COUNT];
+    static const char *const headers[] = { "{'descr': '<f4', 'fortran_order': False, 'shape': (512, 512)}",
+                                           "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 262144, 1)}",
+                                           "{'descr': '<f4', 'fortran_order': True, 'shape': (262144,)}" };
+    for (int k = 0; k < 3; k++) {
+        const char *path = io_path("mapped.npy");
+        io_write(path, file, array_npy(headers[k], file + 128, 4 * COUNT, file));
+        const size_t live = psg_context_live_bytes(context);
+        psg_tensors *set = read_set(context, path, PSG_FILE_MAP);
+        assert_in_range(psg_context_live_bytes(context), live, live + (1 << 17));
+        float *mapped = psg_tensors_find(set, "")->data;
+        assert_int_equal((uintptr_t)mapped % 64, 0);
+        mapped[7] = 1;
+        psg_tensors_destroy(set);
+        set = read_set(context, path, PSG_FILE_MAP);
+        assert_true(((float *)psg_tensors_find(set, "")->data)[7] == 0);
+        psg_tensors_destroy(set);
+        assert_int_equal(psg_context_live_bytes(context), live);
+    }
     test_context_free(context);
 }
 
