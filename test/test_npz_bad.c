@@ -152,6 +152,10 @@ static void bytes_around_and_between_are_refused(void **state) {
     array_insert(&a, a.end, "12345", 5);
     array_set(&a, a.end + 5 + 12, 4, a.end + 5 - a.directory);
     array_refused(context, &a, ": 5 bytes after the last of 2 entries");
+    array_begin(&a);
+    array_add(&a, "npy", "", 0, PSG_ZIP_STORED);
+    array_end(&a);
+    array_refused(context, &a, "byte 0: member \"npy\": its name does not end with .npy");
     test_context_free(context);
 }
 

@@ -46,6 +46,11 @@ static void sizes_may_follow_the_data(void **state) {
             array_refused(context, &a, "bytes after it are no descriptor of it");
         }
         make_streamed(&a, is_signed, width, says_nothing);
+        array_set(&a, a.central[1] + count + 42, 4, a.local[1] + count + 1);
+        array_set(&a, a.end + count + 16, 4, a.directory + count + 1);
+        array_insert(&a, a.local[1] + count, "", 1);
+        array_refused(context, &a, "bytes after it are no descriptor of it");
+        make_streamed(&a, is_signed, width, says_nothing);
         array_set(&a, a.local[0] + 22, 4, 7);
         array_refused(context, &a, "are not those of the directory");
     }
