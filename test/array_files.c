@@ -149,7 +149,8 @@ void array_refused(psg_context *context, const array_archive *a, const char *wor
     const char *path = io_path("bomb.npz");
     io_write(path, a->bytes, a->count);
     for (int k = 0; k < 2; k++) {
-        if (array_is_read(context, path, k ? PSG_FILE_MAP : PSG_FILE_COPY) || !strstr(psg_context_message(context), words)) {
+        const bool is_read = array_is_read(context, path, k ? PSG_FILE_MAP : PSG_FILE_COPY);
+        if (is_read || !strstr(psg_context_message(context), words)) {
             fail_msg("expected \"%s\": %s", words, psg_context_message(context));
         }
     }

@@ -156,6 +156,20 @@ static void bytes_around_and_between_are_refused(void **state) {
     array_add(&a, "npy", "", 0, PSG_ZIP_STORED);
     array_end(&a);
     array_refused(context, &a, "byte 0: member \"npy\": its name does not end with .npy");
+    array_begin(&a);
+    array_add(&a, "a.npy", "", 0, PSG_ZIP_STORED);
+    array_add(&a, "b.npy", "", 0, PSG_ZIP_STORED);
+    array_end(&a);
+    array_set(&a, a.central[1] + 42, 4, a.directory - 10);
+    array_refused(context, &a, "byte 35: member \"a.npy\": 25 bytes after it are nobody's");
+    set_field(&a, BOTH, 0, 20, 4, 25);
+    set_field(&a, BOTH, 0, 24, 4, 25);
+    array_set(&a, a.central[1] + 42, 4, a.directory - 10);
+    array_refused(context, &a, "byte 60: member \"b.npy\": its record reaches into the directory");
+    array_two(&a);
+    set_field(&a, BOTH, 1, 8, 2, PSG_ZIP_UTF8);
+    set_field(&a, BOTH, 1, 46, 1, 0xE9);
+    array_refused(context, &a, "its name is not ASCII, nor UTF-8 that is marked so");
     test_context_free(context);
 }
 

@@ -1,5 +1,5 @@
-/* Archives with records that not every writer writes: sizes after the data, ends and sizes of 64 bits; and what becomes of
- * right archives whose bytes are changed. */
+/* Archives with records that not every writer writes: sizes after the data, ends and sizes of 64 bits; and what becomes
+ * of right archives whose bytes are changed. */
 #include "io_fixture.h"
 
 #include <fcntl.h>
@@ -106,6 +106,19 @@ static void ends_of_64_bits_are_read_and_believed_where_they_are_right(void **st
     test_context_free(context);
 }
 
+static void a_locator_may_stand_where_no_end_fits(void **state) {
+    (void)state;
+    static array_archive a;
+    unsigned char records[76];
+    psg_context *context = test_context(1, NULL);
+    put_end64(records, 0, 0, 0, 0);
+    array_begin(&a);
+    array_end(&a);
+    array_insert(&a, 0, records + PSG_ZIP_END64_BYTES, PSG_ZIP_LOCATOR_BYTES);
+    array_refused(context, &a, "byte 0: the locator says byte 0 of disk 0, the end of 64 bits is 56 bytes before it");
+    test_context_free(context);
+}
+
 /* The central record of a.npy with sizes in an extra field. */
 static void make_extra(array_archive *a, const unsigned char *extra, size_t count) {
     array_two(a);
@@ -194,6 +207,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_may_follow_the_data),
         cmocka_unit_test(ends_of_64_bits_are_read_and_believed_where_they_are_right),
+        cmocka_unit_test(a_locator_may_stand_where_no_end_fits),
         cmocka_unit_test(sizes_of_64_bits_are_read_and_believed_where_they_are_right),
         cmocka_unit_test(every_truncation_and_any_flipped_bit),
         cmocka_unit_test(every_flipped_bit_of_values_is_seen),

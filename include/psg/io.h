@@ -58,34 +58,34 @@ PSG_API const psg_tensor *psg_tensors_find(const psg_tensors *tensors, const cha
 PSG_API const char *psg_tensors_metadata(const psg_tensors *tensors, const char *key);
 
 /* ---- npy and npz (numpy.lib.format; APPNOTE.TXT 6.3.9 of PKWARE for the archive) ----
- * Into the same set, by psg_tensors_list and psg_tensors_find.  Element types: f4 and f8; f2, which becomes f32; i4; i1, u1,
- * i2 and u2, which become i32; i8; u4, which becomes i64; b1, whose 0 and 1 become i32 (each value is exact).  Byte order
- * '<', or '|' of one byte.  Refused, by name: big-endian numbers, u8, complex numbers, objects (nothing is unpickled),
- * texts, dates, structured types.  Values in Fortran order become row-major.  Versions 1.0, 2.0 and 3.0, headers of at
- * most 65535 bytes, ranks to PSG_MAX_RANK.  MAP: what is neither widened, turned, deflated nor unaligned is a view of the
- * file's pages. */
+ * Into the same set, by psg_tensors_list and psg_tensors_find.  Element types: f4 and f8; f2, which becomes f32; i4;
+ * i1, u1, i2 and u2, which become i32; i8; u4, which becomes i64; b1, whose 0 and 1 become i32 (each value is
+ * exact).  Byte order '<', or '|' of one byte.  Refused, by name: big-endian numbers, u8, complex numbers, objects
+ * (nothing is unpickled), texts, dates, structured types.  Values in Fortran order become row-major.  Versions 1.0,
+ * 2.0 and 3.0, headers of at most 65535 bytes, ranks to PSG_MAX_RANK.  MAP: what is neither widened, turned, deflated
+ * nor unaligned is a view of the file's pages. */
 
-/* Reads the one tensor of a file, under the name "" whatever the file's.  A file that ends before or after the last value
- * is refused. */
+/* Reads the one tensor of a file, under the name "" whatever the file's.  A file that ends before or after the last
+ * value is refused. */
 PSG_API psg_status psg_npy_read(psg_context *context, const char *path, psg_file_access access, psg_tensors **tensors);
 
-/* Writes f32, f64, i32 or i64 of any strides, in row-major order: the bytes that numpy.save writes.  PSG_ERR_ARGUMENT: no
- * valid view. */
+/* Writes f32, f64, i32 or i64 of any strides, in row-major order: the bytes that numpy.save writes.
+ * PSG_ERR_ARGUMENT: no valid view. */
 PSG_API psg_status psg_npy_write(psg_context *context, const char *path, const psg_tensor *tensor);
 
 /* Reads a zip archive of npy members, each a tensor of the member's name without its ".npy", as numpy.savez and
- * numpy.savez_compressed write them: stored or deflated, with sizes of 32 bits or 64.  The directory at the end decides,
- * and members and directory must be the whole file.  Refused are a name twice, one that is not UTF-8 or ends otherwise,
- * overlaps, holes, a comment of the archive, bytes before it or after it, a local record that says other things,
- * encryption, a wrong CRC-32 (MAP too reads each member once for it).  max_bytes: of values that are copied, of all
- * tensors together, as they are in memory (0: no limit); above it PSG_ERR_FORMAT.  Sizes are settled before values are
- * inflated: none is more than 1032 times what the file has of it, and each is what the shape says. */
+ * numpy.savez_compressed write them: stored or deflated, with sizes of 32 bits or 64.  The directory at the end
+ * decides, and members and directory must be the whole file.  Refused are a name twice, one that is not UTF-8 or ends
+ * otherwise, overlaps, holes, a comment of the archive, bytes before it or after it, a local record that says other
+ * things, encryption, a wrong CRC-32 (MAP too reads each member once for it).  max_bytes: of values that are copied,
+ * of all tensors together, as they are in memory (0: no limit); above it PSG_ERR_FORMAT.  Sizes are settled before
+ * values are inflated: none is more than 1032 times what the file has of it, and each is what the shape says. */
 PSG_API psg_status psg_npz_read(psg_context *context, const char *path, psg_file_access access, int64_t max_bytes,
                                 psg_tensors **tensors);
 
-/* Writes f32, f64, i32 and i64 of any strides as stored members in the order given, values at multiples of 64 bytes, so
- * that they can be mapped.  The same tensors give the same bytes.  PSG_ERR_ARGUMENT, and the file stays as it was: a name
- * is NULL, there twice, no UTF-8 or above 65531 bytes; a tensor is no valid view. */
+/* Writes f32, f64, i32 and i64 of any strides as stored members in the order given, values at multiples of 64 bytes,
+ * so that they can be mapped.  The same tensors give the same bytes.  PSG_ERR_ARGUMENT, and the file stays as it was:
+ * a name is NULL, there twice, no UTF-8 or above 65531 bytes; a tensor is no valid view. */
 PSG_API psg_status psg_npz_write(psg_context *context, const char *path, const psg_named *tensors, size_t count);
 
 /* ---- weights by name ---- */
