@@ -315,14 +315,15 @@ mutations:  ## random mutations of all case lines (ARGS="--count 100000 --seed 7
 HAS_LIBFUZZER = $(shell echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
                   clang -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2>/dev/null && echo yes)
 fuzz: ENGINE = $(if $(HAS_LIBFUZZER),libfuzzer,driver)
+fuzz: FUZZ_OBJECTS = $(BUILD)/fuzz/$(ENGINE)
 fuzz:  ## random calls and files under sanitizers (ARGS="--seconds 600 --seed 7 --only blocks")
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(firstword $(NEED_RUN))
 	@engine=$(ENGINE); [ "$$(cat $(BUILD)/fuzz/engine 2>/dev/null)" = $$engine ] || rm -f $(BUILD)/fuzz/fuzz_*; \
 	mkdir -p $(BUILD)/fuzz; echo $$engine >$(BUILD)/fuzz/engine; \
-	$(MAKE) $(PARALLEL) fuzzers BUILD=$(BUILD)/fuzz/$$engine FUZZ=$(BUILD)/fuzz HARDENING= \
+	$(MAKE) $(PARALLEL) fuzzers BUILD=$(FUZZ_OBJECTS) FUZZ=$(BUILD)/fuzz HARDENING= \
 	    $$([ $$engine = driver ] || echo CC=clang) \
 	    CFLAGS="$(call SANITIZE,address$(COMMA)undefined) $$([ $$engine = driver ] || echo -fsanitize=fuzzer-no-link)" \
-	    FUZZ_MAIN=$$([ $$engine = driver ] && echo $(BUILD)/fuzz/driver/test/fuzz/driver.o || echo -fsanitize=fuzzer) && \
+	    FUZZ_MAIN=$$([ $$engine = driver ] && echo $(FUZZ_OBJECTS)/test/fuzz/driver.o || echo -fsanitize=fuzzer) && \
 	OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    sh test/fuzz/run.sh $(BUILD)/fuzz $$engine $(ARGS)
 

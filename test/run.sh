@@ -13,7 +13,7 @@ if [ "$1" = --one ]; then
     isa=${rest%%|*} program=${rest#*|}
     [ "$name" != installation ] || exec sh test/run.sh --installation "$logs"
     log=$logs/$name.${isa:-default}
-    [ -z "$isa" ] || export PSG_ISA="$isa"
+    [ -z "$isa" ] || export PSG_ISA="$isa" PSG_TEST_KERNELS=yes
     ${PSG_EMULATOR:-} "$program" >"$log" 2>&1
     status=$?
     ok=$(sed -n 's/.*\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$log" | head -n 1)

@@ -83,7 +83,7 @@ static int is_clear(const outputs *o) {
 /* ---- asking ---- */
 
 static psg_status ask(psg_context *context, const drawn_set *set, outputs *o, int question) {
-    const psg_clip clip = { bound_of_record, 1000, PSG_CLIP_FLAT, 0 };
+    const psg_clip clip = { bound_of_record, 1000, PSG_CLIP_FLAT, 0, { 0 } };
     psg_clip_report report;
     int64_t fallbacks;
     psg_status status = PSG_OK;

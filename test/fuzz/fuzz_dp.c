@@ -265,7 +265,7 @@ static int reload(pair *p) {
     const char *path = fuzz_path("checkpoint");
     double value[MOST_ELEMENTS];
     memcpy(value, s->value, sizeof value);
-    psg_checkpoint checkpoint = { s->named, p->params, s->optimizer, NULL, 0 };
+    psg_checkpoint checkpoint = { s->named, p->params, s->optimizer, NULL, 0, { 0 } };
     uint64_t step = psg_dp_step(s->dp);
     psg_status status = FUZZ_CALL(s->context, psg_dp_save(s->dp, &checkpoint, path));
     FUZZ_CHECK(p->ledger[0] || status == PSG_ERR_STATE);

@@ -160,7 +160,7 @@ psg_status good_run_make(psg_context *context, const char *ledger, good_run *run
     psg_status status = psg_generator_create_seeded(context, seed, &run->generator);
     if (!status) status = psg_dp_create(context, run->generator, &options, &count, 1, &run->dp);
     if (!status) status = psg_sgd_create(context, &sgd, &run->params[0].tensor, 1, &run->optimizer);
-    run->checkpoint = (psg_checkpoint){ run->params, 1, run->optimizer, run->extra, 1 };
+    run->checkpoint = (psg_checkpoint){ run->params, 1, run->optimizer, run->extra, 1, { 0 } };
     return status;
 }
 
