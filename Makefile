@@ -387,6 +387,7 @@ ubsan: SANITIZER := undefined
 asan tsan ubsan:  ## run the tests under a sanitizer (TESTS_RUN="dp tape": those alone; MUTATIONS="--seconds 60": these too)
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
 	PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    TSAN_OPTIONS=suppressions=$(CURDIR)/test/tsan.supp \
 	    $(MAKE) $(PARALLEL) sanitized BUILD=$(BUILD)/$@ HARDENING= \
 	    CFLAGS="$(call SANITIZE,$(SANITIZER))"
 
