@@ -55,7 +55,7 @@ static int64_t next_point(const points *p, int64_t at) {
     double distance = INFINITY, here = (double)at;
     for (int k = 0; k < 3; k++) distance = fmin(distance, fabs(here - p->center[k]));
     double stride = fmax(floor(distance / p->grid->resolution), 1);
-    return stride < (double)(p->last - at) ? at + (int64_t)stride : p->last;
+    return stride < (double)p->last - here ? at + (int64_t)stride : p->last;
 }
 
 static size_t count_points(const points *p) {

@@ -64,7 +64,7 @@ psg_tensor psg_tensor_strided(psg_dtype dtype, void *data, int rank, const int64
 psg_tensor psg_tensor_of(psg_dtype dtype, void *data, int rank, const int64_t *shape) {
     int64_t stride[PSG_MAX_RANK];
     int64_t step = 1;
-    for (int d = shape && rank <= PSG_MAX_RANK ? rank - 1 : -1; d >= 0; d--) {
+    for (int d = shape && rank > 0 && rank <= PSG_MAX_RANK ? rank - 1 : -1; d >= 0; d--) {
         stride[d] = step;
         if (shape[d] > 0 && __builtin_mul_overflow(step, shape[d], &step)) step = INT64_MAX;
     }
