@@ -29,6 +29,9 @@ void psg_pair_range(const psg_pair *pair, int mirrored, double tail, double *lea
     *least = isfinite(from) ? psg_pair_loss(pair, from) : log(pair->weight[0]);
 }
 
+/* Losses beyond it, of noise that is next to none, are taken for it: points and their differences fit 64 bits. */
+#define MOST_POINT 0x1p61
+
 /* Points of the grid, ascending, from one at or below the least loss to one at or above the most. */
 typedef struct points {
     const psg_pair *pair;
@@ -42,8 +45,8 @@ static points points_of(const psg_pair *pair, const psg_loss_grid *grid, int mir
     points p = { .pair = pair, .grid = grid };
     double least, most, h = grid->interval;
     psg_pair_range(pair, mirrored, grid->tail, &least, &most);
-    p.first = (int64_t)floor(least / h * (1 - DBL_EPSILON));
-    p.last = (int64_t)ceil(most / h);
+    p.first = (int64_t)fmax(floor(least / h * (1 - DBL_EPSILON)), -MOST_POINT);
+    p.last = (int64_t)fmin(ceil(most / h), MOST_POINT);
     p.has_least = !pair->two_sided && pair->weight[0] > 0;
     p.center[0] = psg_pair_loss(pair, 0) / h;
     p.center[1] = psg_pair_loss(pair, pair->means - 1) / h;
