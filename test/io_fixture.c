@@ -87,3 +87,27 @@ size_t io_descriptors(void) {
     if (names) closedir(names);
     return count;
 }
+
+/* ---- memory: the largest block asked for ---- */
+
+static void *measure(void *user, size_t bytes) {
+    size_t *largest = user;
+    if (bytes > *largest) *largest = bytes;
+    return malloc(bytes);
+}
+
+static void release(void *user, void *memory, size_t bytes) {
+    (void)user;
+    (void)bytes;
+    free(memory);
+}
+
+psg_context *io_context_that_measures(size_t *largest) {
+    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
+    options.threads = 1;
+    options.allocator = (psg_allocator){ measure, release, largest };
+    psg_context *context = NULL;
+    assert_int_equal(psg_context_create(&options, &context), PSG_OK);
+    *largest = 0;
+    return context;
+}

@@ -22,5 +22,7 @@ unsigned char *io_read(const char *path, size_t *count);
 bool io_holds(const char *path, const char *text);
 /* Open descriptors of the process. */
 size_t io_descriptors(void);
+/* A context that writes the size of the largest block it asked for since to *largest; psg_context_destroy. */
+psg_context *io_context_that_measures(size_t *largest);
 
 #endif

@@ -9,30 +9,6 @@
 #include "array_files.h"
 #include "io/zip.h"
 
-/* ---- memory: the largest block asked for ---- */
-
-static void *allocate(void *user, size_t bytes) {
-    size_t *largest = user;
-    if (bytes > *largest) *largest = bytes;
-    return malloc(bytes);
-}
-
-static void release(void *user, void *memory, size_t bytes) {
-    (void)user;
-    (void)bytes;
-    free(memory);
-}
-
-static psg_context *context_that_measures(size_t *largest) {
-    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
-    options.threads = 1;
-    options.allocator = (psg_allocator){ allocate, release, largest };
-    psg_context *context = NULL;
-    assert_int_equal(psg_context_create(&options, &context), PSG_OK);
-    *largest = 0;
-    return context;
-}
-
 /* ---- numbers of the records, exchanged ---- */
 
 typedef enum record { LOCAL, CENTRAL, BOTH, END } record;
@@ -110,7 +86,7 @@ static void wrong_numbers_are_refused_in_words(void **state) {
     (void)state;
     size_t largest;
     static array_archive a;
-    psg_context *context = context_that_measures(&largest);
+    psg_context *context = io_context_that_measures(&largest);
     const size_t open = io_descriptors();
     array_two(&a);
     io_write(io_path("right.npz"), a.bytes, a.count);
@@ -209,7 +185,7 @@ static void what_deflate_holds_is_what_is_declared(void **state) {
     (void)state;
     static array_archive a, b;
     size_t largest;
-    psg_context *context = context_that_measures(&largest);
+    psg_context *context = io_context_that_measures(&largest);
     unsigned char *npy = calloc(1, (1 << 24) + 128);
     const size_t header = array_npy(ARRAY_F4("(4,)"), NULL, 0, npy);
     array_begin(&b);

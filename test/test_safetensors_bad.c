@@ -10,30 +10,6 @@
 
 #include "io/safetensors_header.h"
 
-/* ---- memory: the largest block asked for ---- */
-
-static void *allocate(void *user, size_t bytes) {
-    size_t *largest = user;
-    if (bytes > *largest) *largest = bytes;
-    return malloc(bytes);
-}
-
-static void release(void *user, void *memory, size_t bytes) {
-    (void)user;
-    (void)bytes;
-    free(memory);
-}
-
-static psg_context *context_that_measures(size_t *largest) {
-    psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
-    options.threads = 1;
-    options.allocator = (psg_allocator){ allocate, release, largest };
-    psg_context *context = NULL;
-    assert_int_equal(psg_context_create(&options, &context), PSG_OK);
-    *largest = 0;
-    return context;
-}
-
 static void refused(psg_context *context, const char *path, psg_status expected, const char *words) {
     for (int access = PSG_FILE_COPY; access <= PSG_FILE_MAP; access++) {
         psg_tensors *set = (psg_tensors *)(uintptr_t)1;
@@ -165,7 +141,7 @@ static size_t put_file(const char *path, uint64_t said, const char *header, size
 static void wrong_headers_are_refused_in_words(void **state) {
     (void)state;
     size_t largest;
-    psg_context *context = context_that_measures(&largest);
+    psg_context *context = io_context_that_measures(&largest);
     size_t live = psg_context_live_bytes(context), open = io_descriptors();
     const char *path = io_path("bomb");
     for (size_t k = 0; k < sizeof bombs / sizeof bombs[0]; k++) {
@@ -182,7 +158,7 @@ static void wrong_headers_are_refused_in_words(void **state) {
 static void wrong_lengths_are_refused(void **state) {
     (void)state;
     size_t largest;
-    psg_context *context = context_that_measures(&largest);
+    psg_context *context = io_context_that_measures(&largest);
     const char *path = io_path("length"), *pipe = io_path("pipe");
     io_write(path, "", 0);
     refused(context, path, PSG_ERR_FORMAT, "0 bytes, where the header's length takes 8");
