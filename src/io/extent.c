@@ -5,6 +5,7 @@
 
 #include "base/context.h"
 #include "base/file.h"
+#include "io/inflater.h"
 
 enum { BUFFER_BYTES = 32 * 1024 };
 
@@ -22,14 +23,6 @@ psg_status psg_extent_refuse(const psg_reading *reading, const psg_extent *exten
                            extent->member, at, text);
 }
 
-/* ---- zlib's memory is the context's ---- */
-
-static void *allocate(void *context, unsigned count, unsigned size) {
-    return psg_alloc(context, (size_t)count * size);
-}
-
-static void release(void *context, void *memory) { psg_free(context, memory); }
-
 static psg_status fail_memory(const psg_extent_stream *s) {
     return psg_fail_memory(s->reading->source.context, s->reading->source.function, BUFFER_BYTES);
 }
@@ -40,7 +33,7 @@ psg_status psg_extent_open(const psg_reading *reading, const psg_extent *extent,
     *s = (psg_extent_stream){ .reading = reading, .extent = extent };
     s->buffer = psg_alloc(context, BUFFER_BYTES);
     if (!s->buffer) return fail_memory(s);
-    s->inflater = (z_stream){ .zalloc = allocate, .zfree = release, .opaque = context };
+    s->inflater = psg_inflater_of(context);
     if (!extent->is_deflated || inflateInit2(&s->inflater, -MAX_WBITS) == Z_OK) return PSG_OK;
     psg_free(context, s->buffer);
     return fail_memory(s);

@@ -5,6 +5,7 @@
 #include "base/context.h"
 #include "base/file.h"
 #include "io/extent.h"
+#include "io/inflater.h"
 
 enum { BUFFER_BYTES = 32 * 1024 };
 
@@ -16,14 +17,6 @@ static psg_status refuse(const psg_gzip *s, const char *rule) {
 static psg_status fail_memory(const psg_reading *reading) {
     return psg_fail_memory(reading->source.context, reading->source.function, BUFFER_BYTES);
 }
-
-/* ---- zlib's memory is the context's ---- */
-
-static void *allocate(void *context, unsigned count, unsigned size) {
-    return psg_alloc(context, (size_t)count * size);
-}
-
-static void release(void *context, void *memory) { psg_free(context, memory); }
 
 /* ---- what the file has ---- */
 
@@ -121,7 +114,7 @@ static psg_status begin(psg_gzip *s) {
 psg_status psg_gzip_open(const psg_reading *reading, psg_gzip *s) {
     psg_context *context = reading->source.context;
     *s = (psg_gzip){ .reading = reading, .is_between = true };
-    s->inflater = (z_stream){ .zalloc = allocate, .zfree = release, .opaque = context };
+    s->inflater = psg_inflater_of(context);
     s->buffer = psg_alloc(context, BUFFER_BYTES);
     psg_status status = s->buffer ? begin(s) : fail_memory(reading);
     if (status) psg_gzip_close(s);
