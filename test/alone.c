@@ -330,7 +330,7 @@ void alone_results_free(alone_results *results) {
 
 /* ---- a case ---- */
 
-static psg_context *new_context(const alone_setting *setting, unsigned threads) {
+psg_context *alone_context(const alone_setting *setting, unsigned threads) {
     return test_context_with(NULL, threads, setting->isa, setting->budget);
 }
 
@@ -347,6 +347,7 @@ static int try_case(alone_case *c) {
     if (!status) {
         psg_tensor first = case_batch_first(&run.line, &output);
         c->reduced = psg_tensor_count(&first) == 1;
+        if (!c->reduced) c->output = shape_of(&first);
         rows = first.rank ? (int)first.shape[0] : 0;
     }
     case_run_close(&run);
@@ -355,8 +356,8 @@ static int try_case(alone_case *c) {
 
 int alone_open(alone_case *c, const case_line *line, const alone_setting *setting, int64_t pool) {
     *c = (alone_case){ .line = *line, .setting = *setting, .pool = pool };
-    c->context = new_context(setting, setting->threads);
-    c->single = new_context(setting, 1);
+    c->context = setting->context ? setting->context : alone_context(setting, setting->threads);
+    c->single = setting->single ? setting->single : alone_context(setting, 1);
     if (try_case(c) && draw_samples(c)) return 1;
     alone_close(c);
     return 0;
@@ -364,8 +365,8 @@ int alone_open(alone_case *c, const case_line *line, const alone_setting *settin
 
 void alone_close(alone_case *c) {
     for (int k = 0; k < CASE_OPERANDS; k++) free(c->sample[k].data);
-    test_context_free(c->context);
-    test_context_free(c->single);
+    if (!c->setting.context) test_context_free(c->context);
+    if (!c->setting.single) test_context_free(c->single);
     c->context = c->single = NULL;
 }
 

@@ -20,6 +20,7 @@ typedef struct alone_setting {
     int accumulate; /* grad_sample and the clipped sum are added to what is there */
     int wide;       /* reals of exponents from -36 to 3: the case's own are multiples of 2^-24, whose sums in double are
                        exact in any order */
+    psg_context *context, *single; /* lent: of `threads` and of one; NULL: each case makes its own */
 } alone_setting;
 
 /* The shape of one sample's row of a result. */
@@ -67,6 +68,9 @@ int alone_applies(const case_line *line);
 size_t alone_gradient_bytes(const case_line *line, psg_dtype real);
 enum { ALONE_BUDGETS = 4 };
 void alone_budgets(const case_line *line, psg_dtype real, int64_t max_batch_size, size_t budget[ALONE_BUDGETS]);
+
+/* A context of a setting, for it to lend. */
+psg_context *alone_context(const alone_setting *setting, unsigned threads);
 
 /* With pool samples.  Returns 0 (and nothing is open) when the case cannot be run at that batch size. */
 int alone_open(alone_case *c, const case_line *line, const alone_setting *setting, int64_t pool);

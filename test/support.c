@@ -37,13 +37,16 @@ static void *element(const psg_tensor *tensor, const int64_t *index) {
     return (char *)tensor->data + at * (int64_t)psg_dtype_size(tensor->dtype);
 }
 
+/* Divides by no dimension of size 1 and not by the first. */
 static void *element_at(const psg_tensor *tensor, int64_t k) {
-    int64_t index[PSG_MAX_RANK];
-    for (int d = tensor->rank - 1; d >= 0; d--) {
-        index[d] = k % tensor->shape[d];
-        k /= tensor->shape[d];
+    int64_t at = 0;
+    for (int d = tensor->rank - 1; d > 0 && k > 0; d--) {
+        const int64_t size = tensor->shape[d], rest = size == 1 ? k : k / size;
+        at += (k - rest * size) * tensor->stride[d];
+        k = rest;
     }
-    return element(tensor, index);
+    if (tensor->rank > 0) at += k * tensor->stride[0];
+    return (char *)tensor->data + at * (int64_t)psg_dtype_size(tensor->dtype);
 }
 
 static double load(psg_dtype dtype, const void *from) {

@@ -8,8 +8,8 @@
 /* ---- who serves what ---- */
 
 /* Where the context leaves the choice, by our kernels and OpenBLAS's core: the first line whose names both begin with
- * these.  OpenBLAS serves what it does within 3 % of our kernels' time or faster; cores of AVX2 do half as much on a
- * processor whose AVX-512 units are whole. */
+ * these.  OpenBLAS serves what it does within 3 % of our kernels' time or faster.  A core of narrower vectors than ours is
+ * left alone: OpenBLAS falls back to one, of 16 bytes even (Prescott), on processors that are newer than it is. */
 typedef struct service {
     const char *isa, *core;
     int64_t gram_rows, gram_bytes; /* our kernels multiply Grams of at most so many rows of at least so many bytes */
@@ -18,10 +18,16 @@ typedef struct service {
 
 static const service *service_of(const psg_context *context) {
     static const service measured[] = {
-        { "avx512", "Haswell", INT64_MAX, 0, PSG_GEMM_KERNEL },
-        { "avx512", "Zen", INT64_MAX, 0, PSG_GEMM_KERNEL },
-        { "avx512", "", 256, 1024, PSG_GEMM_OPENBLAS },
-        { "avx2", "", 64, 1024, PSG_GEMM_OPENBLAS },
+        { "avx512", "SkylakeX", 256, 1024, PSG_GEMM_OPENBLAS },
+        { "avx512", "Cooperlake", 256, 1024, PSG_GEMM_OPENBLAS },
+        { "avx512", "Sapphire", 256, 1024, PSG_GEMM_OPENBLAS },
+        { "avx512", "", INT64_MAX, 0, PSG_GEMM_KERNEL },
+        { "avx2", "Haswell", 64, 1024, PSG_GEMM_OPENBLAS },
+        { "avx2", "Zen", 64, 1024, PSG_GEMM_OPENBLAS },
+        { "avx2", "SkylakeX", 64, 1024, PSG_GEMM_OPENBLAS },
+        { "avx2", "Cooperlake", 64, 1024, PSG_GEMM_OPENBLAS },
+        { "avx2", "Sapphire", 64, 1024, PSG_GEMM_OPENBLAS },
+        { "avx2", "", INT64_MAX, 0, PSG_GEMM_KERNEL },
         { "", "", 0, 0, PSG_GEMM_OPENBLAS },
     };
     const char *core = psg_openblas_core();
