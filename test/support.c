@@ -37,16 +37,23 @@ static void *element(const psg_tensor *tensor, const int64_t *index) {
     return (char *)tensor->data + at * (int64_t)psg_dtype_size(tensor->dtype);
 }
 
-/* Divides by no dimension of size 1 and not by the first. */
+static bool is_contiguous(const psg_tensor *tensor) {
+    int64_t run = 1;
+    for (int d = tensor->rank - 1; d >= 0; d--) {
+        if (tensor->shape[d] != 1 && tensor->stride[d] != run) return false;
+        run *= tensor->shape[d];
+    }
+    return true;
+}
+
 static void *element_at(const psg_tensor *tensor, int64_t k) {
     int64_t at = 0;
-    for (int d = tensor->rank - 1; d > 0 && k > 0; d--) {
-        const int64_t size = tensor->shape[d], rest = size == 1 ? k : k / size;
-        at += (k - rest * size) * tensor->stride[d];
-        k = rest;
+    const bool plain = is_contiguous(tensor);
+    for (int d = tensor->rank - 1; d >= 0 && !plain; d--) {
+        at += k % tensor->shape[d] * tensor->stride[d];
+        k /= tensor->shape[d];
     }
-    if (tensor->rank > 0) at += k * tensor->stride[0];
-    return (char *)tensor->data + at * (int64_t)psg_dtype_size(tensor->dtype);
+    return (char *)tensor->data + (plain ? k : at) * (int64_t)psg_dtype_size(tensor->dtype);
 }
 
 static double load(psg_dtype dtype, const void *from) {

@@ -105,8 +105,8 @@ static void one_sample_moves_the_sum_by_at_most_c(void **state) {
 
 /* From 1e-22 to 1e26 an element, positions and scales included: what is not removed contributes at most C, and nearly C
  * when it is clipped. */
-static void check_contribution(test_random *random, double size, bool one_hot, int64_t positions, double scale,
-                               const char *route) {
+static void check_contribution(psg_context *context, test_random *random, double size, bool one_hot, int64_t positions,
+                               double scale, const char *route) {
     fixture f;
     fixture_single(&f, random, PSG_F32, FIXTURE_WHOLE, 1, positions, 9, 40, TEST_CONTIGUOUS);
     for (int k = 0; k < 2; k++) {
@@ -118,7 +118,6 @@ static void check_contribution(test_random *random, double size, bool one_hot, i
     }
     f.block[0][0].scale = scale;
     fixture_refresh(&f);
-    psg_context *context = test_context_with(NULL, 1, NULL, (size_t)1 << 20);
     TEST_OK(context, psg_context_force_route(context, route));
     psg_clip clip = { .max_grad_norm = 1.0 };
     psg_clip_report report;
@@ -131,7 +130,6 @@ static void check_contribution(test_random *random, double size, bool one_hot, i
     assert_true(!report.removed || truth > 1e30);
     free(sum);
     free(zero);
-    psg_context_destroy(context);
     fixture_free(&f);
 }
 
@@ -141,12 +139,14 @@ static void contributions_of_any_size_stay_within_c(void **state) {
     static const double scales[] = { 1, 33, 1e-6, 1e10 };
     static const int64_t positions[] = { 1, 2, 8, 300 };
     test_random random = { 11 };
+    psg_context *context = test_context_with(NULL, 1, NULL, (size_t)1 << 20);
     for (int exponent = -22; exponent <= 26; exponent++) {
         for (int k = 0; k < 5 * 4 * 4 * 2; k++) {
-            check_contribution(&random, 1.8 * pow(10, exponent), k % 2, positions[k / 2 % 4], scales[k / 8 % 4],
-                               routes[k / 32]);
+            check_contribution(context, &random, 1.8 * pow(10, exponent), k % 2, positions[k / 2 % 4],
+                               scales[k / 8 % 4], routes[k / 32]);
         }
     }
+    psg_context_destroy(context);
 }
 
 /* Many nearly equal contributions: f32 sums would let the last one count for more than C. */
