@@ -49,13 +49,26 @@ static int check(const char *name, const int64_t images[3], int64_t labels, cons
     return 0;
 }
 
+static uint8_t *read_labels(psg_context *context, const char *folder, const char *name, int64_t shape[3]) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s-labels-idx1-ubyte.gz", folder, name);
+    return read_bytes(context, path, 1, shape);
+}
+
+int64_t dataset_count(psg_context *context, const char *folder, const char *name) {
+    int64_t labels[3] = { 0 };
+    uint8_t *bytes = read_labels(context, folder, name, labels);
+    if (bytes && labels[0] < 1) fprintf(stderr, "%s/%s-labels-idx1-ubyte.gz: no label is in it\n", folder, name);
+    free(bytes);
+    return bytes && labels[0] > 0 ? labels[0] : -1;
+}
+
 int dataset_load(psg_context *context, const char *folder, const char *name, dataset *data) {
     char path[4096];
     int64_t images[3], labels[3];
     snprintf(path, sizeof path, "%s/%s-images-idx3-ubyte.gz", folder, name);
     data->pixels = read_bytes(context, path, 3, images);
-    snprintf(path, sizeof path, "%s/%s-labels-idx1-ubyte.gz", folder, name);
-    if (data->pixels) data->labels = read_bytes(context, path, 1, labels);
+    if (data->pixels) data->labels = read_labels(context, folder, name, labels);
     if (!data->labels || check(name, images, labels[0], data)) return -1;
     data->count = images[0];
     return 0;

@@ -16,6 +16,9 @@ typedef struct dataset {
     uint16_t *features;         /* (count, 3969) halves, or NULL */
 } dataset;
 
+/* How many records NAME-labels-idx1-ubyte.gz of a folder has, one at least; -1 after a message. */
+int64_t dataset_count(psg_context *context, const char *folder, const char *name);
+
 /* NAME-images-idx3-ubyte.gz and NAME-labels-idx1-ubyte.gz of a folder, as many images of 784 pixels as labels below 10,
  * one at least; -1 after a message.  dataset_free takes it either way.  The context reads, and nothing stays its. */
 int dataset_load(psg_context *context, const char *folder, const char *name, dataset *data);

@@ -178,16 +178,10 @@ static psg_status run(const training_options *options, const training_plan *plan
     return report_run(options, plan, t, training, test, seconds);
 }
 
-static int plan_and_run(const training_options *options, const dataset *training, const dataset *test,
-                        run_folder *folder) {
-    training_plan plan = trainer_plan(options, training->count);
+static int run_and_report(const training_options *options, const training_plan *plan, const dataset *training,
+                          const dataset *test, run_folder *folder) {
     trainer t = { 0 };
-    if (plan.sample_rate > 1) {
-        fprintf(stderr, "--batch: %g records are expected in a batch, must be at most the %lld that there are\n",
-                options->recipe.batch, (long long)plan.records);
-        return 2;
-    }
-    psg_status status = run(options, &plan, &t, training, test, folder);
+    psg_status status = run(options, plan, &t, training, test, folder);
     if (status != PSG_OK) fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&t));
     trainer_destroy(&t);
     return status != PSG_OK ? EXIT_FAILURE : is_interrupted ? 128 + SIGINT : EXIT_SUCCESS;
@@ -202,35 +196,41 @@ static int read_as(const training_options *options, dataset *training, dataset *
     return failed;
 }
 
-static int load_and_run(const training_options *options, run_folder *folder) {
+static int load_and_run(psg_context *context, const training_options *options, const training_plan *plan,
+                        run_folder *folder) {
     dataset training = { 0 }, test = { 0 };
-    psg_context *context = NULL;
-    psg_context_options one = PSG_CONTEXT_OPTIONS_INIT;
-    one.threads = 1;
-    int failed = psg_context_create(&one, &context) != PSG_OK ||
-                 dataset_load(context, options->data, "train", &training) ||
+    int failed = dataset_load(context, options->data, "train", &training) ||
                  dataset_load(context, options->data, "t10k", &test) || read_as(options, &training, &test);
-    psg_context_destroy(context);
-    int code = failed ? EXIT_FAILURE : plan_and_run(options, &training, &test, folder);
+    int code = failed ? EXIT_FAILURE : run_and_report(options, plan, &training, &test, folder);
     dataset_free(&training);
     dataset_free(&test);
     return code;
 }
 
-/* The command line that began the run, and then this one's. */
-static int resume(int argc, char **argv, run_folder *folder) {
+static int plan_and_run(const training_options *options, run_folder *folder) {
+    training_plan plan;
+    psg_context *context;
+    psg_context_options one = PSG_CONTEXT_OPTIONS_INIT;
+    one.threads = 1;
+    if (psg_context_create(&one, &context) != PSG_OK) {
+        fprintf(stderr, "%s\n", trainer_message(&(trainer){ 0 }));
+        return EXIT_FAILURE;
+    }
+    const int64_t records = dataset_count(context, options->data, "train");
+    int code = records < 0 ? EXIT_FAILURE : training_plan_make(context, options, records, &plan) ? 2 :
+               load_and_run(context, options, &plan, folder);
+    psg_context_destroy(context);
+    return code;
+}
+
+/* With the options that the run began with, and those of this command line that may change. */
+static int resume(const training_options *now, run_folder *folder) {
     training_options options;
     char **began = run_folder_arguments(folder);
-    int count = 0, code = EXIT_FAILURE;
+    int count = 0;
     while (began && began[count]) count++;
-    char **all = began ? calloc((size_t)(count + argc + 1), sizeof *all) : NULL;
-    if (all) {
-        all[0] = argv[0];
-        for (int k = 0; k < count; k++) all[k + 1] = began[k];
-        for (int k = 1; k < argc; k++) all[count + k] = argv[k];
-        code = training_options_read(&options, count + argc, all) ? 2 : load_and_run(&options, folder);
-    }
-    free(all);
+    int code = !began ? EXIT_FAILURE : training_options_resume(&options, now, count, began) ? 2 :
+               plan_and_run(&options, folder);
     run_folder_free_arguments(began);
     return code;
 }
@@ -241,5 +241,5 @@ int main(int argc, char **argv) {
     int read = training_options_read(&options, argc, argv);
     if (read != 0) return read > 0 ? EXIT_SUCCESS : 2;
     if (run_folder_open(options.folder, argv + 1, &folder)) return EXIT_FAILURE;
-    return options.resumes ? resume(argc, argv, &folder) : load_and_run(&options, &folder);
+    return options.resumes ? resume(&options, &folder) : plan_and_run(&options, &folder);
 }

@@ -8,11 +8,6 @@
 #define STEPS_AHEAD 4                         /* that the ledger records at a time: an interruption waits for them */
 #define KEPT_GRADIENTS ((size_t)64 << 20)     /* bytes that clipping may keep between norms and sum */
 
-training_plan trainer_plan(const training_options *options, int64_t records) {
-    double rate = options->recipe.batch / (double)records;
-    return (training_plan){ lround(fmax(1.0, options->recipe.epochs / rate)), records, rate };
-}
-
 static psg_status create_generator(const training_options *options, trainer *t) {
     unsigned char key[32] = { 0 };
     if (!options->seeded) return psg_generator_create(t->context, &t->generator);

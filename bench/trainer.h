@@ -7,14 +7,7 @@
 #include "bench_support.h"
 #include "dataset.h"
 #include "model.h"
-#include "training_options.h"
-
-/* What follows from the options and the size of the data. */
-typedef struct training_plan {
-    long steps;
-    int64_t records;
-    double sample_rate;         /* of every record in every batch */
-} training_plan;
+#include "training_plan.h"
 
 typedef struct trainer {
     psg_context *context;
@@ -37,8 +30,6 @@ typedef struct micro_batch {
     size_t count;
     psg_tensor images, labels;              /* (count, width) f32; (count) i64 */
 } micro_batch;
-
-training_plan trainer_plan(const training_options *options, int64_t records);
 
 /* ledger: where releases are recorded, or NULL.  On an error the trainer holds what was made so far; trainer_destroy
  * takes it either way. */

@@ -13,7 +13,7 @@ static const training_options defaults = {
 };
 
 static void print_models(void) {
-    puts("Models and their recipes (epochs, batch, max-grad-norm, lr, momentum):");
+    puts("Models and their recipes (epochs, batch, clip, lr, momentum):");
     for (size_t k = 0; k < image_model_count; k++) {
         const training_recipe *r = &image_models[k].recipe;
         printf("  %-12s %4g %5g %5g %5g %5g   %s\n", image_models[k].kind.name, r->epochs, r->batch, r->max_grad_norm,
@@ -28,7 +28,7 @@ static void print_help(const char *program) {
            "  --data DIR            folder of the IDX files (%s)\n"
            "  --epochs N            passes over the data\n"
            "  --batch N             expected batch size\n"
-           "  --max-grad-norm C     bound on the gradient norm of a sample\n"
+           "  --clip C              bound on the gradient norm of a sample, max_grad_norm\n"
            "  --lr RATE             learning rate of SGD with momentum\n"
            "  --momentum M          0: none\n"
            "  --epsilon E           privacy budget of the run (%g)\n"
@@ -36,7 +36,8 @@ static void print_help(const char *program) {
            "  --threads N           0: as many as there are processors (0)\n"
            "  --seed N              reproducible randomness: the run is NOT PRIVATE\n"
            "  --folder DIR          where the run keeps its ledger, checkpoint and weights (%s)\n"
-           "  --resume              go on with the run in the folder, with the options it began with\n"
+           "  --resume              go on with the run in the folder, with the options it began with; --data and\n"
+           "                        --threads may be other ones\n"
            "  --help\n\n",
            program, image_models[0].kind.name, defaults.data, defaults.epsilon, defaults.delta, defaults.folder);
     print_models();
@@ -68,16 +69,16 @@ static int read_whole(const char *name, const char *text, uint64_t maximum, uint
     return -1;
 }
 
-enum { MODEL, DATA, EPOCHS, BATCH, MAX_GRAD_NORM, LR, MOMENTUM, EPSILON, DELTA, THREADS, SEED, FOLDER, RESUME, HELP };
+enum { MODEL, DATA, EPOCHS, BATCH, CLIP, LR, MOMENTUM, EPSILON, DELTA, THREADS, SEED, FOLDER, RESUME, HELP };
 
 static const struct option long_options[] = {
     { "model", required_argument, NULL, MODEL }, { "data", required_argument, NULL, DATA },
     { "epochs", required_argument, NULL, EPOCHS }, { "batch", required_argument, NULL, BATCH },
-    { "max-grad-norm", required_argument, NULL, MAX_GRAD_NORM }, { "lr", required_argument, NULL, LR },
+    { "clip", required_argument, NULL, CLIP }, { "lr", required_argument, NULL, LR },
     { "momentum", required_argument, NULL, MOMENTUM }, { "epsilon", required_argument, NULL, EPSILON },
-    { "delta", required_argument, NULL, DELTA }, { "threads", required_argument, NULL, THREADS }, { "seed", required_argument, NULL, SEED },
-    { "folder", required_argument, NULL, FOLDER }, { "resume", no_argument, NULL, RESUME },
-    { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 },
+    { "delta", required_argument, NULL, DELTA }, { "threads", required_argument, NULL, THREADS },
+    { "seed", required_argument, NULL, SEED }, { "folder", required_argument, NULL, FOLDER },
+    { "resume", no_argument, NULL, RESUME }, { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 },
 };
 
 static int read_model(const char *name, const image_model **chosen) {
@@ -108,7 +109,7 @@ static int read_option(training_options *options, int option, const char *name, 
     case DATA: options->data = optarg; return 0;
     case EPOCHS: return read_positive(name, optarg, 1e6, &recipe->epochs);
     case BATCH: return read_positive(name, optarg, 1e9, &recipe->batch);
-    case MAX_GRAD_NORM: return read_positive(name, optarg, 1e9, &recipe->max_grad_norm);
+    case CLIP: return read_positive(name, optarg, 1e9, &recipe->max_grad_norm);
     case LR: return read_positive(name, optarg, 1e9, &recipe->lr);
     case MOMENTUM: return read_momentum(name, optarg, &recipe->momentum);
     case EPSILON: return read_positive(name, optarg, 1e6, &options->epsilon);
@@ -124,6 +125,35 @@ static int read_option(training_options *options, int option, const char *name, 
     }
 }
 
+/* ---- a run that goes on ---- */
+
+/* The noise was found for the options that the run began with, and the checkpoint is of its model. */
+static int check_resumed(unsigned given) {
+    static const unsigned may_change = 1u << DATA | 1u << THREADS | 1u << FOLDER | 1u << RESUME;
+    for (const struct option *o = long_options; o->name; o++) {
+        if (!(given & ~may_change & 1u << o->val)) continue;
+        fprintf(stderr, "--resume: the run goes on with the options it began with, and --%s is given\n", o->name);
+        return -1;
+    }
+    return 0;
+}
+
+int training_options_resume(training_options *options, const training_options *now, int count, char **began) {
+    char **argument = calloc((size_t)count + 2, sizeof *argument), program[] = "resume";
+    if (!argument) return -1;
+    argument[0] = program;
+    for (int k = 0; k < count; k++) argument[k + 1] = began[k];
+    int read = training_options_read(options, count + 1, argument);
+    free(argument);
+    if (now->given & 1u << DATA) options->data = now->data;
+    if (now->given & 1u << THREADS) options->threads = now->threads;
+    options->folder = now->folder;
+    options->resumes = 1;
+    return read;
+}
+
+/* ---- the command line ---- */
+
 int training_options_read(training_options *options, int argc, char **argv) {
     const image_model *chosen = &image_models[0];
     int option, index = 0;
@@ -135,12 +165,15 @@ int training_options_read(training_options *options, int argc, char **argv) {
             return 1;
         }
         if (read_option(options, option, long_options[index].name, &chosen) != 0) return -1;
+        options->given |= 1u << option;
     }
     options->model = &chosen->kind;
     options->input = chosen->input;
     options->recipe.average_decay = chosen->recipe.average_decay;
     complete(&options->recipe, &chosen->recipe);
-    if (optind == argc) return 0;
-    fprintf(stderr, "%s: unexpected argument %s\n", argv[0], argv[optind]);
-    return -1;
+    if (optind < argc) {
+        fprintf(stderr, "%s: unexpected argument %s\n", argv[0], argv[optind]);
+        return -1;
+    }
+    return options->resumes ? check_resumed(options->given) : 0;
 }

@@ -17,9 +17,15 @@ typedef struct training_options {
     uint64_t seed;
     const char *folder;         /* of the run */
     int resumes;                /* --resume was given: goes on with the run that is there */
+    unsigned given;             /* a bit for each option of the command line */
 } training_options;
 
-/* Reads the command line.  Returns 0; 1 when --help was printed; -1 after a message about a wrong argument. */
+/* Reads the command line.  Returns 0; 1 when --help was printed; -1 after a message about a wrong argument, or one that
+ * --resume does not go with. */
 int training_options_read(training_options *options, int argc, char **argv);
+
+/* The options that a run began with, with the data, threads and folder of the line that goes on with it.  The strings
+ * stay those of `began` and `now`. */
+int training_options_resume(training_options *options, const training_options *now, int count, char **began);
 
 #endif
