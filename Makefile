@@ -431,12 +431,16 @@ MAN_SCRIPTS := $(patsubst %,src/install/%.awk,headers roff man)
 SYMBOLS := src/install/libpsg.so.$(SOVERSION).symbols
 MAN_DATE = $(shell date -u -d @$${SOURCE_DATE_EPOCH:-$$(stat -c %Y $(PUBLIC_HEADERS) | sort -n | tail -n 1)} +%F)
 
-doc: $(MAN)/psg.h.3  ## manual pages, of the comments in the public headers
+doc: $(MAN)/psg.h.3 $(MAN)/psg.hpp.3  ## manual pages, of the comments in the public headers
 
 $(MAN)/psg.h.3: $(MAN_SCRIPTS) $(SYMBOLS) $(PUBLIC_HEADERS)
 	@rm -rf $(MAN) && mkdir -p $(MAN)
 	$(call say,MAN,$(MAN))LC_ALL=C awk $(MAN_SCRIPTS:%=-f %) -v folder=$(MAN) -v version=$(VERSION) \
 	    -v date=$(MAN_DATE) -v symbols=$(SYMBOLS) $(PUBLIC_HEADERS)
+
+$(MAN)/psg.hpp.3: src/install/roff.awk src/install/hpp.awk include/psg/psg.hpp $(MAN)/psg.h.3
+	@LC_ALL=C awk -f src/install/roff.awk -f src/install/hpp.awk -v page=$@ -v version=$(VERSION) -v date=$(MAN_DATE) \
+	    include/psg/psg.hpp
 
 # ---- installation ----
 DOCDIR ?= $(PREFIX)/share/doc/psg
@@ -463,7 +467,7 @@ install: all doc  ## install under DESTDIR and PREFIX
 uninstall:  ## remove what install put there
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBDIR)/cmake/psg
 	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
-	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,psg.h.3 psg_*.3 PSG_*.3)
+	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,psg.h.3 psg.hpp.3 psg_*.3 PSG_*.3)
 	@$(if $(DESTDIR),,sh src/install/loader.sh removed $(LIBDIR))
 
 abi: $(SHARED)  ## what the soname has promised (RECORD=yes: write down new names; BASE=OLD.so: compare types)

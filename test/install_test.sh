@@ -283,6 +283,8 @@ check "a page has its header" has_line "$manual/psg_clipped_sum.3" '\fB#include 
 check "a page has its declaration" has_line "$manual/psg_sqnorm.3" '\fBpsg_status psg_sqnorm(psg_context *context,\fP'
 check "a page has the fields of its options" has_line "$manual/psg_clipped_sum.3" '\fBdouble stability;\fP'
 check "a page says what its status is" has_line "$manual/psg_clipped_sum.3" '.SH RETURN VALUE'
+check "the C++ header has a manual page" has_line "$manual/psg.hpp.3" '\fBclass params : public owner<psg_params, psg_params_destroy>\fP'
+check "with its members" has_line "$manual/psg.hpp.3" '\fBvoid initialize(uint64_t seed)\fP'
 check "an equation keeps its line" has_line "$manual/psg_natural_gradient.3" 'outs = (damping I + F)\(ha\-1 v'
 
 # Text that roff would take for its own, a function without a comment, and one that is exported and in no header.

@@ -205,6 +205,29 @@ static void wrong_parameters_are_refused(void **state) {
     test_context_free(context);
 }
 
+/* What takes the arrays of a set says what the set lacks. */
+static void arrays_come_with_the_memory(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    psg_params *params = new_set(context, PSG_F32);
+    assert_non_null(psg_params_add(params, "weight", psg_init_constant(1), PSG_SHAPE(2)));
+    const psg_param_list all = psg_params_trainable(params);
+    psg_sgd_options step = PSG_SGD_OPTIONS_INIT;
+    psg_dp_options options = PSG_DP_OPTIONS_INIT;
+    psg_optimizer *sgd;
+    psg_generator *generator;
+    psg_dp *dp;
+    step.lr = 1, options.records = 9, options.sample_rate = 0.5, options.noise_multiplier = 1;
+    TEST_OK(context, psg_generator_create(context, &generator));
+    test_fails(context, psg_sgd_create(context, &step, all.values, all.count, &sgd), PSG_ERR_ARGUMENT,
+               "a psg_params has its values after psg_params_initialize");
+    test_fails(context, psg_dp_create(context, generator, &options, all.counts, all.count, &dp), PSG_ERR_ARGUMENT,
+               "a psg_params has its counts after psg_params_initialize");
+    psg_generator_destroy(generator);
+    psg_params_destroy(params);
+    test_context_free(context);
+}
+
 static void order_of_calls_is_kept(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
@@ -238,6 +261,7 @@ int main(void) {
         cmocka_unit_test(lists_are_in_order_and_by_what_is_trained),
         cmocka_unit_test(gradients_are_those_of_the_trained),
         cmocka_unit_test(wrong_parameters_are_refused),
+        cmocka_unit_test(arrays_come_with_the_memory),
         cmocka_unit_test(order_of_calls_is_kept),
     };
     return cmocka_run_group_tests_name("params", tests, NULL, NULL);

@@ -13,8 +13,9 @@
 static psg_status check_arguments(psg_context *context, const psg_generator *generator, const psg_dp_options *options,
                                   const int64_t *param_counts, size_t param_count) {
     if (!generator || !options || !param_counts) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: %s is NULL, must not be",
-                        !generator ? "generator" : !options ? "options" : "param_counts");
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: %s is NULL, must not be%s",
+                        !generator ? "generator" : !options ? "options" : "param_counts",
+                        generator && options ? " (a psg_params has its counts after psg_params_initialize)" : "");
     }
     if (generator->context != context) {
         return psg_fail(context, PSG_ERR_ARGUMENT,

@@ -88,13 +88,6 @@ function begin_section(said,   end) {
     return said
 }
 
-function trimmed(s) {
-    gsub(/^[ \t\n]+|[ \t\n]+$/, "", s)
-    return s
-}
-
-function count_of(pattern, s) { return gsub(pattern, "", s) }
-
 function without_comments(s,   at, end) {
     while ((at = index(s, "/*"))) {
         end = index(substr(s, at), "*/")

@@ -2,6 +2,13 @@
 
 function out(line) { print line >page }
 
+function trimmed(s) {
+    gsub(/^[ \t\n]+|[ \t\n]+$/, "", s)
+    return s
+}
+
+function count_of(pattern, s) { return gsub(pattern, "", s) }
+
 function escaped(s) {
     gsub(/\\/, "\\e", s)
     gsub(/\^/, "\\(ha", s)

@@ -48,7 +48,8 @@ static psg_status check_tensor(const psg_optimizer *o, const char *what, size_t 
 
 static psg_status check_values(const psg_optimizer *o, const psg_tensor *values, size_t count) {
     if (!values || !count || count > INT64_MAX / PSG_OPTIMIZER_MAX_STATES) {
-        return psg_fail(o->context, PSG_ERR_ARGUMENT, "%s: values is %s of count %zu, must hold at least one", o->name,
+        return psg_fail(o->context, PSG_ERR_ARGUMENT, "%s: values is %s of count %zu, must hold at least one (a "
+                        "psg_params has its values after psg_params_initialize)", o->name,
                         values ? "an array" : "NULL", count);
     }
     psg_status status = PSG_OK;
