@@ -33,9 +33,11 @@ not_run() {
 is_wanted() { [ -z "$wanted" ] || echo " $wanted " | grep -q " $1 "; }
 
 # ---- build ----
+emulator="qemu-aarch64-static -L $root"
 sh test/aarch64_root.sh "$build" || exit 1
 cross() {
     env -u PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR="$root" PKG_CONFIG_LIBDIR="$libraries/pkgconfig" \
+        PSG_EMULATOR="$emulator" \
         "${MAKE:-make}" --no-print-directory -j"${JOBS:-2}" BUILD="$build" PKG_CONFIG=pkg-config \
         CC="aarch64-linux-gnu-gcc --sysroot=$root" AR=aarch64-linux-gnu-ar CFLAGS=-O2 "$@"
 }
@@ -48,7 +50,6 @@ done
 cross ${targets:-all "$build/test/all" "$build/test/law"} || exit 1
 
 # ---- run; the law first, as nothing says more in a minute ----
-emulator="qemu-aarch64-static -L $root"
 programs=
 for program in "$build"/test/test_*; do
     name=${program##*/test_}

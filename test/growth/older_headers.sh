@@ -1,5 +1,6 @@
 #!/bin/sh
-# Usage: older_headers.sh OUT: the public headers into OUT, each struct that grows without its last field.
+# Usage: older_headers.sh OUT: the public headers into OUT, each struct that grows without its last field (PSG_EMULATOR:
+# a command that runs programs of CC).
 set -eu
 out=$1
 rm -rf "$out"
@@ -7,5 +8,5 @@ mkdir -p "$out/psg/ops"
 headers=$(echo include/psg/*.h include/psg/ops/*.h)
 awk -f test/growth/older_headers.awk $headers >"$out/words.c"
 ${CC:-cc} -Iinclude -o "$out/words" "$out/words.c"
-"$out/words" >"$out/words.txt"
+${PSG_EMULATOR:-} "$out/words" >"$out/words.txt"
 awk -v words="$out/words.txt" -v folder="$out" -f test/growth/older_headers.awk $headers
