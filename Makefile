@@ -170,9 +170,10 @@ CASES := $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/cases/*.c))
 MAINS := test/isa.c test/differential.c test/law.c test/mutations.c test/faults.c
 TEST_SUPPORT := $(patsubst test/%.c,$(BUILD)/test/%.o,$(filter-out test/test_%.c $(MAINS),$(wildcard test/*.c))) $(CASES)
 there_is = $(shell command -v $(firstword $(1)) 2>/dev/null)
+CLANGXX ?= clang++
 HPP_TESTS := $(patsubst %,$(BUILD)/test/test_hpp_%,$(if $(call there_is,$(CXX)),cxx17 cxx20) \
                $(if $(findstring -flto,$(CFLAGS))$(findstring -fsanitize,$(CFLAGS)),,\
-                 $(if $(call there_is,clang++),clang17 clang20)))
+                 $(if $(call there_is,$(CLANGXX)),clang17 clang20)))
 PROGRAM_FLAGS = $(CFLAGS) -std=c11 -D_GNU_SOURCE -MMD -MP -Wall -Wextra -Iinclude
 
 .PHONY: $(BUILD)/test/all
@@ -244,7 +245,7 @@ $(BUILD)/test/test_%: $(BUILD)/test/test_%.o $(TEST_SUPPORT) $(STATIC)
 	$(link) $(WRAP) -o $@ $(filter %.o,$^) $(STATIC) $(shell $(PKG_CONFIG) --libs cmocka) \
 	    $(PACKAGE_LIBS) $(MORE_LIBS) $(SYSTEM_LIBS)
 
-# psg.hpp by CXX and, where there is one, by clang++, which takes no archive of another compiler's passes.
+# psg.hpp by CXX and, where there is one, by CLANGXX, which takes no archive of another compiler's passes.
 HPP_FLAGS = $(CFLAGS) $(LDFLAGS) -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -Iinclude
 define HPP_RULE
 $(BUILD)/test/test_hpp_$(1)$(3): test/test_hpp.cpp $(STATIC)
@@ -252,7 +253,7 @@ $(BUILD)/test/test_hpp_$(1)$(3): test/test_hpp.cpp $(STATIC)
 	$$(call say,CXX,$$< $(1) C++$(3))$(2) -std=c++$(3) $$(CPPFLAGS) $$(HPP_FLAGS) -MMD -MP -MF $$@.d -MT $$@ \
 	    -o $$@ $$< $(STATIC) $$(PACKAGE_LIBS) $$(SYSTEM_LIBS)
 endef
-$(foreach s,17 20,$(eval $(call HPP_RULE,cxx,$(CXX),$(s)))$(eval $(call HPP_RULE,clang,clang++,$(s))))
+$(foreach s,17 20,$(eval $(call HPP_RULE,cxx,$(CXX),$(s)))$(eval $(call HPP_RULE,clang,$(CLANGXX),$(s))))
 
 $(BUILD)/test/differential: $(BUILD)/test/differential.o $(CASES) $(STATIC)
 	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)

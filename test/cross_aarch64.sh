@@ -37,9 +37,9 @@ emulator="qemu-aarch64-static -L $root"
 sh test/aarch64_root.sh "$build" || exit 1
 cross() {
     env -u PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR="$root" PKG_CONFIG_LIBDIR="$libraries/pkgconfig" \
-        PSG_EMULATOR="$emulator" \
-        "${MAKE:-make}" --no-print-directory -j"${JOBS:-2}" BUILD="$build" PKG_CONFIG=pkg-config \
-        CC="aarch64-linux-gnu-gcc --sysroot=$root" AR=aarch64-linux-gnu-ar CFLAGS=-O2 "$@"
+        PSG_EMULATOR="$emulator" "${MAKE:-make}" --no-print-directory -j"${JOBS:-2}" BUILD="$build" \
+        PKG_CONFIG=pkg-config CC="aarch64-linux-gnu-gcc --sysroot=$root" \
+        CXX="aarch64-linux-gnu-g++ --sysroot=$root" CLANGXX=none AR=aarch64-linux-gnu-ar CFLAGS=-O2 "$@"
 }
 targets=
 for name in $wanted; do

@@ -447,9 +447,13 @@ shows() {
 }
 # example NAME CONDITION [ARGUMENT]
 example() { check "example $1 shows that $2" shows "$2" timeout 30 "$examples/$1" ${3:+"$3"}; }
-check "examples: build" in_examples -j2 all
+check "examples: build" run in_examples -j2 all
 example logistic '$1 == "for" && $8 < -1 && $9 > 1 && $10 > 1' "$examples/people.csv"
 check "example logistic states its guarantee" grep -E '^Guarantee: .*= \((1\.0000|0\.9[0-9]*), 1e-06\)' "$log.shown"
+trains_on_npz() { (cd "$examples" && timeout 30 ./npz_classifier rings.npz 3); }
+check "example npz_classifier trains" shows '$1 == "epsilon" && $2 > 1.9 && $2 <= 2' trains_on_npz
+check "example npz_classifier learns" awk '$1 == "not" { exit !($NF < 0.4) }' "$log.shown"
+check "example npz_classifier writes its weights" test -s "$examples/classifier.npz"
 example lora '$1 == "loss" && $2 < 0.7'
 example own_op '$3 == "squared" && $5 > 0'
 check "example own_op has its op checked" grep -q '^snake: gradients, every question and each sample' "$log.shown"
