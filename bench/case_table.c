@@ -1,5 +1,5 @@
-/* Ops of the case tables: a line of the table, or one of sizes as the op's pattern has them; forward, input gradient and
- * the gradients of every parameter.
+/* Ops of the case tables: a line of the table, or one of sizes as the op's pattern has them; forward, input gradient
+ * and the gradients of every parameter.
  *
  *   grad_sample   into arrays attached beforehand
  *   sparse        for look-up tables: psg_grad_sample_sparse

@@ -1,5 +1,6 @@
 /* A convolution is a product of Fourier transforms, here on 36 x 36 points; taking every k-th of its results is folding
- * the product, the mean of its k x k blocks.  With x the padded image, psi the wavelets (j, direction) and phi the blur:
+ * the product, the mean of its k x k blocks.  With x the padded image, psi the wavelets (j, direction) and phi the
+ * blur:
  *
  *   order 0      x * phi
  *   order 1      |x * psi_1| * phi
@@ -18,8 +19,8 @@
 enum { J = 2, L = 8, IMAGE = 28, PAD = 4, SIDE = IMAGE + 2 * PAD, POINTS = SIDE * SIDE, HALF = SIDE / 2, LOW = SIDE / 4,
        LANES = 8 };
 
-/* Functions in which lanes are registers, compiled for each of these instruction sets and chosen when the program starts,
- * which is before the sanitizers do. */
+/* Functions in which lanes are registers, compiled for each of these instruction sets and chosen when the program
+ * starts, which is before the sanitizers do. */
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define ON_LANES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
@@ -41,8 +42,8 @@ typedef struct filters {
 
 typedef struct gabor_shape { double sigma, theta, xi, slant; } gabor_shape;
 
-/* exp(-u^T C u / (2 sigma^2) + i xi <u, (cos, sin)>) over its integral without the wave, C round but for the slant across
- * theta, summed over periods.  kymatio writes 3.1415 for the pi of the integral. */
+/* exp(-u^T C u / (2 sigma^2) + i xi <u, (cos, sin)>) over its integral without the wave, C round but for the slant
+ * across theta, summed over periods.  kymatio writes 3.1415 for the pi of the integral. */
 static void gabor(const gabor_shape *g, double complex *out) {
     const double c = cos(g->theta), s = sin(g->theta), slant = g->slant * g->slant, over = 2 * g->sigma * g->sigma;
     const double xx = (c * c + slant * s * s) / over, yy = (s * s + slant * c * c) / over, xy = c * s * (1 - slant) / over;

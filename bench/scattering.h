@@ -1,6 +1,6 @@
 /* The scattering transform of 28 x 28 images (Mallat, "Group invariant scattering", 2012; Bruna and Mallat, "Invariant
- * scattering convolution networks", 2013), of scale 2^J = 4 with L = 8 directions: features that are the same function of
- * each image, with nothing learned.  The filters and the padding are those of kymatio's Scattering2D(J=2, L=8). */
+ * scattering convolution networks", 2013), of scale 2^J = 4 with L = 8 directions: features that are the same function
+ * of each image, with nothing learned.  The filters and the padding are those of kymatio's Scattering2D(J=2, L=8). */
 #ifndef BENCH_SCATTERING_H
 #define BENCH_SCATTERING_H
 
@@ -16,8 +16,8 @@ enum {
  * -1: no memory, or no thread. */
 int scattering_of(const uint8_t *images, int64_t count, unsigned threads, float *features);
 
-/* Normalises one image's features as torch's GroupNorm(27, 81) does: each three paths in a row to mean 0 and variance 1,
- * with 1e-5 beside the variance. */
+/* Normalises one image's features as torch's GroupNorm(27, 81) does: each three paths in a row to mean 0 and variance
+ * 1, with 1e-5 beside the variance. */
 void scattering_normalise(float *features);
 
 #endif

@@ -252,8 +252,9 @@ static void weigh_tile(const psg_attention *t, work *w, const place *at) {
 }
 
 /* ---- means ----
- * The mean from the results is rounded otherwise than the gp it is taken from.  Where one p is nearly 1, at key m, their
- * difference is all there is:  mean = gp_m + rest,  rest = sum_j p_j (gp_j - gp_m),  gs = p ((gp - gp_m) - rest). */
+ * The mean from the results is rounded otherwise than the gp it is taken from.  Where one p is nearly 1, at key m,
+ * their difference is all there is:  mean = gp_m + rest,  rest = sum_j p_j (gp_j - gp_m),  gs = p ((gp - gp_m) -
+ * rest). */
 
 /* The largest p of a row, 1 / sum, from which on this is done. */
 static const real nearly_one = (real)0.98;

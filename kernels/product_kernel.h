@@ -14,8 +14,8 @@
  *
  * With ADD_F64 the rows are summed in the real type over at most `flush` of them and each partial sum, times
  * flush_weight[block], is added in double.  Rows whose weight is 0 are not read.  With grid, c64 are sums on the grid
- * (grid_sum.h) and alpha is odd; with row_weight and f64 kernels every row is an addend of its own, in blocks of at most
- * PSG_PRODUCT_CHAIN rows and with alpha 1.
+ * (grid_sum.h) and alpha is odd; with row_weight and f64 kernels every row is an addend of its own, in blocks of at
+ * most PSG_PRODUCT_CHAIN rows and with alpha 1.
  *
  * narrow, for the f64 kernels: g and a are f32, widened (and weighted, in double) while they are packed; no windows. */
 #ifndef PSG_KERNELS_PRODUCT_KERNEL_H
@@ -65,8 +65,8 @@ typedef struct psg_product {
 /* The terms of a chain. */
 #define PSG_PRODUCT_CHAIN 256
 
-/* One chain of C = alpha a b + bias, or of C = alpha a b + beta C: m rows of a times n packed columns of b over k terms.
- * Chain after chain, with C holding the totals between them, gives every element that of product_tile.h. */
+/* One chain of C = alpha a b + bias, or of C = alpha a b + beta C: m rows of a times n packed columns of b over k
+ * terms.  Chain after chain, with C holding the totals between them, gives every element that of product_tile.h. */
 typedef struct psg_row_product {
     size_t m, n, k;           /* k at most PSG_PRODUCT_CHAIN */
     const void *rows;         /* panels of panel_height() rows, k * panel_height() reals each (pack_rows); */

@@ -65,8 +65,8 @@ static __attribute__((noinline)) adam_step scaled_step(const adam_numbers *a, ve
     return s;
 }
 
-/* An element is scaled where its square overflows (beside a beta2 of 0 that makes NaN), whatever its neighbours are; where
- * it may vanish and count beside eps, all are. */
+/* An element is scaled where its square overflows (beside a beta2 of 0 that makes NaN), whatever its neighbours are;
+ * where it may vanish and count beside eps, all are. */
 static inline adam_step careful_step(const adam_numbers *a, bool tiny, vec d, vec m, vec r) {
     const vec largest = vec_set((real)(PSG_REAL_IS_F64 ? 0x1p500 : 0x1p60));
     adam_step s = step_of(a, d, m, r, a->eps);

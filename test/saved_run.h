@@ -1,5 +1,5 @@
-/* A small private run with files: two parameters, an optimizer with momentum and an average, for the tests of ledger and
- * checkpoint.  The gradient of record i at step t is a function of i and of the weights. */
+/* A small private run with files: two parameters, an optimizer with momentum and an average, for the tests of ledger
+ * and checkpoint.  The gradient of record i at step t is a function of i and of the weights. */
 #ifndef PSG_TEST_SAVED_RUN_H
 #define PSG_TEST_SAVED_RUN_H
 

@@ -157,7 +157,8 @@ static void every_op_has_lines(void **state) {
     test_context_free(r.context);
 }
 
-/* PSG_TEST_KERNELS=yes, of the runs on further instruction sets: not the kinds that hold of ops whatever the kernels. */
+/* PSG_TEST_KERNELS=yes, of the runs on further instruction sets: not the kinds that hold of ops whatever the
+ * kernels. */
 static int is_left_out(const struct kind *kind) { return getenv("PSG_TEST_KERNELS") && !kind->of_kernels; }
 
 /* PSG_CASES="conv2d lstm": these tables alone. */

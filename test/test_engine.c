@@ -534,8 +534,8 @@ static bool core_is_as_wide(const char *isa) {
     return strcmp(isa, "baseline") == 0;
 }
 
-/* Where the choice is left: a Gram of rows of 1 KiB is the kernels', where these are vectors of 256 bits and more; short
- * rows and many of them are OpenBLAS's, unless its vectors are shorter. */
+/* Where the choice is left: a Gram of rows of 1 KiB is the kernels', where these are vectors of 256 bits and more;
+ * short rows and many of them are OpenBLAS's, unless its vectors are shorter. */
 static void grams_are_shared_out(void **state) {
     (void)state;
     const psg_gemm_engine of_512 = core_is_as_wide("avx512") ? PSG_GEMM_OPENBLAS : PSG_GEMM_KERNEL;

@@ -29,7 +29,8 @@ static void gradient_at(psg_var (*op)(psg_tape *tape, psg_var x), int64_t n, con
 
 static psg_var softmax(psg_tape *tape, psg_var x) { return psg_softmax(tape, x, 1); }
 
-/* y (gy - <gy, y>): 1e9 e^-20 / (3 + e^-20) = 0.687051... of three classes of 1/3 each, wherever the small one stands. */
+/* y (gy - <gy, y>): 1e9 e^-20 / (3 + e^-20) = 0.687051... of three classes of 1/3 each, wherever the small one
+ * stands. */
 static void softmax_takes_large_gradients_of_small_classes(void **state) {
     (void)state;
     const double small = exp(-20) / (3 + exp(-20)), one = 1 / (3 + exp(-20)), mean = 1e9 * small;

@@ -339,8 +339,8 @@ static void every_call_may_fail(void **state) {
             }
         }
     }
-    /* open, fsync and close: the file and its folder; write: two; fstat: at opening and twice for the name; lstat: twice
-     * for it; stat, flock, fchmod, ftruncate, rename: once. */
+    /* open, fsync and close: the file and its folder; write: two; fstat: at opening and twice for the name; lstat:
+     * twice for it; stat, flock, fchmod, ftruncate, rename: once. */
     assert_int_equal(struck, 4 * (2 + 2 + 2 + 2 + 3 + 2 + 5));
     test_context_free(context);
 }

@@ -207,8 +207,8 @@ static void norms_have_the_range_of_double(void **state) {
     psg_context_destroy(context);
 }
 
-/* A block of one position may have any stride between positions: a parameter of two blocks, more than is copied together,
- * each element 40 + 100. */
+/* A block of one position may have any stride between positions: a parameter of two blocks, more than is copied
+ * together, each element 40 + 100. */
 static void one_position_has_any_stride(void **state) {
     (void)state;
     enum { T = 40, P = 900, D = 800 };

@@ -138,8 +138,8 @@ static void kept_gradients_are_told_and_held(void **state) {
     close_net(&m);
 }
 
-/* Parameters whose norms go by Gram, here since that costs less than keeping, keep nothing: what they do not need is left
- * to others. */
+/* Parameters whose norms go by Gram, here since that costs less than keeping, keep nothing: what they do not need is
+ * left to others. */
 static void the_budget_is_for_those_who_keep(void **state) {
     (void)state;
     net large, small;

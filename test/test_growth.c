@@ -26,7 +26,8 @@ static void an_older_program_has_the_same_answers(void **state) {
 
 /* ---- sizes ---- */
 
-/* Of LP64: what programs of this soname have on their stacks and in their arrays.  A field takes words of `reserved`. */
+/* Of LP64: what programs of this soname have on their stacks and in their arrays.  A field takes words of
+ * `reserved`. */
 static void sizes_are_those_of_the_soname(void **state) {
     (void)state;
 #define SIZE(type, size) { #type, sizeof(struct type), size }

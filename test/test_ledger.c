@@ -1,5 +1,5 @@
-/* The ledger: every release is in the file before it is made, whoever shares the file, and nothing of it is believed that
- * is not a chain of whole lines. */
+/* The ledger: every release is in the file before it is made, whoever shares the file, and nothing of it is believed
+ * that is not a chain of whole lines. */
 #include "saved_run.h"
 
 #include <sodium.h>

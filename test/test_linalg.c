@@ -635,8 +635,8 @@ static void natural_gradient_refuses_bad_arguments(void **state) {
     psg_context_destroy(context);
 }
 
-/* Fails every allocation once and for good: PSG_ERR_MEMORY, outputs untouched, nothing leaked; what is only for the next
- * question may be missing. */
+/* Fails every allocation once and for good: PSG_ERR_MEMORY, outputs untouched, nothing leaked; what is only for the
+ * next question may be missing. */
 static void failing_allocations_lose_nothing(void **state) {
     (void)state;
     test_random random = { 6 };

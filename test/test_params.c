@@ -17,7 +17,8 @@ static const double *values_of(psg_param *param) { return psg_param_value(param)
 
 enum { ROWS = 60, COLUMNS = 50, KERNEL = 9, COUNT = ROWS * COLUMNS * KERNEL };
 
-/* Of COUNT independent draws with mean 0 and variance v, the mean of x^2 has deviation v sqrt((kurtosis - 1) / COUNT). */
+/* Of COUNT independent draws with mean 0 and variance v, the mean of x^2 has deviation v sqrt((kurtosis - 1) /
+ * COUNT). */
 static void check_moments(const double *x, double variance, double kurtosis) {
     double sum = 0, square = 0, product = 0;
     for (int i = 0; i < COUNT; i++) {

@@ -1,4 +1,5 @@
-/* The scattering transform of bench/train: values of kymatio, any number of images and threads, and the normalisation. */
+/* The scattering transform of bench/train: values of kymatio, any number of images and threads, and the
+ * normalisation. */
 #include "support.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* ./rings rings.npz: points in the plane on three rings, as npz_classifier reads them: x (N, 2) of f32, y (N) of i64. */
+/* ./rings rings.npz: points in the plane on three rings, as npz_classifier reads them: x (N, 2) of f32, y (N) of
+ * i64. */
 #include <psg/psg.h>
 #include <math.h>
 #include <stdio.h>

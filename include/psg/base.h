@@ -11,9 +11,9 @@
  * whatever the calling thread, or one of a psg_parallel_for, has set, and gives that back before it returns; hooks are
  * called in the default one.  Flags of exceptions may be raised.
  *
- * Integers: how long an array argument is, size_t.  Sizes of tensors and batches, which views keep signed, int64_t.  What
- * adds up over a training (records, steps, releases), uint64_t.  Ranks, and what is bounded by one or by a constant
- * (dimensions, inputs of an op, layers, groups), int.
+ * Integers: how long an array argument is, size_t.  Sizes of tensors and batches, which views keep signed, int64_t.
+ * What adds up over a training (records, steps, releases), uint64_t.  Ranks, and what is bounded by one or by a
+ * constant (dimensions, inputs of an op, layers, groups), int.
  *
  * Destruction: in any order.  An object whose handle is destroyed works on until all that was made of it is destroyed:
  * all objects of a context, the psg_dps of a generator, the passes that use a parameter, the parameters and optimizers
@@ -25,8 +25,8 @@
  * Structs that grow: those that a program fills, or that are filled for it, end with `reserved`, four words that are 0.
  * A new field takes the place of some of them, and its 0 means what was there before: so a program compiled against an
  * older header of the same soname runs on a newer library, and a newer one on an older library as long as it leaves the
- * new field 0; else PSG_ERR_ARGUMENT, as for a struct that was not cleared.  Fill them from their PSG_..._INIT macro, or
- * by naming fields ({ .lr = 0.1 }), which clears the rest.  A zeroed struct is its default or is refused.  Structs
+ * new field 0; else PSG_ERR_ARGUMENT, as for a struct that was not cleared.  Fill them from their PSG_..._INIT macro,
+ * or by naming fields ({ .lr = 0.1 }), which clears the rest.  A zeroed struct is its default or is refused.  Structs
  * without `reserved` are complete.
  *
  * ABI: while the major version is 0, the soname changes with every incompatible minor version; patch versions are
@@ -204,8 +204,8 @@ PSG_API psg_status psg_context_create(const psg_context_options *options, psg_co
  * ops must stay.  NULL is none. */
 PSG_API void psg_context_destroy(psg_context *context);
 
-/* The text of the last call that failed on anything made from this context, tapes included: "" when there was none.  Calls
- * that succeed leave it.  Valid until the next error. */
+/* The text of the last call that failed on anything made from this context, tapes included: "" when there was none.
+ * Calls that succeed leave it.  Valid until the next error. */
 PSG_API const char *psg_context_message(const psg_context *context);
 
 /* How many workers it has, the caller included. */

@@ -19,11 +19,11 @@
  * the norm of its concatenated gradients.  The caller owns every output; outputs must not overlap blocks.
  *
  * One sample, one result: everything that is answered for sample n has the bits that it has when n is the whole batch,
- * whatever the batch size, its place and its neighbours, for one configuration (instruction set, library, OpenBLAS core,
- * memory budget, max_batch_size).  How sample n is computed follows from its live positions alone: those up to the last
- * at which a backprop of the block is not all zero.  What comes after them is padding: it is not read (but by the
- * ordinary sum, psg_weighted_sum with weights NULL), so a batch may be padded to its longest sample, with anything in
- * the padded activations. */
+ * whatever the batch size, its place and its neighbours, for one configuration (instruction set, library, OpenBLAS
+ * core, memory budget, max_batch_size).  How sample n is computed follows from its live positions alone: those up to
+ * the last at which a backprop of the block is not all zero.  What comes after them is padding: it is not read (but by
+ * the ordinary sum, psg_weighted_sum with weights NULL), so a batch may be padded to its longest sample, with anything
+ * in the padded activations. */
 #ifndef PSG_GRADIENT_H
 #define PSG_GRADIENT_H
 
@@ -133,13 +133,15 @@ PSG_API psg_block psg_rows_product(const psg_tensor *backprop, const psg_tensor 
 PSG_API psg_block psg_sparse_rows(const psg_tensor *backprop, const psg_tensor *ids);
 /* backprop (B, T, p) with T = prod window->output, image (B, C, *X). */
 PSG_API psg_block psg_unfolded(const psg_tensor *backprop, const psg_tensor *image, const psg_window *window);
-/* The block times scale, on top of the scale that it has: B, where output gradients are those of a mean over the batch. */
+/* The block times scale, on top of the scale that it has: B, where output gradients are those of a mean over the
+ * batch. */
 PSG_API psg_block psg_block_scaled(psg_block block, double scale);
 /* The block in a part of its parameter: moved by offset elements from where it is, its rows stride elements apart (of
- * rows and row products: their elements); stride 0: as far as they are.  A weight (p, d + 1) whose last column is its bias
- * has psg_block_at(psg_factored(g, a), 0, d + 1) and psg_block_at(psg_rows(g), d, d + 1). */
+ * rows and row products: their elements); stride 0: as far as they are.  A weight (p, d + 1) whose last column is its
+ * bias has psg_block_at(psg_factored(g, a), 0, d + 1) and psg_block_at(psg_rows(g), d, d + 1). */
 PSG_API psg_block psg_block_at(psg_block block, int64_t offset, int64_t stride);
-/* What a derivation, which must outlive the block, makes of its blocks, of B = batch_size samples of real type dtype. */
+/* What a derivation, which must outlive the block, makes of its blocks, of B = batch_size samples of real type
+ * dtype. */
 PSG_API psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t batch_size);
 
 /* A gradient over blocks, of a parameter of the given shape; the type and B are the first block's (without blocks: f32
@@ -164,8 +166,8 @@ typedef enum psg_write { PSG_OVERWRITE = 0, PSG_ACCUMULATE = 1 } psg_write;
 /* out (B, *shape), of the gradient's real type, any strides without overlap:
  *   out[n] = scale * grad[n]             PSG_OVERWRITE
  *   out[n] = out[n] + scale * grad[n]    PSG_ACCUMULATE
- * Rows are summed over positions, and sparse rows that share a row, in double and rounded once; PSG_ACCUMULATE reads and
- * writes the named rows of a table alone. */
+ * Rows are summed over positions, and sparse rows that share a row, in double and rounded once; PSG_ACCUMULATE reads
+ * and writes the named rows of a table alone. */
 PSG_API psg_status psg_grad_sample(psg_context *context, const psg_gradient *gradient, double scale, psg_write write,
                                    const psg_tensor *out);
 
@@ -225,17 +227,17 @@ typedef struct psg_clip_report {   /* all of this depends on the records: it is 
     uint64_t reserved[4];
 } psg_clip_report;
 
-/* The sum of the samples' clipped gradients: outs[k], written or added to as in psg_weighted_sum, = sum_n c[n] grad_k[n]
- * with c[n] = min(1, C (1 - margin) / norm_upper[n]), or what clip->clipping says.  outs are contiguous, of the
- * parameters' shapes, PSG_F64 or of the gradients' real type. Adding or removing one sample
- * moves the computed, concatenated sum (outs in PSG_F64) by no more than C in the Euclidean norm: norm_upper is
- * certified and, like c[n], a function of sample n alone; a sample's addend is fixed before it meets others; and
- * margin = 2 N gamma_{N+8} + 2^-40, N = max_batch_size, gamma_k = k u / (1 - k u), u = 2^-53, covers the rounding of
- * a sum of N addends in double (0.03 % at N = 2^20).  PSG_ERR_ARGUMENT when that exceeds 1/2. A sample whose
- * gradient holds NaN or Inf, or whose sums over positions may, in some order, leave the real type's range, is
- * removed: the result is bit for bit that of the batch with its rows zero. Gradients whose norms come from tiles are
- * kept between norms and sum where those of max_batch_size samples fit the memory budget and keeping costs less than
- * forming them again. norms (or NULL): B upper norms; factors (or NULL): B factors c; report (or NULL). */
+/* The sum of the samples' clipped gradients: outs[k], written or added to as in psg_weighted_sum, = sum_n c[n]
+ * grad_k[n] with c[n] = min(1, C (1 - margin) / norm_upper[n]), or what clip->clipping says.  outs are contiguous, of
+ * the parameters' shapes, PSG_F64 or of the gradients' real type. Adding or removing one sample moves the computed,
+ * concatenated sum (outs in PSG_F64) by no more than C in the Euclidean norm: norm_upper is certified and, like c[n], a
+ * function of sample n alone; a sample's addend is fixed before it meets others; and margin = 2 N gamma_{N+8} + 2^-40,
+ * N = max_batch_size, gamma_k = k u / (1 - k u), u = 2^-53, covers the rounding of a sum of N addends in double (0.03 %
+ * at N = 2^20).  PSG_ERR_ARGUMENT when that exceeds 1/2. A sample whose gradient holds NaN or Inf, or whose sums over
+ * positions may, in some order, leave the real type's range, is removed: the result is bit for bit that of the batch
+ * with its rows zero. Gradients whose norms come from tiles are kept between norms and sum where those of
+ * max_batch_size samples fit the memory budget and keeping costs less than forming them again. norms (or NULL): B upper
+ * norms; factors (or NULL): B factors c; report (or NULL). */
 PSG_API psg_status psg_clipped_sum(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                    const psg_clip *clip, psg_write write, const psg_tensor *outs, double *norms,
                                    double *factors, psg_clip_report *report);

@@ -1,8 +1,8 @@
 /* psg/io.h: tensors in files.
  *
- * Files are replaced as a whole: what is written goes to PATH.psg-tmp, is made durable and then takes PATH's name, so that
- * whatever happens PATH is the old file or the new one.  PATH must be a regular file or not there; a symbolic link is
- * replaced by the file.  Two writers of one PATH at a time: the second is refused.
+ * Files are replaced as a whole: what is written goes to PATH.psg-tmp, is made durable and then takes PATH's name, so
+ * that whatever happens PATH is the old file or the new one.  PATH must be a regular file or not there; a symbolic link
+ * is replaced by the file.  Two writers of one PATH at a time: the second is refused.
  *
  * PSG_ERR_FILE: the system's refusal, with its reason; PSG_ERR_FORMAT: what the file holds.  Messages are the
  * context's and name function, path, tensor, value and rule. */
@@ -27,8 +27,8 @@ typedef struct psg_text_pair {
     const char *key, *value;       /* UTF-8 */
 } psg_text_pair;
 
-/* Writes f32, f64, i32 and i64 tensors of any strides, in the order of the format (I64, F64, F32, I32, then by name), and
- * metadata.  PSG_ERR_ARGUMENT, and the file stays as it was: a name or key is NULL, there twice, no UTF-8, or
+/* Writes f32, f64, i32 and i64 tensors of any strides, in the order of the format (I64, F64, F32, I32, then by name),
+ * and metadata.  PSG_ERR_ARGUMENT, and the file stays as it was: a name or key is NULL, there twice, no UTF-8, or
  * "__metadata__"; a tensor is no valid view; the header would be above 16 MiB. */
 PSG_API psg_status psg_safetensors_write(psg_context *context, const char *path, const psg_named *tensors, size_t count,
                                          const psg_text_pair *metadata, size_t metadata_count);
@@ -109,10 +109,10 @@ typedef struct psg_load_report {
  * the rest. */
 typedef enum psg_load_mode { PSG_LOAD_STRICT = 0, PSG_LOAD_PARTIAL = 1 } psg_load_mode;
 
-/* Copies tensors of a file into those of the same names, which have memory of the caller's, any strides.  f32 and f64 are
- * filled from f32 (and F16, BF16), f64 from f64; integers from the same type.  Everything is checked first: on an error
- * no value is written.  PSG_ERR_ARGUMENT: a name is NULL or there twice, a tensor is no valid view.  report: NULL or
- * filled, also where names disagree; all 0 where the file could not be read or an argument is wrong. */
+/* Copies tensors of a file into those of the same names, which have memory of the caller's, any strides.  f32 and f64
+ * are filled from f32 (and F16, BF16), f64 from f64; integers from the same type.  Everything is checked first: on an
+ * error no value is written.  PSG_ERR_ARGUMENT: a name is NULL or there twice, a tensor is no valid view.  report: NULL
+ * or filled, also where names disagree; all 0 where the file could not be read or an argument is wrong. */
 PSG_API psg_status psg_weights_load(psg_context *context, const char *path, const psg_named *weights, size_t count,
                                     psg_load_mode mode, psg_load_report *report);
 /* The same from a file that was read. */

@@ -34,9 +34,10 @@ PSG_API double psg_effective_rank(const double *eigenvalues, int64_t batch_size)
  * nothing is written to outs, but error is.  A gradient (by its squared norm in double), v or weights with NaN or Inf
  * are PSG_ERR_NONFINITE. */
 
-/* Of a v that is given.  Its parts in the directions of F's eigenvalues above damping, found from the spectrum of J J^T, are
- * solved for in sample space; only the rest is divided by damping.  What the rounding of v moved out of the span of the
- * gradients, that division amplifies: where v is a weighted sum of them, ask psg_natural_gradient_of_sum. */
+/* Of a v that is given.  Its parts in the directions of F's eigenvalues above damping, found from the spectrum of J
+ * J^T, are solved for in sample space; only the rest is divided by damping.  What the rounding of v moved out of the
+ * span of the gradients, that division amplifies: where v is a weighted sum of them, ask
+ * psg_natural_gradient_of_sum. */
 PSG_API psg_status psg_natural_gradient(psg_context *context, const psg_gradient *const *gradients, size_t count,
                                         double damping, const psg_tensor *v, const psg_tensor *outs, double *error);
 

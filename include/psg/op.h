@@ -203,9 +203,9 @@ PSG_API psg_status psg_call_add_block(psg_call *call, int k, const psg_block *bl
  * psg_backward: a trainable parameter for which it was not said. */
 PSG_API psg_status psg_call_derive(psg_call *call, int k, const psg_derivation *derivation);
 
-/* forward, where it finds a value of a sample (a row of a batched operand) that it cannot take, on the thread that called
- * it.  Not 0: the pass removes bad records, and the op goes on with another value for it (psg_call_own).  0: it is to be
- * refused. */
+/* forward, where it finds a value of a sample (a row of a batched operand) that it cannot take, on the thread that
+ * called it.  Not 0: the pass removes bad records, and the op goes on with another value for it (psg_call_own).  0: it
+ * is to be refused. */
 PSG_API int psg_call_removes(psg_call *call, int64_t sample);
 /* Makes input k's value the call's own, a copy that it may write to, unless it is already; NULL after recording
  * PSG_ERR_MEMORY. */

@@ -14,8 +14,8 @@ extern "C" {
 /* A rule of updates, views of the values that it updates, and its state. */
 typedef struct psg_optimizer psg_optimizer;
 
-/* Options are filled from their INIT macros; a zeroed struct, whose lr is 0, is refused, and so is Adam's with nothing but
- * lr, which would divide by 0. */
+/* Options are filled from their INIT macros; a zeroed struct, whose lr is 0, is refused, and so is Adam's with nothing
+ * but lr, which would divide by 0. */
 
 /* v = momentum * v + (1 - dampening) * (g + weight_decay * w), v = g at the first step;
  * w -= lr * v, or lr * (g + momentum * v) with nesterov.  torch.optim.SGD. */
@@ -59,8 +59,8 @@ PSG_API uint64_t psg_optimizer_steps(const psg_optimizer *optimizer);          /
 /* How many arrays each value has: SGD with momentum one (momentum_buffer), without none; Adam two (exp_avg and
  * exp_avg_sq_root, the root of PyTorch's exp_avg_sq). */
 PSG_API size_t psg_optimizer_state_count(const psg_optimizer *optimizer);
-/* Array `index` of value `value`: its name, and a view of the optimizer's own memory in the value's type and shape, zero
- * before the first step. */
+/* Array `index` of value `value`: its name, and a view of the optimizer's own memory in the value's type and shape,
+ * zero before the first step. */
 PSG_API psg_status psg_optimizer_state(const psg_optimizer *optimizer, size_t value, size_t index, psg_named *state);
 /* The state of an optimizer that has made `steps` steps: states[value * state_count + index], each of its value's type
  * and number of elements, copied.  On an error nothing changes. */

@@ -28,8 +28,9 @@ extern "C" {
 #endif
 
 /* ---- first values ----
- * With fan_in the elements of a row, the product of shape[1:], and fan_out shape[0] times the product of shape[2:]: of a
- * weight (O, I, *K), the inputs of an output and the outputs of an input.  A shape of rank 0 or 1 has 1 and its size. */
+ * With fan_in the elements of a row, the product of shape[1:], and fan_out shape[0] times the product of shape[2:]: of
+ * a weight (O, I, *K), the inputs of an output and the outputs of an input.  A shape of rank 0 or 1 has 1 and its
+ * size. */
 
 /* How first values are drawn. */
 typedef enum psg_init_kind {
@@ -82,8 +83,8 @@ PSG_API psg_status psg_params_initialize(psg_params *params, uint64_t seed);
 
 /* The parameter of that name; NULL where there is none. */
 PSG_API psg_param *psg_params_find(const psg_params *params, const char *name);
-/* All elements of all parameters, one after the other in the order they were added: (elements), contiguous.  Of rank -1,
- * which every function refuses, before psg_params_initialize. */
+/* All elements of all parameters, one after the other in the order they were added: (elements), contiguous.  Of rank
+ * -1, which every function refuses, before psg_params_initialize. */
 PSG_API psg_tensor psg_params_flat(const psg_params *params);
 
 /* Parameters in the order they were added, as other functions take them; arrays of count, the set's. */
@@ -100,10 +101,10 @@ typedef struct psg_param_list {
 PSG_API psg_param_list psg_params_all(psg_params *params);
 PSG_API psg_param_list psg_params_trainable(psg_params *params);
 
-/* After psg_backward: the per-sample gradients of the trainable parameters, in the order of psg_params_trainable, as the
- * questions of psg/gradient.h and psg_dp_accumulate take them, as many as psg_params_trainable counts now (and NULL for as
- * many more as are frozen); the set's, until the next call.  A psg_dp is for the parameters it was created with: one that
- * is frozen later needs another.  Errors are those of psg_gradient_of. */
+/* After psg_backward: the per-sample gradients of the trainable parameters, in the order of psg_params_trainable, as
+ * the questions of psg/gradient.h and psg_dp_accumulate take them, as many as psg_params_trainable counts now (and NULL
+ * for as many more as are frozen); the set's, until the next call.  A psg_dp is for the parameters it was created with:
+ * one that is frozen later needs another.  Errors are those of psg_gradient_of. */
 PSG_API psg_status psg_params_gradients(psg_params *params, const psg_tape *tape,
                                         const psg_gradient *const **gradients);
 

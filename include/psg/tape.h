@@ -9,9 +9,10 @@
  *     psg_gradient gradient;  psg_gradient_of(tape, weight, &gradient);
  *
  * Errors are sticky: after the first one every call on the tape returns at once, and psg_backward returns that first
- * status, with its message in the context (psg_tape_message keeps it for the tape).  Everything a pass produces (values, gradients, blocks) lives until the next psg_tape_begin.  A psg_gradient
- * kept longer is refused by the questions (PSG_ERR_STATE); a view from psg_value or psg_input_grad kept longer points
- * to memory of another pass, which is not detected. */
+ * status, with its message in the context (psg_tape_message keeps it for the tape).  Everything a pass produces
+ * (values, gradients, blocks) lives until the next psg_tape_begin.  A psg_gradient kept longer is refused by the
+ * questions (PSG_ERR_STATE); a view from psg_value or psg_input_grad kept longer points to memory of another pass,
+ * which is not detected. */
 #ifndef PSG_TAPE_H
 #define PSG_TAPE_H
 
@@ -85,9 +86,9 @@ PSG_API size_t psg_tape_bytes(const psg_tape *tape);
  * (backward not 0): the call as it is then, which the observer may read and must not change, and the seconds of wall
  * time that the function took; backward's include adding gradients of operands that other ops share.  grad_output.data
  * is NULL in the backward of an op that derives (psg/op.h).  call->op->name names the op; layers of one op differ by
- * the names of their parameters, call->input[k].name.  Not told of a function that failed, of an op that backward does not reach, nor of what
- * follows the walk (questions, releases, optimizers).  Called on the thread that runs the pass; it may call nothing on
- * the tape. */
+ * the names of their parameters, call->input[k].name.  Not told of a function that failed, of an op that backward does
+ * not reach, nor of what follows the walk (questions, releases, optimizers).  Called on the thread that runs the pass;
+ * it may call nothing on the tape. */
 typedef void (*psg_op_observer)(void *user, const psg_call *call, int backward, double seconds);
 
 /* The observer of the tape from now on, over all passes; NULL: none.  One that is there costs two readings of the clock
@@ -97,16 +98,16 @@ PSG_API psg_status psg_tape_observe(psg_tape *tape, psg_op_observer observer, vo
 /* Starts a pass, forgetting the last one.  pass NULL: all defaults. */
 PSG_API psg_status psg_tape_begin(psg_tape *tape, const psg_pass *pass);
 
-/* The first error of this pass, PSG_OK without one, and its message: "linear: weight has 5 input features, input has 4".
- * Valid until the next pass. */
+/* The first error of this pass, PSG_OK without one, and its message: "linear: weight has 5 input features, input has
+ * 4".  Valid until the next pass. */
 PSG_API psg_status psg_tape_status(const psg_tape *tape);
 PSG_API const char *psg_tape_message(const psg_tape *tape);
 /* The context that it was made from. */
 PSG_API psg_context *psg_tape_context(const psg_tape *tape);
 
 /* What a function that records several ops needs, to read and to refuse its arguments as an op does.
- * The pass as ops have it (psg_call.pass), its batch_size in rows, also where it was inferred; NULL where none has begun
- * or it has failed. */
+ * The pass as ops have it (psg_call.pass), its batch_size in rows, also where it was inferred; NULL where none has
+ * begun or it has failed. */
 PSG_API const psg_pass *psg_tape_pass(const psg_tape *tape);
 /* The name of the parameter that a var is or is a part of, of an effective weight "weight_norm of v"; NULL of other
  * values.  As long as the pass and the parameter. */
@@ -138,8 +139,8 @@ PSG_API psg_status psg_value(psg_tape *tape, psg_var var, psg_tensor *value);
 PSG_API psg_status psg_value_shape(psg_tape *tape, psg_var var, psg_tensor *value);
 
 /* Walks the tape back once from a one-element loss, a mean or a sum over the batch: psg_pass.loss_reduction.  A second
- * walk of one pass is PSG_ERR_STATE, sticky like every error: psg_gradient_of gives no gradient after it, but those taken
- * before stay usable. */
+ * walk of one pass is PSG_ERR_STATE, sticky like every error: psg_gradient_of gives no gradient after it, but those
+ * taken before stay usable. */
 PSG_API psg_status psg_backward(psg_tape *tape, psg_var loss);
 
 /* The same from any var and the caller's own output gradient: var's shape, any strides; NULL: all ones.  A contiguous

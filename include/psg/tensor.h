@@ -39,8 +39,8 @@ PSG_API psg_tensor psg_tensor_of(psg_dtype dtype, void *data, int rank, const in
 PSG_API psg_tensor psg_tensor_strided(psg_dtype dtype, void *data, int rank, const int64_t *shape,
                                       const int64_t *stride);
 
-/* The number of elements; 0 when a dimension is 0, -1 when the dimensions that are not 0 make more than 63 bits count or
- * the view is not valid. */
+/* The number of elements; 0 when a dimension is 0, -1 when the dimensions that are not 0 make more than 63 bits count
+ * or the view is not valid. */
 PSG_API int64_t psg_tensor_count(const psg_tensor *tensor);
 
 /* Whether the elements lie in row-major order without gaps. */
@@ -49,8 +49,8 @@ PSG_API int psg_tensor_is_contiguous(const psg_tensor *tensor);
 /* psg_tensor_of for data that is read: a view of it given as an output is written to all the same. */
 PSG_API psg_tensor psg_tensor_const(psg_dtype dtype, const void *data, int rank, const int64_t *shape);
 
-/* Short forms for what a program writes most: contiguous views of rank 1 to 4, of integers 1 and 2.  data is const for the
- * sake of inputs; a view given as an output is written to. */
+/* Short forms for what a program writes most: contiguous views of rank 1 to 4, of integers 1 and 2.  data is const for
+ * the sake of inputs; a view given as an output is written to. */
 PSG_API psg_tensor psg_f32_1d(const float *data, int64_t d0);
 PSG_API psg_tensor psg_f32_2d(const float *data, int64_t d0, int64_t d1);
 PSG_API psg_tensor psg_f32_3d(const float *data, int64_t d0, int64_t d1, int64_t d2);

@@ -27,8 +27,8 @@ psg_status psg_open_regular(psg_context *context, const char *function, const ch
 #define PSG_TEMPORARY_SUFFIX ".psg-tmp"
 
 /* ---- a file on its way ----
- * What is written goes to PATH.psg-tmp, which takes the place of PATH once it is on disk: whatever happens, PATH is the old
- * file or the new one, with the old one's mode.  A process that is killed leaves PATH.psg-tmp, which the next one
+ * What is written goes to PATH.psg-tmp, which takes the place of PATH once it is on disk: whatever happens, PATH is the
+ * old file or the new one, with the old one's mode.  A process that is killed leaves PATH.psg-tmp, which the next one
  * overwrites.  A lock on PATH.psg-tmp keeps two writers of one PATH apart: the second is refused. */
 typedef struct psg_file {
     psg_context *context;
@@ -42,8 +42,8 @@ typedef struct psg_file {
 /* PSG_ERR_FILE also where PATH is there and no regular file; then, and on any error, nothing is left to end. */
 psg_status psg_file_begin(psg_context *context, const char *function, const char *path, psg_file *file);
 psg_status psg_file_write(psg_file *file, const void *bytes, size_t count);
-/* Either of them ends it.  An error of commit leaves the old file as it was; one of the last steps alone, of closing the
- * new file and making its name durable, leaves the new one. */
+/* Either of them ends it.  An error of commit leaves the old file as it was; one of the last steps alone, of closing
+ * the new file and making its name durable, leaves the new one. */
 psg_status psg_file_commit(psg_file *file);
 void psg_file_abandon(psg_file *file);
 

@@ -1,5 +1,5 @@
-/* The end of public structs that programs fill (psg/base.h, "Structs that grow"): words that are 0 as long as nobody has
- * given them a meaning. */
+/* The end of public structs that programs fill (psg/base.h, "Structs that grow"): words that are 0 as long as nobody
+ * has given them a meaning. */
 #ifndef PSG_BASE_RESERVED_H
 #define PSG_BASE_RESERVED_H
 

@@ -8,8 +8,8 @@
 /* ---- who serves what ---- */
 
 /* Where the context leaves the choice, by our kernels and OpenBLAS's core: the first line whose names both begin with
- * these.  OpenBLAS serves what it does within 3 % of our kernels' time or faster.  A core of narrower vectors than ours is
- * left alone: OpenBLAS falls back to one, of 16 bytes even (Prescott), on processors that are newer than it is. */
+ * these.  OpenBLAS serves what it does within 3 % of our kernels' time or faster.  A core of narrower vectors than ours
+ * is left alone: OpenBLAS falls back to one, of 16 bytes even (Prescott), on processors that are newer than it is. */
 typedef struct service {
     const char *isa, *core;
     int64_t gram_rows, gram_bytes; /* our kernels multiply Grams of at most so many rows of at least so many bytes */

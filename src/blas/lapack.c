@@ -1,6 +1,6 @@
-/* LAPACKE's functions of two names: those without _work take memory from malloc and print where there is none, and those
- * with it do the same for what is row-major.  A symmetric matrix is the same in both orders; its eigenvectors, columns in
- * column-major order, are rows in ours. */
+/* LAPACKE's functions of two names: those without _work take memory from malloc and print where there is none, and
+ * those with it do the same for what is row-major.  A symmetric matrix is the same in both orders; its eigenvectors,
+ * columns in column-major order, are rows in ours. */
 #include "blas/lapack.h"
 
 #include <lapacke.h>

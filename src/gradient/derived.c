@@ -1,9 +1,9 @@
-/* Derived: the gradient of a parameter W whose effective weight E = f(W) is what a layer used.  Row i of E depends on row
- * i of W alone, so a sample's gradient of row i is J_i^T e_i: a tile of whole rows of its gradient of E is widened and
- * pulled back, in double, before samples meet.  Only a plain sum of all samples pulls once, their sum.
+/* Derived: the gradient of a parameter W whose effective weight E = f(W) is what a layer used.  Row i of E depends on
+ * row i of W alone, so a sample's gradient of row i is J_i^T e_i: a tile of whole rows of its gradient of E is widened
+ * and pulled back, in double, before samples meet.  Only a plain sum of all samples pulls once, their sum.
  *
- * |J^T e| may be far below |e|, so the norm's bound carries what rounding moves e by: |J| (error of e), and what the pull
- * rounds, |J| gamma |e|. */
+ * |J^T e| may be far below |e|, so the norm's bound carries what rounding moves e by: |J| (error of e), and what the
+ * pull rounds, |J| gamma |e|. */
 #include <math.h>
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* gram: inner products between samples, in double.
  *
  * For each tile of the parameter every sample's gradient there is written as a row of doubles, D (B x F), and D D^T is
- * added, by whole chains of row_dots, so that an entry depends on its two samples alone.  Two samples that both allow it
- * (one position; sparse rows) are answered without their gradients. */
+ * added, by whole chains of row_dots, so that an entry depends on its two samples alone.  Two samples that both allow
+ * it (one position; sparse rows) are answered without their gradients. */
 #include <math.h>
 #include <string.h>
 

@@ -3,8 +3,8 @@
  *
  *   |E + H|^2 = |E|^2 + |H|^2 + 2 <E, H>,   <E, H> = sum_{s,t} g[t, id_s] <a_t, e_s>,
  *
- * |H|^2 by its Grams.  By tiles where that costs less or cancels, and of any other mixture: also of three pieces, and of
- * windows, whose activations are no rows of a view. */
+ * |H|^2 by its Grams.  By tiles where that costs less or cancels, and of any other mixture: also of three pieces, and
+ * of windows, whose activations are no rows of a view. */
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>

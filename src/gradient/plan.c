@@ -89,8 +89,9 @@ static int64_t column_of(const psg_place *place, int64_t row) {
     return fits ? column : -1;
 }
 
-/* Whether the places of [first, last), whose ranges overlap, lie side by side, no two sharing a column, each with a part of
- * its own: pieces of one place that are unlike make a mixed part, which would run through its neighbours' columns. */
+/* Whether the places of [first, last), whose ranges overlap, lie side by side, no two sharing a column, each with a
+ * part of its own: pieces of one place that are unlike make a mixed part, which would run through its neighbours'
+ * columns. */
 static bool are_side_by_side(const psg_piece *first, const psg_piece *last) {
     int64_t row = 0, taken = 0;
     for (const psg_piece *p = first; p < last; p++) row = psg_most(row, p->place.rows > 1 ? p->place.stride : 0);

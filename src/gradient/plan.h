@@ -46,8 +46,8 @@ bool psg_plan_covers(const psg_plan *plan, size_t gradient);
 bool psg_plan_is_bad(const psg_plan *plan, int64_t n);
 /* What a part's gradients of that many samples hold of the budget, whole cache lines. */
 size_t psg_plan_kept_bytes(const psg_part *part, int64_t samples);
-/* What a sample of a part costs, in operations, more or less: its norm, or what multiplies its gradient out; and some 10
- * microseconds of them, a task that is worth a worker. */
+/* What a sample of a part costs, in operations, more or less: its norm, or what multiplies its gradient out; and some
+ * 10 microseconds of them, a task that is worth a worker. */
 #define PSG_TASK_COST ((double)(1 << 16))
 double psg_part_cost(const psg_part *part, bool is_norm);
 /* A run of parts and some samples: what a worker takes at a time.  Runs are cut by the number of parts alone, so that
@@ -74,8 +74,8 @@ double psg_round_up(long double x);
 /* outs = or += sum over samples of all parts of a plan; weights: B, or NULL, which stands for ones.  Not on a grid. */
 void psg_sum_samples(psg_plan *plan, const double *weights, psg_write write, const psg_tensor *outs);
 
-/* outs, PSG_I64, += the sum over samples of each addend times plan->units, rounded to integers, which is exact: the same
- * for any order, threads and micro-batches.  most: what an addend is at the most, in units. */
+/* outs, PSG_I64, += the sum over samples of each addend times plan->units, rounded to integers, which is exact: the
+ * same for any order, threads and micro-batches.  most: what an addend is at the most, in units. */
 void psg_sum_on_grid(psg_plan *plan, const double *weights, double most, const psg_tensor *outs);
 
 /* Where a task adds: a tile of its own, which goes to the output once: lines in another worker's cache cost more. */

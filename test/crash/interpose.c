@@ -1,9 +1,9 @@
 /* System calls that fail as planned: a library for LD_PRELOAD, or linked into a test.
  *
  * The model of a disk: what is written stands in memory, which a killed process does not take along but a power cut
- * does; fsync makes it durable.  So fsync itself has nothing to do here.  After an fsync that failed the pages may count
- * as clean, and a second one says nothing of them (Rebello et al., USENIX ATC 2020): they are lost until they are cut
- * off.
+ * does; fsync makes it durable.  So fsync itself has nothing to do here.  After an fsync that failed the pages may
+ * count as clean, and a second one says nothing of them (Rebello et al., USENIX ATC 2020): they are lost until they are
+ * cut off.
  *
  * The order of calls is checked on the way: nothing is published before the ledger is durable, no file gets another's
  * name before it is durable. */

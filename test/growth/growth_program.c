@@ -1,5 +1,5 @@
-/* A program that uses every struct that grows.  It is compiled against today's headers and against those without the last
- * field of each (older_headers.awk), and gives the same answers.  GROWTH_PROGRAM: its name. */
+/* A program that uses every struct that grows.  It is compiled against today's headers and against those without the
+ * last field of each (older_headers.awk), and gives the same answers.  GROWTH_PROGRAM: its name. */
 #include <psg/psg.h>
 
 #include <stdio.h>

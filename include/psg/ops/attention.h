@@ -60,9 +60,9 @@ typedef struct psg_multi_head_attention_options {
 } psg_multi_head_attention_options;
 #define PSG_MULTI_HEAD_ATTENTION_OPTIONS_INIT { 0, 0.0, 0, 0, { 0 }, { 0 }, { 0, 0, 0, 0 } }
 
-/* Multi-head attention, as above.  options NULL: all defaults.  attention_weights: NULL, or receives what multiplies the
- * values, dropout included: (N, L, S') averaged or (N, num_heads, L, S'), S' the number of all keys; in a batch_second pass (L, N, S') and
- * (num_heads, N, L, S'). */
+/* Multi-head attention, as above.  options NULL: all defaults.  attention_weights: NULL, or receives what multiplies
+ * the values, dropout included: (N, L, S') averaged or (N, num_heads, L, S'), S' the number of all keys; in a
+ * batch_second pass (L, N, S') and (num_heads, N, L, S'). */
 PSG_API psg_var psg_multi_head_attention(psg_tape *tape, psg_var query, psg_var key, psg_var value, int64_t num_heads,
                                          const psg_multi_head_attention_weights *weights,
                                          const psg_multi_head_attention_options *options, psg_var *attention_weights);

@@ -50,8 +50,8 @@ typedef struct psg_flip_attributes {
 } psg_flip_attributes;
 PSG_API psg_var psg_flip(psg_tape *tape, psg_var x, int count, const int *dims);
 
-/* Some of the elements.  Elements start, start + step, ... before stop along dim; negative places are counted from the end, and places
- * outside are moved to the nearest end.  stop INT64_MAX: to the end.  step >= 1. */
+/* Some of the elements.  Elements start, start + step, ... before stop along dim; negative places are counted from the
+ * end, and places outside are moved to the nearest end.  stop INT64_MAX: to the end.  step >= 1. */
 typedef struct psg_slice_attributes {
     int dim;
     int64_t start, stop, step;
@@ -70,10 +70,10 @@ PSG_API psg_var psg_cat(psg_tape *tape, const psg_var *inputs, int count, int di
 /* count inputs of one shape along a new dimension dim. */
 PSG_API psg_var psg_stack(psg_tape *tape, const psg_var *inputs, int count, int dim);
 
-/* More elements around x: pad[0] before and pad[1] after the last dimension, pad[2] and pad[3] around the one before it,
- * ..., count numbers in all.  Constant mode adds `value`; reflect mirrors about the first and last element (pad < size),
- * replicate repeats those, circular goes round (pad <= size).  Negative numbers cut off: in circular mode before it
- * goes round, else afterwards, as in PyTorch (by a slice; the op of psg_apply takes them in constant mode alone). */
+/* More elements around x: pad[0] before and pad[1] after the last dimension, pad[2] and pad[3] around the one before
+ * it, ..., count numbers in all.  Constant mode adds `value`; reflect mirrors about the first and last element (pad <
+ * size), replicate repeats those, circular goes round (pad <= size).  Negative numbers cut off: in circular mode before
+ * it goes round, else afterwards, as in PyTorch (by a slice; the op of psg_apply takes them in constant mode alone). */
 typedef enum psg_pad_mode {
     PSG_PAD_CONSTANT = 0,
     PSG_PAD_REFLECT = 1,

@@ -9,8 +9,8 @@
  *     psg_var y = psg_conv2d(tape, x, w, psg_use(tape, bias), NULL);
  *
  * Errors: an input that is computed from the batch or is an effective weight itself, and rows of more than
- * PSG_MOST_DERIVED_COLUMNS elements that want a gradient, are PSG_ERR_UNSUPPORTED.  Rows are computed in double, whatever
- * their magnitude: squares neither overflow nor vanish. */
+ * PSG_MOST_DERIVED_COLUMNS elements that want a gradient, are PSG_ERR_UNSUPPORTED.  Rows are computed in double,
+ * whatever their magnitude: squares neither overflow nor vanish. */
 #ifndef PSG_PUBLIC_OPS_WEIGHT_H
 #define PSG_PUBLIC_OPS_WEIGHT_H
 

@@ -13,8 +13,8 @@ psg_status psg_operands_real(psg_call *call, int count);
  * such as a loss, couples the samples in whatever is not linear.  PSG_ERR_BATCH. */
 psg_status psg_operand_carries_batch(psg_call *call, int k);
 
-/* The same of an operand that has the batch as others have, also where it is a constant: one of a batch_second pass whose
- * batch would have to be turned is refused.  PSG_ERR_BATCH. */
+/* The same of an operand that has the batch as others have, also where it is a constant: one of a batch_second pass
+ * whose batch would have to be turned is refused.  PSG_ERR_BATCH. */
 psg_status psg_operand_beside_batch(psg_call *call, int k);
 
 /* Declares an output of input 0's type and shape. */
