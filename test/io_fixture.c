@@ -26,26 +26,34 @@ int io_teardown(void **state) {
 
 enum { PATH_BYTES = 1024 };
 
-static char *next_path(void) {
-    static char paths[8][PATH_BYTES];
-    static int next;
-    return paths[next = (next + 1) % 8];
+/* A path is kept while eight more are asked for; those of golden files, which no test writes, have places of their own. */
+typedef struct paths {
+    char text[8][PATH_BYTES];
+    int next;
+} paths;
+
+static char *next_path(paths *of) { return of->text[of->next = (of->next + 1) % 8]; }
+
+static char *golden_path(void) {
+    static paths golden;
+    return next_path(&golden);
 }
 
 const char *io_path(const char *name) {
-    char *path = next_path();
+    static paths written;
+    char *path = next_path(&written);
     snprintf(path, PATH_BYTES, "%s/%s", folder, name);
     return path;
 }
 
 const char *io_golden(const char *name) {
-    char *path = next_path();
+    char *path = golden_path();
     snprintf(path, PATH_BYTES, "%s/safetensors/%s.safetensors", PSG_GOLDEN_DIR, name);
     return path;
 }
 
 const char *io_golden_array(const char *name) {
-    char *path = next_path();
+    char *path = golden_path();
     snprintf(path, PATH_BYTES, "%s/npy/%s", PSG_GOLDEN_DIR, name);
     return path;
 }
