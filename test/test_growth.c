@@ -33,7 +33,8 @@ static void sizes_are_those_of_the_soname(void **state) {
 #define SIZE(type, size) { #type, sizeof(struct type), size }
     static const struct { const char *type; size_t size, promised; } sizes[] = {
         SIZE(psg_event, 112), SIZE(psg_privacy, 96), SIZE(psg_batch, 72), SIZE(psg_context_options, 104),
-        SIZE(psg_dp_options, 240), SIZE(psg_checkpoint, 72), SIZE(psg_block, 640), SIZE(psg_derivation, 104),
+        SIZE(psg_dp_options, 240), SIZE(psg_dp_ranks, 96), SIZE(psg_checkpoint, 72), SIZE(psg_block, 640),
+        SIZE(psg_derivation, 104),
         SIZE(psg_gradient, 240), SIZE(psg_clip, 64), SIZE(psg_clip_report, 72), SIZE(psg_load_report, 88),
         SIZE(psg_csv_options, 104), SIZE(psg_pass, 112), SIZE(psg_operand, 352), SIZE(psg_op, 144),
         SIZE(psg_sgd_options, 72),

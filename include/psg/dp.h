@@ -160,8 +160,8 @@ PSG_API psg_status psg_dp_accumulate(psg_dp *dp, const psg_batch *batch, const p
                                      size_t count, psg_clip_report *reports);
 
 /* Called between sum and noise with the sums of all parameters in order, in units (and, with a quantile, one more: the
- * count), to add those of other ranks.  One rank alone may publish its release: every psg_dp draws batches and noise of
- * its own, and two releases of one sum cost as two.  The caller sees to it that sums stay below 2^62. */
+ * count): to look at them, or to add sums that this library did not make, so that they stay below 2^62.  It is not for
+ * sums of other psg_dp: each adds noise of its own, and two releases of one sum cost as two; psg_dp_set_ranks is. */
 typedef psg_status (*psg_dp_reduce)(void *user, int64_t *sums, size_t count);
 /* From the next release on; NULL: none. */
 PSG_API void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user);
@@ -180,6 +180,53 @@ PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t cou
  * forked since the generator was made (PSG_ERR_FORKED); where the reduce hook fails the step is over and the optimizer
  * has not moved.  The optimizer may be of another context; messages are those of the dp's. */
 PSG_API psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer);
+
+/* ---- several ranks ----
+ * One mechanism of several processes, each with a psg_dp of the same options: one key, one batch, one sum, one noise, one
+ * account.  Records are dealt out by number: rank r of R has those from N r / R to N (r + 1) / R, and accumulates no
+ * others.  Sums are integers, so batches, releases and epsilon have the bits of one process, for any R:
+ *
+ *     psg_dp_create (ledger, ledger_ahead: rank 0 alone) -> psg_dp_set_ranks -> psg_dp_load, where a run goes on
+ *     psg_dp_sample -> psg_dp_own_batch -> (forward, backward) -> psg_dp_accumulate -> psg_dp_release_to
+ *
+ * psg_dp_set_ranks, psg_dp_agree, psg_dp_save, psg_dp_load and the releases are collective: every rank calls them, in the
+ * same order, an empty share included.  What fails on one fails on all, with the same status or one that names the rank,
+ * before anything is released; a rank that fails between them (no memory for a pass) says so in psg_dp_agree.  The
+ * account is that of rank 0; other ranks count this mechanism's releases, and follow its budget.  psg/mpi.h attaches a
+ * psg_dp to the processes of an MPI program. */
+
+/* How ranks reach each other; each function is called by all, from the thread that calls the psg_dp, and returns a
+ * status.  What is sent holds the key and sums without noise: the channel must be as safe as the processes are. */
+typedef struct psg_dp_ranks {
+    int rank, ranks;               /* in [0, ranks); at least 1 */
+    void *user;
+    psg_status (*broadcast)(void *user, void *data, size_t bytes);       /* data of rank 0 to all */
+    psg_status (*largest)(void *user, int64_t *value);                   /* the largest of all values to all */
+    psg_status (*reduce_scatter)(void *user, int64_t *sums, size_t block);  /* sums are `ranks` blocks; that of this
+                                      rank, sums + rank * block, becomes the sum over all ranks; others may be anything */
+    psg_status (*gather)(void *user, void *blocks, size_t bytes);        /* `ranks` blocks of so many bytes; that of this
+                                      rank is there, and those of others arrive */
+    uint64_t check_every;          /* steps; 0: 64.  Before the first release and so often, psg_dp_release_to compares a
+                                      hash of the parameters: PSG_ERR_STATE where they differ */
+    int allow_other_kernels;       /* non-zero: other instruction sets or OpenBLAS cores on some ranks, which give other
+                                      bits than one process would */
+    uint64_t reserved[4];
+} psg_dp_ranks;
+
+#define PSG_DP_RANKS_INIT { 0, 1, NULL, NULL, NULL, NULL, NULL, 0, 0, { 0, 0, 0, 0 } }
+
+/* Before the first step.  The generator takes the key of rank 0's (broadcast, never shown; seeded if one of any rank is),
+ * and nothing else may have been made of it by then.  ranks is copied; what its functions need outlives dp.
+ * PSG_ERR_STATE: a step was begun, rank 0 alone may have a ledger, or ranks differ (both values are named): version,
+ * options, elements of parameters, engine, memory budget, instruction set, OpenBLAS's core.  PSG_ERR_UNSUPPORTED: sampling
+ * is external, where no rank can tell that a record was taken twice.  On an error dp has no ranks. */
+PSG_API psg_status psg_dp_set_ranks(psg_dp *dp, const psg_dp_ranks *ranks);
+
+/* The records of the batch that are this rank's, a part of it; all of them without ranks. */
+PSG_API psg_status psg_dp_own_batch(psg_dp *dp, const psg_batch *batch, psg_batch *own);
+
+/* The worst status that any rank gives.  Without ranks: status. */
+PSG_API psg_status psg_dp_agree(psg_dp *dp, psg_status status);
 
 /* ---- the ledger ----
  * An append-only file of JSON lines, each of them the steps [first, first + count) of one mechanism: what they cost (the

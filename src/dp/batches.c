@@ -7,6 +7,7 @@
 #include "base/floats.h"
 #include "dp/account.h"
 #include "dp/random.h"
+#include "dp/ranks.h"
 #include "dp/wide_integer.h"
 
 /* ---- words ---- */
@@ -278,8 +279,20 @@ void psg_dp_unuse(psg_dp *dp, const int64_t *ids, int64_t count) {
     }
 }
 
+/* Two ranks that accumulate one record would add it twice, and neither could tell. */
+static psg_status check_rank(const psg_dp *dp, const int64_t *ids, int64_t count) {
+    for (int64_t n = 0; psg_dp_has_ranks(dp) && n < count; n++) {
+        const bool is_record = ids[n] >= 0 && (uint64_t)ids[n] < dp->options.records;
+        if (!is_record || psg_rank_of(dp, ids[n]) == dp->ranks.rank) continue;
+        return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: record %lld of batch->ids[%lld] is that of rank "
+                        "%d, must be of rank %d: psg_dp_own_batch", (long long)ids[n], (long long)n,
+                        psg_rank_of(dp, ids[n]), dp->ranks.rank);
+    }
+    return PSG_OK;
+}
+
 psg_status psg_dp_use(psg_dp *dp, const int64_t *ids, int64_t count) {
-    psg_status status = PSG_OK;
+    psg_status status = check_rank(dp, ids, count);
     psg_drawn *record = NULL;
     int64_t used = 0;
     while (!status && used < count) {

@@ -10,6 +10,7 @@
 #include "dp/checkpoint_tensors.h"
 #include "dp/facts.h"
 #include "dp/random.h"
+#include "dp/ranks.h"
 #include "io/tensors.h"
 #include "optim/optimizer.h"
 
@@ -25,6 +26,7 @@ static psg_status check_arguments(const psg_dp *dp, const char *function, const 
     if (psg_reserved_is_set(checkpoint->reserved)) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: checkpoint" PSG_RESERVED_TEXT, function);
     }
+    if (dp->ranks.rank) return psg_generator_check(dp->generator, function);   /* rank 0 has the file and the ledger */
     if (!dp->ledger) {
         return psg_fail(dp->context, PSG_ERR_STATE, "%s: the mechanism has no ledger, without which steps after the "
                         "checkpoint would not be counted; must have one: psg_dp_options.ledger", function);
@@ -67,18 +69,22 @@ static psg_status write_checkpoint(const psg_dp *dp, const psg_checkpoint_tensor
     return psg_tensors_write(&to, tensors->list, tensors->count, pairs, PSG_DP_FACTS + 4);
 }
 
-psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
-    PSG_DEFAULT_FLOATS;
-    if (!dp) return PSG_ERR_ARGUMENT;
-    psg_status status = check_arguments(dp, "psg_dp_save", checkpoint, path);
-    if (status) return status;
+static psg_status save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
     psg_checkpoint_numbers numbers = numbers_of(dp, checkpoint->optimizer);
     psg_checkpoint_tensors tensors;
-    status = psg_checkpoint_tensors_of(dp, "psg_dp_save", checkpoint, &numbers, &tensors);
+    psg_status status = psg_checkpoint_tensors_of(dp, "psg_dp_save", checkpoint, &numbers, &tensors);
     if (status) return status;
     status = write_checkpoint(dp, &tensors, checkpoint->optimizer, path);
     psg_checkpoint_tensors_free(&tensors);
     return status;
+}
+
+psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
+    PSG_DEFAULT_FLOATS;
+    if (!dp) return PSG_ERR_ARGUMENT;
+    psg_status status = check_arguments(dp, "psg_dp_save", checkpoint, path);
+    if (!status && !dp->ranks.rank) status = save(dp, checkpoint, path);
+    return psg_ranks_agree(dp, "psg_dp_save", status);
 }
 
 /* ---- load: what the file says ---- */
@@ -205,28 +211,96 @@ static psg_status take(loading *l, const psg_source *from, const psg_checkpoint_
     return status;
 }
 
+/* ---- load: other ranks ---- */
+
+/* Where rank 0 goes on. */
+typedef struct joint_place {
+    uint64_t step, ahead, most_steps, optimizer_steps;
+    double lr, max_grad_norm;
+} joint_place;
+
+static joint_place place_of_rank(const loading *l) {
+    const psg_optimizer *optimizer = l->checkpoint->optimizer;
+    return (joint_place){ l->dp->step, l->dp->ahead, l->dp->most_steps, psg_optimizer_steps(optimizer),
+                          psg_optimizer_lr(optimizer), l->dp->max_grad_norm };
+}
+
+static psg_status follow(loading *l, const joint_place *joint) {
+    const psg_dp_place place = { l->dp->run, joint->step, joint->ahead };
+    psg_dp_tally tally;
+    psg_status status = psg_dp_count(l->dp, "psg_dp_load", &place, &tally);
+    if (status) return status;
+    l->run = l->dp->run;
+    l->numbers.optimizer_steps = (int64_t)joint->optimizer_steps;
+    l->numbers.lr = joint->lr;
+    l->numbers.max_grad_norm = joint->max_grad_norm;
+    go_on(l, &place, &tally);
+    l->dp->most_steps = joint->most_steps;
+    return PSG_OK;
+}
+
+/* What rank 0 read, to the others, which need not reach the file. */
+static psg_status share(loading *l, const psg_checkpoint_tensors *tensors) {
+    if (!psg_dp_has_ranks(l->dp)) return PSG_OK;
+    joint_place joint = place_of_rank(l);
+    psg_status status = psg_ranks_broadcast(l->dp, "psg_dp_load", &joint, sizeof joint);
+    for (size_t k = 0; !status && k < tensors->count; k++) {
+        const psg_tensor *tensor = &tensors->list[k].tensor;
+        const size_t bytes = (size_t)psg_tensor_count(tensor) * psg_dtype_size(tensor->dtype);
+        status = psg_ranks_broadcast(l->dp, "psg_dp_load", tensor->data, bytes);
+    }
+    if (!status && l->dp->ranks.rank) status = follow(l, &joint);
+    return psg_ranks_agree(l->dp, "psg_dp_load", status);
+}
+
+/* A broadcast takes an array as it lies. */
+static psg_status check_shared(const psg_dp *dp, const psg_checkpoint_tensors *tensors) {
+    for (size_t k = 0; psg_dp_has_ranks(dp) && k < tensors->count; k++) {
+        if (psg_tensor_is_contiguous(&tensors->list[k].tensor)) continue;
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_load: %s has strides, must be contiguous on several ranks",
+                        tensors->list[k].name);
+    }
+    return PSG_OK;
+}
+
 static psg_status load(loading *l) {
     const psg_source from = { l->dp->context, "psg_dp_load", l->path };
     psg_checkpoint_tensors tensors;
     psg_status status = psg_checkpoint_tensors_of(l->dp, "psg_dp_load", l->checkpoint, &l->numbers, &tensors);
-    if (status) return status;
-    status = psg_tensors_read(&from, PSG_FILE_COPY, &l->file);
-    if (!status) status = check_file(l);
-    if (!status) status = take(l, &from, &tensors);
+    const psg_status made = status;
+    if (!status) status = check_shared(l->dp, &tensors);
+    status = psg_ranks_agree(l->dp, "psg_dp_load", status);
+    if (status) {
+        if (!made) psg_checkpoint_tensors_free(&tensors);
+        return status;
+    }
+    if (l->dp->ranks.rank == 0) {
+        status = psg_tensors_read(&from, PSG_FILE_COPY, &l->file);
+        if (!status) status = check_file(l);
+        if (!status) status = take(l, &from, &tensors);
+    }
+    status = psg_ranks_agree(l->dp, "psg_dp_load", status);
+    if (!status) status = share(l, &tensors);
     psg_tensors_destroy(l->file);
     psg_checkpoint_tensors_free(&tensors);
     return status;
+}
+
+static psg_status check_new(const psg_dp *dp) {
+    if (dp->step || dp->is_drawn || dp->ahead) {
+        return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_load: the mechanism is at step %llu%s, must be a new one: its "
+                        "noise would be used again", (unsigned long long)dp->step, dp->is_drawn ? " with a batch" : "");
+    }
+    return PSG_OK;
 }
 
 psg_status psg_dp_load(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
     PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check_arguments(dp, "psg_dp_load", checkpoint, path);
+    if (!status) status = check_new(dp);
+    status = psg_ranks_agree(dp, "psg_dp_load", status);
     if (status) return status;
-    if (dp->step || dp->is_drawn || dp->ahead) {
-        return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_load: the mechanism is at step %llu%s, must be a new one: its "
-                        "noise would be used again", (unsigned long long)dp->step, dp->is_drawn ? " with a batch" : "");
-    }
     loading l = { .dp = dp, .checkpoint = checkpoint, .path = path };
     return load(&l);
 }

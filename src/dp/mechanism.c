@@ -119,7 +119,8 @@ psg_status psg_dp_create(psg_context *context, psg_generator *generator, const p
     if (status) return status;
     psg_dp *made = psg_new_object(context, sizeof *made);
     if (!made) return psg_fail_memory(context, "psg_dp_create", sizeof *made);
-    *made = (psg_dp){ .context = context, .generator = generator, .options = *options, .param_count = param_count };
+    *made = (psg_dp){ .context = context, .generator = generator, .options = *options, .param_count = param_count,
+                      .ranks = PSG_DP_RANKS_INIT };
     psg_hold(&generator->owner);
     status = fill(made, options, param_counts);
     if (status) {
@@ -133,7 +134,7 @@ psg_status psg_dp_create(psg_context *context, psg_generator *generator, const p
 /* Sums that were never released are wiped. */
 void psg_dp_destroy(psg_dp *dp) {
     if (!dp) return;
-    if (dp->sums) sodium_memzero(dp->sums, psg_dp_sum_count(dp) * sizeof *dp->sums);
+    if (dp->sums) sodium_memzero(dp->sums, psg_dp_sum_room(dp) * sizeof *dp->sums);
     if (dp->ids && dp->drawn) psg_dp_forget_batch(dp);
     void *const memory[] = { dp->sums, dp->ids, dp->drawn, dp->order, dp->share, dp->group, dp->gradients, dp->views,
                              dp->offset };
@@ -162,7 +163,7 @@ uint64_t psg_dp_recorded_ahead(const psg_dp *dp) { return dp ? dp->ahead : 0; }
 
 uint64_t psg_dp_remaining(psg_dp *dp) {
     if (!dp) return 0;
-    if (psg_dp_refresh_account(dp, "psg_dp_remaining")) return 0;
+    if (!psg_dp_has_ranks(dp) && psg_dp_refresh_account(dp, "psg_dp_remaining")) return 0;
     return dp->most_steps == UINT64_MAX ? UINT64_MAX : dp->most_steps - dp->step;
 }
 

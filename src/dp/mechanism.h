@@ -22,10 +22,12 @@ struct psg_dp {
                                        whether */
     psg_dp_reduce reduce;           /* or NULL */
     void *reduce_user;
+    psg_dp_ranks ranks;             /* of one: none */
 
     size_t param_count;
     size_t *offset;                 /* param_count + 1: parameter k is sums[offset[k]] to sums[offset[k + 1]] */
-    int64_t *sums;                  /* in units; with a quantile one more, the count */
+    int64_t *sums;                  /* in units; with a quantile one more, the count; of several ranks, padded */
+    size_t block;                   /* of them that one rank adds noise to */
     psg_tensor *views;              /* param_count: views of sums; those of a group one after another */
     const psg_gradient **gradients; /* param_count: of a group */
     int *group;                     /* of each parameter */
@@ -74,6 +76,12 @@ int64_t psg_quantile_units(const psg_dp *dp, int64_t below, int64_t samples);
 double psg_quantile_next(const psg_dp *dp, int64_t count);
 /* The noise of the gradients beside that of the count. */
 double psg_quantile_gradient_noise(const psg_dp_options *options);
+
+static inline bool psg_dp_has_ranks(const psg_dp *dp) { return dp->ranks.ranks > 1; }
+/* Of memory: whole blocks. */
+static inline size_t psg_dp_sum_room(const psg_dp *dp) {
+    return psg_dp_has_ranks(dp) ? dp->block * (size_t)dp->ranks.ranks : psg_dp_sum_count(dp);
+}
 
 /* batches.c: forgets the batch of a step. */
 void psg_dp_forget_batch(psg_dp *dp);

@@ -7,8 +7,9 @@
 #include "base/parallel.h"
 #include "base/shapes.h"
 #include "dp/account.h"
-#include "dp/grid_noise.h"
 #include "dp/random.h"
+#include "dp/ranks.h"
+#include "dp/release_noise.h"
 #include "optim/optimizer.h"
 
 /* ---- checks, before anything happens ---- */
@@ -95,21 +96,16 @@ typedef struct release_job {
 #define PIECE ((size_t)2048)   /* elements at a time: what goes to the optimizer is in the first cache level */
 
 typedef struct release_scratch {
-    psg_grid_scratch grid;
-    int64_t noise[PSG_GRID_BLOCK];
+    psg_noise_scratch of;
     double gradient[PIECE];         /* or floats */
 } release_scratch;
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-/* Streams of a step's noise: of the sums, all parameters one after another, and of the count of a quantile. */
-typedef enum noise_of { NOISE_OF_SUMS, NOISE_OF_COUNT } noise_of;
-
-/* z at the first `count` elements of a block: 0 without noise. */
-static void make_noise(const psg_dp *dp, noise_of what, size_t block, size_t count, release_scratch *scratch) {
-    const psg_stream stream = { PSG_PURPOSE_GRID_NOISE, what, dp->owner, dp->step };
-    if (dp->options.noise_multiplier == 0) memset(scratch->noise, 0, count * sizeof *scratch->noise);
-    else psg_grid_noise(dp->generator, &stream, block, count, scratch->noise, &scratch->grid);
+/* Of several ranks the sums have their noise already. */
+static void find_noise(const psg_dp *dp, size_t block, size_t count, psg_noise_scratch *scratch) {
+    if (psg_dp_has_ranks(dp)) memset(scratch->noise, 0, count * sizeof *scratch->noise);
+    else psg_dp_make_noise(dp, PSG_NOISE_OF_SUMS, block, count, scratch);
 }
 
 /* Elements [first, first + count) of parameter k, count <= PIECE.  Sums and noise become 0. */
@@ -138,12 +134,12 @@ static void release_block(void *argument, size_t index, unsigned slot) {
     const psg_dp *dp = job->dp;
     release_scratch *scratch = dp->context->workspace[slot];
     const size_t begin = index * PSG_GRID_BLOCK, end = smaller(begin + PSG_GRID_BLOCK, psg_dp_total(dp));
-    make_noise(dp, NOISE_OF_SUMS, index, end - begin, scratch);
+    find_noise(dp, index, end - begin, &scratch->of);
     size_t k = parameter_at(dp, begin), count;
     for (size_t at = begin; at < end; at += count) {
         while (dp->offset[k + 1] <= at) k++;
         count = smaller(smaller(end, dp->offset[k + 1]) - at, PIECE);
-        release_piece(job, k, at - dp->offset[k], count, scratch->noise + (at - begin), scratch->gradient);
+        release_piece(job, k, at - dp->offset[k], count, scratch->of.noise + (at - begin), scratch->gradient);
     }
 }
 
@@ -151,8 +147,8 @@ static void release_block(void *argument, size_t index, unsigned slot) {
 static void move_quantile(psg_dp *dp) {
     if (!psg_dp_has_quantile(dp)) return;
     int64_t *count = dp->sums + psg_dp_total(dp);
-    release_scratch *scratch = dp->context->workspace[0];
-    make_noise(dp, NOISE_OF_COUNT, 0, 1, scratch);
+    psg_noise_scratch *scratch = dp->context->workspace[0];
+    psg_dp_make_noise(dp, PSG_NOISE_OF_COUNT, 0, 1, scratch);
     double next = psg_quantile_next(dp, *count + scratch->noise[0]);
     psg_grid grid = psg_grid_of(dp->gradient_noise, next, (double)psg_dp_total(dp));
     *count = 0;
@@ -164,16 +160,16 @@ static void move_quantile(psg_dp *dp) {
 
 /* ---- the step ends ---- */
 
-/* Checks come first and change nothing.  Then the release is recorded before the sums leave this function, to the hook or
- * to outs, and stays so: the account never counts too few.  A hook that fails may have left anything
+/* Checks come first and change nothing.  Then the release is recorded before the sums leave this function, to the hook, to
+ * other ranks or to outs, and stays so: the account never counts too few.  A hook that fails may have left anything
  * in the sums, so the step ends without output; its noise is not used again, since the step has been counted. */
 static psg_status release(psg_dp *dp, const char *function, const psg_tensor *outs, psg_optimizer *optimizer) {
     release_job job = { dp, outs, optimizer, dp->grid.unit / dp->options.expected_batch_size };
-    psg_status status = psg_dp_record(dp, function);
+    psg_status status = psg_ranks_follow(dp, function, psg_dp_record(dp, function));
     if (status) return status;
     psg_dp_forget_batch(dp);
     dp->is_lost = false;
-    status = reduce_sums(dp, function);
+    status = psg_ranks_add(dp, function, reduce_sums(dp, function));
     if (!status && optimizer) psg_optimizer_begin(optimizer);
     if (!status) psg_parallel(dp->context, PSG_GRID_BLOCKS(psg_dp_total(dp)), release_block, &job);
     if (!status) move_quantile(dp);
@@ -184,13 +180,14 @@ static psg_status release(psg_dp *dp, const char *function, const psg_tensor *ou
 psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count) {
     PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
-    psg_status status = check_release(dp, outs, count);
+    psg_status status = psg_ranks_agree(dp, "psg_dp_release", check_release(dp, outs, count));
     return status ? status : release(dp, "psg_dp_release", outs, NULL);
 }
 
 psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer) {
     PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
-    psg_status status = check_optimizer(dp, optimizer);
+    psg_status status = psg_ranks_agree(dp, "psg_dp_release_to", check_optimizer(dp, optimizer));
+    if (!status) status = psg_ranks_compare(dp, "psg_dp_release_to", optimizer);
     return status ? status : release(dp, "psg_dp_release_to", NULL, optimizer);
 }

@@ -1,0 +1,149 @@
+#include "dp/ranks.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#include "base/context.h"
+#include "base/floats.h"
+#include "base/parallel.h"
+#include "dp/release_noise.h"
+#include "dp/wide_integer.h"
+#include "optim/optimizer.h"
+
+/* ---- which records ---- */
+
+/* Rank r has the records from floor(N r / R) on: record i is that of floor((R (i + 1) - 1) / N). */
+int psg_rank_of(const psg_dp *dp, int64_t record) {
+    const psg_u128 ranks = (psg_u128)dp->ranks.ranks;
+    return (int)((ranks * ((uint64_t)record + 1) - 1) / dp->options.records);
+}
+
+/* Ids ascend in the order of the batch. */
+psg_status psg_dp_own_batch(psg_dp *dp, const psg_batch *batch, psg_batch *own) {
+    if (!dp) return PSG_ERR_ARGUMENT;
+    if (!batch || !own || batch->owner != dp->owner) {
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_own_batch: batch is not of this psg_dp, or own is NULL");
+    }
+    int64_t first = 0, end = batch->count;
+    if (psg_dp_has_ranks(dp)) {
+        while (first < end && psg_rank_of(dp, batch->ids[first]) < dp->ranks.rank) first++;
+        while (end > first && psg_rank_of(dp, batch->ids[end - 1]) > dp->ranks.rank) end--;
+    }
+    *own = psg_batch_part(batch, first, end - first);
+    return PSG_OK;
+}
+
+/* ---- agreement ---- */
+
+static psg_status fail_channel(const psg_dp *dp, const char *function, const char *what, psg_status status) {
+    return psg_fail(dp->context, status, "%s: the ranks' %s returned %s", function, what, psg_status_name(status));
+}
+
+psg_status psg_ranks_agree(const psg_dp *dp, const char *function, psg_status status) {
+    if (!psg_dp_has_ranks(dp)) return status;
+    int64_t worst = status ? (int64_t)status << 32 | dp->ranks.rank : 0;
+    const psg_status sent = dp->ranks.largest(dp->ranks.user, &worst);
+    if (sent) return fail_channel(dp, function, "largest", sent);
+    if (!worst || status) return status;
+    return psg_fail(dp->context, (psg_status)(worst >> 32), "%s: rank %d of %d failed: %s; this is rank %d", function,
+                    (int)(worst & INT32_MAX), dp->ranks.ranks, psg_status_name((psg_status)(worst >> 32)),
+                    dp->ranks.rank);
+}
+
+psg_status psg_dp_agree(psg_dp *dp, psg_status status) {
+    return dp ? psg_ranks_agree(dp, "psg_dp_agree", status) : PSG_ERR_ARGUMENT;
+}
+
+psg_status psg_ranks_broadcast(const psg_dp *dp, const char *function, void *data, size_t bytes) {
+    if (!psg_dp_has_ranks(dp)) return PSG_OK;
+    const psg_status sent = dp->ranks.broadcast(dp->ranks.user, data, bytes);
+    return sent ? fail_channel(dp, function, "broadcast", sent) : PSG_OK;
+}
+
+psg_status psg_ranks_follow(psg_dp *dp, const char *function, psg_status status) {
+    uint64_t budget[2] = { dp->most_steps, dp->ahead };
+    status = psg_ranks_agree(dp, function, status);
+    if (!status) status = psg_ranks_broadcast(dp, function, budget, sizeof budget);
+    if (status) return status;
+    dp->most_steps = budget[0];
+    dp->ahead = budget[1];
+    return PSG_OK;
+}
+
+/* ---- parameters are the same everywhere ---- */
+
+static int64_t hash_of(const psg_dp *dp, const psg_optimizer *optimizer) {
+    crypto_generichash_state hash;
+    int64_t value;
+    crypto_generichash_init(&hash, NULL, 0, crypto_generichash_BYTES_MIN);
+    crypto_generichash_update(&hash, (const void *)&dp->step, sizeof dp->step);
+    crypto_generichash_update(&hash, (const void *)&optimizer->lr, sizeof optimizer->lr);
+    for (size_t k = 0; k < optimizer->count; k++) {
+        const psg_tensor *values = &optimizer->values[k];
+        crypto_generichash_update(&hash, values->data, psg_dp_elements(dp, k) * psg_dtype_size(values->dtype));
+    }
+    unsigned char bytes[crypto_generichash_BYTES_MIN];
+    crypto_generichash_final(&hash, bytes, sizeof bytes);
+    memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+/* All hashes are one where the largest is the smallest, ~largest(~hash). */
+psg_status psg_ranks_compare(const psg_dp *dp, const char *function, const psg_optimizer *optimizer) {
+    if (!psg_dp_has_ranks(dp) || dp->step % dp->ranks.check_every) return PSG_OK;
+    int64_t largest = hash_of(dp, optimizer), smallest = ~largest;
+    psg_status sent = dp->ranks.largest(dp->ranks.user, &largest);
+    if (!sent) sent = dp->ranks.largest(dp->ranks.user, &smallest);
+    if (sent) return fail_channel(dp, function, "largest", sent);
+    if (largest == ~smallest) return PSG_OK;
+    return psg_fail(dp->context, PSG_ERR_STATE, "%s: parameters, learning rate or step of some rank differ before step "
+                    "%llu, must be the same on all ranks", function, (unsigned long long)dp->step);
+}
+
+/* ---- sums and noise ---- */
+
+/* The part of the sums that this rank adds noise to, without the count. */
+typedef struct slice { psg_dp *dp; size_t first, end; } slice;
+
+static slice own_slice(psg_dp *dp) {
+    const size_t total = psg_dp_total(dp), first = (size_t)dp->ranks.rank * dp->block, end = first + dp->block;
+    return (slice){ dp, first < total ? first : total, end < total ? end : total };
+}
+
+/* What of a block of noise lies in the slice. */
+static void add_block(void *argument, size_t index, unsigned slot) {
+    const slice *s = argument;
+    psg_noise_scratch *scratch = s->dp->context->workspace[slot];
+    const size_t block = s->first / PSG_GRID_BLOCK + index, begin = block * PSG_GRID_BLOCK;
+    const size_t first = begin > s->first ? begin : s->first;
+    const size_t end = begin + PSG_GRID_BLOCK < s->end ? begin + PSG_GRID_BLOCK : s->end;
+    psg_dp_make_noise(s->dp, PSG_NOISE_OF_SUMS, block, end - begin, scratch);
+    for (size_t at = first; at < end; at++) s->dp->sums[at] += scratch->noise[at - begin];
+    sodium_memzero(scratch->noise, (end - begin) * sizeof *scratch->noise);
+}
+
+static void add_noise(psg_dp *dp) {
+    slice s = own_slice(dp);
+    const size_t first = s.first / PSG_GRID_BLOCK;
+    if (s.first < s.end) psg_parallel(dp->context, PSG_GRID_BLOCKS(s.end) - first, add_block, &s);
+}
+
+static psg_status reduce_scatter(psg_dp *dp, const char *function) {
+    const psg_status sent = dp->ranks.reduce_scatter(dp->ranks.user, dp->sums, dp->block);
+    return sent ? fail_channel(dp, function, "reduce_scatter", sent) : PSG_OK;
+}
+
+static psg_status gather(psg_dp *dp, const char *function) {
+    const psg_status sent = dp->ranks.gather(dp->ranks.user, dp->sums, dp->block * sizeof *dp->sums);
+    return sent ? fail_channel(dp, function, "gather", sent) : PSG_OK;
+}
+
+psg_status psg_ranks_add(psg_dp *dp, const char *function, psg_status status) {
+    if (!psg_dp_has_ranks(dp)) return status;
+    status = psg_ranks_agree(dp, function, status);
+    if (!status) status = psg_ranks_agree(dp, function, reduce_scatter(dp, function));
+    if (!status) add_noise(dp);
+    if (!status) status = psg_ranks_agree(dp, function, gather(dp, function));
+    if (status) sodium_memzero(dp->sums, psg_dp_sum_room(dp) * sizeof *dp->sums);
+    return status;
+}

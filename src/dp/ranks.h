@@ -1,0 +1,27 @@
+/* What ranks of one mechanism do together in a release, a save and a load.  Without ranks each is the caller's own
+ * status, or does nothing. */
+#ifndef PSG_DP_RANKS_H
+#define PSG_DP_RANKS_H
+
+#include "dp/mechanism.h"
+
+/* The worst of all ranks' statuses; where that is another rank's the message names it. */
+psg_status psg_ranks_agree(const psg_dp *dp, const char *function, psg_status status);
+
+/* After a release was recorded, or not: agrees, and takes over the budget of rank 0. */
+psg_status psg_ranks_follow(psg_dp *dp, const char *function, psg_status status);
+
+/* Makes the sums those of all ranks, with their noise (the count of a quantile, which comes last, without).  On an error
+ * of any rank they are wiped. */
+psg_status psg_ranks_add(psg_dp *dp, const char *function, psg_status status);
+
+/* PSG_ERR_STATE on all ranks where the parameters that are about to move, the learning rate or the step differ. */
+psg_status psg_ranks_compare(const psg_dp *dp, const char *function, const psg_optimizer *optimizer);
+
+/* rank 0's bytes to all. */
+psg_status psg_ranks_broadcast(const psg_dp *dp, const char *function, void *data, size_t bytes);
+
+/* The rank whose record it is. */
+int psg_rank_of(const psg_dp *dp, int64_t record);
+
+#endif

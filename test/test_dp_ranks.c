@@ -1,0 +1,432 @@
+/* One mechanism of several ranks: the bits of one process for any number of them, an error on one is an error on all,
+ * and nothing is added twice.  Ranks are threads here; what they return is looked at when all have ended. */
+#include "support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "rank_threads.h"
+
+enum { P0 = 5 * 7, P1 = 40000, PARAMS = P0 + P1, STEPS = 20, MOST_RECORDS = 300 };   /* three blocks of noise */
+
+static char folder[] = "/tmp/psg-ranks-XXXXXX";
+
+/* ---- a run ---- */
+
+typedef struct scene {
+    psg_dp_options options;
+    int steps, save_at;                /* 0: it is not saved */
+    const char *ledger, *loads;        /* of rank 0; a checkpoint to go on from, or NULL */
+    int odd_rank;                      /* for which the next ones hold; -1: none */
+    double odd_rate;                   /* another sample_rate */
+    int odd_ledger, odd_weight, odd_step, odd_shape, takes_others, odd_seed;
+    const char *odd_isa;
+    int goes_on;                       /* after its first release, which fails */
+} scene;
+
+typedef struct result {
+    scene scene;
+    psg_status status;
+    char message[256];
+    float weights[PARAMS];
+    double epsilon;
+    uint64_t batches, steps, own;      /* a hash of the batches; releases; records accumulated */
+    int is_private;
+} result;
+
+typedef struct process {
+    psg_context *context;
+    psg_generator *generator;
+    psg_dp *dp;
+    psg_optimizer *sgd;
+    float *rows;
+} process;
+
+/* The gradient of record i is its own vector less the weights, which later steps therefore depend on. */
+static void fill_rows(const psg_batch *batch, const float *weights, float *rows) {
+    for (int64_t n = 0; n < batch->count; n++) {
+        for (int e = 0; e < PARAMS; e++) {
+            rows[n * PARAMS + e] = 0.01f * (float)((batch->ids[n] * 31 + e * 7) % 41 - 20) - 0.1f * weights[e];
+        }
+    }
+}
+
+static psg_status accumulate(process *p, const psg_batch *own, const float *weights) {
+    const int64_t size[3] = { own->count, 1, P0 }, second[3] = { own->count, 1, P1 };
+    const int64_t stride[3] = { PARAMS, PARAMS, 1 };
+    fill_rows(own, weights, p->rows);
+    const psg_tensor g[2] = { psg_tensor_strided(PSG_F32, p->rows, 3, size, stride),
+                              psg_tensor_strided(PSG_F32, p->rows + P0, 3, second, stride) };
+    const psg_block blocks[2] = { psg_rows(&g[0]), psg_rows(&g[1]) };
+    const psg_gradient gradients[2] = { psg_gradient_of_blocks(&blocks[0], 1, PSG_SHAPE(P0)),
+                                        psg_gradient_of_blocks(&blocks[1], 1, PSG_SHAPE(P1)) };
+    const psg_gradient *const set[2] = { &gradients[0], &gradients[1] };
+    return psg_dp_accumulate(p->dp, own, set, 2, NULL);
+}
+
+static uint64_t hashed(uint64_t hash, const psg_batch *batch) {
+    for (int64_t n = 0; n < batch->count; n++) hash = (hash ^ (uint64_t)batch->ids[n]) * 0x100000001b3u;
+    return hash * 31 + batch->stream;
+}
+
+static psg_status step(process *p, rank *r, result *out, uint64_t at) {
+    psg_batch batch, own;
+    const int is_odd = r->number == out->scene.odd_rank && (int)at == 3;
+    PSG_TRY(psg_dp_sample(p->dp, &batch));
+    PSG_TRY(psg_dp_own_batch(p->dp, &batch, &own));
+    out->batches = hashed(out->batches, &batch);
+    out->own += (uint64_t)own.count;
+    psg_status status = accumulate(p, is_odd && out->scene.takes_others ? &batch : &own, out->weights);
+    if (is_odd && out->scene.odd_step) status = PSG_ERR_MEMORY;
+    PSG_TRY(psg_dp_agree(p->dp, status));
+    if (is_odd && out->scene.odd_shape) {
+        const psg_tensor few = psg_f32_1d(p->rows, 3);
+        return psg_dp_release(p->dp, &few, 1);
+    }
+    return psg_dp_release_to(p->dp, p->sgd);
+}
+
+static psg_checkpoint checkpoint_of(process *p, psg_named named[2]) {
+    psg_checkpoint checkpoint = PSG_CHECKPOINT_INIT;
+    checkpoint.params = named;
+    checkpoint.param_count = 2;
+    checkpoint.optimizer = p->sgd;
+    return checkpoint;
+}
+
+static psg_status create(process *p, rank *r, result *out, psg_named named[2]) {
+    scene *s = &out->scene;
+    const int is_odd = r->number == s->odd_rank;
+    unsigned char key[32] = { (unsigned char)(r->number ? 200 + r->number : 7) };   /* rank 0's is the one that counts */
+    psg_context_options context = PSG_CONTEXT_OPTIONS_INIT;
+    psg_sgd_options sgd = PSG_SGD_OPTIONS_INIT;
+    context.threads = 1 + (unsigned)r->number % 2;
+    if (is_odd && s->odd_isa) context.isa = s->odd_isa;
+    PSG_TRY(psg_context_create(&context, &p->context));
+    PSG_TRY(s->odd_seed && !is_odd ? psg_generator_create(p->context, &p->generator)
+                                   : psg_generator_create_seeded(p->context, key, &p->generator));
+    if (is_odd && s->odd_rate > 0) s->options.sample_rate = s->odd_rate;
+    s->options.ledger = r->number == 0 || (is_odd && s->odd_ledger) ? s->ledger : NULL;
+    if (!s->options.ledger) s->options.ledger_ahead = 0;
+    PSG_TRY(psg_dp_create(p->context, p->generator, &s->options, (const int64_t[]){ P0, P1 }, 2, &p->dp));
+    sgd.lr = 0.5, sgd.momentum = 0.5;
+    if (is_odd && s->odd_weight) out->weights[9] = 1;
+    const psg_tensor values[2] = { psg_f32_1d(out->weights, P0), psg_f32_1d(out->weights + P0, P1) };
+    named[0] = (psg_named){ "first", values[0] }, named[1] = (psg_named){ "second", values[1] };
+    PSG_TRY(psg_sgd_create(p->context, &sgd, values, 2, &p->sgd));
+    return (p->rows = malloc(MOST_RECORDS * PARAMS * sizeof *p->rows)) ? PSG_OK : PSG_ERR_MEMORY;
+}
+
+static psg_status fail_once(void *user, int64_t *sums, size_t count) {
+    int *failures = user;
+    if ((*failures)++) return PSG_OK;
+    sums[count - 1] = 77;
+    return PSG_ERR_SYSTEM;
+}
+
+static psg_status go(process *p, rank *r, result *out) {
+    psg_named named[2];
+    int failures = 0;
+    const psg_dp_ranks ranks = rank_functions(r);
+    scene *s = &out->scene;
+    PSG_TRY(create(p, r, out, named));
+    PSG_TRY(psg_dp_set_ranks(p->dp, &ranks));
+    const psg_checkpoint checkpoint = checkpoint_of(p, named);
+    if (s->loads) PSG_TRY(psg_dp_load(p->dp, &checkpoint, s->loads));
+    if (s->goes_on && r->channel->ranks == 1) psg_dp_set_reduce(p->dp, fail_once, &failures);
+    while ((int)psg_dp_step(p->dp) < s->steps && psg_dp_remaining(p->dp)) {
+        const psg_status status = step(p, r, out, psg_dp_step(p->dp));
+        if (!s->goes_on || psg_dp_step(p->dp) > 1) PSG_TRY(status);
+        else out->status = status;     /* of the first */
+        if (s->save_at && (int)psg_dp_step(p->dp) == s->save_at) {
+            char path[64];
+            snprintf(path, sizeof path, "%s/run", folder);
+            PSG_TRY(psg_dp_save(p->dp, &checkpoint, path));
+        }
+    }
+    out->is_private = psg_accountant_is_private(psg_dp_accountant(p->dp));
+    return psg_accountant_epsilon_upper(psg_dp_accountant(p->dp), 1e-5, &out->epsilon);
+}
+
+static void body(rank *r) {
+    result *out = r->user;
+    process p = { 0 };
+    out->status = go(&p, r, out);
+    if (p.context) snprintf(out->message, sizeof out->message, "%s", psg_context_message(p.context));
+    if (p.dp) out->steps = psg_dp_step(p.dp);
+    psg_optimizer_destroy(p.sgd);
+    psg_dp_destroy(p.dp);
+    psg_generator_destroy(p.generator);
+    psg_context_destroy(p.context);
+    free(p.rows);
+}
+
+static scene new_scene(void) {
+    scene s = { .options = PSG_DP_OPTIONS_INIT, .steps = STEPS, .odd_rank = -1 };
+    s.options.records = 200;
+    s.options.sample_rate = 0.1;
+    s.options.noise_multiplier = 1.5;
+    return s;
+}
+
+static result *run(int ranks, const scene *s, channel_call failing, int failing_rank) {
+    result *results = calloc((size_t)ranks, sizeof *results);
+    assert_non_null(results);
+    for (int k = 0; k < ranks; k++) results[k].scene = *s;
+    rank_threads(ranks, failing, failing_rank, body, results, sizeof *results);
+    return results;
+}
+
+/* ---- the same bits ---- */
+
+static void check_ranks(const scene *s, const char *what) {
+    result *one = run(1, s, NO_CALL, 0);
+    if (one->status) fail_msg("%s: one process: %s", what, one->message);
+    for (int ranks = 2; ranks <= MOST_RANKS; ranks++) {
+        result *all = run(ranks, s, NO_CALL, 0);
+        uint64_t own = 0;
+        for (int k = 0; k < ranks; k++) {
+            if (all[k].status) fail_msg("%s: rank %d of %d: %s", what, k, ranks, all[k].message);
+            if (memcmp(all[k].weights, one->weights, sizeof one->weights)) fail_msg("%s: other bits", what);
+            assert_true(all[k].batches == one->batches && all[k].steps == one->steps);
+            assert_true(all[k].epsilon == one->epsilon && all[k].is_private == one->is_private);
+            own += all[k].own;
+        }
+        assert_true(own == one->own);
+        free(all);
+    }
+    free(one);
+}
+
+static void any_number_of_ranks_gives_the_same_bits(void **state) {
+    (void)state;
+    scene s = new_scene();
+    check_ranks(&s, "Poisson");
+    s.options.quantile = 0.5;
+    check_ranks(&s, "a quantile");
+    s = new_scene();
+    s.options.group_count = 2;
+    check_ranks(&s, "groups");
+    s = new_scene();
+    s.options.records = 3, s.options.sample_rate = 0.5;
+    check_ranks(&s, "three records");
+    s.options.sample_rate = 1e-9;
+    check_ranks(&s, "empty batches");
+    s = new_scene();
+    s.options.sampling = PSG_SAMPLING_EPOCHS, s.options.batch_size = 33, s.options.sample_rate = 0;
+    check_ranks(&s, "epochs");
+    s = new_scene();
+    s.options.sampling = PSG_SAMPLING_BALLS_IN_BINS, s.options.batches = 9, s.options.sample_rate = 0;
+    check_ranks(&s, "bins");
+    s = new_scene();
+    s.options.noise_multiplier = 0, s.options.without_noise = 1;
+    check_ranks(&s, "no noise");
+}
+
+/* ---- an error on one is an error on all ---- */
+
+static void check_failure(const scene *s, channel_call failing, psg_status status, const char *words,
+                          uint64_t most_steps) {
+    for (int ranks = 2; ranks <= 3; ranks++) {
+        result *all = run(ranks, s, failing, 1);
+        for (int k = 0; k < ranks; k++) {
+            if (all[k].status != status) fail_msg("%s: rank %d: %s", words, k, psg_status_name(all[k].status));
+            assert_true(all[k].steps <= most_steps);
+            if (k && !strstr(all[1].message, words)) fail_msg("%s: rank 1 says %s", words, all[1].message);
+            if (k != 1 && !failing && strncmp(words, "parameters", 10) && !strstr(all[k].message, "rank 1")) fail_msg("rank %d: %s", k, all[k].message);
+        }
+        free(all);
+    }
+}
+
+static void what_fails_on_one_fails_on_all(void **state) {
+    (void)state;
+    scene s = new_scene();
+    s.odd_rank = 1;
+    s.odd_step = 1;
+    check_failure(&s, NO_CALL, PSG_ERR_MEMORY, "", 3);
+    s.odd_step = 0, s.takes_others = 1;
+    check_failure(&s, NO_CALL, PSG_ERR_STATE, "is that of rank 0, must be of rank 1", 3);
+    s.takes_others = 0, s.odd_shape = 1;
+    check_failure(&s, NO_CALL, PSG_ERR_ARGUMENT, "count is 1, must be 2", 3);
+    s = new_scene();
+    check_failure(&s, REDUCE_SCATTER, PSG_ERR_SYSTEM, "the ranks' reduce_scatter returned PSG_ERR_SYSTEM", 1);
+    check_failure(&s, GATHER, PSG_ERR_SYSTEM, "the ranks' gather returned PSG_ERR_SYSTEM", 1);
+}
+
+/* The step is over and lost on every rank, and nothing of it is in the next. */
+static void a_lost_step_leaves_nothing(void **state) {
+    (void)state;
+    scene s = new_scene();
+    s.options.noise_multiplier = 0, s.options.without_noise = 1, s.goes_on = 1;
+    result *one = run(1, &s, NO_CALL, 0);
+    assert_true(one->status == PSG_OK && one->steps == STEPS);
+    for (channel_call call = REDUCE_SCATTER; call <= GATHER; call++) {
+        result *all = run(3, &s, call, 1);
+        for (int k = 0; k < 3; k++) {
+            assert_true(all[k].status == PSG_OK && all[k].steps == STEPS);
+            assert_memory_equal(all[k].weights, one->weights, sizeof one->weights);
+        }
+        free(all);
+    }
+    free(one);
+}
+
+static void records_are_dealt_out_by_number(void **state) {
+    static const uint64_t own[3] = { 3, 3, 4 };   /* from 0, 3, 6 on */
+    scene s = new_scene();
+    (void)state;
+    s.options.records = 10, s.options.sample_rate = 1, s.steps = 1;
+    result *all = run(3, &s, NO_CALL, 0);
+    for (int k = 0; k < 3; k++) assert_true(!all[k].status && all[k].own == own[k]);
+    free(all);
+}
+
+static void ranks_that_differ_are_refused(void **state) {
+    (void)state;
+    char ledger[64];
+    scene s = new_scene();
+    s.options.sample_rate = 0.125;
+    snprintf(ledger, sizeof ledger, "%s/refused", folder);
+    s.odd_rank = 1;
+    s.odd_rate = 0.25;
+    check_failure(&s, NO_CALL, PSG_ERR_STATE, "sample_rate is 0.25 on rank 1 and 0.125 on rank 0", 0);
+    s.odd_rate = 0, s.odd_isa = "baseline";
+    psg_context *context = test_context(1, NULL);
+    const int has_other = strcmp(psg_context_isa(context), "baseline") != 0;
+    test_context_free(context);
+    if (has_other) check_failure(&s, NO_CALL, PSG_ERR_STATE, "instruction set is baseline on rank 1", 0);
+    s.odd_isa = NULL, s.odd_weight = 1;
+    check_failure(&s, NO_CALL, PSG_ERR_STATE, "parameters, learning rate or step of some rank differ before step 0", 0);
+    s.odd_weight = 0, s.ledger = ledger, s.odd_ledger = 1;
+    check_failure(&s, NO_CALL, PSG_ERR_STATE, "rank 1 has a ledger", 0);
+    remove(ledger);
+}
+
+static void arguments_are_checked(void **state) {
+    (void)state;
+    channel c = { .ranks = 2 };
+    rank r = { &c, 0, NULL };
+    psg_context *context = test_context(1, NULL);
+    psg_generator *generator;
+    psg_dp *dp;
+    psg_batch batch;
+    psg_dp_options options = new_scene().options;
+    psg_dp_ranks ranks = rank_functions(&r);
+    TEST_OK(context, psg_generator_create(context, &generator));
+    TEST_OK(context, psg_dp_create(context, generator, &options, (const int64_t[]){ 3 }, 1, &dp));
+    test_fails(context, psg_dp_set_ranks(dp, NULL), PSG_ERR_ARGUMENT, "ranks is NULL");
+    ranks.rank = 2;
+    test_fails(context, psg_dp_set_ranks(dp, &ranks), PSG_ERR_ARGUMENT, "rank 2 is outside [0, 2)");
+    ranks.rank = 0, ranks.gather = NULL;
+    test_fails(context, psg_dp_set_ranks(dp, &ranks), PSG_ERR_ARGUMENT, "a function is NULL");
+    ranks = rank_functions(&r), ranks.reserved[1] = 1;
+    test_fails(context, psg_dp_set_ranks(dp, &ranks), PSG_ERR_ARGUMENT, "ranks");
+    TEST_OK(context, psg_dp_sample(dp, &batch));
+    test_fails(context, psg_dp_own_batch(dp, &batch, NULL), PSG_ERR_ARGUMENT, "own is NULL");
+    psg_batch foreign = batch, own;
+    foreign.owner++;
+    test_fails(context, psg_dp_own_batch(dp, &foreign, &own), PSG_ERR_ARGUMENT, "not of this psg_dp");
+    TEST_OK(context, psg_dp_own_batch(dp, &batch, &own));
+    assert_true(own.count == batch.count && own.ids == batch.ids);
+    assert_int_equal(psg_dp_agree(dp, PSG_ERR_NUMERIC), PSG_ERR_NUMERIC);
+    assert_int_equal(psg_dp_agree(dp, PSG_OK), PSG_OK);
+    psg_dp_destroy(dp);
+    psg_generator_destroy(generator);
+    test_context_free(context);
+}
+
+/* ---- save, resume, privacy ---- */
+
+static void a_run_goes_on_on_other_ranks(void **state) {
+    (void)state;
+    char ledger[64], path[64];
+    scene s = new_scene();
+    snprintf(ledger, sizeof ledger, "%s/ledger", folder);
+    snprintf(path, sizeof path, "%s/run", folder);
+    result *straight = run(1, &s, NO_CALL, 0);
+    for (int first = 1; first <= 3; first++) {
+        scene half = s, rest = s;
+        half.ledger = rest.ledger = ledger;
+        half.options.ledger_ahead = rest.options.ledger_ahead = 1;
+        half.steps = half.save_at = 10;
+        rest.loads = path;
+        result *begun = run(first, &half, NO_CALL, 0), *ended = run(4 - first, &rest, NO_CALL, 0);
+        for (int k = 0; k < 4 - first; k++) {
+            if (begun->status || ended[k].status) fail_msg("%s; %s", begun->message, ended[k].message);
+            assert_memory_equal(ended[k].weights, straight->weights, sizeof straight->weights);
+            assert_true(ended[k].epsilon == straight->epsilon && ended[k].steps == STEPS);
+        }
+        free(begun);
+        free(ended);
+        remove(ledger);
+        remove(path);
+    }
+    free(straight);
+}
+
+/* A budget, which the ledger of rank 0 has, ends the loop of every rank after the same step. */
+static void the_budget_of_rank_0_is_that_of_all(void **state) {
+    (void)state;
+    char ledger[64];
+    scene s = new_scene();
+    snprintf(ledger, sizeof ledger, "%s/budget", folder);
+    s.ledger = ledger;
+    s.options.epsilon = 2, s.options.delta = 1e-5, s.steps = 1000;
+    result *before = run(1, &s, NO_CALL, 0);
+    assert_true(before->steps > 5 && before->steps < 900);
+    remove(ledger);
+    s.steps = 5;
+    free(run(1, &s, NO_CALL, 0));              /* another mechanism spends of the same ledger */
+    s.steps = 1000;
+    result *all = run(3, &s, NO_CALL, 0);
+    for (int k = 0; k < 3; k++) {
+        if (all[k].status) fail_msg("%s", all[k].message);
+        assert_true(all[k].steps == all[0].steps && all[k].steps < before->steps);
+    }
+    free(before);
+    free(all);
+    remove(ledger);
+}
+
+static void one_seed_makes_all_not_private(void **state) {
+    (void)state;
+    scene s = new_scene();
+    s.odd_seed = 1, s.steps = 2;
+    result *all = run(3, &s, NO_CALL, 0);
+    for (int k = 0; k < 3; k++) assert_true(!all[k].status && all[k].is_private);
+    free(all);
+    s.odd_rank = 2;
+    all = run(3, &s, NO_CALL, 0);
+    for (int k = 0; k < 3; k++) assert_true(!all[k].status && !all[k].is_private);
+    assert_memory_equal(all[0].weights, all[2].weights, sizeof all[0].weights);
+    free(all);
+}
+
+static int make_folder(void **state) {
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int drop_folder(void **state) {
+    (void)state;
+    return rmdir(folder);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_number_of_ranks_gives_the_same_bits),
+        cmocka_unit_test(what_fails_on_one_fails_on_all),
+        cmocka_unit_test(a_lost_step_leaves_nothing),
+        cmocka_unit_test(records_are_dealt_out_by_number),
+        cmocka_unit_test(ranks_that_differ_are_refused),
+        cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(a_run_goes_on_on_other_ranks),
+        cmocka_unit_test(the_budget_of_rank_0_is_that_of_all),
+        cmocka_unit_test(one_seed_makes_all_not_private),
+    };
+    alarm(240);   /* ranks that wait for one another would wait for ever */
+    return cmocka_run_group_tests(tests, make_folder, drop_folder);
+}
