@@ -38,7 +38,7 @@ PACKAGE_LIBS = $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
 SANITIZE = -O1 -g -fno-omit-frame-pointer -fsanitize=$(1) -fno-sanitize-recover=all
 
 # ---- library: plain sources once, kernels once a real type and instruction set ----
-SOURCES := $(wildcard src/*/*.c src/ops/*/*.c)
+SOURCES := $(filter-out src/mpi/%,$(wildcard src/*/*.c src/ops/*/*.c))
 KERNELS := $(filter-out kernels/table.c,$(wildcard kernels/*.c))
 ARCH := $(shell $(CC) -dumpmachine 2>/dev/null | sed 's/-.*//')
 SYSTEM_LIBS := -lm -pthread   # glibc's -lm brings its vector functions, libmvec
@@ -56,11 +56,18 @@ STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 CMAKE_FILES := $(BUILD)/psgConfig.cmake $(BUILD)/psgConfigVersion.cmake
 
-.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations fuzz doc install \
+.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations fuzz mpi-test doc install \
         uninstall abi asan tsan ubsan variants cross-aarch64 coverage format lint clean dist deb help
 .DELETE_ON_ERROR:
 
-all: $(STATIC) $(SHARED) $(BUILD)/psg.pc $(CMAKE_FILES)  ## build the static and the shared library
+# libpsg-mpi, where there is an MPI compiler (MPICC=none: without).
+MPICC ?= mpicc
+MPI := $(shell command -v $(firstword $(MPICC)) 2>/dev/null)
+MPI_STATIC := $(BUILD)/libpsg-mpi.a
+MPI_SHARED := $(BUILD)/libpsg-mpi.so.$(VERSION)
+MPI_FILES := $(if $(MPI),$(MPI_STATIC) $(MPI_SHARED) $(BUILD)/psg-mpi.pc)
+
+all: $(STATIC) $(SHARED) $(BUILD)/psg.pc $(CMAKE_FILES) $(MPI_FILES)  ## build the static and the shared library
 
 $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
@@ -95,6 +102,22 @@ $(SHARED): $(OBJECTS)
 	@ln -sf $(@F) $(BUILD)/libpsg.so.$(SOVERSION)
 	@ln -sf $(@F) $(BUILD)/libpsg.so
 
+MPI_COMPILE = $(call say,MPI,$<)$(MPICC) $(CPPFLAGS) $(CFLAGS) -std=c11 -D_GNU_SOURCE -MMD -MP -Wall -Wextra -Iinclude
+
+$(BUILD)/src/mpi/mpi.o: src/mpi/mpi.c | needed
+	@mkdir -p $(@D)
+	$(MPI_COMPILE) $(HARDENING) -fPIC -fvisibility=hidden -Isrc/mpi -c $< -o $@
+
+$(MPI_STATIC): $(BUILD)/src/mpi/mpi.o
+	@rm -f $@
+	$(call say,AR,$@)$(AR) rcs $@ $^
+
+$(MPI_SHARED): $(BUILD)/src/mpi/mpi.o $(SHARED)
+	$(call say,LD,$@)$(MPICC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libpsg-mpi.so.$(SOVERSION) -Wl,-z,relro,-z,now \
+	    -o $@ $< -L$(BUILD) -lpsg
+	@ln -sf $(@F) $(BUILD)/libpsg-mpi.so.$(SOVERSION)
+	@ln -sf $(@F) $(BUILD)/libpsg-mpi.so
+
 # Fortran's run-time archive, which OpenBLAS's wants, prints numbers by libquadmath where there is one.  pkg-config puts
 # what a package names before what its requirements name, hence the name of the function that libgfortran.a will want.
 FORTRAN_LIBS = $(if $(wildcard $(shell $(CC) -print-file-name=libquadmath.a)),\
@@ -107,10 +130,10 @@ FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLU
           -e 's|@SYSTEM_LIBS@|$(strip $(SYSTEM_LIBS) $(FORTRAN_LIBS))|' \
           -e 's|@POINTER_BYTES@|$(shell echo __SIZEOF_POINTER__ | $(CC) -E -P -)|'
 
-.PHONY: $(BUILD)/psg.pc $(CMAKE_FILES)
+.PHONY: $(BUILD)/psg.pc $(BUILD)/psg-mpi.pc $(CMAKE_FILES)
 $(BUILD)/psg.pc: psg.pc.in
-$(CMAKE_FILES): $(BUILD)/%: src/install/%.in
-$(BUILD)/psg.pc $(CMAKE_FILES):
+$(BUILD)/psg-mpi.pc $(CMAKE_FILES): $(BUILD)/%: src/install/%.in
+$(BUILD)/psg.pc $(BUILD)/psg-mpi.pc $(CMAKE_FILES):
 	@mkdir -p $(@D)
 	@$(FILL_IN) $< > $@
 
@@ -148,6 +171,17 @@ dp-attack:  ## try to break the clip bound: make dp-attack ARGS="--seconds 600 -
 	@.ci/need $(NEED_BUILD)
 	@$(MAKE) $(PARALLEL) $(BUILD)/test/attack/attack
 	$(BUILD)/test/attack/attack $(ARGS)
+
+# One mechanism on the processes of an MPI program: bits, failures, a rank that is killed.
+MPI_TEST := $(BUILD)/test/mpi/train
+$(MPI_TEST): test/mpi/train.c $(MPI_STATIC) $(STATIC)
+	@mkdir -p $(@D)
+	$(MPI_COMPILE) -MF $@.d -o $@ $< $(MPI_STATIC) $(STATIC) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+mpi-test:  ## libpsg-mpi on 1 to 4 ranks of this machine
+	@.ci/need $(NEED_BUILD) cmd:mpicc=libopenmpi-dev cmd:mpirun=openmpi-bin
+	@$(MAKE) $(PARALLEL) $(MPI_TEST)
+	@sh test/mpi/run.sh $(MPI_TEST)
 
 crash:  ## kill a private run and fail its system calls: make crash ARGS="--kills 1000 --seed 7"
 	@.ci/need $(NEED_BUILD)
@@ -201,7 +235,7 @@ $(BUILD)/test/test_fork: WRAP := -Wl,--wrap=madvise
 $(BUILD)/test/test_scattering: $(BUILD)/bench/scattering.o
 
 # Calls of every public function, made from the headers.
-PUBLIC_HEADERS := $(wildcard include/psg/*.h include/psg/ops/*.h)
+PUBLIC_HEADERS := $(filter-out include/psg/mpi.h,$(wildcard include/psg/*.h include/psg/ops/*.h))
 $(BUILD)/test/null_calls.c: test/null_calls.awk $(PUBLIC_HEADERS)
 	@mkdir -p $(@D)
 	awk -f $< $(PUBLIC_HEADERS) >$@
@@ -434,10 +468,10 @@ MAN_DATE = $(shell date -u -d @$${SOURCE_DATE_EPOCH:-$$(stat -c %Y $(PUBLIC_HEAD
 
 doc: $(MAN)/psg.h.3 $(MAN)/psg.hpp.3  ## manual pages, of the comments in the public headers
 
-$(MAN)/psg.h.3: $(MAN_SCRIPTS) $(SYMBOLS) $(PUBLIC_HEADERS)
+$(MAN)/psg.h.3: $(MAN_SCRIPTS) $(SYMBOLS) $(PUBLIC_HEADERS) include/psg/mpi.h
 	@rm -rf $(MAN) && mkdir -p $(MAN)
 	$(call say,MAN,$(MAN))LC_ALL=C awk $(MAN_SCRIPTS:%=-f %) -v folder=$(MAN) -v version=$(VERSION) \
-	    -v date=$(MAN_DATE) -v symbols=$(SYMBOLS) $(PUBLIC_HEADERS)
+	    -v date=$(MAN_DATE) -v symbols=$(SYMBOLS) $(PUBLIC_HEADERS) include/psg/mpi.h
 
 $(MAN)/psg.hpp.3: src/install/roff.awk src/install/hpp.awk include/psg/psg.hpp $(MAN)/psg.h.3
 	@LC_ALL=C awk -f src/install/roff.awk -f src/install/hpp.awk -v page=$@ -v version=$(VERSION) -v date=$(MAN_DATE) \
@@ -456,6 +490,7 @@ install: all doc  ## install under DESTDIR and PREFIX
 	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(LIBDIR)/libpsg.so.$(SOVERSION)
 	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(LIBDIR)/libpsg.so
 	install -m 644 $(BUILD)/psg.pc $(DESTDIR)$(LIBDIR)/pkgconfig
+	$(if $(MPI),$(INSTALL_MPI),@echo "libpsg-mpi: not built, there is no $(MPICC)")
 	install -m 644 $(CMAKE_FILES) $(DESTDIR)$(LIBDIR)/cmake/psg
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
 	for page in src/ops src/dp bench test; do \
@@ -465,9 +500,15 @@ install: all doc  ## install under DESTDIR and PREFIX
 	install -m 644 $(MAN)/*.3 $(DESTDIR)$(MANDIR)/man3
 	@$(if $(DESTDIR),,sh src/install/loader.sh installed $(LIBDIR))
 
+INSTALL_MPI = install -m 644 $(MPI_STATIC) $(DESTDIR)$(LIBDIR) && install -m 755 $(MPI_SHARED) $(DESTDIR)$(LIBDIR) && \
+	ln -sf $(notdir $(MPI_SHARED)) $(DESTDIR)$(LIBDIR)/libpsg-mpi.so.$(SOVERSION) && \
+	ln -sf $(notdir $(MPI_SHARED)) $(DESTDIR)$(LIBDIR)/libpsg-mpi.so && \
+	install -m 644 $(BUILD)/psg-mpi.pc $(DESTDIR)$(LIBDIR)/pkgconfig
+
 uninstall:  ## remove what install put there
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBDIR)/cmake/psg
-	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/pkgconfig/psg.pc
+	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/libpsg-mpi.* \
+	    $(addprefix $(DESTDIR)$(LIBDIR)/pkgconfig/,psg.pc psg-mpi.pc)
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,psg.h.3 psg.hpp.3 psg_*.3 PSG_*.3)
 	@$(if $(DESTDIR),,sh src/install/loader.sh removed $(LIBDIR))
 

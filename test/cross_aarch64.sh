@@ -39,7 +39,7 @@ cross() {
     env -u PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR="$root" PKG_CONFIG_LIBDIR="$libraries/pkgconfig" \
         PSG_EMULATOR="$emulator" "${MAKE:-make}" --no-print-directory -j"${JOBS:-2}" BUILD="$build" \
         PKG_CONFIG=pkg-config CC="aarch64-linux-gnu-gcc --sysroot=$root" \
-        CXX="aarch64-linux-gnu-g++ --sysroot=$root" CLANGXX=none AR=aarch64-linux-gnu-ar CFLAGS=-O2 "$@"
+        CXX="aarch64-linux-gnu-g++ --sysroot=$root" CLANGXX=none MPICC=none AR=aarch64-linux-gnu-ar CFLAGS=-O2 "$@"
 }
 targets=
 for name in $wanted; do
