@@ -380,9 +380,10 @@ differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that
 
 # ---- benchmarks and the training program: public headers only ----
 # The naive loops are compiled for each real type; bench_support.c belongs to both programs.
+PAGES := $(patsubst %,$(BUILD)/bench/%.o,html html_style plot plot_frame plot_heat plot_rows plot_scale png text_file)
 TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset fashion_mnist image_models progress run_folder scattering step_times \
                                            trainer training_options training_plan)
-BENCH_SHARED := $(BUILD)/bench/bench_support.o $(BUILD)/bench/model.o $(BUILD)/bench/blocks.o
+BENCH_SHARED := $(patsubst %,$(BUILD)/bench/%.o,bench_support model blocks) $(PAGES)
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
            $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) $(NAIVE) $(BUILD)/bench/table_lines.o
@@ -408,6 +409,7 @@ $(BUILD)/bench/%.o: bench/%.c
 
 $(BUILD)/test/test_bench_options.o $(BUILD)/test/fuzz/network.o: override CPPFLAGS += -Itest
 $(BUILD)/test/test_training_options: $(patsubst %,$(BUILD)/bench/%.o,training_options training_plan image_models model blocks)
+$(BUILD)/test/test_plot $(BUILD)/test/test_html: $(PAGES)
 $(BUILD)/test/test_bench_options: $(filter-out $(BUILD)/bench/bench.o,$(BENCH)) $(BENCH_SHARED)
 
 $(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(CASES) $(STATIC)
