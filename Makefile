@@ -383,7 +383,7 @@ differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that
 PAGES := $(patsubst %,$(BUILD)/bench/%.o,html html_style plot plot_frame plot_heat plot_rows plot_scale png text_file)
 TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset fashion_mnist image_models progress run_folder scattering step_times \
                                            trainer training_options training_plan)
-BENCH_SHARED := $(patsubst %,$(BUILD)/bench/%.o,bench_support model blocks) $(PAGES)
+BENCH_SHARED := $(patsubst %,$(BUILD)/bench/%.o,bench_support model blocks machine resident) $(PAGES)
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
            $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) $(NAIVE) $(BUILD)/bench/table_lines.o

@@ -7,6 +7,7 @@
 #include "bench_options.h"
 #include "engines.h"
 #include "growth.h"
+#include "machine.h"
 #include "output.h"
 #include "passes.h"
 #include "problems.h"
@@ -23,7 +24,7 @@ static int print_header(const bench_options *options, probe **p) {
         fprintf(stderr, "no context: %s\n", psg_status_name(status));
         return -1;
     }
-    output_machine machine = { .isa = psg_context_isa(context), .openblas_core = probe_openblas_core(),
+    output_machine machine = { .isa = psg_context_isa(context), .openblas_core = machine_openblas_core(),
                                .threads = psg_context_threads(context) };
     *p = probe_create(machine.threads, machine.isa);
     machine.rates = probe_measure(*p, options->settings.dtype, HEADER_WORKING_SET);

@@ -2,24 +2,10 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
+
+#include "machine.h"
 
 #define NOTED_MIB 1024      /* resident memory that a row's notes mention */
-
-/* The processor's name, as far as the system tells it. */
-static void read_cpu(char *name, size_t size) {
-    char line[256];
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    snprintf(name, size, "unknown");
-    while (file && fgets(line, sizeof line, file)) {
-        char *value = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || !value) continue;
-        value[strcspn(value, "\n\"\\")] = 0;
-        snprintf(name, size, "%s", value + 2);
-        break;
-    }
-    if (file) fclose(file);
-}
 
 /* ---- JSON ---- */
 
@@ -137,7 +123,7 @@ static void table_row(const bench_row *row) {
 
 void output_header(int json, const output_machine *machine) {
     char cpu[256];
-    read_cpu(cpu, sizeof cpu);
+    machine_processor(cpu, sizeof cpu);
     (json ? json_header : table_header)(cpu, machine);
     fflush(stdout);
 }

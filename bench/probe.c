@@ -13,9 +13,6 @@
 #include "probe_fma.h"
 #include "bench_support.h"
 
-/* Weak: another BLAS behind the same soname may lack it. */
-extern char *openblas_get_corename(void) __attribute__((weak));
-
 #define TRIALS 4
 #define FMA_ROUNDS ((size_t)1 << 19)        /* a millisecond or so: what disturbs it lasts longer than its trials */
 #define FMA_TEAMS 4
@@ -233,5 +230,3 @@ double probe_openblas_gflops(probe *p, psg_dtype dtype) {
     free(operands);
     return 1e-9 * 2.0 * GEMM_SIZE * (double)GEMM_ELEMENTS * p->threads / seconds;
 }
-
-const char *probe_openblas_core(void) { return openblas_get_corename ? openblas_get_corename() : "unknown"; }

@@ -28,7 +28,5 @@ double probe_fma_gflops(probe *p, psg_dtype dtype);
 
 /* One single-threaded OpenBLAS product of 768^3 a thread, all at once.  Makes OpenBLAS single-threaded for good. */
 double probe_openblas_gflops(probe *p, psg_dtype dtype);
-/* "Haswell", ...: the core whose kernels OpenBLAS runs; "unknown" of a BLAS that does not say. */
-const char *probe_openblas_core(void);
 
 #endif
