@@ -381,8 +381,9 @@ differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that
 # ---- benchmarks and the training program: public headers only ----
 # The naive loops are compiled for each real type; bench_support.c belongs to both programs.
 PAGES := $(patsubst %,$(BUILD)/bench/%.o,html html_style plot plot_frame plot_heat plot_rows plot_scale png text_file)
-TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset fashion_mnist image_models progress run_folder scattering step_times \
-                                           trainer training_options training_plan)
+TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset diagnostics diagnostics_page evaluation fashion_mnist image_models \
+                privacy_curve progress report_page run_folder run_results scattering step_times trainer \
+                training_options training_plan)
 BENCH_SHARED := $(patsubst %,$(BUILD)/bench/%.o,bench_support model blocks machine resident) $(PAGES)
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\

@@ -9,7 +9,8 @@
 #include <psg/psg.h>
 
 #include "progress.h"
-#include "run_folder.h"
+#include "resident.h"
+#include "run_results.h"
 #include "step_times.h"
 #include "trainer.h"
 
@@ -33,7 +34,8 @@ static psg_status add_to_report(const trainer *t, const micro_batch *batch, psg_
 }
 
 /* One step of DP-SGD on a drawn batch; an empty one is a step too, and its update is noise. */
-static psg_status train_step(trainer *t, const dataset *data, const psg_batch *drawn, step_report *report) {
+static psg_status train_step(trainer *t, const dataset *data, const psg_batch *drawn, step_report *report,
+                             diagnostics *seen) {
     model_gradients gradients;
     psg_pass pass = PSG_PASS_INIT;
     psg_clip_report clip;
@@ -48,6 +50,7 @@ static psg_status train_step(trainer *t, const dataset *data, const psg_batch *d
         psg_var loss = psg_cross_entropy(t->tape, scores, labels, NULL);
         TRY(psg_backward(t->tape, loss));
         TRY(model_gradients_of(&t->model, t->tape, &gradients));
+        TRY(diagnostics_add(seen, t, &gradients, batch.count));
         TRY(psg_dp_accumulate(t->dp, &part, gradients.list, (size_t)t->model.count, &clip));
         TRY(add_to_report(t, &batch, scores, loss, &clip, report));
     }
@@ -56,7 +59,7 @@ static psg_status train_step(trainer *t, const dataset *data, const psg_batch *d
 
 static psg_status train_step_quietly(trainer *t, const dataset *data, const psg_batch *drawn) {
     step_report report = { 0 };
-    return train_step(t, data, drawn, &report);
+    return train_step(t, data, drawn, &report, NULL);
 }
 
 static psg_status epsilon_so_far(const trainer *t, double delta, double *epsilon) {
@@ -95,14 +98,16 @@ static void catch_interruptions(void) {
 static int is_to_end(const trainer *t) { return is_interrupted && !psg_dp_recorded_ahead(t->dp); }
 
 /* The steps from where the run is to its end, to an interruption or to the end of the budget. */
-static psg_status train(trainer *t, const training_plan *plan, double delta, const dataset *data, run_folder *folder) {
+static psg_status train(trainer *t, const training_plan *plan, double delta, const dataset *data, run_folder *folder,
+                        diagnostics *seen) {
     progress bar = progress_start(plan->steps, (long)psg_dp_step(t->dp));
     for (long step = bar.first; step < plan->steps && psg_dp_remaining(t->dp) && !is_to_end(t); step++) {
         step_report report = { 0 };
         psg_batch batch;
         TRY(psg_dp_sample(t->dp, &batch));
-        TRY(train_step(t, data, &batch, &report));
+        TRY(train_step(t, data, &batch, &report, seen));
         trainer_average(t, step);
+        diagnostics_end_step(seen, step + 1, report.loss, (double)report.clipped, report.samples);
         TRY(show(&bar, step + 1, t, delta, &report));
         if (run_folder_is_due(folder)) TRY(run_folder_save(folder, t));
     }
@@ -130,20 +135,40 @@ static psg_status print_statement(const trainer *t, double delta) {
     return PSG_OK;
 }
 
-static psg_status report_run(const training_options *options, const training_plan *plan, trainer *t,
-                             const dataset *training, const dataset *test, double seconds) {
-    double accuracy, epsilon;
-    step_times times;
-    TRY(trainer_accuracy(t, test, &accuracy));
-    TRY(epsilon_so_far(t, options->delta, &epsilon));
-    printf("test accuracy %.2f%% at epsilon %.2f, delta %g%s\n", 100.0 * accuracy, epsilon, options->delta,
-           options->seeded ? " (NOT PRIVATE: seeded)" : "");
-    TRY(print_statement(t, options->delta));
-    TRY(step_times_measure(options, plan, training, train_step_quietly, &times));
+/* The last line printed. */
+static void print_result(const report_facts *facts, double epsilon, double seconds) {
     printf("result: test_accuracy=%.2f epsilon=%.2f delta=%g train_seconds=%.1f ms_private=%.2f ms_plain=%.2f "
-           "ms_loop=%.1f\n", 100.0 * accuracy, epsilon, options->delta, seconds, times.ms_private, times.ms_plain,
-           times.ms_loop);
+           "ms_loop=%.1f\n", 100.0 * facts->test->accuracy, epsilon, facts->options->delta, seconds,
+           facts->times.ms_private, facts->times.ms_plain, facts->times.ms_loop);
+}
+
+/* What the run gave, its accuracy first; then times, which take a while, and the files. */
+static psg_status report_run(report_facts *facts, const evaluation *accuracy, const dataset *test, run_folder *folder,
+                             const diagnostics *seen, double seconds) {
+    const training_options *options = facts->options;
+    double epsilon;
+    facts->test = accuracy;
+    TRY(epsilon_so_far(facts->t, options->delta, &epsilon));
+    printf("test accuracy %.2f%% at epsilon %.2f, delta %g%s\n", 100.0 * accuracy->accuracy, epsilon, options->delta,
+           options->seeded ? " (NOT PRIVATE: seeded)" : "");
+    TRY(print_statement(facts->t, options->delta));
+    TRY(step_times_measure(options, facts->plan, test, train_step_quietly, &facts->times));
+    TRY(run_results_write(folder, facts, seen, test));
+    printf("%s has the run, as a page\n", folder->report);
+    if (seen) printf("%s has what it saw: NOT PRIVATE\n", folder->diagnostics);
+    print_result(facts, epsilon, seconds);
     return PSG_OK;
+}
+
+static psg_status evaluate_and_report(const training_options *options, const training_plan *plan, trainer *t,
+                                      const dataset *test, run_folder *folder, const diagnostics *seen,
+                                      double seconds) {
+    report_facts facts = { .options = options, .plan = plan, .t = t, .peak_mib = resident_peak() };
+    evaluation accuracy;
+    psg_status status = evaluation_of(t, test, &accuracy);
+    if (status == PSG_OK) status = report_run(&facts, &accuracy, test, folder, seen, seconds);
+    evaluation_free(&accuracy);
+    return status;
 }
 
 static psg_status start(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
@@ -158,32 +183,39 @@ static psg_status start(const training_options *options, const training_plan *pl
     return PSG_OK;
 }
 
+static void say_end(const training_plan *plan, const trainer *t) {
+    const unsigned long long step = psg_dp_step(t->dp);
+    if (is_interrupted) {
+        printf("interrupted and saved after step %llu of %ld; --resume goes on (make run ARGS=\"--resume\")\n", step,
+               plan->steps);
+    } else if ((long)step < plan->steps) {
+        printf("the budget is spent after step %llu of %ld: steps that were recorded and lost count too\n", step,
+               plan->steps);
+    }
+}
+
 static psg_status run(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
-                      const dataset *test, run_folder *folder) {
+                      const dataset *test, run_folder *folder, diagnostics *seen) {
     TRY(start(options, plan, t, training, folder));
     catch_interruptions();
     double began = now_seconds();
-    TRY(train(t, plan, options->delta, training, folder));
+    TRY(train(t, plan, options->delta, training, folder, seen));
     double seconds = now_seconds() - began;
-    if (is_interrupted) {
-        printf("interrupted and saved after step %llu of %ld; --resume goes on (make run ARGS=\"--resume\")\n",
-               (unsigned long long)psg_dp_step(t->dp), plan->steps);
-        return PSG_OK;
-    }
-    if ((long)psg_dp_step(t->dp) < plan->steps) {
-        printf("the budget is spent after step %llu of %ld: steps that were recorded and lost count too\n",
-               (unsigned long long)psg_dp_step(t->dp), plan->steps);
-    }
+    say_end(plan, t);
+    if (is_interrupted) return PSG_OK;
     TRY(run_folder_write_weights(folder, t));
-    return report_run(options, plan, t, training, test, seconds);
+    return evaluate_and_report(options, plan, t, test, folder, seen, seconds);
 }
 
 static int run_and_report(const training_options *options, const training_plan *plan, const dataset *training,
                           const dataset *test, run_folder *folder) {
     trainer t = { 0 };
-    psg_status status = run(options, plan, &t, training, test, folder);
+    diagnostics *seen = options->diagnoses ? diagnostics_create(plan->steps) : NULL;
+    psg_status status = options->diagnoses && !seen ? PSG_ERR_MEMORY
+                                                    : run(options, plan, &t, training, test, folder, seen);
     if (status != PSG_OK) fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&t));
     trainer_destroy(&t);
+    diagnostics_destroy(seen);
     return status != PSG_OK ? EXIT_FAILURE : is_interrupted ? 128 + SIGINT : EXIT_SUCCESS;
 }
 

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "text_file.h"
+
 #define SECONDS_BETWEEN 5.0
 
 /* ---- paths ---- */
@@ -33,7 +35,9 @@ static int make_folders(const char *path) {
 int run_folder_open(const char *path, char **command_line, run_folder *folder) {
     const struct { char *path; const char *name; } files[] = {
         { folder->ledger, "ledger.jsonl" }, { folder->checkpoint, "checkpoint.safetensors" },
-        { folder->arguments, "arguments" }, { folder->weights, "weights.safetensors" }
+        { folder->arguments, "arguments" }, { folder->weights, "weights.safetensors" },
+        { folder->statement, "statement.txt" }, { folder->statement_json, "statement.json" },
+        { folder->report, "report.html" }, { folder->diagnostics, "diagnostics.html" },
     };
     if (!*path || strlen(path) > RUN_PATH - 64) {
         fprintf(stderr, "--folder: the path is empty or too long\n");
@@ -50,14 +54,14 @@ int run_folder_open(const char *path, char **command_line, run_folder *folder) {
 /* ---- arguments, one a line ---- */
 
 static int write_arguments(const run_folder *folder) {
-    char temporary[RUN_PATH + 8];
-    snprintf(temporary, sizeof temporary, "%s.new", folder->arguments);
-    FILE *file = fopen(temporary, "w");
-    if (!file) return fail(temporary, "cannot be written");
+    char *text = NULL;
+    size_t size = 0;
+    FILE *file = open_memstream(&text, &size);
+    if (!file) return fail(folder->arguments, "cannot be written");
     for (char **argument = folder->command_line; *argument; argument++) fprintf(file, "%s\n", *argument);
-    int failed = ferror(file);
-    if (fclose(file) || failed || rename(temporary, folder->arguments)) return fail(temporary, "cannot be written");
-    return 0;
+    int failed = fclose(file) || text_file_write(folder->arguments, text, size);
+    free(text);
+    return failed ? -1 : 0;
 }
 
 /* ledger.jsonl becomes ledger.1.jsonl, or the first number that is free. */
@@ -74,7 +78,11 @@ static int put_aside(const char *ledger) {
 
 int run_folder_begin(const run_folder *folder) {
     if (put_aside(folder->ledger)) return -1;
-    if (remove(folder->checkpoint) && errno != ENOENT) return fail(folder->checkpoint, "cannot be removed");
+    const char *const of_another[] = { folder->checkpoint, folder->statement, folder->statement_json, folder->report,
+                                       folder->diagnostics };
+    for (size_t k = 0; k < sizeof of_another / sizeof *of_another; k++) {
+        if (remove(of_another[k]) && errno != ENOENT) return fail(of_another[k], "cannot be removed");
+    }
     return write_arguments(folder);
 }
 

@@ -1,6 +1,7 @@
 #include "step_times.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,6 +132,8 @@ psg_status step_times_measure(const training_options *options, const training_pl
     measurement m = { .options = options, .data = data, .t = &t };
     training_plan timed = *plan;
     timed.steps += BATCHES;   /* those of the run are its budget */
+    timed.records = data->count;
+    timed.sample_rate = fmin(1, options->recipe.batch / (double)data->count);
     psg_status status = trainer_create(options, &timed, NULL, &t);
     m.records = malloc((size_t)data->count * sizeof *m.records);
     if (!m.records) status = PSG_ERR_MEMORY;
@@ -140,6 +143,7 @@ psg_status step_times_measure(const training_options *options, const training_pl
         times->ms_plain = 1e3 * bench_median(m.plain_seconds, BATCHES);
         times->ms_loop = 1e3 * bench_median(m.loop_seconds, LOOP_BATCHES);
     }
+    if (status != PSG_OK) fprintf(stderr, "steps cannot be timed: %s\n", trainer_message(&t));
     free(m.records);
     trainer_destroy(&t);
     return status;

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define INITIAL_WEIGHTS_SEED 1
 #define MICRO_BATCH 256
@@ -96,17 +97,19 @@ micro_batch trainer_gather(trainer *t, const dataset *data, const int64_t *recor
     return batch;
 }
 
+int trainer_class(const float *scores) {
+    int best = 0;
+    for (int c = 1; c < IMAGE_CLASSES; c++) {
+        if (scores[c] > scores[best]) best = c;
+    }
+    return best;
+}
+
 long trainer_correct(const psg_tensor *scores, const micro_batch *batch) {
     const float *row = scores->data;
     const int64_t *label = batch->labels.data;
     long correct = 0;
-    for (size_t n = 0; n < batch->count; n++, row += IMAGE_CLASSES) {
-        int best = 0;
-        for (int c = 1; c < IMAGE_CLASSES; c++) {
-            if (row[c] > row[best]) best = c;
-        }
-        correct += best == label[n];
-    }
+    for (size_t n = 0; n < batch->count; n++, row += IMAGE_CLASSES) correct += trainer_class(row) == label[n];
     return correct;
 }
 
@@ -127,29 +130,27 @@ void trainer_average(trainer *t, long step) {
     for (int64_t i = 0; i < t->model.size; i++) average[i] += (float)(1 - decay) * (weight[i] - average[i]);
 }
 
-static psg_status correct_of(trainer *t, const micro_batch *batch, long *correct) {
+static psg_status scores_of(trainer *t, const micro_batch *batch, float *scores) {
     psg_pass pass = PSG_PASS_INIT;
-    psg_tensor scores;
+    psg_tensor value;
     pass.ordinary = pass.evaluation = 1;
     TRY(psg_tape_begin(t->tape, &pass));
-    TRY(psg_value(t->tape, model_scores(&t->model, t->tape, psg_input(t->tape, &batch->images)), &scores));
-    *correct += trainer_correct(&scores, batch);
+    TRY(psg_value(t->tape, model_scores(&t->model, t->tape, psg_input(t->tape, &batch->images)), &value));
+    memcpy(scores, value.data, batch->count * IMAGE_CLASSES * sizeof *scores);
     return PSG_OK;
 }
 
-psg_status trainer_accuracy(trainer *t, const dataset *data, double *accuracy) {
+psg_status trainer_scores(trainer *t, const dataset *data, float *scores) {
     int64_t records = data->count;
     int64_t *record = malloc((size_t)records * sizeof *record);
     psg_status status = record ? PSG_OK : PSG_ERR_MEMORY;
-    long correct = 0;
     for (int64_t i = 0; record && i < records; i++) record[i] = i;
     swap_average(t);
     for (int64_t first = 0; first < records && status == PSG_OK; first += (int64_t)t->capacity) {
         micro_batch batch = trainer_gather(t, data, record + first, (size_t)(records - first));
-        status = correct_of(t, &batch, &correct);
+        status = scores_of(t, &batch, scores + first * IMAGE_CLASSES);
     }
     swap_average(t);
     free(record);
-    *accuracy = (double)correct / (double)records;
     return status;
 }

@@ -42,6 +42,8 @@ const char *trainer_message(const trainer *t);
 /* Copies the records into the buffers; at most capacity of them. */
 micro_batch trainer_gather(trainer *t, const dataset *data, const int64_t *records, size_t count);
 
+/* The class of the largest of a sample's 10 scores. */
+int trainer_class(const float *scores);
 /* How many of the batch the scores (N, 10) classify as the labels say. */
 long trainer_correct(const psg_tensor *scores, const micro_batch *batch);
 
@@ -49,7 +51,7 @@ long trainer_correct(const psg_tensor *scores, const micro_batch *batch);
  * computed from released weights alone, so it costs no privacy. */
 void trainer_average(trainer *t, long step);
 
-/* The share of the data that the averaged model classifies correctly. */
-psg_status trainer_accuracy(trainer *t, const dataset *data, double *accuracy);
+/* The scores (count, 10) that the averaged model gives the data. */
+psg_status trainer_scores(trainer *t, const dataset *data, float *scores);
 
 #endif

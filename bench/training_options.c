@@ -35,9 +35,10 @@ static void print_help(const char *program) {
            "  --delta D             and the delta that belongs to it (%g)\n"
            "  --threads N           0: as many as there are processors (0)\n"
            "  --seed N              reproducible randomness: the run is NOT PRIVATE\n"
-           "  --folder DIR          where the run keeps its ledger, checkpoint and weights (%s)\n"
-           "  --resume              go on with the run in the folder, with the options it began with; --data and\n"
-           "                        --threads may be other ones\n"
+           "  --folder DIR          where the run keeps its ledger, checkpoint, weights and report (%s)\n"
+           "  --resume              go on with the run in the folder, with the options it began with; --data,\n"
+           "                        --threads and --diagnostics may be other ones\n"
+           "  --diagnostics         a second page, NOT PRIVATE: losses, norms, what was classified wrongly\n"
            "  --help\n\n",
            program, image_models[0].kind.name, defaults.data, defaults.epsilon, defaults.delta, defaults.folder);
     print_models();
@@ -69,7 +70,7 @@ static int read_whole(const char *name, const char *text, uint64_t maximum, uint
     return -1;
 }
 
-enum { MODEL, DATA, EPOCHS, BATCH, CLIP, LR, MOMENTUM, EPSILON, DELTA, THREADS, SEED, FOLDER, RESUME, HELP };
+enum { MODEL, DATA, EPOCHS, BATCH, CLIP, LR, MOMENTUM, EPSILON, DELTA, THREADS, SEED, FOLDER, RESUME, DIAGNOSTICS, HELP };
 
 static const struct option long_options[] = {
     { "model", required_argument, NULL, MODEL }, { "data", required_argument, NULL, DATA },
@@ -78,7 +79,8 @@ static const struct option long_options[] = {
     { "momentum", required_argument, NULL, MOMENTUM }, { "epsilon", required_argument, NULL, EPSILON },
     { "delta", required_argument, NULL, DELTA }, { "threads", required_argument, NULL, THREADS },
     { "seed", required_argument, NULL, SEED }, { "folder", required_argument, NULL, FOLDER },
-    { "resume", no_argument, NULL, RESUME }, { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 },
+    { "resume", no_argument, NULL, RESUME }, { "diagnostics", no_argument, NULL, DIAGNOSTICS },
+    { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 },
 };
 
 static int read_model(const char *name, const image_model **chosen) {
@@ -121,6 +123,7 @@ static int read_option(training_options *options, int option, const char *name, 
     case SEED: options->seeded = 1; return read_whole(name, optarg, UINT64_MAX, &options->seed);
     case FOLDER: options->folder = optarg; return 0;
     case RESUME: options->resumes = 1; return 0;
+    case DIAGNOSTICS: options->diagnoses = 1; return 0;
     default: return -1;
     }
 }
@@ -129,7 +132,8 @@ static int read_option(training_options *options, int option, const char *name, 
 
 /* The noise was found for the options that the run began with, and the checkpoint is of its model. */
 static int check_resumed(unsigned given) {
-    static const unsigned may_change = 1u << DATA | 1u << THREADS | 1u << FOLDER | 1u << RESUME;
+    static const unsigned may_change = 1u << DATA | 1u << THREADS | 1u << FOLDER | 1u << RESUME |
+                                       1u << DIAGNOSTICS;
     for (const struct option *o = long_options; o->name; o++) {
         if (!(given & ~may_change & 1u << o->val)) continue;
         fprintf(stderr, "--resume: the run goes on with the options it began with, and --%s is given\n", o->name);
@@ -148,6 +152,7 @@ int training_options_resume(training_options *options, const training_options *n
     if (now->given & 1u << DATA) options->data = now->data;
     if (now->given & 1u << THREADS) options->threads = now->threads;
     options->folder = now->folder;
+    options->diagnoses = now->diagnoses;
     options->resumes = 1;
     return read;
 }

@@ -18,6 +18,7 @@ typedef struct training_options {
     const char *folder;         /* of the run */
     int resumes;                /* --resume was given: goes on with the run that is there */
     unsigned given;             /* a bit for each option of the command line */
+    int diagnoses;              /* --diagnostics was given: a page of what the run saw, NOT PRIVATE */
 } training_options;
 
 /* Reads the command line.  Returns 0; 1 when --help was printed; -1 after a message about a wrong argument, or one that
