@@ -411,6 +411,7 @@ $(BUILD)/bench/%.o: bench/%.c
 $(BUILD)/test/test_bench_options.o $(BUILD)/test/fuzz/network.o: override CPPFLAGS += -Itest
 $(BUILD)/test/test_training_options: $(patsubst %,$(BUILD)/bench/%.o,training_options training_plan image_models model blocks)
 $(BUILD)/test/test_plot $(BUILD)/test/test_html: $(PAGES)
+$(BUILD)/test/test_peer_results: $(BUILD)/bench/peer_results.o
 $(BUILD)/test/test_bench_options: $(filter-out $(BUILD)/bench/bench.o,$(BENCH)) $(BENCH_SHARED)
 
 $(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(CASES) $(STATIC)

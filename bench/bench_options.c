@@ -32,6 +32,8 @@ static void print_help(const char *program) {
            "Times libpsg against the limits of the machine and against naive loops.\n\n"
            "  --json               a header object, then one object a row, each in a line\n"
            "  --engines            products by OpenBLAS and by the library's own kernel, side by side, f32 and f64\n"
+           "  --html FILE          a page too: rooflines, bars; with --engines, of the list and then of products\n"
+           "  --peers FILE         for that page, what bench/peers.py --json printed\n"
            "  --growth             times of doubled problems and their exponents\n"
            "  --passes             steps of models, pass by pass: private, or the --question\n"
            "  --op OP              only this op\n"
@@ -89,10 +91,12 @@ static int read_dtype(const char *text, psg_dtype *dtype) {
     return -1;
 }
 
-enum { JSON, ENGINES, GROWTH, PASSES, OP, QUESTION, PROBLEM, CASE, THREADS, DTYPE, BUDGET, ROUTE, HELP };
+enum { JSON, ENGINES, HTML, PEER_FILE, GROWTH, PASSES, OP, QUESTION, PROBLEM, CASE, THREADS, DTYPE, BUDGET, ROUTE,
+       HELP };
 
 static const struct option long_options[] = {
     { "json", no_argument, NULL, JSON }, { "engines", no_argument, NULL, ENGINES },
+    { "html", required_argument, NULL, HTML }, { "peers", required_argument, NULL, PEER_FILE },
     { "growth", no_argument, NULL, GROWTH }, { "passes", no_argument, NULL, PASSES },
     { "op", required_argument, NULL, OP },
     { "question", required_argument, NULL, QUESTION }, { "problem", required_argument, NULL, PROBLEM },
@@ -107,6 +111,8 @@ static int read_option(bench_options *options, int option) {
     switch (option) {
     case JSON: options->json = 1; return 0;
     case ENGINES: options->engines = 1; return 0;
+    case HTML: options->html = optarg; return 0;
+    case PEER_FILE: options->peers = optarg; return 0;
     case GROWTH: options->growth = 1; return 0;
     case PASSES: options->passes = 1; return 0;
     case OP: options->op = optarg; return 0;
@@ -160,6 +166,10 @@ static int check(const bench_options *options) {
         fprintf(stderr, "--case: %s has no table here; --problem %s\n", op->name, op->fields);
     } else if (options->has_problem && options->dim_count != op->dim_count) {
         fprintf(stderr, "--problem: %s takes %s\n", op->name, op->fields);
+    } else if (options->peers && !options->html) {
+        fputs("--peers needs --html, the page that shows them\n", stderr);
+    } else if (options->html && (options->growth || options->passes)) {
+        fputs("--html: a page of the list, a problem or --engines, neither of --growth nor of --passes\n", stderr);
     } else {
         return options->has_problem || options->line ? try(options, op) : 0;
     }

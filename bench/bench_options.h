@@ -5,7 +5,8 @@
 #include "row.h"
 
 typedef struct bench_options {
-    int json, engines, growth, passes;  /* the last three: instead of the list */
+    int json, engines, growth, passes;  /* the last three: instead of the list; engines with html: after it */
+    const char *html, *peers;       /* a page of what was measured, or NULL; results of peers.py for it, or NULL */
     const char *op, *question;      /* NULL: all */
     int has_problem;
     int64_t dim[BENCH_MAX_DIMS];

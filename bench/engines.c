@@ -16,6 +16,7 @@ typedef struct engine_kind {
     const char *name;
     int dim_count;
     double (*products)(const double *dim);          /* multiply-adds */
+    double (*elements)(const double *dim);          /* of operands and result */
     psg_status (*prepare)(bench_case *c);
 } engine_kind;
 
@@ -27,6 +28,7 @@ typedef struct engine_row {
 /* ---- linear: x w^T over batched rows ---- */
 
 static double linear_products(const double *dim) { return dim[0] * dim[1] * dim[2]; }
+static double linear_elements(const double *dim) { return dim[0] * dim[1] + dim[0] * dim[2] + dim[1] * dim[2]; }
 
 static psg_status prepare_linear(bench_case *c) {
     const int64_t *dim = c->problem->dim;
@@ -41,6 +43,7 @@ typedef struct matmul_case {
 } matmul_case;
 
 static double matmul_products(const double *dim) { return dim[0] * dim[1] * dim[2] * dim[3]; }
+static double matmul_elements(const double *dim) { return dim[0] * linear_elements(dim + 1); }
 
 static psg_var record_matmul(tape_case *t, psg_var input) {
     return psg_matmul(t->tape, input, psg_input(t->tape, &((matmul_case *)t)->right));
@@ -68,6 +71,10 @@ typedef struct sample_case {
 
 static double grad_sample_products(const double *dim) { return dim[0] * dim[1] * dim[2] * dim[3]; }
 static double gram_products(const double *dim) { return dim[0] * dim[1] * (dim[1] + 1) / 2 * (dim[2] + dim[3]); }
+static double grad_sample_elements(const double *dim) {
+    return dim[0] * (dim[1] * (dim[2] + dim[3]) + dim[2] * dim[3]);
+}
+static double gram_elements(const double *dim) { return dim[0] * dim[1] * (dim[2] + dim[3]); }
 
 static psg_status run_grad_sample(bench_case *c) {
     sample_case *s = c->state;
@@ -108,10 +115,11 @@ static psg_status prepare_gram(bench_case *c) {
 
 /* ---- what is measured ---- */
 
-static const engine_kind linear = { "linear", 3, linear_products, prepare_linear };
-static const engine_kind matmul = { "matmul", 4, matmul_products, prepare_matmul };
-static const engine_kind grad_sample = { "grad_sample", 4, grad_sample_products, prepare_grad_sample };
-static const engine_kind gram = { "sqnorm by gram", 4, gram_products, prepare_gram };
+static const engine_kind linear = { "linear", 3, linear_products, linear_elements, prepare_linear };
+static const engine_kind matmul = { "matmul", 4, matmul_products, matmul_elements, prepare_matmul };
+static const engine_kind grad_sample = { "grad_sample", 4, grad_sample_products, grad_sample_elements,
+                                         prepare_grad_sample };
+static const engine_kind gram = { "sqnorm by gram", 4, gram_products, gram_elements, prepare_gram };
 
 static const engine_row rows[] = {
     { &linear, { 256, 784, 512 } },     { &linear, { 64, 1024, 1024 } },   { &linear, { 1024, 256, 256 } },
@@ -126,8 +134,6 @@ static const engine_row rows[] = {
 };
 
 /* ---- pairs: OpenBLAS, then our kernel ---- */
-
-enum { OPENBLAS, KERNEL, ENGINES };
 
 typedef struct engine_times {
     double ms[ENGINES], percent[ENGINES];
@@ -164,7 +170,7 @@ static psg_status measure_pairs(bench_case *cases, double (*seconds)[MAX_PAIRS],
             TRY(timed(&cases[e], before, took));
             total += *took;
         }
-        seconds[ENGINES][*pairs] = seconds[OPENBLAS][*pairs] / seconds[KERNEL][*pairs];
+        seconds[ENGINES][*pairs] = seconds[ENGINE_OPENBLAS][*pairs] / seconds[ENGINE_KERNEL][*pairs];
     }
     return PSG_OK;
 }
@@ -203,21 +209,53 @@ static psg_status measure(const engine_row *row, psg_dtype dtype, unsigned threa
 
 /* ---- output ---- */
 
+static void problem_text(const engine_row *row, char text[64]) {
+    for (int k = 0, at = 0; k < row->kind->dim_count; k++) {
+        at += snprintf(text + at, 64 - (size_t)at, "%s%lld", k ? "," : "", (long long)row->dim[k]);
+    }
+}
+
+static void keep(measured *seen, const engine_row *row, psg_dtype dtype, const engine_times *t) {
+    char problem[64];
+    double dim[BENCH_MAX_DIMS];
+    problem_text(row, problem);
+    for (int k = 0; k < BENCH_MAX_DIMS; k++) dim[k] = (double)row->dim[k];
+    const double flops = 2 * row->kind->products(dim), bytes = row->kind->elements(dim) * (double)psg_dtype_size(dtype);
+    measured_product product = { .dtype = dtype, .intensity = flops / bytes, .ratio = t->ratio,
+                                 .fma_gflops = t->fma_gflops };
+    snprintf(product.name, sizeof product.name, "%s %s %s", row->kind->name, problem, psg_dtype_name(dtype));
+    for (int e = 0; e < ENGINES; e++) {
+        product.ms[e] = t->ms[e];
+        product.gflops[e] = 1e-6 * flops / t->ms[e];
+    }
+    measured_add_product(seen, &product);
+}
+
 static void print(int json, const engine_row *row, psg_dtype dtype, const engine_times *t) {
     char problem[64];
-    for (int k = 0, at = 0; k < row->kind->dim_count; k++) {
-        at += snprintf(problem + at, sizeof problem - (size_t)at, "%s%lld", k ? "," : "", (long long)row->dim[k]);
-    }
+    problem_text(row, problem);
     printf(json ? "{\"product\": \"%s\", \"problem\": [%s], \"dtype\": \"%s\", \"openblas_ms\": %.6g, "
                   "\"kernel_ms\": %.6g, \"openblas_percent\": %.4g, \"kernel_percent\": %.4g, \"ratio\": %.4g, "
                   "\"row_fma_gflops\": %.6g}\n"
                 : "%-15s %-17s %-5s %11.3f %10.3f %9.0f%% %7.0f%% %7.2f %8.0f\n",
-           row->kind->name, problem, psg_dtype_name(dtype), t->ms[OPENBLAS], t->ms[KERNEL], t->percent[OPENBLAS],
-           t->percent[KERNEL], t->ratio, t->fma_gflops);
+           row->kind->name, problem, psg_dtype_name(dtype), t->ms[ENGINE_OPENBLAS], t->ms[ENGINE_KERNEL],
+           t->percent[ENGINE_OPENBLAS], t->percent[ENGINE_KERNEL], t->ratio, t->fma_gflops);
     fflush(stdout);
 }
 
-int engines_run(int json, unsigned threads, probe *p) {
+static int run_row(int json, const engine_row *row, psg_dtype dtype, unsigned threads, probe *p, measured *seen) {
+    engine_times times;
+    psg_status status = measure(row, dtype, threads, p, &times);
+    if (status != PSG_OK) {
+        fprintf(stderr, "%s: %s\n", row->kind->name, psg_status_name(status));
+        return 1;
+    }
+    print(json, row, dtype, &times);
+    keep(seen, row, dtype, &times);
+    return 0;
+}
+
+int engines_run(int json, unsigned threads, probe *p, measured *seen) {
     int failed = 0;
     if (!json) {
         puts("linear m,n,k; matmul B,m,n,k; others B,T,p,d.  ratio: OpenBLAS's time to the kernel's, in pairs\n");
@@ -226,11 +264,7 @@ int engines_run(int json, unsigned threads, probe *p) {
     }
     for (psg_dtype dtype = PSG_F32; dtype <= PSG_F64; dtype++) {
         for (const engine_row *row = rows; row < rows + sizeof rows / sizeof *rows; row++) {
-            engine_times times;
-            psg_status status = measure(row, dtype, threads, p, &times);
-            if (status == PSG_OK) print(json, row, dtype, &times);
-            else fprintf(stderr, "%s: %s\n", row->kind->name, psg_status_name(status));
-            failed |= status != PSG_OK;
+            failed |= run_row(json, row, dtype, threads, p, seen);
         }
     }
     return failed;

@@ -102,12 +102,9 @@ static void table_notes(const bench_row *row) {
 }
 
 static void table_row(const bench_row *row) {
-    char problem[200], limit[32] = "-", percent[32] = "-", naive[32] = "-", speedup[32] = "-", residual[32] = "-";
-    snprintf(problem, sizeof problem, "%s", row->problem->line ? row->problem->line : "");
-    for (int k = 0, at = 0; k < row->op->dim_count && !row->problem->line; k++) {
-        at += snprintf(problem + at, sizeof problem - (size_t)at, "%s%lld", k ? "," : "",
-                       (long long)row->problem->dim[k]);
-    }
+    char problem[BENCH_PROBLEM_TEXT];
+    char limit[32] = "-", percent[32] = "-", naive[32] = "-", speedup[32] = "-", residual[32] = "-";
+    bench_problem_text(row, problem);
     if (isfinite(row->limit_ms)) snprintf(limit, sizeof limit, "%.3f", row->limit_ms);
     if (isfinite(row->percent)) snprintf(percent, sizeof percent, "%.0f", row->percent);
     if (isfinite(row->naive_ms)) snprintf(naive, sizeof naive, "%.1f", row->naive_ms);

@@ -142,6 +142,14 @@ static psg_status compare(bench_case *c, bench_row *row) {
 
 /* ---- a row ---- */
 
+void bench_problem_text(const bench_row *row, char text[BENCH_PROBLEM_TEXT]) {
+    snprintf(text, BENCH_PROBLEM_TEXT, "%s", row->problem->line ? row->problem->line : "");
+    for (int k = 0, at = 0; k < row->op->dim_count && !row->problem->line; k++) {
+        at += snprintf(text + at, BENCH_PROBLEM_TEXT - (size_t)at, "%s%lld", k ? "," : "",
+                       (long long)row->problem->dim[k]);
+    }
+}
+
 psg_status bench_create_context(const bench_settings *settings, size_t budget, psg_context **context) {
     psg_context_options options = PSG_CONTEXT_OPTIONS_INIT;
     options.threads = settings->threads;

@@ -37,6 +37,10 @@ typedef struct bench_row {
     int steady;                 /* the limits before and after differ by at most 15 % */
 } bench_row;
 
+/* Its problem: the name of a line, or its dimensions. */
+enum { BENCH_PROBLEM_TEXT = 200 };
+void bench_problem_text(const bench_row *row, char text[BENCH_PROBLEM_TEXT]);
+
 /* The least time of a pass, in milliseconds, on a machine of these rates. */
 double bench_pass_ms(const bench_pass *pass, const probe_rates *rates);
 /* The settings' context; budget: the problem's, when they give none. */

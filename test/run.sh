@@ -1,8 +1,8 @@
 #!/bin/sh
 # Usage: test/run.sh BUILD_DIRECTORY   (PSG_TESTS: these programs alone; JOBS: programs at a time; PSG_EMULATOR: a command
 # that runs programs of another processor)
-# Runs every test program, those over kernels once for each instruction set this processor has, and the installation
-# test; ends with a line "N passed, N failed".
+# Runs every test program, those over kernels once for each instruction set this processor has, and the tests of the
+# installation and of pages; ends with a line "N passed, N failed".
 set -u
 
 # Runs one program, "NAME|ISA|PROGRAM", counts its cmocka tests in a file beside its log, and prints both where one
@@ -11,7 +11,7 @@ if [ "$1" = --one ]; then
     logs=$2/test/logs
     name=${3%%|*} rest=${3#*|}
     isa=${rest%%|*} program=${rest#*|}
-    [ "$name" != installation ] || exec sh test/run.sh --installation "$logs"
+    [ "$isa" != script ] || exec sh test/run.sh --script "$name" "$program" "$2"
     log=$logs/$name.${isa:-default}
     [ -z "$isa" ] || export PSG_ISA="$isa" PSG_TEST_KERNELS=yes
     ${PSG_EMULATOR:-} "$program" >"$log" 2>&1
@@ -26,15 +26,16 @@ if [ "$1" = --one ]; then
     exit 0
 fi
 
-# The installation test, whose lines are its tests.
-if [ "$1" = --installation ]; then
-    log=$2/installation
-    sh test/install_test.sh >"$log" 2>&1
+# A test that is a script, "NAME|script|FILE", and whose lines are its tests.
+if [ "$1" = --script ]; then
+    name=$2 log=$4/test/logs/$2
+    sh "$3" "$4" >"$log" 2>&1
     status=$?
     ok=$(grep -c '^ok' "$log") bad=$(grep -c '^FAILED' "$log")
     [ "$status" = 0 ] || [ "$bad" -gt 0 ] || bad=1
     echo "$ok $bad" >"$log.count"
-    printf '%-38s %4s passed %4s failed\n' "installation" "$ok" "$bad"
+    printf '%-38s %4s passed %4s failed\n' "$name" "$ok" "$bad"
+    grep ': not run' "$log"
     [ "$bad" = 0 ] || cat "$log"
     exit 0
 fi
@@ -65,8 +66,9 @@ done
 
 # The longest first, so that no processor waits for them at the end.
 longest='^test_\(cases\|alone\)|'
-[ "${PSG_SKIP_INSTALL_TEST:-}" = yes ] || echo "installation||" >>"$logs/jobs"
-{ grep "$longest" "$logs/jobs"; grep '^installation' "$logs/jobs"; grep -v "$longest\|^installation" "$logs/jobs"; } |
+[ "${PSG_SKIP_INSTALL_TEST:-}" = yes ] || echo "installation|script|test/install_test.sh" >>"$logs/jobs"
+[ -n "${PSG_TESTS:-}" ] || echo "pages|script|test/pages_test.sh" >>"$logs/jobs"
+{ grep "$longest\|script|" "$logs/jobs"; grep -v "$longest\|script|" "$logs/jobs"; } |
     xargs -d '\n' -P "${JOBS:-$(nproc)}" -I '{}' sh test/run.sh --one "$build" '{}'
 
 passed=$(cat "$logs"/*.count | awk '{ n += $1 } END { print n + 0 }')

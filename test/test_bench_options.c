@@ -58,6 +58,9 @@ static void wrong_arguments_are_refused_by_name(void **state) {
         { "--op multi_head_attention --problem 2,3,8,3", "multi_head_attention: num_heads is 3" },
         { "--op group_norm --problem 2,8,4,3", "PSG_ERR_SHAPE group_norm: " },
         { "--op conv2d --question sqnorm", "no op conv2d with question sqnorm" },
+        { "--peers file", "--peers needs --html" },
+        { "--html page --growth", "neither of --growth nor of --passes" },
+        { "--html page --passes", "neither of --growth nor of --passes" },
         { "--cases test/cases", "unrecognized option" },
     };
     (void)state;
