@@ -56,7 +56,7 @@ STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 CMAKE_FILES := $(BUILD)/psgConfig.cmake $(BUILD)/psgConfigVersion.cmake
 
-.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations fuzz mpi-test doc install \
+.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations fuzz mpi-test mpi-run doc install \
         uninstall abi asan tsan ubsan variants cross-aarch64 coverage format lint clean dist deb help
 .DELETE_ON_ERROR:
 
@@ -177,6 +177,13 @@ MPI_TEST := $(BUILD)/test/mpi/train
 $(MPI_TEST): test/mpi/train.c $(MPI_STATIC) $(STATIC)
 	@mkdir -p $(@D)
 	$(MPI_COMPILE) -MF $@.d -o $@ $< $(MPI_STATIC) $(STATIC) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+RANKS ?= 2
+mpi-run:  ## the training of make run on RANKS processes of this machine (MPIRUN_FLAGS; ARGS of the program)
+	@.ci/need $(NEED_BUILD) $(NEED_RUN) cmd:mpicc=libopenmpi-dev cmd:mpirun=openmpi-bin
+	@$(MAKE) $(PARALLEL) $(BUILD)/bench/fashion_mnist_ranks
+	@rm -rf $(BUILD)/ranks && mkdir -p $(BUILD)/ranks
+	mpirun -n $(RANKS) $(MPIRUN_FLAGS) $(BUILD)/bench/fashion_mnist_ranks --folder $(BUILD)/ranks $(ARGS)
 
 mpi-test:  ## libpsg-mpi on 1 to 4 ranks of this machine
 	@.ci/need $(NEED_BUILD) cmd:mpicc=libopenmpi-dev cmd:mpirun=openmpi-bin
@@ -386,7 +393,8 @@ TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset diagnostics diagnostics_page
                 training_options training_plan)
 BENCH_SHARED := $(patsubst %,$(BUILD)/bench/%.o,bench_support model blocks machine resident) $(PAGES)
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
-BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(BUILD)/bench/naive.o,\
+MPI_TRAINING := $(BUILD)/bench/fashion_mnist_ranks
+BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(MPI_TRAINING).o $(BUILD)/bench/naive.o,\
            $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) $(NAIVE) $(BUILD)/bench/table_lines.o
 CASE_TABLES := $(wildcard test/cases/*.txt)
 
@@ -419,6 +427,10 @@ $(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(CASES) $(STATIC)
 
 $(BUILD)/bench/fashion_mnist: $(TRAINING) $(BENCH_SHARED) $(STATIC)
 	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+$(MPI_TRAINING): bench/fashion_mnist_ranks.c $(filter-out %/fashion_mnist.o,$(TRAINING)) $(BENCH_SHARED) $(MPI_STATIC) \
+                 $(STATIC)
+	$(MPI_COMPILE) -MF $@.d -Ibench -Itest -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 # ---- sanitizers: the same tests, in build folders of their own ----
 asan: SANITIZER := address
@@ -497,7 +509,7 @@ install: all doc  ## install under DESTDIR and PREFIX
 	$(if $(MPI),$(INSTALL_MPI),@echo "libpsg-mpi: not built, there is no $(MPICC)")
 	install -m 644 $(CMAKE_FILES) $(DESTDIR)$(LIBDIR)/cmake/psg
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
-	for page in src/ops src/dp bench test; do \
+	for page in src/ops src/dp src/mpi bench test; do \
 	    install -m 644 $$page/README.md $(DESTDIR)$(DOCDIR)/$${page##*/}.md || exit; done
 	install -m 644 $(filter-out %.csv,$(wildcard bench/examples/*.*)) bench/examples/Makefile $(DESTDIR)$(DOCDIR)/examples
 	install -m 644 $(wildcard bench/examples/convnet/*.*) $(DESTDIR)$(DOCDIR)/examples/convnet

@@ -207,6 +207,7 @@ fi
 # ---- headers ----
 for header in "$prefix"/include/psg/*.h "$prefix"/include/psg/ops/*.h; do
     name=${header#"$prefix"/include/}
+    [ "$name" = psg/mpi.h ] && continue
     echo "#include <$name>" >"$temporary/alone.c"
     echo "#include <$name>" >"$temporary/alone.cpp"
     check "<$name> alone in C11" "$CC" -std=c11 $warnings -Wconversion -fsyntax-only -I"$prefix/include" \
@@ -224,7 +225,7 @@ library=$prefix/lib/libpsg.so
 archive=$prefix/lib/libpsg.a
 exported() { nm -D --defined-only "$library" | awk '{ print $3 }' | sed 's/@.*//' | sort; }
 declared() {
-    cat "$prefix"/include/psg/*.h "$prefix"/include/psg/ops/*.h | sed '/^#/d' | tr '\n' ' ' |
+    ls "$prefix"/include/psg/*.h "$prefix"/include/psg/ops/*.h | grep -v '/mpi\.h$' | xargs cat | sed '/^#/d' | tr '\n' ' ' |
         grep -o 'PSG_API [^(;]*(' | sed 's/ *($//; s/.*[ *]//' | sort
 }
 not_declared() { declared >"$log.declared" && exported | comm -23 - "$log.declared"; }
@@ -434,6 +435,39 @@ for source in "$temporary"/readme*.c "$temporary"/readme*.cpp; do
     check "README program $count goes on" goes_on "$temporary/folder$count" "$program.readme$count"
 done
 check "README has programs" test "$count" -gt 0
+
+# ---- libpsg-mpi: its header, names, pkg-config and CMake; one rank needs no mpirun ----
+mpicc=${MPICC:-mpicc}
+mpi_header() { echo "#include <psg/mpi.h>" | "$mpicc" -std=c11 -fsyntax-only -I"$prefix/include" -x c -; }
+mpi_names() {
+    grep -o 'psg_mpi_[a-z]*(' "$prefix/include/psg/mpi.h" | tr -d '(' | sort -u >"$log.declared"
+    nm -D --defined-only "$prefix/lib/libpsg-mpi.so" | awk '{ print $3 }' | sort >"$log.exported"
+    comm -3 "$log.declared" "$log.exported"
+}
+mpi_program() {
+    "$mpicc" -std=c11 -D_GNU_SOURCE test/mpi/train.c -o "$program.mpi" $(pkg-config --cflags --libs psg-mpi)
+}
+mpi_trains() {
+    OMPI_MCA_btl_vader_single_copy_mechanism=none run "$program.mpi" | grep '^steps 20 releases 20 '
+}
+mpi_by_cmake() {
+    mkdir -p "$temporary/ranks" && cp test/mpi/train.c "$temporary/ranks" &&
+        printf '%s\n' 'cmake_minimum_required(VERSION 3.13)' 'project(ranks C)' \
+            'find_package(psg REQUIRED COMPONENTS mpi)' 'add_executable(train train.c)' \
+            'target_compile_definitions(train PRIVATE _GNU_SOURCE)' 'target_link_libraries(train psg::mpi)' \
+            >"$temporary/ranks/CMakeLists.txt" &&
+        cmake -S "$temporary/ranks" -B "$temporary/ranks/build" -DCMAKE_PREFIX_PATH="$prefix" &&
+        cmake --build "$temporary/ranks/build"
+}
+if [ -e "$prefix/lib/libpsg-mpi.so" ]; then
+    check "<psg/mpi.h> alone in C11" mpi_header
+    check "libpsg-mpi exports what psg/mpi.h declares" empty mpi_names
+    check "pkg-config psg-mpi builds a program" mpi_program
+    check "which trains on one rank" mpi_trains
+    command -v cmake >/dev/null && check "CMake, psg::mpi builds it" mpi_by_cmake
+else
+    echo "libpsg-mpi: not run, not built"
+fi
 
 # ---- the examples ----
 examples=$temporary/examples
