@@ -385,8 +385,11 @@ PYTHON ?= python3
 differential: $(BUILD)/test/differential  ## compare with PyTorch (a PYTHON that has it) on random cases
 	$(PYTHON) test/differential.py --driver $< $(ARGS)
 
-# ---- benchmarks and the training program: public headers only ----
-# The naive loops are compiled for each real type; bench_support.c belongs to both programs.
+# ---- benchmarks (measure) and the training programs (train): public headers only ----
+# Both have models and what a machine is (shared) and pages (pages).  The naive loops are compiled for each real type.
+BENCH_FOLDERS := bench/measure bench/train bench/shared bench/pages
+BENCH_INCLUDES := $(BENCH_FOLDERS:%=-I%) -Itest
+vpath %.c $(BENCH_FOLDERS)
 PAGES := $(patsubst %,$(BUILD)/bench/%.o,html html_style plot plot_frame plot_heat plot_rows plot_scale png text_file)
 TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset diagnostics diagnostics_page evaluation fashion_mnist image_models \
                 privacy_curve progress report_page run_folder run_results scattering step_times trainer \
@@ -394,29 +397,30 @@ TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset diagnostics diagnostics_page
 BENCH_SHARED := $(patsubst %,$(BUILD)/bench/%.o,bench_support model blocks machine resident) $(PAGES)
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 MPI_TRAINING := $(BUILD)/bench/fashion_mnist_ranks
-BENCH := $(filter-out $(TRAINING) $(BENCH_SHARED) $(MPI_TRAINING).o $(BUILD)/bench/naive.o,\
-           $(patsubst bench/%.c,$(BUILD)/bench/%.o,$(wildcard bench/*.c))) $(NAIVE) $(BUILD)/bench/table_lines.o
+BENCH := $(filter-out $(BUILD)/bench/naive.o,\
+           $(patsubst bench/measure/%.c,$(BUILD)/bench/%.o,$(wildcard bench/measure/*.c))) $(NAIVE) $(BUILD)/bench/table_lines.o
 CASE_TABLES := $(wildcard test/cases/*.txt)
 
-$(BUILD)/bench/table_lines.c: bench/table_lines.awk $(CASE_TABLES)
+$(BUILD)/bench/table_lines.c: bench/measure/table_lines.awk $(CASE_TABLES)
 	@mkdir -p $(@D)
 	$(call say,GEN,$@)awk -f $< $(CASE_TABLES) >$@
 
 $(BUILD)/bench/table_lines.o: $(BUILD)/bench/table_lines.c
-	$(compile) $(PROGRAM_FLAGS) -Ibench -Itest -c $< -o $@
+	$(compile) $(PROGRAM_FLAGS) $(BENCH_INCLUDES) -c $< -o $@
 
-$(NAIVE): $(BUILD)/bench/naive.%.o: bench/naive.c
+$(NAIVE): $(BUILD)/bench/naive.%.o: bench/measure/naive.c
 	@mkdir -p $(@D)
 	$(compile) $(PROGRAM_FLAGS) -O3 -DBENCH_REAL_IS_F64=$(if $(filter f64,$*),1,0) -c $< -o $@
 
 $(BUILD)/bench/scattering.o: CFLAGS += -O3
 $(BUILD)/bench/probe_fma.o: CFLAGS += -ffp-contract=fast
 
-$(BUILD)/bench/%.o: bench/%.c
+$(BUILD)/bench/%.o: %.c
 	@mkdir -p $(@D)
-	$(compile) $(PROGRAM_FLAGS) -Itest $(PACKAGE_CFLAGS) -c $< -o $@
+	$(compile) $(PROGRAM_FLAGS) $(BENCH_INCLUDES) $(PACKAGE_CFLAGS) -c $< -o $@
 
-$(BUILD)/test/test_bench_options.o $(BUILD)/test/fuzz/network.o: override CPPFLAGS += -Itest
+$(patsubst %,$(BUILD)/test/%.o,test_bench_options test_training_options test_plot test_html test_peer_results test_scattering \
+    fuzz/network): override CPPFLAGS += $(BENCH_INCLUDES)
 $(BUILD)/test/test_training_options: $(patsubst %,$(BUILD)/bench/%.o,training_options training_plan image_models model blocks)
 $(BUILD)/test/test_plot $(BUILD)/test/test_html: $(PAGES)
 $(BUILD)/test/test_peer_results: $(BUILD)/bench/peer_results.o
@@ -428,9 +432,9 @@ $(BUILD)/bench/psg-bench: $(BENCH) $(BENCH_SHARED) $(CASES) $(STATIC)
 $(BUILD)/bench/fashion_mnist: $(TRAINING) $(BENCH_SHARED) $(STATIC)
 	$(link) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
-$(MPI_TRAINING): bench/fashion_mnist_ranks.c $(filter-out %/fashion_mnist.o,$(TRAINING)) $(BENCH_SHARED) $(MPI_STATIC) \
+$(MPI_TRAINING): bench/train/fashion_mnist_ranks.c $(filter-out %/fashion_mnist.o,$(TRAINING)) $(BENCH_SHARED) $(MPI_STATIC) \
                  $(STATIC)
-	$(MPI_COMPILE) -MF $@.d -Ibench -Itest -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+	$(MPI_COMPILE) -MF $@.d $(BENCH_INCLUDES) -o $@ $^ $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
 # ---- sanitizers: the same tests, in build folders of their own ----
 asan: SANITIZER := address
@@ -538,7 +542,7 @@ deb:  ## Debian packages of the committed (or unpacked) tree, in the build folde
 
 # ---- housekeeping ----
 C_FILES = $(wildcard include/psg/*.h include/psg/*.hpp include/psg/ops/*.h src/*/*.[ch] src/ops/*/*.[ch] kernels/*.[ch] \
-          bench/*.[ch] bench/examples/*.c test/*.[ch] test/*/*.[ch])
+          bench/*/*.[ch] test/*.[ch] test/*/*.[ch])
 format:  ## reformat all C files with clang-format
 	clang-format -i $(C_FILES)
 

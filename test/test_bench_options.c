@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../bench/bench_options.h"
-#include "../bench/case_lines.h"
+#include "../bench/measure/bench_options.h"
+#include "../bench/measure/case_lines.h"
 
 /* ---- reading ---- */
 

@@ -9,9 +9,9 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#include "../bench/html.h"
-#include "../bench/png.h"
-#include "../bench/text_file.h"
+#include "../bench/pages/html.h"
+#include "../bench/pages/png.h"
+#include "../bench/pages/text_file.h"
 
 static char folder[] = "/tmp/psg-html-XXXXXX";
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../bench/peer_results.h"
+#include "../bench/measure/peer_results.h"
 
 static char path[] = "/tmp/psg-peers-XXXXXX";
 

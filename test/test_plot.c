@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../bench/plot.h"
-#include "../bench/plot_heat.h"
-#include "../bench/plot_rows.h"
+#include "../bench/pages/plot.h"
+#include "../bench/pages/plot_heat.h"
+#include "../bench/pages/plot_rows.h"
 
 /* ---- scales ---- */
 

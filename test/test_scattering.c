@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../bench/scattering.h"
+#include "../bench/train/scattering.h"
 
 enum { GOLDEN_IMAGES = 2, PIXELS = 784 };
 

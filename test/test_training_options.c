@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../bench/training_plan.h"
+#include "../bench/train/training_plan.h"
 
 enum { MOST_ARGUMENTS = 20 };
 static char said[4096];

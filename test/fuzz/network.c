@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../bench/case_lines.h"
+#include "../../bench/measure/case_lines.h"
 #include "../alone.h"
 
 /* ---- the lines of all tables ---- */

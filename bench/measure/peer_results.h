@@ -1,4 +1,4 @@
-/* What bench/peers.py --json wrote: times of other systems beside libpsg's. */
+/* What bench/measure/peers.py --json wrote: times of other systems beside libpsg's. */
 #ifndef BENCH_PEER_RESULTS_H
 #define BENCH_PEER_RESULTS_H
 

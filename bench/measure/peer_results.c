@@ -80,7 +80,7 @@ int peer_results_read(const char *path, peer_results *results) {
     int failed = read_lines(file, path, results);
     fclose(file);
     if (!failed && results->count == 0) {
-        fprintf(stderr, "--peers: %s has no row of bench/peers.py --json\n", path);
+        fprintf(stderr, "--peers: %s has no row of bench/measure/peers.py --json\n", path);
         failed = -1;
     }
     return failed;

@@ -2,7 +2,7 @@
 """Times the Python systems that compute per-sample gradients beside libpsg, on the problems of libpsg's own benchmarks.
 
 Optional: it runs with the Python that starts it, times those of PyTorch, Opacus and JAX that are installed and lists
-what is absent. All need numpy. Example: python3 bench/peers.py --op linear --repeats 5 --markdown
+what is absent. All need numpy. Example: python3 bench/measure/peers.py --op linear --repeats 5 --markdown
 
 A layer case is the forward pass, the input gradient and the per-sample gradients of every parameter; a step case is
 forward, backward, flat clipping, Gaussian noise and SGD on a model of peer_steps.py. All of it is f32. Systems:

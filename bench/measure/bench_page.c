@@ -154,7 +154,7 @@ static void put_peer_plot(html_page *page, const peer_results *peers) {
 static void put_peers(html_page *page, const peer_results *peers) {
     if (!peers) return;
     html_section(page, "peers", "Other systems");
-    html_paragraph(page, "As bench/peers.py timed them, on %s; of its malloc modes the faster one. A result that "
+    html_paragraph(page, "As bench/measure/peers.py timed them, on %s; of its malloc modes the faster one. A result that "
                    "disagreed with a naive loop is left out.", peers->cpu);
     html_figures_begin(page);
     put_peer_plot(page, peers);

@@ -33,7 +33,7 @@ static void print_help(const char *program) {
            "  --json               a header object, then one object a row, each in a line\n"
            "  --engines            products by OpenBLAS and by the library's own kernel, side by side, f32 and f64\n"
            "  --html FILE          a page too: rooflines, bars; with --engines, of the list and then of products\n"
-           "  --peers FILE         for that page, what bench/peers.py --json printed\n"
+           "  --peers FILE         for that page, what bench/measure/peers.py --json printed\n"
            "  --growth             times of doubled problems and their exponents\n"
            "  --passes             steps of models, pass by pass: private, or the --question\n"
            "  --op OP              only this op\n"
