@@ -178,6 +178,11 @@ $(MPI_TEST): test/mpi/train.c $(MPI_STATIC) $(STATIC)
 	@mkdir -p $(@D)
 	$(MPI_COMPILE) -MF $@.d -o $@ $< $(MPI_STATIC) $(STATIC) $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
+MPI_COUNTS := $(BUILD)/test/mpi/counts
+$(MPI_COUNTS): test/mpi/counts.c $(MPI_STATIC)
+	@mkdir -p $(@D)
+	$(MPI_COMPILE) -MF $@.d -Isrc/mpi -o $@ $< $(MPI_STATIC)
+
 RANKS ?= 2
 mpi-run:  ## the training of make run on RANKS processes of this machine (MPIRUN_FLAGS; ARGS of the program)
 	@.ci/need $(NEED_BUILD) $(NEED_RUN) cmd:mpicc=libopenmpi-dev cmd:mpirun=openmpi-bin
@@ -187,7 +192,8 @@ mpi-run:  ## the training of make run on RANKS processes of this machine (MPIRUN
 
 mpi-test:  ## libpsg-mpi on 1 to 4 ranks of this machine
 	@.ci/need $(NEED_BUILD) cmd:mpicc=libopenmpi-dev cmd:mpirun=openmpi-bin
-	@$(MAKE) $(PARALLEL) $(MPI_TEST)
+	@$(MAKE) $(PARALLEL) $(MPI_TEST) $(MPI_COUNTS)
+	@$(MPI_COUNTS)
 	@sh test/mpi/run.sh $(MPI_TEST)
 
 crash:  ## kill a private run and fail its system calls: make crash ARGS="--kills 1000 --seed 7"
