@@ -1,6 +1,6 @@
-/* How libpsg-mpi cuts what is sent: against an MPI that counts and sends nothing, which is this program as rank RANK of
- * RANKS.  No count may leave int, no call may pass its buffer, and every element is sent once, also where there are more
- * than 2^31 of them.  Those are one small piece of memory, mapped again and again. */
+/* How libpsg-mpi cuts what is sent: against an MPI that counts and sends nothing, which is this program as rank RANK
+ * of RANKS.  No count may leave int, no call may pass its buffer, and every element is sent once, also where there are
+ * more than 2^31 of them.  Those are one small piece of memory, mapped again and again. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
