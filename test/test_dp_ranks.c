@@ -235,7 +235,8 @@ static void check_failure(const scene *s, channel_call failing, psg_status statu
             if (all[k].status != status) fail_msg("%s: rank %d: %s", words, k, psg_status_name(all[k].status));
             assert_true(all[k].steps <= most_steps);
             if (k && !strstr(all[1].message, words)) fail_msg("%s: rank 1 says %s", words, all[1].message);
-            if (k != 1 && !failing && strncmp(words, "parameters", 10) && !strstr(all[k].message, "rank 1")) fail_msg("rank %d: %s", k, all[k].message);
+            const int names_rank = !failing && strncmp(words, "parameters", 10);
+            if (k != 1 && names_rank && !strstr(all[k].message, "rank 1")) fail_msg("rank %d: %s", k, all[k].message);
         }
         free(all);
     }
