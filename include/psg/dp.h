@@ -269,10 +269,12 @@ typedef struct psg_checkpoint {
 
 #define PSG_CHECKPOINT_INIT { NULL, 0, NULL, NULL, 0, { 0, 0, 0, 0 } }
 
-/* Between releases (sums that were accumulated and not released are not saved).  PSG_ERR_STATE: there is no ledger. */
+/* Writes a checkpoint between releases (sums that were accumulated and not released are not saved).  Of several ranks
+ * every one calls it, and rank 0 writes.  PSG_ERR_STATE: there is no ledger. */
 PSG_API psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path);
 
-/* Into a mechanism that was just made with the options of the saved one (but for the budget) and the same ledger; the
+/* Loads a checkpoint into a mechanism that was just made with the options of the saved one (but for the budget, where
+ * noise_multiplier is given) and the same ledger; of several ranks every one calls it, and rank 0 reads.  The
  * optimizer's lr is the saved one then too.  Everything is checked
  * before anything changes: PSG_ERR_FORMAT with both values where the file is damaged, of a newer format, of another
  * model, optimizer, mechanism or seed, or where the ledger lacks the line that the checkpoint was made after;

@@ -74,6 +74,7 @@ static psg_status share_key(psg_dp *dp) {
     int64_t seeded = generator->seeded != 0;
     memcpy(shared.key, generator->key, PSG_KEY_BYTES);
     psg_status status = psg_ranks_broadcast(dp, "psg_dp_set_ranks", &shared, sizeof shared);
+    status = psg_ranks_agree(dp, "psg_dp_set_ranks", status);
     if (!status) status = psg_ranks_agree(dp, "psg_dp_set_ranks", dp->ranks.largest(dp->ranks.user, &seeded));
     if (!status) {
         memcpy(generator->key, shared.key, PSG_KEY_BYTES);

@@ -67,9 +67,10 @@ static psg_status reduce_scatter(void *user, int64_t *sums, size_t block) {
     psg_mpi *mpi = user;
     const size_t piece = psg_mpi_piece(mpi->ranks) / sizeof *sums;
     psg_status status = PSG_OK;
-    for (size_t at = 0, part; !status && at < block; at += part) {
+    for (size_t at = 0, part; at < block; at += part) {   /* after an error too: others are in the next piece */
         part = psg_mpi_part(block, at, piece);
-        status = reduce_part(mpi, sums, block, at, part);
+        const psg_status of_part = reduce_part(mpi, sums, block, at, part);
+        if (!status) status = of_part;
     }
     return status;
 }
@@ -89,9 +90,10 @@ static psg_status gather(void *user, void *blocks, size_t bytes) {
     psg_mpi *mpi = user;
     const size_t piece = psg_mpi_piece(mpi->ranks);
     psg_status status = PSG_OK;
-    for (size_t at = 0, part; !status && at < bytes; at += part) {
+    for (size_t at = 0, part; at < bytes; at += part) {
         part = psg_mpi_part(bytes, at, piece);
-        status = gather_part(mpi, blocks, bytes, at, part);
+        const psg_status of_part = gather_part(mpi, blocks, bytes, at, part);
+        if (!status) status = of_part;
     }
     return status;
 }
