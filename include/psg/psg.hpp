@@ -115,6 +115,7 @@ template <class T> T initial() = delete;
 #define PSG_HPP_INITIAL(name, macro) template <> inline psg_##name initial() { return PSG_##macro##_INIT; }
 PSG_HPP_INITIAL(context_options, CONTEXT_OPTIONS) PSG_HPP_INITIAL(pass, PASS) PSG_HPP_INITIAL(clip, CLIP)
 PSG_HPP_INITIAL(event, EVENT) PSG_HPP_INITIAL(dp_options, DP_OPTIONS) PSG_HPP_INITIAL(checkpoint, CHECKPOINT)
+PSG_HPP_INITIAL(dp_ranks, DP_RANKS)
 PSG_HPP_INITIAL(load_report, LOAD_REPORT) PSG_HPP_INITIAL(csv_options, CSV_OPTIONS)
 PSG_HPP_INITIAL(sgd_options, SGD_OPTIONS)
 PSG_HPP_INITIAL(adam_options, ADAM_OPTIONS) PSG_HPP_INITIAL(conv_options, CONV_OPTIONS)
