@@ -77,14 +77,14 @@ $(BUILD)/kernels/table.o: kernels/table.c
 	@mkdir -p $(@D)
 	$(compile) $(HARDENING) $(CFLAGS) $(COMMON) -c $< -o $@
 
-# The contraction of a*b+c and the vector width belong to kernels alone; link-time optimisation of them ends gcc 12 with
-# an internal error and would gain nothing, as they are called through a table.
+# The vector width belongs to kernels alone, and they name what they fuse (kernels/vector.h); link-time optimisation of
+# them ends gcc 12 with an internal error and would gain nothing, as they are called through a table.
 KERNEL_CFLAGS = $(CFLAGS) -O3 $(if $(findstring -flto,$(CFLAGS)),-fno-lto)
 define KERNEL_RULE
 $(BUILD)/kernels/%.$(1).o: kernels/%.c
 	@mkdir -p $$(@D)
 	$$(call say,CC,$$< $(1))$$(CC) $$(CPPFLAGS) $$(KERNEL_CFLAGS) $$(COMMON) -Wno-psabi \
-	    -ffp-contract=fast -fno-trapping-math -DPSG_SUFFIX=$(1) $$(REAL_$(firstword $(subst _, ,$(1)))) \
+	    -ffp-contract=off -fno-trapping-math -DPSG_SUFFIX=$(1) $$(REAL_$(firstword $(subst _, ,$(1)))) \
 	    $$(VECTOR_$(lastword $(subst _, ,$(1)))) -c $$< -o $$@
 endef
 $(foreach v,$(VARIANTS),$(eval $(call KERNEL_RULE,$(v))))

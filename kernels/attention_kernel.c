@@ -113,7 +113,7 @@ static void exponentials(work *w, const place *at) {
         }
         vec_store(w->max + i, high);
         vec_store(w->rescale + i, rescale);
-        vec_store(w->sum + i, vec_load(w->sum + i) * rescale + sum);
+        vec_store(w->sum + i, vec_add_product(sum, vec_load(w->sum + i), rescale));
     }
 }
 

@@ -129,8 +129,8 @@ INLINE void product_tile(size_t across, bool transposed, size_t k, const real *a
         vec row[NV];
         UNROLL for (size_t j = 0; j < across; j++) row[j] = vec_load(b + j * LANES);
         UNROLL for (size_t i = 0; i < MR; i++) {
-            real x = transposed ? a[t * a_stride + i] : a[i * a_stride + t];
-            UNROLL for (size_t j = 0; j < across; j++) sum[i][j] += x * row[j];
+            const vec x = vec_set(transposed ? a[t * a_stride + i] : a[i * a_stride + t]);
+            UNROLL for (size_t j = 0; j < across; j++) sum[i][j] = vec_add_product(sum[i][j], x, row[j]);
         }
     }
     UNROLL for (size_t i = 0; i < MR; i++) {

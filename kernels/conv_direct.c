@@ -199,12 +199,12 @@ INLINE void correlate_row(const real *grad, const real *x, size_t columns, vec_b
     size_t k = 0;
     for (; k + LANES <= columns; k += LANES) {
         vec g = vec_load(grad + k);
-        UNROLL for (size_t t = 0; t < count; t++) sum[t] += g * vec_load(x + k + offsets[t]);
+        UNROLL for (size_t t = 0; t < count; t++) sum[t] = vec_add_product(sum[t], g, vec_load(x + k + offsets[t]));
     }
     if (k == columns) return;
     vec g = vec_load_part(grad + k, columns - k);
     UNROLL for (size_t t = 0; t < count; t++) {
-        sum[t] += g * (vec)(last & (vec_bits)vec_load(x + k + offsets[t]));
+        sum[t] = vec_add_product(sum[t], g, (vec)(last & (vec_bits)vec_load(x + k + offsets[t])));
     }
 }
 

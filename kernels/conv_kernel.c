@@ -200,7 +200,7 @@ INLINE tile zero_tile(size_t rows) {
 
 INLINE void add_terms(size_t rows, tile *c, const real *weight, const vec row[NV]) {
     UNROLL for (size_t i = 0; i < rows; i++) {
-        UNROLL for (size_t j = 0; j < NV; j++) c->v[i][j] += weight[i] * row[j];
+        UNROLL for (size_t j = 0; j < NV; j++) c->v[i][j] = vec_add_product(c->v[i][j], vec_set(weight[i]), row[j]);
     }
 }
 

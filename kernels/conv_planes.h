@@ -71,7 +71,8 @@ INLINE vec strip_row(const strip *s, ptrdiff_t row) {
 }
 
 INLINE vec add_taps(vec sum, const vec w[PLANE_TAPS], const vec x[PLANE_TAPS]) {
-    return sum + w[0] * x[0] + w[1] * x[1] + w[2] * x[2];
+    UNROLL for (int k = 0; k < PLANE_TAPS; k++) sum = vec_add_product(sum, w[k], x[k]);
+    return sum;
 }
 
 /* out (+)= bias + the nine taps, weight in the order of the input.  An input row is read once: it ends one output row,
@@ -120,7 +121,9 @@ INLINE void correlate_strip(const strip *s, const real *grad, dvec total[PLANE_T
         g[0] = i < p->out_rows ? vec_load_part(grad, s->columns) : vec_zero();
         UNROLL for (int k = 0; k < PLANE_TAPS; k++) {
             const vec x = move_lanes(row, k, s->columns);
-            UNROLL for (int a = 0; a < PLANE_TAPS; a++) sum[a * PLANE_TAPS + k] += g[a] * x;
+            UNROLL for (int a = 0; a < PLANE_TAPS; a++) {
+                sum[a * PLANE_TAPS + k] = vec_add_product(sum[a * PLANE_TAPS + k], g[a], x);
+            }
         }
     }
     flush_sums(sum, total);

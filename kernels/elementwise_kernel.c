@@ -45,7 +45,7 @@ double PSG_KERNEL(sum)(size_t n, const void *x_) {
 }
 
 /* sum += rows of x, times those of y where there are any: the sum is read and written once for all rows.  with_y is a
- * constant, so that product and sum are fused in every element or in none. */
+ * constant. */
 static inline __attribute__((always_inline)) void add_rows(bool with_y, size_t rows, size_t n, const real *x,
                                                            ptrdiff_t x_stride, const real *y, ptrdiff_t y_stride,
                                                            double *sum) {
@@ -68,7 +68,7 @@ static inline __attribute__((always_inline)) void add_rows(bool with_y, size_t r
     for (; i < n; i++) {
         for (size_t r = 0; r < rows; r++) {
             double v = (double)x[(ptrdiff_t)r * x_stride + (ptrdiff_t)i];
-            sum[i] += with_y ? v * (double)y[(ptrdiff_t)r * y_stride + (ptrdiff_t)i] : v;
+            sum[i] = add_product(sum[i], v, with_y ? (double)y[(ptrdiff_t)r * y_stride + (ptrdiff_t)i] : 1);
         }
     }
 }

@@ -26,7 +26,7 @@ void PSG_KERNEL(fixed_norm)(size_t n, size_t step, const void *x_, const void *m
     for (size_t i = 0, part; i < n; i += part) {
         part = n - i < LANES ? n - i : LANES;
         vec xh = (load(x + i, part) - parameter(mean, step, i, part, 0)) * parameter(rstd, step, i, part, 1);
-        store(y + i, xh * parameter(weight, step, i, part, 1) + parameter(bias, step, i, part, 0), part);
+        store(y + i, vec_add_product(parameter(bias, step, i, part, 0), xh, parameter(weight, step, i, part, 1)), part);
     }
 }
 
@@ -52,7 +52,7 @@ static inline void strip(size_t vectors, const real *x, const real *g, vec mean,
     for (size_t i = 0; i < vectors * LANES; i += LANES) {
         vec go = vec_load(g + i);
         sum += go;
-        product += go * ((vec_load(x + i) - mean) * rstd);
+        product = vec_add_product(product, go, (vec_load(x + i) - mean) * rstd);
         if (gx) vec_store(gx + i, go * factor);
     }
     to->g = dvec_add(to->g, sum);

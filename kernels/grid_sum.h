@@ -18,19 +18,13 @@
 
 typedef int64_t dvec_bits __attribute__((vector_size(PSG_VECTOR_BYTES)));
 
-static inline dvec dvec_set(double x) { return x + (dvec){ 0 } * 0; }
-
 /* x with its last bit set; 0 stays 0: a product with the least of numbers may be slow. */
 static inline dvec dvec_odd(dvec x) { return (dvec)((dvec_bits)x | ((x != 0) & 1)); }
 
 /* sum + weight x, one of the factors odd; without a fused operation the rounded product is made so, and the least of
  * numbers in place of 0 changes no sum. */
 static inline dvec add_on_grid(dvec sum, double weight, dvec x) {
-#if defined(__FMA__) || defined(__aarch64__)
-    return sum + weight * x;
-#else
-    return sum + (dvec)((dvec_bits)(weight * x) | 1);
-#endif
+    return PSG_FUSES ? dvec_add_product(sum, dvec_set(weight), x) : sum + (dvec)((dvec_bits)(weight * x) | 1);
 }
 #endif
 

@@ -53,7 +53,8 @@ static inline __attribute__((always_inline)) void sum_strip(size_t vectors, size
             ptrdiff_t id = id_at(ids, id_size, (ptrdiff_t)t);
             if (id < 0) continue;
             vec w = weights ? vec_set(weights[t]) : vec_set(1);
-            for (size_t k = 0; k < vectors; k++) sum[k] += w * vec_load(table + id * (ptrdiff_t)n + k * LANES);
+            const real *row = table + id * (ptrdiff_t)n;
+            for (size_t k = 0; k < vectors; k++) sum[k] = vec_add_product(sum[k], w, vec_load(row + k * LANES));
         }
         for (size_t k = 0; k < vectors; k++) total[k] = wide_add(total[k], sum[k]);
     }
@@ -68,7 +69,7 @@ static double sum_column(size_t count, size_t n, const real *column, const void 
         end = smaller(count, t + CHAIN);
         for (; t < end; t++) {
             ptrdiff_t id = id_at(ids, id_size, (ptrdiff_t)t);
-            if (id >= 0) sum += (weights ? weights[t] : 1) * column[id * (ptrdiff_t)n];
+            if (id >= 0) sum = real_add_product(sum, weights ? weights[t] : 1, column[id * (ptrdiff_t)n]);
         }
         total += (double)sum;
     }

@@ -85,8 +85,8 @@ static inline moments add_moments(moments m, size_t n, const real *x, real scale
             vec c = vec_load(x + i) * by - from, d = vec_load(x + i + LANES) * by - from;
             first[0] += c;
             first[1] += d;
-            second[0] += c * c;
-            second[1] += d * d;
+            second[0] = vec_add_product(second[0], c, c);
+            second[1] = vec_add_product(second[1], d, d);
         }
         m.first = dvec_add(m.first, first[0] + first[1]);
         m.second = dvec_add(m.second, second[0] + second[1]);
@@ -161,7 +161,7 @@ static inline double statistics(const area *a, bool about_mean, double eps, psg_
 /* ---- y = (x - mean) rstd weight + bias ---- */
 
 static inline vec normalized(const segment *s, vec x, vec weight, vec bias) {
-    return standardized(s, x) * weight + bias;
+    return vec_add_product(bias, standardized(s, x), weight);
 }
 
 FOR_EACH_SCALE void normalize_part(const segment *s, const real *x, const real *bias, real shift, real *y, size_t i,
@@ -210,15 +210,16 @@ typedef struct terms {
     vec h, hx;
 } terms;
 
-/* The terms of one vector; hands over g xh and g. */
-static inline terms one_vector(const segment *s, const real *x, const real *g, row_sums to, size_t i) {
+/* Adds the terms of one vector to sum; hands over g xh and g. */
+static inline void one_vector(const segment *s, const real *x, const real *g, row_sums to, size_t i, terms *sum) {
     vec xh = standardized(s, vec_load(x + i)), go = vec_load(g + i), h = go * weight_at(s, i);
     if (to.weight) {
         vec term = go * xh;
         vec_store(to.weight + i, to.overwrite ? term : vec_load(to.weight + i) + term);
     }
     if (to.bias) vec_store(to.bias + i, to.overwrite ? go : vec_load(to.bias + i) + go);
-    return (terms){ h, h * xh };
+    sum->h += h;
+    sum->hx = vec_add_product(sum->hx, h, xh);
 }
 
 static inline terms part_of_vector(const segment *s, const real *x, const real *g, row_sums to, size_t i, size_t n) {
@@ -236,16 +237,13 @@ FOR_EACH_SCALE sums backward_sums_of(const segment *s, const real *x, const real
     sums out = { { 0 }, { 0 } };
     for (size_t i = 0; i < pairs;) {
         size_t end = smaller(pairs, i + STRIP_VECTORS * LANES);
-        vec h[2] = { vec_zero(), vec_zero() }, hx[2] = { vec_zero(), vec_zero() };
+        terms even = { vec_zero(), vec_zero() }, odd = even;
         for (; i < end; i += 2 * LANES) {
-            terms even = one_vector(s, x, g, to, i), odd = one_vector(s, x, g, to, i + LANES);
-            h[0] += even.h;
-            h[1] += odd.h;
-            hx[0] += even.hx;
-            hx[1] += odd.hx;
+            one_vector(s, x, g, to, i, &even);
+            one_vector(s, x, g, to, i + LANES, &odd);
         }
-        out.h = dvec_add(out.h, h[0] + h[1]);
-        out.hx = dvec_add(out.hx, hx[0] + hx[1]);
+        out.h = dvec_add(out.h, even.h + odd.h);
+        out.hx = dvec_add(out.hx, even.hx + odd.hx);
     }
     for (size_t i = pairs; i < s->n; i += LANES) {
         terms rest = part_of_vector(s, x, g, to, i, smaller(LANES, s->n - i));
@@ -430,8 +428,8 @@ void PSG_KERNEL(group_norm_backward)(size_t lines, size_t n, ptrdiff_t stride, c
         double go = dvec_sum(line.h), go_x = dvec_sum(line.hx), w = weight ? (double)weight[k * weight_step] : 1;
         if (grad_weight) grad_weight[k] = (real)go_x;
         if (grad_bias) grad_bias[k] = (real)go;
-        sum_h += w * go;
-        sum_hx += w * go_x;
+        sum_h = add_product(sum_h, w, go);
+        sum_hx = add_product(sum_hx, w, go_x);
     }
     const means m = means_of(sum_h, sum_hx, (double)lines * (double)n);
     for (size_t k = 0; k < lines && gx; k++) {

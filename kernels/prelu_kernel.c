@@ -47,6 +47,6 @@ double PSG_KERNEL(prelu_weight)(size_t n, const void *x_, const void *gy_) {
         odd = wide_add_product(odd, vec_select(u > vec_zero(), vec_zero(), u), vec_load(gy + i + LANES));
     }
     double sum = wide_sum(even) + wide_sum(odd);
-    for (; i < n; i++) sum += x[i] > 0 ? 0 : (double)gy[i] * (double)x[i];
+    for (; i < n; i++) sum = add_product(sum, x[i] > 0 ? 0 : (double)gy[i], (double)x[i]);
     return sum;
 }

@@ -117,7 +117,7 @@ typedef enum meeting { PLAIN, SQUARES, ON_GRID } meeting;
 
 INLINE dvec met(dvec sum, double weight, dvec v, meeting how) {
     if (how == ON_GRID) return add_on_grid(sum, weight, v);
-    return sum + weight * (how == SQUARES ? v * v : v);
+    return dvec_add_product(sum, dvec_set(weight), how == SQUARES ? v * v : v);
 }
 
 INLINE void add_tile_f64(size_t rows, const tile *c, double *out, ptrdiff_t stride, double weight, meeting how) {
@@ -283,7 +283,7 @@ void PSG_KERNEL(product)(const psg_product *product, void *workspace) {
 /* ---- k = 1 ---- */
 
 /* A row of the outer product, with the bits of the product: alpha times the rounded g a. */
-INLINE vec outer_part(real g, vec a, real alpha) { return vec_rounded(alpha * (g * a)); }
+INLINE vec outer_part(real g, vec a, real alpha) { return alpha * (g * a); }
 
 /* c[i, :] (+)= alpha * g[i] * a: bound by the stores, so row after row in the order of memory. */
 void PSG_KERNEL(outer)(size_t m, size_t n, double alpha, const void *g_, const void *a_, void *c_,

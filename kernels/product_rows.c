@@ -34,7 +34,7 @@ INLINE void add_bias(size_t rows, size_t across, tile *c, const real *bias, size
 
 INLINE void add_scaled(size_t rows, size_t across, tile *c, const real *out, ptrdiff_t stride, real beta) {
     UNROLL for (size_t i = 0; i < rows; i++, out += stride) {
-        UNROLL for (size_t j = 0; j < across; j++) c->v[i][j] += vec_rounded(beta * vec_load(out + j * LANES));
+        UNROLL for (size_t j = 0; j < across; j++) c->v[i][j] += beta * vec_load(out + j * LANES);
     }
 }
 
@@ -122,8 +122,8 @@ INLINE void multiply_loose(const psg_row_product *p, size_t across, const place 
             vec row[NV];
             UNROLL for (size_t j = 0; j < across; j++) row[j] = vec_load(a + j * LANES);
             UNROLL for (size_t i = 0; i < MR; i++) {
-                const real weight = third[i / 3][(ptrdiff_t)(i % 3) * stride];
-                UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] += weight * row[j];
+                const vec weight = vec_set(third[i / 3][(ptrdiff_t)(i % 3) * stride]);
+                UNROLL for (size_t j = 0; j < across; j++) c.v[i][j] = vec_add_product(c.v[i][j], weight, row[j]);
             }
             UNROLL for (size_t i = 0; i < STEP; i++) third[i]++;
         }

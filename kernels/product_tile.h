@@ -30,7 +30,7 @@ INLINE vec add_term(vec sum, real g, vec a, bool grid) {
     if (grid) return add_on_grid(sum, g, a);
 #endif
     (void)grid;
-    return sum + g * a;
+    return vec_add_product(sum, vec_set(g), a);
 }
 
 /* One chain, k terms: of g[i * g_row + t * g_step] and the vectors at a + t * a_step.  grid is a constant. */
@@ -85,7 +85,7 @@ INLINE void scale_tile(size_t rows, size_t across, tile *c, double alpha) {
     if (alpha == 1.0) return;
     real factor = (real)alpha;
     UNROLL for (size_t i = 0; i < rows; i++) {
-        UNROLL for (size_t j = 0; j < across; j++) c->v[i][j] = vec_rounded(factor * c->v[i][j]);
+        UNROLL for (size_t j = 0; j < across; j++) c->v[i][j] = factor * c->v[i][j];
     }
 }
 

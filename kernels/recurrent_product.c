@@ -58,8 +58,8 @@ INLINE void chain_tile(size_t rows, size_t k, const real *a, size_t a_stride, co
         vec row[NV];
         UNROLL for (size_t v = 0; v < NV; v++) row[v] = *(const vec *)(const void *)(panel + v * LANES);
         UNROLL for (size_t r = 0; r < rows; r++) {
-            real x = a[r * a_stride + t];
-            UNROLL for (size_t v = 0; v < NV; v++) sum->v[r][v] += x * row[v];
+            const vec x = vec_set(a[r * a_stride + t]);
+            UNROLL for (size_t v = 0; v < NV; v++) sum->v[r][v] = vec_add_product(sum->v[r][v], x, row[v]);
         }
     }
 }

@@ -30,7 +30,7 @@ double PSG_KERNEL(sum_squares_bound)(size_t n, const void *x_) {
         for (size_t end = i + 32 * LANES; i < end; i += 4 * LANES) {
             for (size_t k = 0; k < 4; k++) {
                 vec v = vec_load(x + i + k * LANES);
-                s[k] += v * v;
+                s[k] = vec_add_product(s[k], v, v);
             }
         }
         sum = dvec_add(sum, (s[0] + s[1]) + (s[2] + s[3]));
@@ -42,12 +42,12 @@ double PSG_KERNEL(sum_squares_bound)(size_t n, const void *x_) {
 
 void PSG_KERNEL(add_to_f64)(size_t n, double w, const void *x_, double *y) {
     const real *x = x_;
-    for (size_t i = 0; i < n; i++) y[i] += w * (double)x[i];
+    for (size_t i = 0; i < n; i++) y[i] = add_product(y[i], w, (double)x[i]);
 }
 
 /* grid, here and below, is a constant: see grid_sum.h. */
 static inline dvec add_weighted(dvec sum, double weight, dvec x, bool grid) {
-    return grid ? add_on_grid(sum, weight, x) : sum + weight * x;
+    return grid ? add_on_grid(sum, weight, x) : dvec_add_product(sum, dvec_set(weight), x);
 }
 
 static inline void add_last(size_t rows, size_t i, size_t n, const double *w, const void *const *x, double *y,
@@ -93,7 +93,7 @@ void PSG_KERNEL(add_rows_to_grid)(size_t rows, size_t n, const double *w, const 
 
 void PSG_KERNEL(add_squares_to_f64)(size_t n, double w, const void *x_, double *y) {
     const real *x = x_;
-    for (size_t i = 0; i < n; i++) y[i] += w * ((double)x[i] * (double)x[i]);
+    for (size_t i = 0; i < n; i++) y[i] = add_product(y[i], w, (double)x[i] * (double)x[i]);
 }
 
 void PSG_KERNEL(from_f64)(size_t n, double scale, const double *x, void *out_, bool accumulate) {
@@ -109,11 +109,11 @@ void PSG_KERNEL(scale_row)(size_t n, double alpha, const void *x_, ptrdiff_t str
     const real *x = x_;
     real *y = y_, factor = (real)alpha;
     if (stride == 1 && accumulate) {
-        for (size_t i = 0; i < n; i++) y[i] += factor * x[i];
+        for (size_t i = 0; i < n; i++) y[i] = real_add_product(y[i], factor, x[i]);
     } else if (stride == 1) {
         for (size_t i = 0; i < n; i++) y[i] = factor * x[i];
     } else if (accumulate) {
-        for (size_t i = 0; i < n; i++) y[i] += factor * x[(ptrdiff_t)i * stride];
+        for (size_t i = 0; i < n; i++) y[i] = real_add_product(y[i], factor, x[(ptrdiff_t)i * stride]);
     } else {
         for (size_t i = 0; i < n; i++) y[i] = factor * x[(ptrdiff_t)i * stride];
     }
@@ -141,22 +141,22 @@ static row_sums combine_row(size_t n, const real *u, const real *v, double one, 
     for (; s + LANES <= n; s += LANES) {
         wide us = widen(vec_load(u + s)), vs = widen(vec_load(v + s));
         vs.low += one;
-        product += us.low * vs.low;
-        v_error += dvec_abs(vs.low) * dvec_load(g_norm + s);
-        u_error += dvec_abs(us.low) * dvec_load(a_norm + s);
+        product = dvec_add_product(product, us.low, vs.low);
+        v_error = dvec_add_product(v_error, dvec_abs(vs.low), dvec_load(g_norm + s));
+        u_error = dvec_add_product(u_error, dvec_abs(us.low), dvec_load(a_norm + s));
 #if !PSG_REAL_IS_F64
         vs.high += one;
-        product += us.high * vs.high;
-        v_error += dvec_abs(vs.high) * dvec_load(g_norm + s + DLANES);
-        u_error += dvec_abs(us.high) * dvec_load(a_norm + s + DLANES);
+        product = dvec_add_product(product, us.high, vs.high);
+        v_error = dvec_add_product(v_error, dvec_abs(vs.high), dvec_load(g_norm + s + DLANES));
+        u_error = dvec_add_product(u_error, dvec_abs(us.high), dvec_load(a_norm + s + DLANES));
 #endif
     }
     row_sums sum = { dvec_sum(product), dvec_sum(v_error), dvec_sum(u_error) };
     for (; s < n; s++) {
         double us = (double)u[s], vs = (double)v[s] + one;
-        sum.product += us * vs;
-        sum.v_error += __builtin_fabs(vs) * g_norm[s];
-        sum.u_error += __builtin_fabs(us) * a_norm[s];
+        sum.product = add_product(sum.product, us, vs);
+        sum.v_error = add_product(sum.v_error, __builtin_fabs(vs), g_norm[s]);
+        sum.u_error = add_product(sum.u_error, __builtin_fabs(us), a_norm[s]);
     }
     return sum;
 }

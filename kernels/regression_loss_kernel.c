@@ -233,7 +233,7 @@ static inline __attribute__((always_inline)) double map_sum(const psg_loss_range
     double total = wide_sum(sum);
     if (i < n) {
         factors v = f(vec_load_part(x + i, n - i), vec_load_part(y + i, n - i), p);
-        for (size_t k = 0; k < n - i; k++) total += (double)v.a[k] * (double)v.b[k];
+        for (size_t k = 0; k < n - i; k++) total = add_product(total, (double)v.a[k], (double)v.b[k]);
     }
     total *= range->scale;
     return total - total == 0 && are_held(range) ? total : exact_sum(range, f_exact);

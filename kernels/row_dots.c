@@ -63,7 +63,7 @@ typedef struct tile {
 INLINE void add_terms(tile *c, const real *x, const vec y[SIDE]) {
     UNROLL for (size_t i = 0; i < SIDE; i++) {
         const vec left = vec_load(x + i * BLOCK);
-        UNROLL for (size_t j = 0; j < SIDE; j++) c->v[i][j] += left * y[j];
+        UNROLL for (size_t j = 0; j < SIDE; j++) c->v[i][j] = vec_add_product(c->v[i][j], left, y[j]);
     }
 }
 

@@ -77,8 +77,8 @@ static double mean_difference(size_t n, ptrdiff_t stride, const real *y, const r
         vec v = load_until(y, stride, i, n, 0);
         wide w = widen(v), g = widen(load_until(gy, stride, i, n, 0));
         high = vec_max(v, high);
-        sum.low += w.low * (g.low - reference);
-        sum.high += w.high * (g.high - of_high);
+        sum.low = dvec_add_product(sum.low, w.low, g.low - reference);
+        sum.high = dvec_add_product(sum.high, w.high, g.high - of_high);
     }
     *largest = lane_max(high);
     return wide_sum(sum);
@@ -250,8 +250,8 @@ void PSG_KERNEL(class_target_row)(size_t n, ptrdiff_t stride, const void *x_, co
         if (target->smoothing == 0) none |= q == vec_zero();
         wide below = widen(vec_select(none, vec_set(max), load_row(x, stride, i, n)));
         total = (wide){ total.low + t.low, total.high + t.high };
-        loss.low += t.low * (log_sum - (below.low - row->max));
-        loss.high += t.high * (log_sum - (below.high - row->max));
+        loss.low = dvec_add_product(loss.low, t.low, log_sum - (below.low - row->max));
+        loss.high = dvec_add_product(loss.high, t.high, log_sum - (below.high - row->max));
     }
     row->slope = wide_sum(total);
     row->loss = wide_sum(loss) + target_at(target, stride, m, n) * log_sum;

@@ -4,8 +4,9 @@
  *   PSG_REAL_IS_F64   0 or 1
  *   PSG_VECTOR_BYTES  64 (AVX-512), 32 (AVX2), 16 (baseline: SSE2 of x86-64, NEON of aarch64)
  *   PSG_SUFFIX        f32_avx512, ...
- * and the flags of that instruction set.  Arithmetic on vec uses C operators; a * b + c is one fused operation where
- * the machine has it (-ffp-contract=fast for kernels only). */
+ * and the flags of that instruction set.  Arithmetic on vec uses C operators, each rounded on its own
+ * (-ffp-contract=off); a sum that takes a product in one operation says so, by add_product and its like: left to the
+ * compiler, it would depend on what surrounds it, and two places that owe each other their bits would differ. */
 #ifndef PSG_KERNELS_VECTOR_H
 #define PSG_KERNELS_VECTOR_H
 
@@ -16,6 +17,14 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#if defined(__FMA__) || defined(__aarch64__)
+#define PSG_FUSES 1
+#else
+#define PSG_FUSES 0
 #endif
 
 #define PSG_PASTE_(name, suffix) psg_kernel_##name##_##suffix
@@ -41,9 +50,46 @@ typedef double dvec_unaligned __attribute__((vector_size(PSG_VECTOR_BYTES), alig
 #define DLANES ((size_t)(PSG_VECTOR_BYTES / sizeof(double)))
 
 static inline vec vec_zero(void) { return (vec){ 0 }; }
-static inline vec vec_set(real x) { return x + (vec){ 0 } * 0; }
+static inline vec vec_set(real x) { return x - (vec){ 0 }; }
+static inline dvec dvec_set(double x) { return x - (dvec){ 0 }; }
 static inline vec vec_load(const real *p) { return *(const vec_unaligned *)p; }
 static inline void vec_store(real *p, vec v) { *(vec_unaligned *)p = v; }
+
+/* ---- sum + a b: one rounding where the machine fuses, else two ---- */
+
+static inline double add_product(double sum, double a, double b) {
+    return PSG_FUSES ? __builtin_fma(a, b, sum) : sum + a * b;
+}
+static inline dvec dvec_add_product(dvec sum, dvec a, dvec b) {
+#if PSG_VECTOR_BYTES == 64
+    return (dvec)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)sum);
+#elif PSG_VECTOR_BYTES == 32
+    return (dvec)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)sum);
+#elif defined(__aarch64__)
+    return (dvec)vfmaq_f64((float64x2_t)sum, (float64x2_t)a, (float64x2_t)b);
+#else
+    return sum + a * b;
+#endif
+}
+#if PSG_REAL_IS_F64
+static inline real real_add_product(real sum, real a, real b) { return add_product(sum, a, b); }
+static inline vec vec_add_product(vec sum, vec a, vec b) { return dvec_add_product(sum, a, b); }
+#else
+static inline real real_add_product(real sum, real a, real b) {
+    return PSG_FUSES ? __builtin_fmaf(a, b, sum) : sum + a * b;
+}
+static inline vec vec_add_product(vec sum, vec a, vec b) {
+#if PSG_VECTOR_BYTES == 64
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif PSG_VECTOR_BYTES == 32
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#elif defined(__aarch64__)
+    return (vec)vfmaq_f32((float32x4_t)sum, (float32x4_t)a, (float32x4_t)b);
+#else
+    return sum + a * b;
+#endif
+}
+#endif
 
 /* Lanes below n. */
 static inline vec_bits vec_below(size_t n) {
@@ -168,20 +214,6 @@ static inline vec vec_odd(vec a, vec b) {
 #endif
 }
 
-/* v as it is: what is added to it is not fused with the product that it is. */
-static inline vec vec_rounded(vec v) {
-#if defined(__x86_64__) && PSG_VECTOR_BYTES == 64
-    __asm__("" : "+v"(v));
-#elif defined(__x86_64__)
-    __asm__("" : "+x"(v));
-#elif defined(__aarch64__)
-    __asm__("" : "+w"(v));
-#else
-    __asm__("" : "+m"(v));
-#endif
-    return v;
-}
-
 /* ---- stores that go around the cache ----
  * p aligned to PSG_VECTOR_BYTES.  A kernel that streams ends with stream_fence(). */
 static inline bool stream_aligned(const void *p) { return (uintptr_t)p % PSG_VECTOR_BYTES == 0; }
@@ -249,7 +281,7 @@ static inline vec narrow(wide w) {
 /* s += x * y, each product and sum in double. */
 static inline wide wide_add_product(wide s, vec x, vec y) {
     wide a = widen(x), b = widen(y);
-    return (wide){ s.low + a.low * b.low, s.high + a.high * b.high };
+    return (wide){ dvec_add_product(s.low, a.low, b.low), dvec_add_product(s.high, a.high, b.high) };
 }
 static inline wide wide_add(wide s, vec x) {
     wide a = widen(x);

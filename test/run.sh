@@ -58,7 +58,7 @@ for isa in ${PSG_TEST_ISAS-baseline avx2 avx512}; do
         continue
     fi
     for test in gradient gradient_norm gradient_clip gradient_laws gradient_sums gradient_bound gradient_range \
-                gradient_layout gradient_rows gradient_layers gradient_padding norm golden cases optim random \
+                gradient_layout gradient_rows gradient_layers gradient_padding gradient_plan norm golden cases optim random \
                 engine alone; do
         [ -x "$build/test/test_$test" ] && echo "test_$test|$isa|$build/test/test_$test" >>"$logs/jobs"
     done
