@@ -51,7 +51,8 @@ static double weight_beside_half(test_random *random, double x) {
     return weight;
 }
 
-static void meeting_draw(meeting *at, test_random *random, const psg_kernel_table *kernels, psg_dtype dtype, bool grid) {
+static void meeting_draw(meeting *at, test_random *random, const psg_kernel_table *kernels, psg_dtype dtype,
+                         bool grid) {
     at->dtype = dtype, at->on_grid = grid;
     at->m = (size_t)test_range(random, 1, 30), at->n = (size_t)test_range(random, 1, 100);
     at->k = (size_t)test_range(random, 2, TERMS);
@@ -94,7 +95,8 @@ static void by_rows(const psg_kernel_table *kernels, const meeting *at, double *
 
 static void check_meeting(const psg_kernel_table *kernels, const meeting *at) {
     static double sums[3][MOST];
-    void (*const places[])(const psg_kernel_table *, const meeting *, double *) = { by_products, by_gradients, by_rows };
+    void (*const places[])(const psg_kernel_table *, const meeting *, double *) = { by_products, by_gradients,
+                                                                                    by_rows };
     size_t bytes = at->m * at->n * sizeof(double);
     for (int p = 0; p < 3; p++) {
         memcpy(sums[p], at->begin, bytes);

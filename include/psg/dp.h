@@ -289,7 +289,7 @@ PSG_API double psg_dp_max_grad_norm(const psg_dp *dp);         /* C of the step,
 PSG_API double psg_dp_expected_batch_size(const psg_dp *dp);   /* what releases are divided by */
 PSG_API int64_t psg_dp_max_batch_size(const psg_dp *dp);       /* records that one step may sum */
 /* Releases that the budget allows after those so far, and after what others have written to the ledger by now; UINT64_MAX
- * without one, 0 where the ledger cannot be read, which the next release says. */
+ * without one; 1 where the ledger cannot be read, so that a loop meets the release that says why. */
 PSG_API uint64_t psg_dp_remaining(psg_dp *dp);
 /* Releases that the ledger has recorded and that are not made yet: what a process that ends here loses. */
 PSG_API uint64_t psg_dp_recorded_ahead(const psg_dp *dp);

@@ -163,7 +163,7 @@ uint64_t psg_dp_recorded_ahead(const psg_dp *dp) { return dp ? dp->ahead : 0; }
 
 uint64_t psg_dp_remaining(psg_dp *dp) {
     if (!dp) return 0;
-    if (!psg_dp_has_ranks(dp) && psg_dp_refresh_account(dp, "psg_dp_remaining")) return 0;
+    if (!psg_dp_has_ranks(dp) && psg_dp_refresh_account(dp, "psg_dp_remaining")) return 1;
     return dp->most_steps == UINT64_MAX ? UINT64_MAX : dp->most_steps - dp->step;
 }
 
