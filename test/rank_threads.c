@@ -4,9 +4,9 @@
 
 static void meet(const rank *r) { pthread_barrier_wait(&r->channel->barrier); }
 
-/* Fails once. */
 static psg_status status_of(const rank *r, channel_call call) {
     if (r->channel->failing != call || r->channel->failing_rank != r->number) return PSG_OK;
+    if (r->channel->failing_after-- > 0) return PSG_OK;
     r->channel->failing = NO_CALL;
     return PSG_ERR_SYSTEM;
 }
@@ -76,8 +76,9 @@ static void *run(void *argument) {
     return NULL;
 }
 
-void rank_threads(int ranks, channel_call failing, int failing_rank, void (*body)(rank *), void *users, size_t size) {
-    channel c = { .ranks = ranks, .failing = failing, .failing_rank = failing_rank };
+void rank_threads(int ranks, channel_call failing, int failing_rank, int failing_after, void (*body)(rank *),
+                  void *users, size_t size) {
+    channel c = { .ranks = ranks, .failing = failing, .failing_rank = failing_rank, .failing_after = failing_after };
     start starts[MOST_RANKS];
     pthread_t thread[MOST_RANKS];
     pthread_barrier_init(&c.barrier, NULL, (unsigned)ranks);

@@ -16,8 +16,8 @@ typedef struct channel {
     pthread_barrier_t barrier;
     void *data[MOST_RANKS];
     int64_t value[MOST_RANKS];
-    channel_call failing;          /* returns PSG_ERR_SYSTEM on rank failing_rank */
-    int failing_rank;
+    channel_call failing;          /* returns PSG_ERR_SYSTEM on rank failing_rank, once, after so many that did not */
+    int failing_rank, failing_after;
 } channel;
 
 typedef struct rank {
@@ -27,7 +27,8 @@ typedef struct rank {
 } rank;
 
 /* Runs `body` on as many threads as ranks, with users[r] of `size` bytes each. */
-void rank_threads(int ranks, channel_call failing, int failing_rank, void (*body)(rank *), void *users, size_t size);
+void rank_threads(int ranks, channel_call failing, int failing_rank, int failing_after, void (*body)(rank *),
+                  void *users, size_t size);
 
 psg_dp_ranks rank_functions(rank *r);
 

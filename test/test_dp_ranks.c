@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dp/random.h"
 #include "rank_threads.h"
 
 enum { P0 = 5 * 7, P1 = 40000, PARAMS = P0 + P1, STEPS = 20, MOST_RECORDS = 300 };   /* three blocks of noise */
@@ -20,10 +21,11 @@ typedef struct scene {
     int steps, save_at;                /* 0: it is not saved */
     const char *ledger, *loads;        /* of rank 0; a checkpoint to go on from, or NULL */
     int odd_rank;                      /* for which the next ones hold; -1: none */
-    double odd_rate;                   /* another sample_rate */
+    double odd_rate, odd_lr;           /* another sample_rate, learning rate */
     int odd_ledger, odd_weight, odd_step, odd_shape, takes_others, odd_seed;
     const char *odd_isa;
     int goes_on;                       /* after its first release, which fails */
+    int failing_after;                 /* calls that do not fail */
 } scene;
 
 typedef struct result {
@@ -34,6 +36,7 @@ typedef struct result {
     double epsilon;
     uint64_t batches, steps, own;      /* a hash of the batches; releases; records accumulated */
     int is_private;
+    unsigned char key;                 /* its first byte at the end */
 } result;
 
 typedef struct process {
@@ -111,7 +114,7 @@ static psg_status create(process *p, rank *r, result *out, psg_named named[2]) {
     s->options.ledger = r->number == 0 || (is_odd && s->odd_ledger) ? s->ledger : NULL;
     if (!s->options.ledger) s->options.ledger_ahead = 0;
     PSG_TRY(psg_dp_create(p->context, p->generator, &s->options, (const int64_t[]){ P0, P1 }, 2, &p->dp));
-    sgd.lr = 0.5, sgd.momentum = 0.5;
+    sgd.lr = is_odd && s->odd_lr > 0 ? s->odd_lr : 0.5, sgd.momentum = 0.5;
     if (is_odd && s->odd_weight) out->weights[9] = 1;
     const psg_tensor values[2] = { psg_f32_1d(out->weights, P0), psg_f32_1d(out->weights + P0, P1) };
     named[0] = (psg_named){ "first", values[0] }, named[1] = (psg_named){ "second", values[1] };
@@ -156,6 +159,7 @@ static void body(rank *r) {
     out->status = go(&p, r, out);
     if (p.context) snprintf(out->message, sizeof out->message, "%s", psg_context_message(p.context));
     if (p.dp) out->steps = psg_dp_step(p.dp);
+    if (p.generator) out->key = p.generator->key[0];
     psg_optimizer_destroy(p.sgd);
     psg_dp_destroy(p.dp);
     psg_generator_destroy(p.generator);
@@ -175,7 +179,7 @@ static result *run(int ranks, const scene *s, channel_call failing, int failing_
     result *results = calloc((size_t)ranks, sizeof *results);
     assert_non_null(results);
     for (int k = 0; k < ranks; k++) results[k].scene = *s;
-    rank_threads(ranks, failing, failing_rank, body, results, sizeof *results);
+    rank_threads(ranks, failing, failing_rank, s->failing_after, body, results, sizeof *results);
     return results;
 }
 
@@ -235,7 +239,7 @@ static void check_failure(const scene *s, channel_call failing, psg_status statu
             if (all[k].status != status) fail_msg("%s: rank %d: %s", words, k, psg_status_name(all[k].status));
             assert_true(all[k].steps <= most_steps);
             if (k && !strstr(all[1].message, words)) fail_msg("%s: rank 1 says %s", words, all[1].message);
-            const int names_rank = !failing && strncmp(words, "parameters", 10);
+            const int names_rank = !failing && !strstr(words, "before step");
             if (k != 1 && names_rank && !strstr(all[k].message, "rank 1")) fail_msg("rank %d: %s", k, all[k].message);
         }
         free(all);
@@ -255,6 +259,9 @@ static void what_fails_on_one_fails_on_all(void **state) {
     s = new_scene();
     check_failure(&s, REDUCE_SCATTER, PSG_ERR_SYSTEM, "the ranks' reduce_scatter returned PSG_ERR_SYSTEM", 1);
     check_failure(&s, GATHER, PSG_ERR_SYSTEM, "the ranks' gather returned PSG_ERR_SYSTEM", 1);
+    for (; s.failing_after < 6; s.failing_after++) {   /* of set_ranks and of releases */
+        check_failure(&s, BROADCAST, PSG_ERR_SYSTEM, "the ranks' broadcast returned PSG_ERR_SYSTEM", 3);
+    }
 }
 
 /* The step is over and lost on every rank, and nothing of it is in the next. */
@@ -300,10 +307,25 @@ static void ranks_that_differ_are_refused(void **state) {
     test_context_free(context);
     if (has_other) check_failure(&s, NO_CALL, PSG_ERR_STATE, "instruction set is baseline on rank 1", 0);
     s.odd_isa = NULL, s.odd_weight = 1;
-    check_failure(&s, NO_CALL, PSG_ERR_STATE, "parameters, learning rate or step of some rank differ before step 0", 0);
-    s.odd_weight = 0, s.ledger = ledger, s.odd_ledger = 1;
+    check_failure(&s, NO_CALL, PSG_ERR_STATE, "a hash of the parameters before step 0 is", 0);
+    s.odd_weight = 0, s.odd_lr = 0.25;
+    check_failure(&s, NO_CALL, PSG_ERR_STATE, "the learning rate before step 0 is 0.25 on this rank, on all from 0.25 to "
+                  "0.5, must be", 0);
+    s.odd_lr = 0;
+    s.ledger = ledger, s.odd_ledger = 1;
     check_failure(&s, NO_CALL, PSG_ERR_STATE, "rank 1 has a ledger", 0);
     remove(ledger);
+}
+
+/* Ranks that go on alone after a failed attach must not draw the same noise. */
+static void a_failed_attach_leaves_each_its_key(void **state) {
+    (void)state;
+    scene s = new_scene();
+    s.odd_rank = 2;
+    s.odd_rate = 0.25;
+    result *all = run(3, &s, NO_CALL, 0);
+    for (int k = 0; k < 3; k++) assert_true(all[k].status == PSG_ERR_STATE && all[k].key == (k ? 200 + k : 7));
+    free(all);
 }
 
 static void arguments_are_checked(void **state) {
@@ -423,6 +445,7 @@ int main(void) {
         cmocka_unit_test(a_lost_step_leaves_nothing),
         cmocka_unit_test(records_are_dealt_out_by_number),
         cmocka_unit_test(ranks_that_differ_are_refused),
+        cmocka_unit_test(a_failed_attach_leaves_each_its_key),
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(a_run_goes_on_on_other_ranks),
         cmocka_unit_test(the_budget_of_rank_0_is_that_of_all),

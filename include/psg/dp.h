@@ -206,8 +206,9 @@ typedef struct psg_dp_ranks {
                                       rank, sums + rank * block, becomes the sum over all ranks; others may be anything */
     psg_status (*gather)(void *user, void *blocks, size_t bytes);        /* `ranks` blocks of so many bytes; that of this
                                       rank is there, and those of others arrive */
-    uint64_t check_every;          /* steps; 0: 64.  Before the first release and so often, psg_dp_release_to compares a
-                                      hash of the parameters: PSG_ERR_STATE where they differ */
+    uint64_t check_every;          /* steps; 0: 64.  Before the first release and so often, releases compare the step,
+                                      what the ledger has recorded ahead and C, psg_dp_release_to also lr and a hash of
+                                      the parameters: PSG_ERR_STATE where they differ, with the values */
     int allow_other_kernels;       /* non-zero: other instruction sets or OpenBLAS cores on some ranks, which give other
                                       bits than one process would */
     uint64_t reserved[4];

@@ -3,7 +3,7 @@
  *     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
  *     psg_mpi_create(MPI_COMM_WORLD, &mpi);
  *     options.ledger = psg_mpi_rank(mpi) ? NULL : "ledger.jsonl";
- *     psg_dp_create(context, generator, &options, counts, count, &dp);
+ *     psg_dp_create(context, generator, &options, counts, count, &dp);   // NULL where it fails
  *     psg_mpi_attach(mpi, dp, NULL);
  *
  * Then as on one process, each rank with its own records: psg/dp.h, "several ranks", says what holds and which calls are
@@ -35,7 +35,7 @@ PSG_API void psg_mpi_destroy(psg_mpi *mpi);
 
 PSG_API int psg_mpi_rank(const psg_mpi *mpi);    /* of this process; 0 for NULL */
 PSG_API int psg_mpi_ranks(const psg_mpi *mpi);   /* of all; 1 for NULL */
-/* The text of MPI's last error here; "" when there was none. */
+/* The text of MPI's last error here, or of an attach that lacked a psg_dp; "" when there was none. */
 PSG_API const char *psg_mpi_message(const psg_mpi *mpi);
 
 /* What psg_dp_set_ranks takes beside the channel; NULL where a struct is asked for: zeros. */
@@ -48,7 +48,8 @@ typedef struct psg_mpi_options {
 #define PSG_MPI_OPTIONS_INIT { 0, 0, { 0, 0, 0, 0 } }
 
 /* Makes the psg_dp of all ranks one (psg_dp_set_ranks, whose errors these are; messages are those of dp's context).  mpi
- * outlives dp. */
+ * outlives dp.  Collective: a rank that could not make its psg_dp gives NULL, and fails all (PSG_ERR_ARGUMENT there,
+ * PSG_ERR_STATE on the others, psg_mpi_message).  A psg_dp that is not attached is a mechanism of its own. */
 PSG_API psg_status psg_mpi_attach(psg_mpi *mpi, psg_dp *dp, const psg_mpi_options *options);
 
 /* values[k] = their sum over all ranks, in the same bits on all: losses, counts, norms for the eyes of those who train.

@@ -6,6 +6,7 @@
 #include "base/context.h"
 #include "base/floats.h"
 #include "base/parallel.h"
+#include "base/writer.h"
 #include "dp/release_noise.h"
 #include "dp/wide_integer.h"
 #include "optim/optimizer.h"
@@ -63,21 +64,32 @@ psg_status psg_ranks_broadcast(const psg_dp *dp, const char *function, void *dat
 psg_status psg_ranks_follow(psg_dp *dp, const char *function, psg_status status) {
     uint64_t budget[2] = { dp->most_steps, dp->ahead };
     status = psg_ranks_agree(dp, function, status);
-    if (!status) status = psg_ranks_broadcast(dp, function, budget, sizeof budget);
+    if (!status) status = psg_ranks_agree(dp, function, psg_ranks_broadcast(dp, function, budget, sizeof budget));
     if (status) return status;
     dp->most_steps = budget[0];
     dp->ahead = budget[1];
     return PSG_OK;
 }
 
-/* ---- parameters are the same everywhere ---- */
+/* ---- what moves is the same everywhere ---- */
 
-static int64_t hash_of(const psg_dp *dp, const psg_optimizer *optimizer) {
+/* A number that all ranks have in common; a real one by its bits, which order those above 0. */
+typedef struct common {
+    const char *name;
+    enum { COUNT, REAL, HASH } kind;
+    int64_t value, smallest, largest;
+} common;
+
+static common common_real(const char *name, double value) {
+    common one = { name, REAL, 0, 0, 0 };
+    memcpy(&one.value, &value, sizeof value);
+    return one;
+}
+
+static int64_t hash_values(const psg_dp *dp, const psg_optimizer *optimizer) {
     crypto_generichash_state hash;
     int64_t value;
     crypto_generichash_init(&hash, NULL, 0, crypto_generichash_BYTES_MIN);
-    crypto_generichash_update(&hash, (const void *)&dp->step, sizeof dp->step);
-    crypto_generichash_update(&hash, (const void *)&optimizer->lr, sizeof optimizer->lr);
     for (size_t k = 0; k < optimizer->count; k++) {
         const psg_tensor *values = &optimizer->values[k];
         crypto_generichash_update(&hash, values->data, psg_dp_elements(dp, k) * psg_dtype_size(values->dtype));
@@ -88,16 +100,52 @@ static int64_t hash_of(const psg_dp *dp, const psg_optimizer *optimizer) {
     return value;
 }
 
-/* All hashes are one where the largest is the smallest, ~largest(~hash). */
+/* The smallest is ~largest(~value). */
+static psg_status find_range(const psg_dp *dp, const char *function, common *one) {
+    int64_t below = ~one->value;
+    one->largest = one->value;
+    psg_status sent = dp->ranks.largest(dp->ranks.user, &one->largest);
+    if (!sent) sent = dp->ranks.largest(dp->ranks.user, &below);
+    one->smallest = ~below;
+    return sent ? fail_channel(dp, function, "largest", sent) : PSG_OK;
+}
+
+static void put_value(psg_writer *w, const common *one, int64_t value) {
+    double real;
+    memcpy(&real, &value, sizeof real);
+    if (one->kind == REAL) psg_put_number(w, real);
+    else psg_put(w, one->kind == HASH ? "%016llx" : "%llu", (unsigned long long)value);
+}
+
+static psg_status fail_common(const psg_dp *dp, const char *function, const common *one) {
+    char text[160] = "";
+    psg_writer w = { text, sizeof text, 0 };
+    const int64_t values[3] = { one->value, one->smallest, one->largest };
+    static const char *const words[3] = { "", " on this rank, on all from ", " to " };
+    for (int k = 0; k < 3; k++) {
+        psg_put(&w, "%s", words[k]);
+        put_value(&w, one, values[k]);
+    }
+    return psg_fail(dp->context, PSG_ERR_STATE, "%s: %s before step %llu is %s, must be the same on all ranks (this is "
+                    "rank %d)", function, one->name, (unsigned long long)dp->step, text, dp->ranks.rank);
+}
+
+/* All find the same ranges, and so the same end. */
 psg_status psg_ranks_compare(const psg_dp *dp, const char *function, const psg_optimizer *optimizer) {
     if (!psg_dp_has_ranks(dp) || dp->step % dp->ranks.check_every) return PSG_OK;
-    int64_t largest = hash_of(dp, optimizer), smallest = ~largest;
-    psg_status sent = dp->ranks.largest(dp->ranks.user, &largest);
-    if (!sent) sent = dp->ranks.largest(dp->ranks.user, &smallest);
-    if (sent) return fail_channel(dp, function, "largest", sent);
-    if (largest == ~smallest) return PSG_OK;
-    return psg_fail(dp->context, PSG_ERR_STATE, "%s: parameters, learning rate or step of some rank differ before step "
-                    "%llu, must be the same on all ranks", function, (unsigned long long)dp->step);
+    common all[] = {
+        { "the number of the step", COUNT, (int64_t)dp->step, 0, 0 },
+        { "the number of steps that the ledger has recorded ahead", COUNT, (int64_t)dp->ahead, 0, 0 },
+        common_real("the clipping norm", dp->max_grad_norm),
+        common_real("the learning rate", optimizer ? optimizer->lr : 0),
+        { "a hash of the parameters", HASH, optimizer ? hash_values(dp, optimizer) : 0, 0, 0 },
+    };
+    for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
+        const psg_status status = find_range(dp, function, &all[k]);
+        if (status) return status;
+        if (all[k].smallest != all[k].largest) return fail_common(dp, function, &all[k]);
+    }
+    return PSG_OK;
 }
 
 /* ---- sums and noise ---- */

@@ -15,7 +15,8 @@ psg_status psg_ranks_follow(psg_dp *dp, const char *function, psg_status status)
  * of any rank they are wiped. */
 psg_status psg_ranks_add(psg_dp *dp, const char *function, psg_status status);
 
-/* PSG_ERR_STATE on all ranks where the parameters that are about to move, the learning rate or the step differ. */
+/* PSG_ERR_STATE on all ranks where the step, what the ledger has recorded ahead, the clipping norm, and where there is an
+ * optimizer its learning rate or the parameters that are about to move differ. */
 psg_status psg_ranks_compare(const psg_dp *dp, const char *function, const psg_optimizer *optimizer);
 
 /* rank 0's bytes to all. */

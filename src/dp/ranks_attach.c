@@ -65,24 +65,32 @@ static psg_status take_sums(psg_dp *dp, int ranks) {
 typedef struct identity {
     unsigned char key[PSG_KEY_BYTES];
     uint64_t owner;
+    bool seeded;
 } identity;
+
+static identity identity_of(const psg_dp *dp) {
+    identity own = { .owner = dp->owner, .seeded = dp->generator->seeded };
+    memcpy(own.key, dp->generator->key, PSG_KEY_BYTES);
+    return own;
+}
+
+static void take_identity(psg_dp *dp, const identity *one) {
+    psg_generator *generator = dp->generator;
+    memcpy(generator->key, one->key, PSG_KEY_BYTES);
+    generator->seeded = one->seeded;
+    dp->owner = one->owner;
+    if (generator->next_owner <= dp->owner) generator->next_owner = dp->owner + 1;
+}
 
 /* The key of rank 0; seeded where any rank's is. */
 static psg_status share_key(psg_dp *dp) {
-    psg_generator *generator = dp->generator;
-    identity shared = { .owner = dp->owner };
-    int64_t seeded = generator->seeded != 0;
-    memcpy(shared.key, generator->key, PSG_KEY_BYTES);
+    identity shared = identity_of(dp);
+    int64_t seeded = shared.seeded;
     psg_status status = psg_ranks_broadcast(dp, "psg_dp_set_ranks", &shared, sizeof shared);
     status = psg_ranks_agree(dp, "psg_dp_set_ranks", status);
     if (!status) status = psg_ranks_agree(dp, "psg_dp_set_ranks", dp->ranks.largest(dp->ranks.user, &seeded));
-    if (!status) {
-        memcpy(generator->key, shared.key, PSG_KEY_BYTES);
-        generator->seeded = seeded != 0;
-        dp->owner = shared.owner;
-        if (generator->next_owner <= dp->owner) generator->next_owner = dp->owner + 1;
-        if (seeded) psg_accountant_mark_not_private(dp->accountant);
-    }
+    shared.seeded = seeded != 0;
+    if (!status) take_identity(dp, &shared);
     sodium_memzero(&shared, sizeof shared);
     return status;
 }
@@ -162,6 +170,7 @@ psg_status psg_dp_set_ranks(psg_dp *dp, const psg_dp_ranks *ranks) {
     if (status) return status;
     const psg_status fits = check_mechanism(dp, ranks);
     if (psg_dp_has_ranks(dp)) return fits;
+    identity before = identity_of(dp);
     dp->ranks = *ranks;
     if (!ranks->check_every) dp->ranks.check_every = 64;
     status = psg_ranks_agree(dp, "psg_dp_set_ranks", fits);
@@ -169,6 +178,12 @@ psg_status psg_dp_set_ranks(psg_dp *dp, const psg_dp_ranks *ranks) {
     if (!status) status = share_key(dp);
     if (!status) status = compare_facts(dp);
     if (!status) status = psg_ranks_follow(dp, "psg_dp_set_ranks", PSG_OK);
-    if (status) dp->ranks = (psg_dp_ranks)PSG_DP_RANKS_INIT;
+    if (status) {   /* two mechanisms again, which must not share a key */
+        dp->ranks = (psg_dp_ranks)PSG_DP_RANKS_INIT;
+        take_identity(dp, &before);
+    } else if (dp->generator->seeded) {
+        psg_accountant_mark_not_private(dp->accountant);
+    }
+    sodium_memzero(&before, sizeof before);
     return status;
 }

@@ -181,6 +181,7 @@ psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count) {
     PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = psg_ranks_agree(dp, "psg_dp_release", check_release(dp, outs, count));
+    if (!status) status = psg_ranks_compare(dp, "psg_dp_release", NULL);
     return status ? status : release(dp, "psg_dp_release", outs, NULL);
 }
 

@@ -100,48 +100,65 @@ static psg_status gather(void *user, void *blocks, size_t bytes) {
 
 /* ---- life ---- */
 
+/* Below MPI_THREAD_SERIALIZED the thread that initialized MPI alone. */
 static bool may_call(void) {
-    int is_there = 0, is_over = 0, level = MPI_THREAD_SINGLE;
+    int is_there = 0, is_over = 0, level = MPI_THREAD_SINGLE, is_main = 0;
     MPI_Initialized(&is_there);
     MPI_Finalized(&is_over);
-    if (is_there && !is_over) MPI_Query_thread(&level);
-    return level >= MPI_THREAD_FUNNELED;
+    if (!is_there || is_over) return false;
+    MPI_Query_thread(&level);
+    MPI_Is_thread_main(&is_main);
+    return level >= (is_main ? MPI_THREAD_FUNNELED : MPI_THREAD_SERIALIZED);
+}
+
+/* The caller's communicator reports errors as the caller wants; this call returns its own. */
+static psg_status duplicate(MPI_Comm comm, MPI_Comm *own) {
+    MPI_Errhandler handler;
+    if (MPI_Comm_get_errhandler(comm, &handler) != MPI_SUCCESS) return PSG_ERR_SYSTEM;
+    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+    const int code = MPI_Comm_dup(comm, own);
+    MPI_Comm_set_errhandler(comm, handler);
+    MPI_Errhandler_free(&handler);
+    if (code != MPI_SUCCESS) return PSG_ERR_SYSTEM;
+    MPI_Comm_set_errhandler(*own, MPI_ERRORS_RETURN);
+    return PSG_OK;
+}
+
+static psg_mpi *open_ranks(MPI_Comm own) {
+    psg_mpi *mpi = calloc(1, sizeof *mpi);
+    if (!mpi) return NULL;
+    mpi->comm = own;
+    MPI_Comm_rank(own, &mpi->rank);
+    MPI_Comm_size(own, &mpi->ranks);
+    mpi->stage = malloc(psg_mpi_piece(mpi->ranks) * (size_t)mpi->ranks);
+    if (mpi->stage) return mpi;
+    free(mpi);
+    return NULL;
 }
 
 /* Memory that one rank lacks fails on all, so that none waits for it later. */
-static psg_status take_stage(psg_mpi *mpi) {
-    mpi->stage = malloc(psg_mpi_piece(mpi->ranks) * (size_t)mpi->ranks);
-    int64_t lacks = mpi->stage == NULL;
-    const psg_status status = largest(mpi, &lacks);
-    return status ? status : lacks ? PSG_ERR_MEMORY : PSG_OK;
-}
-
-static psg_status open_comm(MPI_Comm comm, psg_mpi *mpi) {
-    mpi->comm = MPI_COMM_NULL;
-    if (MPI_Comm_dup(comm, &mpi->comm) != MPI_SUCCESS) return PSG_ERR_SYSTEM;
-    MPI_Comm_set_errhandler(mpi->comm, MPI_ERRORS_RETURN);
-    MPI_Comm_rank(mpi->comm, &mpi->rank);
-    MPI_Comm_size(mpi->comm, &mpi->ranks);
-    return take_stage(mpi);
-}
-
 psg_status psg_mpi_create(MPI_Comm comm, psg_mpi **mpi) {
+    MPI_Comm own;
     if (!mpi) return PSG_ERR_ARGUMENT;
     *mpi = NULL;
     if (!may_call()) return PSG_ERR_STATE;
     if (comm == MPI_COMM_NULL) return PSG_ERR_ARGUMENT;
-    psg_mpi *made = calloc(1, sizeof *made);
-    if (!made) return PSG_ERR_MEMORY;
-    const psg_status status = open_comm(comm, made);
-    if (status) psg_mpi_destroy(made);
-    else *mpi = made;
+    psg_status status = duplicate(comm, &own);
+    if (status) return status;
+    psg_mpi *made = open_ranks(own);
+    int lacks = made == NULL;
+    if (MPI_Allreduce(MPI_IN_PLACE, &lacks, 1, MPI_INT, MPI_MAX, own) != MPI_SUCCESS) status = PSG_ERR_SYSTEM;
+    else if (lacks) status = PSG_ERR_MEMORY;
+    if (!status) *mpi = made;
+    else if (made) psg_mpi_destroy(made);
+    else MPI_Comm_free(&own);
     return status;
 }
 
 void psg_mpi_destroy(psg_mpi *mpi) {
     if (!mpi) return;
-    if (mpi->comm != MPI_COMM_NULL && may_call()) MPI_Comm_free(&mpi->comm);
-    if (mpi->stage) memset(mpi->stage, 0, psg_mpi_piece(mpi->ranks) * (size_t)mpi->ranks);
+    if (may_call()) MPI_Comm_free(&mpi->comm);
+    memset(mpi->stage, 0, psg_mpi_piece(mpi->ranks) * (size_t)mpi->ranks);
     free(mpi->stage);
     free(mpi);
 }
@@ -154,9 +171,21 @@ psg_mpi_report psg_mpi_spent(const psg_mpi *mpi) { return mpi ? mpi->spent : (ps
 
 /* ---- use ---- */
 
+/* A rank whose psg_dp was not made says so to those who wait for it. */
+static psg_status is_everywhere(psg_mpi *mpi, bool is_here) {
+    int64_t lacks = is_here ? 0 : mpi->rank + 1;
+    const psg_status status = largest(mpi, &lacks);
+    if (status || !lacks) return status;
+    snprintf(mpi->message, sizeof mpi->message, "psg_mpi_attach: dp is NULL on rank %d, must be there on all ranks",
+             (int)lacks - 1);
+    return is_here ? PSG_ERR_STATE : PSG_ERR_ARGUMENT;
+}
+
 psg_status psg_mpi_attach(psg_mpi *mpi, psg_dp *dp, const psg_mpi_options *options) {
     psg_dp_ranks ranks = PSG_DP_RANKS_INIT;
     if (!mpi) return PSG_ERR_ARGUMENT;
+    psg_status status = is_everywhere(mpi, dp != NULL);
+    if (status) return status;
     ranks.rank = mpi->rank;
     ranks.ranks = mpi->ranks;
     ranks.user = mpi;

@@ -27,6 +27,9 @@ static void count_call(int count) {
 int MPI_Initialized(int *flag) { return *flag = 1, MPI_SUCCESS; }
 int MPI_Finalized(int *flag) { return *flag = 0, MPI_SUCCESS; }
 int MPI_Query_thread(int *level) { return *level = MPI_THREAD_FUNNELED, MPI_SUCCESS; }
+int MPI_Is_thread_main(int *flag) { return *flag = 1, MPI_SUCCESS; }
+int MPI_Comm_get_errhandler(MPI_Comm comm, MPI_Errhandler *handler) { return (void)comm, *handler = MPI_ERRORS_RETURN, 0; }
+int MPI_Errhandler_free(MPI_Errhandler *handler) { return *handler = MPI_ERRHANDLER_NULL, MPI_SUCCESS; }
 int MPI_Comm_dup(MPI_Comm comm, MPI_Comm *copy) { return *copy = comm, MPI_SUCCESS; }
 int MPI_Comm_set_errhandler(MPI_Comm comm, MPI_Errhandler handler) { return (void)comm, (void)handler, MPI_SUCCESS; }
 int MPI_Comm_rank(MPI_Comm comm, int *rank) { return (void)comm, *rank = RANK, MPI_SUCCESS; }
@@ -72,6 +75,7 @@ int MPI_Allgather(const void *send, int none, MPI_Datatype nothing, void *data, 
 /* ---- what is asked of it ---- */
 
 static psg_dp_ranks attached;
+static char mechanism;   /* its address alone counts */
 
 psg_status psg_dp_set_ranks(psg_dp *dp, const psg_dp_ranks *ranks) {
     (void)dp;
@@ -128,7 +132,7 @@ static void pieces_arrive_where_they_belong(psg_mpi *mpi) {
 
 int main(void) {
     psg_mpi *mpi;
-    CHECK(!psg_mpi_create(MPI_COMM_WORLD, &mpi) && !psg_mpi_attach(mpi, NULL, NULL));
+    CHECK(!psg_mpi_create(MPI_COMM_WORLD, &mpi) && !psg_mpi_attach(mpi, (psg_dp *)(void *)&mechanism, NULL));
     pieces_arrive_where_they_belong(mpi);
     large_counts_are_cut(mpi);
     psg_mpi_destroy(mpi);

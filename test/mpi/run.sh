@@ -44,7 +44,8 @@ epsilon_of() { says "$1" --private | grep -v OTHERS | sed 's/.*\(epsilon [0-9.]*
 costs_the_same() { [ "$(epsilon_of 3)" = "$(epsilon_of 1)" ] && grep -q 'epsilon [0-9]' "$log"; }
 check "a private run: one key, and epsilon of one rank" costs_the_same
 
-check "weights that differ are refused" refuses "parameters, learning rate or step of some rank differ" 3 --alter 2
+check "weights that differ are refused" refuses "a hash of the parameters before step 0 is" 3 --alter 2
+check "a rank without its mechanism ends all" refuses "dp is NULL on rank 1, must be there" 3 --lack 1
 for rank in 0 1 2; do
     check "no memory on rank $rank ends all" refuses "rank $rank of 3 failed: PSG_ERR_MEMORY" 3 --fail "$rank"
 done

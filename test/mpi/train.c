@@ -1,8 +1,8 @@
 /* mpirun -n R train [--steps N] [--save PATH] [--load PATH] [--ledger PATH] [--kill RANK] [--fail RANK] [--alter RANK]
- *          [--private]
+ *          [--lack RANK] [--private]
  * A private linear classifier on records that every rank can make, each its own.  Rank 0 prints one line: what must be the
  * same for any number of ranks.  --kill: that rank kills itself in step 7; --fail: it has no memory then; --alter: its
- * weights differ from the start; --private: the key is no seed, so that there is an epsilon and no bits to compare. */
+ * weights differ from the start; --lack: it has no psg_dp; --private: the key is no seed, so that there is an epsilon and no bits to compare. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,8 +14,8 @@
 
 enum { RECORDS = 700, FEATURES = 40, CLASSES = 5, BAD_STEP = 7 };
 
-static struct { const char *save, *load, *ledger; int steps, kill, fail, alter, is_private; } o = { .steps = 20, .kill = -1,
-                                                                                       .fail = -1, .alter = -1 };
+static struct { const char *save, *load, *ledger; int steps, kill, fail, alter, lack, is_private; } o = {
+    .steps = 20, .kill = -1, .fail = -1, .alter = -1, .lack = -1 };
 
 static struct { psg_mpi *mpi; psg_context *context; psg_generator *generator; psg_params *params; psg_tape *tape;
                 psg_dp *dp; psg_optimizer *sgd; uint64_t batches; double loss; } r;
@@ -24,7 +24,7 @@ static void read_options(int argc, char **argv) {
     static const struct option known[] = { { "steps", 1, NULL, 's' }, { "save", 1, NULL, 'w' }, { "load", 1, NULL, 'r' },
                                            { "ledger", 1, NULL, 'l' }, { "kill", 1, NULL, 'k' },
                                            { "fail", 1, NULL, 'f' }, { "alter", 1, NULL, 'a' },
-                                           { "private", 0, NULL, 'p' }, { NULL, 0, NULL, 0 } };
+                                           { "lack", 1, NULL, 'n' }, { "private", 0, NULL, 'p' }, { NULL, 0, NULL, 0 } };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (c) {
         case 's': o.steps = atoi(optarg); break;
@@ -34,6 +34,7 @@ static void read_options(int argc, char **argv) {
         case 'k': o.kill = atoi(optarg); break;
         case 'f': o.fail = atoi(optarg); break;
         case 'a': o.alter = atoi(optarg); break;
+        case 'n': o.lack = atoi(optarg); break;
         case 'p': o.is_private = 1; break;
         default: exit(2);
         }
@@ -56,9 +57,11 @@ static psg_status create(psg_param_list *all) {
     dp.records = RECORDS, dp.sample_rate = 0.1, dp.noise_multiplier = 1, dp.quantile = 0.6;
     dp.ledger = psg_mpi_rank(r.mpi) ? NULL : o.ledger;
     dp.ledger_ahead = dp.ledger ? 1 : 0;
-    PSG_TRY(psg_dp_create(r.context, r.generator, &dp, all->counts, all->count, &r.dp));
+    if (psg_mpi_rank(r.mpi) == o.lack) dp.sample_rate = 0;
     PSG_TRY(psg_sgd_create(r.context, &sgd, all->values, all->count, &r.sgd));
-    return psg_mpi_attach(r.mpi, r.dp, NULL);
+    psg_status status = psg_dp_create(r.context, r.generator, &dp, all->counts, all->count, &r.dp);
+    psg_status attached = psg_mpi_attach(r.mpi, r.dp, NULL);
+    return status ? status : attached;
 }
 
 static psg_status accumulate(const psg_batch *own, const psg_param_list *all) {
@@ -138,7 +141,8 @@ int main(int argc, char **argv) {
     read_options(argc, argv);
     psg_status status = psg_mpi_create(MPI_COMM_WORLD, &r.mpi);
     if (!status) status = train();
-    if (status) fprintf(stderr, "rank %d: %s\n", psg_mpi_rank(r.mpi), psg_context_message(r.context));
+    if (status) fprintf(stderr, "rank %d: %s %s\n", psg_mpi_rank(r.mpi), psg_context_message(r.context),
+                        psg_mpi_message(r.mpi));
     else show();
     psg_optimizer_destroy(r.sgd), psg_dp_destroy(r.dp), psg_tape_destroy(r.tape), psg_params_destroy(r.params);
     psg_generator_destroy(r.generator), psg_mpi_destroy(r.mpi), psg_context_destroy(r.context);
