@@ -26,6 +26,7 @@ typedef struct scene {
     const char *odd_isa;
     int goes_on;                       /* after its first release, which fails */
     int failing_after;                 /* calls that do not fail */
+    int slices;
 } scene;
 
 typedef struct result {
@@ -132,7 +133,8 @@ static psg_status fail_once(void *user, int64_t *sums, size_t count) {
 static psg_status go(process *p, rank *r, result *out) {
     psg_named named[2];
     int failures = 0;
-    const psg_dp_ranks ranks = rank_functions(r);
+    psg_dp_ranks ranks = rank_functions(r);
+    ranks.slices = out->scene.slices;
     scene *s = &out->scene;
     PSG_TRY(create(p, r, out, named));
     PSG_TRY(psg_dp_set_ranks(p->dp, &ranks));
@@ -227,6 +229,11 @@ static void any_number_of_ranks_gives_the_same_bits(void **state) {
     s = new_scene();
     s.options.noise_multiplier = 0, s.options.without_noise = 1;
     check_ranks(&s, "no noise");
+    s = new_scene();
+    s.slices = 1;
+    check_ranks(&s, "slices");
+    s.options.quantile = 0.5;
+    check_ranks(&s, "slices and a quantile");
 }
 
 /* ---- an error on one is an error on all ---- */
@@ -370,8 +377,9 @@ static void a_run_goes_on_on_other_ranks(void **state) {
     snprintf(ledger, sizeof ledger, "%s/ledger", folder);
     snprintf(path, sizeof path, "%s/run", folder);
     result *straight = run(1, &s, NO_CALL, 0);
-    for (int first = 1; first <= 3; first++) {
+    for (int first = 1, slices = 0; first <= 3; first += slices, slices = !slices) {
         scene half = s, rest = s;
+        half.slices = slices, rest.slices = !slices;   /* a checkpoint has all of the momentum either way */
         half.ledger = rest.ledger = ledger;
         half.options.ledger_ahead = rest.options.ledger_ahead = 1;
         half.steps = half.save_at = 10;

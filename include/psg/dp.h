@@ -211,10 +211,15 @@ typedef struct psg_dp_ranks {
                                       the parameters: PSG_ERR_STATE where they differ, with the values */
     int allow_other_kernels;       /* non-zero: other instruction sets or OpenBLAS cores on some ranks, which give other
                                       bits than one process would */
+    int slices;                    /* non-zero, on all: psg_dp_release_to moves on each rank a slice of the parameters,
+                                      and gathers these (f32: 4 bytes an element) instead of sums (8), with the same
+                                      bits.  A rank's optimizer has the state of its slice alone, so all of its releases
+                                      are to it; psg_dp_save gathers the state.  Where gathering fails parameters are not
+                                      the same any more: load a checkpoint */
     uint64_t reserved[4];
 } psg_dp_ranks;
 
-#define PSG_DP_RANKS_INIT { 0, 1, NULL, NULL, NULL, NULL, NULL, 0, 0, { 0, 0, 0, 0 } }
+#define PSG_DP_RANKS_INIT { 0, 1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, { 0, 0, 0, 0 } }
 
 /* Before the first step.  The generator takes the key of rank 0's (broadcast, never shown; seeded if one of any rank is),
  * and nothing else may have been made of it by then.  ranks is copied; what its functions need outlives dp.
@@ -272,7 +277,7 @@ typedef struct psg_checkpoint {
 
 /* Writes a checkpoint between releases (sums that were accumulated and not released are not saved).  Of several ranks
  * every one calls it, and rank 0 writes.  PSG_ERR_STATE: there is no ledger. */
-PSG_API psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path);
+PSG_API psg_status psg_dp_save(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path);
 
 /* Loads a checkpoint into a mechanism that was just made with the options of the saved one (but for the budget, where
  * noise_multiplier is given) and the same ledger; of several ranks every one calls it, and rank 0 reads.  The

@@ -42,10 +42,11 @@ PSG_API const char *psg_mpi_message(const psg_mpi *mpi);
 typedef struct psg_mpi_options {
     uint64_t check_every;          /* steps between comparisons of the parameters; 0: 64 */
     int allow_other_kernels;       /* non-zero: instruction sets and OpenBLAS cores may differ */
+    int slices;                    /* non-zero, on all: each rank moves its slice of the parameters (psg_dp_ranks) */
     uint64_t reserved[4];
 } psg_mpi_options;
 
-#define PSG_MPI_OPTIONS_INIT { 0, 0, { 0, 0, 0, 0 } }
+#define PSG_MPI_OPTIONS_INIT { 0, 0, 0, { 0, 0, 0, 0 } }
 
 /* Makes the psg_dp of all ranks one (psg_dp_set_ranks, whose errors these are; messages are those of dp's context).  mpi
  * outlives dp.  Collective: a rank that could not make its psg_dp gives NULL, and fails all (PSG_ERR_ARGUMENT there,

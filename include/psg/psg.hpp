@@ -414,7 +414,7 @@ public:
     }
     void release(span<psg_tensor> outs) { check(psg_dp_release(*this, outs.data(), outs.size())); }
     void release_to(psg_optimizer *optimizer) { check(psg_dp_release_to(*this, optimizer)); }
-    void save(const psg_checkpoint &checkpoint, const std::string &path) const {
+    void save(const psg_checkpoint &checkpoint, const std::string &path) {
         check(psg_dp_save(*this, &checkpoint, path.c_str()));
     }
     void load(const psg_checkpoint &checkpoint, const std::string &path) {

@@ -11,6 +11,7 @@
 #include "dp/facts.h"
 #include "dp/random.h"
 #include "dp/ranks.h"
+#include "dp/ranks_slices.h"
 #include "io/tensors.h"
 #include "optim/optimizer.h"
 
@@ -79,10 +80,11 @@ static psg_status save(const psg_dp *dp, const psg_checkpoint *checkpoint, const
     return status;
 }
 
-psg_status psg_dp_save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
+psg_status psg_dp_save(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
     PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = check_arguments(dp, "psg_dp_save", checkpoint, path);
+    status = psg_slices_gather_state(dp, "psg_dp_save", checkpoint ? checkpoint->optimizer : NULL, status);
     if (!status && !dp->ranks.rank) status = save(dp, checkpoint, path);
     return psg_ranks_agree(dp, "psg_dp_save", status);
 }
@@ -244,10 +246,11 @@ static psg_status share(loading *l, const psg_checkpoint_tensors *tensors) {
     if (!psg_dp_has_ranks(l->dp)) return PSG_OK;
     joint_place joint = place_of_rank(l);
     psg_status status = psg_ranks_broadcast(l->dp, "psg_dp_load", &joint, sizeof joint);
-    for (size_t k = 0; !status && k < tensors->count; k++) {
+    for (size_t k = 0; k < tensors->count; k++) {   /* after an error too: others wait in the next one */
         const psg_tensor *tensor = &tensors->list[k].tensor;
         const size_t bytes = (size_t)psg_tensor_count(tensor) * psg_dtype_size(tensor->dtype);
-        status = psg_ranks_broadcast(l->dp, "psg_dp_load", tensor->data, bytes);
+        const psg_status sent = psg_ranks_broadcast(l->dp, "psg_dp_load", tensor->data, bytes);
+        if (!status) status = sent;
     }
     if (!status && l->dp->ranks.rank) status = follow(l, &joint);
     return psg_ranks_agree(l->dp, "psg_dp_load", status);

@@ -159,6 +159,15 @@ double psg_dp_expected_batch_size(const psg_dp *dp) { return dp ? dp->options.ex
 int64_t psg_dp_max_batch_size(const psg_dp *dp) { return dp ? dp->options.max_batch_size : 0; }
 const psg_accountant *psg_dp_accountant(const psg_dp *dp) { return dp ? dp->accountant : NULL; }
 
+size_t psg_dp_parameter_at(const psg_dp *dp, size_t at) {
+    size_t low = 0, high = dp->param_count;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        *(dp->offset[middle] <= at ? &low : &high) = middle;
+    }
+    return low;
+}
+
 uint64_t psg_dp_recorded_ahead(const psg_dp *dp) { return dp ? dp->ahead : 0; }
 
 uint64_t psg_dp_remaining(psg_dp *dp) {

@@ -65,6 +65,8 @@ static inline size_t psg_dp_elements(const psg_dp *dp, size_t k) { return dp->of
 static inline size_t psg_dp_total(const psg_dp *dp) { return dp->offset[dp->param_count]; }
 static inline bool psg_dp_has_quantile(const psg_dp *dp) { return dp->options.quantile > 0; }
 /* Of sums: the elements, and the count. */
+/* The parameter that has an element. */
+size_t psg_dp_parameter_at(const psg_dp *dp, size_t at);
 static inline size_t psg_dp_sum_count(const psg_dp *dp) { return psg_dp_total(dp) + psg_dp_has_quantile(dp); }
 
 /* mechanism_options.c: checks them and fills in their defaults, sigma from the budget among them. */

@@ -7,6 +7,7 @@
 #include "base/floats.h"
 #include "base/parallel.h"
 #include "base/writer.h"
+#include "dp/ranks_slices.h"
 #include "dp/release_noise.h"
 #include "dp/wide_integer.h"
 #include "optim/optimizer.h"
@@ -151,29 +152,31 @@ psg_status psg_ranks_compare(const psg_dp *dp, const char *function, const psg_o
 /* ---- sums and noise ---- */
 
 /* The part of the sums that this rank adds noise to, without the count. */
-typedef struct slice { psg_dp *dp; size_t first, end; } slice;
-
-static slice own_slice(psg_dp *dp) {
-    const size_t total = psg_dp_total(dp), first = (size_t)dp->ranks.rank * dp->block, end = first + dp->block;
-    return (slice){ dp, first < total ? first : total, end < total ? end : total };
-}
+typedef struct noise_job {
+    psg_dp *dp;
+    psg_slice slice;
+} noise_job;
 
 /* What of a block of noise lies in the slice. */
 static void add_block(void *argument, size_t index, unsigned slot) {
-    const slice *s = argument;
-    psg_noise_scratch *scratch = s->dp->context->workspace[slot];
+    const noise_job *job = argument;
+    const psg_slice *s = &job->slice;
+    psg_dp *dp = job->dp;
+    psg_noise_scratch *scratch = dp->context->workspace[slot];
     const size_t block = s->first / PSG_GRID_BLOCK + index, begin = block * PSG_GRID_BLOCK;
     const size_t first = begin > s->first ? begin : s->first;
     const size_t end = begin + PSG_GRID_BLOCK < s->end ? begin + PSG_GRID_BLOCK : s->end;
-    psg_dp_make_noise(s->dp, PSG_NOISE_OF_SUMS, block, end - begin, scratch);
-    for (size_t at = first; at < end; at++) s->dp->sums[at] += scratch->noise[at - begin];
+    psg_dp_make_noise(dp, PSG_NOISE_OF_SUMS, block, end - begin, scratch);
+    for (size_t at = first; at < end; at++) dp->sums[at] += scratch->noise[at - begin];
     sodium_memzero(scratch->noise, (end - begin) * sizeof *scratch->noise);
 }
 
 static void add_noise(psg_dp *dp) {
-    slice s = own_slice(dp);
-    const size_t first = s.first / PSG_GRID_BLOCK;
-    if (s.first < s.end) psg_parallel(dp->context, PSG_GRID_BLOCKS(s.end) - first, add_block, &s);
+    noise_job job = { dp, psg_slice_of(dp, dp->ranks.rank) };
+    const size_t first = job.slice.first / PSG_GRID_BLOCK;
+    if (job.slice.first < job.slice.end) {
+        psg_parallel(dp->context, PSG_GRID_BLOCKS(job.slice.end) - first, add_block, &job);
+    }
 }
 
 static psg_status reduce_scatter(psg_dp *dp, const char *function) {
@@ -181,17 +184,33 @@ static psg_status reduce_scatter(psg_dp *dp, const char *function) {
     return sent ? fail_channel(dp, function, "reduce_scatter", sent) : PSG_OK;
 }
 
-static psg_status gather(psg_dp *dp, const char *function) {
-    const psg_status sent = dp->ranks.gather(dp->ranks.user, dp->sums, dp->block * sizeof *dp->sums);
+psg_status psg_ranks_gather(psg_dp *dp, const char *function, void *blocks, size_t bytes) {
+    const psg_status sent = dp->ranks.gather(dp->ranks.user, blocks, bytes);
     return sent ? fail_channel(dp, function, "gather", sent) : PSG_OK;
 }
 
-psg_status psg_ranks_add(psg_dp *dp, const char *function, psg_status status) {
+/* The count of a quantile, which lies behind the parameters, of the rank in whose block it is. */
+static psg_status share_count(psg_dp *dp, const char *function) {
+    if (!psg_dp_has_quantile(dp)) return PSG_OK;
+    const size_t at = psg_dp_total(dp);
+    const bool is_own = at / dp->block == (size_t)dp->ranks.rank;
+    int64_t count = is_own ? dp->sums[at] : INT64_MIN;
+    const psg_status sent = dp->ranks.largest(dp->ranks.user, &count);
+    dp->sums[at] = count;
+    return sent ? fail_channel(dp, function, "largest", sent) : PSG_OK;
+}
+
+static psg_status share_sums(psg_dp *dp, const char *function, bool slices) {
+    if (slices) return share_count(dp, function);
+    return psg_ranks_gather(dp, function, dp->sums, dp->block * sizeof *dp->sums);
+}
+
+psg_status psg_ranks_add(psg_dp *dp, const char *function, bool slices, psg_status status) {
     if (!psg_dp_has_ranks(dp)) return status;
     status = psg_ranks_agree(dp, function, status);
     if (!status) status = psg_ranks_agree(dp, function, reduce_scatter(dp, function));
     if (!status) add_noise(dp);
-    if (!status) status = psg_ranks_agree(dp, function, gather(dp, function));
+    if (!status) status = psg_ranks_agree(dp, function, share_sums(dp, function, slices));
     if (status) sodium_memzero(dp->sums, psg_dp_sum_room(dp) * sizeof *dp->sums);
     return status;
 }

@@ -12,8 +12,8 @@ psg_status psg_ranks_agree(const psg_dp *dp, const char *function, psg_status st
 psg_status psg_ranks_follow(psg_dp *dp, const char *function, psg_status status);
 
 /* Makes the sums those of all ranks, with their noise (the count of a quantile, which comes last, without).  On an error
- * of any rank they are wiped. */
-psg_status psg_ranks_add(psg_dp *dp, const char *function, psg_status status);
+ * of any rank they are wiped.  slices: each rank has those of its own, and all the count. */
+psg_status psg_ranks_add(psg_dp *dp, const char *function, bool slices, psg_status status);
 
 /* PSG_ERR_STATE on all ranks where the step, what the ledger has recorded ahead, the clipping norm, and where there is an
  * optimizer its learning rate or the parameters that are about to move differ. */
@@ -21,6 +21,9 @@ psg_status psg_ranks_compare(const psg_dp *dp, const char *function, const psg_o
 
 /* rank 0's bytes to all. */
 psg_status psg_ranks_broadcast(const psg_dp *dp, const char *function, void *data, size_t bytes);
+
+/* A block of so many bytes of each rank to all. */
+psg_status psg_ranks_gather(psg_dp *dp, const char *function, void *blocks, size_t bytes);
 
 /* The rank whose record it is. */
 int psg_rank_of(const psg_dp *dp, int64_t record);

@@ -97,8 +97,8 @@ static psg_status share_key(psg_dp *dp) {
 
 /* ---- everything else is the same ---- */
 
-enum { MORE_FACTS = 8, ALL_FACTS = PSG_DP_FACTS + MORE_FACTS };
-enum { KERNELS_ISA = PSG_DP_FACTS + 6, KERNELS_CORE };
+enum { MORE_FACTS = 9, ALL_FACTS = PSG_DP_FACTS + MORE_FACTS };
+enum { KERNELS_ISA = PSG_DP_FACTS + 7, KERNELS_CORE };
 
 static void say(psg_dp_fact *fact, const char *key, const char *value) {
     psg_writer w = { fact->value, PSG_FACT_TEXT, 0 };
@@ -131,6 +131,7 @@ static void say_facts(const psg_dp *dp, psg_dp_fact *facts) {
     say(&more[3], "version", psg_version());
     say(&more[4], "gemm", engines[dp->context->gemm]);
     say_number(&more[5], "memory_budget", (double)dp->context->memory_budget);
+    say_number(&more[6], "slices", dp->ranks.slices != 0);
     say(&facts[KERNELS_ISA], "instruction set", dp->context->isa);
     say(&facts[KERNELS_CORE], "OpenBLAS core", psg_openblas_core());
 }

@@ -9,6 +9,7 @@
 #include "dp/account.h"
 #include "dp/random.h"
 #include "dp/ranks.h"
+#include "dp/ranks_slices.h"
 #include "dp/release_noise.h"
 #include "optim/optimizer.h"
 
@@ -91,6 +92,7 @@ typedef struct release_job {
     const psg_tensor *outs;
     const psg_optimizer *optimizer;
     double factor;                  /* of the integers: unit / expected_batch_size */
+    psg_slice slice;                /* the elements that this process releases */
 } release_job;
 
 #define PIECE ((size_t)2048)   /* elements at a time: what goes to the optimizer is in the first cache level */
@@ -117,30 +119,28 @@ static void release_piece(const release_job *job, size_t k, size_t first, size_t
     if (!job->outs) psg_optimizer_update(job->optimizer, k, first, count, to);
 }
 
-/* The parameter that has element `at` of the sums. */
-static size_t parameter_at(const psg_dp *dp, size_t at) {
-    size_t low = 0, high = dp->param_count;
-    while (high - low > 1) {
-        const size_t middle = low + (high - low) / 2;
-        *(dp->offset[middle] <= at ? &low : &high) = middle;
-    }
-    return low;
-}
-
 /* Blocks are of all parameters in a row, since many parameters are smaller than a block.  What goes to the optimizer
  * does so while it is near. */
 static void release_block(void *argument, size_t index, unsigned slot) {
     const release_job *job = argument;
     const psg_dp *dp = job->dp;
     release_scratch *scratch = dp->context->workspace[slot];
-    const size_t begin = index * PSG_GRID_BLOCK, end = smaller(begin + PSG_GRID_BLOCK, psg_dp_total(dp));
-    find_noise(dp, index, end - begin, &scratch->of);
-    size_t k = parameter_at(dp, begin), count;
-    for (size_t at = begin; at < end; at += count) {
+    const size_t block = job->slice.first / PSG_GRID_BLOCK + index, begin = block * PSG_GRID_BLOCK;
+    const size_t first = begin > job->slice.first ? begin : job->slice.first;
+    const size_t end = smaller(begin + PSG_GRID_BLOCK, job->slice.end);
+    find_noise(dp, block, end - begin, &scratch->of);
+    size_t k = psg_dp_parameter_at(dp, first), count;
+    for (size_t at = first; at < end; at += count) {
         while (dp->offset[k + 1] <= at) k++;
         count = smaller(smaller(end, dp->offset[k + 1]) - at, PIECE);
         release_piece(job, k, at - dp->offset[k], count, scratch->of.noise + (at - begin), scratch->gradient);
     }
+}
+
+static void release_slice(release_job *job) {
+    const psg_slice *s = &job->slice;
+    if (s->first >= s->end) return;
+    psg_parallel(job->dp->context, PSG_GRID_BLOCKS(s->end) - s->first / PSG_GRID_BLOCK, release_block, job);
 }
 
 /* C of the next step, and with it the grid. */
@@ -164,15 +164,19 @@ static void move_quantile(psg_dp *dp) {
  * other ranks or to outs, and stays so: the account never counts too few.  A hook that fails may have left anything
  * in the sums, so the step ends without output; its noise is not used again, since the step has been counted. */
 static psg_status release(psg_dp *dp, const char *function, const psg_tensor *outs, psg_optimizer *optimizer) {
-    release_job job = { dp, outs, optimizer, dp->grid.unit / dp->options.expected_batch_size };
+    const bool slices = optimizer && psg_has_slices(dp);
+    const psg_slice all = { 0, psg_dp_total(dp) };
+    release_job job = { dp, outs, optimizer, dp->grid.unit / dp->options.expected_batch_size,
+                        slices ? psg_slice_of(dp, dp->ranks.rank) : all };
     psg_status status = psg_ranks_follow(dp, function, psg_dp_record(dp, function));
     if (status) return status;
     psg_dp_forget_batch(dp);
     dp->is_lost = false;
-    status = psg_ranks_add(dp, function, reduce_sums(dp, function));
+    status = psg_ranks_add(dp, function, slices, reduce_sums(dp, function));
     if (!status && optimizer) psg_optimizer_begin(optimizer);
-    if (!status) psg_parallel(dp->context, PSG_GRID_BLOCKS(psg_dp_total(dp)), release_block, &job);
+    if (!status) release_slice(&job);
     if (!status) move_quantile(dp);
+    if (!status && slices) status = psg_slices_share(dp, function, optimizer);
     dp->step++;
     return status;
 }

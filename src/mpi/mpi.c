@@ -196,6 +196,7 @@ psg_status psg_mpi_attach(psg_mpi *mpi, psg_dp *dp, const psg_mpi_options *optio
     if (options) {
         ranks.check_every = options->check_every;
         ranks.allow_other_kernels = options->allow_other_kernels;
+        ranks.slices = options->slices;
         memcpy(ranks.reserved, options->reserved, sizeof ranks.reserved);
     }
     return psg_dp_set_ranks(dp, &ranks);
