@@ -27,6 +27,9 @@ typedef struct scene {
     int goes_on;                       /* after its first release, which fails */
     int failing_after;                 /* calls that do not fail */
     int slices;
+    uint64_t odd_every, odd_reserved;
+    int odd_extra;                     /* in the checkpoint */
+    int others_spend;                  /* of the ledger, which rank 0 then asks */
 } scene;
 
 typedef struct result {
@@ -75,6 +78,17 @@ static uint64_t hashed(uint64_t hash, const psg_batch *batch) {
     return hash * 31 + batch->stream;
 }
 
+/* Of what others spend rank 0 hears first; the account is its alone. */
+static psg_status spend(process *p, rank *r, result *out) {
+    psg_privacy privacy;
+    const psg_event event = { .sampling = PSG_SAMPLING_POISSON, .sample_rate = 0.1, .noise_multiplier = 1.5 };
+    if (r->number == 0) {
+        PSG_TRY(psg_ledger_record(p->context, out->scene.ledger, out->scene.options.relation, &event, 40));
+        return psg_dp_privacy(p->dp, 1e-5, &privacy);
+    }
+    return psg_dp_privacy(p->dp, 1e-5, &privacy) == PSG_ERR_STATE ? PSG_OK : PSG_ERR_NUMERIC;
+}
+
 static psg_status step(process *p, rank *r, result *out, uint64_t at) {
     psg_batch batch, own;
     const int is_odd = r->number == out->scene.odd_rank && (int)at == 3;
@@ -82,6 +96,7 @@ static psg_status step(process *p, rank *r, result *out, uint64_t at) {
     PSG_TRY(psg_dp_own_batch(p->dp, &batch, &own));
     out->batches = hashed(out->batches, &batch);
     out->own += (uint64_t)own.count;
+    if (out->scene.others_spend && at == 3) PSG_TRY(spend(p, r, out));
     psg_status status = accumulate(p, is_odd && out->scene.takes_others ? &batch : &own, out->weights);
     if (is_odd && out->scene.odd_step) status = PSG_ERR_MEMORY;
     PSG_TRY(psg_dp_agree(p->dp, status));
@@ -89,7 +104,9 @@ static psg_status step(process *p, rank *r, result *out, uint64_t at) {
         const psg_tensor few = psg_f32_1d(p->rows, 3);
         return psg_dp_release(p->dp, &few, 1);
     }
-    return psg_dp_release_to(p->dp, p->sgd);
+    status = psg_dp_release_to(p->dp, p->sgd);
+    const int again = status && out->scene.goes_on && psg_dp_step(p->dp) == at;
+    return again ? psg_dp_release_to(p->dp, p->sgd) : status;
 }
 
 static psg_checkpoint checkpoint_of(process *p, psg_named named[2]) {
@@ -133,12 +150,16 @@ static psg_status fail_once(void *user, int64_t *sums, size_t count) {
 static psg_status go(process *p, rank *r, result *out) {
     psg_named named[2];
     int failures = 0;
-    psg_dp_ranks ranks = rank_functions(r);
-    ranks.slices = out->scene.slices;
     scene *s = &out->scene;
+    psg_dp_ranks ranks = rank_functions(r);
+    ranks.slices = s->slices;
+    if (r->number == s->odd_rank) ranks.check_every = s->odd_every, ranks.reserved[1] = s->odd_reserved;
     PSG_TRY(create(p, r, out, named));
     PSG_TRY(psg_dp_set_ranks(p->dp, &ranks));
-    const psg_checkpoint checkpoint = checkpoint_of(p, named);
+    psg_checkpoint checkpoint = checkpoint_of(p, named);
+    double number = 0;
+    const psg_named extra = { "number", psg_f64_1d(&number, 1) };
+    if (r->number == s->odd_rank && s->odd_extra) checkpoint.extra = &extra, checkpoint.extra_count = 1;
     if (s->loads) PSG_TRY(psg_dp_load(p->dp, &checkpoint, s->loads));
     if (s->goes_on && r->channel->ranks == 1) psg_dp_set_reduce(p->dp, fail_once, &failures);
     while ((int)psg_dp_step(p->dp) < s->steps && psg_dp_remaining(p->dp)) {
@@ -265,7 +286,9 @@ static void what_fails_on_one_fails_on_all(void **state) {
     check_failure(&s, NO_CALL, PSG_ERR_ARGUMENT, "count is 1, must be 2", 3);
     s = new_scene();
     check_failure(&s, REDUCE_SCATTER, PSG_ERR_SYSTEM, "the ranks' reduce_scatter returned PSG_ERR_SYSTEM", 1);
-    check_failure(&s, GATHER, PSG_ERR_SYSTEM, "the ranks' gather returned PSG_ERR_SYSTEM", 1);
+    for (; s.failing_after < 2; s.failing_after++) {
+        check_failure(&s, GATHER, PSG_ERR_SYSTEM, "the ranks' gather returned PSG_ERR_SYSTEM", 1);
+    }
     for (; s.failing_after < 6; s.failing_after++) {   /* of set_ranks and of releases */
         check_failure(&s, BROADCAST, PSG_ERR_SYSTEM, "the ranks' broadcast returned PSG_ERR_SYSTEM", 3);
     }
@@ -279,6 +302,7 @@ static void a_lost_step_leaves_nothing(void **state) {
     result *one = run(1, &s, NO_CALL, 0);
     assert_true(one->status == PSG_OK && one->steps == STEPS);
     for (channel_call call = REDUCE_SCATTER; call <= GATHER; call++) {
+        s.failing_after = call == GATHER;   /* of the attach's */
         result *all = run(3, &s, call, 1);
         for (int k = 0; k < 3; k++) {
             assert_true(all[k].status == PSG_OK && all[k].steps == STEPS);
@@ -287,6 +311,29 @@ static void a_lost_step_leaves_nothing(void **state) {
         free(all);
     }
     free(one);
+}
+
+/* What was recorded when the ranks failed to agree is made by the next release. */
+static void a_release_is_tried_again(void **state) {
+    (void)state;
+    char ledger[64];
+    scene s = new_scene();
+    snprintf(ledger, sizeof ledger, "%s/again", folder);
+    s.ledger = ledger, s.options.ledger_ahead = 2, s.goes_on = 1;
+    s.failing_after = 3;                       /* broadcasts of the attach */
+    result *all = run(3, &s, BROADCAST, 1);
+    for (int k = 0; k < 3; k++) {
+        if (all[k].status) fail_msg("rank %d: %s", k, all[k].message);
+        assert_int_equal(all[k].steps, STEPS);
+    }
+    psg_context *context = test_context(1, NULL);
+    psg_accountant *account;
+    TEST_OK(context, psg_ledger_read(context, ledger, s.options.relation, &account));
+    assert_int_equal(psg_accountant_releases(account), STEPS);
+    psg_accountant_destroy(account);
+    test_context_free(context);
+    free(all);
+    remove(ledger);
 }
 
 static void records_are_dealt_out_by_number(void **state) {
@@ -318,7 +365,11 @@ static void ranks_that_differ_are_refused(void **state) {
     s.odd_weight = 0, s.odd_lr = 0.25;
     check_failure(&s, NO_CALL, PSG_ERR_STATE, "the learning rate before step 0 is 0.25 on this rank, on all from 0.25 to "
                   "0.5, must be", 0);
-    s.odd_lr = 0;
+    s.odd_lr = 0, s.odd_every = 3;
+    check_failure(&s, NO_CALL, PSG_ERR_STATE, "check_every is 3 on rank 1 and 64 on rank 0", 0);
+    s.odd_every = 0, s.odd_reserved = 1;
+    check_failure(&s, NO_CALL, PSG_ERR_ARGUMENT, "ranks.reserved is not 0", 0);
+    s.odd_reserved = 0;
     s.ledger = ledger, s.odd_ledger = 1;
     check_failure(&s, NO_CALL, PSG_ERR_STATE, "rank 1 has a ledger", 0);
     remove(ledger);
@@ -352,8 +403,6 @@ static void arguments_are_checked(void **state) {
     test_fails(context, psg_dp_set_ranks(dp, &ranks), PSG_ERR_ARGUMENT, "rank 2 is outside [0, 2)");
     ranks.rank = 0, ranks.gather = NULL;
     test_fails(context, psg_dp_set_ranks(dp, &ranks), PSG_ERR_ARGUMENT, "a function is NULL");
-    ranks = rank_functions(&r), ranks.reserved[1] = 1;
-    test_fails(context, psg_dp_set_ranks(dp, &ranks), PSG_ERR_ARGUMENT, "ranks");
     TEST_OK(context, psg_dp_sample(dp, &batch));
     test_fails(context, psg_dp_own_batch(dp, &batch, NULL), PSG_ERR_ARGUMENT, "own is NULL");
     psg_batch foreign = batch, own;
@@ -396,6 +445,12 @@ static void a_run_goes_on_on_other_ranks(void **state) {
         remove(path);
     }
     free(straight);
+    s.ledger = ledger, s.options.ledger_ahead = 1, s.steps = s.save_at = 4;
+    free(run(1, &s, NO_CALL, 0));
+    s.save_at = 0, s.loads = path, s.odd_rank = 1, s.odd_extra = 1;
+    check_failure(&s, NO_CALL, PSG_ERR_STATE, "a hash of the checkpoint's names, types and sizes before step 0 is", 0);
+    remove(ledger);
+    remove(path);
 }
 
 /* A budget, which the ledger of rank 0 has, ends the loop of every rank after the same step. */
@@ -417,8 +472,17 @@ static void the_budget_of_rank_0_is_that_of_all(void **state) {
         if (all[k].status) fail_msg("%s", all[k].message);
         assert_true(all[k].steps == all[0].steps && all[k].steps < before->steps);
     }
-    free(before);
     free(all);
+    remove(ledger);
+    s.others_spend = 1;
+    all = run(3, &s, NO_CALL, 0);
+    for (int k = 0; k < 3; k++) {
+        if (all[k].status && all[k].status != PSG_ERR_BUDGET) fail_msg("%s", all[k].message);
+        assert_true(all[k].status == all[0].status && all[k].steps == all[0].steps);
+        assert_true(all[k].steps < before->steps);
+    }
+    free(all);
+    free(before);
     remove(ledger);
 }
 
@@ -451,6 +515,7 @@ int main(void) {
         cmocka_unit_test(any_number_of_ranks_gives_the_same_bits),
         cmocka_unit_test(what_fails_on_one_fails_on_all),
         cmocka_unit_test(a_lost_step_leaves_nothing),
+        cmocka_unit_test(a_release_is_tried_again),
         cmocka_unit_test(records_are_dealt_out_by_number),
         cmocka_unit_test(ranks_that_differ_are_refused),
         cmocka_unit_test(a_failed_attach_leaves_each_its_key),

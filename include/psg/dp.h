@@ -192,8 +192,10 @@ PSG_API psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer);
  * psg_dp_set_ranks, psg_dp_agree, psg_dp_save, psg_dp_load and the releases are collective: every rank calls them, in the
  * same order, an empty share included.  What fails on one fails on all, with the same status or one that names the rank,
  * before anything is released; a rank that fails between them (no memory for a pass) says so in psg_dp_agree.  The
- * account is that of rank 0; other ranks count this mechanism's releases, and follow its budget.  psg/mpi.h attaches a
- * psg_dp to the processes of an MPI program. */
+ * account is that of rank 0: other ranks count this mechanism's releases since its last checkpoint alone, and say no
+ * epsilon where rank 0 has a ledger (psg_dp_privacy, psg_dp_statement: PSG_ERR_STATE); all follow its budget as it was at
+ * the last release (psg_dp_remaining).  A reduce hook runs on every rank, on that rank's sums.  psg/mpi.h attaches a psg_dp
+ * to the processes of an MPI program. */
 
 /* How ranks reach each other; each function is called by all, from the thread that calls the psg_dp, and returns a
  * status.  What is sent holds the key and sums without noise: the channel must be as safe as the processes are. */
@@ -221,11 +223,13 @@ typedef struct psg_dp_ranks {
 
 #define PSG_DP_RANKS_INIT { 0, 1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, { 0, 0, 0, 0 } }
 
-/* Before the first step.  The generator takes the key of rank 0's (broadcast, never shown; seeded if one of any rank is),
- * and nothing else may have been made of it by then.  ranks is copied; what its functions need outlives dp.
+/* Before the first step.  dp takes the key of rank 0's generator (broadcast, never shown; seeded if one of any rank is);
+ * generators, and what else is made of them, keep their own.  ranks is copied; what its functions need outlives dp.
  * PSG_ERR_STATE: a step was begun, rank 0 alone may have a ledger, or ranks differ (both values are named): version,
- * options, elements of parameters, engine, memory budget, instruction set, OpenBLAS's core.  PSG_ERR_UNSUPPORTED: sampling
- * is external, where no rank can tell that a record was taken twice.  On an error dp has no ranks. */
+ * options, ranks, elements of parameters, engine, memory budget, instruction set, OpenBLAS's core.  PSG_ERR_ARGUMENT:
+ * ranks->rank is not where the channel has this process.  PSG_ERR_UNSUPPORTED: sampling is external, where no rank can
+ * tell that a record was taken twice.  On an error dp has no ranks.  A rank that gives NULL for dp or for a function is
+ * refused by itself, and others wait. */
 PSG_API psg_status psg_dp_set_ranks(psg_dp *dp, const psg_dp_ranks *ranks);
 
 /* The records of the batch that are this rank's, a part of it; all of them without ranks. */
@@ -263,7 +267,7 @@ PSG_API psg_status psg_ledger_record(psg_context *context, const char *path, psg
  * other data; what the ledger holds counts, made or not.  Its epochs begin anew.  One whose generator has a seed (not
  * private) must be of the same seed, and gives the bits that the run would have given without the interruption. */
 
-/* What a checkpoint holds beside the mechanism. */
+/* What a checkpoint holds beside the mechanism: of several ranks, the same names, types and sizes on all. */
 typedef struct psg_checkpoint {
     const psg_named *params;       /* in the order of psg_dp_create; each name once, none like those above */
     size_t param_count;
@@ -295,7 +299,8 @@ PSG_API double psg_dp_max_grad_norm(const psg_dp *dp);         /* C of the step,
 PSG_API double psg_dp_expected_batch_size(const psg_dp *dp);   /* what releases are divided by */
 PSG_API int64_t psg_dp_max_batch_size(const psg_dp *dp);       /* records that one step may sum */
 /* Releases that the budget allows after those so far, and after what others have written to the ledger by now; UINT64_MAX
- * without one; 1 where the ledger cannot be read, so that a loop meets the release that says why. */
+ * without one; 1 where the ledger cannot be read, so that a loop meets the release that says why.  Of several ranks, what
+ * rank 0's budget allowed when they last released or attached. */
 PSG_API uint64_t psg_dp_remaining(psg_dp *dp);
 /* Releases that the ledger has recorded and that are not made yet: what a process that ends here loses. */
 PSG_API uint64_t psg_dp_recorded_ahead(const psg_dp *dp);

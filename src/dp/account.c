@@ -68,16 +68,20 @@ static psg_status count_here(psg_dp *dp, const char *function) {
     return status;
 }
 
-psg_status psg_dp_check_budget(const psg_dp *dp, const char *function) {
+static psg_status check_most(const psg_dp *dp, const char *function, uint64_t most) {
     const psg_dp_options *o = &dp->options;
-    if (dp->step < dp->most_steps) return PSG_OK;
-    if (dp->most_steps == o->steps) {
+    if (dp->step < most) return PSG_OK;
+    if (most == o->steps) {
         return psg_fail(dp->context, PSG_ERR_BUDGET, "%s: steps allows %llu releases, which are made", function,
                         (unsigned long long)o->steps);
     }
     return psg_fail(dp->context, PSG_ERR_BUDGET, "%s: the budget of epsilon %g at delta %g allows %llu releases%s, which "
-                    "are made", function, o->epsilon, o->delta, (unsigned long long)dp->most_steps,
+                    "are made", function, o->epsilon, o->delta, (unsigned long long)most,
                     dp->ledger ? " of this mechanism beside what else the ledger holds" : "");
+}
+
+psg_status psg_dp_check_budget(const psg_dp *dp, const char *function) {
+    return check_most(dp, function, psg_dp_most_steps(dp));
 }
 
 /* ---- life ---- */
@@ -159,7 +163,7 @@ static psg_ledger_line next_line(const psg_dp *dp) {
 /* A line for the next steps; what others have written is counted before. */
 static psg_status append_line(psg_dp *dp, const char *function) {
     psg_status status = count_others(dp, function);
-    if (!status) status = psg_dp_check_budget(dp, function);
+    if (!status) status = check_most(dp, function, dp->most_steps);
     if (status) return status;
     const psg_ledger_line line = next_line(dp);
     status = psg_ledger_append(dp->ledger, function, &line);
@@ -180,8 +184,10 @@ static psg_status record_ahead(psg_dp *dp, const char *function) {
 }
 
 psg_status psg_dp_record(psg_dp *dp, const char *function) {
-    if (!dp->ledger) return psg_accountant_add(dp->accountant, &dp->event, 1);
-    psg_status status = dp->ahead ? PSG_OK : record_ahead(dp, function);
-    if (!status) dp->ahead--;
-    return status;
+    return dp->ledger && !dp->ahead ? record_ahead(dp, function) : PSG_OK;
+}
+
+psg_status psg_dp_count_release(psg_dp *dp) {
+    if (dp->ahead) dp->ahead--;
+    return dp->ledger ? PSG_OK : psg_accountant_add(dp->accountant, &dp->event, 1);
 }

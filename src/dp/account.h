@@ -30,9 +30,11 @@ void psg_dp_drop_tally(psg_dp_tally *tally);
  * nothing, it counts nothing: the lock is shared with the parent. */
 psg_status psg_dp_refresh_account(psg_dp *dp, const char *function);
 
-/* Records the release that is about to be made.  Once it returns PSG_OK the release is in the accountant and, where there
- * is a ledger, on disk; otherwise nothing is to leave. */
+/* Records the release that is about to be made, where there is a ledger: it is on disk and in the accountant, and one of
+ * those that are ahead.  Nothing is to leave before. */
 psg_status psg_dp_record(psg_dp *dp, const char *function);
+/* Counts the release that leaves next: where it was not recorded it is in the accountant now. */
+psg_status psg_dp_count_release(psg_dp *dp);
 
 /* PSG_ERR_BUDGET where the budget allows no further release. */
 psg_status psg_dp_check_budget(const psg_dp *dp, const char *function);

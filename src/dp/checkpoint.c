@@ -2,6 +2,8 @@
 #include <math.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "base/context.h"
 #include "base/file.h"
 #include "base/floats.h"
@@ -83,8 +85,9 @@ static psg_status save(const psg_dp *dp, const psg_checkpoint *checkpoint, const
 psg_status psg_dp_save(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
     PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
-    psg_status status = check_arguments(dp, "psg_dp_save", checkpoint, path);
-    status = psg_slices_gather_state(dp, "psg_dp_save", checkpoint ? checkpoint->optimizer : NULL, status);
+    psg_status status = psg_ranks_agree(dp, "psg_dp_save", check_arguments(dp, "psg_dp_save", checkpoint, path));
+    if (status) return status;
+    status = psg_slices_gather_state(dp, "psg_dp_save", checkpoint->optimizer, status);
     if (!status && !dp->ranks.rank) status = save(dp, checkpoint, path);
     return psg_ranks_agree(dp, "psg_dp_save", status);
 }
@@ -188,8 +191,9 @@ static psg_dp_place place_of(const loading *l) {
 static void go_on(const loading *l, const psg_dp_place *place, psg_dp_tally *tally) {
     psg_dp *dp = l->dp;
     psg_optimizer *optimizer = l->checkpoint->optimizer;
+    dp->agreed_steps = tally->most_steps;
     psg_dp_take_tally(dp, tally);
-    dp->step = place->step;
+    dp->step = dp->compare_at = place->step;
     dp->ahead = place->ahead;
     dp->first_step = psg_generator_is_seeded(dp->generator) ? 0 : dp->step;
     memmove(dp->run, place->run, PSG_RUN_TEXT);
@@ -201,62 +205,42 @@ static void go_on(const loading *l, const psg_dp_place *place, psg_dp_tally *tal
     optimizer->lr = l->numbers.lr;
 }
 
-/* The last step that can fail writes the tensors, all or none. */
-static psg_status take(loading *l, const psg_source *from, const psg_checkpoint_tensors *tensors) {
-    const psg_dp_place place = place_of(l);
-    psg_dp_tally tally;
-    psg_status status = psg_dp_count(l->dp, "psg_dp_load", &place, &tally);
-    if (status) return status;
-    status = psg_tensors_take(from, l->file, tensors->list, tensors->count, PSG_LOAD_STRICT, NULL);
-    if (status) psg_dp_drop_tally(&tally);
-    else go_on(l, &place, &tally);
-    return status;
-}
-
-/* ---- load: other ranks ---- */
+/* ---- load: of several ranks ---- */
 
 /* Where rank 0 goes on. */
 typedef struct joint_place {
-    uint64_t step, ahead, most_steps, optimizer_steps;
-    double lr, max_grad_norm;
+    uint64_t step, ahead, most_steps;
+    psg_checkpoint_numbers numbers;
 } joint_place;
 
-static joint_place place_of_rank(const loading *l) {
-    const psg_optimizer *optimizer = l->checkpoint->optimizer;
-    return (joint_place){ l->dp->step, l->dp->ahead, l->dp->most_steps, psg_optimizer_steps(optimizer),
-                          psg_optimizer_lr(optimizer), l->dp->max_grad_norm };
+/* To the other ranks, which need not reach the file. */
+static psg_status share_place(loading *l, psg_dp_place *place, psg_dp_tally *tally) {
+    psg_dp *dp = l->dp;
+    if (!psg_dp_has_ranks(dp)) return PSG_OK;
+    joint_place joint = { place->step, place->ahead, tally->most_steps, l->numbers };
+    psg_status status = psg_ranks_broadcast(dp, "psg_dp_load", &joint, sizeof joint);
+    if (!status && dp->ranks.rank) {
+        *place = (psg_dp_place){ dp->run, joint.step, joint.ahead };
+        l->run = dp->run;
+        l->numbers = joint.numbers;
+        status = psg_dp_count(dp, "psg_dp_load", place, tally);
+        tally->most_steps = joint.most_steps;
+    }
+    return psg_ranks_agree(dp, "psg_dp_load", status);
 }
 
-static psg_status follow(loading *l, const joint_place *joint) {
-    const psg_dp_place place = { l->dp->run, joint->step, joint->ahead };
-    psg_dp_tally tally;
-    psg_status status = psg_dp_count(l->dp, "psg_dp_load", &place, &tally);
-    if (status) return status;
-    l->run = l->dp->run;
-    l->numbers.optimizer_steps = (int64_t)joint->optimizer_steps;
-    l->numbers.lr = joint->lr;
-    l->numbers.max_grad_norm = joint->max_grad_norm;
-    go_on(l, &place, &tally);
-    l->dp->most_steps = joint->most_steps;
-    return PSG_OK;
-}
-
-/* What rank 0 read, to the others, which need not reach the file. */
-static psg_status share(loading *l, const psg_checkpoint_tensors *tensors) {
-    if (!psg_dp_has_ranks(l->dp)) return PSG_OK;
-    joint_place joint = place_of_rank(l);
-    psg_status status = psg_ranks_broadcast(l->dp, "psg_dp_load", &joint, sizeof joint);
-    for (size_t k = 0; k < tensors->count; k++) {   /* after an error too: others wait in the next one */
+static psg_status share_tensors(const psg_dp *dp, const psg_checkpoint_tensors *tensors) {
+    psg_status status = PSG_OK;
+    for (size_t k = 0; psg_dp_has_ranks(dp) && k < tensors->count; k++) {   /* after an error too: others wait there */
         const psg_tensor *tensor = &tensors->list[k].tensor;
         const size_t bytes = (size_t)psg_tensor_count(tensor) * psg_dtype_size(tensor->dtype);
-        const psg_status sent = psg_ranks_broadcast(l->dp, "psg_dp_load", tensor->data, bytes);
+        const psg_status sent = psg_ranks_broadcast(dp, "psg_dp_load", tensor->data, bytes);
         if (!status) status = sent;
     }
-    if (!status && l->dp->ranks.rank) status = follow(l, &joint);
-    return psg_ranks_agree(l->dp, "psg_dp_load", status);
+    return psg_ranks_agree(dp, "psg_dp_load", status);
 }
 
-/* A broadcast takes an array as it lies. */
+/* A broadcast takes an array as it lies, and what lies there is the same on all ranks. */
 static psg_status check_shared(const psg_dp *dp, const psg_checkpoint_tensors *tensors) {
     for (size_t k = 0; psg_dp_has_ranks(dp) && k < tensors->count; k++) {
         if (psg_tensor_is_contiguous(&tensors->list[k].tensor)) continue;
@@ -266,6 +250,53 @@ static psg_status check_shared(const psg_dp *dp, const psg_checkpoint_tensors *t
     return PSG_OK;
 }
 
+static psg_status check_alike(const loading *l, const psg_checkpoint_tensors *tensors) {
+    crypto_generichash_state hash;
+    unsigned char bytes[crypto_generichash_BYTES_MIN];
+    int64_t value;
+    crypto_generichash_init(&hash, NULL, 0, sizeof bytes);
+    for (size_t k = 0; k < tensors->count; k++) {
+        const psg_named *one = &tensors->list[k];
+        const int64_t facts[2] = { one->tensor.dtype, psg_tensor_count(&one->tensor) };
+        crypto_generichash_update(&hash, (const void *)one->name, strlen(one->name) + 1);
+        crypto_generichash_update(&hash, (const void *)facts, sizeof facts);
+    }
+    crypto_generichash_final(&hash, bytes, sizeof bytes);
+    memcpy(&value, bytes, sizeof value);
+    return psg_ranks_same(l->dp, "psg_dp_load", "a hash of the checkpoint's names, types and sizes", value);
+}
+
+/* ---- load ---- */
+
+/* What rank 0 finds in the file, everything checked; to be dropped or taken. */
+static psg_status open_file(loading *l, const psg_source *from, psg_dp_place *place, psg_dp_tally *tally) {
+    psg_status status = psg_tensors_read(from, PSG_FILE_COPY, &l->file);
+    if (!status) status = check_file(l);
+    if (status) return status;
+    *place = place_of(l);
+    return psg_dp_count(l->dp, "psg_dp_load", place, tally);
+}
+
+/* All or none. */
+static psg_status fill(const loading *l, const psg_source *from, const psg_checkpoint_tensors *tensors) {
+    return psg_tensors_take(from, l->file, tensors->list, tensors->count, PSG_LOAD_STRICT, NULL);
+}
+
+/* After the file has filled the tensors nothing can fail but the channel. */
+static psg_status take(loading *l, const psg_source *from, const psg_checkpoint_tensors *tensors) {
+    psg_dp *dp = l->dp;
+    psg_dp_place place = { dp->run, 0, 0 };
+    psg_dp_tally tally = { 0 };
+    const bool reads = dp->ranks.rank == 0;
+    psg_status status = psg_ranks_agree(dp, "psg_dp_load", reads ? open_file(l, from, &place, &tally) : PSG_OK);
+    if (!status) status = share_place(l, &place, &tally);
+    if (!status) status = psg_ranks_agree(dp, "psg_dp_load", reads ? fill(l, from, tensors) : PSG_OK);
+    if (!status) status = share_tensors(dp, tensors);
+    if (status) psg_dp_drop_tally(&tally);
+    else go_on(l, &place, &tally);
+    return status;
+}
+
 static psg_status load(loading *l) {
     const psg_source from = { l->dp->context, "psg_dp_load", l->path };
     psg_checkpoint_tensors tensors;
@@ -273,19 +304,10 @@ static psg_status load(loading *l) {
     const psg_status made = status;
     if (!status) status = check_shared(l->dp, &tensors);
     status = psg_ranks_agree(l->dp, "psg_dp_load", status);
-    if (status) {
-        if (!made) psg_checkpoint_tensors_free(&tensors);
-        return status;
-    }
-    if (l->dp->ranks.rank == 0) {
-        status = psg_tensors_read(&from, PSG_FILE_COPY, &l->file);
-        if (!status) status = check_file(l);
-        if (!status) status = take(l, &from, &tensors);
-    }
-    status = psg_ranks_agree(l->dp, "psg_dp_load", status);
-    if (!status) status = share(l, &tensors);
+    if (!status) status = check_alike(l, &tensors);
+    if (!status) status = take(l, &from, &tensors);
     psg_tensors_destroy(l->file);
-    psg_checkpoint_tensors_free(&tensors);
+    if (!made) psg_checkpoint_tensors_free(&tensors);
     return status;
 }
 

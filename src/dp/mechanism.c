@@ -173,11 +173,16 @@ uint64_t psg_dp_recorded_ahead(const psg_dp *dp) { return dp ? dp->ahead : 0; }
 uint64_t psg_dp_remaining(psg_dp *dp) {
     if (!dp) return 0;
     if (!psg_dp_has_ranks(dp) && psg_dp_refresh_account(dp, "psg_dp_remaining")) return 1;
-    return dp->most_steps == UINT64_MAX ? UINT64_MAX : dp->most_steps - dp->step;
+    const uint64_t most = psg_dp_most_steps(dp);
+    return most == UINT64_MAX ? UINT64_MAX : most > dp->step ? most - dp->step : 0;
 }
 
 psg_status psg_dp_privacy(psg_dp *dp, double delta, psg_privacy *privacy) {
     if (!dp) return PSG_ERR_ARGUMENT;
+    if (dp->is_account_elsewhere) {
+        return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_privacy: this is rank %d and counts its own releases alone; "
+                        "ask rank 0, which has the ledger", dp->ranks.rank);
+    }
     psg_status status = psg_dp_refresh_account(dp, "psg_dp_privacy");
     return status ? status : psg_accountant_epsilon(dp->accountant, delta, privacy);
 }

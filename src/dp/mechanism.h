@@ -40,6 +40,9 @@ struct psg_dp {
     uint64_t step;                  /* releases so far */
     uint64_t first_step;            /* of this key: epochs begin there */
     uint64_t most_steps;            /* that the budget allows */
+    uint64_t agreed_steps;          /* of several ranks: that it allowed when they last agreed */
+    uint64_t compare_at;            /* of several ranks: the step before which they compare what moves */
+    bool is_account_elsewhere;      /* rank 0 has the ledger */
     bool is_drawn, is_lost;         /* the step has its batch; its sums are gone */
     uint64_t stream;                /* of its batch */
     int64_t *ids;                   /* max_batch_size: of the batch, as it is handed out */
@@ -80,6 +83,10 @@ double psg_quantile_next(const psg_dp *dp, int64_t count);
 double psg_quantile_gradient_noise(const psg_dp_options *options);
 
 static inline bool psg_dp_has_ranks(const psg_dp *dp) { return dp->ranks.ranks > 1; }
+/* Releases that the budget allows: of several ranks as all know it. */
+static inline uint64_t psg_dp_most_steps(const psg_dp *dp) {
+    return psg_dp_has_ranks(dp) ? dp->agreed_steps : dp->most_steps;
+}
 /* Of memory: whole blocks. */
 static inline size_t psg_dp_sum_room(const psg_dp *dp) {
     return psg_dp_has_ranks(dp) ? dp->block * (size_t)dp->ranks.ranks : psg_dp_sum_count(dp);

@@ -23,7 +23,7 @@ int psg_rank_of(const psg_dp *dp, int64_t record) {
 /* Ids ascend in the order of the batch. */
 psg_status psg_dp_own_batch(psg_dp *dp, const psg_batch *batch, psg_batch *own) {
     if (!dp) return PSG_ERR_ARGUMENT;
-    if (!batch || !own || batch->owner != dp->owner) {
+    if (!batch || !own || batch->owner != dp->owner || (batch->count > 0 && !batch->ids)) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_own_batch: batch is not of this psg_dp, or own is NULL");
     }
     int64_t first = 0, end = batch->count;
@@ -41,11 +41,27 @@ static psg_status fail_channel(const psg_dp *dp, const char *function, const cha
     return psg_fail(dp->context, status, "%s: the ranks' %s returned %s", function, what, psg_status_name(status));
 }
 
+/* A hook's status may be any number; a vote is a status and the number of a rank. */
+static psg_status known(psg_status status) {
+    const int number = (int)status;
+    return number >= PSG_OK && number <= PSG_ERR_BUDGET ? status : PSG_ERR_SYSTEM;
+}
+
+static bool is_vote(const psg_dp *dp, int64_t vote) {
+    const int64_t status = vote >> 32;
+    return vote == 0 || (status > PSG_OK && status <= PSG_ERR_BUDGET && (vote & UINT32_MAX) < dp->ranks.ranks);
+}
+
 psg_status psg_ranks_agree(const psg_dp *dp, const char *function, psg_status status) {
     if (!psg_dp_has_ranks(dp)) return status;
+    status = known(status);
     int64_t worst = status ? (int64_t)status << 32 | dp->ranks.rank : 0;
     const psg_status sent = dp->ranks.largest(dp->ranks.user, &worst);
     if (sent) return fail_channel(dp, function, "largest", sent);
+    if (!is_vote(dp, worst)) {
+        return psg_fail(dp->context, PSG_ERR_SYSTEM, "%s: what another rank sent is no vote: ranks are in different "
+                        "calls, or the channel is used by others", function);
+    }
     if (!worst || status) return status;
     return psg_fail(dp->context, (psg_status)(worst >> 32), "%s: rank %d of %d failed: %s; this is rank %d", function,
                     (int)(worst & INT32_MAX), dp->ranks.ranks, psg_status_name((psg_status)(worst >> 32)),
@@ -64,12 +80,13 @@ psg_status psg_ranks_broadcast(const psg_dp *dp, const char *function, void *dat
 
 psg_status psg_ranks_follow(psg_dp *dp, const char *function, psg_status status) {
     uint64_t budget[2] = { dp->most_steps, dp->ahead };
+    if (!psg_dp_has_ranks(dp)) return status;
     status = psg_ranks_agree(dp, function, status);
-    if (!status) status = psg_ranks_agree(dp, function, psg_ranks_broadcast(dp, function, budget, sizeof budget));
-    if (status) return status;
-    dp->most_steps = budget[0];
+    const psg_status sent = psg_ranks_agree(dp, function, psg_ranks_broadcast(dp, function, budget, sizeof budget));
+    if (sent) return status ? status : sent;
+    dp->agreed_steps = budget[0];
     dp->ahead = budget[1];
-    return PSG_OK;
+    return status;
 }
 
 /* ---- what moves is the same everywhere ---- */
@@ -132,8 +149,8 @@ static psg_status fail_common(const psg_dp *dp, const char *function, const comm
 }
 
 /* All find the same ranges, and so the same end. */
-psg_status psg_ranks_compare(const psg_dp *dp, const char *function, const psg_optimizer *optimizer) {
-    if (!psg_dp_has_ranks(dp) || dp->step % dp->ranks.check_every) return PSG_OK;
+psg_status psg_ranks_compare(psg_dp *dp, const char *function, const psg_optimizer *optimizer) {
+    if (!psg_dp_has_ranks(dp) || dp->step < dp->compare_at) return PSG_OK;
     common all[] = {
         { "the number of the step", COUNT, (int64_t)dp->step, 0, 0 },
         { "the number of steps that the ledger has recorded ahead", COUNT, (int64_t)dp->ahead, 0, 0 },
@@ -146,7 +163,15 @@ psg_status psg_ranks_compare(const psg_dp *dp, const char *function, const psg_o
         if (status) return status;
         if (all[k].smallest != all[k].largest) return fail_common(dp, function, &all[k]);
     }
+    dp->compare_at = dp->step + dp->ranks.check_every;
     return PSG_OK;
+}
+
+psg_status psg_ranks_same(const psg_dp *dp, const char *function, const char *name, int64_t hash) {
+    if (!psg_dp_has_ranks(dp)) return PSG_OK;
+    common one = { name, HASH, hash, 0, 0 };
+    const psg_status status = find_range(dp, function, &one);
+    return status || one.smallest == one.largest ? status : fail_common(dp, function, &one);
 }
 
 /* ---- sums and noise ---- */

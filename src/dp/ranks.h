@@ -8,7 +8,10 @@
 /* The worst of all ranks' statuses; where that is another rank's the message names it. */
 psg_status psg_ranks_agree(const psg_dp *dp, const char *function, psg_status status);
 
-/* After a release was recorded, or not: agrees, and takes over the budget of rank 0. */
+/* PSG_ERR_STATE on all ranks where a hash differs. */
+psg_status psg_ranks_same(const psg_dp *dp, const char *function, const char *name, int64_t hash);
+
+/* After a release was recorded, or not: agrees, and takes over the budget of rank 0, which may be why it was not. */
 psg_status psg_ranks_follow(psg_dp *dp, const char *function, psg_status status);
 
 /* Makes the sums those of all ranks, with their noise (the count of a quantile, which comes last, without).  On an error
@@ -17,7 +20,7 @@ psg_status psg_ranks_add(psg_dp *dp, const char *function, bool slices, psg_stat
 
 /* PSG_ERR_STATE on all ranks where the step, what the ledger has recorded ahead, the clipping norm, and where there is an
  * optimizer its learning rate or the parameters that are about to move differ. */
-psg_status psg_ranks_compare(const psg_dp *dp, const char *function, const psg_optimizer *optimizer);
+psg_status psg_ranks_compare(psg_dp *dp, const char *function, const psg_optimizer *optimizer);
 
 /* rank 0's bytes to all. */
 psg_status psg_ranks_broadcast(const psg_dp *dp, const char *function, void *data, size_t bytes);

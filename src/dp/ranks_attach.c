@@ -22,13 +22,14 @@ static psg_status check_ranks(const psg_dp *dp, const psg_dp_ranks *ranks) {
     if (!ranks->broadcast || !ranks->largest || !ranks->reduce_scatter || !ranks->gather) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_set_ranks: a function is NULL, must be all there");
     }
-    if (psg_reserved_is_set(ranks->reserved)) {
-        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_set_ranks: ranks" PSG_RESERVED_TEXT);
-    }
     return PSG_OK;
 }
 
+/* What others have to hear of. */
 static psg_status check_mechanism(const psg_dp *dp, const psg_dp_ranks *ranks) {
+    if (psg_reserved_is_set(ranks->reserved)) {
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_set_ranks: ranks" PSG_RESERVED_TEXT);
+    }
     if (dp->step || dp->is_drawn || dp->ahead || psg_dp_has_ranks(dp)) {
         return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_set_ranks: the mechanism has begun its steps or has ranks, "
                         "must be a new one");
@@ -60,45 +61,75 @@ static psg_status take_sums(psg_dp *dp, int ranks) {
     return PSG_OK;
 }
 
+/* Block k is rank k's.  The sums hold nothing yet. */
+static psg_status check_numbers(psg_dp *dp) {
+    const int ranks = dp->ranks.ranks, own = dp->ranks.rank;
+    dp->sums[own] = own;
+    psg_status status = psg_ranks_gather(dp, "psg_dp_set_ranks", dp->sums, sizeof *dp->sums);
+    for (int k = 0; !status && k < ranks; k++) {
+        if (dp->sums[k] == k) continue;
+        status = psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_set_ranks: where rank %d should be the channel has rank "
+                          "%lld, must be every rank in its place (this is rank %d)", k, (long long)dp->sums[k], own);
+    }
+    memset(dp->sums, 0, (size_t)ranks * sizeof *dp->sums);
+    return psg_ranks_agree(dp, "psg_dp_set_ranks", status);
+}
+
 /* ---- one key ---- */
 
 typedef struct identity {
     unsigned char key[PSG_KEY_BYTES];
     uint64_t owner;
-    bool seeded;
+    bool has_ledger;
 } identity;
 
-static identity identity_of(const psg_dp *dp) {
-    identity own = { .owner = dp->owner, .seeded = dp->generator->seeded };
-    memcpy(own.key, dp->generator->key, PSG_KEY_BYTES);
-    return own;
-}
-
-static void take_identity(psg_dp *dp, const identity *one) {
-    psg_generator *generator = dp->generator;
-    memcpy(generator->key, one->key, PSG_KEY_BYTES);
-    generator->seeded = one->seeded;
-    dp->owner = one->owner;
-    if (generator->next_owner <= dp->owner) generator->next_owner = dp->owner + 1;
+/* A generator of dp's own: what else the caller's serves keeps its key, which no other rank has. */
+static psg_status take_identity(psg_dp *dp, const identity *shared, bool seeded) {
+    psg_generator *joint = NULL;
+    psg_status status = psg_generator_create_seeded(dp->context, shared->key, &joint);
+    status = psg_ranks_agree(dp, "psg_dp_set_ranks", status);
+    if (!status) {
+        joint->seeded = seeded;
+        psg_hold(&joint->owner);
+        dp->generator = joint;
+        dp->owner = shared->owner;
+        dp->is_account_elsewhere = dp->ranks.rank && shared->has_ledger;
+    }
+    psg_generator_destroy(joint);
+    return status;
 }
 
 /* The key of rank 0; seeded where any rank's is. */
 static psg_status share_key(psg_dp *dp) {
-    identity shared = identity_of(dp);
-    int64_t seeded = shared.seeded;
+    identity shared = { .owner = dp->owner, .has_ledger = dp->ledger != NULL };
+    int64_t seeded = dp->generator->seeded != 0;
+    memcpy(shared.key, dp->generator->key, PSG_KEY_BYTES);
     psg_status status = psg_ranks_broadcast(dp, "psg_dp_set_ranks", &shared, sizeof shared);
     status = psg_ranks_agree(dp, "psg_dp_set_ranks", status);
     if (!status) status = psg_ranks_agree(dp, "psg_dp_set_ranks", dp->ranks.largest(dp->ranks.user, &seeded));
-    shared.seeded = seeded != 0;
-    if (!status) take_identity(dp, &shared);
+    if (!status) status = take_identity(dp, &shared, seeded != 0);
     sodium_memzero(&shared, sizeof shared);
     return status;
 }
 
+static void end_attach(psg_dp *dp, psg_generator *own, uint64_t owner, psg_status status) {
+    psg_generator *other = own;
+    if (status) {   /* two mechanisms again, each with its own key */
+        other = dp->generator;
+        dp->ranks = (psg_dp_ranks)PSG_DP_RANKS_INIT;
+        dp->generator = own;
+        dp->owner = owner;
+        dp->is_account_elsewhere = false;
+    } else if (dp->generator->seeded) {
+        psg_accountant_mark_not_private(dp->accountant);
+    }
+    if (other != dp->generator) psg_let_go(&other->owner);
+}
+
 /* ---- everything else is the same ---- */
 
-enum { MORE_FACTS = 9, ALL_FACTS = PSG_DP_FACTS + MORE_FACTS };
-enum { KERNELS_ISA = PSG_DP_FACTS + 7, KERNELS_CORE };
+enum { MORE_FACTS = 13, ALL_FACTS = PSG_DP_FACTS + MORE_FACTS };
+enum { KERNELS_ISA = PSG_DP_FACTS + 11, KERNELS_CORE };
 
 static void say(psg_dp_fact *fact, const char *key, const char *value) {
     psg_writer w = { fact->value, PSG_FACT_TEXT, 0 };
@@ -132,6 +163,11 @@ static void say_facts(const psg_dp *dp, psg_dp_fact *facts) {
     say(&more[4], "gemm", engines[dp->context->gemm]);
     say_number(&more[5], "memory_budget", (double)dp->context->memory_budget);
     say_number(&more[6], "slices", dp->ranks.slices != 0);
+    say_number(&more[7], "check_every", (double)dp->ranks.check_every);
+    say_number(&more[8], "the number of ranks", dp->ranks.ranks);
+    say_number(&more[9], "steps", (double)dp->options.steps);
+    say_number(&more[10], "the number of earlier releases",
+               dp->earlier ? (double)psg_accountant_releases(dp->earlier) : 0);
     say(&facts[KERNELS_ISA], "instruction set", dp->context->isa);
     say(&facts[KERNELS_CORE], "OpenBLAS core", psg_openblas_core());
 }
@@ -171,20 +207,16 @@ psg_status psg_dp_set_ranks(psg_dp *dp, const psg_dp_ranks *ranks) {
     if (status) return status;
     const psg_status fits = check_mechanism(dp, ranks);
     if (psg_dp_has_ranks(dp)) return fits;
-    identity before = identity_of(dp);
+    psg_generator *own = dp->generator;
+    const uint64_t owner = dp->owner;
     dp->ranks = *ranks;
     if (!ranks->check_every) dp->ranks.check_every = 64;
     status = psg_ranks_agree(dp, "psg_dp_set_ranks", fits);
     if (!status) status = psg_ranks_agree(dp, "psg_dp_set_ranks", take_sums(dp, ranks->ranks));
+    if (!status) status = check_numbers(dp);
     if (!status) status = share_key(dp);
     if (!status) status = compare_facts(dp);
     if (!status) status = psg_ranks_follow(dp, "psg_dp_set_ranks", PSG_OK);
-    if (status) {   /* two mechanisms again, which must not share a key */
-        dp->ranks = (psg_dp_ranks)PSG_DP_RANKS_INIT;
-        take_identity(dp, &before);
-    } else if (dp->generator->seeded) {
-        psg_accountant_mark_not_private(dp->accountant);
-    }
-    sodium_memzero(&before, sizeof before);
+    end_attach(dp, own, owner, status);
     return status;
 }

@@ -170,9 +170,11 @@ static psg_status release(psg_dp *dp, const char *function, const psg_tensor *ou
                         slices ? psg_slice_of(dp, dp->ranks.rank) : all };
     psg_status status = psg_ranks_follow(dp, function, psg_dp_record(dp, function));
     if (status) return status;
+    status = psg_dp_count_release(dp);
+    if (status && !psg_dp_has_ranks(dp)) return status;
     psg_dp_forget_batch(dp);
     dp->is_lost = false;
-    status = psg_ranks_add(dp, function, slices, reduce_sums(dp, function));
+    status = psg_ranks_add(dp, function, slices, status ? status : reduce_sums(dp, function));
     if (!status && optimizer) psg_optimizer_begin(optimizer);
     if (!status) release_slice(&job);
     if (!status) move_quantile(dp);

@@ -33,11 +33,12 @@ static psg_status ended(psg_mpi *mpi, const char *call, double began, size_t byt
 static psg_status broadcast(void *user, void *data, size_t bytes) {
     psg_mpi *mpi = user;
     psg_status status = PSG_OK;
-    for (size_t at = 0, part; !status && at < bytes; at += part) {
+    for (size_t at = 0, part; at < bytes; at += part) {   /* after an error too: others are in the next part */
         const double began = MPI_Wtime();
         part = psg_mpi_part(bytes, at, (size_t)1 << 30);
-        status = ended(mpi, "MPI_Bcast", began, mpi->rank ? 0 : part,
-                       MPI_Bcast((char *)data + at, (int)part, MPI_BYTE, 0, mpi->comm));
+        const psg_status of_part = ended(mpi, "MPI_Bcast", began, mpi->rank ? 0 : part,
+                                         MPI_Bcast((char *)data + at, (int)part, MPI_BYTE, 0, mpi->comm));
+        if (!status) status = of_part;
     }
     return status;
 }
@@ -67,7 +68,7 @@ static psg_status reduce_scatter(void *user, int64_t *sums, size_t block) {
     psg_mpi *mpi = user;
     const size_t piece = psg_mpi_piece(mpi->ranks) / sizeof *sums;
     psg_status status = PSG_OK;
-    for (size_t at = 0, part; at < block; at += part) {   /* after an error too: others are in the next piece */
+    for (size_t at = 0, part; at < block; at += part) {
         part = psg_mpi_part(block, at, piece);
         const psg_status of_part = reduce_part(mpi, sums, block, at, part);
         if (!status) status = of_part;
@@ -158,7 +159,7 @@ psg_status psg_mpi_create(MPI_Comm comm, psg_mpi **mpi) {
 void psg_mpi_destroy(psg_mpi *mpi) {
     if (!mpi) return;
     if (may_call()) MPI_Comm_free(&mpi->comm);
-    memset(mpi->stage, 0, psg_mpi_piece(mpi->ranks) * (size_t)mpi->ranks);
+    explicit_bzero(mpi->stage, psg_mpi_piece(mpi->ranks) * (size_t)mpi->ranks);
     free(mpi->stage);
     free(mpi);
 }
@@ -206,12 +207,14 @@ psg_status psg_mpi_attach(psg_mpi *mpi, psg_dp *dp, const psg_mpi_options *optio
 psg_status psg_mpi_sum(psg_mpi *mpi, double *values, size_t count) {
     if (!mpi || (!values && count)) return PSG_ERR_ARGUMENT;
     psg_status status = PSG_OK;
-    for (size_t at = 0, part; !status && at < count; at += part) {
+    for (size_t at = 0, part; at < count; at += part) {
         const double began = MPI_Wtime();
         part = psg_mpi_part(count, at, (size_t)1 << 20);
         const int code = MPI_Reduce(mpi->rank ? values + at : MPI_IN_PLACE, values + at, (int)part, MPI_DOUBLE, MPI_SUM,
                                     0, mpi->comm);
-        status = ended(mpi, "MPI_Reduce", began, part * sizeof *values, code);
+        const psg_status of_part = ended(mpi, "MPI_Reduce", began, part * sizeof *values, code);
+        if (!status) status = of_part;
     }
-    return status ? status : broadcast(mpi, values, count * sizeof *values);
+    const psg_status sent = broadcast(mpi, values, count * sizeof *values);
+    return status ? status : sent;
 }
