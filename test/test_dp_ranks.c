@@ -375,15 +375,21 @@ static void ranks_that_differ_are_refused(void **state) {
     remove(ledger);
 }
 
-/* Ranks that go on alone after a failed attach must not draw the same noise. */
-static void a_failed_attach_leaves_each_its_key(void **state) {
+/* What else is made of the ranks' generators must not draw the same noise, after an attach that failed neither. */
+static void each_rank_keeps_its_key(void **state) {
     (void)state;
-    scene s = new_scene();
-    s.odd_rank = 2;
-    s.odd_rate = 0.25;
-    result *all = run(3, &s, NO_CALL, 0);
-    for (int k = 0; k < 3; k++) assert_true(all[k].status == PSG_ERR_STATE && all[k].key == (k ? 200 + k : 7));
-    free(all);
+    for (int is_bad = 0; is_bad < 2; is_bad++) {
+        scene s = new_scene();
+        s.steps = 1;
+        s.odd_rank = is_bad ? 2 : -1;
+        s.odd_rate = 0.25;
+        result *all = run(3, &s, NO_CALL, 0);
+        for (int k = 0; k < 3; k++) {
+            assert_int_equal(all[k].status, is_bad ? PSG_ERR_STATE : PSG_OK);
+            assert_int_equal(all[k].key, k ? 200 + k : 7);
+        }
+        free(all);
+    }
 }
 
 static void arguments_are_checked(void **state) {
@@ -518,7 +524,7 @@ int main(void) {
         cmocka_unit_test(a_release_is_tried_again),
         cmocka_unit_test(records_are_dealt_out_by_number),
         cmocka_unit_test(ranks_that_differ_are_refused),
-        cmocka_unit_test(a_failed_attach_leaves_each_its_key),
+        cmocka_unit_test(each_rank_keeps_its_key),
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(a_run_goes_on_on_other_ranks),
         cmocka_unit_test(the_budget_of_rank_0_is_that_of_all),
