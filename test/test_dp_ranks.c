@@ -149,7 +149,7 @@ static psg_status fail_once(void *user, int64_t *sums, size_t count) {
 
 static psg_status go(process *p, rank *r, result *out) {
     psg_named named[2];
-    int failures = 0;
+    int failures = 0, lost = 0;
     scene *s = &out->scene;
     psg_dp_ranks ranks = rank_functions(r);
     ranks.slices = s->slices;
@@ -164,8 +164,8 @@ static psg_status go(process *p, rank *r, result *out) {
     if (s->goes_on && r->channel->ranks == 1) psg_dp_set_reduce(p->dp, fail_once, &failures);
     while ((int)psg_dp_step(p->dp) < s->steps && psg_dp_remaining(p->dp)) {
         const psg_status status = step(p, r, out, psg_dp_step(p->dp));
-        if (!s->goes_on || psg_dp_step(p->dp) > 1) PSG_TRY(status);
-        else out->status = status;     /* of the first */
+        if (!s->goes_on || lost) PSG_TRY(status);
+        lost |= status != PSG_OK;
         if (s->save_at && (int)psg_dp_step(p->dp) == s->save_at) {
             char path[64];
             snprintf(path, sizeof path, "%s/run", folder);
