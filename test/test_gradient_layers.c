@@ -188,7 +188,7 @@ static void bad_factors_are_refused(void **state) {
         { { 1, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "clip is NULL", 1 },
         { { 1, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "upper", 2 },
         { { 1, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "factors", 4 },
-        { { 1, 8, PSG_CLIP_FLAT, 0, { 0 } }, -1, "batch_size -1", 0 },
+        { { 1, 8, PSG_CLIP_FLAT, 0, { 0 } }, -1, "batch_size is -1", 0 },
         { { 1, 3, PSG_CLIP_FLAT, 0, { 0 } }, 4, "max_batch_size is 3", 0 },
         { { 0, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "max_grad_norm", 0 },
         { { NAN, 8, PSG_CLIP_FLAT, 0, { 0 } }, 4, "max_grad_norm", 0 },

@@ -1,11 +1,27 @@
-/* Every public function takes NULL for what it is given: it returns a status or what means nothing, and does not crash.
- * The calls are made from the headers (null_calls.awk). */
+/* Every public function takes NULL for what it is given: it returns a status or what means nothing, and does not crash;
+ * what fails says why.  The calls are made from the headers (null_calls.awk). */
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "support.h"
 
 int null_calls(psg_context *context, psg_tape *tape);
+void null_answer(psg_context *context, const char *about, const char *name, psg_status status);
+
+/* "psg_relu: ..." or, of an op, "relu: ...", also of one dimension or another ("conv" for psg_conv2d). */
+static bool says_own_name(const char *message, const char *name) {
+    const size_t length = strcspn(message, ":");
+    return message[length] && (!strncmp(message, name, length) || !strncmp(message, name + 4, length));
+}
+
+/* Before a call, without a name, another failure leaves its text; after it, a failure has a text of its own. */
+void null_answer(psg_context *context, const char *about, const char *name, psg_status status) {
+    if (!name) psg_context_force_route(context, "an old text");
+    else if (status && !says_own_name(psg_context_message(context), name)) {
+        fail_msg("%s says \"%s\"", about, psg_context_message(context));
+    }
+}
 
 static void every_function_takes_null(void **state) {
     (void)state;

@@ -187,7 +187,7 @@ static void wrong_parameters_are_refused(void **state) {
         { "w", good, -1, shape, PSG_ERR_SHAPE, "w: shape is NULL, or rank is outside [0, 7]" },
         { "w", good, PSG_MAX_RANK, shape, PSG_ERR_SHAPE, "w: shape is NULL, or rank is outside [0, 7]" },
         { "w", good, 2, NULL, PSG_ERR_SHAPE, "w: shape is NULL, or rank is outside [0, 7]" },
-        { "w", good, 1, negative, PSG_ERR_OVERFLOW, "w: shape (-1) is negative somewhere" },
+        { "w", good, 1, negative, PSG_ERR_SHAPE, "w: shape is (-1), must have no negative size" },
         { "w", good, 2, huge, PSG_ERR_OVERFLOW, "the set does not fit memory" },
         { "w", psg_init_constant(NAN), 1, shape, PSG_ERR_ARGUMENT, "w: init's value is not finite" },
         { "w", psg_init_uniform(-1), 1, shape, PSG_ERR_ARGUMENT, "w: init's value is negative" },

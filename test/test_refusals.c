@@ -34,9 +34,9 @@ static void arguments_that_are_null(void **state) {
     psg_tape *t = f.tape;
     const psg_var none = psg_none();
     REFUSED(PSG_ERR_ARGUMENT, "permute: dims must be 3 dimensions", psg_permute(t, IN(2, 3, 4), 3, NULL));
-    REFUSED(PSG_ERR_ARGUMENT, "flip: count must be", psg_flip(t, IN(2, 3, 4), 1, NULL));
+    REFUSED(PSG_ERR_ARGUMENT, "flip: count is -1, must be", psg_flip(t, IN(2, 3, 4), 1, NULL));
     REFUSED(PSG_ERR_ARGUMENT, "cat: input 0 is absent", psg_cat(t, NULL, 0, 1));
-    REFUSED(PSG_ERR_ARGUMENT, "pad: count must be even", psg_pad(t, IN(2, 3, 4), 2, NULL, PSG_PAD_CONSTANT, 0));
+    REFUSED(PSG_ERR_ARGUMENT, "pad: count is -1, must be even", psg_pad(t, IN(2, 3, 4), 2, NULL, PSG_PAD_CONSTANT, 0));
     REFUSED(PSG_ERR_ARGUMENT, "kernel must be positive", psg_unfold(t, IN(2, 2, 3, 4), NULL));
     REFUSED(PSG_ERR_ARGUMENT, "expand: rank must be", psg_expand(t, IN(2, 3, 4), 3, NULL));
     REFUSED(PSG_ERR_ARGUMENT, "not NULL", psg_reshape(t, IN(4, 3), 2, NULL));

@@ -248,7 +248,7 @@ static const scene_row rows[] = {
     { "1.1 forward under no_grad", CANNOT, "there is no mode: without psg_backward a pass has no gradients" },
     { "1.1 Jitted modules (TorchScript)", CANNOT, "nothing is compiled" },
     { "1.1 autograd.grad on a weight: not in the graph", CANNOT, "psg_gradient_of is the only way, and it works" },
-    { "1.2 ExpandedWeight of no tensor", PSG_ERR_ARGUMENT, invalid_parameter, "value (p) is no valid view" },
+    { "1.2 ExpandedWeight of no tensor", PSG_ERR_ARGUMENT, invalid_parameter, "value (p) is without data" },
     { "1.2 parameter of an integer type", PSG_ERR_DTYPE, integer_parameter, "value (p) is i64, must be f32 or f64" },
     { "1.2 (ours) parameter of rank 8", PSG_ERR_SHAPE, deep_parameter, "value (p) has rank 8, must be below" },
     { "1.2 (ours) parameter with gaps", PSG_ERR_ARGUMENT, strided_parameter, "value (p) must be contiguous" },

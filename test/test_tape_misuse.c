@@ -139,7 +139,7 @@ static const scene_row rows[] = {
     { "tape: too many inputs", PSG_ERR_ARGUMENT, too_many_inputs, "3 inputs given, at most 2" },
     { "tape: NULL op", PSG_ERR_ARGUMENT, null_op, "op is NULL" },
     { "tape: NULL parameter", PSG_ERR_ARGUMENT, null_parameter, "param is NULL" },
-    { "tape: invalid input", PSG_ERR_ARGUMENT, invalid_input, "psg_input: value is no valid view" },
+    { "tape: invalid input", PSG_ERR_ARGUMENT, invalid_input, "psg_input: value is without data" },
     { "tape: gradient of integers", PSG_ERR_DTYPE, integer_input_gradient, "value is i64, only f32 and f64" },
     { "tape: loss of many elements", PSG_ERR_SHAPE, loss_of_many, "loss has shape (4, 6), must have one element" },
     { "tape: loss of integers", PSG_ERR_DTYPE, loss_of_integers, "var is i64" },

@@ -1,6 +1,6 @@
 /* mpirun -n R fashion_mnist_ranks [options]: the training of fashion_mnist.c on the processes of an MPI program.
- * Each rank has its share of the records, and computes the features of those alone; weights, epsilon and the accuracy are
- * those of one process.  Rank 0 prints. */
+ * Each rank has its share of the records, and computes the features of those alone; weights, epsilon and the accuracy
+ * are those of one process.  Rank 0 prints. */
 #include <stdio.h>
 #include <stdlib.h>
 

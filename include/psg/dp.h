@@ -154,8 +154,8 @@ PSG_API psg_status psg_dp_take(psg_dp *dp, const int64_t *ids, int64_t count, ps
  * psg_clipped_sum tells; not private.  PSG_ERR_STATE, and nothing is added: the batch is another mechanism's or step's;
  * a record that was not drawn, or was accumulated before in this step; the pass has other trainable parameters, or does
  * not reach one of these; the gradients are of a pass over other records.  A pass that named none (psg_pass.batch) is
- * taken to be over these, in this order.  Where memory ends after one of several groups was added (PSG_ERR_MEMORY), the sums of the step are gone: it takes nothing
- * more and its release is noise. */
+ * taken to be over these, in this order.  Where memory ends after one of several groups was added (PSG_ERR_MEMORY), the
+ * sums of the step are gone: it takes nothing more and its release is noise. */
 PSG_API psg_status psg_dp_accumulate(psg_dp *dp, const psg_batch *batch, const psg_gradient *const *gradients,
                                      size_t count, psg_clip_report *reports);
 
@@ -169,9 +169,9 @@ PSG_API void psg_dp_set_reduce(psg_dp *dp, psg_dp_reduce reduce, void *user);
 /* Ends the step, also when the reduce hook fails (its status is returned, outs are untouched): records it in the
  * accountant and the ledger, then writes outs[k] = (k + z) unit / expected_batch_size (contiguous, f32 or f64), and
  * starts the next step with sums of zero.  Records of the batch that were not accumulated add nothing.  PSG_ERR_STATE,
- * and nothing happens: no batch was drawn (unless sampling is external); PSG_ERR_BUDGET, and nothing happens: the budget
- * does not allow another release (with a ledger others may have spent it since the batch was drawn); PSG_ERR_FILE,
- * PSG_ERR_FORMAT, and nothing happens: the ledger took no line. */
+ * and nothing happens: no batch was drawn (unless sampling is external); PSG_ERR_BUDGET, and nothing happens: the
+ * budget does not allow another release (with a ledger others may have spent it since the batch was drawn);
+ * PSG_ERR_FILE, PSG_ERR_FORMAT, and nothing happens: the ledger took no line. */
 PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t count);
 
 /* psg_dp_release and psg_optimizer_step in one pass over memory: the same bits as a release to arrays of the values'
@@ -182,20 +182,20 @@ PSG_API psg_status psg_dp_release(psg_dp *dp, const psg_tensor *outs, size_t cou
 PSG_API psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer);
 
 /* ---- several ranks ----
- * One mechanism of several processes, each with a psg_dp of the same options: one key, one batch, one sum, one noise, one
- * account.  Records are dealt out by number: rank r of R has those from N r / R to N (r + 1) / R, and accumulates no
- * others.  Sums are integers, so batches, releases and epsilon have the bits of one process, for any R:
+ * One mechanism of several processes, each with a psg_dp of the same options: one key, one batch, one sum, one noise,
+ * one account.  Records are dealt out by number: rank r of R has those from N r / R to N (r + 1) / R, and accumulates
+ * no others.  Sums are integers, so batches, releases and epsilon have the bits of one process, for any R:
  *
  *     psg_dp_create (ledger, ledger_ahead: rank 0 alone) -> psg_dp_set_ranks -> psg_dp_load, where a run goes on
  *     psg_dp_sample -> psg_dp_own_batch -> (forward, backward) -> psg_dp_accumulate -> psg_dp_release_to
  *
- * psg_dp_set_ranks, psg_dp_agree, psg_dp_save, psg_dp_load and the releases are collective: every rank calls them, in the
- * same order, an empty share included.  What fails on one fails on all, with the same status or one that names the rank,
- * before anything is released; a rank that fails between them (no memory for a pass) says so in psg_dp_agree.  The
- * account is that of rank 0: other ranks count this mechanism's releases since its last checkpoint alone, and say no
- * epsilon where rank 0 has a ledger (psg_dp_privacy, psg_dp_statement: PSG_ERR_STATE); all follow its budget as it was at
- * the last release (psg_dp_remaining).  A reduce hook runs on every rank, on that rank's sums.  psg/mpi.h attaches a psg_dp
- * to the processes of an MPI program. */
+ * psg_dp_set_ranks, psg_dp_agree, psg_dp_save, psg_dp_load and the releases are collective: every rank calls them, in
+ * the same order, an empty share included.  What fails on one fails on all, with the same status or one that names the
+ * rank, before anything is released; a rank that fails between them (no memory for a pass) says so in psg_dp_agree. 
+ * The account is that of rank 0: other ranks count this mechanism's releases since its last checkpoint alone, and say
+ * no epsilon where rank 0 has a ledger (psg_dp_privacy, psg_dp_statement: PSG_ERR_STATE); all follow its budget as it
+ * was at the last release (psg_dp_remaining).  A reduce hook runs on every rank, on that rank's sums.  psg/mpi.h
+ * attaches a psg_dp to the processes of an MPI program. */
 
 /* How ranks reach each other; each function is called by all, from the thread that calls the psg_dp, and returns a
  * status.  What is sent holds the key and sums without noise: the channel must be as safe as the processes are. */
@@ -223,13 +223,13 @@ typedef struct psg_dp_ranks {
 
 #define PSG_DP_RANKS_INIT { 0, 1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, { 0, 0, 0, 0 } }
 
-/* Before the first step.  dp takes the key of rank 0's generator (broadcast, never shown; seeded if one of any rank is);
- * generators, and what else is made of them, keep their own.  ranks is copied; what its functions need outlives dp.
- * PSG_ERR_STATE: a step was begun, rank 0 alone may have a ledger, or ranks differ (both values are named): version,
- * options, ranks, elements of parameters, engine, memory budget, instruction set, OpenBLAS's core.  PSG_ERR_ARGUMENT:
- * ranks->rank is not where the channel has this process.  PSG_ERR_UNSUPPORTED: sampling is external, where no rank can
- * tell that a record was taken twice.  On an error dp has no ranks.  A rank that gives NULL for dp or for a function is
- * refused by itself, and others wait. */
+/* Before the first step.  dp takes the key of rank 0's generator (broadcast, never shown; seeded if one of any rank
+ * is); generators, and what else is made of them, keep their own.  ranks is copied; what its functions need outlives
+ * dp. PSG_ERR_STATE: a step was begun, rank 0 alone may have a ledger, or ranks differ (both values are named):
+ * version, options, ranks, elements of parameters, engine, memory budget, instruction set, OpenBLAS's core. 
+ * PSG_ERR_ARGUMENT: ranks->rank is not where the channel has this process.  PSG_ERR_UNSUPPORTED: sampling is external,
+ * where no rank can tell that a record was taken twice.  On an error dp has no ranks.  A rank that gives NULL for dp or
+ * for a function is refused by itself, and others wait. */
 PSG_API psg_status psg_dp_set_ranks(psg_dp *dp, const psg_dp_ranks *ranks);
 
 /* The records of the batch that are this rank's, a part of it; all of them without ranks. */
@@ -239,33 +239,33 @@ PSG_API psg_status psg_dp_own_batch(psg_dp *dp, const psg_batch *batch, psg_batc
 PSG_API psg_status psg_dp_agree(psg_dp *dp, psg_status status);
 
 /* ---- the ledger ----
- * An append-only file of JSON lines, each of them the steps [first, first + count) of one mechanism: what they cost (the
- * fields of psg_event, max_grad_norm, relation, whether the key was a seed), the hash (BLAKE2b-256) of the line before,
- * and its own.  A psg_dp of options.ledger appends; a line that covers a step is durable before the reduce hook sees its
- * sums and before anything of it is written.  Where the file cannot be written, is kept locked for half a minute, or is
- * not the one that was opened, the release is PSG_ERR_FILE, nothing happens, and it may be tried again.  What a killed
- * process wrote of a line stands at the end of the file, was never released under, and makes room for the next one; any
- * other fault of the file is PSG_ERR_FORMAT, and nothing of it is changed.  Removing the file, or whole lines at its end,
- * is forgetting what was spent; a checkpoint notices. */
+ * An append-only file of JSON lines, each of them the steps [first, first + count) of one mechanism: what they cost
+ * (the fields of psg_event, max_grad_norm, relation, whether the key was a seed), the hash (BLAKE2b-256) of the line
+ * before, and its own.  A psg_dp of options.ledger appends; a line that covers a step is durable before the reduce hook
+ * sees its sums and before anything of it is written.  Where the file cannot be written, is kept locked for half a
+ * minute, or is not the one that was opened, the release is PSG_ERR_FILE, nothing happens, and it may be tried again. 
+ * What a killed process wrote of a line stands at the end of the file, was never released under, and makes room for the
+ * next one; any other fault of the file is PSG_ERR_FORMAT, and nothing of it is changed.  Removing the file, or whole
+ * lines at its end, is forgetting what was spent; a checkpoint notices. */
 
 /* An accountant of all that the file holds, as it is now. */
 PSG_API psg_status psg_ledger_read(psg_context *context, const char *path, psg_relation relation,
                                    psg_accountant **accountant);
-/* Records releases, at least one, that no psg_dp makes (a private statistic, another library's training) before they are
- * made.  PSG_ERR_OVERFLOW, and nothing is recorded: those of the file would be 2^62 or more. */
+/* Records releases, at least one, that no psg_dp makes (a private statistic, another library's training) before they
+ * are made.  PSG_ERR_OVERFLOW, and nothing is recorded: those of the file would be 2^62 or more. */
 PSG_API psg_status psg_ledger_record(psg_context *context, const char *path, psg_relation relation,
                                      const psg_event *event, uint64_t releases);
 
 /* ---- save and resume ----
- * A checkpoint is one safetensors file (psg/io.h): the parameters under their names, "optimizer.NAME.STATE" with steps and
- * lr, the caller's arrays as "extra.NAME", "psg.step" and other numbers, and as metadata the mechanism's options and the
- * last line of its ledger.  psg_weights_load takes the parameters from it (PSG_LOAD_PARTIAL).  It replaces the file as a
- * whole.  It needs a ledger:
- * steps that are made after a checkpoint count after a crash because the ledger has them.
+ * A checkpoint is one safetensors file (psg/io.h): the parameters under their names, "optimizer.NAME.STATE" with steps
+ * and lr, the caller's arrays as "extra.NAME", "psg.step" and other numbers, and as metadata the mechanism's options
+ * and the last line of its ledger.  psg_weights_load takes the parameters from it (PSG_LOAD_PARTIAL).  It replaces the
+ * file as a whole.  It needs a ledger: steps that are made after a checkpoint count after a crash because the ledger
+ * has them.
  *
- * A mechanism that was loaded goes on at the checkpoint's step with a key of its own generator, so no noise is used with
- * other data; what the ledger holds counts, made or not.  Its epochs begin anew.  One whose generator has a seed (not
- * private) must be of the same seed, and gives the bits that the run would have given without the interruption. */
+ * A mechanism that was loaded goes on at the checkpoint's step with a key of its own generator, so no noise is used
+ * with other data; what the ledger holds counts, made or not.  Its epochs begin anew.  One whose generator has a seed
+ * (not private) must be of the same seed, and gives the bits that the run would have given without the interruption. */
 
 /* What a checkpoint holds beside the mechanism: of several ranks, the same names, types and sizes on all. */
 typedef struct psg_checkpoint {
@@ -285,9 +285,9 @@ PSG_API psg_status psg_dp_save(psg_dp *dp, const psg_checkpoint *checkpoint, con
 
 /* Loads a checkpoint into a mechanism that was just made with the options of the saved one (but for the budget, where
  * noise_multiplier is given) and the same ledger; of several ranks every one calls it, and rank 0 reads.  The
- * optimizer's lr is the saved one then too.  Everything is checked
- * before anything changes: PSG_ERR_FORMAT with both values where the file is damaged, of a newer format, of another
- * model, optimizer, mechanism or seed, or where the ledger lacks the line that the checkpoint was made after;
+ * optimizer's lr is the saved one then too, and f32 of the file becomes f64 where the parameters are.  Everything is
+ * checked before anything changes: PSG_ERR_FORMAT with both values where the file is damaged, of a newer format, of
+ * another model, optimizer, mechanism or seed, or where the ledger lacks the line that the checkpoint was made after;
  * PSG_ERR_STATE: the mechanism has drawn or released, or has no ledger; PSG_ERR_FORKED. */
 PSG_API psg_status psg_dp_load(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path);
 
@@ -298,9 +298,9 @@ PSG_API double psg_dp_noise_multiplier(const psg_dp *dp);      /* sigma, given o
 PSG_API double psg_dp_max_grad_norm(const psg_dp *dp);         /* C of the step, which a quantile moves */
 PSG_API double psg_dp_expected_batch_size(const psg_dp *dp);   /* what releases are divided by */
 PSG_API int64_t psg_dp_max_batch_size(const psg_dp *dp);       /* records that one step may sum */
-/* Releases that the budget allows after those so far, and after what others have written to the ledger by now; UINT64_MAX
- * without one; 1 where the ledger cannot be read, so that a loop meets the release that says why.  Of several ranks, what
- * rank 0's budget allowed when they last released or attached. */
+/* Releases that the budget allows after those so far, and after what others have written to the ledger by now;
+ * UINT64_MAX without one; 1 where the ledger cannot be read, so that a loop meets the release that says why.  Of
+ * several ranks, what rank 0's budget allowed when they last released or attached. */
 PSG_API uint64_t psg_dp_remaining(psg_dp *dp);
 /* Releases that the ledger has recorded and that are not made yet: what a process that ends here loses. */
 PSG_API uint64_t psg_dp_recorded_ahead(const psg_dp *dp);

@@ -144,10 +144,11 @@ PSG_API psg_block psg_block_at(psg_block block, int64_t offset, int64_t stride);
  * dtype. */
 PSG_API psg_block psg_derived(const psg_derivation *derivation, psg_dtype dtype, int64_t batch_size);
 
-/* A gradient over blocks, of a parameter of the given shape; the type and B are the first block's (without blocks: f32
- * and 0, to be set by hand).  Checks nothing, but NULL where there must be something gives rank -1.  Questions refuse
- * that, and (PSG_ERR_OVERFLOW) what no memory holds and views with strides of 0 can say: more than 2^32 samples, 2^38
- * elements of an operand, or 2^38 elements of the parameter that one block (sparse rows excepted) touches. */
+/* A gradient over blocks, which outlive it, of a parameter of the given shape; the type and B are the first block's
+ * (without blocks: f32 and 0, to be set by hand).  Checks nothing, but NULL where there must be something gives rank
+ * -1.  Questions refuse that, and (PSG_ERR_OVERFLOW) what no memory holds and views with strides of 0 can say: more
+ * than 2^32 samples, 2^38 elements of an operand, or 2^38 elements of the parameter that one block (sparse rows
+ * excepted) touches. */
 PSG_API psg_gradient psg_gradient_of_blocks(const psg_block *blocks, size_t block_count, int rank,
                                             const int64_t *shape);
 
@@ -251,7 +252,7 @@ PSG_API psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, 
                                     double *factors, psg_clip_report *report);
 
 /* total[n] += upper[n], rounded upwards; totals begin at 0.  What is NaN or beyond the doubles stays so, and is removed
- * by psg_clip_factors. */
+ * by psg_clip_factors; upper NULL: all of them become NaN. */
 PSG_API void psg_add_upper(int64_t batch_size, const double *upper, double *total);
 
 /* dots[n] = <grad[n], direction>, direction[k] of the shape and real type of gradient k, contiguous. */

@@ -14,7 +14,7 @@ PSG_API psg_status psg_gram_spectrum(psg_context *context, const double *gram, i
                                      double *eigenvectors);
 
 /* (sum of eigenvalues)^2 / sum of squares: 1 when all gradients are parallel, B when orthogonal and equal; 0 for a zero
- * matrix or none.  Of any scale; NaN when an eigenvalue is NaN or Inf. */
+ * matrix or none.  Of any scale; NaN when an eigenvalue is NaN or Inf, or eigenvalues is NULL. */
 PSG_API double psg_effective_rank(const double *eigenvalues, int64_t batch_size);
 
 /* ---- natural gradients ----

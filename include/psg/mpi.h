@@ -6,12 +6,12 @@
  *     psg_dp_create(context, generator, &options, counts, count, &dp);   // NULL where it fails
  *     psg_mpi_attach(mpi, dp, NULL);
  *
- * Then as on one process, each rank with its own records: psg/dp.h, "several ranks", says what holds and which calls are
- * collective.  A rank that fails where others do not wait for it in one of those ends the job: MPI_Abort.
+ * Then as on one process, each rank with its own records: psg/dp.h, "several ranks", says what holds and which calls
+ * are collective.  A rank that fails where others do not wait for it in one of those ends the job: MPI_Abort.
  *
- * MPI is called by the thread that calls these functions, and by no worker.  What is sent is the key, sums without noise
- * and releases: MPI does not encrypt, so the network must be one that only the job sees.  psg/psg.h does not include this
- * header. */
+ * MPI is called by the thread that calls these functions, and by no worker.  What is sent is the key, sums without
+ * noise and releases: MPI does not encrypt, so the network must be one that only the job sees.  psg/psg.h does not
+ * include this header. */
 #ifndef PSG_MPI_H
 #define PSG_MPI_H
 
@@ -27,8 +27,8 @@ extern "C" {
 typedef struct psg_mpi psg_mpi;
 
 /* A duplicate of the communicator, whose errors are returned and not fatal.  Collective.  Takes 4 MiB by malloc for
- * pieces of what is sent.  On an error *mpi is NULL and nothing says more than the status: PSG_ERR_ARGUMENT, PSG_ERR_STATE
- * (MPI is not initialized, or no thread may call it), PSG_ERR_MEMORY, PSG_ERR_SYSTEM (MPI refused). */
+ * pieces of what is sent.  On an error *mpi is NULL and nothing says more than the status: PSG_ERR_ARGUMENT,
+ * PSG_ERR_STATE (MPI is not initialized, or no thread may call it), PSG_ERR_MEMORY, PSG_ERR_SYSTEM (MPI refused). */
 PSG_API psg_status psg_mpi_create(MPI_Comm comm, psg_mpi **mpi);
 /* Collective, after the psg_dp that are attached and before MPI_Finalize.  NULL is none. */
 PSG_API void psg_mpi_destroy(psg_mpi *mpi);
@@ -48,9 +48,9 @@ typedef struct psg_mpi_options {
 
 #define PSG_MPI_OPTIONS_INIT { 0, 0, 0, { 0, 0, 0, 0 } }
 
-/* Makes the psg_dp of all ranks one (psg_dp_set_ranks, whose errors these are; messages are those of dp's context).  mpi
- * outlives dp.  Collective: a rank that could not make its psg_dp gives NULL, and fails all (PSG_ERR_ARGUMENT there,
- * PSG_ERR_STATE on the others, psg_mpi_message).  A psg_dp that is not attached is a mechanism of its own. */
+/* Makes the psg_dp of all ranks one (psg_dp_set_ranks, whose errors these are; messages are those of dp's context). 
+ * mpi outlives dp.  Collective: a rank that could not make its psg_dp gives NULL, and fails all (PSG_ERR_ARGUMENT
+ * there, PSG_ERR_STATE on the others, psg_mpi_message).  A psg_dp that is not attached is a mechanism of its own. */
 PSG_API psg_status psg_mpi_attach(psg_mpi *mpi, psg_dp *dp, const psg_mpi_options *options);
 
 /* values[k] = their sum over all ranks, in the same bits on all: losses, counts, norms for the eyes of those who train.

@@ -20,6 +20,10 @@
 #ifndef PSG_PSG_HPP
 #define PSG_PSG_HPP
 
+#if __cplusplus < 201703L && (!defined(_MSVC_LANG) || _MSVC_LANG < 201703L)
+#error "psg/psg.hpp needs C++17 (-std=c++17); psg/psg.h is for C++ of any standard"
+#endif
+
 #include "psg/psg.h"
 
 #include <cstddef>

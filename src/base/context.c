@@ -25,6 +25,23 @@ psg_status psg_fail(psg_context *context, psg_status status, const char *format,
     return status;
 }
 
+psg_status psg_fail_result(psg_context *context, const char *function, const char *argument) {
+    if (!context) return PSG_ERR_ARGUMENT;
+    return psg_fail(context, PSG_ERR_ARGUMENT, "%s: %s is NULL, must point to where the result goes", function, argument);
+}
+
+psg_status psg_fail_null(psg_context *context, const char *function, const char *argument) {
+    return psg_fail(context, PSG_ERR_ARGUMENT, "%s: %s is NULL, must not be", function, argument);
+}
+
+psg_status psg_fail_as(psg_context *context, const char *function, psg_status status) {
+    char text[sizeof context->message];
+    const size_t length = strspn(context->message, "abcdefghijklmnopqrstuvwxyz_0123456789");
+    if (!status || strncmp(context->message, "psg_", 4) || context->message[length] != ':') return status;
+    memcpy(text, context->message, sizeof text);
+    return psg_fail(context, status, "%s%s", function, text + length);
+}
+
 psg_status psg_fail_memory(psg_context *context, const char *function, size_t bytes) {
     return psg_fail(context, PSG_ERR_MEMORY, "%s: no memory for %zu bytes", function, bytes);
 }

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/writer.h"
+
 bool psg_size_multiply(int64_t a, int64_t b, int64_t *product) {
     return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, product);
 }
@@ -38,6 +40,26 @@ bool psg_tensor_fits(const psg_tensor *tensor) {
 bool psg_tensor_is_valid(const psg_tensor *tensor) {
     if (!tensor || tensor->rank < 0 || tensor->rank > PSG_MAX_RANK || !psg_dtype_size(tensor->dtype)) return false;
     return psg_tensor_fits(tensor) && (tensor->data || psg_tensor_count(tensor) == 0);
+}
+
+const char *psg_tensor_fault(const psg_tensor *tensor, char *text) {
+    psg_writer w = { text, PSG_FAULT_TEXT, 0 };
+    if (!tensor) return "NULL, must be a view";
+    if (tensor->rank == -1) return "of no shape: the one it was made of was NULL, or its rank out of range";
+    if (tensor->rank < 0 || tensor->rank > PSG_MAX_RANK) {
+        psg_put(&w, "of rank %d, must be from 0 to %d", tensor->rank, PSG_MAX_RANK);
+        return text;
+    }
+    if (!psg_dtype_size(tensor->dtype)) {
+        psg_put(&w, "of dtype %d, must be one of psg_dtype", (int)tensor->dtype);
+        return text;
+    }
+    for (int d = 0; d < tensor->rank; d++) {
+        if (tensor->shape[d] >= 0) continue;
+        psg_put(&w, "of size %lld in dimension %d, must be at least 0", (long long)tensor->shape[d], d);
+        return text;
+    }
+    return psg_tensor_fits(tensor) ? "without data" : "of sizes whose bytes do not fit memory";
 }
 
 bool psg_shape_equal(int rank, const int64_t *a, int other_rank, const int64_t *b) {

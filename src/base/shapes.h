@@ -17,6 +17,9 @@ bool psg_dtype_is_real(psg_dtype dtype);
 bool psg_tensor_fits(const psg_tensor *tensor);
 /* rank, dimensions, count in range, data present unless empty. */
 bool psg_tensor_is_valid(const psg_tensor *tensor);
+/* What is wrong with one that is not: "NULL", "of rank 9, must be from 0 to 8", ...; text has PSG_FAULT_TEXT bytes. */
+#define PSG_FAULT_TEXT 96
+const char *psg_tensor_fault(const psg_tensor *tensor, char *text);
 bool psg_shape_equal(int rank, const int64_t *a, int other_rank, const int64_t *b);
 int64_t psg_shape_product(int rank, const int64_t *shape);  /* -1 on overflow, also of the others where one is 0 */
 

@@ -143,8 +143,8 @@ psg_status psg_dp_refresh_account(psg_dp *dp, const char *function) {
 
 #define MOST_AHEAD ((uint64_t)32)
 
-/* Steps that one line covers: 1, 2, 4, ..., 32, and not by the time that they take: what is recorded may be published, and
- * times may not. */
+/* Steps that one line covers: 1, 2, 4, ..., 32, and not by the time that they take: what is recorded may be published,
+ * and times may not. */
 static uint64_t how_many(const psg_dp *dp) {
     const uint64_t allowed = dp->most_steps - dp->step;
     const uint64_t wanted = dp->options.ledger_ahead ? dp->options.ledger_ahead : dp->pace;

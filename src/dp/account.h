@@ -26,12 +26,12 @@ psg_status psg_dp_count(const psg_dp *dp, const char *function, const psg_dp_pla
 void psg_dp_take_tally(psg_dp *dp, psg_dp_tally *tally);
 void psg_dp_drop_tally(psg_dp_tally *tally);
 
-/* Counts what others have written to the ledger since.  In a child of the process that made the mechanism, which may release
- * nothing, it counts nothing: the lock is shared with the parent. */
+/* Counts what others have written to the ledger since.  In a child of the process that made the mechanism, which may
+ * release nothing, it counts nothing: the lock is shared with the parent. */
 psg_status psg_dp_refresh_account(psg_dp *dp, const char *function);
 
-/* Records the release that is about to be made, where there is a ledger: it is on disk and in the accountant, and one of
- * those that are ahead.  Nothing is to leave before. */
+/* Records the release that is about to be made, where there is a ledger: it is on disk and in the accountant, and one
+ * of those that are ahead.  Nothing is to leave before. */
 psg_status psg_dp_record(psg_dp *dp, const char *function);
 /* Counts the release that leaves next: where it was not recorded it is in the accountant now. */
 psg_status psg_dp_count_release(psg_dp *dp);

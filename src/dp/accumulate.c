@@ -20,10 +20,15 @@ static psg_label label_of(const psg_gradient *gradient, size_t k) {
 static psg_status check_gradient(const psg_dp *dp, size_t k, const psg_gradient *gradient) {
     char text[PSG_SHAPE_TEXT];
     if (!gradient) {
-        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_accumulate: gradients[%zu] is NULL, must not be", k);
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_accumulate: gradients[%zu] is NULL, must not be (a frozen "
+                        "parameter has none: the mechanism is of those that train)", k);
     }
     if (gradient->pass && !psg_pass_is_live(dp->context, gradient->pass)) {   /* name and ids may be gone with it */
         return psg_fail(dp->context, PSG_ERR_STATE, "psg_dp_accumulate: gradients[%zu] is of a pass that is over", k);
+    }
+    if (gradient->batch_coupled) {
+        return psg_fail(dp->context, PSG_ERR_UNSUPPORTED, "psg_dp_accumulate: %s is of an ordinary pass, whose samples have "
+                        "no gradients of their own; psg_pass.ordinary must be 0", label_of(gradient, k).text);
     }
     bool has_rank = gradient->rank >= 0 && gradient->rank <= PSG_MAX_RANK;
     int64_t elements = has_rank ? psg_shape_product(gradient->rank, gradient->shape) : -1;
@@ -63,9 +68,10 @@ static bool is_of(const psg_gradient *gradient, const psg_batch *batch) {
 
 static psg_status check_gradients(const psg_dp *dp, const psg_gradient *const *gradients, size_t count,
                                   const psg_batch *batch) {
-    if (!gradients || count != dp->param_count) {
+    if (!gradients) return psg_fail_null(dp->context, "psg_dp_accumulate", "gradients");
+    if (count != dp->param_count) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT,
-                        "psg_dp_accumulate: count is %zu, must be %zu, one gradient a parameter", gradients ? count : 0,
+                        "psg_dp_accumulate: count is %zu, must be %zu, one gradient a parameter", count,
                         dp->param_count);
     }
     psg_status status = PSG_OK;

@@ -247,7 +247,8 @@ psg_status psg_dp_take(psg_dp *dp, const int64_t *ids, int64_t count, psg_batch 
                         "the batch");
     }
     if (count < 0 || (count && !ids)) {
-        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_take: ids is NULL or count %lld below 0",
+        if (count > 0) return psg_fail_null(dp->context, "psg_dp_take", "ids");
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_take: count is %lld, must be at least 0",
                         (long long)count);
     }
     if (count > dp->options.max_batch_size - dp->count) return fail_size(dp, "psg_dp_take", dp->count + count);

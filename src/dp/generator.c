@@ -45,7 +45,7 @@ static psg_status create(psg_context *context, const unsigned char *seed, psg_ge
 psg_status psg_generator_create(psg_context *context, psg_generator **generator) {
     if (!context) return PSG_ERR_ARGUMENT;
     if (!generator) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_generator_create: generator is NULL, must point to a handle");
+        return psg_fail_result(context, "psg_generator_create", "generator");
     }
     *generator = NULL;
     return create(context, NULL, generator);

@@ -83,8 +83,8 @@ static psg_status take_lines(psg_ledger *l, const char *function, const char *te
     return status;
 }
 
-/* What stands after the last end of a line: a whole line counts, since its end alone may have been lost; the beginning of
- * one was never released under, and the next line takes its place; anything else is damage, and is not cut away. */
+/* What stands after the last end of a line: a whole line counts, since its end alone may have been lost; the beginning
+ * of one was never released under, and the next line takes its place; anything else is damage, and is not cut away. */
 static psg_status take_rest(psg_ledger *l, const char *function, const char *text, size_t length) {
     const psg_line_place at = next_place(l, function);
     if (length >= PSG_LINE_TEXT) return psg_ledger_line_refuse(&at, "is longer than any");
@@ -168,8 +168,8 @@ static psg_status check_broken(const psg_ledger *l, const char *function) {
                   "anew");
 }
 
-/* A line that was read may be one whose writer was killed before its fsync.  A mechanism that goes on with its steps, and a
- * checkpoint that names it, rely on it. */
+/* A line that was read may be one whose writer was killed before its fsync.  A mechanism that goes on with its steps,
+ * and a checkpoint that names it, rely on it. */
 static psg_status make_durable(psg_ledger *l, const char *function) {
     if (l->use == PSG_LEDGER_READ || l->size == l->durable) return PSG_OK;
     if (!psg_sync(l->descriptor)) {
@@ -269,8 +269,8 @@ static psg_status take_path(psg_ledger *l, const char *function, const char *pat
     return PSG_OK;
 }
 
-/* The path is made absolute, since the process may change its folder, and without links, since what must be durable is the
- * file's own name. */
+/* The path is made absolute, since the process may change its folder, and without links, since what must be durable is
+ * the file's own name. */
 static psg_status settle(psg_ledger *l, const char *function, const char *path) {
     char absolute[PATH_MAX];
     if (!realpath(path, absolute)) return fail(l, function, "resolve");

@@ -43,11 +43,12 @@ bool psg_ledger_line_fits(const psg_ledger_line *line);
  * PSG_LINE_TEXT; 0: no memory. */
 size_t psg_ledger_line_write(const psg_ledger_line *line, const char *previous, char text[PSG_LINE_TEXT],
                              char hash[PSG_LINE_HASH_TEXT]);
-/* Reads a line, and its hash.  PSG_ERR_FORMAT: it is none, another version's, changed, or stands after another line than it
- * says. */
+/* Reads a line, and its hash.  PSG_ERR_FORMAT: it is none, another version's, changed, or stands after another line
+ * than it says. */
 psg_status psg_ledger_line_read(const psg_line_place *place, const char *text, size_t length, const char *previous,
                                 psg_ledger_line *line, char hash[PSG_LINE_HASH_TEXT]);
-/* Whether the text may be what a killed process wrote of a line: its beginning, or zeros, which some file systems leave. */
+/* Whether the text may be what a killed process wrote of a line: its beginning, or zeros, which some file systems
+ * leave. */
 bool psg_is_torn_line(const char *text, size_t length);
 /* The hash that a line holds; false where it is none. */
 bool psg_ledger_line_hash(const char *text, size_t length, char hash[PSG_LINE_HASH_TEXT]);

@@ -29,8 +29,8 @@ const char *psg_ledger_runs_refuse(const psg_ledger_runs *runs, const psg_ledger
 void psg_ledger_runs_add(psg_ledger_runs *runs, const psg_ledger_line *line);
 void psg_ledger_runs_free(psg_ledger_runs *runs);
 
-/* What they cost, into an accountant: others first, then those of `own`, whose epochs are the accountant's own and go on.
- * *is_seeded: whether some were made with a seed. */
+/* What they cost, into an accountant: others first, then those of `own`, whose epochs are the accountant's own and go
+ * on. *is_seeded: whether some were made with a seed. */
 psg_status psg_ledger_runs_account(const psg_ledger_runs *runs, const char *own, psg_accountant *accountant,
                                    bool *is_seeded);
 /* The steps that `own` has recorded: one past the last. */

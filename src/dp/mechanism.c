@@ -113,7 +113,7 @@ psg_status psg_dp_create(psg_context *context, psg_generator *generator, const p
                          const int64_t *param_counts, size_t param_count, psg_dp **dp) {
     PSG_DEFAULT_FLOATS;
     if (!context) return PSG_ERR_ARGUMENT;
-    if (!dp) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: dp is NULL, must point to a handle");
+    if (!dp) return psg_fail_result(context, "psg_dp_create", "dp");
     *dp = NULL;
     psg_status status = check_arguments(context, generator, options, param_counts, param_count);
     if (status) return status;
@@ -122,7 +122,7 @@ psg_status psg_dp_create(psg_context *context, psg_generator *generator, const p
     *made = (psg_dp){ .context = context, .generator = generator, .options = *options, .param_count = param_count,
                       .ranks = PSG_DP_RANKS_INIT };
     psg_hold(&generator->owner);
-    status = fill(made, options, param_counts);
+    status = psg_fail_as(context, "psg_dp_create", fill(made, options, param_counts));
     if (status) {
         psg_dp_destroy(made);
         return status;
@@ -184,5 +184,6 @@ psg_status psg_dp_privacy(psg_dp *dp, double delta, psg_privacy *privacy) {
                         "ask rank 0, which has the ledger", dp->ranks.rank);
     }
     psg_status status = psg_dp_refresh_account(dp, "psg_dp_privacy");
-    return status ? status : psg_accountant_epsilon(dp->accountant, delta, privacy);
+    if (!status) status = psg_accountant_epsilon(dp->accountant, delta, privacy);
+    return psg_fail_as(dp->context, "psg_dp_privacy", status);
 }

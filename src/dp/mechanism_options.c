@@ -46,6 +46,9 @@ static psg_status check_unused(const checked *c) {
 }
 
 static psg_status check_sampling(const checked *c) {
+    if ((unsigned)c->o->sampling > PSG_SAMPLING_EXTERNAL) {
+        return refuse(c, "sampling", (double)c->o->sampling, "one of psg_sampling");
+    }
     psg_status status = check_unused(c);
     if (status) return status;
     if (c->o->records > INT64_MAX || (!c->o->records && c->o->sampling != PSG_SAMPLING_EXTERNAL)) {
@@ -59,9 +62,9 @@ static psg_status check_sampling(const checked *c) {
         case PSG_SAMPLING_BALLS_IN_BINS:
             if (c->o->batches >= 1 && c->o->batches <= c->o->records) return PSG_OK;
             return refuse(c, "batches", (double)c->o->batches, "from 1 to records");
-        case PSG_SAMPLING_EXTERNAL: return PSG_OK;
+        case PSG_SAMPLING_EXTERNAL: break;
     }
-    return refuse(c, "sampling", (double)c->o->sampling, "one of psg_sampling");
+    return PSG_OK;
 }
 
 static double expected_of(const psg_dp_options *o) {

@@ -14,12 +14,12 @@ psg_status psg_ranks_same(const psg_dp *dp, const char *function, const char *na
 /* After a release was recorded, or not: agrees, and takes over the budget of rank 0, which may be why it was not. */
 psg_status psg_ranks_follow(psg_dp *dp, const char *function, psg_status status);
 
-/* Makes the sums those of all ranks, with their noise (the count of a quantile, which comes last, without).  On an error
- * of any rank they are wiped.  slices: each rank has those of its own, and all the count. */
+/* Makes the sums those of all ranks, with their noise (the count of a quantile, which comes last, without).  On an
+ * error of any rank they are wiped.  slices: each rank has those of its own, and all the count. */
 psg_status psg_ranks_add(psg_dp *dp, const char *function, bool slices, psg_status status);
 
-/* PSG_ERR_STATE on all ranks where the step, what the ledger has recorded ahead, the clipping norm, and where there is an
- * optimizer its learning rate or the parameters that are about to move differ. */
+/* PSG_ERR_STATE on all ranks where the step, what the ledger has recorded ahead, the clipping norm, and where there is
+ * an optimizer its learning rate or the parameters that are about to move differ. */
 psg_status psg_ranks_compare(psg_dp *dp, const char *function, const psg_optimizer *optimizer);
 
 /* rank 0's bytes to all. */

@@ -15,9 +15,10 @@
 #include "dp/ranks.h"
 
 static psg_status check_ranks(const psg_dp *dp, const psg_dp_ranks *ranks) {
-    if (!ranks || ranks->ranks < 1 || ranks->rank < 0 || ranks->rank >= ranks->ranks) {
-        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_set_ranks: ranks is NULL, or rank %d is outside [0, %d)",
-                        ranks ? ranks->rank : 0, ranks ? ranks->ranks : 0);
+    if (!ranks) return psg_fail_null(dp->context, "psg_dp_set_ranks", "ranks");
+    if (ranks->ranks < 1 || ranks->rank < 0 || ranks->rank >= ranks->ranks) {
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_set_ranks: rank %d is outside [0, %d)", ranks->rank,
+                        ranks->ranks);
     }
     if (!ranks->broadcast || !ranks->largest || !ranks->reduce_scatter || !ranks->gather) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_set_ranks: a function is NULL, must be all there");

@@ -1,6 +1,6 @@
-/* Each rank moves its own slice of the parameters, whose optimizer state no other rank needs, and gets the others' slices
- * as they have become: half the bytes of gathering sums, where values are f32.  That is stage 1 of ZeRO (Rajbhandari et
- * al., 2020), with the bits of one process, since an optimizer moves every element by itself. */
+/* Each rank moves its own slice of the parameters, whose optimizer state no other rank needs, and gets the others'
+ * slices as they have become: half the bytes of gathering sums, where values are f32.  That is stage 1 of ZeRO
+ * (Rajbhandari et al., 2020), with the bits of one process, since an optimizer moves every element by itself. */
 #include "dp/ranks_slices.h"
 
 #include <string.h>

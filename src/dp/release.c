@@ -18,8 +18,9 @@
 static psg_status check_out(const psg_dp *dp, size_t k, const psg_tensor *out) {
     char text[PSG_SHAPE_TEXT];
     if (!psg_tensor_is_valid(out)) {
-        return psg_fail(dp->context, PSG_ERR_ARGUMENT,
-                        "psg_dp_release: outs[%zu] is no tensor, must have type, shape and data", k);
+        char fault[PSG_FAULT_TEXT];
+        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "psg_dp_release: outs[%zu] is %s", k,
+                        psg_tensor_fault(out, fault));
     }
     if (psg_tensor_count(out) != (int64_t)psg_dp_elements(dp, k)) {
         return psg_fail(dp->context, PSG_ERR_SHAPE, "psg_dp_release: outs[%zu] has shape %s, must have %zu elements", k,
@@ -45,10 +46,10 @@ static psg_status check_step(const psg_dp *dp, const char *function) {
 }
 
 static psg_status check_release(const psg_dp *dp, const psg_tensor *outs, size_t count) {
-    if (!outs || count != dp->param_count) {
+    if (!outs) return psg_fail_null(dp->context, "psg_dp_release", "outs");
+    if (count != dp->param_count) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT,
-                        "psg_dp_release: count is %zu, must be %zu, one tensor a parameter", outs ? count : 0,
-                        dp->param_count);
+                        "psg_dp_release: count is %zu, must be %zu, one tensor a parameter", count, dp->param_count);
     }
     psg_status status = check_step(dp, "psg_dp_release");
     for (size_t k = 0; !status && k < count; k++) status = check_out(dp, k, &outs[k]);
@@ -56,10 +57,11 @@ static psg_status check_release(const psg_dp *dp, const psg_tensor *outs, size_t
 }
 
 static psg_status check_optimizer(const psg_dp *dp, const psg_optimizer *optimizer) {
-    if (!optimizer || optimizer->count != dp->param_count) {
+    if (!optimizer) return psg_fail_null(dp->context, "psg_dp_release_to", "optimizer");
+    if (optimizer->count != dp->param_count) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT,
                         "psg_dp_release_to: the optimizer has %zu values, must have %zu, one a parameter",
-                        optimizer ? optimizer->count : 0, dp->param_count);
+                        optimizer->count, dp->param_count);
     }
     for (size_t k = 0; k < dp->param_count; k++) {
         if (psg_tensor_count(&optimizer->values[k]) == (int64_t)psg_dp_elements(dp, k)) continue;
@@ -160,8 +162,8 @@ static void move_quantile(psg_dp *dp) {
 
 /* ---- the step ends ---- */
 
-/* Checks come first and change nothing.  Then the release is recorded before the sums leave this function, to the hook, to
- * other ranks or to outs, and stays so: the account never counts too few.  A hook that fails may have left anything
+/* Checks come first and change nothing.  Then the release is recorded before the sums leave this function, to the hook,
+ * to other ranks or to outs, and stays so: the account never counts too few.  A hook that fails may have left anything
  * in the sums, so the step ends without output; its noise is not used again, since the step has been counted. */
 static psg_status release(psg_dp *dp, const char *function, const psg_tensor *outs, psg_optimizer *optimizer) {
     const bool slices = optimizer && psg_has_slices(dp);

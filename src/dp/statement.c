@@ -168,7 +168,7 @@ psg_status psg_dp_statement(psg_dp *dp, double delta, psg_statement_format forma
     psg_writer w = { text, size, 0 };
     facts f = { .dp = dp, .o = &dp->options, .delta = delta };
     psg_status status = psg_dp_privacy(dp, delta, &f.privacy);
-    if (status) return status;
+    if (status) return psg_fail_as(dp->context, "psg_dp_statement", status);
     f.is_seeded = psg_generator_is_seeded(dp->generator);
     f.has_noise = dp->options.noise_multiplier > 0;
     if (format == PSG_STATEMENT_JSON) write_json(&w, &f);

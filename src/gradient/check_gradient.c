@@ -111,8 +111,8 @@ static psg_status check_shape(psg_check *at) {
         return psg_check_fail(at, PSG_ERR_ARGUMENT, "gradient" PSG_RESERVED_TEXT);
     }
     if (gradient->rank < 0 || gradient->rank > PSG_MAX_RANK || gradient->batch_size < 0) {
-        return psg_check_fail(at, PSG_ERR_SHAPE, "rank %d and batch size %lld", gradient->rank,
-                              (long long)gradient->batch_size);
+        return psg_check_fail(at, PSG_ERR_SHAPE, "rank %d and batch size %lld, must be a shape of 0 to %d dimensions "
+                              "and at least 0", gradient->rank, (long long)gradient->batch_size, PSG_MAX_RANK);
     }
     if (!psg_dtype_is_real(gradient->dtype)) {
         return psg_check_fail(at, PSG_ERR_DTYPE, "%s, must be f32 or f64", psg_dtype_name(gradient->dtype));
@@ -197,11 +197,13 @@ psg_status psg_check_output(const psg_set *set, const char *name, const psg_tens
                             const int64_t *shape, psg_allow allow) {
     char have[PSG_SHAPE_TEXT], want[PSG_SHAPE_TEXT];
     bool strided = allow & PSG_ALLOW_STRIDES, wide = allow & PSG_ALLOW_F64 && dtype != PSG_F64;
-    bool readable = out && out->rank >= 0 && out->rank <= PSG_MAX_RANK;
+    bool valid = psg_tensor_is_valid(out);
     if (!has_shape(out, rank, shape, allow)) {
-        return psg_fail(set->context, PSG_ERR_SHAPE, "%s: %s must be %s of shape %s, is %s", set->function, name,
+        char fault[PSG_FAULT_TEXT];
+        const bool same = valid && psg_shape_equal(out->rank, out->shape, rank, shape);
+        return psg_fail(set->context, PSG_ERR_SHAPE, "%s: %s must be %s of shape %s, is %s%s", set->function, name,
                         strided ? "a view" : "contiguous", psg_shape_text(rank, shape, want),
-                        readable ? psg_tensor_text(out, have) : "no valid view");
+                        valid ? psg_tensor_text(out, have) : psg_tensor_fault(out, fault), same ? " with strides" : "");
     }
     if (has_type(out, dtype, allow)) return PSG_OK;
     return psg_fail(set->context, PSG_ERR_DTYPE, "%s: %s is %s, must be %s%s", set->function, name,

@@ -98,10 +98,12 @@ psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const do
     const char *function = "psg_clip_factors";
     psg_clip_report local = { 0 };
     if (!context) return PSG_ERR_ARGUMENT;
-    if (batch_size < 0 || (batch_size && (!upper || !factors))) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: upper or factors is NULL, or batch_size %lld below 0", function,
+    if (batch_size < 0) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: batch_size is %lld, must be at least 0", function,
                         (long long)batch_size);
     }
+    if (batch_size && !upper) return psg_fail_null(context, function, "upper");
+    if (batch_size && !factors) return psg_fail_null(context, function, "factors");
     if (check_clip(context, function, clip, batch_size)) return PSG_ERR_ARGUMENT;
     if (check_margin(context, function, clip)) return PSG_ERR_ARGUMENT;
     double limit = limit_of(clip);
@@ -113,7 +115,9 @@ psg_status psg_clip_factors(psg_context *context, const psg_clip *clip, const do
 
 void psg_add_upper(int64_t batch_size, const double *upper, double *total) {
     PSG_DEFAULT_FLOATS;
-    for (int64_t n = 0; n < batch_size; n++) total[n] = psg_round_up((long double)total[n] + upper[n]);
+    for (int64_t n = 0; total && n < batch_size; n++) {
+        total[n] = upper ? psg_round_up((long double)total[n] + upper[n]) : NAN;
+    }
 }
 
 static void find_factors(psg_plan *plan, const psg_clip *clip, double limit, double *norms, double *factors,

@@ -46,7 +46,7 @@ double psg_effective_rank(const double *eigenvalues, int64_t batch_size) {
     PSG_DEFAULT_FLOATS;
     double largest = 0, sum = 0, squares = 0;
     for (int64_t k = 0; k < batch_size; k++) {
-        if (!isfinite(eigenvalues[k])) return NAN;
+        if (!eigenvalues || !isfinite(eigenvalues[k])) return NAN;
         largest = fmax(largest, fabs(eigenvalues[k]));
     }
     int exponent;

@@ -1,5 +1,5 @@
-/* What goes through the staging buffer at a time: of `ranks` blocks, the same part of each.  MPI counts in int, and memory
- * stays bounded for any size. */
+/* What goes through the staging buffer at a time: of `ranks` blocks, the same part of each.  MPI counts in int, and
+ * memory stays bounded for any size. */
 #ifndef PSG_MPI_PIECES_H
 #define PSG_MPI_PIECES_H
 

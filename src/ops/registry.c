@@ -53,6 +53,7 @@ psg_var psg_apply(psg_tape *tape, const char *name, const psg_var *inputs, int i
     if (!psg_tape_alive(tape, "psg_apply")) return psg_tape_no_var();
     const psg_op *op = psg_op_find(psg_tape_context(tape), name);
     if (op) return psg_record(tape, op, inputs, input_count, attributes);
-    psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_apply: there is no op \"%s\"", name ? name : "(null)");
+    if (!name) psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_apply: name is NULL, must be that of an op");
+    else psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_apply: there is no op \"%s\"", name);
     return psg_tape_no_var();
 }

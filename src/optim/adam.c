@@ -63,7 +63,7 @@ psg_status psg_adam_create(psg_context *context, const psg_adam_options *options
     if (!options) options = &defaults;
     psg_status status = check_options(context, options);
     if (status) return status;
-    psg_optimizer model = { .context = context, .name = "psg_adam", .state_count = 2 };
+    psg_optimizer model = { .context = context, .name = "psg_adam_create", .state_count = 2 };
     model.prepare = prepare;
     model.update = update;
     model.describe = describe;

@@ -33,8 +33,9 @@ void psg_optimizer_describe(psg_writer *writer, const char *kind, const psg_opti
 
 static psg_status check_tensor(const psg_optimizer *o, const char *what, size_t k, const psg_tensor *tensor) {
     if (!psg_tensor_is_valid(tensor)) {
-        return psg_fail(o->context, PSG_ERR_ARGUMENT, "%s: %s[%zu] is no tensor, must have type, shape, data", o->name,
-                        what, k);
+        char fault[PSG_FAULT_TEXT];
+        return psg_fail(o->context, PSG_ERR_ARGUMENT, "%s: %s[%zu] is %s", o->name, what, k,
+                        psg_tensor_fault(tensor, fault));
     }
     if (!psg_dtype_is_real(tensor->dtype)) {
         return psg_fail(o->context, PSG_ERR_DTYPE, "%s: %s[%zu] is %s, must be f32 or f64", o->name, what, k,
@@ -90,7 +91,7 @@ static psg_status take_state(psg_optimizer *o, const psg_tensor *values) {
 psg_status psg_optimizer_create(const psg_optimizer *model, const psg_tensor *values, size_t count,
                                 psg_optimizer **optimizer) {
     if (!optimizer) {
-        return psg_fail(model->context, PSG_ERR_ARGUMENT, "%s: optimizer is NULL, must point to a handle", model->name);
+        return psg_fail_result(model->context, model->name, "optimizer");
     }
     *optimizer = NULL;
     psg_status status = check_values(model, values, count);
@@ -98,8 +99,9 @@ psg_status psg_optimizer_create(const psg_optimizer *model, const psg_tensor *va
     psg_optimizer *made = psg_new_object(model->context, sizeof *made);
     if (!made) return psg_fail_memory(model->context, model->name, sizeof *made);
     *made = *model;
+    made->name = "psg_optimizer_step";
     made->count = count;
-    status = take_state(made, values);
+    status = psg_fail_as(model->context, model->name, take_state(made, values));
     if (status) {
         psg_optimizer_destroy(made);
         return status;
@@ -151,9 +153,10 @@ static psg_status check_like(const psg_optimizer *o, const char *what, const psg
 }
 
 static psg_status check_gradients(const psg_optimizer *o, const psg_tensor *gradients, size_t count) {
-    if (!gradients || count != o->count) {
+    if (!gradients) return psg_fail_null(o->context, o->name, "gradients");
+    if (count != o->count) {
         return psg_fail(o->context, PSG_ERR_ARGUMENT, "%s: count of gradients is %zu, must be %zu, one a value",
-                        o->name, gradients ? count : 0, o->count);
+                        o->name, count, o->count);
     }
     psg_status status = PSG_OK;
     for (size_t k = 0; !status && k < count; k++) status = check_like(o, "gradients", gradients, k, &o->values[k]);
@@ -228,13 +231,14 @@ psg_status psg_optimizer_state(const psg_optimizer *o, size_t value, size_t inde
 psg_status psg_optimizer_set_state(psg_optimizer *o, uint64_t steps, const psg_tensor *states, size_t count) {
     PSG_DEFAULT_FLOATS;
     if (!o) return PSG_ERR_ARGUMENT;
-    if (count != o->count * o->state_count || (count && !states)) {
+    if (count && !states) return psg_fail_null(o->context, "psg_optimizer_set_state", "states");
+    if (count != o->count * o->state_count) {
         return psg_fail(o->context, PSG_ERR_ARGUMENT, "psg_optimizer_set_state: count of states is %zu, must be %zu, "
-                        "%zu a value", states ? count : 0, o->count * o->state_count, o->state_count);
+                        "%zu a value", count, o->count * o->state_count, o->state_count);
     }
     for (size_t s = 0; s < count; s++) {
         psg_status status = check_like(o, "states", states, s, &o->values[s / o->state_count]);
-        if (status) return status;
+        if (status) return psg_fail_as(o->context, "psg_optimizer_set_state", status);
     }
     for (size_t s = 0; s < count; s++) {
         size_t bytes = (size_t)psg_tensor_count(&states[s]) * psg_dtype_size(states[s].dtype);

@@ -20,7 +20,7 @@ typedef struct psg_optimizer_chunk {
 
 struct psg_optimizer {
     psg_context *context;
-    const char *name;                               /* "psg_sgd", for messages */
+    const char *name;                               /* of the function at work, for messages */
     size_t state_count;                             /* arrays of the values' size a parameter */
     const char *state_name[PSG_OPTIMIZER_MAX_STATES];
     void (*prepare)(psg_optimizer *optimizer);      /* sets numbers from options, lr and steps */

@@ -61,7 +61,7 @@ psg_status psg_sgd_create(psg_context *context, const psg_sgd_options *options, 
     if (!options) options = &defaults;
     psg_status status = check_options(context, options);
     if (status) return status;
-    psg_optimizer model = { .context = context, .name = "psg_sgd", .prepare = prepare, .update = update };
+    psg_optimizer model = { .context = context, .name = "psg_sgd_create", .prepare = prepare, .update = update };
     model.describe = describe;
     model.state_name[0] = "momentum_buffer";
     model.state_count = options->momentum == 0 ? 0 : 1;

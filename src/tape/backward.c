@@ -215,7 +215,9 @@ psg_status psg_backward_from(psg_tape *tape, psg_var from, const psg_tensor *gra
     if (!grad_output) return psg_tape_check_ones(tape, var) ? psg_tape_status(tape) : walk(tape, var, NULL);
     char text[PSG_SHAPE_TEXT], given[PSG_SHAPE_TEXT];
     if (!psg_tensor_is_valid(grad_output)) {
-        return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_backward_from: grad_output is no valid view");
+        char fault[PSG_FAULT_TEXT];
+        return psg_tape_fail(tape, PSG_ERR_ARGUMENT, "psg_backward_from: grad_output is %s",
+                             psg_tensor_fault(grad_output, fault));
     }
     if (grad_output->dtype != var->value.dtype) {
         return psg_tape_fail(tape, PSG_ERR_DTYPE, "psg_backward_from: grad_output is %s, var is %s",

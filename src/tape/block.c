@@ -116,7 +116,8 @@ static psg_status append_views(psg_call *call, psg_tape_use *use, const psg_bloc
 
 psg_status psg_call_add_block(psg_call *call, int k, const psg_block *given) {
     psg_status status;
-    if (!call || !given) return PSG_ERR_ARGUMENT;
+    if (!call) return PSG_ERR_ARGUMENT;
+    if (!given) return psg_call_fail(call, PSG_ERR_ARGUMENT, "adds a block that is NULL");
     psg_block block = *given;
     psg_tape_use *use = psg_tape_use_of(call, k, &status);
     if (!use) return status;

@@ -8,7 +8,9 @@
 static psg_status check_value(psg_context *context, const char *name, const psg_tensor *value) {
     const psg_label label = psg_label_of("value", name);
     if (!psg_tensor_is_valid(value)) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_param_create: %s is no valid view", label.text);
+        char fault[PSG_FAULT_TEXT];
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_param_create: %s is %s", label.text,
+                        psg_tensor_fault(value, fault));
     }
     if (!psg_dtype_is_real(value->dtype)) {
         return psg_fail(context, PSG_ERR_DTYPE, "psg_param_create: %s is %s, must be f32 or f64", label.text,
@@ -44,7 +46,7 @@ psg_param *psg_param_of(psg_context *context, const char *name, const psg_tensor
 }
 
 psg_status psg_param_create(psg_context *context, const char *name, const psg_tensor *value, psg_param **param) {
-    if (!context || !param) return PSG_ERR_ARGUMENT;
+    if (!context || !param) return psg_fail_result(context, "psg_param_create", "param");
     *param = NULL;
     psg_status status = check_value(context, name, value);
     if (status) return status;

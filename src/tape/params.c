@@ -50,7 +50,7 @@ static void free_set(void *object) {
 }
 
 psg_status psg_params_create(psg_context *context, psg_dtype dtype, psg_params **params) {
-    if (!context || !params) return PSG_ERR_ARGUMENT;
+    if (!context || !params) return psg_fail_result(context, "psg_params_create", "params");
     *params = NULL;
     if (!psg_dtype_is_real(dtype)) {
         return psg_fail(context, PSG_ERR_DTYPE, "psg_params_create: dtype is %s, must be f32 or f64",
@@ -104,11 +104,16 @@ static psg_status check(const psg_params *params, const char *name, const psg_in
     if (defect) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_params_add: %s: %s", name, defect);
     const int64_t count = psg_shape_product(value->rank, value->shape);
     size_t bytes;
+    char text[PSG_SHAPE_TEXT];
+    for (int d = 0; d < value->rank; d++) {
+        if (value->shape[d] >= 0) continue;
+        return psg_fail(context, PSG_ERR_SHAPE, "psg_params_add: %s: shape is %s, must have no negative size", name,
+                        psg_tensor_text(value, text));
+    }
     if (count < 0 || count > INT64_MAX - params->size ||
         !psg_size_bytes(params->size + count, psg_dtype_size(params->dtype), &bytes)) {
-        char text[PSG_SHAPE_TEXT];
-        return psg_fail(context, PSG_ERR_OVERFLOW, "psg_params_add: %s: shape %s is negative somewhere, or the set does "
-                        "not fit memory", name, psg_tensor_text(value, text));
+        return psg_fail(context, PSG_ERR_OVERFLOW, "psg_params_add: %s: with its shape %s the set does not fit memory",
+                        name, psg_tensor_text(value, text));
     }
     return PSG_OK;
 }
@@ -218,7 +223,8 @@ psg_param_list psg_params_trainable(psg_params *params) {
 }
 
 psg_status psg_params_gradients(psg_params *params, const psg_tape *tape, const psg_gradient *const **gradients) {
-    if (!params || !gradients) return PSG_ERR_ARGUMENT;
+    if (!params) return tape ? psg_fail_null(tape->context, "psg_params_gradients", "params") : PSG_ERR_ARGUMENT;
+    if (!gradients) return psg_fail_result(params->context, "psg_params_gradients", "gradients");
     *gradients = NULL;
     if (!params->values) {
         return psg_fail(params->context, PSG_ERR_STATE, "psg_params_gradients: before psg_params_initialize");

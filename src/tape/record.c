@@ -12,7 +12,8 @@
 /* Sets the value, with the batch in front, as the tape may keep it. */
 static bool take_value(psg_tape *tape, const char *function, const psg_tensor *given, psg_tape_var *var) {
     if (!psg_tensor_is_valid(given)) {
-        psg_tape_fail(tape, PSG_ERR_ARGUMENT, "%s: value is no valid view (rank, type, sizes, data)", function);
+        char fault[PSG_FAULT_TEXT];
+        psg_tape_fail(tape, PSG_ERR_ARGUMENT, "%s: value is %s", function, psg_tensor_fault(given, fault));
         return false;
     }
     psg_tensor turned = psg_tape_turned(given, var->batch_second);

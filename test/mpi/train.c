@@ -1,8 +1,9 @@
 /* mpirun -n R train [--steps N] [--save PATH] [--load PATH] [--ledger PATH] [--kill RANK] [--fail RANK] [--alter RANK]
  *          [--lack RANK] [--private]
- * A private linear classifier on records that every rank can make, each its own.  Rank 0 prints one line: what must be the
- * same for any number of ranks.  --kill: that rank kills itself in step 7; --fail: it has no memory then; --alter: its
- * weights differ from the start; --lack: it has no psg_dp; --private: the key is no seed, so that there is an epsilon and no bits to compare. */
+ * A private linear classifier on records that every rank can make, each its own.  Rank 0 prints one line: what must be
+ * the same for any number of ranks.  --kill: that rank kills itself in step 7; --fail: it has no memory then; --alter:
+ * its weights differ from the start; --lack: it has no psg_dp; --private: the key is no seed, so that there is an
+ * epsilon and no bits to compare. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>

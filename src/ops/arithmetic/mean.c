@@ -18,8 +18,8 @@ static psg_status find_reduced(psg_call *call, bool reduced[PSG_MAX_RANK]) {
     int rank = call->input[0].value.rank, dim;
     for (int d = 0; d < PSG_MAX_RANK; d++) reduced[d] = false;
     if (attributes->count < 1 || attributes->count > rank) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "count must be in [1, %d] for input of rank %d, and dims not NULL",
-                             rank, rank);
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "count is %d, must be in [1, %d] for input of rank %d, and dims not "
+                             "NULL", attributes->count, rank, rank);
     }
     for (int k = 0; k < attributes->count; k++) {
         psg_status status = psg_operand_dim(call, "a dim", attributes->dims[k], rank, &dim);

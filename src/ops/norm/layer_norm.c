@@ -46,8 +46,8 @@ static psg_status check_normalized_shape(psg_call *call, const psg_layer_norm_at
     const int rank = attributes->rank;
     char text[PSG_SHAPE_TEXT], given[PSG_SHAPE_TEXT];
     if (rank < 1 || rank > PSG_MAX_RANK) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "normalized_shape has rank %d, must have 1 to %d dimensions", rank,
-                             PSG_MAX_RANK);
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "normalized_shape has rank %d, must have 1 to %d dimensions and not be "
+                             "NULL", rank, PSG_MAX_RANK);
     }
     const int leading = x->rank - rank;
     int batch = psg_call_dim(call, PSG_NORM_INPUT, x->rank, 0);

@@ -59,8 +59,8 @@ static psg_status check_attributes(psg_call *call) {
     const psg_pad_attributes *attributes = call->attributes;
     const psg_tensor *x = &call->input[0].value;
     if (attributes->count < 0 || attributes->count % 2 || attributes->count > 2 * x->rank) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "count must be even and in [0, %d] for input of rank %d, and pad "
-                             "not NULL", 2 * x->rank, x->rank);
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "count is %d, must be even and in [0, %d] for input of rank %d, and "
+                             "pad not NULL", attributes->count, 2 * x->rank, x->rank);
     }
     if (attributes->mode < PSG_PAD_CONSTANT || attributes->mode > PSG_PAD_CIRCULAR) {
         return psg_call_fail(call, PSG_ERR_ARGUMENT, "mode is %d, must be PSG_PAD_CONSTANT, PSG_PAD_REFLECT, "

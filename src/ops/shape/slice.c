@@ -119,8 +119,8 @@ static psg_status flip_shape(psg_call *call) {
     const psg_tensor *x = &call->input[0].value;
     bool flipped[PSG_MAX_RANK] = { false };
     if (attributes->count < 0 || attributes->count > x->rank) {
-        return psg_call_fail(call, PSG_ERR_ARGUMENT, "count must be in [0, %d] for input of rank %d, and dims not NULL",
-                             x->rank, x->rank);
+        return psg_call_fail(call, PSG_ERR_ARGUMENT, "count is %d, must be in [0, %d] for input of rank %d, and dims not "
+                             "NULL", attributes->count, x->rank, x->rank);
     }
     for (int k = 0; k < attributes->count; k++) {
         int dim;
