@@ -70,8 +70,9 @@ static void put_row(html_page *page, const measured_row *row) {
     put_number(share, "%.0f", row->percent);
     put_number(naive, "%.1f", row->naive_ms);
     put_number(flops, "%.3g", row->intensity);
-    html_row(page, "%s|>%.3f|>%s|>%s|>%s|>%s|>%.1f|>%.1f", row->name, row->ms, limit, share, naive, flops, row->gflops,
-             row->gbps);
+    const char *mark = row->steady ? "" : " (unsteady)";
+    html_row(page, "%s%s|>%.3f|>%s|>%s|>%s|>%s|>%.1f|>%.1f", row->name, mark, row->ms, limit, share, naive, flops,
+             row->gflops, row->gbps);
 }
 
 static void put_rows(html_page *page, const measured *m) {
@@ -83,7 +84,8 @@ static void put_rows(html_page *page, const measured *m) {
     if (m->rows == 0) return;
     html_section(page, "rows", "Answers and steps");
     html_paragraph(page, "A row is an op, a question, and a problem: its sizes in the order of psg-bench --help, or a "
-                   "line of the op's case table; + is the memory budget that the plan was granted.");
+                   "line of the op's case table; + is the memory budget that the plan was granted. Unsteady: "
+                   "the probes of the machine before and after a row differ by more than 15 %%.");
     html_figures_begin(page);
     put_bars(page, m, &naive, "times as fast as the naive loop", 1, speedup);
     put_bars(page, m, &limit, "% of the limit", 0, percent);

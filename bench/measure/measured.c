@@ -18,6 +18,7 @@ void measured_add_row(measured *m, const bench_row *row) {
     bench_problem_text(row, problem);
     *to = (measured_row){ .op = row->op->name, .intensity = row->gflops / row->gbps, .gflops = row->gflops,
                           .gbps = row->gbps, .ms = row->ms, .limit_ms = row->limit_ms, .percent = row->percent,
+                          .steady = row->steady,
                           .naive_ms = row->naive_ms, .copy_gbps = row->rates.copy_gbps };
     char granted[32] = "";
     if (row->budget) snprintf(granted, sizeof granted, " +%zu MiB", row->budget >> 20);

@@ -12,6 +12,7 @@ typedef struct measured_row {
     double intensity;               /* flops a byte, of all passes together */
     double gflops, gbps, ms, limit_ms, percent, naive_ms;   /* NAN where it does not apply */
     double copy_gbps;               /* of the row's working set */
+    int steady;                     /* the probes around it agree */
 } measured_row;
 
 /* One product by both engines. */
