@@ -66,7 +66,7 @@ KERNEL(void, add_squares_to_f64, (size_t n, double w, const void *x, double *y))
 KERNEL(void, from_f64, (size_t n, double scale, const double *x, void *out, bool accumulate))
 /* y[i] (+)= alpha * x[i * stride]. */
 KERNEL(void, scale_row, (size_t n, double alpha, const void *x, ptrdiff_t stride, void *y, bool accumulate))
-/* Rows [first, first + rows) of the lower triangles of two Gram matrices U and V, row t at u + (t - first) * ldu. 
+/* Rows [first, first + rows) of the lower triangles of two Gram matrices U and V, row t at u + (t - first) * ldu.
  * First the norms of these rows from the diagonals, raised to cover their rounding: g_norm[t] = sqrt(U_tt) raise->g +
  * raise->tiny, a_norm likewise; then, over t in the rows and all s, by symmetry (strict triangle twice, diagonal once),
  *   out[0] += sum_ts U_ts (V_ts + one), out[1] += sum |V_ts + one| |g_t||g_s|, out[2] += sum |U_ts| |a_t||a_s|,

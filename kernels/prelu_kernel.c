@@ -37,16 +37,24 @@ void PSG_KERNEL(prelu_weights)(size_t n, const void *x_, const void *gy_, void *
     for (; i < n; i++) gw[i] = x[i] > 0 ? 0 : gy[i] * x[i];
 }
 
+/* Where x > 0 neither factor counts, though it be infinite. */
+static inline wide add_term(wide sum, vec x, vec gy) {
+    const vec_bits above = x > vec_zero();
+    return wide_add_product(sum, vec_select(above, vec_zero(), x), vec_select(above, vec_zero(), gy));
+}
+
 double PSG_KERNEL(prelu_weight)(size_t n, const void *x_, const void *gy_) {
     const real *x = x_, *gy = gy_;
     wide even = wide_zero(), odd = wide_zero();
     size_t i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
         vec v = vec_load(x + i), u = vec_load(x + i + LANES);
-        even = wide_add_product(even, vec_select(v > vec_zero(), vec_zero(), v), vec_load(gy + i));
-        odd = wide_add_product(odd, vec_select(u > vec_zero(), vec_zero(), u), vec_load(gy + i + LANES));
+        even = add_term(even, v, vec_load(gy + i));
+        odd = add_term(odd, u, vec_load(gy + i + LANES));
     }
     double sum = wide_sum(even) + wide_sum(odd);
-    for (; i < n; i++) sum = add_product(sum, x[i] > 0 ? 0 : (double)gy[i], (double)x[i]);
+    for (; i < n; i++) {
+        if (!(x[i] > 0)) sum = add_product(sum, (double)gy[i], (double)x[i]);
+    }
     return sum;
 }

@@ -21,7 +21,8 @@
 #include <arm_neon.h>
 #endif
 
-#if defined(__FMA__) || defined(__aarch64__)
+/* Of what the Makefile compiles for, whatever more the compiler's flags allow. */
+#if PSG_VECTOR_BYTES > 16 || defined(__aarch64__)
 #define PSG_FUSES 1
 #else
 #define PSG_FUSES 0

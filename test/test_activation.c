@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/context.h"
+#include "kernels.h"
 #include "small_pass.h"
 
 /* ---- single values ---- */
@@ -373,6 +375,27 @@ static void channels_are_dropped_whole(void **state) {
     small_close(&r);
 }
 
+/* Where x > 0 the gradient of a single weight has no term, though x or the gradient there be infinite, in whichever
+ * lane. */
+static void positive_elements_do_not_move_a_weight(void **state) {
+    (void)state;
+    enum { MOST = 70 };
+    const char *isas[3];
+    float x[MOST], gy[MOST];
+    for (int i = 0; i < MOST; i++) x[i] = -1, gy[i] = 1;
+    for (size_t k = 0, count = test_isas(isas); k < count; k++) {
+        psg_context *context = test_context(1, isas[k]);
+        for (int at = 0; at < MOST; at++) {
+            x[at] = INFINITY;
+            assert_true(context->kernels[PSG_F32]->prelu_weight(MOST, x, gy) == 1 - MOST);
+            x[at] = 1, gy[at] = -INFINITY;
+            assert_true(context->kernels[PSG_F32]->prelu_weight(MOST, x, gy) == 1 - MOST);
+            x[at] = -1, gy[at] = 1;
+        }
+        test_context_free(context);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kinks_limits_and_nan_are_pytorchs),
@@ -381,6 +404,7 @@ int main(void) {
         cmocka_unit_test(scores_of_any_size_are_taken),
         cmocka_unit_test(saturated_rows_keep_their_digits),
         cmocka_unit_test(channels_are_dropped_whole),
+        cmocka_unit_test(positive_elements_do_not_move_a_weight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@ typedef struct scene {
     int failing_after;                 /* calls that do not fail */
     int slices;
     uint64_t odd_every, odd_reserved;
-    int odd_extra;                     /* in the checkpoint */
+    int odd_extra, odd_optimizer;      /* in the checkpoint; none there */
     int others_spend;                  /* of the ledger, which rank 0 then asks */
 } scene;
 
@@ -159,6 +159,7 @@ static psg_status go(process *p, rank *r, result *out) {
     psg_checkpoint checkpoint = checkpoint_of(p, named);
     double number = 0;
     const psg_named extra = { "number", psg_f64_1d(&number, 1) };
+    if (r->number == s->odd_rank && s->odd_optimizer) checkpoint.optimizer = NULL;
     if (r->number == s->odd_rank && s->odd_extra) checkpoint.extra = &extra, checkpoint.extra_count = 1;
     if (s->loads) PSG_TRY(psg_dp_load(p->dp, &checkpoint, s->loads));
     if (s->goes_on && r->channel->ranks == 1) psg_dp_set_reduce(p->dp, fail_once, &failures);
@@ -289,7 +290,10 @@ static void what_fails_on_one_fails_on_all(void **state) {
     for (; s.failing_after < 2; s.failing_after++) {
         check_failure(&s, GATHER, PSG_ERR_SYSTEM, "the ranks' gather returned PSG_ERR_SYSTEM", 1);
     }
-    for (; s.failing_after < 6; s.failing_after++) {   /* of set_ranks and of releases */
+    for (s.failing_after = 13; s.failing_after < 23; s.failing_after++) {   /* of the comparison before the release */
+        check_failure(&s, LARGEST, PSG_ERR_SYSTEM, "the ranks' largest returned PSG_ERR_SYSTEM", 0);
+    }
+    for (s.failing_after = 0; s.failing_after < 6; s.failing_after++) {   /* of set_ranks and of releases */
         check_failure(&s, BROADCAST, PSG_ERR_SYSTEM, "the ranks' broadcast returned PSG_ERR_SYSTEM", 3);
     }
 }
@@ -455,8 +459,34 @@ static void a_run_goes_on_on_other_ranks(void **state) {
     free(run(1, &s, NO_CALL, 0));
     s.save_at = 0, s.loads = path, s.odd_rank = 1, s.odd_extra = 1;
     check_failure(&s, NO_CALL, PSG_ERR_STATE, "a hash of the checkpoint's names, types and sizes before step 0 is", 0);
+    s.loads = NULL, s.odd_extra = 0, s.odd_optimizer = 1, s.slices = 1, s.save_at = 2;
+    remove(ledger);
+    check_failure(&s, NO_CALL, PSG_ERR_STATE, "a hash of the checkpoint's names, types and sizes before step 2 is", 2);
     remove(ledger);
     remove(path);
+}
+
+/* A mechanism of no elements has ranks too: more than bytes of its sums. */
+static void attach_nothing(rank *r) {
+    const psg_dp_options options = new_scene().options;
+    const psg_dp_ranks ranks = rank_functions(r);
+    psg_context *context = test_context(1, NULL);
+    psg_generator *generator;
+    psg_dp *dp;
+    psg_status *status = r->user;
+    *status = psg_generator_create(context, &generator);
+    if (!*status) *status = psg_dp_create(context, generator, &options, (const int64_t[]){ 0 }, 1, &dp);
+    if (!*status) *status = psg_dp_set_ranks(dp, &ranks);
+    psg_dp_destroy(dp);
+    psg_generator_destroy(generator);
+    psg_context_destroy(context);
+}
+
+static void no_elements_have_ranks(void **state) {
+    (void)state;
+    psg_status status[MOST_RANKS];
+    rank_threads(MOST_RANKS, NO_CALL, 0, 0, attach_nothing, status, sizeof *status);
+    for (int k = 0; k < MOST_RANKS; k++) assert_int_equal(status[k], PSG_OK);
 }
 
 /* A budget, which the ledger of rank 0 has, ends the loop of every rank after the same step. */
@@ -525,6 +555,7 @@ int main(void) {
         cmocka_unit_test(records_are_dealt_out_by_number),
         cmocka_unit_test(ranks_that_differ_are_refused),
         cmocka_unit_test(each_rank_keeps_its_key),
+        cmocka_unit_test(no_elements_have_ranks),
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(a_run_goes_on_on_other_ranks),
         cmocka_unit_test(the_budget_of_rank_0_is_that_of_all),

@@ -191,10 +191,11 @@ PSG_API psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer);
  *
  * psg_dp_set_ranks, psg_dp_agree, psg_dp_save, psg_dp_load and the releases are collective: every rank calls them, in
  * the same order, an empty share included.  What fails on one fails on all, with the same status or one that names the
- * rank, before anything is released; a rank that fails between them (no memory for a pass) says so in psg_dp_agree. 
- * The account is that of rank 0: other ranks count this mechanism's releases since its last checkpoint alone, and say
- * no epsilon where rank 0 has a ledger (psg_dp_privacy, psg_dp_statement: PSG_ERR_STATE); all follow its budget as it
- * was at the last release (psg_dp_remaining).  A reduce hook runs on every rank, on that rank's sums.  psg/mpi.h
+ * rank, before anything is released (but where the channel fails on one rank in the last vote of a release: then
+ * parameters differ, which the next comparison says; load a checkpoint); a rank that fails between them (no memory for
+ * a pass) says so in psg_dp_agree. The account is that of rank 0: other ranks count this mechanism's releases alone,
+ * and say no epsilon where rank 0 has a ledger (psg_dp_privacy, psg_dp_statement: PSG_ERR_STATE); all follow its budget
+ * as it was at the last release (psg_dp_remaining).  A reduce hook runs on every rank, on that rank's sums.  psg/mpi.h
  * attaches a psg_dp to the processes of an MPI program. */
 
 /* How ranks reach each other; each function is called by all, from the thread that calls the psg_dp, and returns a
@@ -226,7 +227,7 @@ typedef struct psg_dp_ranks {
 /* Before the first step.  dp takes the key of rank 0's generator (broadcast, never shown; seeded if one of any rank
  * is); generators, and what else is made of them, keep their own.  ranks is copied; what its functions need outlives
  * dp. PSG_ERR_STATE: a step was begun, rank 0 alone may have a ledger, or ranks differ (both values are named):
- * version, options, ranks, elements of parameters, engine, memory budget, instruction set, OpenBLAS's core. 
+ * version, options, ranks, elements of parameters, engine, memory budget, instruction set, OpenBLAS's core.
  * PSG_ERR_ARGUMENT: ranks->rank is not where the channel has this process.  PSG_ERR_UNSUPPORTED: sampling is external,
  * where no rank can tell that a record was taken twice.  On an error dp has no ranks.  A rank that gives NULL for dp or
  * for a function is refused by itself, and others wait. */
@@ -235,7 +236,7 @@ PSG_API psg_status psg_dp_set_ranks(psg_dp *dp, const psg_dp_ranks *ranks);
 /* The records of the batch that are this rank's, a part of it; all of them without ranks. */
 PSG_API psg_status psg_dp_own_batch(psg_dp *dp, const psg_batch *batch, psg_batch *own);
 
-/* The worst status that any rank gives.  Without ranks: status. */
+/* The worst status that any rank gives, of BUDGET, FORMAT, ... down to OK.  Without ranks: status. */
 PSG_API psg_status psg_dp_agree(psg_dp *dp, psg_status status);
 
 /* ---- the ledger ----
@@ -243,7 +244,7 @@ PSG_API psg_status psg_dp_agree(psg_dp *dp, psg_status status);
  * (the fields of psg_event, max_grad_norm, relation, whether the key was a seed), the hash (BLAKE2b-256) of the line
  * before, and its own.  A psg_dp of options.ledger appends; a line that covers a step is durable before the reduce hook
  * sees its sums and before anything of it is written.  Where the file cannot be written, is kept locked for half a
- * minute, or is not the one that was opened, the release is PSG_ERR_FILE, nothing happens, and it may be tried again. 
+ * minute, or is not the one that was opened, the release is PSG_ERR_FILE, nothing happens, and it may be tried again.
  * What a killed process wrote of a line stands at the end of the file, was never released under, and makes room for the
  * next one; any other fault of the file is PSG_ERR_FORMAT, and nothing of it is changed.  Removing the file, or whole
  * lines at its end, is forgetting what was spent; a checkpoint notices. */

@@ -48,7 +48,7 @@ typedef struct psg_mpi_options {
 
 #define PSG_MPI_OPTIONS_INIT { 0, 0, 0, { 0, 0, 0, 0 } }
 
-/* Makes the psg_dp of all ranks one (psg_dp_set_ranks, whose errors these are; messages are those of dp's context). 
+/* Makes the psg_dp of all ranks one (psg_dp_set_ranks, whose errors these are; messages are those of dp's context).
  * mpi outlives dp.  Collective: a rank that could not make its psg_dp gives NULL, and fails all (PSG_ERR_ARGUMENT
  * there, PSG_ERR_STATE on the others, psg_mpi_message).  A psg_dp that is not attached is a mechanism of its own. */
 PSG_API psg_status psg_mpi_attach(psg_mpi *mpi, psg_dp *dp, const psg_mpi_options *options);

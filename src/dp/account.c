@@ -71,7 +71,7 @@ static psg_status count_here(psg_dp *dp, const char *function) {
 static psg_status check_most(const psg_dp *dp, const char *function, uint64_t most) {
     const psg_dp_options *o = &dp->options;
     if (dp->step < most) return PSG_OK;
-    if (most == o->steps) {
+    if (o->steps && most == o->steps) {
         return psg_fail(dp->context, PSG_ERR_BUDGET, "%s: steps allows %llu releases, which are made", function,
                         (unsigned long long)o->steps);
     }

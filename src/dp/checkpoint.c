@@ -46,7 +46,7 @@ static psg_status check_arguments(const psg_dp *dp, const char *function, const 
 static psg_checkpoint_numbers numbers_of(const psg_dp *dp, const psg_optimizer *optimizer) {
     return (psg_checkpoint_numbers){ .step = (int64_t)dp->step,
                                      .optimizer_steps = (int64_t)psg_optimizer_steps(optimizer),
-                                     .ledger_lines = (int64_t)psg_ledger_last(dp->ledger).lines,
+                                     .ledger_lines = dp->ledger ? (int64_t)psg_ledger_last(dp->ledger).lines : 0,
                                      .lr = psg_optimizer_lr(optimizer),
                                      .max_grad_norm = dp->max_grad_norm };
 }
@@ -72,13 +72,33 @@ static psg_status write_checkpoint(const psg_dp *dp, const psg_checkpoint_tensor
     return psg_tensors_write(&to, tensors->list, tensors->count, pairs, PSG_DP_FACTS + 4);
 }
 
-static psg_status save(const psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
+/* Of several ranks: what is gathered or broadcast as one is the same everywhere. */
+static psg_status check_alike(const psg_dp *dp, const char *function, const psg_checkpoint_tensors *tensors) {
+    crypto_generichash_state hash;
+    unsigned char bytes[crypto_generichash_BYTES_MIN];
+    int64_t value;
+    crypto_generichash_init(&hash, NULL, 0, sizeof bytes);
+    for (size_t k = 0; k < tensors->count; k++) {
+        const psg_named *one = &tensors->list[k];
+        const int64_t facts[2] = { one->tensor.dtype, psg_tensor_count(&one->tensor) };
+        crypto_generichash_update(&hash, (const void *)one->name, strlen(one->name) + 1);
+        crypto_generichash_update(&hash, (const void *)facts, sizeof facts);
+    }
+    crypto_generichash_final(&hash, bytes, sizeof bytes);
+    memcpy(&value, bytes, sizeof value);
+    return psg_ranks_same(dp, function, "a hash of the checkpoint's names, types and sizes", value);
+}
+
+static psg_status save(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path) {
     psg_checkpoint_numbers numbers = numbers_of(dp, checkpoint->optimizer);
     psg_checkpoint_tensors tensors;
-    psg_status status = psg_checkpoint_tensors_of(dp, "psg_dp_save", checkpoint, &numbers, &tensors);
-    if (status) return status;
-    status = write_checkpoint(dp, &tensors, checkpoint->optimizer, path);
-    psg_checkpoint_tensors_free(&tensors);
+    const psg_status made = psg_checkpoint_tensors_of(dp, "psg_dp_save", checkpoint, &numbers, &tensors);
+    psg_status status = psg_ranks_agree(dp, "psg_dp_save", made);
+    if (!status) status = check_alike(dp, "psg_dp_save", &tensors);
+    if (!status) status = psg_slices_gather_state(dp, "psg_dp_save", checkpoint->optimizer, status);
+    const bool writes = !status && dp->ranks.rank == 0;
+    if (writes) status = write_checkpoint(dp, &tensors, checkpoint->optimizer, path);
+    if (!made) psg_checkpoint_tensors_free(&tensors);
     return status;
 }
 
@@ -86,10 +106,8 @@ psg_status psg_dp_save(psg_dp *dp, const psg_checkpoint *checkpoint, const char 
     PSG_DEFAULT_FLOATS;
     if (!dp) return PSG_ERR_ARGUMENT;
     psg_status status = psg_ranks_agree(dp, "psg_dp_save", check_arguments(dp, "psg_dp_save", checkpoint, path));
-    if (status) return status;
-    status = psg_slices_gather_state(dp, "psg_dp_save", checkpoint->optimizer, status);
-    if (!status && !dp->ranks.rank) status = save(dp, checkpoint, path);
-    return psg_ranks_agree(dp, "psg_dp_save", status);
+    if (!status) status = psg_ranks_agree(dp, "psg_dp_save", save(dp, checkpoint, path));
+    return status;
 }
 
 /* ---- load: what the file says ---- */
@@ -250,22 +268,6 @@ static psg_status check_shared(const psg_dp *dp, const psg_checkpoint_tensors *t
     return PSG_OK;
 }
 
-static psg_status check_alike(const loading *l, const psg_checkpoint_tensors *tensors) {
-    crypto_generichash_state hash;
-    unsigned char bytes[crypto_generichash_BYTES_MIN];
-    int64_t value;
-    crypto_generichash_init(&hash, NULL, 0, sizeof bytes);
-    for (size_t k = 0; k < tensors->count; k++) {
-        const psg_named *one = &tensors->list[k];
-        const int64_t facts[2] = { one->tensor.dtype, psg_tensor_count(&one->tensor) };
-        crypto_generichash_update(&hash, (const void *)one->name, strlen(one->name) + 1);
-        crypto_generichash_update(&hash, (const void *)facts, sizeof facts);
-    }
-    crypto_generichash_final(&hash, bytes, sizeof bytes);
-    memcpy(&value, bytes, sizeof value);
-    return psg_ranks_same(l->dp, "psg_dp_load", "a hash of the checkpoint's names, types and sizes", value);
-}
-
 /* ---- load ---- */
 
 /* What rank 0 finds in the file, everything checked; to be dropped or taken. */
@@ -304,7 +306,7 @@ static psg_status load(loading *l) {
     const psg_status made = status;
     if (!status) status = check_shared(l->dp, &tensors);
     status = psg_ranks_agree(l->dp, "psg_dp_load", status);
-    if (!status) status = check_alike(l, &tensors);
+    if (!status) status = check_alike(l->dp, "psg_dp_load", &tensors);
     if (!status) status = take(l, &from, &tensors);
     psg_tensors_destroy(l->file);
     if (!made) psg_checkpoint_tensors_free(&tensors);

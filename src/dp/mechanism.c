@@ -25,6 +25,10 @@ static psg_status check_arguments(psg_context *context, const psg_generator *gen
         return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: param_count is %zu, must be in [1, 2^32)",
                         param_count);
     }
+    if (options->earlier && psg_accountant_relation(options->earlier) != options->relation) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_dp_create: earlier has relation %d, must have that of the options, "
+                        "%d", (int)psg_accountant_relation(options->earlier), (int)options->relation);
+    }
     return psg_generator_check(generator, "psg_dp_create");
 }
 
@@ -122,6 +126,7 @@ psg_status psg_dp_create(psg_context *context, psg_generator *generator, const p
     *made = (psg_dp){ .context = context, .generator = generator, .options = *options, .param_count = param_count,
                       .ranks = PSG_DP_RANKS_INIT };
     psg_hold(&generator->owner);
+    context->message[0] = 0;
     status = psg_fail_as(context, "psg_dp_create", fill(made, options, param_counts));
     if (status) {
         psg_dp_destroy(made);

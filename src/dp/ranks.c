@@ -37,14 +37,19 @@ psg_status psg_dp_own_batch(psg_dp *dp, const psg_batch *batch, psg_batch *own) 
 
 /* ---- agreement ---- */
 
-static psg_status fail_channel(const psg_dp *dp, const char *function, const char *what, psg_status status) {
-    return psg_fail(dp->context, status, "%s: the ranks' %s returned %s", function, what, psg_status_name(status));
-}
-
 /* A hook's status may be any number; a vote is a status and the number of a rank. */
 static psg_status known(psg_status status) {
     const int number = (int)status;
     return number >= PSG_OK && number <= PSG_ERR_BUDGET ? status : PSG_ERR_SYSTEM;
+}
+
+static psg_status fail_channel(const psg_dp *dp, const char *function, const char *what, psg_status status) {
+    return psg_fail(dp->context, known(status), "%s: the ranks' %s returned %s", function, what, psg_status_name(status));
+}
+
+psg_status psg_ranks_largest(const psg_dp *dp, const char *function, int64_t *value) {
+    const psg_status sent = dp->ranks.largest(dp->ranks.user, value);
+    return sent ? fail_channel(dp, function, "largest", sent) : PSG_OK;
 }
 
 static bool is_vote(const psg_dp *dp, int64_t vote) {
@@ -56,13 +61,13 @@ psg_status psg_ranks_agree(const psg_dp *dp, const char *function, psg_status st
     if (!psg_dp_has_ranks(dp)) return status;
     status = known(status);
     int64_t worst = status ? (int64_t)status << 32 | dp->ranks.rank : 0;
-    const psg_status sent = dp->ranks.largest(dp->ranks.user, &worst);
-    if (sent) return fail_channel(dp, function, "largest", sent);
+    const psg_status sent = psg_ranks_largest(dp, function, &worst);
+    if (sent) return sent;
     if (!is_vote(dp, worst)) {
         return psg_fail(dp->context, PSG_ERR_SYSTEM, "%s: what another rank sent is no vote: ranks are in different "
                         "calls, or the channel is used by others", function);
     }
-    if (!worst || status) return status;
+    if (worst >> 32 == (int64_t)status) return status;
     return psg_fail(dp->context, (psg_status)(worst >> 32), "%s: rank %d of %d failed: %s; this is rank %d", function,
                     (int)(worst & INT32_MAX), dp->ranks.ranks, psg_status_name((psg_status)(worst >> 32)),
                     dp->ranks.rank);
@@ -82,11 +87,12 @@ psg_status psg_ranks_follow(psg_dp *dp, const char *function, psg_status status)
     uint64_t budget[2] = { dp->most_steps, dp->ahead };
     if (!psg_dp_has_ranks(dp)) return status;
     status = psg_ranks_agree(dp, function, status);
-    const psg_status sent = psg_ranks_agree(dp, function, psg_ranks_broadcast(dp, function, budget, sizeof budget));
-    if (sent) return status ? status : sent;
-    dp->agreed_steps = budget[0];
-    dp->ahead = budget[1];
-    return status;
+    const psg_status sent = psg_ranks_broadcast(dp, function, budget, sizeof budget);
+    if (!sent) {
+        dp->agreed_steps = budget[0];
+        dp->ahead = budget[1];
+    }
+    return psg_ranks_agree(dp, function, status ? status : sent);   /* also where one rank alone lost the first vote */
 }
 
 /* ---- what moves is the same everywhere ---- */
@@ -122,10 +128,10 @@ static int64_t hash_values(const psg_dp *dp, const psg_optimizer *optimizer) {
 static psg_status find_range(const psg_dp *dp, const char *function, common *one) {
     int64_t below = ~one->value;
     one->largest = one->value;
-    psg_status sent = dp->ranks.largest(dp->ranks.user, &one->largest);
-    if (!sent) sent = dp->ranks.largest(dp->ranks.user, &below);
+    const psg_status sent = psg_ranks_largest(dp, function, &one->largest);
+    const psg_status too = psg_ranks_largest(dp, function, &below);   /* whatever became of the first: others are there */
     one->smallest = ~below;
-    return sent ? fail_channel(dp, function, "largest", sent) : PSG_OK;
+    return sent ? sent : too;
 }
 
 static void put_value(psg_writer *w, const common *one, int64_t value) {
@@ -148,7 +154,7 @@ static psg_status fail_common(const psg_dp *dp, const char *function, const comm
                     "rank %d)", function, one->name, (unsigned long long)dp->step, text, dp->ranks.rank);
 }
 
-/* All find the same ranges, and so the same end. */
+/* Every rank makes all the calls, and all agree on the end. */
 psg_status psg_ranks_compare(psg_dp *dp, const char *function, const psg_optimizer *optimizer) {
     if (!psg_dp_has_ranks(dp) || dp->step < dp->compare_at) return PSG_OK;
     common all[] = {
@@ -158,11 +164,14 @@ psg_status psg_ranks_compare(psg_dp *dp, const char *function, const psg_optimiz
         common_real("the learning rate", optimizer ? optimizer->lr : 0),
         { "a hash of the parameters", HASH, optimizer ? hash_values(dp, optimizer) : 0, 0, 0 },
     };
+    psg_status status = PSG_OK;
     for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
-        const psg_status status = find_range(dp, function, &all[k]);
-        if (status) return status;
-        if (all[k].smallest != all[k].largest) return fail_common(dp, function, &all[k]);
+        psg_status found = find_range(dp, function, &all[k]);
+        if (!found && !status && all[k].smallest != all[k].largest) found = fail_common(dp, function, &all[k]);
+        if (!status) status = found;
     }
+    status = psg_ranks_agree(dp, function, status);
+    if (status) return status;
     dp->compare_at = dp->step + dp->ranks.check_every;
     return PSG_OK;
 }
@@ -170,8 +179,9 @@ psg_status psg_ranks_compare(psg_dp *dp, const char *function, const psg_optimiz
 psg_status psg_ranks_same(const psg_dp *dp, const char *function, const char *name, int64_t hash) {
     if (!psg_dp_has_ranks(dp)) return PSG_OK;
     common one = { name, HASH, hash, 0, 0 };
-    const psg_status status = find_range(dp, function, &one);
-    return status || one.smallest == one.largest ? status : fail_common(dp, function, &one);
+    psg_status status = find_range(dp, function, &one);
+    if (!status && one.smallest != one.largest) status = fail_common(dp, function, &one);
+    return psg_ranks_agree(dp, function, status);
 }
 
 /* ---- sums and noise ---- */
@@ -220,9 +230,9 @@ static psg_status share_count(psg_dp *dp, const char *function) {
     const size_t at = psg_dp_total(dp);
     const bool is_own = at / dp->block == (size_t)dp->ranks.rank;
     int64_t count = is_own ? dp->sums[at] : INT64_MIN;
-    const psg_status sent = dp->ranks.largest(dp->ranks.user, &count);
+    const psg_status status = psg_ranks_largest(dp, function, &count);
     dp->sums[at] = count;
-    return sent ? fail_channel(dp, function, "largest", sent) : PSG_OK;
+    return status;
 }
 
 static psg_status share_sums(psg_dp *dp, const char *function, bool slices) {

@@ -5,7 +5,10 @@
 
 #include "dp/mechanism.h"
 
-/* The worst of all ranks' statuses; where that is another rank's the message names it. */
+/* The largest of the values of all ranks. */
+psg_status psg_ranks_largest(const psg_dp *dp, const char *function, int64_t *value);
+
+/* The worst of all ranks' statuses; where it is not this rank's own the message names the rank. */
 psg_status psg_ranks_agree(const psg_dp *dp, const char *function, psg_status status);
 
 /* PSG_ERR_STATE on all ranks where a hash differs. */

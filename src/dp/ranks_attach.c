@@ -48,7 +48,7 @@ static psg_status check_mechanism(const psg_dp *dp, const psg_dp_ranks *ranks) {
 
 /* Sums of whole blocks, one a rank.  Nothing is in them yet. */
 static psg_status take_sums(psg_dp *dp, int ranks) {
-    const size_t count = psg_dp_sum_count(dp), parts = (size_t)ranks, block = count / parts + (count % parts != 0);
+    const size_t count = psg_dp_sum_count(dp), parts = (size_t)ranks, block = count ? (count - 1) / parts + 1 : 1;
     size_t bytes;
     int64_t room;
     if (__builtin_mul_overflow(block, parts, &room) || !psg_size_bytes(room, sizeof *dp->sums, &bytes)) {
@@ -107,7 +107,7 @@ static psg_status share_key(psg_dp *dp) {
     memcpy(shared.key, dp->generator->key, PSG_KEY_BYTES);
     psg_status status = psg_ranks_broadcast(dp, "psg_dp_set_ranks", &shared, sizeof shared);
     status = psg_ranks_agree(dp, "psg_dp_set_ranks", status);
-    if (!status) status = psg_ranks_agree(dp, "psg_dp_set_ranks", dp->ranks.largest(dp->ranks.user, &seeded));
+    if (!status) status = psg_ranks_agree(dp, "psg_dp_set_ranks", psg_ranks_largest(dp, "psg_dp_set_ranks", &seeded));
     if (!status) status = take_identity(dp, &shared, seeded != 0);
     sodium_memzero(&shared, sizeof shared);
     return status;
