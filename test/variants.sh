@@ -6,7 +6,7 @@ set -u
 build=$1
 shift
 wanted="$*"
-tests="base tape gradient_norm product dp_mechanism linalg safetensors file"
+tests="base tape gradient_norm product sums_meet dp_mechanism linalg safetensors file"
 failed=0
 
 # variant NAME TARGET VARIABLE=VALUE...: TARGET of the Makefile with these variables.
@@ -30,6 +30,8 @@ variant O0 sanitized CFLAGS="-O0 -g"
 variant O3 sanitized CFLAGS="-O3 -g"
 variant lto sanitized CFLAGS="-O2 -g -flto=auto"
 variant unhardened sanitized HARDENING=
+# The baseline kernels fuse nothing, though the flags would let them.
+grep -qw fma /proc/cpuinfo && variant fma sanitized CFLAGS="-O2 -g -mfma"
 is_here clang clang && variant clang sanitized CC=clang
 
 # Debian's libraries are linked with glibc, so musl only compiles; of the C library's folder it sees their headers alone.
