@@ -26,8 +26,8 @@ int io_teardown(void **state) {
 
 enum { PATH_BYTES = 1024 };
 
-/* A path is kept while eight more are asked for; those of golden files, which no test writes, have places of their own.
- * */
+/* A path is kept while eight more are asked for; those of golden files, which no test writes, have places of
+ * their own. */
 typedef struct paths {
     char text[8][PATH_BYTES];
     int next;

@@ -61,8 +61,8 @@ static psg_status measure_runs(bench_case *c, double *runs, double *plain, doubl
     return PSG_OK;
 }
 
-/* From "question: gradient 0 (name): route (details), blocks, ...", the first line of the plan: the route, its details.
- * */
+/* From "question: gradient 0 (name): route (details), blocks, ...", the first line of the plan: the route,
+ * its details. */
 static psg_status find_route(bench_case *c, bench_row *row) {
     char text[512];
     strcpy(row->route, "-");

@@ -193,7 +193,7 @@ PSG_API psg_status psg_dp_release_to(psg_dp *dp, psg_optimizer *optimizer);
  * the same order, an empty share included.  What fails on one fails on all, with the same status or one that names the
  * rank, before anything is released (but where the channel fails on one rank in the last vote of a release: then
  * parameters differ, which the next comparison says; load a checkpoint); a rank that fails between them (no memory for
- * a pass) says so in psg_dp_agree. The account is that of rank 0: other ranks count this mechanism's releases alone,
+ * a pass) says so in psg_dp_agree.  The account is that of rank 0: other ranks count this mechanism's releases alone,
  * and say no epsilon where rank 0 has a ledger (psg_dp_privacy, psg_dp_statement: PSG_ERR_STATE); all follow its budget
  * as it was at the last release (psg_dp_remaining).  A reduce hook runs on every rank, on that rank's sums.  psg/mpi.h
  * attaches a psg_dp to the processes of an MPI program. */
@@ -226,7 +226,7 @@ typedef struct psg_dp_ranks {
 
 /* Before the first step.  dp takes the key of rank 0's generator (broadcast, never shown; seeded if one of any rank
  * is); generators, and what else is made of them, keep their own.  ranks is copied; what its functions need outlives
- * dp. PSG_ERR_STATE: a step was begun, rank 0 alone may have a ledger, or ranks differ (both values are named):
+ * dp.  PSG_ERR_STATE: a step was begun, rank 0 alone may have a ledger, or ranks differ (both values are named):
  * version, options, ranks, elements of parameters, engine, memory budget, instruction set, OpenBLAS's core.
  * PSG_ERR_ARGUMENT: ranks->rank is not where the channel has this process.  PSG_ERR_UNSUPPORTED: sampling is external,
  * where no rank can tell that a record was taken twice.  On an error dp has no ranks.  A rank that gives NULL for dp or

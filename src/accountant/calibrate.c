@@ -13,7 +13,7 @@
 
 static psg_status check_budget(psg_context *context, const char *function, double epsilon, double delta,
                                const void *out) {
-    if (!out) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: the result is NULL, must not be", function);
+    if (!out) return psg_fail_null(context, function, "the result");
     if (!(epsilon > 0 && isfinite(epsilon))) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "%s: epsilon is %g, must be finite and above 0", function, epsilon);
     }

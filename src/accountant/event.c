@@ -84,7 +84,7 @@ static psg_status check_residues(const check *c) {
 }
 
 psg_status psg_event_check(psg_context *context, const char *function, const psg_event *event, psg_relation relation) {
-    if (!event) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: event is NULL, must not be", function);
+    if (!event) return psg_fail_null(context, function, "event");
     const check c = { context, function, event };
     psg_status status = check_sampling(&c, relation);
     if (!status) status = check_noise(&c);

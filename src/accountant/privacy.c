@@ -212,7 +212,7 @@ psg_status psg_privacy_epsilon(const psg_accountant *accountant, const char *fun
 }
 
 static psg_status check_delta(const psg_accountant *a, const char *function, double delta, const void *out) {
-    if (!out) return psg_fail(a->context, PSG_ERR_ARGUMENT, "%s: the result is NULL, must not be", function);
+    if (!out) return psg_fail_null(a->context, function, "the result");
     if (delta > 0 && delta < 1) return PSG_OK;
     return psg_fail(a->context, PSG_ERR_ARGUMENT, "%s: delta is %g, must be in (0, 1)", function, delta);
 }
@@ -239,7 +239,7 @@ psg_status psg_accountant_delta(const psg_accountant *accountant, double epsilon
     PSG_DEFAULT_FLOATS;
     const char *function = "psg_accountant_delta";
     if (!accountant) return PSG_ERR_ARGUMENT;
-    if (!privacy) return psg_fail(accountant->context, PSG_ERR_ARGUMENT, "%s: privacy is NULL, must not be", function);
+    if (!privacy) return psg_fail_null(accountant->context, function, "privacy");
     if (!(epsilon >= 0 && isfinite(epsilon))) {
         return psg_fail(accountant->context, PSG_ERR_ARGUMENT, "%s: epsilon is %g, must be finite and at least 0",
                         function, epsilon);

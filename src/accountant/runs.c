@@ -43,7 +43,7 @@ psg_status psg_accountant_create(psg_context *context, psg_relation relation, ps
     const char *function = "psg_accountant_create";
     if (!context) return PSG_ERR_ARGUMENT;
     if (!accountant) {
-        return psg_fail_result(context, function, "accountant");
+        return psg_fail_null(context, function, "accountant");
     }
     *accountant = NULL;
     if (relation != PSG_ADD_OR_REMOVE_ONE && relation != PSG_REPLACE_ONE) {
@@ -63,7 +63,7 @@ psg_status psg_accountant_copy(const psg_accountant *accountant, psg_accountant 
     const char *function = "psg_accountant_copy";
     if (!accountant) return PSG_ERR_ARGUMENT;
     if (!copy) {
-        return psg_fail_result(accountant->context, function, "copy");
+        return psg_fail_null(accountant->context, function, "copy");
     }
     *copy = NULL;
     psg_accountant *made;

@@ -25,12 +25,8 @@ psg_status psg_fail(psg_context *context, psg_status status, const char *format,
     return status;
 }
 
-psg_status psg_fail_result(psg_context *context, const char *function, const char *argument) {
-    if (!context) return PSG_ERR_ARGUMENT;
-    return psg_fail(context, PSG_ERR_ARGUMENT, "%s: %s is NULL, must point to where the result goes", function, argument);
-}
-
 psg_status psg_fail_null(psg_context *context, const char *function, const char *argument) {
+    if (!context) return PSG_ERR_ARGUMENT;
     return psg_fail(context, PSG_ERR_ARGUMENT, "%s: %s is NULL, must not be", function, argument);
 }
 

@@ -69,9 +69,8 @@ int psg_pass_is_live(const psg_context *context, uint32_t number);
 /* Formats the message and returns status. */
 psg_status psg_fail(psg_context *context, psg_status status, const char *format, ...) PSG_PRINTF(3, 4);
 psg_status psg_fail_v(psg_context *context, psg_status status, const char *format, va_list arguments);
-/* PSG_ERR_ARGUMENT: an argument is NULL; where a result goes to it, context may be NULL too. */
+/* PSG_ERR_ARGUMENT: an argument is NULL.  context may be NULL too, and then there is no message. */
 psg_status psg_fail_null(psg_context *context, const char *function, const char *argument);
-psg_status psg_fail_result(psg_context *context, const char *function, const char *argument);
 /* What a function that another one calls says is said by that one: "psg_inner: ..." becomes "psg_outer: ...". */
 psg_status psg_fail_as(psg_context *context, const char *function, psg_status status);
 psg_status psg_fail_memory(psg_context *context, const char *function, size_t bytes);

@@ -178,7 +178,7 @@ static psg_status fail_size(const psg_dp *dp, const char *function, int64_t coun
 }
 
 static psg_status check(psg_dp *dp, const char *function, const psg_batch *batch) {
-    if (!batch) return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: batch is NULL, must not be", function);
+    if (!batch) return psg_fail_null(dp->context, function, "batch");
     psg_status status = psg_generator_check(dp->generator, function);
     return status ? status : psg_dp_check_budget(dp, function);
 }

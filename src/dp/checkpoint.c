@@ -22,10 +22,7 @@
 
 static psg_status check_arguments(const psg_dp *dp, const char *function, const psg_checkpoint *checkpoint,
                                   const char *path) {
-    if (!checkpoint || !path) {
-        return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: %s is NULL, must not be", function,
-                        checkpoint ? "path" : "checkpoint");
-    }
+    if (!checkpoint || !path) return psg_fail_null(dp->context, function, checkpoint ? "path" : "checkpoint");
     if (psg_reserved_is_set(checkpoint->reserved)) {
         return psg_fail(dp->context, PSG_ERR_ARGUMENT, "%s: checkpoint" PSG_RESERVED_TEXT, function);
     }
@@ -95,7 +92,7 @@ static psg_status save(psg_dp *dp, const psg_checkpoint *checkpoint, const char 
     const psg_status made = psg_checkpoint_tensors_of(dp, "psg_dp_save", checkpoint, &numbers, &tensors);
     psg_status status = psg_ranks_agree(dp, "psg_dp_save", made);
     if (!status) status = check_alike(dp, "psg_dp_save", &tensors);
-    if (!status) status = psg_slices_gather_state(dp, "psg_dp_save", checkpoint->optimizer, status);
+    if (!status) status = psg_slices_gather_state(dp, "psg_dp_save", checkpoint->optimizer);
     const bool writes = !status && dp->ranks.rank == 0;
     if (writes) status = write_checkpoint(dp, &tensors, checkpoint->optimizer, path);
     if (!made) psg_checkpoint_tensors_free(&tensors);

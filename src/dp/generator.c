@@ -45,7 +45,7 @@ static psg_status create(psg_context *context, const unsigned char *seed, psg_ge
 psg_status psg_generator_create(psg_context *context, psg_generator **generator) {
     if (!context) return PSG_ERR_ARGUMENT;
     if (!generator) {
-        return psg_fail_result(context, "psg_generator_create", "generator");
+        return psg_fail_null(context, "psg_generator_create", "generator");
     }
     *generator = NULL;
     return create(context, NULL, generator);
@@ -54,8 +54,7 @@ psg_status psg_generator_create(psg_context *context, psg_generator **generator)
 psg_status psg_generator_create_seeded(psg_context *context, const unsigned char seed[32], psg_generator **generator) {
     if (!context) return PSG_ERR_ARGUMENT;
     if (!generator || !seed) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_generator_create_seeded: %s is NULL, must not be",
-                        generator ? "seed" : "generator");
+        return psg_fail_null(context, "psg_generator_create_seeded", generator ? "seed" : "generator");
     }
     *generator = NULL;
     return create(context, seed, generator);

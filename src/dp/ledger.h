@@ -29,8 +29,8 @@ psg_status psg_ledger_begin(psg_ledger *ledger, const char *function);
 psg_status psg_ledger_append(psg_ledger *ledger, const char *function, const psg_ledger_line *line);
 void psg_ledger_end(psg_ledger *ledger);
 
-/* Whether writing a file at the path would replace the ledger: it is there, or under the temporary name of that file.
- * */
+/* Whether writing a file at the path would replace the ledger: it is there, or under the temporary name of
+ * that file. */
 bool psg_ledger_is_at(const psg_ledger *ledger, const char *path);
 const psg_ledger_runs *psg_ledger_all(const psg_ledger *ledger);
 

@@ -21,10 +21,7 @@ psg_status psg_ledger_read(psg_context *context, const char *path, psg_relation 
                            psg_accountant **accountant) {
     PSG_DEFAULT_FLOATS;
     if (!context) return PSG_ERR_ARGUMENT;
-    if (!path || !accountant) {
-        return psg_fail(context, PSG_ERR_ARGUMENT, "psg_ledger_read: %s is NULL, must not be",
-                        path ? "accountant" : "path");
-    }
+    if (!path || !accountant) return psg_fail_null(context, "psg_ledger_read", path ? "accountant" : "path");
     *accountant = NULL;
     psg_accountant *made;
     psg_status status = psg_accountant_create(context, relation, &made);
@@ -40,7 +37,7 @@ psg_status psg_ledger_record(psg_context *context, const char *path, psg_relatio
     PSG_DEFAULT_FLOATS;
     const char *function = "psg_ledger_record";
     if (!context) return PSG_ERR_ARGUMENT;
-    if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL, must not be", function);
+    if (!path) return psg_fail_null(context, function, "path");
     psg_status status = psg_event_check(context, function, event, relation);
     psg_ledger_line line = { .count = releases, .relation = relation };
     psg_ledger *ledger;

@@ -117,7 +117,7 @@ psg_status psg_dp_create(psg_context *context, psg_generator *generator, const p
                          const int64_t *param_counts, size_t param_count, psg_dp **dp) {
     PSG_DEFAULT_FLOATS;
     if (!context) return PSG_ERR_ARGUMENT;
-    if (!dp) return psg_fail_result(context, "psg_dp_create", "dp");
+    if (!dp) return psg_fail_null(context, "psg_dp_create", "dp");
     *dp = NULL;
     psg_status status = check_arguments(context, generator, options, param_counts, param_count);
     if (status) return status;

@@ -68,14 +68,13 @@ psg_status psg_slices_share(psg_dp *dp, const char *function, psg_optimizer *opt
     return psg_ranks_agree(dp, function, status);
 }
 
-psg_status psg_slices_gather_state(psg_dp *dp, const char *function, psg_optimizer *optimizer, psg_status status) {
-    if (!psg_has_slices(dp)) return status;
-    const size_t bytes = status || !optimizer ? 0 : dp->block * (size_t)dp->ranks.ranks * room_of(optimizer);
-    char *stage = bytes ? psg_alloc(dp->context, bytes) : NULL;
-    if (bytes && !stage) status = psg_fail_memory(dp->context, function, bytes);
-    status = psg_ranks_agree(dp, function, status);
+psg_status psg_slices_gather_state(psg_dp *dp, const char *function, psg_optimizer *optimizer) {
+    if (!psg_has_slices(dp) || !optimizer) return PSG_OK;
+    const size_t bytes = dp->block * (size_t)dp->ranks.ranks * room_of(optimizer);
+    char *stage = psg_alloc(dp->context, bytes);
+    psg_status status = psg_ranks_agree(dp, function, stage ? PSG_OK : psg_fail_memory(dp->context, function, bytes));
     psg_status gathered = PSG_OK;
-    for (size_t s = 1; !status && optimizer && s <= optimizer->state_count; s++) {   /* all of them: others go on */
+    for (size_t s = 1; !status && s <= optimizer->state_count; s++) {   /* after an error too: others go on */
         const psg_status one = gather_array(dp, function, optimizer, s, stage);
         if (!gathered) gathered = one;
     }

@@ -19,7 +19,7 @@ bool psg_has_slices(const psg_dp *dp);
 /* After each rank has moved its slice of the values: all have all of them.  Clears the sums, whose memory it takes. */
 psg_status psg_slices_share(psg_dp *dp, const char *function, psg_optimizer *optimizer);
 
-/* Before a checkpoint: all have all of the optimizer's state.  status: this rank's so far; collective. */
-psg_status psg_slices_gather_state(psg_dp *dp, const char *function, psg_optimizer *optimizer, psg_status status);
+/* Before a checkpoint: all have all of the optimizer's state (NULL: none).  Collective. */
+psg_status psg_slices_gather_state(psg_dp *dp, const char *function, psg_optimizer *optimizer);
 
 #endif

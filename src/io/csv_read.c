@@ -111,7 +111,7 @@ psg_status psg_csv_read(psg_context *context, const char *path, const psg_csv_op
     PSG_DEFAULT_FLOATS;
     static const psg_csv_options defaults = PSG_CSV_OPTIONS_INIT;
     if (table) *table = NULL;
-    if (!context || !table) return psg_fail_result(context, "psg_csv_read", "table");
+    if (!context || !table) return psg_fail_null(context, "psg_csv_read", "table");
     psg_csv_reading r = { .source = { context, "psg_csv_read", path }, .options = options ? options : &defaults };
     if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL", r.source.function);
     psg_status status = psg_csv_check_options(&r.source, r.options);

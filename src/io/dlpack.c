@@ -45,7 +45,7 @@ psg_status psg_to_dlpack(psg_context *context, const psg_tensor *tensor, int rea
                          DLManagedTensorVersioned **managed) {
     static const char function[] = "psg_to_dlpack";
     if (managed) *managed = NULL;
-    if (!context || !managed) return psg_fail_result(context, function, "managed");
+    if (!context || !managed) return psg_fail_null(context, function, "managed");
     if (!psg_tensor_is_valid(tensor)) {
         char fault[PSG_FAULT_TEXT];
         return psg_fail(context, PSG_ERR_ARGUMENT, "%s: tensor is %s", function, psg_tensor_fault(tensor, fault));
@@ -133,7 +133,7 @@ psg_status psg_from_dlpack(psg_context *context, const DLManagedTensorVersioned 
     const psg_tensor none = psg_tensor_of(PSG_F32, NULL, -1, NULL);
     if (tensor) *tensor = none;
     if (read_only) *read_only = 0;
-    if (!context || !tensor) return psg_fail_result(context, "psg_from_dlpack", "tensor");
+    if (!context || !tensor) return psg_fail_null(context, "psg_from_dlpack", "tensor");
     if (!managed) return psg_fail(context, PSG_ERR_ARGUMENT, FROM "managed is NULL");
     psg_tensor view = none;
     PSG_TRY(read_managed(context, managed, &view));

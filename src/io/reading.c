@@ -10,7 +10,7 @@
 psg_status psg_reading_check(const psg_source *source, psg_file_access access, psg_tensors **tensors) {
     psg_context *context = source->context;
     if (tensors) *tensors = NULL;
-    if (!context || !tensors) return psg_fail_result(context, source->function, "tensors");
+    if (!context || !tensors) return psg_fail_null(context, source->function, "tensors");
     if (!source->path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL", source->function);
     if (access == PSG_FILE_COPY || access == PSG_FILE_MAP) return PSG_OK;
     return psg_fail(context, PSG_ERR_ARGUMENT, "%s: access %d is unknown", source->function, (int)access);

@@ -91,7 +91,7 @@ static psg_status take_state(psg_optimizer *o, const psg_tensor *values) {
 psg_status psg_optimizer_create(const psg_optimizer *model, const psg_tensor *values, size_t count,
                                 psg_optimizer **optimizer) {
     if (!optimizer) {
-        return psg_fail_result(model->context, model->name, "optimizer");
+        return psg_fail_null(model->context, model->name, "optimizer");
     }
     *optimizer = NULL;
     psg_status status = check_values(model, values, count);

@@ -286,8 +286,7 @@ psg_status psg_gradients_of(const psg_tape *tape, psg_param *const *params, size
                             const psg_gradient **set) {
     if (!tape) return PSG_ERR_ARGUMENT;
     if (count && (!params || !gradients || !set)) {
-        return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_gradients_of: %s is NULL, must not be",
-                        !params ? "params" : !gradients ? "gradients" : "set");
+        return psg_fail_null(tape->context, "psg_gradients_of", !params ? "params" : !gradients ? "gradients" : "set");
     }
     psg_status status = PSG_OK;
     for (size_t k = 0; !status && k < count; k++) {

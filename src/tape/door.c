@@ -34,7 +34,7 @@ static psg_status show(psg_tape *tape, bool batch_second, const psg_tensor *insi
 
 psg_status psg_value(psg_tape *tape, psg_var var, psg_tensor *value) {
     if (!tape) return PSG_ERR_ARGUMENT;
-    if (!value) return psg_fail_result(tape->context, "psg_value", "value");
+    if (!value) return psg_fail_null(tape->context, "psg_value", "value");
     if (psg_tape_say_again(tape)) return tape->status;
     psg_tape_var *state = psg_tape_var_of(tape, var);
     if (!state) return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_value: var is none of this pass");
@@ -44,7 +44,7 @@ psg_status psg_value(psg_tape *tape, psg_var var, psg_tensor *value) {
 
 psg_status psg_value_shape(psg_tape *tape, psg_var var, psg_tensor *value) {
     if (!tape) return PSG_ERR_ARGUMENT;
-    if (!value) return psg_fail_result(tape->context, "psg_value_shape", "value");
+    if (!value) return psg_fail_null(tape->context, "psg_value_shape", "value");
     if (psg_tape_say_again(tape)) return tape->status;
     const psg_tape_var *state = psg_tape_var_of(tape, var);
     if (!state) return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_value_shape: var is none of this pass");
@@ -56,7 +56,7 @@ psg_status psg_value_shape(psg_tape *tape, psg_var var, psg_tensor *value) {
 
 psg_status psg_input_grad(psg_tape *tape, psg_var var, psg_tensor *grad) {
     if (!tape) return PSG_ERR_ARGUMENT;
-    if (!grad) return psg_fail_result(tape->context, "psg_input_grad", "grad");
+    if (!grad) return psg_fail_null(tape->context, "psg_input_grad", "grad");
     if (psg_tape_say_again(tape)) return tape->status;
     psg_tape_var *state = psg_tape_var_of(tape, var);
     if (!state) return psg_fail(tape->context, PSG_ERR_ARGUMENT, "psg_input_grad: var is none of this pass");

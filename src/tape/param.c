@@ -46,7 +46,7 @@ psg_param *psg_param_of(psg_context *context, const char *name, const psg_tensor
 }
 
 psg_status psg_param_create(psg_context *context, const char *name, const psg_tensor *value, psg_param **param) {
-    if (!context || !param) return psg_fail_result(context, "psg_param_create", "param");
+    if (!context || !param) return psg_fail_null(context, "psg_param_create", "param");
     *param = NULL;
     psg_status status = check_value(context, name, value);
     if (status) return status;

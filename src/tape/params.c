@@ -50,7 +50,7 @@ static void free_set(void *object) {
 }
 
 psg_status psg_params_create(psg_context *context, psg_dtype dtype, psg_params **params) {
-    if (!context || !params) return psg_fail_result(context, "psg_params_create", "params");
+    if (!context || !params) return psg_fail_null(context, "psg_params_create", "params");
     *params = NULL;
     if (!psg_dtype_is_real(dtype)) {
         return psg_fail(context, PSG_ERR_DTYPE, "psg_params_create: dtype is %s, must be f32 or f64",
@@ -224,7 +224,7 @@ psg_param_list psg_params_trainable(psg_params *params) {
 
 psg_status psg_params_gradients(psg_params *params, const psg_tape *tape, const psg_gradient *const **gradients) {
     if (!params) return tape ? psg_fail_null(tape->context, "psg_params_gradients", "params") : PSG_ERR_ARGUMENT;
-    if (!gradients) return psg_fail_result(params->context, "psg_params_gradients", "gradients");
+    if (!gradients) return psg_fail_null(params->context, "psg_params_gradients", "gradients");
     *gradients = NULL;
     if (!params->values) {
         return psg_fail(params->context, PSG_ERR_STATE, "psg_params_gradients: before psg_params_initialize");

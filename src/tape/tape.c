@@ -10,7 +10,7 @@
 /* ---- life ---- */
 
 psg_status psg_tape_create(psg_context *context, psg_tape **tape) {
-    if (!context || !tape) return psg_fail_result(context, "psg_tape_create", "tape");
+    if (!context || !tape) return psg_fail_null(context, "psg_tape_create", "tape");
     *tape = NULL;
     unsigned char unused;   /* dropout's stream needs libsodium started, not keyed */
     psg_status status = psg_entropy(context, "psg_tape_create", &unused, sizeof unused);
