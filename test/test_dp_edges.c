@@ -288,6 +288,29 @@ static void budgets_need_their_memory(void **state) {
     assert_int_equal(allocator.mistakes, 0);
 }
 
+/* Earlier releases of another context are copied into the mechanism's own, whose memory and messages it uses. */
+static void earlier_releases_may_be_of_another_context(void **state) {
+    fixture *f = *state;
+    test_allocator allocator = { 0 };
+    psg_context *other = test_context_with(&allocator, 1, NULL, 0);
+    const psg_event event = { .sampling = PSG_SAMPLING_EXTERNAL, .noise_multiplier = 30 };
+    psg_accountant *earlier;
+    psg_privacy alone, after;
+    TEST_OK(other, psg_accountant_create(other, PSG_ADD_OR_REMOVE_ONE, &earlier));
+    TEST_OK(other, psg_accountant_add(earlier, &event, 4));
+    psg_dp_options options = { NOISY, .expected_batch_size = 4, .sampling = PSG_SAMPLING_EXTERNAL };
+    options.earlier = earlier;
+    test_allocator_arm(&allocator, 1, true);
+    psg_dp *dp = create(f, &options);
+    test_allocator_arm(&allocator, 0, false);
+    TEST_OK(other, psg_accountant_epsilon(earlier, 1e-5, &alone));
+    psg_accountant_destroy(earlier);
+    test_context_free(other);
+    TEST_OK(f->context, psg_dp_privacy(dp, 1e-5, &after));
+    assert_true(after.epsilon == alone.epsilon);
+    psg_dp_destroy(dp);
+}
+
 static void sizes_that_overflow_are_refused(void **state) {
     fixture *f = *state;
     const psg_dp_options usual = { NOISY, .records = 10, .sample_rate = 1 };
@@ -553,6 +576,7 @@ int main(void) {
         cmocka_unit_test(steps_end_a_budget),
         cmocka_unit_test(an_endless_budget_has_no_end),
         cmocka_unit_test(budgets_need_their_memory),
+        cmocka_unit_test(earlier_releases_may_be_of_another_context),
         cmocka_unit_test(sizes_that_overflow_are_refused),
         cmocka_unit_test(nothing_has_no_properties),
         cmocka_unit_test(normals_out_of_range_are_refused),

@@ -111,9 +111,16 @@ static psg_status check_use(const psg_dp *dp) {
                     "epsilon %g at delta %g", dp->options.noise_multiplier, dp->options.epsilon, dp->options.delta);
 }
 
+/* A list in the mechanism's own context, whatever context `earlier` is of. */
+static psg_status copy_earlier(psg_dp *dp, const psg_accountant *earlier) {
+    if (!earlier) return PSG_OK;
+    psg_status status = psg_accountant_create(dp->context, dp->options.relation, &dp->earlier);
+    return status ? status : psg_accountant_merge(dp->earlier, earlier);
+}
+
 psg_status psg_dp_open_account(psg_dp *dp, const psg_dp_options *given) {
     psg_status status = psg_accountant_create(dp->context, dp->options.relation, &dp->accountant);
-    if (!status && given->earlier) status = psg_accountant_copy(given->earlier, &dp->earlier);
+    if (!status) status = copy_earlier(dp, given->earlier);
     if (!status) status = open_ledger(dp, given->ledger);
     if (!status) status = count_here(dp, "psg_dp_create");
     dp->pace = 1;

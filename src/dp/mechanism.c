@@ -126,7 +126,6 @@ psg_status psg_dp_create(psg_context *context, psg_generator *generator, const p
     *made = (psg_dp){ .context = context, .generator = generator, .options = *options, .param_count = param_count,
                       .ranks = PSG_DP_RANKS_INIT };
     psg_hold(&generator->owner);
-    context->message[0] = 0;
     status = psg_fail_as(context, "psg_dp_create", fill(made, options, param_counts));
     if (status) {
         psg_dp_destroy(made);
