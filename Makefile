@@ -56,8 +56,8 @@ STATIC := $(BUILD)/libpsg.a
 SHARED := $(BUILD)/libpsg.so.$(VERSION)
 CMAKE_FILES := $(BUILD)/psgConfig.cmake $(BUILD)/psgConfigVersion.cmake
 
-.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations fuzz mpi-test mpi-run doc install \
-        uninstall abi asan tsan ubsan variants cross-aarch64 coverage format lint clean dist deb help
+.PHONY: all run test bench dp-attack dp-audit dp-mutants crash differential law accountant mutations fuzz mpi-test mpi-run doc \
+        install uninstall abi asan tsan ubsan variants cross-aarch64 coverage format lint clean dist deb help
 .DELETE_ON_ERROR:
 
 # libpsg-mpi, where there is an MPI compiler (MPICC=none: without).
@@ -404,7 +404,8 @@ BENCH_SHARED := $(patsubst %,$(BUILD)/bench/%.o,bench_support model blocks machi
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o
 MPI_TRAINING := $(BUILD)/bench/fashion_mnist_ranks
 BENCH := $(filter-out $(BUILD)/bench/naive.o,\
-           $(patsubst bench/measure/%.c,$(BUILD)/bench/%.o,$(wildcard bench/measure/*.c))) $(NAIVE) $(BUILD)/bench/table_lines.o
+           $(patsubst bench/measure/%.c,$(BUILD)/bench/%.o,$(wildcard bench/measure/*.c))) $(NAIVE) \
+         $(BUILD)/bench/table_lines.o
 CASE_TABLES := $(wildcard test/cases/*.txt)
 
 $(BUILD)/bench/table_lines.c: bench/measure/table_lines.awk $(CASE_TABLES)

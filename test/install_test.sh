@@ -284,7 +284,8 @@ check "a page has its header" has_line "$manual/psg_clipped_sum.3" '\fB#include 
 check "a page has its declaration" has_line "$manual/psg_sqnorm.3" '\fBpsg_status psg_sqnorm(psg_context *context,\fP'
 check "a page has the fields of its options" has_line "$manual/psg_clipped_sum.3" '\fBdouble stability;\fP'
 check "a page says what its status is" has_line "$manual/psg_clipped_sum.3" '.SH RETURN VALUE'
-check "the C++ header has a manual page" has_line "$manual/psg.hpp.3" '\fBclass params : public owner<psg_params, psg_params_destroy>\fP'
+check "the C++ header has a manual page" \
+    has_line "$manual/psg.hpp.3" '\fBclass params : public owner<psg_params, psg_params_destroy>\fP'
 check "with its members" has_line "$manual/psg.hpp.3" '\fBvoid initialize(uint64_t seed)\fP'
 check "an equation keeps its line" has_line "$manual/psg_natural_gradient.3" 'outs = (damping I + F)\(ha\-1 v'
 
@@ -378,7 +379,8 @@ make_bare() {
     PATH="$temporary/bin:$PATH" PKG_CONFIG_PATH= PKG_CONFIG_LIBDIR="$temporary/no_packages" \
         "$MAKE" --no-print-directory BUILD="$temporary/bare" "$@"
 }
-check "make without packages lists them" says "^Please install: libopenblas-dev .*libjansson-dev .*zlib1g-dev" make_bare -j2 all
+check "make without packages lists them" \
+    says "^Please install: libopenblas-dev .*libjansson-dev .*zlib1g-dev" make_bare -j2 all
 check "make without packages compiles nothing" sh -c "! grep -E 'CC |error' '$log.said'"
 check "make without a compiler lists it" says "^Please install: gcc libc6-dev\$" \
     make_quietly BUILD="$temporary/bare" CC="$temporary/no_cc" all

@@ -187,6 +187,8 @@ static void messages_are_kept_and_cut(void **state) {
     psg_fail(context, PSG_ERR_SHAPE, "%s", big);
     assert_int_equal(strlen(psg_context_message(context)), PSG_MESSAGE_SIZE - 1);
     free(big);
+    psg_fail(context, PSG_ERR_SHAPE, "f: \"%s\"", "a\nb\t\x1b[31m\x7f \xc3\xa9\xe2\x82\xac \xc2\x9b \xff\xc3");
+    assert_string_equal(psg_context_message(context), "f: \"a?b??[31m? \xc3\xa9\xe2\x82\xac ?? ??\"");
     psg_context_destroy(context);
 }
 

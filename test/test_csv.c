@@ -273,7 +273,7 @@ static void missing_numbers_are_filled(void **state) {
         check_numbers(table, (psg_dtype)dtype, 4, 2, (double[]){ -0.1, 2, -0.1, -0.1, 3, -0.1, -0.1, -0.1 });
         psg_table_destroy(table);
         options.missing = NULL;
-        table = read_table(context, "x\n1\n\n2\n\n", &options);
+        table = read_table(context, "x\n1\n\"\"\n2\n\"\"\n", &options);
         check_numbers(table, (psg_dtype)dtype, 4, 1, (double[]){ 1, -0.1, 2, -0.1 });
         psg_table_destroy(table);
     }

@@ -88,7 +88,8 @@ static test_array looked_up(small_pass *f, const shared_ids *c, const psg_tensor
 static void one_row_of_ids_serves_every_sample(void **state) {
     (void)state;
     static const psg_embedding_options options[] = {
-        PSG_EMBEDDING_OPTIONS_INIT, { 1, 3, 0, 0, 0, { 0 } }, { 1, -V, 0, 2, 0, { 0 } }, { 0, 0, 0, 2, 1, { 0 } }, { 1, -2, 0, 2, 1, { 0 } },
+        PSG_EMBEDDING_OPTIONS_INIT, { 1, 3, 0, 0, 0, { 0 } }, { 1, -V, 0, 2, 0, { 0 } }, { 0, 0, 0, 2, 1, { 0 } },
+        { 1, -2, 0, 2, 1, { 0 } },
     };
     small_pass f;
     small_open_on(&f, 2, NULL);

@@ -309,7 +309,8 @@ static void views_of_no_rank_are_named(void **state) {
     for (int k = 0; k < 2; k++) {
         out.rank = ranks[k];
         assert_int_equal(psg_grad_sample(c, &gradient, 1, PSG_OVERWRITE, &out), PSG_ERR_SHAPE);
-        assert_non_null(strstr(psg_context_message(c), k ? "of shape (1, 3), is of rank 9, must be" : "of shape (1, 3), is of no shape"));
+        assert_non_null(strstr(psg_context_message(c), k ? "of shape (1, 3), is of rank 9, must be"
+                                                            : "of shape (1, 3), is of no shape"));
     }
     assert_int_equal(psg_weighted_sum(c, set, 1, NULL, PSG_OVERWRITE, &sum), PSG_ERR_SHAPE);
     assert_non_null(strstr(psg_context_message(c), "outs[0] must be contiguous of shape (3), is (4)"));

@@ -305,7 +305,8 @@ static void plans_name_their_windows(void **state) {
     fixture f;
     draw(&f, &random, &problems[5], PSG_F32, TEST_CONTIGUOUS);
     plan_starts_with(context, &f, PSG_ASK_SQNORM, "sqnorm: gradient 0: tiles, factored of windows T=64 p=20 d=54");
-    plan_starts_with(context, &f, PSG_ASK_WEIGHTED_SUM, "weighted_sum: gradient 0: samples, factored of windows T=64 p=20 d=54");
+    plan_starts_with(context, &f, PSG_ASK_WEIGHTED_SUM,
+                     "weighted_sum: gradient 0: samples, factored of windows T=64 p=20 d=54");
     plan_starts_with(context, &f, PSG_ASK_DOT, "dot: gradient 0: tiles, factored of windows");
     fixture_free(&f);
     draw(&f, &random, &problems[8], PSG_F32, TEST_CONTIGUOUS);

@@ -18,7 +18,9 @@ typedef struct grid_sum {
 } grid_sum;
 
 /* So many samples that sums of doubles would be refused. */
-static psg_clip clip_of(int clipping) { return (psg_clip){ .max_grad_norm = max_grad_norm, .max_batch_size = 1 << 28, .clipping = (psg_clipping)clipping }; }
+static psg_clip clip_of(int clipping) {
+    return (psg_clip){ .max_grad_norm = max_grad_norm, .max_batch_size = 1 << 28, .clipping = (psg_clipping)clipping };
+}
 
 static void start(grid_sum *sum, const fixture *f) {
     assert_true(f->total <= MOST);

@@ -128,7 +128,19 @@ static void whole_files_are_read(void **state) {
     memcpy(both + length, second, rest);
     assert_true(reads_bytes(both, length + rest, file));
     both[length + rest / 2] ^= 0x55;
-    check_bytes_refused(both, length + rest, "damaged gzip data");
+    check_bytes_refused(both, length + rest, "damaged gzip data: ");
+    both[length + rest / 2] ^= 0x55;
+    const unsigned char first = both[length + 10];
+    both[length + 10] |= 6;   /* a block of no type, in a member that has begun */
+    check_bytes_refused(both, length + rest, "damaged gzip data: invalid block type");
+    both[length + 10] = first;
+    both[length + rest - 8] ^= 1;
+    check_bytes_refused(both, length + rest, "damaged gzip data: incorrect data check");
+    both[length + rest - 8] ^= 1;
+    check_bytes_refused(both, length + rest - 1, "truncated: the gzip data has no end");
+    check_bytes_refused(both, length, "truncated: it ends after 1000 bytes inflated, where ");
+    check_bytes_refused(file, 0, "truncated: it ends after 0 bytes, where 4 more must follow");
+    check_bytes_refused(file, 7, "truncated: it ends after 7 bytes, where 9 more must follow");
     free(second);
     free(gzip);
 }
@@ -243,7 +255,7 @@ static void bytes_afterwards_are_refused(void **state) {
     check_bytes_refused(file, FILE_BYTES + 1, "longer than its header says");
     for (size_t more = 1; more < 20; more++) {
         gzip[length + more - 1] = more % 2 ? 0 : 'x';
-        check_bytes_refused(gzip, length + more, more == 1 ? "truncated" : "after the end of its gzip data");
+        check_bytes_refused(gzip, length + more, more == 1 ? "truncated" : "more follows the end of its gzip data");
     }
     free(gzip);
     gzip = packed(file, FILE_BYTES + 1, &length);

@@ -39,6 +39,7 @@ static const struct wrong {
     { NPY("'>f4'", "False", "(1,)"), 4, "byte 20: descr '>f4': big-endian numbers are not read" },
     { NPY("'>i2'", "False", "(1,)"), 2, "descr '>i2': big-endian" },
     { NPY("'<u8'", "False", "(1,)"), 8, "descr '<u8': of unsigned integers u1, u2 and u4 are read" },
+    { NPY("'=f4'", "False", "(1,)"), 4, "descr '=f4': '=' is the order of a machine that the file does not name" },
     { NPY("'|O'", "False", "(1,)"), 8, "descr '|O': Python objects are never read" },
     { NPY("'|S4'", "False", "(1,)"), 4, "descr '|S4': byte strings are no numbers" },
     { NPY("'<U1'", "False", "(1,)"), 4, "descr '<U1': texts are no numbers" },
@@ -68,7 +69,7 @@ static const struct wrong {
     { NPY("'<f4'", "False", "(1, +1)"), 4, "shape[1] is no integer" },
     { NPY("'<f4'", "False", "(1, 01)"), 4, "shape[1] begins with 0" },
     { NPY("'<f4'", "False", "(1.0,)"), 4, "',' or ')' must stand after a size" },
-    { NPY("'<f4'", "False", "(1L,)"), 4, "',' or ')' must stand after a size" },
+    { NPY("'<f4'", "False", "(1LL,)"), 4, "',' or ')' must stand after a size" },
     { NPY("'<f4'", "False", "(1 1)"), 4, "',' or ')' must stand after a size" },
     { NPY("'<f4'", "False", "(,)"), 4, "shape[0] is no integer" },
     { NPY("'<f4'", "False", "(1,,1)"), 4, "shape[1] is no integer" },
@@ -159,6 +160,7 @@ static void unusual_headers_are_read(void **state) {
         "{\"shape\":(2,),\"fortran_order\":True,\"descr\":\"<f4\",}",
         "{ 'shape' :\n(2 , 1 ,) , 'descr':\t'<f4','fortran_order':False }",
         "{'fortran_order': True, 'shape': (1, 2), 'descr': '<f4'}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1L, 2L)}",
     };
     psg_context *context = test_context(1, NULL);
     unsigned char file[512];

@@ -167,11 +167,11 @@ static void bad_names_and_tensors_are_refused(void **state) {
     assert_non_null(psg_tensors_find(set, name));
     psg_tensors_destroy(set);
     free(name);
-    not_written(context, &(psg_named){ "a", bad }, 1, PSG_ERR_ARGUMENT, "tensor \"a\": not a valid view");
+    not_written(context, &(psg_named){ "a", bad }, 1, PSG_ERR_ARGUMENT, "tensor \"a\" is without data");
     not_written(context, NULL, 1, PSG_ERR_ARGUMENT, "tensors is NULL");
     not_written(context, twice, SIZE_MAX / 8, PSG_ERR_MEMORY, "no memory");
     assert_int_equal(psg_npy_write(context, io_path("kept"), &bad), PSG_ERR_ARGUMENT);
-    assert_string_equal(psg_context_message(context), "psg_npy_write: not a valid view");
+    assert_string_equal(psg_context_message(context), "psg_npy_write: tensor is without data");
     assert_true(io_holds(io_path("kept"), "old"));
     test_context_free(context);
 }

@@ -290,8 +290,24 @@ static void memory_follows_the_values(void **state) {
     psg_context_destroy(context);
 }
 
+/* The caller's limit is of values, whatever room they stand in. */
+static void a_limit_is_exact(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const float values[] = { 1, 2 };
+    const psg_named both[] = { { "a", psg_f32_1d(values, 1) }, { "b", psg_f32_1d(values, 2) } };
+    psg_tensors *set;
+    TEST_OK(context, psg_npz_write(context, io_path("small.npz"), both, 2));
+    TEST_OK(context, psg_npz_read(context, io_path("small.npz"), PSG_FILE_COPY, 12, &set));
+    psg_tensors_destroy(set);
+    assert_int_equal(psg_npz_read(context, io_path("small.npz"), PSG_FILE_COPY, 11, &set), PSG_ERR_FORMAT);
+    assert_non_null(strstr(psg_context_message(context), "\"b\": with it there are 12 bytes of values to copy, at most 11"));
+    test_context_free(context);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_limit_is_exact),
         cmocka_unit_test(all_types_are_read),
         cmocka_unit_test(deflated_members_are_read),
         cmocka_unit_test(names_and_streams_and_nothing),

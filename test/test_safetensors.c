@@ -188,6 +188,47 @@ static void golden_halves_are_widened(void **state) {
     test_context_free(context);
 }
 
+/* Each at its ends; BOOL's are 0 and 1. */
+static void narrow_integers_are_widened(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    static const struct {
+        const char *name, *bytes;
+        int size;
+        psg_dtype dtype;
+        double values[3];
+    } cases[] = {
+        { "BOOL", "\0\1\1", 1, PSG_I32, { 0, 1, 1 } },
+        { "U8", "\0\x7f\xff", 1, PSG_I32, { 0, 127, 255 } },
+        { "I8", "\x80\xff\x7f", 1, PSG_I32, { -128, -1, 127 } },
+        { "U16", "\0\0\1\2\xff\xff", 2, PSG_I32, { 0, 513, 65535 } },
+        { "I16", "\0\x80\xfe\xff\1\2", 2, PSG_I32, { -32768, -2, 513 } },
+        { "U32", "\0\0\0\0\1\2\0\0\xff\xff\xff\xff", 4, PSG_I64, { 0, 513, 4294967295.0 } },
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        char file[128] = { 0 };
+        const int bytes = 3 * cases[k].size;
+        const int header = sprintf(file + 8, "{\"a\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%d]}}",
+                                   cases[k].name, bytes);
+        file[0] = (char)header;
+        memcpy(file + 8 + header, cases[k].bytes, (size_t)bytes);
+        io_write(io_path("narrow"), file, (size_t)(8 + header + bytes));
+        for (int a = 0; a < 2; a++) {
+            psg_tensors *set = read_set(context, io_path("narrow"), accesses[a]);
+            assert_int_equal(find(set, "a")->dtype, cases[k].dtype);
+            for (int i = 0; i < 3; i++) assert_true(test_get_at(find(set, "a"), i) == cases[k].values[i]);
+            psg_tensors_destroy(set);
+        }
+        if (k) continue;
+        psg_tensors *set;
+        file[8 + header + 1] = 2;
+        io_write(io_path("narrow"), file, (size_t)(8 + header + bytes));
+        assert_int_equal(psg_safetensors_read(context, io_path("narrow"), PSG_FILE_COPY, &set), PSG_ERR_FORMAT);
+        assert_non_null(strstr(psg_context_message(context), "a truth value is 2, only 0 and 1 may be"));
+    }
+    test_context_free(context);
+}
+
 /* The value of a real of so many bits of exponent and fraction, by its definition. */
 static double value_of(unsigned bits, int exponent_bits, int fraction_bits) {
     int bias = (1 << (exponent_bits - 1)) - 1, exponent = (int)(bits >> fraction_bits) & ((1 << exponent_bits) - 1);
@@ -340,6 +381,7 @@ int main(void) {
         cmocka_unit_test(metadata_comes_back),
         cmocka_unit_test(golden_files_are_read),
         cmocka_unit_test(golden_halves_are_widened),
+        cmocka_unit_test(narrow_integers_are_widened),
         cmocka_unit_test(golden_files_are_written_again),
         cmocka_unit_test(all_halves_are_exact),
         cmocka_unit_test(many_halves_are_widened),

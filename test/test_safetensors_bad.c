@@ -69,8 +69,8 @@ static const bomb bombs[] = {
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":0}}", 4, "has more than dtype, shape and" },
     /* types */
     { "{\"a\":{\"dtype\":7,\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "tensor \"a\": dtype is no string" },
-    { "{" TENSOR("a", "BOOL", "4", "0,4") "}", 4, "tensor \"a\": dtype BOOL is not supported: only F32" },
-    { "{" TENSOR("a", "F8_E4M3", "4", "0,4") "}", 4, "dtype F8_E4M3 is not supported" },
+    { "{" TENSOR("a", "F8_E4M3", "4", "0,4") "}", 4, "tensor \"a\": dtype F8_E4M3 is not supported: only F64, F32" },
+    { "{" TENSOR("a", "U8", "2,2", "0,3") "}", 3, "are 3 bytes, U8 of shape (2, 2) has 4" },
     { "{" TENSOR("a", "F4", "8", "0,4") "}", 4, "dtype F4 is not supported" },
     { "{" TENSOR("a", "C64", "1", "0,8") "}", 8, "dtype C64 is not supported" },
     { "{" TENSOR("a", "U64", "1", "0,8") "}", 8, "dtype U64 is not supported" },

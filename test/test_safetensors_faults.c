@@ -160,11 +160,11 @@ static void bad_tensors_are_refused(void **state) {
     psg_context *context = test_context(1, NULL);
     const int64_t huge[] = { INT64_MAX / 8, 1 }, none[] = { 0, 0 };
     psg_named named = { "a", psg_f32_1d(NULL, 1) };
-    not_written(context, &named, 1, NULL, 0, PSG_ERR_ARGUMENT, "tensor \"a\": not a valid view");
+    not_written(context, &named, 1, NULL, 0, PSG_ERR_ARGUMENT, "tensor \"a\" is without data");
     named.tensor = psg_tensor_of((psg_dtype)9, (void *)(uintptr_t)some, 1, huge);
-    not_written(context, &named, 1, NULL, 0, PSG_ERR_ARGUMENT, "not a valid view");
+    not_written(context, &named, 1, NULL, 0, PSG_ERR_ARGUMENT, "is of dtype 9, must be one of psg_dtype");
     named.tensor = psg_tensor_of(PSG_F32, (void *)(uintptr_t)some, 9, huge);
-    not_written(context, &named, 1, NULL, 0, PSG_ERR_ARGUMENT, "not a valid view");
+    not_written(context, &named, 1, NULL, 0, PSG_ERR_ARGUMENT, "is of no shape");
     const psg_tensor much = psg_tensor_strided(PSG_F64, (void *)(uintptr_t)some, 2, huge, none);
     const psg_named more[] = { { "a", much }, { "b", much } };
     not_written(context, more, 2, NULL, 0, PSG_ERR_OVERFLOW, "more than 2^63 - 1 bytes");

@@ -127,6 +127,19 @@ static void f32_is_widened(void **state) {
     assert_true(test_get_at(&scale.view, 0) == 4);
     test_array_free(&rows);
     test_array_free(&scale);
+    const int64_t shape[] = { 3, 1, 4, 5 };
+    test_array stored = test_array_new(&random, PSG_F32, 4, shape, TEST_CONTIGUOUS);
+    test_fill_normal(&random, &stored.view, 1);
+    const psg_named held = { "w", stored.view };
+    TEST_OK(context, psg_safetensors_write(context, io_path("wide"), &held, 1, NULL, 0));
+    for (int layout = TEST_CONTIGUOUS; layout <= TEST_NEGATIVE; layout++) {   /* dimensions that merge and that do not */
+        test_array wide = test_array_new(&random, PSG_F64, 4, shape, layout);
+        const psg_named wanted = { "w", wide.view };
+        TEST_OK(context, psg_weights_load(context, io_path("wide"), &wanted, 1, PSG_LOAD_STRICT, NULL));
+        for (int64_t k = 0; k < 60; k++) assert_true(test_get_at(&wide.view, k) == test_get_at(&stored.view, k));
+        test_array_free(&wide);
+    }
+    test_array_free(&stored);
     test_context_free(context);
 }
 
@@ -264,6 +277,21 @@ static void texts_are_cut(void **state) {
 
 /* ---- errors ---- */
 
+/* A name of the file's cannot forge another line, nor reach a terminal. */
+static void names_stay_in_their_lines(void **state) {
+    (void)state;
+    psg_context *context = test_context(1, NULL);
+    const psg_named held = { "a\nloaded b\x1b[31m", psg_f32_1d(f32_values, 2) };
+    char text[200];
+    psg_load_report report = { .text = text, .text_size = sizeof text };
+    TEST_OK(context, psg_safetensors_write(context, io_path("forged"), &held, 1, NULL, 0));
+    TEST_OK(context, psg_weights_load(context, io_path("forged"), NULL, 0, PSG_LOAD_PARTIAL, &report));
+    assert_string_equal(text, "extra a?loaded b?[31m: the file has f32 (2)\n");
+    assert_int_equal(psg_weights_load(context, io_path("forged"), NULL, 0, PSG_LOAD_STRICT, NULL), PSG_ERR_FORMAT);
+    assert_non_null(strstr(psg_context_message(context), "the first: extra a?loaded b?[31m"));
+    test_context_free(context);
+}
+
 static void a_file_that_cannot_be_read_empties_the_report(void **state) {
     (void)state;
     psg_context *context = test_context(1, NULL);
@@ -289,8 +317,8 @@ static void arguments_are_checked(void **state) {
     const struct { psg_named named[3]; const char *words; } bad[] = {
         { { { "a", one }, { NULL, one }, { "b", one } }, "name 1 is NULL" },
         { { { "b", one }, { "a", one }, { "b", one } }, "name \"b\" is there twice" },
-        { { { "a", one }, { "b", one }, { "c", psg_f32_1d(NULL, 2) } }, "weight \"c\": not a valid view" },
-        { { { "a", psg_tensor_of(PSG_F32, values, 9, NULL) }, { "b", one }, { "c", one } }, "\"a\": not a valid view" },
+        { { { "a", one }, { "b", one }, { "c", psg_f32_1d(NULL, 2) } }, "weight \"c\" is without data" },
+        { { { "a", psg_tensor_of(PSG_F32, values, 9, NULL) }, { "b", one }, { "c", one } }, "\"a\" is of no shape" },
     };
     for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
         assert_int_equal(psg_weights_load(context, path, bad[k].named, 3, PSG_LOAD_PARTIAL, NULL), PSG_ERR_ARGUMENT);
@@ -302,6 +330,18 @@ static void arguments_are_checked(void **state) {
     assert_int_equal(psg_weights_load(NULL, path, NULL, 0, PSG_LOAD_PARTIAL, NULL), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_weights_take(context, NULL, NULL, 0, PSG_LOAD_PARTIAL, NULL), PSG_ERR_ARGUMENT);
     assert_int_equal(psg_weights_take(NULL, NULL, NULL, 0, PSG_LOAD_PARTIAL, NULL), PSG_ERR_ARGUMENT);
+    const psg_load_report stale = { .loaded = 7, .missing = 7, .extra = 7, .mismatched = 7, .text_needed = 7 };
+    for (int k = 0; k < 4; k++) {   /* nothing was compared */
+        psg_load_report report = stale;
+        report.reserved[0] = k == 3;
+        psg_status status = k == 0 ? psg_weights_load(context, NULL, NULL, 0, PSG_LOAD_PARTIAL, &report)
+                            : k == 1 ? psg_weights_take(context, NULL, NULL, 0, PSG_LOAD_PARTIAL, &report)
+                            : k == 2 ? psg_weights_load(NULL, path, NULL, 0, PSG_LOAD_PARTIAL, &report)
+                                     : psg_weights_load(context, path, NULL, 0, PSG_LOAD_PARTIAL, &report);
+        assert_int_equal(status, PSG_ERR_ARGUMENT);
+        check_report(&report, 0, 0, 0, 0);
+        assert_int_equal(report.text_needed, 0);
+    }
     const size_t many = SIZE_MAX / 8 + 2;   /* pointers to them: 8 bytes, wrapped */
     assert_int_equal(psg_weights_load(context, path, bad[0].named, many, PSG_LOAD_PARTIAL, NULL), PSG_ERR_MEMORY);
     test_context_free(context);
@@ -363,6 +403,7 @@ int main(void) {
         cmocka_unit_test(each_kind_alone_is_refused),
         cmocka_unit_test(types_fit_or_not),
         cmocka_unit_test(texts_are_cut),
+        cmocka_unit_test(names_stay_in_their_lines),
         cmocka_unit_test(a_file_that_cannot_be_read_empties_the_report),
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(every_allocation_may_fail),

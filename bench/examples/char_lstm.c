@@ -69,7 +69,8 @@ static psg_var spell(speller *s, const int64_t *ids, int64_t count) {
     const psg_tensor inputs = psg_i64_2d(before, count, T), targets = psg_i64_2d(next, count, T);
     const psg_tensor lengths = psg_i64_1d(steps, count);
     const psg_rnn_weights weights = { psg_use(t, s->ih), psg_use(t, s->hh), { 0 }, { 0 }, { 0 } };
-    const psg_cross_entropy_options loss = { .reduction = PSG_SUM, .has_ignore_index = 1, .ignore_index = -1, .class_last = 1 };
+    const psg_cross_entropy_options loss = { .reduction = PSG_SUM, .has_ignore_index = 1, .ignore_index = -1,
+                                             .class_last = 1 };
     psg_var x = psg_embedding(t, psg_input(t, &inputs), psg_use(t, s->table), NULL);
     psg_var h = psg_lstm(t, x, psg_input(t, &lengths), psg_none(), psg_none(), &weights, NULL, NULL, NULL);
     h = psg_linear(t, h, psg_use(t, s->out), psg_none());

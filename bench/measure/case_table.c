@@ -275,4 +275,5 @@ const bench_op bench_lstm = { "lstm", "B,T,in,hidden", 4, questions, prepare_rec
                               "bias_ih_l0 {4*hidden} | bias_hh_l0 {4*hidden} |" };
 const bench_op bench_attention = { "multi_head_attention", "B,T,width,heads", 4, questions, prepare_attention,
                                    "query {B},{T},{width} | in_proj_weight {3*width},{width} | "
-                                   "in_proj_bias {3*width} | out_proj_weight {width},{width} | out_proj_bias {width} | num_heads={heads}" };
+                                   "in_proj_bias {3*width} | out_proj_weight {width},{width} | out_proj_bias {width} | "
+                                   "num_heads={heads}" };

@@ -3,7 +3,8 @@
 #define BENCH_PROGRESS_H
 
 typedef struct progress {
-    int terminal;           /* standard output is one that takes escapes: a bar redrawn in place; else a line each twentieth of the run */
+    int terminal;           /* standard output is one that takes escapes: a bar redrawn in place; else a line each
+                             * twentieth of the run */
     long first, steps;      /* where the run begins and ends */
     double started, drawn;  /* of now_seconds */
 } progress;

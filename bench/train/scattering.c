@@ -76,7 +76,9 @@ static void transform_filter(const double complex *x, float *out) {
         }
     }
     for (int p = 0; p < POINTS; p++) {
-        for (int k = sum = 0; k < SIDE; k++) sum += row[k * SIDE + p % SIDE] * cexp(-2 * M_PI * I * (p / SIDE * k % SIDE) / SIDE);
+        for (int k = sum = 0; k < SIDE; k++) {
+            sum += row[k * SIDE + p % SIDE] * cexp(-2 * M_PI * I * (p / SIDE * k % SIDE) / SIDE);
+        }
         out[p] = (float)creal(sum);
     }
 }

@@ -205,7 +205,8 @@ PSG_API psg_status psg_context_create(const psg_context_options *options, psg_co
 PSG_API void psg_context_destroy(psg_context *context);
 
 /* The text of the last call that failed on anything made from this context, tapes included: "" when there was none.
- * Calls that succeed leave it.  Valid until the next error. */
+ * One line of UTF-8, whatever names and files it quotes (a byte that cannot be part of one is shown as '?').  Calls
+ * that succeed leave it.  Valid until the next error. */
 PSG_API const char *psg_context_message(const psg_context *context);
 
 /* How many workers it has, the caller included. */

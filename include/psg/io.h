@@ -2,7 +2,8 @@
  *
  * Files are replaced as a whole: what is written goes to PATH.psg-tmp, is made durable and then takes PATH's name, so
  * that whatever happens PATH is the old file or the new one.  PATH must be a regular file or not there; a symbolic link
- * is replaced by the file.  Two writers of one PATH at a time: the second is refused.
+ * is replaced by the file.  Two writers of one PATH at a time: the second is refused.  The last part of PATH has at
+ * most 247 bytes where the file system allows names of 255.
  *
  * PSG_ERR_FILE: the system's refusal, with its reason; PSG_ERR_FORMAT: what the file holds.  Messages are the
  * context's and name function, path, tensor, value and rule. */
@@ -16,11 +17,12 @@ extern "C" {
 #endif
 
 /* ---- safetensors (https://github.com/huggingface/safetensors) ----
- * Read: F32, F64, I32, I64; F16 and BF16, which become f32 (exactly).  Other types are refused, and so is what the
- * format forbids: a header longer than the file, a name or key twice, offsets with holes, overlaps or another length
- * than shape and type say, sizes that overflow, bytes after the last tensor.  Headers to 16 MiB, ranks to PSG_MAX_RANK.
+ * Read: F32, F64, I32, I64; F16 and BF16, which become f32; I8, U8, I16 and U16, which become i32; U32, which becomes
+ * i64; BOOL, whose 0 and 1 become i32 (each value is exact).  Files with others are refused, and so is what the format
+ * forbids: a header longer than the file, a name or key twice, offsets with holes, overlaps or another length than
+ * shape and type say, sizes that overflow, bytes after the last tensor.  Headers to 16 MiB, ranks to PSG_MAX_RANK.
  * What is allocated follows the file's size, never a number in it that the file's size does not bear out.  While it is
- * read, the header takes some 20 times its length in memory of jansson's, which does not come from the allocator. */
+ * read, the header takes some 35 times its length in memory of jansson's, which does not come from the allocator. */
 
 /* A key of a file's metadata, and its value. */
 typedef struct psg_text_pair {
@@ -154,8 +156,10 @@ typedef struct psg_csv_options {
     psg_dtype dtype;               /* of the numbers: PSG_F32 or PSG_F64 */
     char delimiter;                /* 0: a comma; no letter, digit, sign, point or quote, and ASCII */
     int no_header;                 /* non-zero: the first line is a record, and column 7 is named "7" (from 0) */
-    const char *missing;           /* what stands for a missing number beside the empty field, such as "NA"; or NULL */
-    int fill_missing;              /* non-zero: `fill` takes its place; else, as always for a label, it is refused */
+    const char *missing;           /* what stands for a missing value beside the empty field, such as "NA", without
+                                      blanks at its ends; or NULL */
+    int fill_missing;              /* non-zero: `fill` takes the place of a missing number; else it is refused, as is a
+                                      missing label that is none of the categories given */
     double fill;                   /* finite, in the dtype too */
     uint64_t reserved[4];
 } psg_csv_options;

@@ -8,12 +8,14 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/reserved.h"
+#include "base/utf8.h"
 #include "kernels.h"
 
 /* ---- messages ---- */
 
 psg_status psg_fail_v(psg_context *context, psg_status status, const char *format, va_list arguments) {
     vsnprintf(context->message, sizeof context->message, format, arguments);
+    psg_make_line(context->message);
     return status;
 }
 

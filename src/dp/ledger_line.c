@@ -156,11 +156,13 @@ static psg_status take_texts(const psg_line_place *at, const texts *t, const cha
 
 static psg_status take_fields(const psg_line_place *at, json_t *json, const char *previous, psg_ledger_line *line) {
     texts t;
-    if (!unpack(json, line, &t)) return psg_ledger_line_refuse(at, "lacks a field, or has one of another type or an unknown one");
+    if (!unpack(json, line, &t)) {
+        return psg_ledger_line_refuse(at, "lacks a field, or has one of another type or an unknown one");
+    }
     psg_status status = take_texts(at, &t, previous, line);
     if (status) return status;
-    return psg_event_check(at->context, at->function, &line->event, line->relation) ? psg_ledger_line_refuse(at, "has no valid event")
-                                                                                     : PSG_OK;
+    status = psg_event_check(at->context, at->function, &line->event, line->relation);
+    return status ? psg_ledger_line_refuse(at, "has no valid event") : PSG_OK;
 }
 
 psg_status psg_ledger_line_read(const psg_line_place *place, const char *text, size_t length, const char *previous,

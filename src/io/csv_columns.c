@@ -23,6 +23,7 @@ static psg_status count_fields(psg_csv_text csv, size_t *count, size_t *bytes) {
     for (*count = *bytes = 0; !field.is_last; *bytes += field.length) {
         psg_status status = psg_csv_next(&csv, (*count)++, &field);
         if (status) return status;
+        if (psg_csv_is_empty_line(&field)) return psg_csv_refuse(&csv, &field, "an empty line, which has no columns");
     }
     return PSG_OK;
 }
@@ -48,6 +49,7 @@ static void count_names(const char **names, size_t count, char *texts) {
 
 psg_status psg_csv_read_names(psg_csv_text *csv, bool has_header, psg_arena *arena) {
     size_t count, bytes;
+    if (psg_csv_is_utf16(csv)) return refuse(csv, "begins with the mark of UTF-16, must be UTF-8");
     if (psg_csv_is_at_end(csv)) return refuse(csv, has_header ? "is empty, where a line of names must be" : "is empty");
     psg_status status = count_fields(*csv, &count, &bytes);
     if (status) return status;
@@ -123,7 +125,10 @@ psg_status psg_csv_choose(const psg_csv_text *csv, const psg_csv_options *option
                           psg_csv_target **targets) {
     const size_t columns = csv->columns;
     if (options->label_count > columns || options->number_count > columns - options->label_count) {
-        return refuse(csv, "has fewer columns than are chosen");
+        char rule[100];
+        snprintf(rule, sizeof rule, "has %zu columns, of which %zu labels and %zu numbers are chosen", columns,
+                 options->label_count, options->number_count);
+        return refuse(csv, rule);
     }
     *targets = psg_arena_take(&table->arena, columns * sizeof **targets);
     table->names = psg_arena_take(&table->arena, columns * sizeof *table->names);

@@ -11,7 +11,7 @@ static psg_status add(const psg_csv_reading *r, size_t label, const char *text, 
 psg_status psg_csv_read_label(const psg_csv_reading *r, const psg_csv_field *field, size_t label, int64_t record) {
     psg_categories *known = &r->categories[label];
     int64_t code = psg_categories_find(known, field->text, field->length);
-    if (!field->length && code < 0) return psg_csv_refuse(&r->csv, field, "a label is missing");
+    if (code < 0 && psg_csv_is_missing(r, field)) return psg_csv_refuse(&r->csv, field, "a label is missing");
     if (code < 0 && r->options->labels[label].categories) {
         return psg_csv_refuse(&r->csv, field, "is none of the categories that were given");
     }

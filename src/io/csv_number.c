@@ -5,7 +5,7 @@
 
 static bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
-static bool is_missing(const psg_csv_reading *r, const psg_csv_field *field) {
+bool psg_csv_is_missing(const psg_csv_reading *r, const psg_csv_field *field) {
     const char *text = r->options->missing;
     return !field->length ||
            (text && field->length == r->missing_length && !memcmp(field->text, text, field->length));
@@ -28,7 +28,7 @@ static psg_status fill(const psg_csv_reading *r, const psg_csv_field *field, int
 psg_status psg_csv_read_number(const psg_csv_reading *r, psg_csv_field field, int64_t at) {
     for (; field.length && is_blank(*field.text); field.text++) field.length--;
     while (field.length && is_blank(field.text[field.length - 1])) field.length--;
-    if (is_missing(r, &field)) return fill(r, &field, at);
+    if (psg_csv_is_missing(r, &field)) return fill(r, &field, at);
     switch (read_decimal(r, &field, at)) {
     case PSG_DECIMAL_READ: return PSG_OK;
     case PSG_DECIMAL_NONE: return psg_csv_refuse(&r->csv, &field, "is no decimal number");

@@ -10,6 +10,10 @@ static bool is_delimiter(char c) {
     return c > 0 && !is_letter && !is_digit && !strchr("+-.\"\r\n", c);
 }
 
+static bool has_blank_end(const char *text) {
+    return *text && (strchr(" \t", *text) || strchr(" \t", text[strlen(text) - 1]));
+}
+
 static psg_status check_columns(const psg_source *source, const char *name, const psg_csv_column *list, size_t count) {
     if (count && !list) return psg_fail(source->context, PSG_ERR_ARGUMENT, "%s: %s is NULL", source->function, name);
     for (size_t k = 0; k < count; k++) {
@@ -31,6 +35,10 @@ psg_status psg_csv_check_options(const psg_source *source, const psg_csv_options
     if (o->delimiter && !is_delimiter(o->delimiter)) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "%s: delimiter 0x%02x can be part of a number, text or line",
                         source->function, (unsigned char)o->delimiter);
+    }
+    if (o->missing && has_blank_end(o->missing)) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: missing is \"%.60s\", must have no blanks at its ends, which are "
+                        "taken off numbers", source->function, o->missing);
     }
     if (o->fill_missing && !isfinite(o->dtype == PSG_F64 ? o->fill : (double)(float)o->fill)) {
         return psg_fail(context, PSG_ERR_NONFINITE, "%s: fill %g, must be finite in %s", source->function, o->fill,

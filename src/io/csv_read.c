@@ -18,8 +18,8 @@ static psg_status read_field(const psg_csv_reading *r, const psg_csv_field *fiel
 static psg_status check_end(const psg_csv_reading *r, const psg_csv_field *field) {
     char rule[100];
     const size_t columns = r->csv.columns;
-    if (field->is_last == (field->column + 1 == columns)) return PSG_OK;
-    const bool is_empty = !field->column && !field->length;
+    const bool is_empty = psg_csv_is_empty_line(field);
+    if (field->is_last == (field->column + 1 == columns) && !is_empty) return PSG_OK;
     const char *what = !field->is_last ? "more fields follow" : is_empty ? "an empty line" : "the record ends";
     snprintf(rule, sizeof rule, "%s, where the first line has %zu fields", what, columns);
     return psg_csv_refuse(&r->csv, field, rule);

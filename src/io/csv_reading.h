@@ -24,6 +24,8 @@ typedef struct psg_csv_reading {
 /* PSG_ERR_ARGUMENT and others, for what is wrong whatever the file is. */
 psg_status psg_csv_check_options(const psg_source *source, const psg_csv_options *options);
 
+/* Whether a field is empty or the text that stands for what is missing. */
+bool psg_csv_is_missing(const psg_csv_reading *r, const psg_csv_field *field);
 /* A field to number `at` of the table. */
 psg_status psg_csv_read_number(const psg_csv_reading *r, psg_csv_field field, int64_t at);
 

@@ -6,20 +6,23 @@
 #include "base/file.h"
 
 void psg_csv_begin(psg_csv_text *csv, const psg_source *source, char *text, size_t bytes, char delimiter) {
-    static const char mark[] = "\xef\xbb\xbf";
+    static const char mark[] = "\xef\xbb\xbf";   /* of UTF-8 */
     *csv = (psg_csv_text){ .source = source, .next = text, .end = text + bytes, .line = 1, .delimiter = delimiter };
     if (bytes >= 3 && !memcmp(text, mark, 3)) csv->next += 3;
     csv->stops[0] = csv->stops['\n'] = csv->stops['\r'] = csv->stops['"'] = 1;
     csv->stops[(unsigned char)delimiter] = 1;
 }
 
-/* Up to 60 bytes, in quotes; bytes that no line of text has become '?'. */
+bool psg_csv_is_utf16(const psg_csv_text *csv) {
+    return csv->end - csv->next >= 2 && (!memcmp(csv->next, "\xff\xfe", 2) || !memcmp(csv->next, "\xfe\xff", 2));
+}
+
+/* Up to 60 bytes, whole characters, in quotes. */
 static const char *shown(const char *text, size_t length, char out[72]) {
-    const size_t most = 60, count = length < most ? length : most;
-    char *to = out;
-    *to++ = '"';
-    for (size_t k = 0; k < count; k++) *to++ = (unsigned char)text[k] < ' ' || text[k] == 127 ? '?' : text[k];
-    snprintf(to, 5, "%s", count < length ? "...\"" : "\"");
+    const size_t most = 60;
+    size_t count = length < most ? length : most;
+    while (count && count < length && ((unsigned char)text[count] & 0xC0) == 0x80) count--;
+    snprintf(out, 72, "\"%.*s%s\"", (int)count, text, count < length ? "..." : "");
     return out;
 }
 
@@ -59,6 +62,7 @@ static psg_status end_field(psg_csv_text *csv, char *at, bool is_quoted, psg_csv
 static psg_status next_quoted(psg_csv_text *csv, psg_csv_field *field) {
     char *at = csv->next + 1, *to = at;
     field->text = at;
+    field->is_quoted = true;
     while (*at && (*at != '"' || at[1] == '"')) {
         csv->line += *at == '\n';
         at += *at == '"';

@@ -12,6 +12,7 @@ typedef struct psg_csv_field {
     int64_t line;                  /* where it begins, from 1 */
     size_t column;                 /* from 0 */
     bool is_last;                  /* of its record */
+    bool is_quoted;
 } psg_csv_field;
 
 typedef struct psg_csv_text {
@@ -28,8 +29,14 @@ typedef struct psg_csv_text {
 /* bytes of text, *(text + bytes) being 0. */
 void psg_csv_begin(psg_csv_text *csv, const psg_source *source, char *text, size_t bytes, char delimiter);
 static inline bool psg_csv_is_at_end(const psg_csv_text *csv) { return csv->next == csv->end; }
+/* Whether what follows has the byte order mark of UTF-16: spreadsheets save such as "Unicode text". */
+bool psg_csv_is_utf16(const psg_csv_text *csv);
 /* The next field, of that column. */
 psg_status psg_csv_next(psg_csv_text *csv, size_t column, psg_csv_field *field);
+/* Whether a field is all that its line has, and that is nothing. */
+static inline bool psg_csv_is_empty_line(const psg_csv_field *field) {
+    return !field->column && field->is_last && !field->length && !field->is_quoted;
+}
 /* PSG_ERR_FORMAT: "FUNCTION: PATH: line 3, column 2 ("hours"): "VALUE": RULE". */
 psg_status psg_csv_refuse(const psg_csv_text *csv, const psg_csv_field *field, const char *rule);
 

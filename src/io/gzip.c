@@ -1,5 +1,6 @@
 #include "io/gzip.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/context.h"
@@ -11,7 +12,14 @@ enum { BUFFER_BYTES = 32 * 1024 };
 
 static psg_status refuse(const psg_gzip *s, const char *rule) {
     const psg_source *from = &s->reading->source;
-    return psg_fail_format(from->context, from->function, from->path, "%s", rule);
+    return psg_fail_format(from->context, from->function, from->path, "byte %lld: %s",
+                           (long long)(s->taken - s->inflater.avail_in), rule);
+}
+
+static psg_status refuse_end(const psg_gzip *s, size_t lacking) {
+    const psg_source *from = &s->reading->source;
+    return psg_fail_format(from->context, from->function, from->path, "truncated: it ends after %lld bytes%s, where "
+                           "%zu more must follow", (long long)s->given, s->is_gzip ? " inflated" : "", lacking);
 }
 
 static psg_status fail_memory(const psg_reading *reading) {
@@ -41,8 +49,11 @@ static psg_status inflate_some(psg_gzip *s) {
     if (answer == Z_STREAM_END) s->is_between = s->has_member = true;
     if (answer == Z_OK || answer == Z_STREAM_END) return PSG_OK;
     if (answer == Z_MEM_ERROR) return fail_memory(s->reading);
-    const bool is_after = s->has_member && !s->inflater.total_out;
-    return refuse(s, is_after ? "bytes after the end of its gzip data" : "damaged gzip data");
+    char rule[100];
+    const bool is_member = !s->has_member || s->inflater.total_in > 2;   /* its first bytes are a member's */
+    if (!is_member) return refuse(s, "more follows the end of its gzip data");
+    snprintf(rule, sizeof rule, "damaged gzip data: %.60s", s->inflater.msg ? s->inflater.msg : "none of the format's");
+    return refuse(s, rule);
 }
 
 /* Up to count bytes; 0 at the end of the file. */
@@ -79,9 +90,10 @@ psg_status psg_gzip_read(psg_gzip *s, void *bytes, size_t count) {
         unsigned got;
         psg_status status = read_part(s, to, (unsigned)(count < most ? count : most), &got);
         if (status) return status;
-        if (!got) return refuse(s, "truncated: it ends before the last value");
+        if (!got) return refuse_end(s, count);
         to += got;
         count -= got;
+        s->given += got;
     }
     return PSG_OK;
 }
@@ -92,7 +104,7 @@ psg_status psg_gzip_finish(psg_gzip *s) {
     psg_status status = read_part(s, &more, 1, &got);
     if (status) return status;
     if (got) return refuse(s, "longer than its header says");
-    return s->is_gzip && !s->is_between ? refuse(s, "truncated: its gzip data has no end") : PSG_OK;
+    return s->is_gzip && !s->is_between ? refuse(s, "truncated: the gzip data has no end") : PSG_OK;
 }
 
 bool psg_gzip_may_hold(const psg_gzip *s, int64_t bytes) {

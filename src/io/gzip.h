@@ -10,6 +10,7 @@
 typedef struct psg_gzip {
     const psg_reading *reading;
     int64_t taken;                 /* bytes of the file so far */
+    int64_t given;                 /* bytes that were read from it, inflated */
     bool is_gzip;
     bool is_between;               /* no member has begun, or the last one was checked to its end */
     bool has_member;               /* one was */

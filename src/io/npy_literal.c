@@ -77,7 +77,7 @@ static psg_status read_order(parser *p) {
     return PSG_OK;
 }
 
-/* Decimal digits, 0 alone or none of them in front. */
+/* Decimal digits, 0 alone or none of them in front; Python 2 wrote an L behind those that it held as long integers. */
 static psg_status read_size(parser *p, int d) {
     skip_spaces(p);
     const char *begin = p->at;
@@ -90,6 +90,7 @@ static psg_status read_size(parser *p, int d) {
         return refuse(p, begin, "shape[%d] has %zu digits, %.*s..., at most 2^63 - 1 may be", d, digits,
                       digits < 20 ? (int)digits : 20, begin);
     }
+    p->at += *p->at == 'L';
     p->header->shape[d] = size;
     return PSG_OK;
 }

@@ -28,22 +28,26 @@ static void *mapped(const psg_reading *r, const psg_npy_array *a) {
     return (uintptr_t)address % h->type->size ? NULL : address;
 }
 
-/* In whole cache lines. */
 static size_t value_bytes(const psg_npy_array *a) {
     const psg_tensor view = psg_npy_view(&a->header, NULL);
-    return ((size_t)psg_tensor_count(&view) * psg_dtype_size(view.dtype) + PSG_ALIGNMENT - 1) & ~(PSG_ALIGNMENT - 1);
+    return (size_t)psg_tensor_count(&view) * psg_dtype_size(view.dtype);
 }
 
+static size_t whole_lines(size_t bytes) { return (bytes + PSG_ALIGNMENT - 1) & ~(PSG_ALIGNMENT - 1); }
+
+/* *room: of the values that are copied, each tensor's in cache lines of its own.  `most` is of the values alone. */
 static psg_status count_bytes(const psg_reading *r, const psg_npy_array *arrays, size_t count, int64_t most,
-                              size_t *bytes) {
+                              size_t *room) {
     const psg_source *from = &r->source;
-    *bytes = 0;
+    size_t bytes = *room = 0;
     for (size_t k = 0; k < count; k++) {
         if (mapped(r, &arrays[k])) continue;
-        if (__builtin_add_overflow(*bytes, value_bytes(&arrays[k]), bytes)) *bytes = SIZE_MAX;
-        if (*bytes <= (uint64_t)most) continue;
+        const size_t more = value_bytes(&arrays[k]);
+        if (__builtin_add_overflow(bytes, more, &bytes)) bytes = SIZE_MAX;
+        if (__builtin_add_overflow(*room, whole_lines(more), room)) *room = SIZE_MAX;
+        if (bytes <= (uint64_t)most) continue;
         return psg_fail_format(from->context, from->function, from->path, "tensor \"%.100s\": with it there are "
-                               "%zu bytes of values to copy, at most %lld may be", arrays[k].name, *bytes,
+                               "%zu bytes of values to copy, at most %lld may be", arrays[k].name, bytes,
                                (long long)most);
     }
     return PSG_OK;
@@ -86,7 +90,7 @@ static psg_status read_values(const psg_reading *r, const psg_npy_array *arrays,
         void *map = mapped(r, &arrays[k]);
         status = read_array(r, &arrays[k], stage, map ? NULL : next);
         set->list[set->count++] = (psg_named){ arrays[k].name, psg_npy_view(&arrays[k].header, map ? map : next) };
-        if (!map) next += value_bytes(&arrays[k]);
+        if (!map) next += whole_lines(value_bytes(&arrays[k]));
     }
     return status;
 }

@@ -43,6 +43,7 @@ static const char *reason(const char *descr) {
         if (find('<', descr + 1)) break;
         return kinds[k].what;
     }
+    if (descr[0] == '=') return "'=' is the order of a machine that the file does not name";
     if (descr[0] == '>') return "big-endian numbers are not read";
     return find('<', descr + 1) ? "numbers of more than one byte begin with '<'" : "it is none of numpy's";
 }

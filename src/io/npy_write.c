@@ -18,10 +18,13 @@ static psg_status write_file(psg_context *context, const psg_source *to, const p
 psg_status psg_npy_write(psg_context *context, const char *path, const psg_tensor *tensor) {
     PSG_DEFAULT_FLOATS;
     const psg_source to = { context, "psg_npy_write", path };
+    char fault[PSG_FAULT_TEXT];
     if (!context) return PSG_ERR_ARGUMENT;
     if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL", to.function);
     if (!tensor) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: tensor is NULL", to.function);
-    if (!psg_tensor_is_valid(tensor)) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: not a valid view", to.function);
+    if (!psg_tensor_is_valid(tensor)) {
+        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: tensor is %s", to.function, psg_tensor_fault(tensor, fault));
+    }
     char *stage = psg_alloc(context, PSG_ROW_MAJOR_STAGE);
     if (!stage) return psg_fail_memory(context, to.function, PSG_ROW_MAJOR_STAGE);
     psg_status status = write_file(context, &to, tensor, stage);

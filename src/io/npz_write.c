@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/floats.h"
 #include "base/shapes.h"
-#include "io/json_text.h"
+#include "base/utf8.h"
 #include "io/npy_header.h"
 #include "io/row_major.h"
 #include "io/zip_write.h"
@@ -31,6 +31,7 @@ typedef struct writing {
 static psg_status check_tensor(const writing *w, size_t k) {
     const psg_named *named = &w->tensors[k];
     const char *name = named->name;
+    char fault[PSG_FAULT_TEXT];
     const size_t most = PSG_ZIP_MOST_NAME - (sizeof suffix - 1);
     if (!name) return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: name %zu is NULL", w->function, k);
     if (!psg_is_utf8(name)) {
@@ -41,7 +42,8 @@ static psg_status check_tensor(const writing *w, size_t k) {
                         w->function, k, name, strlen(name), most);
     }
     if (psg_tensor_is_valid(&named->tensor)) return PSG_OK;
-    return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: tensor \"%.100s\": not a valid view", w->function, name);
+    return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: tensor \"%.100s\" is %s", w->function, name,
+                    psg_tensor_fault(&named->tensor, fault));
 }
 
 static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }

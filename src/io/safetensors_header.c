@@ -47,7 +47,8 @@ static psg_status read_type(const reader *r, psg_stored_tensor *t, const json_t 
     t->type = psg_stored_type_find(name);
     if (t->type) return PSG_OK;
     if (!psg_stored_type_exists(name)) return refuse(r, t->name, "dtype \"%.32s\" is none of the format's", name);
-    return refuse(r, t->name, "dtype %s is not supported: only F32, F64, F16, BF16, I32 and I64 are", name);
+    return refuse(r, t->name, "dtype %s is not supported: only F64, F32, F16, BF16, I64, I32, I16, I8, U32, U16, U8 and "
+                  "BOOL are", name);
 }
 
 static psg_status read_sizes(const reader *r, const char *name, const char *key, const json_t *value, size_t most,

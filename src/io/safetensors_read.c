@@ -48,10 +48,21 @@ static void *mapped(const reading *r, const psg_stored_tensor *t) {
     return (uintptr_t)address % t->type->size ? NULL : address;
 }
 
-/* What its values take in memory, in whole cache lines: at most twice what they take in the file and a line. */
+/* What its values take in memory, in whole cache lines: at most four times what they take in the file and a line. */
 static size_t value_bytes(const psg_stored_tensor *t) {
     size_t held = (size_t)(t->end - t->begin), bytes = held / t->type->size * psg_dtype_size(t->type->dtype);
     return (bytes + PSG_ALIGNMENT - 1) & ~(PSG_ALIGNMENT - 1);
+}
+
+static psg_status check_bools(const reading *r, const psg_stored_tensor *t, const char *bytes, size_t count) {
+    const psg_source *from = &r->file.source;
+    for (size_t k = 0; k < count; k++) {
+        if ((unsigned char)bytes[k] <= 1) continue;
+        return psg_fail_format(from->context, from->function, from->path, "tensor \"%.100s\": byte %lld: a truth value is "
+                               "%u, only 0 and 1 may be", t->name, (long long)(r->data + t->begin) + (long long)k,
+                               (unsigned char)bytes[k]);
+    }
+    return PSG_OK;
 }
 
 /* Values that are widened are read into the last part of their memory. */
@@ -59,6 +70,7 @@ static psg_status copy_values(const reading *r, const psg_stored_tensor *t, char
     size_t held = (size_t)(t->end - t->begin), count = held / t->type->size;
     char *place = memory + count * psg_dtype_size(t->type->dtype) - held;
     psg_status status = psg_read_bytes(&r->file, place, held, r->data + t->begin);
+    if (!status && psg_stored_type_is_bool(t->type)) status = check_bools(r, t, place, count);
     if (!status && t->type->widen) t->type->widen(place, memory, count);
     return status;
 }

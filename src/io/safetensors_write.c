@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/floats.h"
 #include "base/shapes.h"
+#include "base/utf8.h"
 #include "io/json_text.h"
 #include "io/row_major.h"
 #include "io/safetensors_header.h"
@@ -51,6 +52,7 @@ static psg_status check_text(const writing *w, const char *what, size_t k, const
 }
 
 static psg_status check_tensor(const writing *w, size_t k, const psg_named *named) {
+    char fault[PSG_FAULT_TEXT];
     psg_status status = check_text(w, "name", k, named->name);
     if (status) return status;
     if (!strcmp(named->name, PSG_SAFETENSORS_METADATA)) {
@@ -58,7 +60,8 @@ static psg_status check_tensor(const writing *w, size_t k, const psg_named *name
                         ", which the format keeps for itself", w->function, k);
     }
     if (psg_tensor_is_valid(&named->tensor)) return PSG_OK;
-    return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: tensor \"%.100s\": not a valid view", w->function, named->name);
+    return psg_fail(w->context, PSG_ERR_ARGUMENT, "%s: tensor \"%.100s\" is %s", w->function, named->name,
+                    psg_tensor_fault(&named->tensor, fault));
 }
 
 static psg_status check_once(const writing *w) {

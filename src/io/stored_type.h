@@ -15,6 +15,8 @@ typedef struct psg_stored_type {
 
 /* NULL: not one of those that are read. */
 const psg_stored_type *psg_stored_type_find(const char *name);
+/* Whether it holds truth values, a byte each, 0 or 1. */
+bool psg_stored_type_is_bool(const psg_stored_type *type);
 /* Whether the format has such a type, read here or not. */
 bool psg_stored_type_exists(const char *name);
 /* The one that a tensor is written as, and its place in the order of the file, from 0. */

@@ -6,6 +6,7 @@
 #include "base/floats.h"
 #include "base/reserved.h"
 #include "base/shapes.h"
+#include "base/utf8.h"
 #include "base/writer.h"
 #include "io/tensors.h"
 
@@ -47,10 +48,13 @@ static void put_tensor(psg_writer *out, const char *before, const psg_named *nam
     psg_put(out, "%s%s %s", before, psg_dtype_name(named->tensor.dtype), psg_tensor_text(&named->tensor, shape));
 }
 
+/* A line whatever the name is: what the file has in it must not pass for another one. */
 static void put_line(psg_writer *out, const psg_named *wanted, const psg_named *held) {
+    const size_t begin = out->used;
     psg_put(out, "%s %s:", !held ? "missing" : !wanted ? "extra" : "mismatched", (held ? held : wanted)->name);
     if (wanted) put_tensor(out, " wanted ", wanted);
     if (held) put_tensor(out, wanted ? ", the file has " : " the file has ", held);
+    if (begin < out->size) psg_make_line(out->text + begin);
 }
 
 /* Fills the report; first: the line of the first that is not loaded. */
@@ -73,15 +77,26 @@ static void compare(join j, psg_load_report *report, psg_writer *first) {
 
 /* ---- values ---- */
 
-static void widen(const psg_tensor *from, const psg_tensor *to) {
-    if (from->rank == 0) {
-        *(double *)to->data = (double)*(const float *)from->data;
+static void widen_values(const psg_tensor *from, const psg_tensor *to) {
+    if (from->rank > 1) {
+        for (int64_t i = 0; i < from->shape[0]; i++) {
+            psg_tensor inner = psg_tensor_at(from, i), target = psg_tensor_at(to, i);
+            widen_values(&inner, &target);
+        }
         return;
     }
-    for (int64_t i = 0; i < from->shape[0]; i++) {
-        psg_tensor inner = psg_tensor_at(from, i), target = psg_tensor_at(to, i);
-        widen(&inner, &target);
+    const float *values = from->data;
+    double *wide = to->data;
+    const int64_t count = from->rank ? from->shape[0] : 1, step = from->rank ? to->stride[0] : 0;
+    for (int64_t i = 0; i < count; i++) wide[i * step] = (double)values[i];
+}
+
+/* from: contiguous, with elements.  Dimensions that lie together are one, so that few rows are left. */
+static void widen(psg_tensor from, psg_tensor to) {
+    for (int d = to.rank - 1; d > 0; d--) {
+        if (psg_tensor_merge(&to, d - 1, d)) psg_tensor_merge(&from, d - 1, d);
     }
+    widen_values(&from, &to);
 }
 
 static void load(join j) {
@@ -89,7 +104,7 @@ static void load(join j) {
     while (next_name(&j, &wanted, &held)) {
         if (!wanted || !held || !agrees(&held->tensor, &wanted->tensor)) continue;
         if (held->tensor.dtype == wanted->tensor.dtype) psg_tensor_copy(&held->tensor, &wanted->tensor);
-        else if (psg_tensor_count(&held->tensor)) widen(&held->tensor, &wanted->tensor);
+        else if (psg_tensor_count(&held->tensor)) widen(held->tensor, wanted->tensor);
     }
 }
 
@@ -114,10 +129,11 @@ static psg_status take(const psg_source *source, const psg_tensors *tensors, joi
 
 static psg_status check_weight(const psg_source *source, size_t k, const psg_named *weight) {
     psg_context *context = source->context;
+    char fault[PSG_FAULT_TEXT];
     if (!weight->name) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: name %zu is NULL", source->function, k);
     if (psg_tensor_is_valid(&weight->tensor)) return PSG_OK;
-    return psg_fail(context, PSG_ERR_ARGUMENT, "%s: weight \"%.100s\": not a valid view", source->function,
-                    weight->name);
+    return psg_fail(context, PSG_ERR_ARGUMENT, "%s: weight \"%.100s\" is %s", source->function, weight->name,
+                    psg_tensor_fault(&weight->tensor, fault));
 }
 
 static psg_status sort_weights(const psg_source *source, const psg_named *weights, join *j) {
@@ -148,17 +164,25 @@ static psg_status read_and_take(const psg_source *source, const psg_tensors *ten
     return status;
 }
 
+/* What the report is where nothing is compared. */
+static void empty_report(psg_load_report *report) {
+    if (!report) return;
+    const psg_load_report given = *report;
+    *report = (psg_load_report){ .text = given.text, .text_size = given.text_size };
+    memcpy(report->reserved, given.reserved, sizeof report->reserved);
+    if (report->text && report->text_size) report->text[0] = 0;
+}
+
 psg_status psg_tensors_take(const psg_source *source, const psg_tensors *tensors, const psg_named *weights, size_t count,
                             psg_load_mode mode, psg_load_report *report) {
     psg_context *context = source->context;
     const char *function = source->function;
-    psg_load_report own = { 0 };
+    psg_load_report own = PSG_LOAD_REPORT_INIT;
     if (!report) report = &own;
+    empty_report(report);
     if (psg_reserved_is_set(report->reserved)) {
-        return psg_fail(source->context, PSG_ERR_ARGUMENT, "%s: report" PSG_RESERVED_TEXT, source->function);
+        return psg_fail(context, PSG_ERR_ARGUMENT, "%s: report" PSG_RESERVED_TEXT, function);
     }
-    *report = (psg_load_report){ .text = report->text, .text_size = report->text_size };
-    if (report->text && report->text_size) report->text[0] = 0;
     if (count && !weights) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: weights is NULL", function);
     if (mode != PSG_LOAD_STRICT && mode != PSG_LOAD_PARTIAL) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "%s: mode %d is unknown", function, (int)mode);
@@ -175,6 +199,7 @@ psg_status psg_tensors_take(const psg_source *source, const psg_tensors *tensors
 psg_status psg_weights_load(psg_context *context, const char *path, const psg_named *weights, size_t count,
                             psg_load_mode mode, psg_load_report *report) {
     PSG_DEFAULT_FLOATS;
+    empty_report(report);
     if (!context) return PSG_ERR_ARGUMENT;
     const psg_source source = { context, "psg_weights_load", path };
     if (!path) return psg_fail(context, PSG_ERR_ARGUMENT, "%s: path is NULL", source.function);
@@ -184,6 +209,7 @@ psg_status psg_weights_load(psg_context *context, const char *path, const psg_na
 psg_status psg_weights_take(psg_context *context, const psg_tensors *tensors, const psg_named *weights, size_t count,
                             psg_load_mode mode, psg_load_report *report) {
     PSG_DEFAULT_FLOATS;
+    empty_report(report);
     if (!context) return PSG_ERR_ARGUMENT;
     if (!tensors) return psg_fail(context, PSG_ERR_ARGUMENT, "psg_weights_take: tensors is NULL");
     const psg_source source = { context, "psg_weights_take", tensors->path };

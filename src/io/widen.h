@@ -1,5 +1,5 @@
 /* Integers of files, widened to those of tensors; every value is exact.  count elements, contiguous, of any
- * alignment. */
+ * alignment; the input may be the last part of the output's own memory. */
 #ifndef PSG_IO_WIDEN_H
 #define PSG_IO_WIDEN_H
 

@@ -7,7 +7,7 @@
 
 #include "base/context.h"
 #include "base/file.h"
-#include "io/json_text.h"
+#include "base/utf8.h"
 #include "io/zip.h"
 #include "io/zip_end.h"
 

@@ -102,8 +102,8 @@ static void print_network(const attack_network *n) {
     static const char *const weights[WEIGHT_KINDS] = { "a parameter", "standardized", "by fan in", "with gain", "normed",
                                                        "normed columns" };
     printf("  %s, weight %s: T %lld, inputs %lld, outputs %lld, %s%s, %s, with the record %lld more positions\n",
-           models[n->model], weights[n->weight], (long long)n->positions, (long long)n->inputs, (long long)n->outputs, n->kink ? "at its kink" : "no kink",
-           n->dropout ? ", dropout" : "", n->mean ? "mean loss" : "output gradients", (long long)n->pad);
+           models[n->model], weights[n->weight], (long long)n->positions, (long long)n->inputs, (long long)n->outputs,
+           n->kink ? "at its kink" : "no kink", n->dropout ? ", dropout" : "", n->mean ? "mean loss" : "output gradients", (long long)n->pad);
 }
 
 void attack_print_pair(const attack_pair *pair, const attack_outcome *outcome) {
