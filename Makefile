@@ -10,17 +10,27 @@ LDFLAGS ?=
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+DOCDIR ?= $(PREFIX)/share/doc/psg
+MANDIR ?= $(PREFIX)/share/man
 BUILD ?= build
 PKG_CONFIG ?= pkg-config
 ARGS ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)   # that run, test, bench and the sanitizers build with
 V ?=
 COMMA := ,
+
+# Folders stand in commands, among them rm -rf, and in the files that programs find libpsg by: one word each, of
+# characters that mean nothing there.
+FOLDERS := PREFIX LIBDIR INCLUDEDIR DOCDIR MANDIR DESTDIR BUILD
+UNFIT := & | ; < > ( ) * ? [ ] { } ' " ` \ $$ %
+$(foreach folder,$(FOLDERS),$(if $(filter-out 1,$(words x$($(folder))x))$(strip $(foreach c,$(UNFIT),\
+    $(findstring $(c),$($(folder))))),$(error $(folder) is "$($(folder))", must have no blanks and none of $(UNFIT))))
+
 # $(call say,WHAT,FILE): one short line in place of a command; V=1 shows the command.
 say = $(if $(filter-out 0,$(V)),,@printf '  %-4s %s\n' '$(1)' '$(2)';)
 compile = $(call say,CC,$<)$(CC) $(CPPFLAGS)
 link = $(call say,LD,$@)$(CC) $(CFLAGS) $(LDFLAGS)
-PARALLEL = --no-print-directory $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(strip $(JOBS)))
+PARALLEL = --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(strip $(JOBS)))
 
 LIBRARIES := lapacke openblas libsodium jansson zlib   # what calls before what is called, as archives need it
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -pedantic
@@ -123,8 +133,11 @@ $(MPI_SHARED): $(BUILD)/src/mpi/mpi.o $(SHARED)
 FORTRAN_LIBS = $(if $(wildcard $(shell $(CC) -print-file-name=libquadmath.a)),\
                  -Wl$(COMMA)-u$(COMMA)quadmath_snprintf -lquadmath)
 
-# What programs find libpsg by; made anew each time, as PREFIX may differ from the last call's.
-FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+# What programs find libpsg by; made anew each time, as PREFIX may differ from the last call's.  pkg-config moves what
+# stands below prefix with it.
+BELOW_PREFIX = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
+FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(call BELOW_PREFIX,$(LIBDIR))|' \
+          -e 's|@INCLUDEDIR@|$(call BELOW_PREFIX,$(INCLUDEDIR))|' \
           -e 's|@INCLUDE_FROM_LIB@|$(shell realpath -m -s --relative-to=$(LIBDIR) $(INCLUDEDIR))|' \
           -e 's|@VERSION@|$(VERSION)|' -e 's|@SOVERSION@|$(SOVERSION)|' -e 's|@LIBRARIES@|$(strip $(LIBRARIES))|' \
           -e 's|@SYSTEM_LIBS@|$(strip $(SYSTEM_LIBS) $(FORTRAN_LIBS))|' \
@@ -505,8 +518,6 @@ $(MAN)/psg.hpp.3: src/install/roff.awk src/install/hpp.awk include/psg/psg.hpp $
 	    include/psg/psg.hpp
 
 # ---- installation ----
-DOCDIR ?= $(PREFIX)/share/doc/psg
-MANDIR ?= $(PREFIX)/share/man
 install: all doc  ## install under DESTDIR and PREFIX
 	install -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/psg $(INCLUDEDIR)/psg/ops \
 	    $(DOCDIR)/examples/convnet $(MANDIR)/man3)
@@ -532,15 +543,19 @@ INSTALL_MPI = install -m 644 $(MPI_STATIC) $(DESTDIR)$(LIBDIR) && install -m 755
 	ln -sf $(notdir $(MPI_SHARED)) $(DESTDIR)$(LIBDIR)/libpsg-mpi.so && \
 	install -m 644 $(BUILD)/psg-mpi.pc $(DESTDIR)$(LIBDIR)/pkgconfig
 
-uninstall:  ## remove what install put there
+# Libraries of another soname stay, and pages that are not this tree's.
+LIBRARY_NAMES = $(1).a $(1).so $(1).so.$(SOVERSION) $(1).so.$(VERSION)
+uninstall: doc  ## remove what install put there
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBDIR)/cmake/psg
-	rm -f $(DESTDIR)$(LIBDIR)/libpsg.* $(DESTDIR)$(LIBDIR)/libpsg-mpi.* \
-	    $(addprefix $(DESTDIR)$(LIBDIR)/pkgconfig/,psg.pc psg-mpi.pc)
-	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man3/,psg.h.3 psg.hpp.3 psg_*.3 PSG_*.3)
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,$(call LIBRARY_NAMES,libpsg) $(call LIBRARY_NAMES,libpsg-mpi) \
+	    pkgconfig/psg.pc pkgconfig/psg-mpi.pc)
+	for page in $(MAN)/*.3; do rm -f $(DESTDIR)$(MANDIR)/man3/$${page##*/} || exit; done
 	@$(if $(DESTDIR),,sh src/install/loader.sh removed $(LIBDIR))
 
-abi: $(SHARED)  ## what the soname has promised (RECORD=yes: write down new names; BASE=OLD.so: compare types)
+MPI_SYMBOLS := src/install/libpsg-mpi.so.$(SOVERSION).symbols
+abi: $(SHARED) $(MPI_FILES)  ## what the sonames have promised (RECORD=yes: write down new names; BASE=OLD.so: compare types)
 	@RECORD=$(RECORD) BASE=$(BASE) sh src/install/abi.sh $< $(SYMBOLS)
+	@$(if $(MPI),RECORD=$(RECORD) sh src/install/abi.sh $(MPI_SHARED) $(MPI_SYMBOLS))
 
 NEED_DEB := cmd:dpkg-buildpackage=dpkg-dev cmd:dh=debhelper file:/usr/share/doc/build-essential=build-essential
 deb:  ## Debian packages of the committed (or unpacked) tree, in the build folder's deb
@@ -569,5 +584,5 @@ help:  ## this list
 	@echo "Variables: PREFIX LIBDIR INCLUDEDIR DOCDIR MANDIR DESTDIR, CC CPPFLAGS CFLAGS LDFLAGS AR PKG_CONFIG,"
 	@echo "           BUILD (folder), V=1 (whole commands), JOBS, ARGS (of run, bench and the longer tests), DISTDIR"
 
--include $(OBJECTS:.o=.d) $(wildcard $(BUILD)/test/*.d $(BUILD)/test/*/*.d $(BUILD)/bench/*.d)
+-include $(OBJECTS:.o=.d) $(BUILD)/src/mpi/mpi.d $(wildcard $(BUILD)/test/*.d $(BUILD)/test/*/*.d $(BUILD)/bench/*.d)
 .PRECIOUS: $(BUILD)/test/%.o $(BUILD)/bench/%.o

@@ -30,6 +30,9 @@ empty() {
     return 1
 }
 
+# says PATTERN COMMAND...: succeeds when the command prints the pattern; shows what it printed.
+says() { pattern=$1 && shift && "$@" 2>&1 | tee "$log.said" && grep -q "$pattern" "$log.said"; }
+
 # Whether there is a C++ compiler.
 has_cxx() { command -v "${CXX%% *}" >/dev/null 2>&1; }
 
@@ -73,8 +76,20 @@ check "no file is installed twice" empty twice "$stage"
 check "README says where the pages of ops and privacy are" \
     test "$(grep -oE 'share/doc/psg/(ops|dp)\.md' README.md | sort -u | wc -l)" = 2
 check "every page that is named is where it is said to be" empty page_is_absent
+# What others have beside it: another soname's library, a page of a like name.
+others="lib/libpsg.so.0.1 lib/libpsg.so.0.1.0 share/man/man3/psg_other.3"
+for other in $others; do touch "$stage/opt/psg/$other"; done
 check "make uninstall" make_quietly uninstall PREFIX=/opt/psg DESTDIR="$stage"
+left() { (cd "$stage/opt/psg" && find . ! -type d | sed 's|^\./||' | sort); }
+check "make uninstall leaves what is others'" test "$(left)" = "$(printf '%s\n' $others)"
+for other in $others; do rm "$stage/opt/psg/$other"; done
 check "nothing is left after make uninstall" empty find "$stage" ! -type d
+# A blank would make two folders of one, and rm -rf of them.
+mkdir -p "$temporary/My/kept"
+for unfit in "PREFIX=$temporary/My Libs" "DESTDIR=$temporary/My Libs" "BUILD=my build" "LIBDIR=/opt/r&d" "MANDIR=/a;b"; do
+    check "make refuses $unfit" says "must have no blanks" "$MAKE" --no-print-directory uninstall "$unfit"
+done
+check "make with a folder of two words removes nothing" test -d "$temporary/My/kept"
 
 # ---- the loader's cache ----
 # A cache of somebody else's: its ldconfig knows one folder, notes that it ran, and may not where that note is absent.
@@ -85,7 +100,6 @@ cat >"$temporary/ldconfig" <<END
 END
 chmod +x "$temporary/ldconfig"
 loader() { LDCONFIG=$temporary/ldconfig sh src/install/loader.sh "$@"; }
-says() { pattern=$1 && shift && "$@" 2>&1 | tee "$log.said" && grep -q "$pattern" "$log.said"; }
 renews() {
     : >"$temporary/cache" && loader "$1" "$2" && [ "$(cat "$temporary/cache")" = "$3" ] && rm "$temporary/cache"
 }
@@ -106,6 +120,9 @@ version=$(sed -n 's/^.define PSG_VERSION_STRING "\(.*\)"/\1/p' include/psg/base.
 check "pkg-config knows version $version" pkg-config --exact-version="$version" psg
 cflags=$(pkg-config --cflags psg)
 shared_libs=$(pkg-config --libs psg)
+moved_to() { pkg-config --define-variable=prefix=/moved "$@" psg; }
+check "pkg-config moves what is below prefix" test \
+    "$(moved_to --variable=includedir) $(echo $(moved_to --libs))" = "/moved/include -L/moved/lib -lpsg"
 check "pkg-config --libs names libpsg alone" test "$(echo $shared_libs)" = "-L$prefix/lib -lpsg"
 # libpsg from its archive and the others shared; everything from archives.
 other_libs="$(pkg-config --libs lapacke openblas libsodium jansson zlib) -lm -pthread"
@@ -180,6 +197,25 @@ wants_unknown() {
         >"$temporary/unknown/CMakeLists.txt"
     says "psg has the components" configure "$temporary/unknown" "$temporary/unknown/build"
 }
+# finds FOLDER ARGUMENTS...: psg is found by find_package(psg REQUIRED ARGUMENTS).
+finds() {
+    mkdir -p "$1/build"
+    printf 'cmake_minimum_required(VERSION 3.13)\nproject(asks C)\nfind_package(psg REQUIRED %s)\n' "$2" \
+        >"$1/CMakeLists.txt"
+    printf '%s\n' 'get_target_property(headers psg::psg INTERFACE_INCLUDE_DIRECTORIES)' \
+        'if(NOT EXISTS "${headers}/psg/psg.h")' 'message(FATAL_ERROR "no headers in ${headers}")' 'endif()' \
+        >>"$1/CMakeLists.txt"
+    cmake -S "$1" -B "$1/build" -DCMAKE_PREFIX_PATH="$3" -DCMAKE_C_COMPILER="$CC" $4
+}
+wants_optional() {
+    finds "$temporary/optional" "OPTIONAL_COMPONENTS static mpi" "$moved" \
+        "-DCMAKE_DISABLE_FIND_PACKAGE_PkgConfig=ON -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON"
+}
+links_to() {
+    mkdir -p "$temporary/linked" "$temporary/elsewhere" && cp -r "$prefix/lib" "$temporary/elsewhere/libraries" &&
+        cp -r "$prefix/include" "$temporary/linked" && ln -s ../elsewhere/libraries "$temporary/linked/lib" &&
+        finds "$temporary/links" "" "$temporary/linked" ""
+}
 asks_another() {
     grep 'find_package(psg [0-9]' README.md test/consumer/CMakeLists.txt bench/examples/*/CMakeLists.txt |
         grep -vF "psg ${version%.*} "
@@ -196,6 +232,8 @@ if cmake --version >/dev/null 2>&1 && has_cxx; then
     check "CMake, psg::psg is the shared library" sh -c "ldd '$temporary/cmake/c_psg' | grep '$moved/lib/libpsg.so'"
     check "CMake, psg::psg_static is the archive" uses_no_shared "$temporary/cmake/c_psg_static"
     check "CMake refuses components that are none" wants_unknown
+    check "CMake does without components that are optional" wants_optional
+    check "CMake finds the headers where the library's folder is a link" links_to
     for asked in "${version%.*}" "$version"; do check "CMake takes version $asked" asks "$asked"; done
     for asked in 0.0 "${version%.*}.99" 0.99 1.0; do
         check "CMake refuses version $asked" says refused asks "$asked"
@@ -286,6 +324,8 @@ check "a page has the fields of its options" has_line "$manual/psg_clipped_sum.3
 check "a page says what its status is" has_line "$manual/psg_clipped_sum.3" '.SH RETURN VALUE'
 check "the C++ header has a manual page" \
     has_line "$manual/psg.hpp.3" '\fBclass params : public owner<psg_params, psg_params_destroy>\fP'
+check "with constructors of several lines" has_line "$manual/psg.hpp.3" \
+    '\fBdp(psg_context *context, psg_generator *generator, const psg_dp_options &o, span<int64_t> param_counts)\fP'
 check "with its members" has_line "$manual/psg.hpp.3" '\fBvoid initialize(uint64_t seed)\fP'
 check "an equation keeps its line" has_line "$manual/psg_natural_gradient.3" 'outs = (damping I + F)\(ha\-1 v'
 
@@ -464,6 +504,8 @@ mpi_by_cmake() {
 if [ -e "$prefix/lib/libpsg-mpi.so" ]; then
     check "<psg/mpi.h> alone in C11" mpi_header
     check "libpsg-mpi exports what psg/mpi.h declares" empty mpi_names
+    check "every name of libpsg-mpi is promised, and none is lost" sh src/install/abi.sh "$prefix/lib/libpsg-mpi.so" \
+        "src/install/libpsg-mpi.so.${version%.*}.symbols"
     check "pkg-config psg-mpi builds a program" mpi_program
     check "which trains on one rank" mpi_trains
     command -v cmake >/dev/null && check "CMake, psg::mpi builds it" mpi_by_cmake

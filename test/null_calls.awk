@@ -46,9 +46,11 @@ END {
     gsub(/[ \t]+/, " ", text)
     count = split(text, statements, ";")
     for (s = 1; s <= count; s++) {
-        at = index(statements[s], "PSG_API ")
+        mark = statements[s] ~ /PSG_API / ? "PSG_API " : "static inline "
+        at = index(statements[s], mark)
         if (!at) continue
-        declaration = substr(statements[s], at + 8)
+        declaration = substr(statements[s], at + length(mark))
+        sub(/ [{].*/, "", declaration)
         sub(/ PSG_PRINTF\(.*/, "", declaration)
         open = index(declaration, "(")
         head = substr(declaration, 1, open - 1)

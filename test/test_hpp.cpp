@@ -2,6 +2,7 @@
 // of C++ that there is, in C++17 and C++20, with all warnings as errors.
 #include <psg/psg.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -61,6 +62,13 @@ static_assert(moves_only<psg::context> && moves_only<psg::tape> && moves_only<ps
 static_assert(moves_only<psg::generator> && moves_only<psg::dp> && moves_only<psg::optimizer>);
 static_assert(moves_only<psg::accountant> && moves_only<psg::tensors>);
 static_assert(std::is_convertible_v<psg::tape &, psg_tape *> && !std::is_convertible_v<psg::tape &, psg_param *>);
+static_assert(!std::is_convertible_v<psg::tape, psg_tape *>);   // gone with the statement
+static_assert(!std::is_constructible_v<psg::params, psg_context *, std::nullptr_t>);
+struct longer : psg_tensor {
+    int more;
+};
+static_assert(std::is_convertible_v<const std::vector<psg_tensor> &, psg::span<psg_tensor>>);
+static_assert(!std::is_convertible_v<const std::vector<longer> &, psg::span<psg_tensor>>);   // other strides
 
 void owners_move() {
     counter count;
@@ -129,8 +137,58 @@ void errors_are_thrown() {
     params.add("a", psg::init::xavier(), {2});
     REQUIRE(thrown("a is there already", [&] { params.add("a", psg::init::xavier(), {2}); }) == PSG_ERR_ARGUMENT);
     REQUIRE(thrown("no/such", [&] { psg::tensors(context, "/no/such/file"); }) == PSG_ERR_FILE);
+    psg::params none;
+    REQUIRE(thrown("an owner is empty", [&] { none.add("a", psg::init::xavier(), {2}); }) == PSG_ERR_ARGUMENT);
+    REQUIRE(thrown("an owner is empty", [] { psg::table().numbers(); }) == PSG_ERR_ARGUMENT);
     REQUIRE(thrown("PSG_ERR_ARGUMENT", [&] { psg::check(context, psg_gram(context, nullptr, 0, nullptr)); }) != PSG_OK);
     psg::check(context, PSG_OK);
+}
+
+template <class T> double item_of(psg_context *context, T number) {
+    psg::tape tape(context);
+    tape.begin();
+    return tape.item(psg_input(tape, psg::view(&number, {1})));
+}
+
+void items_are_of_any_type() {
+    psg::context context;
+    REQUIRE(item_of(context, 1.5f) == 1.5 && item_of(context, -2.25) == -2.25);
+    REQUIRE(item_of(context, int32_t{-7}) == -7 && item_of(context, int64_t{1} << 40) == 0x1p40);
+}
+
+// Lines of more than a first guess, also where that is thrown.
+void a_load_tells_of_every_name() {
+    const std::string path = (std::filesystem::temp_directory_path() / "psg_hpp.names").string();
+    psg::context context;
+    psg::params params(context, PSG_F32), wanted(context, PSG_F32);
+    params.add("w", psg::init::constant(1), {2});
+    for (int k = 0; k < 100; k++) wanted.add(("layer." + std::to_string(k)).c_str(), psg::init::constant(0), {2});
+    params.initialize(1);
+    wanted.initialize(1);
+    psg::write_safetensors(context, path, params.all());
+    for (psg_load_mode mode : {PSG_LOAD_PARTIAL, PSG_LOAD_STRICT}) {
+        std::string lines = "old";
+        const auto load = [&] { psg::load_weights(context, path, wanted.all(), mode, &lines); };
+        REQUIRE(thrown("100 missing, 1 extra", load) == (mode == PSG_LOAD_STRICT ? PSG_ERR_FORMAT : PSG_OK));
+        REQUIRE(std::count(lines.begin(), lines.end(), '\n') == 101 && lines.back() == '\n');
+        REQUIRE(lines.find("missing layer.99: wanted f32 (2)\n") != std::string::npos);
+    }
+    std::filesystem::remove(path);
+}
+
+// Of many groups, whose shares make it long.
+void statements_are_whole() {
+    psg::context context;
+    psg::generator generator(context);
+    const std::vector<int64_t> counts(300, 1);
+    psg::options<psg_dp_options> o;
+    o.records = 10;
+    o.sample_rate = 0.5;
+    o.noise_multiplier = 1;
+    o.group_count = 300;
+    psg::dp dp(context, generator, o, counts);
+    const std::string json = dp.statement(1e-5, PSG_STATEMENT_JSON);
+    REQUIRE(json.front() == '{' && json.find('\0') == std::string::npos && json.find_last_of('}') + 2 >= json.size());
 }
 
 // ---- views ----
@@ -414,6 +472,8 @@ void files_hold_parameters() {
     REQUIRE(thrown("to copy", [&] { psg::tensors::npz(context, path, PSG_FILE_COPY, 1); }) == PSG_ERR_FORMAT);
     psg::write_npy(context, path, *archive.find("w"));
     REQUIRE(psg_tensor_count(psg::tensors::npy(context, path).find("")) == 6);
+    std::ofstream(path, std::ios::binary) << std::string("\0\0\x08\1\0\0\0\2\5\7", 10);
+    REQUIRE(static_cast<const int32_t *>(psg::tensors::idx(context, path).find("")->data)[1] == 7);
     std::filesystem::remove(path);
     REQUIRE(thrown(path.c_str(), [&] { psg::load_weights(context, path, other.all()); }) == PSG_ERR_FILE);
     std::ofstream(path) << "x,k\n1.5,b\n2,a\n";
@@ -433,7 +493,8 @@ struct test {
 };
 #define TEST(name) { #name, name }
 const test tests[] = {
-    TEST(owners_move), TEST(owners_end_in_any_order), TEST(errors_are_thrown), TEST(views_are_of_anything),
+    TEST(owners_move), TEST(owners_end_in_any_order), TEST(errors_are_thrown), TEST(items_are_of_any_type),
+    TEST(a_load_tells_of_every_name), TEST(statements_are_whole), TEST(views_are_of_anything),
     TEST(options_know_every_macro), TEST(options_go_where_structs_do), TEST(training_is_that_of_c),
     TEST(questions_are_those_of_c), TEST(files_hold_parameters)
 };

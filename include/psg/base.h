@@ -11,6 +11,10 @@
  * whatever the calling thread, or one of a psg_parallel_for, has set, and gives that back before it returns; hooks are
  * called in the default one.  Flags of exceptions may be raised.
  *
+ * Hooks (allocators, psg_parallel_for, observers, channels of ranks, functions of a psg_op) return to their caller: a C++
+ * exception or a longjmp that leaves one through the library's frames skips what it would have given back, such as the
+ * thread's rounding mode, OpenBLAS's number of threads and memory.
+ *
  * Integers: how long an array argument is, size_t.  Sizes of tensors and batches, which views keep signed, int64_t.
  * What adds up over a training (records, steps, releases), uint64_t.  Ranks, and what is bounded by one or by a
  * constant (dimensions, inputs of an op, layers, groups), int.
@@ -37,6 +41,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* The version of the headers; psg_version has that of the library. */
 #define PSG_VERSION_MAJOR 0
@@ -79,7 +84,7 @@ typedef enum psg_status {
 /* The real and integer types of tensors.  PSG_F32 is 0: a zeroed option struct means f32. */
 typedef enum psg_dtype { PSG_F32 = 0, PSG_F64 = 1, PSG_I32 = 2, PSG_I64 = 3 } psg_dtype;
 
-/* "0.1.0": the version of the library that is running, as PSG_VERSION_STRING is that of the headers. */
+/* "0.2.0": the version of the library that is running, as PSG_VERSION_STRING is that of the headers. */
 PSG_API const char *psg_version(void);
 
 /* "PSG_ERR_SHAPE", ...; "unknown status" for any other number.  Static storage. */
@@ -113,7 +118,10 @@ typedef struct psg_batch {
 /* Records [first, first + count) of a batch, which it must have: a micro-batch, of a pass and of an accumulation.  (The
  * inputs of a pass with views have views rows for each.) */
 static inline psg_batch psg_batch_part(const psg_batch *batch, int64_t first, int64_t count) {
-    psg_batch part = *batch;
+    psg_batch part;
+    memset(&part, 0, sizeof part);
+    if (!batch) return part;
+    part = *batch;
     part.ids += first;
     part.count = count;
     return part;

@@ -16,12 +16,13 @@
 // in C: an owner converts to its handle, a view to const psg_tensor *, options to a pointer to them.
 //
 // Owners move and do not copy; they are destroyed in any order (psg/base.h).  What fails throws psg::error, with the
-// guarantees of the C function: those of a pass are thrown by tape::backward, whichever op they come from.
+// guarantees of the C function: those of a pass are thrown by tape::backward, whichever op they come from.  Hooks that
+// the library calls are noexcept: none may throw through it (psg/base.h).  psg/mpi.h is called as in C.
 #ifndef PSG_PSG_HPP
 #define PSG_PSG_HPP
 
 #if __cplusplus < 201703L && (!defined(_MSVC_LANG) || _MSVC_LANG < 201703L)
-#error "psg/psg.hpp needs C++17 (-std=c++17); psg/psg.h is for C++ of any standard"
+#error "psg/psg.hpp needs C++17 (-std=c++17); psg/psg.h is for C and for C++11 and later"
 #endif
 
 #include "psg/psg.h"
@@ -52,7 +53,8 @@ private:
 
 // Throws unless status is PSG_OK, with the context's message: check(context, psg_gram(context, ...)).
 inline void check(const psg_context *context, psg_status status) {
-    if (status != PSG_OK) throw error(status, psg_context_message(context));
+    if (status == PSG_OK) return;
+    throw error(status, context ? psg_context_message(context) : "no context: an owner is empty (was it moved from?)");
 }
 
 // ---- arrays ----
@@ -64,7 +66,8 @@ public:
     span(const T *data, std::size_t size) noexcept : data_(data), size_(size) {}
     span(std::initializer_list<T> list) noexcept : span(list.begin(), list.size()) {}
     span(const psg_param_list &list) noexcept : span(of(list, static_cast<const T *>(nullptr)), list.count) {}
-    template <class C, class = decltype(static_cast<const T *>(std::data(std::declval<const C &>())))>
+    template <class C, class E = std::remove_pointer_t<decltype(std::data(std::declval<const C &>()))>,
+              class = std::enable_if_t<std::is_convertible_v<E (*)[], const T (*)[]>>>
     span(const C &from) noexcept : span(std::data(from), std::size(from)) {}
     const T *data() const noexcept { return data_; }
     std::size_t size() const noexcept { return size_; }
@@ -82,7 +85,8 @@ private:
     std::size_t size_;
 };
 
-using extents = span<int64_t>;   // a shape: {64, 784}; {}: a scalar
+// A shape: {64, 784}; {}: a scalar.  Sizes are int64_t, which other integers in braces must be converted to.
+using extents = span<int64_t>;
 
 // The psg_dtype of float, double, and signed integers of 32 and 64 bits.
 template <class T> constexpr psg_dtype dtype_of() {
@@ -147,11 +151,12 @@ template <class T> struct options : T {
 
 // ---- owners ----
 
-// The owner of a handle, which converts to it; empty after release() and after a move.
+// The owner of a handle, which converts to it unless it is a temporary; empty after release() and after a move.
 template <class T, void (*destroy)(T *)> class owner {
 public:
     owner() noexcept = default;
     owner(psg_context *context, T *owned) noexcept : context_(context), owned_(owned) {}
+    owner(psg_context *context, std::nullptr_t) = delete;   // nor a number that is 0
     owner(owner &&from) noexcept
         : context_(std::exchange(from.context_, nullptr)), owned_(std::exchange(from.owned_, nullptr)) {}
     owner &operator=(owner &&from) noexcept {
@@ -166,7 +171,8 @@ public:
         context_ = nullptr;
         return std::exchange(owned_, nullptr);
     }
-    operator T *() const noexcept { return owned_; }
+    operator T *() const & noexcept { return owned_; }
+    operator T *() const && = delete;
 
 protected:
     template <class Create, class... Arguments>
@@ -274,7 +280,12 @@ public:
     double item(psg_var var) {
         const psg_tensor one = value(var);
         if (psg_tensor_count(&one) != 1) throw error(PSG_ERR_SHAPE, "psg::tape::item: must be of one element");
-        return one.dtype == PSG_F32 ? double(*static_cast<float *>(one.data)) : *static_cast<double *>(one.data);
+        switch (one.dtype) {
+        case PSG_F32: return static_cast<double>(*static_cast<const float *>(one.data));
+        case PSG_F64: return *static_cast<const double *>(one.data);
+        case PSG_I32: return static_cast<double>(*static_cast<const int32_t *>(one.data));
+        default: return static_cast<double>(*static_cast<const int64_t *>(one.data));
+        }
     }
     gradients gradients_of(span<psg_param *> params) const {
         return gradients(psg_tape_context(*this), *this, params);
@@ -341,6 +352,10 @@ public:
                        int64_t max_bytes = 0) {
         return { context, made(context, psg_npz_read, path.c_str(), access, max_bytes) };
     }
+    // One tensor, of the name "".
+    static tensors idx(psg_context *context, const std::string &path, int64_t max_bytes = 0) {
+        return { context, made(context, psg_idx_read, path.c_str(), max_bytes) };
+    }
     span<psg_named> list() const noexcept { return { psg_tensors_list(*this), psg_tensors_count(*this) }; }
     const psg_tensor *find(const char *name) const noexcept { return psg_tensors_find(*this, name); }
 };
@@ -351,7 +366,10 @@ public:
     using owner::owner;
     table(psg_context *context, const std::string &path, const psg_csv_options &o = initial<psg_csv_options>())
         : owner(context, made(context, psg_csv_read, path.c_str(), &o)) {}
-    const psg_tensor &numbers() const noexcept { return *psg_table_numbers(*this); }
+    const psg_tensor &numbers() const {
+        if (!get()) check(PSG_ERR_ARGUMENT);
+        return *psg_table_numbers(*this);
+    }
     const psg_tensor *label(size_t k) const noexcept { return psg_table_label(*this, k); }
     const char *category(size_t label, size_t code) const noexcept { return psg_table_category(*this, label, code); }
 };
@@ -370,10 +388,22 @@ inline void write_npz(psg_context *context, const std::string &path, span<psg_na
     check(context, psg_npz_write(context, path.c_str(), tensors.data(), tensors.size()));
 }
 
+// lines: one on each name that was not loaded, also where that is thrown.
 inline psg_load_report load_weights(psg_context *context, const std::string &path, span<psg_named> weights,
-                                    psg_load_mode mode = PSG_LOAD_STRICT) {
+                                    psg_load_mode mode = PSG_LOAD_STRICT, std::string *lines = nullptr) {
     options<psg_load_report> report;
-    check(context, psg_weights_load(context, path.c_str(), weights.data(), weights.size(), mode, &report));
+    std::string text(lines ? 1024 : 0, '\0');
+    psg_status status;
+    do {   // again where the lines did not fit
+        if (report.text_needed >= text.size() && lines) text.resize(text.size() + report.text_needed);
+        report.text = lines ? text.data() : nullptr;
+        report.text_size = text.size();
+        status = psg_weights_load(context, path.c_str(), weights.data(), weights.size(), mode, &report);
+    } while (lines && report.text_needed >= text.size());
+    if (lines) lines->assign(text, 0, report.text_needed);
+    report.text = nullptr;
+    report.text_size = 0;
+    check(context, status);
     return report;
 }
 
@@ -428,10 +458,13 @@ public:
     uint64_t remaining() { return psg_dp_remaining(*this); }
     psg_privacy privacy(double delta) { return of<psg_privacy>(psg_dp_privacy, delta); }
     std::string statement(double delta, psg_statement_format format = PSG_STATEMENT_WORDS) {
+        std::string text(4096, '\0');
         std::size_t needed = 0;
-        check(psg_dp_statement(*this, delta, format, nullptr, 0, &needed));
-        std::string text(needed + 1, '\0');
-        check(psg_dp_statement(*this, delta, format, text.data(), text.size(), nullptr));
+        check(psg_dp_statement(*this, delta, format, text.data(), text.size(), &needed));
+        while (needed >= text.size()) {   // others may write to the ledger meanwhile
+            text.resize(needed + 1);
+            check(psg_dp_statement(*this, delta, format, text.data(), text.size(), &needed));
+        }
         text.resize(needed);
         return text;
     }

@@ -9,16 +9,16 @@ FNR == 1 { begin() }
     comment = ""
     next
 }
-/^\/\// {
-    comment = comment substr($0, 4) "\n"
+/^(    )?\/\// {
+    comment = comment substr($0, index($0, "//") + 3) "\n"
     next
 }
 !sections && comment != "" {
     print_text(without_name(comment), 0)
     out(".SH CONTENTS")
 }
-sections && /^(class|struct|template|inline|using) / { print_declared($0) }
-/^(    )?[^ }]/ && in_class && is_public && /\)( const)?( noexcept)? \{/ && !/^class|^struct/ { print_member($0) }
+sections && /^(class|struct|template|inline|using|namespace) / && !in_class { print_declared($0) }
+in_class && is_public && /^    [^ }]/ && !/^    using / { print_member($0) }
 /^public:/ { is_public = 1 }
 /^private:|^protected:/ { is_public = 0 }
 /^\};?/ { in_class = 0 }
@@ -52,7 +52,7 @@ function up_to_body(line,   more) {
     while (line !~ /[{;]/ && (getline more) > 0) line = line " " trimmed(more)
     sub(/ *\/\/.*/, "", line)
     sub(/ [{]([^}].*)?$/, "", line)
-    sub(/\)( noexcept)? : [a-z_]+\(.*/, ")", line)
+    if (match(line, /\)( noexcept)? : /)) line = substr(line, 1, RSTART + RLENGTH - 4)
     return trimmed(line)
 }
 
@@ -68,5 +68,7 @@ function print_declared(line) {
 function print_member(line) {
     out(".RS 4")
     out("\\fB" verbatim(up_to_body(line)) "\\fP")
+    if (comment != "") out(".br")
+    if (comment != "") print_text(comment, 0)
     out(".RE")
 }
