@@ -52,13 +52,14 @@ SOURCES := $(filter-out src/mpi/%,$(wildcard src/*/*.c src/ops/*/*.c))
 KERNELS := $(filter-out kernels/table.c,$(wildcard kernels/*.c))
 ARCH := $(shell $(CC) -dumpmachine 2>/dev/null | sed 's/-.*//')
 SYSTEM_LIBS := -lm -pthread   # glibc's -lm brings its vector functions, libmvec
+# Instruction sets to compile for: a library for other processors has baseline.
 ISAS := baseline $(if $(filter x86_64,$(ARCH)),avx2 avx512)
 VECTOR_baseline := -DPSG_VECTOR_BYTES=16
 VECTOR_avx2 := -DPSG_VECTOR_BYTES=32 -mavx2 -mfma
 VECTOR_avx512 := -DPSG_VECTOR_BYTES=64 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512
 REAL_f32 := -DPSG_REAL_IS_F64=0
 REAL_f64 := -DPSG_REAL_IS_F64=1
-VARIANTS := $(foreach isa,$(ISAS),f32_$(isa) f64_$(isa))
+VARIANTS := $(foreach isa,$(sort $(ISAS)),f32_$(isa) f64_$(isa))
 
 KERNEL_OBJECTS := $(foreach v,$(VARIANTS),$(KERNELS:kernels/%.c=$(BUILD)/kernels/%.$(v).o))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/kernels/table.o $(KERNEL_OBJECTS)
@@ -85,7 +86,7 @@ $(BUILD)/src/%.o: src/%.c
 
 $(BUILD)/kernels/table.o: kernels/table.c
 	@mkdir -p $(@D)
-	$(compile) $(HARDENING) $(CFLAGS) $(COMMON) -c $< -o $@
+	$(compile) $(HARDENING) $(CFLAGS) $(COMMON) $(ISAS:%=-DPSG_HAS_%) -c $< -o $@
 
 # The vector width belongs to kernels alone, and they name what they fuse (kernels/vector.h); link-time optimisation of
 # them ends gcc 12 with an internal error and would gain nothing, as they are called through a table.
@@ -200,7 +201,6 @@ RANKS ?= 2
 mpi-run:  ## the training of make run on RANKS processes of this machine (MPIRUN_FLAGS; ARGS of the program)
 	@.ci/need $(NEED_BUILD) $(NEED_RUN) cmd:mpicc=libopenmpi-dev cmd:mpirun=openmpi-bin
 	@$(MAKE) $(PARALLEL) $(BUILD)/bench/fashion_mnist_ranks
-	@rm -rf $(BUILD)/ranks && mkdir -p $(BUILD)/ranks
 	mpirun -n $(RANKS) $(MPIRUN_FLAGS) $(BUILD)/bench/fashion_mnist_ranks --folder $(BUILD)/ranks $(ARGS)
 
 mpi-test:  ## libpsg-mpi on 1 to 4 ranks of this machine
@@ -460,14 +460,15 @@ $(MPI_TRAINING): bench/train/fashion_mnist_ranks.c $(filter-out %/fashion_mnist.
 asan: SANITIZER := address
 tsan: SANITIZER := thread
 ubsan: SANITIZER := undefined
-asan tsan ubsan:  ## run the tests under a sanitizer (TESTS_RUN="dp tape": those alone; MUTATIONS="--seconds 60": these too)
+asan tsan ubsan:  ## tests under a sanitizer (TESTS_RUN="dp tape": those alone; TESTS_SKIP; MUTATIONS="--seconds 60": too; ISAS)
 	@.ci/need $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN)
 	PSG_SKIP_INSTALL_TEST=yes PSG_TEST_ISAS= OPENBLAS_NUM_THREADS=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    TSAN_OPTIONS=suppressions=$(CURDIR)/test/tsan.supp \
 	    $(MAKE) $(PARALLEL) sanitized BUILD=$(BUILD)/$@ HARDENING= \
 	    CFLAGS="$(call SANITIZE,$(SANITIZER))"
 
-TESTS_TO_RUN = $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS) $(HPP_TESTS))
+TESTS_TO_RUN = $(filter-out $(TESTS_SKIP:%=$(BUILD)/test/test_%),\
+                 $(if $(TESTS_RUN),$(TESTS_RUN:%=$(BUILD)/test/test_%),$(TESTS) $(HPP_TESTS)))
 .PHONY: sanitized
 sanitized: $(TESTS_TO_RUN) $(BUILD)/test/isa $(if $(MUTATIONS),$(BUILD)/test/mutations)
 	@PSG_TESTS="$(TESTS_TO_RUN)" sh test/run.sh $(BUILD)

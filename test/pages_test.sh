@@ -44,7 +44,7 @@ train() {
 # ---- files ----
 has_files() {
     for file in weights.safetensors checkpoint.safetensors ledger.jsonl statement.txt statement.json report.html; do
-        [ -s "$run/$file" ] || { echo "$file is missing"; return 1; }
+        [ -s "${1:-$run}/$file" ] || { echo "$file is missing"; return 1; }
     done
     [ -z "$(find "$run" -name '*.new' -o -name '*.psg-tmp')" ]
 }
@@ -52,9 +52,10 @@ check "a seeded run with diagnostics" train --seed 7 --diagnostics
 check "its files" has_files
 check "its second page" test -s "$run/diagnostics.html"
 cp "$run/diagnostics.html" "$run/report.html" "$temporary"
+rm -r "$run"
 check "the same run without diagnostics" train --seed 7
 check "its files again" has_files
-check "no second page, nor the last run's" test ! -e "$run/diagnostics.html"
+check "no second page" test ! -e "$run/diagnostics.html"
 
 # ---- what may be published ----
 # What differs from run to run: times and memory.
@@ -102,8 +103,55 @@ has_parts() { for id in machine rows peers; do grep -q "<section id=\"$id\">" "$
 check "its parts" has_parts "$temporary/bench.html"
 
 # ---- the pages as a reader sees them ----
+rm -r "$run"
 check "a run that is private" train --diagnostics
 cp "$run/report.html" "$run/diagnostics.html" "$temporary"
+check "the page of a first run knows of no other" sh -c "! grep 'Earlier runs' '$run/report.html'"
+
+# ---- a run beside earlier ones: none is lost, and all of them count ----
+result() { sed -n 's/^result: .*epsilon=\([^ ]*\) .*/\1/p' "$1"; }
+together() { sed -n 's/^[0-9]* earlier run.* have epsilon \([0-9.]*\),.*/\1/p' "$1"; }
+check "a run in the folder of another" train
+cp "$log" "$temporary/second"
+check "the run before has all its files, in a folder of its own" has_files "$run/1"
+check "and its second page" test -s "$run/1/diagnostics.html"
+check "the new one has none" test ! -e "$run/diagnostics.html"
+check "all together cost more than one" awk -v one="$(result "$temporary/second")" -v all="$(together "$temporary/second")" \
+    'BEGIN { exit !(one > 2.5 && one <= 3 && all > one + 0.5) }'
+check "the page says so" grep -q 'Earlier runs that are kept beside this one: 1\.' "$run/report.html"
+
+# ---- runs that go on ----
+says() {
+    pattern=$1 && shift
+    "$@" >"$temporary/said" 2>&1 || true
+    grep -e "$pattern" "$temporary/said" || { cat "$temporary/said"; return 1; }
+}
+resume() { "$build/bench/fashion_mnist" --folder "$run" --data "$1" --resume; }
+check "a finished run goes on to its end" resume "$data"
+cp -r "$data" "$temporary/other"
+printf '\001' | dd of="$temporary/other/train-images-idx3-ubyte.gz" bs=1 seek=5000 conv=notrunc 2>/dev/null
+check "no run goes on with other records" says "not the records that the run" resume "$temporary/other"
+check "no run goes on where there is none" says "there is no run to go on with" \
+    "$build/bench/fashion_mnist" --folder "$temporary/none/there" --resume
+check "nor is a folder made for it" test ! -e "$temporary/none"
+rm -r "$run"
+"$build/bench/fashion_mnist" --data "$data" --folder "$run" --model mlp --batch 60 --epochs 20000 --threads 1 \
+    >"$temporary/long" 2>&1 &
+long=$!
+while [ ! -s "$run/checkpoint.safetensors" ] && kill -0 $long; do sleep 0.1; done
+check "two processes do not train in one folder" says "another process trains there" train
+kill -TERM $long
+wait $long
+check "SIGTERM ends a run as such" test $? = 143
+ledger_lines() { wc -l <"$run/ledger.jsonl"; }
+before=$(ledger_lines)
+"$build/bench/fashion_mnist" --folder "$run" --resume >"$temporary/long" 2>&1 &
+long=$!
+while [ "$(ledger_lines)" = "$before" ] && kill -0 $long; do sleep 0.1; done
+kill -INT $long
+wait $long
+check "SIGINT ends a run as such" test $? = 130
+check "a run that was ended goes on" grep "going on after step" "$temporary/long"
 no_script() { ! grep -i '<script\|<link\|https*://\|url(\| src="[^d]' "$temporary"/*.html; }
 check "pages need no script and no other file" no_script
 

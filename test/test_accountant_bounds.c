@@ -247,6 +247,24 @@ static void residues_are_added(void **state) {
     assert_true(isinf(p.epsilon) && p.note);
 }
 
+/* (1 + e^epsilon) T eta would be 1 at large epsilons, where the bound of a smaller one is next to nothing. */
+static void delta_falls_with_epsilon_beside_residues(void **state) {
+    psg_context *c = *state;
+    psg_event event = poisson_event(1, 0.01);
+    event.residue_delta = 1e-20;
+    psg_accountant *a = accountant_of(c, PSG_ADD_OR_REMOVE_ONE, event, 100);
+    double before = 1;
+    for (double epsilon = 1; epsilon < 1e6; epsilon *= 4) {
+        psg_privacy p;
+        TEST_OK(c, psg_accountant_delta(a, epsilon, &p));
+        assert_ordered(p.delta_lower, p.delta);
+        assert_ordered(p.delta, fmax(before, 1e-12));
+        before = p.delta;
+    }
+    assert_ordered(before, 1e-12);
+    psg_accountant_destroy(a);
+}
+
 /* ---- random settings ---- */
 
 static double quick(psg_context *context, const psg_accountant *accountant, double delta) {
@@ -451,6 +469,7 @@ int main(int count, char **argument) {
         cmocka_unit_test(kinds_compose),
         cmocka_unit_test(many_kinds_are_merged),
         cmocka_unit_test(residues_are_added),
+        cmocka_unit_test(delta_falls_with_epsilon_beside_residues),
         cmocka_unit_test(random_settings_are_bracketed),
         cmocka_unit_test(extremes_are_bounded), cmocka_unit_test(lower_bounds_of_gaussians_are_below),
         cmocka_unit_test(quick_bounds_are_monotone),

@@ -202,8 +202,8 @@ static void cells_are_shaded_by_the_share_of_their_row(void **state) {
     FILE *out = begin_drawing();
     plot_heat_write(out, &caption, &heat);
     end_drawing(out);
-    assert_int_equal(count_of("fill-opacity=\"0.750\""), 1);
-    assert_int_equal(count_of("fill-opacity=\"0.250\""), 1);
+    assert_int_equal(count_of("fill-opacity=\"0.375\""), 1);
+    assert_int_equal(count_of("fill-opacity=\"0.125\""), 1);
     assert_int_equal(count_of("fill-opacity=\"0.000\""), 2);    /* a row of none */
     free(drawn);
 }

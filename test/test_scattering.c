@@ -11,6 +11,8 @@
 
 enum { GOLDEN_IMAGES = 2, PIXELS = 784 };
 
+static scattering_filters *filters;
+
 static void make_image(int k, uint8_t *image) {
     for (int p = 0; p < PIXELS; p++) image[p] = (uint8_t)(p / 28 % 5 > k ? p * p * (k + 3) % 251 : 0);
 }
@@ -23,7 +25,7 @@ static void features_are_those_of_kymatio(void **state) {
     FILE *golden = fopen("test/golden/scattering.txt", "r");
     assert_non_null(golden);
     for (int k = 0; k < GOLDEN_IMAGES; k++) make_image(k, image[k]);
-    assert_int_equal(scattering_of(image[0], GOLDEN_IMAGES, 2, features), 0);
+    assert_int_equal(scattering_of(filters, image[0], GOLDEN_IMAGES, 2, features), 0);
     int read = 0;
     for (int i = 0; i < GOLDEN_IMAGES * SCATTERING_FEATURES; i += 7, read++) {
         double expected;
@@ -42,12 +44,12 @@ static void an_image_is_transformed_by_itself(void **state) {
     uint8_t image[COUNT][PIXELS];
     float *all = malloc(COUNT * SCATTERING_FEATURES * sizeof *all), *one = malloc(SCATTERING_FEATURES * sizeof *one);
     for (int k = 0; k < COUNT; k++) make_image(k % 7 - 1, image[k]);
-    assert_int_equal(scattering_of(image[0], COUNT, 3, all), 0);
+    assert_int_equal(scattering_of(filters, image[0], COUNT, 3, all), 0);
     for (int k = 0; k < COUNT; k++) {
-        assert_int_equal(scattering_of(image[k], 1, 1, one), 0);
+        assert_int_equal(scattering_of(filters, image[k], 1, 1, one), 0);
         assert_memory_equal(one, all + k * SCATTERING_FEATURES, SCATTERING_FEATURES * sizeof *one);
     }
-    assert_int_equal(scattering_of(image[0], 0, 2, all), 0);
+    assert_int_equal(scattering_of(filters, image[0], 0, 2, all), 0);
     free(one);
     free(all);
 }
@@ -73,11 +75,22 @@ static void groups_are_normalised(void **state) {
     free(x);
 }
 
+static int set_up(void **state) {
+    (void)state;
+    return !(filters = scattering_filters_create());
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    scattering_filters_destroy(filters);
+    return 0;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(features_are_those_of_kymatio),
         cmocka_unit_test(an_image_is_transformed_by_itself),
         cmocka_unit_test(groups_are_normalised),
     };
-    return cmocka_run_group_tests_name("scattering", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("scattering", tests, set_up, tear_down);
 }

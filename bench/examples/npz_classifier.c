@@ -27,7 +27,7 @@ static psg_status train_step(const psg_tensor *x, const psg_tensor *y) {
         label[n] = ((const int64_t *)y->data)[batch.ids[n]];
     }
     const psg_tensor rows = psg_f32_2d(r.rows, batch.count, width), labels = psg_i64_1d(label, batch.count);
-    const psg_pass pass = { .batch = &batch, .remove_bad_records = 1 };
+    const psg_pass pass = { .batch = &batch };
     PSG_TRY(psg_tape_begin(r.tape, &pass));
     psg_var loss = psg_cross_entropy(r.tape, scores_of(psg_input(r.tape, &rows)), psg_input(r.tape, &labels), NULL);
     PSG_TRY(psg_backward(r.tape, loss));
@@ -44,7 +44,7 @@ static psg_status train(const char *path, int64_t classes) {
     PSG_TRY(psg_npz_read(r.context, path, PSG_FILE_MAP, 0, &r.data));
     const psg_tensor *x = psg_tensors_find(r.data, "x"), *y = psg_tensors_find(r.data, "y");
     const int is_there = x && y && x->rank == 2 && x->dtype == PSG_F32 && y->rank == 1 && y->dtype == PSG_I64;
-    if (!is_there || x->shape[0] != y->shape[0]) return fprintf(stderr, "no x (N, D) with y (N)\n"), PSG_ERR_SHAPE;
+    if (!is_there || x->shape[0] != y->shape[0]) return puts("no x (N, D) of float32 with y (N) of int64"), PSG_ERR_SHAPE;
     PSG_TRY(psg_generator_create(r.context, &r.generator));
     PSG_TRY(psg_tape_create(r.context, &r.tape));
     PSG_TRY(psg_params_create(r.context, PSG_F32, &r.params));
@@ -70,7 +70,7 @@ static psg_status train(const char *path, int64_t classes) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) return fprintf(stderr, "usage: npz_classifier FILE.npz CLASSES\n"), 2;
+    if (argc != 3 || atol(argv[2]) < 2) return fprintf(stderr, "usage: npz_classifier FILE.npz CLASSES\n"), 2;
     psg_status status = train(argv[1], atol(argv[2]));
     if (status) fprintf(stderr, "npz_classifier: %s: %s\n", psg_status_name(status), psg_context_message(r.context));
     psg_optimizer_destroy(r.sgd), psg_dp_destroy(r.dp), psg_tape_destroy(r.tape), psg_params_destroy(r.params);

@@ -4,11 +4,11 @@
  * drawing tells series apart by colour alone.  Wide tables scroll by themselves, so that the page never does. */
 const char html_style[] =
     ":root { --ground: #ffffff; --panel: #f5f6f8; --ink: #1b1f24; --soft: #59636e; --rule: #d3d8de; --grid: #e4e7eb;\n"
-    "  --alarm: #b3261e; --alarm-ground: #fdecea; --on-heat: #ffffff;\n"
+    "  --alarm: #b3261e; --alarm-ground: #fdecea;\n"
     "  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b0508a; --c4: #a87400; --c5: #4b5563; --c6: #3a9bd9; }\n"
     "@media (prefers-color-scheme: dark) { :root { --ground: #14171b; --panel: #1d2127; --ink: #e6e9ed;\n"
     "  --soft: #9da7b3; --rule: #3a424c; --grid: #2a3038; --alarm: #ff8a80; --alarm-ground: #3a1a18;\n"
-    "  --on-heat: #0d1117; --c0: #56b4e9; --c1: #ff8f4a; --c2: #2fc79a; --c3: #e39cc6; --c4: #f0c24b;\n"
+    "  --c0: #56b4e9; --c1: #ff8f4a; --c2: #2fc79a; --c3: #e39cc6; --c4: #f0c24b;\n"
     "  --c5: #aab4c0; --c6: #a5d8ff; } }\n"
     "* { box-sizing: border-box; }\n"
     "body { margin: 0; background: var(--ground); color: var(--ink);\n"
@@ -47,7 +47,6 @@ const char html_style[] =
     "  font-variant-numeric: tabular-nums; }\n"
     "svg .soft { fill: var(--soft); }\n"
     "svg .mark { fill: var(--alarm); font-weight: 700; }\n"
-    "svg .on-heat { fill: var(--on-heat); }\n"
     "svg .name { font-size: var(--name); }\n"
     "svg .grid { stroke: var(--grid); stroke-width: 1; }\n"
     "svg .axis { stroke: var(--soft); stroke-width: 1; }\n"

@@ -2,7 +2,7 @@
 
 enum { LEFT = 92, TOP = 40, RIGHT = PLOT_WIDTH - 8, BELOW = 92 };
 
-#define DARK 0.55               /* shares above have their numbers in the colour of the ground */
+#define MOST_OPAQUE 0.5         /* numbers are to be read on it, light and dark: 4.5 and more to 1 (WCAG 2.1) */
 
 static double row_total(const plot_heat *heat, size_t row) {
     double total = 0;
@@ -14,10 +14,10 @@ static void put_cell(FILE *out, double x, double y, double side, double count, d
     const double share = total > 0 ? count / total : 0;
     char text[32];
     fprintf(out, "<rect class=\"f0\" fill-opacity=\"%.3f\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>\n",
-            share, x, y, side - 1, side - 1);
+            MOST_OPAQUE * share, x, y, side - 1, side - 1);
     if (count == 0) return;
     snprintf(text, sizeof text, "%.0f", count);
-    plot_text(out, x + side / 2, y + side / 2 + 4, "middle", share > DARK ? "on-heat" : "", text);
+    plot_text(out, x + side / 2, y + side / 2 + 4, "middle", "", text);
 }
 
 static void put_row(FILE *out, const plot_heat *heat, size_t row, double side) {

@@ -1,5 +1,6 @@
 #include "bench_support.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,8 @@ static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
+
+double bound_shown(double bound) { return ceil(bound * 100) / 100; }
 
 double bench_median(double *values, size_t count) {
     qsort(values, count, sizeof *values, ascending);

@@ -17,6 +17,9 @@ _Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 
 /* Zeroed memory, 64-byte aligned and touched, for free(); ends the program when there is none. */
 void *bench_alloc(size_t bytes);
 
+/* A bound to two digits, rounded up: it stays one. */
+double bound_shown(double bound);
+
 /* The median; sorts the values. */
 double bench_median(double *values, size_t count);
 

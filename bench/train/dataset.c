@@ -6,7 +6,7 @@
 
 #include "scattering.h"
 
-/* Public constants that are commonly given for this data set; nothing is computed from the records. */
+/* Those of the training images, as they are commonly published with this data set: no release accounts for them. */
 #define PIXEL_MEAN 0.286f
 #define PIXEL_DEVIATION 0.353f
 
@@ -36,8 +36,8 @@ static uint8_t *read_bytes(psg_context *context, const char *path, int rank, int
 }
 
 static int check(const char *name, const int64_t images[3], int64_t labels, const dataset *data) {
-    if (images[0] != labels || images[1] * images[2] != IMAGE_PIXELS || images[0] < 1) {
-        fprintf(stderr, "%s: %lld images of %lld x %lld pixels and %lld labels; must be as many, of 784 pixels\n", name,
+    if (images[0] != labels || images[1] != IMAGE_SIDE || images[2] != IMAGE_SIDE || images[0] < 1) {
+        fprintf(stderr, "%s: %lld images of %lld x %lld pixels and %lld labels; must be as many, of 28 x 28\n", name,
                 (long long)images[0], (long long)images[1], (long long)images[2], (long long)labels);
         return -1;
     }
@@ -104,10 +104,10 @@ static inline float float_of(uint16_t half) {
 /* So many images at a time, whose features are floats first. */
 enum { PART = 2048 };
 
-static int scatter_parts(dataset *data, unsigned threads, float *part) {
+static int scatter_parts(dataset *data, const scattering_filters *filters, unsigned threads, float *part) {
     for (int64_t first = 0; first < data->count; first += PART) {
         const int64_t left = data->count - first, count = left < PART ? left : PART;
-        if (scattering_of(data->pixels + first * IMAGE_PIXELS, count, threads, part)) return -1;
+        if (scattering_of(filters, data->pixels + first * IMAGE_PIXELS, count, threads, part)) return -1;
         uint16_t *out = data->features + first * SCATTERING_FEATURES;
         for (int64_t n = 0; n < count; n++) scattering_normalise(part + n * SCATTERING_FEATURES);
         for (int64_t i = 0; i < count * SCATTERING_FEATURES; i++) out[i] = half_of(part[i]);
@@ -118,10 +118,12 @@ static int scatter_parts(dataset *data, unsigned threads, float *part) {
 int dataset_scatter(dataset *data, unsigned threads) {
     const size_t count = (size_t)data->count;
     float *part = malloc(PART * SCATTERING_FEATURES * sizeof *part);
+    scattering_filters *filters = scattering_filters_create();
     data->features = malloc((count ? count : 1) * SCATTERING_FEATURES * sizeof *data->features);
     if (threads == 0) threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
-    int failed = !part || !data->features || scatter_parts(data, threads, part);
+    int failed = !part || !filters || !data->features || scatter_parts(data, filters, threads, part);
     if (failed) fprintf(stderr, "no memory, or no threads, for the features of %zu images\n", count);
+    scattering_filters_destroy(filters);
     free(part);
     return failed ? -1 : 0;
 }

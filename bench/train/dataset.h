@@ -4,9 +4,9 @@
 
 #include <psg/psg.h>
 
-enum { IMAGE_PIXELS = 784, IMAGE_CLASSES = 10 };
+enum { IMAGE_SIDE = 28, IMAGE_PIXELS = IMAGE_SIDE * IMAGE_SIDE, IMAGE_CLASSES = 10 };
 
-/* What a model reads of an image: 784 pixels, standardised by public constants, or the 3,969 numbers of its scattering
+/* What a model reads of an image: 784 pixels, standardised by constants of the data set, or the 3,969 numbers of its scattering
  * transform, normalised. */
 typedef enum image_input { INPUT_PIXELS = 0, INPUT_SCATTERING } image_input;
 
@@ -19,7 +19,7 @@ typedef struct dataset {
 /* How many records NAME-labels-idx1-ubyte.gz of a folder has, one at least; -1 after a message. */
 int64_t dataset_count(psg_context *context, const char *folder, const char *name);
 
-/* NAME-images-idx3-ubyte.gz and NAME-labels-idx1-ubyte.gz of a folder, as many images of 784 pixels as labels below 10,
+/* NAME-images-idx3-ubyte.gz and NAME-labels-idx1-ubyte.gz of a folder, as many images of 28 x 28 as labels below 10,
  * one at least; -1 after a message.  dataset_free takes it either way.  The context reads, and nothing stays its. */
 int dataset_load(psg_context *context, const char *folder, const char *name, dataset *data);
 void dataset_free(dataset *data);

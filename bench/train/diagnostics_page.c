@@ -55,15 +55,20 @@ static void put_step_table(html_page *page, const diagnostics *d) {
     html_table_begin(page, ">step|>loss|>clipped|>norm, 10 %|>median|>90 %");
     const size_t stride = d->count > SHOWN_STEPS ? (d->count + SHOWN_STEPS - 1) / SHOWN_STEPS : 1;
     for (size_t k = d->count ? (d->count - 1) % stride : 0; k < d->count; k += stride) {
-        html_row(page, ">%.0f|>%.4f|>%.1f %%|>%.3g|>%.3g|>%.3g", d->step[k], d->loss[k], 100 * d->clipped[k],
-                 d->norm[0][k], d->norm[1][k], d->norm[2][k]);
+        if (isnan(d->loss[k])) html_row(page, ">%.0f|an empty batch|||||", d->step[k]);
+        else html_row(page, ">%.0f|>%.4f|>%.1f %%|>%.3g|>%.3g|>%.3g", d->step[k], d->loss[k], 100 * d->clipped[k],
+                      d->norm[0][k], d->norm[1][k], d->norm[2][k]);
     }
     html_table_end(page);
 }
 
 static void put_steps(html_page *page, const diagnostics *d, double max_grad_norm) {
     html_section(page, "steps", "The steps");
-    if (d->count && d->step[0] > 1) {
+    if (!d->count) {
+        html_paragraph(page, "None was made by this process, and those before kept none of this.");
+        return;
+    }
+    if (d->step[0] > 1) {
         html_paragraph(page, "From step %.0f on: those before were made by another process, which kept none of this.",
                        d->step[0]);
     }

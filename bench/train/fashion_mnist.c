@@ -62,17 +62,29 @@ static psg_status train_step_quietly(trainer *t, const dataset *data, const psg_
     return train_step(t, data, drawn, &report, NULL);
 }
 
-static psg_status epsilon_so_far(const trainer *t, double delta, double *epsilon) {
-    return psg_accountant_epsilon_upper(psg_dp_accountant(t->dp), delta, epsilon);
+/* A run under way. */
+typedef struct training_run {
+    const training_options *options;
+    const training_plan *plan;
+    const dataset *training, *test;
+    run_folder *folder;
+    diagnostics *seen;          /* NULL: nothing is recorded */
+    trainer t;
+    double seconds;             /* of all steps of this process */
+    int ended_by;               /* the signal that ended it, or 0 */
+} training_run;
+
+static psg_status epsilon_so_far(const training_run *r, double *epsilon) {
+    return psg_accountant_epsilon_upper(psg_dp_accountant(r->t.dp), r->options->delta, epsilon);
 }
 
-static psg_status show(progress *bar, long step, const trainer *t, double delta, const step_report *report) {
+static psg_status show(progress *bar, long step, const training_run *r, const step_report *report) {
     char text[120];
     double epsilon, samples = fmax(1.0, (double)report->samples);
     if (!progress_is_due(bar, step)) return PSG_OK;
-    TRY(epsilon_so_far(t, delta, &epsilon));
-    snprintf(text, sizeof text, "epsilon %.2f  not private: loss %.3f accuracy %.1f%% clipped %.0f%%", epsilon,
-             report->loss / samples, 100.0 * (double)report->correct / samples,
+    TRY(epsilon_so_far(r, &epsilon));
+    snprintf(text, sizeof text, "epsilon %.2f  not private: loss %.3f accuracy %.1f%% clipped %.0f%%",
+             bound_shown(epsilon), report->loss / samples, 100.0 * (double)report->correct / samples,
              100.0 * (double)report->clipped / samples);
     progress_show(bar, step, text);
     return PSG_OK;
@@ -80,12 +92,9 @@ static psg_status show(progress *bar, long step, const trainer *t, double delta,
 
 /* ---- an interruption ---- */
 
-static volatile sig_atomic_t is_interrupted;
+static volatile sig_atomic_t caught;   /* the signal's number */
 
-static void interrupt(int signal_number) {
-    (void)signal_number;
-    is_interrupted = 1;
-}
+static void interrupt(int signal_number) { caught = signal_number; }
 
 /* The first one ends the run after a step, the second at once. */
 static void catch_interruptions(void) {
@@ -95,128 +104,130 @@ static void catch_interruptions(void) {
 }
 
 /* Steps that the ledger has recorded already would be lost: they are made first. */
-static int is_to_end(const trainer *t) { return is_interrupted && !psg_dp_recorded_ahead(t->dp); }
+static int is_to_end(const trainer *t) { return caught && !psg_dp_recorded_ahead(t->dp); }
 
-/* The steps from where the run is to its end, to an interruption or to the end of the budget. */
-static psg_status train(trainer *t, const training_plan *plan, double delta, const dataset *data, run_folder *folder,
-                        diagnostics *seen) {
-    progress bar = progress_start(plan->steps, (long)psg_dp_step(t->dp));
-    for (long step = bar.first; step < plan->steps && psg_dp_remaining(t->dp) && !is_to_end(t); step++) {
-        step_report report = { 0 };
-        psg_batch batch;
-        TRY(psg_dp_sample(t->dp, &batch));
-        TRY(train_step(t, data, &batch, &report, seen));
-        trainer_average(t, step);
-        diagnostics_end_step(seen, step + 1, report.loss, (double)report.clipped, report.samples);
-        TRY(show(&bar, step + 1, t, delta, &report));
-        if (run_folder_is_due(folder)) TRY(run_folder_save(folder, t));
-    }
-    progress_end(&bar);
-    return run_folder_save(folder, t);
+static psg_status step(training_run *r, long number, progress *bar) {
+    step_report report = { 0 };
+    psg_batch batch;
+    TRY(psg_dp_sample(r->t.dp, &batch));
+    TRY(train_step(&r->t, r->training, &batch, &report, r->seen));
+    trainer_average(&r->t, number);
+    diagnostics_end_step(r->seen, number + 1, report.loss, (double)report.clipped, report.samples);
+    TRY(show(bar, number + 1, r, &report));
+    return run_folder_is_due(r->folder) ? run_folder_save(r->folder, &r->t) : PSG_OK;
 }
 
-/* ---- the run ---- */
+/* The steps from where the run is to its end, to an interruption or to the end of the budget. */
+static psg_status train(training_run *r) {
+    const long steps = r->plan->steps;
+    const double began = now_seconds();
+    progress bar = progress_start(steps, (long)psg_dp_step(r->t.dp));
+    for (long k = bar.first; k < steps && psg_dp_remaining(r->t.dp) && !is_to_end(&r->t); k++) TRY(step(r, k, &bar));
+    progress_end(&bar);
+    r->seconds = now_seconds() - began;
+    r->ended_by = caught;   /* one that comes later ends nothing */
+    return run_folder_save(r->folder, &r->t);
+}
 
-static void print_plan(const training_options *options, const training_plan *plan, const trainer *t,
-                       const dataset *data) {
-    printf("%lld images, %lld parameters, %u threads, %s\n", (long long)data->count,
-           (long long)t->model.size, psg_context_threads(t->context), psg_context_isa(t->context));
+/* ---- what it gave ---- */
+
+static void print_plan(const training_run *r) {
+    const training_options *options = r->options;
+    printf("%lld images, %lld parameters, %u threads, %s\n", (long long)r->training->count, (long long)r->t.model.size,
+           psg_context_threads(r->t.context), psg_context_isa(r->t.context));
     printf("DP-SGD: %ld steps, Poisson batches of %g expected (rate %.5f), max_grad_norm %g, noise_multiplier %.4f,\n"
-           "at most epsilon %g at delta %g (records added or removed)\n", plan->steps, options->recipe.batch,
-           plan->sample_rate, options->recipe.max_grad_norm, psg_dp_noise_multiplier(t->dp), options->epsilon,
+           "at most epsilon %g at delta %g (records added or removed)\n", r->plan->steps, options->recipe.batch,
+           r->plan->sample_rate, options->recipe.max_grad_norm, psg_dp_noise_multiplier(r->t.dp), options->epsilon,
            options->delta);
     if (options->seeded) puts("NOT PRIVATE: with --seed anybody can compute the noise");
 }
 
-static psg_status print_statement(const trainer *t, double delta) {
-    char text[4096];
-    TRY(psg_dp_statement(t->dp, delta, PSG_STATEMENT_WORDS, text, sizeof text, NULL));
-    printf("\n%s\n", text);
-    return PSG_OK;
+static void print_total(const training_run *r, const run_total *total) {
+    if (!total->earlier) return;
+    printf("%d earlier run%s in %s, of the same records: all together have epsilon %.2f, which is what holds for the "
+           "choice of one\n", total->earlier, total->earlier > 1 ? "s are" : " is", r->folder->path,
+           bound_shown(total->epsilon));
 }
 
 /* The last line printed. */
-static void print_result(const report_facts *facts, double epsilon, double seconds) {
-    printf("result: test_accuracy=%.2f epsilon=%.2f delta=%g train_seconds=%.1f ms_private=%.2f ms_plain=%.2f "
-           "ms_loop=%.1f\n", 100.0 * facts->test->accuracy, epsilon, facts->options->delta, seconds,
-           facts->times.ms_private, facts->times.ms_plain, facts->times.ms_loop);
+static void print_result(const report_facts *facts, double epsilon) {
+    printf("result: test_accuracy=%.2f epsilon=%.2f delta=%g ms_private=%.2f ms_plain=%.2f ms_loop=%.1f\n",
+           100.0 * facts->test->accuracy, bound_shown(epsilon), facts->options->delta, facts->times.ms_private,
+           facts->times.ms_plain, facts->times.ms_loop);
 }
 
-/* What the run gave, its accuracy first; then times, which take a while, and the files. */
-static psg_status report_run(report_facts *facts, const evaluation *accuracy, const dataset *test, run_folder *folder,
-                             const diagnostics *seen, double seconds) {
-    const training_options *options = facts->options;
+/* Its accuracy and statement first; then times, which take a while, and the pages. */
+static psg_status report_run(const training_run *r, report_facts *facts) {
     double epsilon;
-    facts->test = accuracy;
-    TRY(epsilon_so_far(facts->t, options->delta, &epsilon));
-    printf("test accuracy %.2f%% at epsilon %.2f, delta %g%s\n", 100.0 * accuracy->accuracy, epsilon, options->delta,
-           options->seeded ? " (NOT PRIVATE: seeded)" : "");
-    TRY(print_statement(facts->t, options->delta));
-    TRY(step_times_measure(options, facts->plan, test, train_step_quietly, &facts->times));
-    TRY(run_results_write(folder, facts, seen, test));
-    printf("%s has the run, as a page\n", folder->report);
-    if (seen) printf("%s has what it saw: NOT PRIVATE\n", folder->diagnostics);
-    print_result(facts, epsilon, seconds);
+    TRY(epsilon_so_far(r, &epsilon));
+    TRY(run_folder_total(r->folder, &r->t, r->options->delta, &facts->total));
+    printf("test accuracy %.2f%% at epsilon %.2f, delta %g%s\n", 100.0 * facts->test->accuracy, bound_shown(epsilon),
+           r->options->delta, r->options->seeded ? " (NOT PRIVATE: seeded)" : "");
+    TRY(run_results_state(r->folder, &r->t, r->options->delta));
+    print_total(r, &facts->total);
+    printf("not private: training took %.1f s and at most %.0f MiB\n", r->seconds, facts->peak_mib);
+    TRY(step_times_measure(r->options, r->plan, psg_dp_noise_multiplier(r->t.dp), r->test, train_step_quietly,
+                           &facts->times));
+    TRY(run_results_write(r->folder, facts, r->seen, r->test));
+    printf("%s has the run, as a page\n", r->folder->report);
+    if (r->seen) printf("%s has what it saw: NOT PRIVATE\n", r->folder->diagnostics);
+    print_result(facts, epsilon);
     return PSG_OK;
 }
 
-static psg_status evaluate_and_report(const training_options *options, const training_plan *plan, trainer *t,
-                                      const dataset *test, run_folder *folder, const diagnostics *seen,
-                                      double seconds) {
-    report_facts facts = { .options = options, .plan = plan, .t = t, .peak_mib = resident_peak() };
+static psg_status evaluate_and_report(training_run *r) {
     evaluation accuracy;
-    psg_status status = evaluation_of(t, test, &accuracy);
-    if (status == PSG_OK) status = report_run(&facts, &accuracy, test, folder, seen, seconds);
+    report_facts facts = { .options = r->options, .plan = r->plan, .t = &r->t, .test = &accuracy,
+                           .peak_mib = resident_peak() };
+    psg_status status = evaluation_of(&r->t, r->test, &accuracy);
+    if (status == PSG_OK) status = report_run(r, &facts);
     evaluation_free(&accuracy);
     return status;
 }
 
-static psg_status start(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
-                        run_folder *folder) {
-    if (!options->resumes && run_folder_begin(folder)) return PSG_ERR_FILE;
-    TRY(trainer_create(options, plan, folder->ledger, t));
-    print_plan(options, plan, t, training);
-    if (!options->resumes) return PSG_OK;
-    TRY(run_folder_load(folder, t));
-    printf("going on after step %llu; %llu releases are in the ledger\n", (unsigned long long)psg_dp_step(t->dp),
-           (unsigned long long)psg_accountant_releases(psg_dp_accountant(t->dp)));
+/* ---- the run ---- */
+
+/* A run that is killed before its first steps can go on too. */
+static psg_status start(training_run *r) {
+    TRY(trainer_create(r->options, r->plan, r->folder->ledger, &r->t));
+    print_plan(r);
+    if (!r->options->resumes) return run_folder_save(r->folder, &r->t);
+    TRY(run_folder_load(r->folder, &r->t));
+    printf("going on after step %llu; %llu releases are in the ledger\n", (unsigned long long)psg_dp_step(r->t.dp),
+           (unsigned long long)psg_accountant_releases(psg_dp_accountant(r->t.dp)));
     return PSG_OK;
 }
 
-static void say_end(const training_plan *plan, const trainer *t) {
-    const unsigned long long step = psg_dp_step(t->dp);
-    if (is_interrupted) {
+static void say_end(const training_run *r) {
+    const unsigned long long step = psg_dp_step(r->t.dp);
+    if (r->ended_by) {
         printf("interrupted and saved after step %llu of %ld; --resume goes on (make run ARGS=\"--resume\")\n", step,
-               plan->steps);
-    } else if ((long)step < plan->steps) {
+               r->plan->steps);
+    } else if ((long)step < r->plan->steps) {
         printf("the budget is spent after step %llu of %ld: steps that were recorded and lost count too\n", step,
-               plan->steps);
+               r->plan->steps);
     }
 }
 
-static psg_status run(const training_options *options, const training_plan *plan, trainer *t, const dataset *training,
-                      const dataset *test, run_folder *folder, diagnostics *seen) {
-    TRY(start(options, plan, t, training, folder));
+static psg_status run(training_run *r) {
     catch_interruptions();
-    double began = now_seconds();
-    TRY(train(t, plan, options->delta, training, folder, seen));
-    double seconds = now_seconds() - began;
-    say_end(plan, t);
-    if (is_interrupted) return PSG_OK;
-    TRY(run_folder_write_weights(folder, t));
-    return evaluate_and_report(options, plan, t, test, folder, seen, seconds);
+    TRY(start(r));
+    TRY(train(r));
+    say_end(r);
+    if (r->ended_by) return PSG_OK;
+    TRY(run_folder_write_weights(r->folder, &r->t));
+    return evaluate_and_report(r);
 }
 
-static int run_and_report(const training_options *options, const training_plan *plan, const dataset *training,
-                          const dataset *test, run_folder *folder) {
-    trainer t = { 0 };
-    diagnostics *seen = options->diagnoses ? diagnostics_create(plan->steps) : NULL;
-    psg_status status = options->diagnoses && !seen ? PSG_ERR_MEMORY
-                                                    : run(options, plan, &t, training, test, folder, seen);
-    if (status != PSG_OK) fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&t));
-    trainer_destroy(&t);
-    diagnostics_destroy(seen);
-    return status != PSG_OK ? EXIT_FAILURE : is_interrupted ? 128 + SIGINT : EXIT_SUCCESS;
+static int run_and_tell(training_run *r) {
+    psg_status status = PSG_ERR_MEMORY;
+    if (r->options->diagnoses) r->seen = diagnostics_create(r->plan->steps);
+    if (r->seen || !r->options->diagnoses) status = run(r);
+    if (status != PSG_OK) fprintf(stderr, "%s: %s\n", psg_status_name(status), trainer_message(&r->t));
+    trainer_destroy(&r->t);
+    diagnostics_destroy(r->seen);
+    if (status != PSG_OK) return EXIT_FAILURE;
+    return r->ended_by ? 128 + r->ended_by : EXIT_SUCCESS;
 }
 
 /* As the model reads them. */
@@ -228,12 +239,20 @@ static int read_as(const training_options *options, dataset *training, dataset *
     return failed;
 }
 
+/* The data, and the folder where it is theirs. */
+static int load(psg_context *context, const training_options *options, run_folder *folder, dataset *training,
+                dataset *test) {
+    return dataset_load(context, options->data, "train", training) ||
+           dataset_load(context, options->data, "t10k", test) ||
+           (options->resumes ? run_folder_check(folder, training) : run_folder_begin(folder, training)) ||
+           read_as(options, training, test);
+}
+
 static int load_and_run(psg_context *context, const training_options *options, const training_plan *plan,
                         run_folder *folder) {
     dataset training = { 0 }, test = { 0 };
-    int failed = dataset_load(context, options->data, "train", &training) ||
-                 dataset_load(context, options->data, "t10k", &test) || read_as(options, &training, &test);
-    int code = failed ? EXIT_FAILURE : run_and_report(options, plan, &training, &test, folder);
+    training_run r = { .options = options, .plan = plan, .training = &training, .test = &test, .folder = folder };
+    int code = load(context, options, folder, &training, &test) ? EXIT_FAILURE : run_and_tell(&r);
     dataset_free(&training);
     dataset_free(&test);
     return code;
@@ -248,9 +267,10 @@ static int plan_and_run(const training_options *options, run_folder *folder) {
         fprintf(stderr, "%s\n", trainer_message(&(trainer){ 0 }));
         return EXIT_FAILURE;
     }
+    int code = EXIT_FAILURE;
     const int64_t records = dataset_count(context, options->data, "train");
-    int code = records < 0 ? EXIT_FAILURE : training_plan_make(context, options, records, &plan) ? 2 :
-               load_and_run(context, options, &plan, folder);
+    if (records >= 0 && training_plan_make(context, options, records, &plan)) code = 2;
+    else if (records >= 0) code = load_and_run(context, options, &plan, folder);
     psg_context_destroy(context);
     return code;
 }
@@ -259,10 +279,10 @@ static int plan_and_run(const training_options *options, run_folder *folder) {
 static int resume(const training_options *now, run_folder *folder) {
     training_options options;
     char **began = run_folder_arguments(folder);
-    int count = 0;
+    int count = 0, code = EXIT_FAILURE;
     while (began && began[count]) count++;
-    int code = !began ? EXIT_FAILURE : training_options_resume(&options, now, count, began) ? 2 :
-               plan_and_run(&options, folder);
+    if (began && training_options_resume(&options, now, count, began)) code = 2;
+    else if (began) code = plan_and_run(&options, folder);
     run_folder_free_arguments(began);
     return code;
 }
@@ -272,6 +292,6 @@ int main(int argc, char **argv) {
     run_folder folder;
     int read = training_options_read(&options, argc, argv);
     if (read != 0) return read > 0 ? EXIT_SUCCESS : 2;
-    if (run_folder_open(options.folder, argv + 1, &folder)) return EXIT_FAILURE;
+    if (run_folder_open(options.folder, options.resumes, argv + 1, &folder)) return EXIT_FAILURE;
     return options.resumes ? resume(&options, &folder) : plan_and_run(&options, &folder);
 }

@@ -1,12 +1,14 @@
 /* mpirun -n R fashion_mnist_ranks [options]: the training of fashion_mnist.c on the processes of an MPI program.
  * Each rank has its share of the records, and computes the features of those alone; weights, epsilon and the accuracy
- * are those of one process.  Rank 0 prints. */
+ * are those of one process.  Rank 0 has the folder of the run, and prints. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include <psg/mpi.h>
 #include <psg/psg.h>
 
+#include "evaluation.h"
+#include "run_results.h"
 #include "trainer.h"
 
 /* The records of this rank, [first, first + own.count) of all. */
@@ -20,6 +22,7 @@ typedef struct training {
     psg_mpi *mpi;
     training_options options;
     training_plan plan;
+    run_folder folder;          /* rank 0's */
     trainer t;
     share data;
     double seconds;             /* of all steps */
@@ -84,56 +87,59 @@ static psg_status step(training *r, long number) {
     return PSG_OK;
 }
 
+static void print_times(const training *r, const psg_mpi_report *before) {
+    const psg_mpi_report after = psg_mpi_spent(r->mpi);
+    const double steps = (double)psg_dp_step(r->t.dp);
+    printf("%d ranks of %u threads, not private: %.2f ms a step, of which %.2f ms in MPI, for %.0f bytes sent\n",
+           psg_mpi_ranks(r->mpi), psg_context_threads(r->t.context), 1e3 * r->seconds / steps,
+           1e3 * (after.seconds - before->seconds) / steps, (double)(after.bytes - before->bytes) / steps);
+}
+
 static psg_status train(training *r) {
     TRY(psg_mpi_attach(r->mpi, r->t.dp, NULL));
     const psg_mpi_report before = psg_mpi_spent(r->mpi);
     const double began = now_seconds();
     for (long k = 0; k < r->plan.steps && psg_dp_remaining(r->t.dp); k++) TRY(step(r, k));
     r->seconds = now_seconds() - began;
-    const psg_mpi_report after = psg_mpi_spent(r->mpi);
-    const double steps = (double)psg_dp_step(r->t.dp);
-    if (!is_first(r)) return PSG_OK;
-    printf("%d ranks of %u threads: %.2f ms a step, of which %.2f ms in MPI, for %.0f bytes sent\n",
-           psg_mpi_ranks(r->mpi), psg_context_threads(r->t.context), 1e3 * r->seconds / steps,
-           1e3 * (after.seconds - before.seconds) / steps, (double)(after.bytes - before.bytes) / steps);
+    if (is_first(r)) print_times(r, &before);
     return PSG_OK;
 }
 
 /* ---- the run ---- */
 
-static psg_status report(training *r, dataset *test) {
-    float *scores = malloc((size_t)test->count * IMAGE_CLASSES * sizeof *scores);
-    psg_privacy privacy;
-    long correct = 0;
-    psg_status status = scores ? trainer_scores(&r->t, test, scores) : PSG_ERR_MEMORY;
-    for (int64_t n = 0; !status && n < test->count; n++) {
-        correct += trainer_class(scores + n * IMAGE_CLASSES) == test->labels[n];
-    }
-    free(scores);
+/* Rank 0's. */
+static psg_status report(training *r, const dataset *test) {
+    evaluation accuracy;
+    psg_privacy privacy = { 0 };
+    psg_status status = evaluation_of(&r->t, test, &accuracy);
+    if (!status) status = run_folder_write_weights(&r->folder, &r->t);
+    if (!status) status = run_results_state(&r->folder, &r->t, r->options.delta);
     if (!status) status = psg_dp_privacy(r->t.dp, r->options.delta, &privacy);
-    if (status) return status;
-    printf("result: test_accuracy=%.2f epsilon=%.2f delta=%g train_seconds=%.1f ranks=%d\n",
-           100.0 * (double)correct / (double)test->count, privacy.epsilon, r->options.delta, r->seconds,
-           psg_mpi_ranks(r->mpi));
-    return PSG_OK;
+    if (!status) {
+        printf("result: test_accuracy=%.2f epsilon=%.2f delta=%g ranks=%d\n", 100 * accuracy.accuracy,
+               bound_shown(privacy.epsilon), r->options.delta, psg_mpi_ranks(r->mpi));
+    }
+    evaluation_free(&accuracy);
+    return status;
 }
 
 static int run(training *r, dataset *all, dataset *test) {
-    char ledger[4200];
-    snprintf(ledger, sizeof ledger, "%s/ledger.jsonl", r->options.folder);
+    if (is_first(r) && run_folder_begin(&r->folder, all)) return -1;
     if (take_share(r, all)) return -1;
     if (is_first(r) && r->options.input == INPUT_SCATTERING && dataset_scatter(test, r->options.threads)) return -1;
-    psg_status status = trainer_create(&r->options, &r->plan, is_first(r) ? ledger : NULL, &r->t);
+    if (is_first(r) && r->options.seeded) puts("NOT PRIVATE: with --seed anybody can compute the noise");
+    psg_status status = trainer_create(&r->options, &r->plan, is_first(r) ? r->folder.ledger : NULL, &r->t);
     if (!status) status = train(r);
     if (!status && is_first(r)) status = report(r, test);
     if (status) fprintf(stderr, "rank %d: %s\n", psg_mpi_rank(r->mpi), trainer_message(&r->t));
     return status;
 }
 
-static int load_and_run(training *r) {
+static int load_and_run(training *r, char **command_line) {
     dataset all = { 0 }, test = { 0 };
     psg_context *context = NULL;
-    int failed = psg_context_create(NULL, &context) || dataset_load(context, r->options.data, "train", &all) ||
+    int failed = (is_first(r) && run_folder_open(r->options.folder, 0, command_line, &r->folder)) ||
+                 psg_context_create(NULL, &context) || dataset_load(context, r->options.data, "train", &all) ||
                  dataset_load(context, r->options.data, "t10k", &test) ||
                  training_plan_make(context, &r->options, all.count, &r->plan) || run(r, &all, &test);
     trainer_destroy(&r->t);
@@ -145,16 +151,24 @@ static int load_and_run(training *r) {
     return failed;
 }
 
+/* What fashion_mnist alone does; 0 where nothing of it is asked for. */
+static int check_options(const training_options *options) {
+    if (options->resumes) fprintf(stderr, "--resume: fashion_mnist does, fashion_mnist_ranks does not\n");
+    if (options->diagnoses) fprintf(stderr, "--diagnostics: fashion_mnist does, fashion_mnist_ranks does not\n");
+    return options->resumes || options->diagnoses;
+}
+
 /* A rank that ends before the others ends the job: they would wait for it. */
 int main(int argc, char **argv) {
     training r = { 0 };
     int provided;
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
-    int read = training_options_read(&r.options, argc, argv);
-    if (!read && r.options.resumes) fprintf(stderr, "--resume: fashion_mnist does\n");
-    if (!read && !r.options.resumes) read = psg_mpi_create(MPI_COMM_WORLD, &r.mpi) || load_and_run(&r) ? -1 : 0;
-    if (read < 0) MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
+    const int read = training_options_read(&r.options, argc, argv);
+    int code = read > 0 ? EXIT_SUCCESS : read || check_options(&r.options) ? 2 : EXIT_SUCCESS;
+    if (!read && !code && (psg_mpi_create(MPI_COMM_WORLD, &r.mpi) || load_and_run(&r, argv + 1))) {
+        MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
+    }
     psg_mpi_destroy(r.mpi);
     MPI_Finalize();
-    return r.options.resumes ? 2 : EXIT_SUCCESS;
+    return code;
 }

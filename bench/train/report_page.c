@@ -9,7 +9,7 @@
 #include "plot_rows.h"
 #include "privacy_curve.h"
 
-enum { MOST_STATEMENT = 8192, SHOWN_POINTS = 9 };
+enum { SHOWN_POINTS = 9 };
 
 /* ---- what stands first ---- */
 
@@ -71,9 +71,17 @@ static void put_epsilon_table(html_page *page, const privacy_curve *c) {
     html_table_begin(page, ">releases|>epsilon, at least|>at most");
     const size_t stride = c->count > SHOWN_POINTS ? (c->count + SHOWN_POINTS - 2) / (SHOWN_POINTS - 1) : 1;
     for (size_t k = c->count ? (c->count - 1) % stride : 0; k < c->count; k += stride) {
-        html_row(page, ">%.0f|>%.4f|>%.4f", c->at[k], floor(c->lower[k] * 1e4) / 1e4, ceil(c->upper[k] * 1e4) / 1e4);
+        char upper[32] = "no bound";
+        if (isfinite(c->upper[k])) snprintf(upper, sizeof upper, "%.4f", ceil(c->upper[k] * 1e4) / 1e4);
+        html_row(page, ">%.0f|>%.4f|>%s", c->at[k], floor(c->lower[k] * 1e4) / 1e4, upper);
     }
     html_table_end(page);
+}
+
+/* What the run has cost, or its budget where that is less or nothing is known. */
+static double shown_epsilon(const report_facts *f, const privacy_curve *over_releases) {
+    const double spent = over_releases->count ? over_releases->upper[over_releases->count - 1] : INFINITY;
+    return spent > 0 && spent < f->options->epsilon ? spent : f->options->epsilon;
 }
 
 static void put_delta_table(html_page *page, const report_facts *f) {
@@ -83,17 +91,31 @@ static void put_delta_table(html_page *page, const report_facts *f) {
     html_table_end(page);
 }
 
-static psg_status put_guarantee(html_page *page, const report_facts *f) {
-    char text[MOST_STATEMENT];
-    privacy_curve over_releases, over_epsilon;
-    const psg_accountant *account = psg_dp_accountant(f->t->dp);
-    TRY(psg_dp_statement(f->t->dp, f->options->delta, PSG_STATEMENT_WORDS, text, sizeof text, NULL));
-    TRY(privacy_over_releases(f->t->context, account, f->options->delta, &over_releases));
-    TRY(privacy_over_epsilon(account, 1.5 * f->options->epsilon, &over_epsilon));
-    html_section(page, "guarantee", "The mechanism and its guarantee");
+static void put_earlier_runs(html_page *page, const report_facts *f) {
+    if (!f->total.earlier) return;
+    html_paragraph(page, "Earlier runs that are kept beside this one: %d. Where they were of the same records, all runs "
+                   "together have epsilon at most %.3f at delta %g; that holds for whoever chose this one among them.",
+                   f->total.earlier, ceil(f->total.epsilon * 1e3) / 1e3, f->options->delta);
+}
+
+static psg_status put_statement(html_page *page, const report_facts *f) {
+    char *text;
+    TRY(trainer_statement(f->t, f->options->delta, PSG_STATEMENT_WORDS, &text));
     fputs("<pre>", page->out);
     html_text(page->out, text);
     fputs("</pre>\n", page->out);
+    free(text);
+    return PSG_OK;
+}
+
+static psg_status put_guarantee(html_page *page, const report_facts *f) {
+    privacy_curve over_releases, over_epsilon;
+    const psg_accountant *account = psg_dp_accountant(f->t->dp);
+    TRY(privacy_over_releases(f->t->context, account, f->options->delta, &over_releases));
+    TRY(privacy_over_epsilon(account, 1.5 * shown_epsilon(f, &over_releases), &over_epsilon));
+    html_section(page, "guarantee", "The mechanism and its guarantee");
+    TRY(put_statement(page, f));
+    put_earlier_runs(page, f);
     html_figures_begin(page);
     put_epsilon(page, f, &over_releases);
     put_delta(page, f, &over_epsilon);
@@ -143,6 +165,13 @@ static void put_recipe(html_page *page, const report_facts *f) {
     html_table_end(page);
 }
 
+/* What came from the records and no release accounts for. */
+static void put_unaccounted(html_page *page, const report_facts *f) {
+    html_paragraph(page, "Not accounted: the recipes that come with the program were chosen on training images of this "
+                   "data set%s.", f->options->input == INPUT_PIXELS ? ", and the mean 0.286 and deviation 0.353 that "
+                   "standardise the pixels are those of its training images, as they are commonly published" : "");
+}
+
 /* ---- what came of it ---- */
 
 static void put_accuracy(html_page *page, const report_facts *f) {
@@ -175,7 +204,8 @@ static void put_times(html_page *page, const report_facts *f) {
     html_table_end(page);
     html_figures_end(page);
     html_paragraph(page, "Times tell of the records that they are taken on, and no statement covers them. These are of "
-                   "steps of their own, after the run, on batches of the public test images.");
+                   "steps of their own, after the run, on batches of the public test images, %g expected in a batch%s.",
+                   f->times.batch, f->times.batch < f->options->recipe.batch ? ", fewer than in the run's" : "");
 }
 
 static void put_machine(html_page *page, const report_facts *f) {
@@ -187,7 +217,7 @@ static void put_machine(html_page *page, const report_facts *f) {
     html_row(page, "instruction set of the kernels|%s", psg_context_isa(f->t->context));
     html_row(page, "OpenBLAS core|%s", machine_openblas_core());
     html_row(page, "threads|%u", psg_context_threads(f->t->context));
-    html_row(page, "most memory resident, data included|%.0f MiB", f->peak_mib);
+    html_row(page, "most memory resident, data included (not covered by the statement)|%.0f MiB", f->peak_mib);
     html_row(page, "library|libpsg %s", psg_version());
     html_table_end(page);
 }
@@ -202,6 +232,7 @@ static psg_status put_page(html_page *page, const report_facts *f) {
     put_recipe(page, f);
     put_parameters(page, f);
     html_figures_end(page);
+    put_unaccounted(page, f);
     put_times(page, f);
     put_machine(page, f);
     return PSG_OK;

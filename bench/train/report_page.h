@@ -1,9 +1,10 @@
-/* report.html: what may be published of a private run.  Its input holds nothing else: options, the mechanism's account,
- * what was measured on the public test set, and the machine. */
+/* report.html: what may be published of a private run: options, the mechanism's account, what was measured on the public
+ * test set, and the machine.  The one number beside these, the memory of the process, is marked as not covered. */
 #ifndef BENCH_REPORT_PAGE_H
 #define BENCH_REPORT_PAGE_H
 
 #include "evaluation.h"
+#include "run_folder.h"
 #include "step_times.h"
 
 typedef struct report_facts {
@@ -11,8 +12,9 @@ typedef struct report_facts {
     const training_plan *plan;
     trainer *t;                     /* of which its options, mechanism and account are asked */
     const evaluation *test;
+    run_total total;                /* with the runs before */
     step_times times;               /* on test images */
-    double peak_mib;                /* resident, of the training */
+    double peak_mib;                /* resident, of the training: batches of other sizes take other memory */
 } report_facts;
 
 psg_status report_page_write(const report_facts *f, const char *path);

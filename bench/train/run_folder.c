@@ -1,9 +1,12 @@
 #include "run_folder.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,23 +35,122 @@ static int make_folders(const char *path) {
     }
 }
 
-int run_folder_open(const char *path, char **command_line, run_folder *folder) {
+/* The lock goes with the process. */
+static int take_lock(const run_folder *folder) {
+    const int lock = open(folder->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (lock < 0) return fail(folder->lock, "cannot be opened");
+    if (flock(lock, LOCK_EX | LOCK_NB) == 0) return 0;
+    if (errno != EWOULDBLOCK) return fail(folder->lock, "cannot be locked");
+    fprintf(stderr, "%s: another process trains there; --folder names another place\n", folder->path);
+    return -1;
+}
+
+int run_folder_open(const char *path, int resumes, char **command_line, run_folder *folder) {
     const struct { char *path; const char *name; } files[] = {
         { folder->ledger, "ledger.jsonl" }, { folder->checkpoint, "checkpoint.safetensors" },
-        { folder->arguments, "arguments" }, { folder->weights, "weights.safetensors" },
+        { folder->arguments, "arguments" }, { folder->records, "records" }, { folder->weights, "weights.safetensors" },
         { folder->statement, "statement.txt" }, { folder->statement_json, "statement.json" },
-        { folder->report, "report.html" }, { folder->diagnostics, "diagnostics.html" },
+        { folder->report, "report.html" }, { folder->diagnostics, "diagnostics.html" }, { folder->lock, "lock" },
     };
     if (!*path || strlen(path) > RUN_PATH - 64) {
         fprintf(stderr, "--folder: the path is empty or too long\n");
         return -1;
     }
+    snprintf(folder->path, RUN_PATH, "%s", path);
     folder->command_line = command_line;
     folder->saved_at = now_seconds();
     for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
         snprintf(files[k].path, RUN_PATH, "%s/%s", path, files[k].name);
     }
-    return make_folders(path);
+    if (!resumes && make_folders(path)) return -1;
+    if (resumes && access(folder->arguments, R_OK)) {
+        return fail(folder->arguments, "cannot be read, so there is no run to go on with");
+    }
+    return take_lock(folder);
+}
+
+/* ---- the runs before ---- */
+
+/* The folder of run k (1, 2, ...) before this one. */
+static const char *earlier_folder(const run_folder *folder, int k, const char *name, char path[RUN_PATH + 64]) {
+    snprintf(path, RUN_PATH + 64, "%s/%d%s%s", folder->path, k, *name ? "/" : "", name);
+    return path;
+}
+
+static const char *name_of(const char *path) { return strrchr(path, '/') + 1; }
+
+/* The ledger goes last: as long as it is here, so is the run. */
+static int put_aside(const run_folder *folder) {
+    const char *const files[] = { folder->arguments, folder->records, folder->checkpoint, folder->weights,
+                                  folder->statement, folder->statement_json, folder->report, folder->diagnostics,
+                                  folder->ledger };
+    char aside[RUN_PATH + 64], to[RUN_PATH + 64];
+    const int goes_on = access(folder->checkpoint, F_OK) == 0;
+    int k = 1;
+    if (access(folder->ledger, F_OK)) return errno == ENOENT ? 0 : fail(folder->ledger, "cannot be read");
+    while (mkdir(earlier_folder(folder, k, "", aside), 0777)) {
+        if (errno != EEXIST) return fail(aside, "cannot be made");
+        k++;
+    }
+    for (size_t n = 0; n < sizeof files / sizeof *files; n++) {
+        if (rename(files[n], earlier_folder(folder, k, name_of(files[n]), to)) && errno != ENOENT) {
+            return fail(files[n], "cannot be put aside");
+        }
+    }
+    printf("the run that was in %s is in %s now", folder->path, aside);
+    if (goes_on) printf(" (--resume --folder %s goes on with it)", aside);
+    puts("");
+    return 0;
+}
+
+static psg_status add_earlier(const run_folder *folder, const trainer *t, psg_accountant *all, run_total *total) {
+    char ledger[RUN_PATH + 64];
+    for (int k = 1; access(earlier_folder(folder, k, "", ledger), F_OK) == 0; k++) {
+        psg_accountant *spent;
+        if (access(earlier_folder(folder, k, name_of(folder->ledger), ledger), F_OK)) continue;
+        TRY(psg_ledger_read(t->context, ledger, psg_accountant_relation(all), &spent));
+        psg_status status = psg_accountant_merge(all, spent);
+        psg_accountant_destroy(spent);
+        TRY(status);
+        total->earlier++;
+    }
+    return PSG_OK;
+}
+
+psg_status run_folder_total(const run_folder *folder, const trainer *t, double delta, run_total *total) {
+    psg_accountant *all;
+    *total = (run_total){ 0 };
+    TRY(psg_accountant_copy(psg_dp_accountant(t->dp), &all));
+    psg_status status = add_earlier(folder, t, all, total);
+    if (status == PSG_OK) status = psg_accountant_epsilon_upper(all, delta, &total->epsilon);
+    psg_accountant_destroy(all);
+    return status;
+}
+
+/* ---- the records ---- */
+
+enum { HASH_BYTES = 32, HASH_TEXT = 2 * HASH_BYTES + 1 };
+
+static void hash_records(const dataset *records, char text[HASH_TEXT]) {
+    unsigned char hash[HASH_BYTES];
+    crypto_generichash_state state;
+    crypto_generichash_init(&state, NULL, 0, sizeof hash);
+    crypto_generichash_update(&state, records->pixels, (size_t)records->count * IMAGE_PIXELS);
+    crypto_generichash_update(&state, records->labels, (size_t)records->count);
+    crypto_generichash_final(&state, hash, sizeof hash);
+    sodium_bin2hex(text, HASH_TEXT, hash, sizeof hash);
+}
+
+int run_folder_check(const run_folder *folder, const dataset *records) {
+    char text[HASH_TEXT], begun[HASH_TEXT] = "";
+    FILE *file = fopen(folder->records, "r");
+    if (!file) return fail(folder->records, "cannot be read, so the run cannot go on");
+    if (!fgets(begun, sizeof begun, file)) begun[0] = 0;
+    fclose(file);
+    hash_records(records, text);
+    if (!strcmp(text, begun)) return 0;
+    fprintf(stderr, "--resume: these are not the records that the run in %s began with\n", folder->path);
+    return -1;
 }
 
 /* ---- arguments, one a line ---- */
@@ -64,26 +166,16 @@ static int write_arguments(const run_folder *folder) {
     return failed ? -1 : 0;
 }
 
-/* ledger.jsonl becomes ledger.1.jsonl, or the first number that is free. */
-static int put_aside(const char *ledger) {
-    char old[RUN_PATH + 32];
-    const int stem = (int)(strlen(ledger) - strlen("jsonl"));
-    for (int k = 1; ; k++) {
-        snprintf(old, sizeof old, "%.*s%d.jsonl", stem, ledger, k);
-        if (link(ledger, old) == 0) return remove(ledger) ? fail(ledger, "cannot be put aside") : 0;
-        if (errno == ENOENT) return 0;
-        if (errno != EEXIST) return fail(ledger, "cannot be put aside");
-    }
-}
-
-int run_folder_begin(const run_folder *folder) {
-    if (put_aside(folder->ledger)) return -1;
-    const char *const of_another[] = { folder->checkpoint, folder->statement, folder->statement_json, folder->report,
-                                       folder->diagnostics };
+int run_folder_begin(const run_folder *folder, const dataset *records) {
+    char text[HASH_TEXT];
+    if (put_aside(folder)) return -1;
+    const char *const of_another[] = { folder->checkpoint, folder->weights, folder->statement, folder->statement_json,
+                                       folder->report, folder->diagnostics };   /* without a ledger: no run */
     for (size_t k = 0; k < sizeof of_another / sizeof *of_another; k++) {
         if (remove(of_another[k]) && errno != ENOENT) return fail(of_another[k], "cannot be removed");
     }
-    return write_arguments(folder);
+    hash_records(records, text);
+    return text_file_write(folder->records, text, HASH_TEXT - 1) ? -1 : write_arguments(folder);
 }
 
 static char **read_lines(FILE *file) {

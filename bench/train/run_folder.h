@@ -1,13 +1,15 @@
 /* The folder of a training run: what it needs to go on after an interruption, and what it made.
  *
- *   ledger.jsonl             what was spent, on disk before each release (a new run keeps those before as
- *                          ledger.1.jsonl, ...)
- *   checkpoint.safetensors   weights, momentum, average and step, every few seconds
+ *   ledger.jsonl             what was spent, on disk before each release
+ *   checkpoint.safetensors   weights, momentum, average and step, at the start and every few seconds
  *   arguments                the command line that began the run
+ *   records                  a hash of the records that it began with: not to be published
  *   weights.safetensors      the averaged weights, at the end, and with them
  *   statement.txt, .json     the privacy statement, in words and as one JSON object
  *   report.html              a page of what may be published
- *   diagnostics.html         a page of what may not, where it was asked for */
+ *   diagnostics.html         a page of what may not, where it was asked for
+ *   1/, 2/, ...              the runs before, each a folder like this one
+ *   lock                     of the process that has the folder */
 #ifndef BENCH_RUN_FOLDER_H
 #define BENCH_RUN_FOLDER_H
 
@@ -16,18 +18,22 @@
 enum { RUN_PATH = 4096 };
 
 typedef struct run_folder {
-    char ledger[RUN_PATH], checkpoint[RUN_PATH], arguments[RUN_PATH], weights[RUN_PATH];
+    char path[RUN_PATH], lock[RUN_PATH];
+    char ledger[RUN_PATH], checkpoint[RUN_PATH], arguments[RUN_PATH], records[RUN_PATH], weights[RUN_PATH];
     char statement[RUN_PATH], statement_json[RUN_PATH], report[RUN_PATH], diagnostics[RUN_PATH];
     char **command_line;           /* of this program, NULL at the end */
     double saved_at;               /* of now_seconds */
 } run_folder;
 
-/* Makes the folder where it is missing, with those above it; -1 after a message. */
-int run_folder_open(const char *path, char **command_line, run_folder *folder);
+/* Takes the folder for this process, until it ends; makes it where it is missing and no run is to go on in it, with
+ * those above it.  -1 after a message: also where another process has it. */
+int run_folder_open(const char *path, int resumes, char **command_line, run_folder *folder);
 
-/* Puts the ledger of another run aside, removes what was said of it, and writes down the arguments of this one; -1
- * after a message. */
-int run_folder_begin(const run_folder *folder);
+/* Moves a run that is there into a folder of its own, and says so; then writes down the arguments and the records of
+ * this one.  -1 after a message. */
+int run_folder_begin(const run_folder *folder, const dataset *records);
+/* Whether the records are those that the run began with; -1 after a message. */
+int run_folder_check(const run_folder *folder, const dataset *records);
 /* The arguments of the run that is there, each in malloc'd memory, NULL at the end; NULL after a message. */
 char **run_folder_arguments(const run_folder *folder);
 void run_folder_free_arguments(char **arguments);
@@ -40,5 +46,12 @@ int run_folder_is_due(const run_folder *folder);
 
 /* The averaged weights under the names of the model's parameters. */
 psg_status run_folder_write_weights(const run_folder *folder, const trainer *t);
+
+/* What the runs before have spent, and this one, all of them taken to be of the same records. */
+typedef struct run_total {
+    int earlier;                   /* runs before; 0: epsilon is this one's */
+    double epsilon;                /* upper bound, of all together */
+} run_total;
+psg_status run_folder_total(const run_folder *folder, const trainer *t, double delta, run_total *total);
 
 #endif

@@ -32,11 +32,11 @@ typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(L
 typedef struct number { lanes re, im; } number;
 
 /* Fourier transforms of the filters, which are real. */
-typedef struct filters {
+struct scattering_filters {
     float phi[J][POINTS];           /* at scale j: (36 >> j)^2 points */
     float psi[J][L][POINTS];
     float cosine[SIDE], sine[SIDE]; /* of 2 pi k / 36 */
-} filters;
+};
 
 /* ---- the filters, as kymatio's filter_bank makes them ---- */
 
@@ -91,7 +91,7 @@ static void halve_filter(const float *x, float *out) {
     }
 }
 
-static void make_filters(filters *f) {
+static void make_filters(scattering_filters *f) {
     double complex x[POINTS];
     for (int j = 0; j < J; j++) {
         for (int l = 0; l < L; l++) {
@@ -111,7 +111,7 @@ static void make_filters(filters *f) {
 /* ---- transforms of 9, 18 and 36 points a side: 9 = 3 x 3, and 2 or 4 times as many (Cooley and Tukey, 1965) ---- */
 
 /* x e^{i sign 2 pi k / 36} */
-INLINE void turn(number *x, const filters *f, int k, float sign) {
+INLINE void turn(number *x, const scattering_filters *f, int k, float sign) {
     const float c = f->cosine[k], s = sign * f->sine[k];
     const lanes re = x->re * c - x->im * s;
     x->im = x->re * s + x->im * c;
@@ -131,7 +131,7 @@ INLINE void transform_3(number *a, number *b, number *c, float sign) {
 }
 
 /* Of x[0 .. 9), in place but for the order: result k is at 3 (k mod 3) + k / 3. */
-INLINE void transform_9(number *x, const filters *f, float sign) {
+INLINE void transform_9(number *x, const scattering_filters *f, float sign) {
     for (int n = 0; n < 3; n++) {
         transform_3(&x[n], &x[n + 3], &x[n + 6], sign);
         turn(&x[n + 3], f, 4 * n, sign);
@@ -161,7 +161,7 @@ INLINE void transform_4(number *a, number *b, number *c, number *d, float sign) 
 }
 
 /* The 9 r points x[0], x[stride], ...: r points apart by 9, then 9 of each. */
-INLINE void transform_line(int r, number *x, int stride, const filters *f, float sign) {
+INLINE void transform_line(int r, number *x, int stride, const scattering_filters *f, float sign) {
     number t[4][9];
     for (int n = 0; n < 9; n++) {
         for (int k = 0; k < r; k++) t[k][n] = x[(n + 9 * k) * stride];
@@ -175,13 +175,13 @@ INLINE void transform_line(int r, number *x, int stride, const filters *f, float
     }
 }
 
-INLINE void transform_square(int r, number *x, const filters *f, float sign) {
+INLINE void transform_square(int r, number *x, const scattering_filters *f, float sign) {
     for (int i = 0; i < 9 * r; i++) transform_line(r, x + i * 9 * r, 1, f, sign);
     for (int i = 0; i < 9 * r; i++) transform_line(r, x + i, 9 * r, f, sign);
 }
 
 /* sum x e^{i sign 2 pi k n / side} in both dimensions; sign -1 is the Fourier transform, 1 its inverse times side^2. */
-ON_LANES static void transform(int side, number *x, const filters *f, float sign) {
+ON_LANES static void transform(int side, number *x, const scattering_filters *f, float sign) {
     if (side == SIDE) transform_square(4, x, f, sign);
     else if (side == HALF) transform_square(2, x, f, sign);
     else transform_square(1, x, f, sign);
@@ -213,7 +213,7 @@ ON_LANES static void take_modulus(int points, number *x) {
 }
 
 typedef struct job {
-    const filters *f;
+    const scattering_filters *f;
     const uint8_t *images;
     int64_t count, blocks;
     float *features;
@@ -238,7 +238,7 @@ static void finish_path(block *b, int path, int j, const number *x) {
 }
 
 /* out = transform of |x * psi|, of from and to points a side */
-static void scatter(const filters *f, int from, int to, const number *x, const float *psi, number *out) {
+static void scatter(const scattering_filters *f, int from, int to, const number *x, const float *psi, number *out) {
     multiply_and_fold(from, from / to, x, psi, out);
     transform(to, out, f, 1);
     take_modulus(to * to, out);
@@ -259,7 +259,7 @@ static void read_images(block *b) {
 }
 
 static void scatter_block(block *b) {
-    const filters *f = b->job->f;
+    const scattering_filters *f = b->job->f;
     read_images(b);
     transform(SIDE, b->image, f, -1);
     finish_path(b, 0, 0, b->image);
@@ -287,23 +287,29 @@ static void *scatter_blocks(void *argument) {
     return NULL;
 }
 
-int scattering_of(const uint8_t *images, int64_t count, unsigned threads, float *features) {
+scattering_filters *scattering_filters_create(void) {
+    scattering_filters *f = malloc(sizeof *f);
+    if (f) make_filters(f);
+    return f;
+}
+
+void scattering_filters_destroy(scattering_filters *f) { free(f); }
+
+int scattering_of(const scattering_filters *f, const uint8_t *images, int64_t count, unsigned threads,
+                  float *features) {
     enum { MOST_THREADS = 64 };
     pthread_t thread[MOST_THREADS];
-    filters *f = malloc(sizeof *f);
     unsigned started = 0;
-    void *failed = f ? NULL : (void *)images;
-    if (f) make_filters(f);
+    void *failed = NULL;
     job shared = { .f = f, .images = images, .count = count, .blocks = (count + LANES - 1) / LANES,
                    .features = features };
-    while (f && started < threads && started < MOST_THREADS &&
+    while (started < threads && started < MOST_THREADS &&
            !pthread_create(&thread[started], NULL, scatter_blocks, &shared)) started++;
     for (unsigned k = 0; k < started; k++) {
         void *result;
         pthread_join(thread[k], &result);
         if (result) failed = result;
     }
-    free(f);
     return failed || !started ? -1 : 0;
 }
 

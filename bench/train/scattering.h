@@ -12,9 +12,15 @@ enum {
     SCATTERING_FEATURES = SCATTERING_PATHS * SCATTERING_PLACES
 };
 
+/* The filters, which take a tenth of a second; NULL: no memory. */
+typedef struct scattering_filters scattering_filters;
+scattering_filters *scattering_filters_create(void);
+void scattering_filters_destroy(scattering_filters *filters);
+
 /* features (count, 81, 7, 7) of images (count, 28, 28) of bytes, which stand for byte / 255; in `threads` threads.
  * -1: no memory, or no thread. */
-int scattering_of(const uint8_t *images, int64_t count, unsigned threads, float *features);
+int scattering_of(const scattering_filters *filters, const uint8_t *images, int64_t count, unsigned threads,
+                  float *features);
 
 /* Normalises one image's features as torch's GroupNorm(27, 81) does: each three paths in a row to mean 0 and variance
  * 1, with 1e-5 beside the variance. */

@@ -126,14 +126,15 @@ static psg_status measure_all(measurement *m, private_step step) {
     return PSG_OK;
 }
 
-psg_status step_times_measure(const training_options *options, const training_plan *plan, const dataset *data,
-                              private_step step, step_times *times) {
+psg_status step_times_measure(const training_options *options, const training_plan *plan, double noise_multiplier,
+                              const dataset *data, private_step step, step_times *times) {
     trainer t;
     measurement m = { .options = options, .data = data, .t = &t };
     training_plan timed = *plan;
-    timed.steps += BATCHES;   /* those of the run are its budget */
+    timed.noise_multiplier = noise_multiplier;
     timed.records = data->count;
     timed.sample_rate = fmin(1, options->recipe.batch / (double)data->count);
+    times->batch = timed.sample_rate * (double)data->count;
     psg_status status = trainer_create(options, &timed, NULL, &t);
     m.records = malloc((size_t)data->count * sizeof *m.records);
     if (!m.records) status = PSG_ERR_MEMORY;

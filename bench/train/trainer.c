@@ -16,7 +16,7 @@ static psg_status create_generator(const training_options *options, trainer *t) 
     return psg_generator_create_seeded(t->context, key, &t->generator);
 }
 
-/* The least noise that keeps all steps within epsilon. */
+/* The least noise that keeps all steps within epsilon, or that of the plan. */
 static psg_status create_dp(const training_options *options, const training_plan *plan, const char *ledger,
                             trainer *t) {
     psg_dp_options dp = PSG_DP_OPTIONS_INIT;
@@ -25,9 +25,12 @@ static psg_status create_dp(const training_options *options, const training_plan
     dp.records = (uint64_t)plan->records;
     dp.sample_rate = plan->sample_rate;
     dp.max_grad_norm = options->recipe.max_grad_norm;
-    dp.epsilon = options->epsilon;
-    dp.delta = options->delta;
-    dp.steps = (uint64_t)plan->steps;
+    dp.noise_multiplier = plan->noise_multiplier;
+    if (plan->noise_multiplier == 0) {
+        dp.epsilon = options->epsilon;
+        dp.delta = options->delta;
+        dp.steps = (uint64_t)plan->steps;
+    }
     dp.ledger = ledger;
     dp.ledger_ahead = ledger ? STEPS_AHEAD : 0;
     return psg_dp_create(t->context, t->generator, &dp, counts, (size_t)t->model.count, &t->dp);
@@ -152,5 +155,16 @@ psg_status trainer_scores(trainer *t, const dataset *data, float *scores) {
     }
     swap_average(t);
     free(record);
+    return status;
+}
+
+psg_status trainer_statement(const trainer *t, double delta, psg_statement_format format, char **text) {
+    size_t needed;
+    TRY(psg_dp_statement(t->dp, delta, format, NULL, 0, &needed));
+    *text = malloc(needed + 2);
+    if (!*text) return PSG_ERR_MEMORY;
+    psg_status status = psg_dp_statement(t->dp, delta, format, *text, needed + 1, NULL);
+    if (status) free(*text);
+    else if (format == PSG_STATEMENT_JSON) strcat(*text, "\n");
     return status;
 }

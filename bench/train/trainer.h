@@ -51,6 +51,9 @@ long trainer_correct(const psg_tensor *scores, const micro_batch *batch);
  * computed from released weights alone, so it costs no privacy. */
 void trainer_average(trainer *t, long step);
 
+/* psg_dp_statement in malloc'd memory; a line feed ends JSON. */
+psg_status trainer_statement(const trainer *t, double delta, psg_statement_format format, char **text);
+
 /* The scores (count, 10) that the averaged model gives the data. */
 psg_status trainer_scores(trainer *t, const dataset *data, float *scores);
 

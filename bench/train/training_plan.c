@@ -28,6 +28,6 @@ int training_plan_make(psg_context *context, const training_options *options, in
                 recipe->epochs, (long long)records, recipe->batch, steps);
         return -1;
     }
-    *plan = (training_plan){ lround(fmax(1.0, steps)), records, rate };
+    *plan = (training_plan){ .steps = lround(fmax(1.0, steps)), .records = records, .sample_rate = rate };
     return check_budget(context, options, plan);
 }

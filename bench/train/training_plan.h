@@ -10,6 +10,7 @@ typedef struct training_plan {
     long steps;
     int64_t records;
     double sample_rate;         /* of every record in every batch */
+    double noise_multiplier;    /* 0: the least that keeps all steps within the budget */
 } training_plan;
 
 /* -1 after a message: a batch of more records than there are, epochs that are not one batch, a budget that no noise

@@ -168,18 +168,36 @@ static psg_status epsilon_with_residues(const psg_composition *c, const char *fu
     return PSG_OK;
 }
 
+/* The upper bound at epsilon; *residue: its share of delta. */
+static psg_status upper_delta(const psg_composition *c, const char *function, double epsilon, psg_privacy *privacy,
+                              double *residue) {
+    const double kappa = c->residue_epsilon;
+    *residue = residue_at(c, epsilon);
+    *privacy = (psg_privacy){ .delta = 1, .accountant = "none", .note = "the residues of the releases exceed epsilon" };
+    if (epsilon < 2 * kappa) return PSG_OK;
+    psg_status status = smallest_delta(c, function, epsilon - 2 * kappa, privacy);
+    privacy->delta = fmin(exp(kappa) * privacy->delta + *residue, 1);
+    return status;
+}
+
+/* delta falls with epsilon, its residue rises: where that is the larger part, a smaller epsilon may have a smaller
+ * bound, which holds here too. */
 static psg_status delta_with_residues(const psg_composition *c, const char *function, double epsilon,
                                       psg_privacy *privacy) {
-    double kappa = c->residue_epsilon;
+    const double kappa = c->residue_epsilon;
+    double residue;
     if (!has_residues(c)) return smallest_delta(c, function, epsilon, privacy);
-    *privacy = (psg_privacy){ .epsilon = epsilon, .delta = 1, .accountant = "none",
-                              .note = "the residues of the releases exceed epsilon" };
-    if (epsilon < 2 * kappa) return PSG_OK;
+    psg_status status = upper_delta(c, function, epsilon, privacy, &residue);
+    for (double at = epsilon / 2; !status && at > 1 && residue > privacy->delta / 2; at /= 2) {
+        psg_privacy smaller;
+        status = upper_delta(c, function, at, &smaller, &residue);
+        if (!status && smaller.delta < privacy->delta) *privacy = smaller;
+    }
+    if (status || epsilon < 2 * kappa) return status;
     psg_privacy above;
-    psg_status status = smallest_delta(c, function, epsilon + 2 * kappa, &above);
-    if (!status) status = smallest_delta(c, function, epsilon - 2 * kappa, privacy);
-    privacy->delta = fmin(exp(kappa) * privacy->delta + residue_at(c, epsilon), 1);
-    privacy->delta_lower = fmax(above.delta_lower - residue_at(c, epsilon + 2 * kappa), 0) * exp(-kappa);
+    status = smallest_delta(c, function, epsilon + 2 * kappa, &above);
+    const double lower = fmax(above.delta_lower - residue_at(c, epsilon + 2 * kappa), 0) * exp(-kappa);
+    privacy->delta_lower = fmin(lower, privacy->delta);
     return status;
 }
 
