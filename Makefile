@@ -410,8 +410,8 @@ BENCH_FOLDERS := bench/measure bench/train bench/shared bench/pages
 BENCH_INCLUDES := $(BENCH_FOLDERS:%=-I%) -Itest
 vpath %.c $(BENCH_FOLDERS)
 PAGES := $(patsubst %,$(BUILD)/bench/%.o,html html_style plot plot_frame plot_heat plot_rows plot_scale png text_file)
-TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset diagnostics diagnostics_page evaluation fashion_mnist image_models \
-                privacy_curve progress report_page run_folder run_results scattering step_times trainer \
+TRAINING := $(patsubst %,$(BUILD)/bench/%.o,dataset diagnostics diagnostics_page earlier_runs evaluation fashion_mnist \
+                image_models privacy_curve progress report_page run_folder run_results scattering step_times trainer \
                 training_options training_plan)
 BENCH_SHARED := $(patsubst %,$(BUILD)/bench/%.o,bench_support model blocks machine resident) $(PAGES)
 NAIVE := $(BUILD)/bench/naive.f32.o $(BUILD)/bench/naive.f64.o

@@ -95,15 +95,16 @@ void html_paragraph(html_page *page, const char *format, ...) {
 /* ---- tables ---- */
 
 /* Cells of a line; one that begins with > holds a number. */
-static void put_cells(FILE *out, const char *tag, char *line) {
+/* begin: "<td" or "<th" with its attributes; end_tag: what ends a cell. */
+static void put_cells(FILE *out, const char *begin, const char *end_tag, char *line) {
     fputs("<tr>", out);
     for (char *cell = line; cell; ) {
         char *end = strchr(cell, '|');
         if (end) *end = 0;
         const int is_number = *cell == '>';
-        fprintf(out, "<%s%s>", tag, is_number ? " class=\"number\"" : "");
+        fprintf(out, "%s%s>", begin, is_number ? " class=\"number\"" : "");
         html_text(out, cell + is_number);
-        fprintf(out, "</%s>", tag);
+        fputs(end_tag, out);
         cell = end ? end + 1 : NULL;
     }
     fputs("</tr>\n", out);
@@ -112,8 +113,8 @@ static void put_cells(FILE *out, const char *tag, char *line) {
 void html_table_begin(html_page *page, const char *columns) {
     char line[MOST_TEXT];
     snprintf(line, sizeof line, "%s", columns);
-    fputs("<div class=\"table\" tabindex=\"0\"><table>\n<thead>", page->out);
-    put_cells(page->out, "th", line);
+    fputs("<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"table\"><table>\n<thead>", page->out);
+    put_cells(page->out, "<th scope=\"col\"", "</th>", line);
     fputs("</thead>\n<tbody>\n", page->out);
 }
 
@@ -123,7 +124,7 @@ void html_row(html_page *page, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    put_cells(page->out, "td", line);
+    put_cells(page->out, "<td", "</td>", line);
 }
 
 void html_table_end(html_page *page) { fputs("</tbody>\n</table></div>\n", page->out); }

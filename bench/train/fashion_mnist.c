@@ -160,7 +160,7 @@ static void print_result(const report_facts *facts, double epsilon) {
 static psg_status report_run(const training_run *r, report_facts *facts) {
     double epsilon;
     TRY(epsilon_so_far(r, &epsilon));
-    TRY(run_folder_total(r->folder, &r->t, r->options->delta, &facts->total));
+    TRY(earlier_runs_total(r->folder, &r->t, r->options->delta, &facts->total));
     printf("test accuracy %.2f%% at epsilon %.2f, delta %g%s\n", 100.0 * facts->test->accuracy, bound_shown(epsilon),
            r->options->delta, r->options->seeded ? " (NOT PRIVATE: seeded)" : "");
     TRY(run_results_state(r->folder, &r->t, r->options->delta));

@@ -3,8 +3,8 @@
 #ifndef BENCH_REPORT_PAGE_H
 #define BENCH_REPORT_PAGE_H
 
+#include "earlier_runs.h"
 #include "evaluation.h"
-#include "run_folder.h"
 #include "step_times.h"
 
 typedef struct report_facts {

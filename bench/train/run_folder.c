@@ -10,13 +10,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "earlier_runs.h"
 #include "text_file.h"
 
 #define SECONDS_BETWEEN 5.0
 
 /* ---- paths ---- */
 
-static int fail(const char *path, const char *verb) {
+int run_folder_fail(const char *path, const char *verb) {
     fprintf(stderr, "%s %s: %s\n", path, verb, strerror(errno));
     return -1;
 }
@@ -29,7 +30,7 @@ static int make_folders(const char *path) {
         if (*at && *at != '/') continue;
         const char end = *at;
         *at = 0;
-        if (mkdir(part, 0777) && errno != EEXIST) return fail(part, "cannot be made");
+        if (mkdir(part, 0777) && errno != EEXIST) return run_folder_fail(part, "cannot be made");
         if (!end) return 0;
         *at = end;
     }
@@ -38,9 +39,9 @@ static int make_folders(const char *path) {
 /* The lock goes with the process. */
 static int take_lock(const run_folder *folder) {
     const int lock = open(folder->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (lock < 0) return fail(folder->lock, "cannot be opened");
+    if (lock < 0) return run_folder_fail(folder->lock, "cannot be opened");
     if (flock(lock, LOCK_EX | LOCK_NB) == 0) return 0;
-    if (errno != EWOULDBLOCK) return fail(folder->lock, "cannot be locked");
+    if (errno != EWOULDBLOCK) return run_folder_fail(folder->lock, "cannot be locked");
     fprintf(stderr, "%s: another process trains there; --folder names another place\n", folder->path);
     return -1;
 }
@@ -64,67 +65,9 @@ int run_folder_open(const char *path, int resumes, char **command_line, run_fold
     }
     if (!resumes && make_folders(path)) return -1;
     if (resumes && access(folder->arguments, R_OK)) {
-        return fail(folder->arguments, "cannot be read, so there is no run to go on with");
+        return run_folder_fail(folder->arguments, "cannot be read, so there is no run to go on with");
     }
     return take_lock(folder);
-}
-
-/* ---- the runs before ---- */
-
-/* The folder of run k (1, 2, ...) before this one. */
-static const char *earlier_folder(const run_folder *folder, int k, const char *name, char path[RUN_PATH + 64]) {
-    snprintf(path, RUN_PATH + 64, "%s/%d%s%s", folder->path, k, *name ? "/" : "", name);
-    return path;
-}
-
-static const char *name_of(const char *path) { return strrchr(path, '/') + 1; }
-
-/* The ledger goes last: as long as it is here, so is the run. */
-static int put_aside(const run_folder *folder) {
-    const char *const files[] = { folder->arguments, folder->records, folder->checkpoint, folder->weights,
-                                  folder->statement, folder->statement_json, folder->report, folder->diagnostics,
-                                  folder->ledger };
-    char aside[RUN_PATH + 64], to[RUN_PATH + 64];
-    const int goes_on = access(folder->checkpoint, F_OK) == 0;
-    int k = 1;
-    if (access(folder->ledger, F_OK)) return errno == ENOENT ? 0 : fail(folder->ledger, "cannot be read");
-    while (mkdir(earlier_folder(folder, k, "", aside), 0777)) {
-        if (errno != EEXIST) return fail(aside, "cannot be made");
-        k++;
-    }
-    for (size_t n = 0; n < sizeof files / sizeof *files; n++) {
-        if (rename(files[n], earlier_folder(folder, k, name_of(files[n]), to)) && errno != ENOENT) {
-            return fail(files[n], "cannot be put aside");
-        }
-    }
-    printf("the run that was in %s is in %s now", folder->path, aside);
-    if (goes_on) printf(" (--resume --folder %s goes on with it)", aside);
-    puts("");
-    return 0;
-}
-
-static psg_status add_earlier(const run_folder *folder, const trainer *t, psg_accountant *all, run_total *total) {
-    char ledger[RUN_PATH + 64];
-    for (int k = 1; access(earlier_folder(folder, k, "", ledger), F_OK) == 0; k++) {
-        psg_accountant *spent;
-        if (access(earlier_folder(folder, k, name_of(folder->ledger), ledger), F_OK)) continue;
-        TRY(psg_ledger_read(t->context, ledger, psg_accountant_relation(all), &spent));
-        psg_status status = psg_accountant_merge(all, spent);
-        psg_accountant_destroy(spent);
-        TRY(status);
-        total->earlier++;
-    }
-    return PSG_OK;
-}
-
-psg_status run_folder_total(const run_folder *folder, const trainer *t, double delta, run_total *total) {
-    psg_accountant *all;
-    *total = (run_total){ 0 };
-    TRY(psg_accountant_copy(psg_dp_accountant(t->dp), &all));
-    psg_status status = add_earlier(folder, t, all, total);
-    if (status == PSG_OK) status = psg_accountant_epsilon_upper(all, delta, &total->epsilon);
-    psg_accountant_destroy(all);
-    return status;
 }
 
 /* ---- the records ---- */
@@ -144,7 +87,7 @@ static void hash_records(const dataset *records, char text[HASH_TEXT]) {
 int run_folder_check(const run_folder *folder, const dataset *records) {
     char text[HASH_TEXT], begun[HASH_TEXT] = "";
     FILE *file = fopen(folder->records, "r");
-    if (!file) return fail(folder->records, "cannot be read, so the run cannot go on");
+    if (!file) return run_folder_fail(folder->records, "cannot be read, so the run cannot go on");
     if (!fgets(begun, sizeof begun, file)) begun[0] = 0;
     fclose(file);
     hash_records(records, text);
@@ -159,7 +102,7 @@ static int write_arguments(const run_folder *folder) {
     char *text = NULL;
     size_t size = 0;
     FILE *file = open_memstream(&text, &size);
-    if (!file) return fail(folder->arguments, "cannot be written");
+    if (!file) return run_folder_fail(folder->arguments, "cannot be written");
     for (char **argument = folder->command_line; *argument; argument++) fprintf(file, "%s\n", *argument);
     int failed = fclose(file) || text_file_write(folder->arguments, text, size);
     free(text);
@@ -168,11 +111,11 @@ static int write_arguments(const run_folder *folder) {
 
 int run_folder_begin(const run_folder *folder, const dataset *records) {
     char text[HASH_TEXT];
-    if (put_aside(folder)) return -1;
+    if (earlier_runs_keep(folder)) return -1;
     const char *const of_another[] = { folder->checkpoint, folder->weights, folder->statement, folder->statement_json,
                                        folder->report, folder->diagnostics };   /* without a ledger: no run */
     for (size_t k = 0; k < sizeof of_another / sizeof *of_another; k++) {
-        if (remove(of_another[k]) && errno != ENOENT) return fail(of_another[k], "cannot be removed");
+        if (remove(of_another[k]) && errno != ENOENT) return run_folder_fail(of_another[k], "cannot be removed");
     }
     hash_records(records, text);
     return text_file_write(folder->records, text, HASH_TEXT - 1) ? -1 : write_arguments(folder);
@@ -194,7 +137,7 @@ static char **read_lines(FILE *file) {
 char **run_folder_arguments(const run_folder *folder) {
     FILE *file = fopen(folder->arguments, "r");
     if (!file) {
-        fail(folder->arguments, "cannot be read, so there is no run to go on with");
+        run_folder_fail(folder->arguments, "cannot be read, so there is no run to go on with");
         return NULL;
     }
     char **lines = read_lines(file);

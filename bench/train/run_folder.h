@@ -25,6 +25,9 @@ typedef struct run_folder {
     double saved_at;               /* of now_seconds */
 } run_folder;
 
+/* The message "PATH VERB: what errno says"; -1. */
+int run_folder_fail(const char *path, const char *verb);
+
 /* Takes the folder for this process, until it ends; makes it where it is missing and no run is to go on in it, with
  * those above it.  -1 after a message: also where another process has it. */
 int run_folder_open(const char *path, int resumes, char **command_line, run_folder *folder);
@@ -46,12 +49,5 @@ int run_folder_is_due(const run_folder *folder);
 
 /* The averaged weights under the names of the model's parameters. */
 psg_status run_folder_write_weights(const run_folder *folder, const trainer *t);
-
-/* What the runs before have spent, and this one, all of them taken to be of the same records. */
-typedef struct run_total {
-    int earlier;                   /* runs before; 0: epsilon is this one's */
-    double epsilon;                /* upper bound, of all together */
-} run_total;
-psg_status run_folder_total(const run_folder *folder, const trainer *t, double delta, run_total *total);
 
 #endif
