@@ -40,6 +40,7 @@ typedef struct question {
     double epsilon, log_delta, log_delta_lower;
     int with_lower;
     double releases; /* of all parts */
+    double settled;  /* epsilon of the direction before, or 0 */
 } question;
 
 /* ---- the plan: tilt, window, interval ---- */
@@ -80,10 +81,12 @@ static double exponent(const psg_release_losses *rough, double epsilon, double t
 }
 
 /* A smaller tilt than the best costs a share of the digits, which there are plenty of, and leaves rare large losses
- * rare, so that the window is narrow: the smallest that is worse by e^SPARE_DIGITS. */
+ * rare, so that the window is narrow: the smallest that is worse by e^SPARE_DIGITS.  One that leaves no more than the
+ * delta in question suffices too: the best grows without end where epsilon comes near the largest loss, as in the
+ * direction in which losses are bounded, and such a tilt magnifies the grid. */
 static double smaller_theta(const question *q, const psg_release_losses *rough, double best) {
-    double epsilon = q->sought_delta ? q->epsilon : cost(q, rough, best);
-    double most = exponent(rough, epsilon, best) + SPARE_DIGITS, low = 0, high = best;
+    double epsilon = q->sought_delta ? q->epsilon : fmax(cost(q, rough, best), q->settled);
+    double most = fmax(exponent(rough, epsilon, best) + SPARE_DIGITS, q->log_delta), low = 0, high = best;
     for (int k = 0; k < 12; k++) {
         double middle = 0.5 * (low + high);
         if (exponent(rough, epsilon, middle) > most) low = middle;
@@ -225,6 +228,7 @@ static psg_status bound_of(question *q, psg_pld_bound *bound) {
     q->releases = c->squared_mu > 0;
     for (size_t k = 0; k < c->part_count; k++) q->releases += (double)c->parts[k].releases;
     psg_status status = bound_direction(q, 0, &w, bound);
+    if (!q->sought_delta) q->settled = bound->upper;
     if (!status && !is_symmetric(c)) status = bound_direction(q, 1, &w, bound);
     psg_free(c->context, w.loss);
     return status;

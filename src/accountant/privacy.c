@@ -99,7 +99,20 @@ static psg_status quick_log_delta(const psg_composition *c, const char *function
     return status;
 }
 
-#define LOG_MARGIN 7 /* by how much of its logarithm the others may be above the delta of the distributions */
+#define LOG_MARGIN 7 /* by how much of its logarithm the others are taken to be above the delta of the distributions */
+#define LOG_WIDE 0.01
+
+/* Where the others are farther above, masses that were left out as far below count, and the bounds stand apart: then
+ * once more from what was found. */
+static psg_status distribution_delta(const psg_composition *c, const char *function, double epsilon, double log_delta,
+                                     psg_pld_bound *pld) {
+    psg_pld_bound again;
+    psg_status status = psg_pld_log_delta(c, function, epsilon, log_delta - LOG_MARGIN, !c->coarse, pld);
+    if (status || pld->note || !isfinite(pld->lower) || pld->upper <= pld->lower + LOG_WIDE) return status;
+    status = psg_pld_log_delta(c, function, epsilon, pld->lower - LOG_MARGIN, 1, &again);
+    if (!status && !again.note && again.upper < pld->upper) *pld = again;
+    return status;
+}
 
 static psg_status smallest_delta(const psg_composition *c, const char *function, double epsilon, psg_privacy *best) {
     double log_delta, lower = -INFINITY;
@@ -108,7 +121,7 @@ static psg_status smallest_delta(const psg_composition *c, const char *function,
     if (!status && is_gaussian(c)) lower = psg_gaussian_log_delta(sqrt(c->squared_mu), epsilon, -1);
     if (!status && !is_gaussian(c)) {
         psg_pld_bound pld;
-        status = psg_pld_log_delta(c, function, epsilon, log_delta - LOG_MARGIN, !c->coarse, &pld);
+        status = distribution_delta(c, function, epsilon, log_delta, &pld);
         if (status) return status;
         int won = pld.upper < log_delta;
         take_log(best, &log_delta, pld.upper, "PLD", 0);
