@@ -19,12 +19,14 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 1)   # that run, test, bench and the s
 V ?=
 COMMA := ,
 
-# Folders stand in commands, among them rm -rf, and in the files that programs find libpsg by: one word each, of
-# characters that mean nothing there.
+# Folders stand in commands, among them rm -rf, in rules, and in the files that programs find libpsg by: one word each,
+# of characters that mean nothing there; and clean must not remove the tree.
 FOLDERS := PREFIX LIBDIR INCLUDEDIR DOCDIR MANDIR DESTDIR BUILD
-UNFIT := & | ; < > ( ) * ? [ ] { } ' " ` \ $$ %
+UNFIT := & | ; : < > ( ) * ? [ ] { } ' " ` ~ = \# \ $$ %
 $(foreach folder,$(FOLDERS),$(if $(filter-out 1,$(words x$($(folder))x))$(strip $(foreach c,$(UNFIT),\
     $(findstring $(c),$($(folder))))),$(error $(folder) is "$($(folder))", must have no blanks and none of $(UNFIT))))
+$(foreach folder,$(filter-out PREFIX DESTDIR,$(FOLDERS)),$(if $($(folder)),,$(error $(folder) is empty, must be a folder)))
+$(if $(filter $(patsubst %/,%,$(abspath $(BUILD)))/%,$(CURDIR)/),$(error BUILD is "$(BUILD)", must not hold this tree))
 
 # $(call say,WHAT,FILE): one short line in place of a command; V=1 shows the command.
 say = $(if $(filter-out 0,$(V)),,@printf '  %-4s %s\n' '$(1)' '$(2)';)
@@ -54,6 +56,8 @@ ARCH := $(shell $(CC) -dumpmachine 2>/dev/null | sed 's/-.*//')
 SYSTEM_LIBS := -lm -pthread   # glibc's -lm brings its vector functions, libmvec
 # Instruction sets to compile for: a library for other processors has baseline.
 ISAS := baseline $(if $(filter x86_64,$(ARCH)),avx2 avx512)
+$(if $(ISAS),,$(error ISAS is empty, must name one of baseline, avx2 and avx512))
+$(if $(filter-out baseline avx2 avx512,$(ISAS)),$(error ISAS is "$(ISAS)", must be of baseline, avx2 and avx512))
 VECTOR_baseline := -DPSG_VECTOR_BYTES=16
 VECTOR_avx2 := -DPSG_VECTOR_BYTES=32 -mavx2 -mfma
 VECTOR_avx512 := -DPSG_VECTOR_BYTES=64 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512
@@ -84,8 +88,13 @@ $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
 	$(compile) $(HARDENING) $(CFLAGS) $(INSTRUMENT) $(COMMON) -ffp-contract=off $(PACKAGE_CFLAGS) -c $< -o $@
 
-$(BUILD)/kernels/table.o: kernels/table.c
+# What the table was made for: another choice makes it anew.
+.PHONY: force
+$(BUILD)/kernels/isas: force
 	@mkdir -p $(@D)
+	@echo "$(sort $(ISAS))" | cmp -s - $@ || echo "$(sort $(ISAS))" >$@
+
+$(BUILD)/kernels/table.o: kernels/table.c $(BUILD)/kernels/isas
 	$(compile) $(HARDENING) $(CFLAGS) $(COMMON) $(ISAS:%=-DPSG_HAS_%) -c $< -o $@
 
 # The vector width belongs to kernels alone, and they name what they fuse (kernels/vector.h); link-time optimisation of
@@ -136,7 +145,7 @@ FORTRAN_LIBS = $(if $(wildcard $(shell $(CC) -print-file-name=libquadmath.a)),\
 
 # What programs find libpsg by; made anew each time, as PREFIX may differ from the last call's.  pkg-config moves what
 # stands below prefix with it.
-BELOW_PREFIX = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
+BELOW_PREFIX = $(patsubst $(PREFIX:/=)/%,$${prefix}/%,$(1))
 FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(call BELOW_PREFIX,$(LIBDIR))|' \
           -e 's|@INCLUDEDIR@|$(call BELOW_PREFIX,$(INCLUDEDIR))|' \
           -e 's|@INCLUDE_FROM_LIB@|$(shell realpath -m -s --relative-to=$(LIBDIR) $(INCLUDEDIR))|' \
@@ -519,6 +528,9 @@ $(MAN)/psg.hpp.3: src/install/roff.awk src/install/hpp.awk include/psg/psg.hpp $
 	    include/psg/psg.hpp
 
 # ---- installation ----
+DOC_PAGES := src/ops src/dp src/mpi bench test
+EXAMPLES := $(filter-out %.csv,$(wildcard bench/examples/*.*)) bench/examples/Makefile
+CONVNET := $(wildcard bench/examples/convnet/*.*)
 install: all doc  ## install under DESTDIR and PREFIX
 	install -d $(addprefix $(DESTDIR),$(LIBDIR)/pkgconfig $(LIBDIR)/cmake/psg $(INCLUDEDIR)/psg/ops \
 	    $(DOCDIR)/examples/convnet $(MANDIR)/man3)
@@ -532,10 +544,10 @@ install: all doc  ## install under DESTDIR and PREFIX
 	$(if $(MPI),$(INSTALL_MPI),@echo "libpsg-mpi: not built, there is no $(MPICC)")
 	install -m 644 $(CMAKE_FILES) $(DESTDIR)$(LIBDIR)/cmake/psg
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
-	for page in src/ops src/dp src/mpi bench test; do \
+	for page in $(DOC_PAGES); do \
 	    install -m 644 $$page/README.md $(DESTDIR)$(DOCDIR)/$${page##*/}.md || exit; done
-	install -m 644 $(filter-out %.csv,$(wildcard bench/examples/*.*)) bench/examples/Makefile $(DESTDIR)$(DOCDIR)/examples
-	install -m 644 $(wildcard bench/examples/convnet/*.*) $(DESTDIR)$(DOCDIR)/examples/convnet
+	install -m 644 $(EXAMPLES) $(DESTDIR)$(DOCDIR)/examples
+	install -m 644 $(CONVNET) $(DESTDIR)$(DOCDIR)/examples/convnet
 	install -m 644 $(MAN)/*.3 $(DESTDIR)$(MANDIR)/man3
 	@$(if $(DESTDIR),,sh src/install/loader.sh installed $(LIBDIR))
 
@@ -544,10 +556,13 @@ INSTALL_MPI = install -m 644 $(MPI_STATIC) $(DESTDIR)$(LIBDIR) && install -m 755
 	ln -sf $(notdir $(MPI_SHARED)) $(DESTDIR)$(LIBDIR)/libpsg-mpi.so && \
 	install -m 644 $(BUILD)/psg-mpi.pc $(DESTDIR)$(LIBDIR)/pkgconfig
 
-# Libraries of another soname stay, and pages that are not this tree's.
+# Libraries of another soname stay, and pages and files that are not this tree's.
 LIBRARY_NAMES = $(1).a $(1).so $(1).so.$(SOVERSION) $(1).so.$(VERSION)
 uninstall: doc  ## remove what install put there
-	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBDIR)/cmake/psg
+	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(LIBDIR)/cmake/psg
+	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,README.md CHANGELOG.md LICENSE $(addsuffix .md,$(notdir $(DOC_PAGES))) \
+	    $(EXAMPLES:bench/%=%) $(CONVNET:bench/%=%))
+	-@rmdir $(addprefix $(DESTDIR)$(DOCDIR),/examples/convnet /examples) $(DESTDIR)$(DOCDIR) 2>/dev/null || true
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,$(call LIBRARY_NAMES,libpsg) $(call LIBRARY_NAMES,libpsg-mpi) \
 	    pkgconfig/psg.pc pkgconfig/psg-mpi.pc)
 	for page in $(MAN)/*.3; do rm -f $(DESTDIR)$(MANDIR)/man3/$${page##*/} || exit; done
@@ -556,7 +571,7 @@ uninstall: doc  ## remove what install put there
 MPI_SYMBOLS := src/install/libpsg-mpi.so.$(SOVERSION).symbols
 abi: $(SHARED) $(MPI_FILES)  ## what the sonames have promised (RECORD=yes: write down new names; BASE=OLD.so: compare types)
 	@RECORD=$(RECORD) BASE=$(BASE) sh src/install/abi.sh $< $(SYMBOLS)
-	@$(if $(MPI),RECORD=$(RECORD) sh src/install/abi.sh $(MPI_SHARED) $(MPI_SYMBOLS))
+	@$(if $(MPI),RECORD=$(RECORD) BASE= sh src/install/abi.sh $(MPI_SHARED) $(MPI_SYMBOLS))
 
 NEED_DEB := cmd:dpkg-buildpackage=dpkg-dev cmd:dh=debhelper file:/usr/share/doc/build-essential=build-essential
 deb:  ## Debian packages of the committed (or unpacked) tree, in the build folder's deb

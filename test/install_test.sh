@@ -211,6 +211,11 @@ wants_optional() {
     finds "$temporary/optional" "OPTIONAL_COMPONENTS static mpi" "$moved" \
         "-DCMAKE_DISABLE_FIND_PACKAGE_PkgConfig=ON -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON"
 }
+# A library folder by a link (/lib to /usr/lib): the headers lie beside what it names.
+links_beside() {
+    mkdir -p "$temporary/system/usr" && cp -r "$prefix/lib" "$prefix/include" "$temporary/system/usr" &&
+        ln -s usr/lib "$temporary/system/lib" && finds "$temporary/beside" "" "$temporary/system" ""
+}
 links_to() {
     mkdir -p "$temporary/linked" "$temporary/elsewhere" && cp -r "$prefix/lib" "$temporary/elsewhere/libraries" &&
         cp -r "$prefix/include" "$temporary/linked" && ln -s ../elsewhere/libraries "$temporary/linked/lib" &&
@@ -234,6 +239,7 @@ if cmake --version >/dev/null 2>&1 && has_cxx; then
     check "CMake refuses components that are none" wants_unknown
     check "CMake does without components that are optional" wants_optional
     check "CMake finds the headers where the library's folder is a link" links_to
+    check "CMake finds the headers beside what the link names" links_beside
     for asked in "${version%.*}" "$version"; do check "CMake takes version $asked" asks "$asked"; done
     for asked in 0.0 "${version%.*}.99" 0.99 1.0; do
         check "CMake refuses version $asked" says refused asks "$asked"
@@ -319,6 +325,18 @@ for kind in declared types macros headers; do
 done
 has_line() { grep -qxF -e "$2" "$1"; }
 check "a page has its header" has_line "$manual/psg_clipped_sum.3" '\fB#include <psg/gradient.h>\fP'
+# misplaced: names whose page is of another header than the one that declares them, and pages that have an empty name.
+misplaced() {
+    grep -Ho '^PSG_API [^(]*(' "$prefix"/include/psg/*.h "$prefix"/include/psg/ops/*.h |
+        sed 's|.*include/\(.*\.h\):.*[ *]\(psg_[a-z0-9_]*\)($|\1 \2|' |
+        while read -r header name; do
+            page=$manual/$name.3
+            grep -q '^\.so ' "$page" && page=$manual/$(sed 's|^\.so man3/||' "$page")
+            grep -q "#include <$header>" "$page" || echo "$name: $page"
+        done
+    grep -l ', ,' "$manual"/*.3
+}
+check "every function's page is of its own header" empty misplaced
 check "a page has its declaration" has_line "$manual/psg_sqnorm.3" '\fBpsg_status psg_sqnorm(psg_context *context,\fP'
 check "a page has the fields of its options" has_line "$manual/psg_clipped_sum.3" '\fBdouble stability;\fP'
 check "a page says what its status is" has_line "$manual/psg_clipped_sum.3" '.SH RETURN VALUE'

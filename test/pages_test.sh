@@ -106,11 +106,11 @@ check "its parts" has_parts "$temporary/bench.html"
 rm -r "$run"
 check "a run that is private" train --diagnostics
 cp "$run/report.html" "$run/diagnostics.html" "$temporary"
-check "the page of a first run knows of no other" sh -c "! grep 'Earlier runs' '$run/report.html'"
+check "the page of a first run knows of no other" sh -c "! grep 'Other runs' '$run/report.html'"
 
 # ---- a run beside earlier ones: none is lost, and all of them count ----
 result() { sed -n 's/^result: .*epsilon=\([^ ]*\) .*/\1/p' "$1"; }
-together() { sed -n 's/^[0-9]* earlier run.* have epsilon \([0-9.]*\),.*/\1/p' "$1"; }
+together() { sed -n 's/^other runs kept beside .* have epsilon \([0-9.]*\),.*/\1/p' "$1"; }
 check "a run in the folder of another" train
 cp "$log" "$temporary/second"
 check "the run before has all its files, in a folder of its own" has_files "$run/1"
@@ -118,7 +118,29 @@ check "and its second page" test -s "$run/1/diagnostics.html"
 check "the new one has none" test ! -e "$run/diagnostics.html"
 check "all together cost more than one" awk -v one="$(result "$temporary/second")" -v all="$(together "$temporary/second")" \
     'BEGIN { exit !(one > 2.5 && one <= 3 && all > one + 0.5) }'
-check "the page says so" grep -q 'Earlier runs that are kept beside this one: 1\.' "$run/report.html"
+check "the page says so" grep -q 'Other runs that are kept beside this one: 1\.' "$run/report.html"
+
+mv "$run/1" "$run/7"
+check "a third run, where the first has another number" train
+cp "$log" "$temporary/third"
+check "counts both" grep "^other runs kept beside $run: 2;" "$temporary/third"
+check "and has the second's place" has_files "$run/1"
+resume_whole() { "$build/bench/fashion_mnist" --folder "$run" --resume; }
+resume_kept() { "$build/bench/fashion_mnist" --folder "$run/7" --resume; }
+check "a run that is kept goes on where it is" resume_kept
+cp "$log" "$temporary/kept"
+check "beside the others" grep "^other runs kept beside $run/7: 2;" "$temporary/kept"
+echo garbage >"$run/7/ledger.jsonl"
+check "no run is begun beside a ledger that cannot be read" \
+    sh -c "! '$build/bench/fashion_mnist' --data '$data' --folder '$run' --model mlp --batch 60 --epochs 4 --threads 1"
+check "and nothing is spent" test ! -s "$run/ledger.jsonl"
+rm -r "$run"
+# A process that was killed while it moved a run: what it had moved comes back.
+train >"$temporary/again" 2>&1
+mkdir "$run/moving"
+mv "$run/arguments" "$run/checkpoint.safetensors" "$run/moving"
+check "a run that was half moved goes on" resume_whole
+check "with all its files" has_files
 
 # ---- runs that go on ----
 says() {

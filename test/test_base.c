@@ -189,6 +189,8 @@ static void messages_are_kept_and_cut(void **state) {
     free(big);
     psg_fail(context, PSG_ERR_SHAPE, "f: \"%s\"", "a\nb\t\x1b[31m\x7f \xc3\xa9\xe2\x82\xac \xc2\x9b \xff\xc3");
     assert_string_equal(psg_context_message(context), "f: \"a?b??[31m? \xc3\xa9\xe2\x82\xac ?? ??\"");
+    psg_fail(context, PSG_ERR_SHAPE, "a\xe2\x80\xa8" "b\xe2\x80\xae" "c\xe2\x81\xa6" "d\xe2\x80\xa7" "e");
+    assert_string_equal(psg_context_message(context), "a???b???c???d\xe2\x80\xa7" "e");
     psg_context_destroy(context);
 }
 

@@ -69,6 +69,7 @@ struct longer : psg_tensor {
 };
 static_assert(std::is_convertible_v<const std::vector<psg_tensor> &, psg::span<psg_tensor>>);
 static_assert(!std::is_convertible_v<const std::vector<longer> &, psg::span<psg_tensor>>);   // other strides
+static_assert(std::is_convertible_v<const std::vector<psg::options<psg_clip>> &, psg::span<psg_clip>>);
 
 void owners_move() {
     counter count;
@@ -124,7 +125,8 @@ void owners_end_in_any_order() {
 void errors_are_thrown() {
     psg::context context;
     const auto unknown = [] { psg::context(psg::options<psg_context_options>([](auto &o) { o.isa = "z80"; })); };
-    REQUIRE(thrown("psg_context_create", unknown) == PSG_ERR_ARGUMENT);
+    REQUIRE(thrown("psg_context_create: isa, gemm or threads", unknown) == PSG_ERR_ARGUMENT);
+    REQUIRE(psg::context() && !psg::tape());
     const std::vector<float> x(6, 1.0f), w(8, 1.0f);
     psg::param weight(context, "weight", psg::view(w, {2, 4}));
     psg::tape tape(context);

@@ -196,7 +196,7 @@ static void a_budget_is_of_the_whole_file(void **state) {
     saved_run_free(&other);
     saved_run_make(p.context, &options, 0, &other);   /* there is nothing left, which the first draw says */
     assert_int_equal(psg_dp_remaining(other.dp), 0);
-    refused(&p, saved_run_step(&other), PSG_ERR_BUDGET, "allows 0 releases");
+    refused(&p, saved_run_step(&other), PSG_ERR_BUDGET, "is spent by what the ledger holds");
     saved_run_free(&other);
     saved_run_free(&bounded);
     place_free(&p);

@@ -8,6 +8,7 @@
 
 #include <psg/psg.h>
 
+#include "earlier_runs.h"
 #include "progress.h"
 #include "resident.h"
 #include "run_results.h"
@@ -142,13 +143,6 @@ static void print_plan(const training_run *r) {
     if (options->seeded) puts("NOT PRIVATE: with --seed anybody can compute the noise");
 }
 
-static void print_total(const training_run *r, const run_total *total) {
-    if (!total->earlier) return;
-    printf("%d earlier run%s in %s, of the same records: all together have epsilon %.2f, which is what holds for the "
-           "choice of one\n", total->earlier, total->earlier > 1 ? "s are" : " is", r->folder->path,
-           bound_shown(total->epsilon));
-}
-
 /* The last line printed. */
 static void print_result(const report_facts *facts, double epsilon) {
     printf("result: test_accuracy=%.2f epsilon=%.2f delta=%g ms_private=%.2f ms_plain=%.2f ms_loop=%.1f\n",
@@ -160,11 +154,11 @@ static void print_result(const report_facts *facts, double epsilon) {
 static psg_status report_run(const training_run *r, report_facts *facts) {
     double epsilon;
     TRY(epsilon_so_far(r, &epsilon));
-    TRY(earlier_runs_total(r->folder, &r->t, r->options->delta, &facts->total));
     printf("test accuracy %.2f%% at epsilon %.2f, delta %g%s\n", 100.0 * facts->test->accuracy, bound_shown(epsilon),
            r->options->delta, r->options->seeded ? " (NOT PRIVATE: seeded)" : "");
     TRY(run_results_state(r->folder, &r->t, r->options->delta));
-    print_total(r, &facts->total);
+    TRY(earlier_runs_total(r->folder, &r->t, r->options->delta, &facts->total));
+    earlier_runs_say(r->folder, &facts->total);
     printf("not private: training took %.1f s and at most %.0f MiB\n", r->seconds, facts->peak_mib);
     TRY(step_times_measure(r->options, r->plan, psg_dp_noise_multiplier(r->t.dp), r->test, train_step_quietly,
                            &facts->times));
@@ -187,10 +181,12 @@ static psg_status evaluate_and_report(training_run *r) {
 
 /* ---- the run ---- */
 
-/* A run that is killed before its first steps can go on too. */
+/* A run that is killed before its first steps can go on too; one beside a ledger that cannot be read is not begun. */
 static psg_status start(training_run *r) {
+    run_total total;
     TRY(trainer_create(r->options, r->plan, r->folder->ledger, &r->t));
     print_plan(r);
+    TRY(earlier_runs_total(r->folder, &r->t, r->options->delta, &total));
     if (!r->options->resumes) return run_folder_save(r->folder, &r->t);
     TRY(run_folder_load(r->folder, &r->t));
     printf("going on after step %llu; %llu releases are in the ledger\n", (unsigned long long)psg_dp_step(r->t.dp),

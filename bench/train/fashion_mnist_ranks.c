@@ -7,6 +7,7 @@
 #include <psg/mpi.h>
 #include <psg/psg.h>
 
+#include "earlier_runs.h"
 #include "evaluation.h"
 #include "run_results.h"
 #include "trainer.h"
@@ -111,11 +112,14 @@ static psg_status train(training *r) {
 static psg_status report(training *r, const dataset *test) {
     evaluation accuracy;
     psg_privacy privacy = { 0 };
+    run_total total;
     psg_status status = evaluation_of(&r->t, test, &accuracy);
     if (!status) status = run_folder_write_weights(&r->folder, &r->t);
     if (!status) status = run_results_state(&r->folder, &r->t, r->options.delta);
+    if (!status) status = earlier_runs_total(&r->folder, &r->t, r->options.delta, &total);
     if (!status) status = psg_dp_privacy(r->t.dp, r->options.delta, &privacy);
     if (!status) {
+        earlier_runs_say(&r->folder, &total);
         printf("result: test_accuracy=%.2f epsilon=%.2f delta=%g ranks=%d\n", 100 * accuracy.accuracy,
                bound_shown(privacy.epsilon), r->options.delta, psg_mpi_ranks(r->mpi));
     }

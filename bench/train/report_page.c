@@ -91,11 +91,15 @@ static void put_delta_table(html_page *page, const report_facts *f) {
     html_table_end(page);
 }
 
-static void put_earlier_runs(html_page *page, const report_facts *f) {
-    if (!f->total.earlier) return;
-    html_paragraph(page, "Earlier runs that are kept beside this one: %d. Where they were of the same records, all runs "
-                   "together have epsilon at most %.3f at delta %g; that holds for whoever chose this one among them.",
-                   f->total.earlier, ceil(f->total.epsilon * 1e3) / 1e3, f->options->delta);
+static void put_other_runs(html_page *page, const report_facts *f) {
+    char together[64] = "no epsilon, as one was not private";
+    if (!f->total.others) return;
+    if (isfinite(f->total.epsilon)) {
+        snprintf(together, sizeof together, "epsilon at most %.3f at delta %g", ceil(f->total.epsilon * 1e3) / 1e3,
+                 f->options->delta);
+    }
+    html_paragraph(page, "Other runs that are kept beside this one: %d. Where they were of the same records, all runs "
+                   "together have %s; that holds for whoever chose this one among them.", f->total.others, together);
 }
 
 static psg_status put_statement(html_page *page, const report_facts *f) {
@@ -115,7 +119,7 @@ static psg_status put_guarantee(html_page *page, const report_facts *f) {
     TRY(privacy_over_epsilon(account, 1.5 * shown_epsilon(f, &over_releases), &over_epsilon));
     html_section(page, "guarantee", "The mechanism and its guarantee");
     TRY(put_statement(page, f));
-    put_earlier_runs(page, f);
+    put_other_runs(page, f);
     html_figures_begin(page);
     put_epsilon(page, f, &over_releases);
     put_delta(page, f, &over_epsilon);

@@ -46,28 +46,41 @@ static int take_lock(const run_folder *folder) {
     return -1;
 }
 
-int run_folder_open(const char *path, int resumes, char **command_line, run_folder *folder) {
-    const struct { char *path; const char *name; } files[] = {
-        { folder->ledger, "ledger.jsonl" }, { folder->checkpoint, "checkpoint.safetensors" },
-        { folder->arguments, "arguments" }, { folder->records, "records" }, { folder->weights, "weights.safetensors" },
+const char *run_file_name(const run_folder *folder, size_t k) { return strrchr(folder->file[k], '/') + 1; }
+
+static void set_paths(const char *path, run_folder *folder) {
+    const struct { char *path; const char *name; } files[RUN_FILES] = {
+        { folder->arguments, "arguments" }, { folder->records, "records" },
+        { folder->checkpoint, "checkpoint.safetensors" }, { folder->weights, "weights.safetensors" },
         { folder->statement, "statement.txt" }, { folder->statement_json, "statement.json" },
-        { folder->report, "report.html" }, { folder->diagnostics, "diagnostics.html" }, { folder->lock, "lock" },
+        { folder->report, "report.html" }, { folder->diagnostics, "diagnostics.html" },
+        { folder->ledger, "ledger.jsonl" },
     };
+    snprintf(folder->path, RUN_PATH, "%s", path);
+    snprintf(folder->lock, RUN_PATH, "%s/lock", path);
+    for (size_t k = 0; k < RUN_FILES; k++) {
+        snprintf(files[k].path, RUN_PATH, "%s/%s", path, files[k].name);
+        folder->file[k] = files[k].path;
+    }
+}
+
+static int check_resumed(const run_folder *folder) {
+    if (access(folder->arguments, R_OK) == 0) return 0;
+    return run_folder_fail(folder->arguments, "cannot be read, so there is no run to go on with");
+}
+
+int run_folder_open(const char *path, int resumes, char **command_line, run_folder *folder) {
     if (!*path || strlen(path) > RUN_PATH - 64) {
         fprintf(stderr, "--folder: the path is empty or too long\n");
         return -1;
     }
-    snprintf(folder->path, RUN_PATH, "%s", path);
+    set_paths(path, folder);
     folder->command_line = command_line;
     folder->saved_at = now_seconds();
-    for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
-        snprintf(files[k].path, RUN_PATH, "%s/%s", path, files[k].name);
-    }
+    if (resumes && access(path, F_OK)) return check_resumed(folder);
     if (!resumes && make_folders(path)) return -1;
-    if (resumes && access(folder->arguments, R_OK)) {
-        return run_folder_fail(folder->arguments, "cannot be read, so there is no run to go on with");
-    }
-    return take_lock(folder);
+    if (take_lock(folder) || earlier_runs_restore(folder)) return -1;
+    return resumes ? check_resumed(folder) : 0;
 }
 
 /* ---- the records ---- */
@@ -112,10 +125,8 @@ static int write_arguments(const run_folder *folder) {
 int run_folder_begin(const run_folder *folder, const dataset *records) {
     char text[HASH_TEXT];
     if (earlier_runs_keep(folder)) return -1;
-    const char *const of_another[] = { folder->checkpoint, folder->weights, folder->statement, folder->statement_json,
-                                       folder->report, folder->diagnostics };   /* without a ledger: no run */
-    for (size_t k = 0; k < sizeof of_another / sizeof *of_another; k++) {
-        if (remove(of_another[k]) && errno != ENOENT) return run_folder_fail(of_another[k], "cannot be removed");
+    for (size_t k = 0; k < RUN_FILES; k++) {   /* without a ledger: no run */
+        if (remove(folder->file[k]) && errno != ENOENT) return run_folder_fail(folder->file[k], "cannot be removed");
     }
     hash_records(records, text);
     return text_file_write(folder->records, text, HASH_TEXT - 1) ? -1 : write_arguments(folder);

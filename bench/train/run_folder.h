@@ -8,23 +8,26 @@
  *   statement.txt, .json     the privacy statement, in words and as one JSON object
  *   report.html              a page of what may be published
  *   diagnostics.html         a page of what may not, where it was asked for
- *   1/, 2/, ...              the runs before, each a folder like this one
+ *   1/, 2/, ...              the runs before, each a folder like this one (earlier_runs.h)
  *   lock                     of the process that has the folder */
 #ifndef BENCH_RUN_FOLDER_H
 #define BENCH_RUN_FOLDER_H
 
 #include "trainer.h"
 
-enum { RUN_PATH = 4096 };
+enum { RUN_PATH = 4096, RUN_FILES = 9 };
 
 typedef struct run_folder {
     char path[RUN_PATH], lock[RUN_PATH];
     char ledger[RUN_PATH], checkpoint[RUN_PATH], arguments[RUN_PATH], records[RUN_PATH], weights[RUN_PATH];
     char statement[RUN_PATH], statement_json[RUN_PATH], report[RUN_PATH], diagnostics[RUN_PATH];
+    const char *file[RUN_FILES];   /* those, the ledger last */
     char **command_line;           /* of this program, NULL at the end */
     double saved_at;               /* of now_seconds */
 } run_folder;
 
+/* The name of file k without its folder. */
+const char *run_file_name(const run_folder *folder, size_t k);
 /* The message "PATH VERB: what errno says"; -1. */
 int run_folder_fail(const char *path, const char *verb);
 
@@ -32,7 +35,7 @@ int run_folder_fail(const char *path, const char *verb);
  * those above it.  -1 after a message: also where another process has it. */
 int run_folder_open(const char *path, int resumes, char **command_line, run_folder *folder);
 
-/* Moves a run that is there into a folder of its own, and says so; then writes down the arguments and the records of
+/* Moves a run that is there out of the way (earlier_runs.h); then writes down the arguments and the records of
  * this one.  -1 after a message. */
 int run_folder_begin(const run_folder *folder, const dataset *records);
 /* Whether the records are those that the run began with; -1 after a message. */

@@ -159,11 +159,12 @@ psg_status trainer_scores(trainer *t, const dataset *data, float *scores) {
 }
 
 psg_status trainer_statement(const trainer *t, double delta, psg_statement_format format, char **text) {
+    const size_t room = 64 * 1024;   /* of which a statement without groups takes 2,000 */
     size_t needed;
-    TRY(psg_dp_statement(t->dp, delta, format, NULL, 0, &needed));
-    *text = malloc(needed + 2);
+    *text = malloc(room + 1);
     if (!*text) return PSG_ERR_MEMORY;
-    psg_status status = psg_dp_statement(t->dp, delta, format, *text, needed + 1, NULL);
+    psg_status status = psg_dp_statement(t->dp, delta, format, *text, room, &needed);
+    if (!status && needed >= room) status = PSG_ERR_OVERFLOW;
     if (status) free(*text);
     else if (format == PSG_STATEMENT_JSON) strcat(*text, "\n");
     return status;

@@ -26,6 +26,9 @@
  * NULL: what is given NULL where the headers do not allow it returns PSG_ERR_ARGUMENT, or what means nothing: 0, NULL,
  * "", a view that every function refuses.
  *
+ * Options: texts and arrays that a psg_..._options points at are read during the call, copied where they are kept, and
+ * may go afterwards.  Memory of tensors is the caller's and stays as long as what was made over it.
+ *
  * Structs that grow: those that a program fills, or that are filled for it, end with `reserved`, four words that are 0.
  * A new field takes the place of some of them, and its 0 means what was there before: so a program compiled against an
  * older header of the same soname runs on a newer library, and a newer one on an older library as long as it leaves the

@@ -101,7 +101,8 @@ typedef struct psg_dp_options {
     /* How much noise. */
     double noise_multiplier;   /* sigma, 1/1024 to 1e6; 0: found from the budget */
     double epsilon, delta;     /* a budget: a release that would pass it is PSG_ERR_BUDGET; 0: none.  With
-                                  noise_multiplier 0 sigma is the least that keeps to it for `steps` releases */
+                                  noise_multiplier 0 sigma is the least that keeps to it for `steps` releases.  A seeded
+                                  generator's releases count as others do, and keep to no budget for who has the seed */
     uint64_t steps;            /* beside epsilon: the most releases of this mechanism, whatever the budget allows.  Those
                                   that a crash loses (below) are missing at the end: for slack, give some more */
     const psg_accountant *earlier; /* what was released of these records before, or NULL: it is counted in.  Not what the
@@ -115,7 +116,8 @@ typedef struct psg_dp_options {
     const char *ledger;        /* path, of a file of this relation or none yet; NULL: counted in memory alone */
     uint64_t ledger_ahead;     /* steps that one line of it records at a time, at most those that the budget allows, so
                                   that not each of them waits for the disk.  What is recorded counts as spent, made or
-                                  not: after a crash as many are lost.  0: 1, 2, 4, ..., then 32 a line */
+                                  not: a process that ends before they are made loses
+                                  as many (psg_dp_recorded_ahead).  0: 1, 2, 4, ..., then 32 a line */
     int allow_openblas;        /* non-zero: a context whose gemm is PSG_GEMM_OPENBLAS is accepted.  Under it OpenBLAS
                                   multiplies batched rows and rounds a row by its place, so a record changes the
                                   gradients of others and the sum moves by more than C: refused by default */
@@ -281,7 +283,9 @@ typedef struct psg_checkpoint {
 #define PSG_CHECKPOINT_INIT { NULL, 0, NULL, NULL, 0, { 0, 0, 0, 0 } }
 
 /* Writes a checkpoint between releases (sums that were accumulated and not released are not saved).  Of several ranks
- * every one calls it, and rank 0 writes.  PSG_ERR_STATE: there is no ledger. */
+ * every one calls it, and rank 0 writes.  Steps that the ledger has recorded ahead (psg_dp_recorded_ahead) are lost to
+ * who goes on from here, also after a clean end: make them first, or give ledger_ahead.  PSG_ERR_STATE: there is no
+ * ledger. */
 PSG_API psg_status psg_dp_save(psg_dp *dp, const psg_checkpoint *checkpoint, const char *path);
 
 /* Loads a checkpoint into a mechanism that was just made with the options of the saved one (but for the budget, where

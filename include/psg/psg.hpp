@@ -29,6 +29,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <iterator>
 #include <stdexcept>
@@ -67,7 +68,7 @@ public:
     span(std::initializer_list<T> list) noexcept : span(list.begin(), list.size()) {}
     span(const psg_param_list &list) noexcept : span(of(list, static_cast<const T *>(nullptr)), list.count) {}
     template <class C, class E = std::remove_pointer_t<decltype(std::data(std::declval<const C &>()))>,
-              class = std::enable_if_t<std::is_convertible_v<E (*)[], const T (*)[]>>>
+              class = std::enable_if_t<std::is_convertible_v<E *, const T *> && sizeof(E) == sizeof(T)>>
     span(const C &from) noexcept : span(std::data(from), std::size(from)) {}
     const T *data() const noexcept { return data_; }
     std::size_t size() const noexcept { return size_; }
@@ -151,12 +152,13 @@ template <class T> struct options : T {
 
 // ---- owners ----
 
-// The owner of a handle, which converts to it unless it is a temporary; empty after release() and after a move.
+// The owner of a handle, which converts to it unless it is a temporary, whose get() serves for one call; empty after
+// release() and after a move.
 template <class T, void (*destroy)(T *)> class owner {
 public:
     owner() noexcept = default;
     owner(psg_context *context, T *owned) noexcept : context_(context), owned_(owned) {}
-    owner(psg_context *context, std::nullptr_t) = delete;   // nor a number that is 0
+    owner(psg_context *context, std::nullptr_t) = delete;   // with which a number that is 0 is ambiguous
     owner(owner &&from) noexcept
         : context_(std::exchange(from.context_, nullptr)), owned_(std::exchange(from.owned_, nullptr)) {}
     owner &operator=(owner &&from) noexcept {
@@ -173,6 +175,7 @@ public:
     }
     operator T *() const & noexcept { return owned_; }
     operator T *() const && = delete;
+    explicit operator bool() const noexcept { return owned_ != nullptr; }
 
 protected:
     template <class Create, class... Arguments>
@@ -200,7 +203,10 @@ public:
 private:
     static owner create(const psg_context_options &o) {
         psg_context *made = nullptr;
-        if (psg_status status = psg_context_create(&o, &made)) throw error(status, "psg_context_create");
+        if (psg_status status = psg_context_create(&o, &made)) {
+            throw error(status, "psg_context_create: isa, gemm or threads of the options, or PSG_ISA, PSG_GEMM or "
+                                "PSG_NUM_THREADS, do not suit this machine, or there is no memory");
+        }
         return owner(made, made);
     }
 };
@@ -321,7 +327,7 @@ public:
     psg_param *find(const char *name) const noexcept { return psg_params_find(*this, name); }
     psg_param_list all() { return psg_params_all(*this); }
     psg_param_list trainable() { return psg_params_trainable(*this); }
-    // Of the trainable ones, until the next call.
+    // Of the trainable ones, until the next call; a list of them that was asked for before is not valid then.
     gradient_set gradients(const psg_tape *tape) {
         return { of<const psg_gradient *const *>(psg_params_gradients, tape), trainable().count };
     }
@@ -338,6 +344,7 @@ public:
         : owner(context, made(context, psg_adam_create, &o, values.data(), values.size())) {}
     void step(span<psg_tensor> gradients) { check(psg_optimizer_step(*this, gradients.data(), gradients.size())); }
     void set_lr(double lr) { check(psg_optimizer_set_lr(*this, lr)); }
+    double lr() const noexcept { return psg_optimizer_lr(*this); }
 };
 
 class tensors : public owner<psg_tensors, psg_tensors_destroy> {
@@ -358,6 +365,7 @@ public:
     }
     span<psg_named> list() const noexcept { return { psg_tensors_list(*this), psg_tensors_count(*this) }; }
     const psg_tensor *find(const char *name) const noexcept { return psg_tensors_find(*this, name); }
+    const char *metadata(const char *key) const noexcept { return psg_tensors_metadata(*this, key); }
 };
 
 // The numbers and labels of a CSV file.
@@ -371,6 +379,7 @@ public:
         return *psg_table_numbers(*this);
     }
     const psg_tensor *label(size_t k) const noexcept { return psg_table_label(*this, k); }
+    size_t category_count(size_t label) const noexcept { return psg_table_category_count(*this, label); }
     const char *category(size_t label, size_t code) const noexcept { return psg_table_category(*this, label, code); }
 };
 
@@ -388,21 +397,23 @@ inline void write_npz(psg_context *context, const std::string &path, span<psg_na
     check(context, psg_npz_write(context, path.c_str(), tensors.data(), tensors.size()));
 }
 
-// lines: one on each name that was not loaded, also where that is thrown.
+// lines: one on each name that was not loaded, also where that is thrown; the file is then read twice.
 inline psg_load_report load_weights(psg_context *context, const std::string &path, span<psg_named> weights,
                                     psg_load_mode mode = PSG_LOAD_STRICT, std::string *lines = nullptr) {
     options<psg_load_report> report;
-    std::string text(lines ? 1024 : 0, '\0');
-    psg_status status;
-    do {   // again where the lines did not fit
-        if (report.text_needed >= text.size() && lines) text.resize(text.size() + report.text_needed);
-        report.text = lines ? text.data() : nullptr;
-        report.text_size = text.size();
-        status = psg_weights_load(context, path.c_str(), weights.data(), weights.size(), mode, &report);
-    } while (lines && report.text_needed >= text.size());
-    if (lines) lines->assign(text, 0, report.text_needed);
-    report.text = nullptr;
-    report.text_size = 0;
+    const auto load = [&] {
+        return psg_weights_load(context, path.c_str(), weights.data(), weights.size(), mode, &report);
+    };
+    psg_status status = load();
+    if (lines) {
+        lines->assign(report.text_needed + 1, '\0');
+        report.text = lines->data();
+        report.text_size = lines->size();
+        status = load();
+        lines->resize(std::strlen(lines->c_str()));
+        report.text = nullptr;
+        report.text_size = 0;
+    }
     check(context, status);
     return report;
 }
@@ -455,6 +466,9 @@ public:
         check(psg_dp_load(*this, &checkpoint, path.c_str()));
     }
     uint64_t step() const noexcept { return psg_dp_step(*this); }
+    uint64_t recorded_ahead() const noexcept { return psg_dp_recorded_ahead(*this); }
+    double noise_multiplier() const noexcept { return psg_dp_noise_multiplier(*this); }
+    double max_grad_norm() const noexcept { return psg_dp_max_grad_norm(*this); }
     uint64_t remaining() { return psg_dp_remaining(*this); }
     psg_privacy privacy(double delta) { return of<psg_privacy>(psg_dp_privacy, delta); }
     std::string statement(double delta, psg_statement_format format = PSG_STATEMENT_WORDS) {

@@ -193,19 +193,34 @@ static psg_status upper_delta(const psg_composition *c, const char *function, do
     return status;
 }
 
-/* delta falls with epsilon, its residue rises: where that is the larger part, a smaller epsilon may have a smaller
- * bound, which holds here too. */
+#define RESIDUE_STEPS 32
+
+/* delta falls with epsilon, its residue rises: beyond the epsilon where they meet a smaller one has a smaller bound,
+ * which holds too.  It is sought on a fixed grid up to where the residue is 1, so that bounds never rise. */
+static psg_status delta_of_smaller(const psg_composition *c, const char *function, double epsilon,
+                                   psg_privacy *privacy) {
+    const double all = -log(c->residue_delta), step = fmax(all, 0) / RESIDUE_STEPS;
+    int low = 0, high = (int)fmin(epsilon / fmax(step, DBL_MIN), RESIDUE_STEPS) + 1;   /* low < the first such point <= high */
+    psg_status status = PSG_OK;
+    while (!status && high - low > 1) {
+        const int k = (low + high) / 2;
+        psg_privacy smaller;
+        double residue;
+        status = upper_delta(c, function, k * step, &smaller, &residue);
+        if (!status && smaller.delta < privacy->delta) *privacy = smaller;
+        if (residue > smaller.delta / 2) high = k;
+        else low = k;
+    }
+    return status;
+}
+
 static psg_status delta_with_residues(const psg_composition *c, const char *function, double epsilon,
                                       psg_privacy *privacy) {
     const double kappa = c->residue_epsilon;
     double residue;
     if (!has_residues(c)) return smallest_delta(c, function, epsilon, privacy);
     psg_status status = upper_delta(c, function, epsilon, privacy, &residue);
-    for (double at = epsilon / 2; !status && at > 1 && residue > privacy->delta / 2; at /= 2) {
-        psg_privacy smaller;
-        status = upper_delta(c, function, at, &smaller, &residue);
-        if (!status && smaller.delta < privacy->delta) *privacy = smaller;
-    }
+    if (!status && residue > privacy->delta / 2) status = delta_of_smaller(c, function, epsilon, privacy);
     if (status || epsilon < 2 * kappa) return status;
     psg_privacy above;
     status = smallest_delta(c, function, epsilon + 2 * kappa, &above);

@@ -27,8 +27,11 @@ bool psg_is_utf8(const char *text) {
     return true;
 }
 
-/* U+0000 to U+001F, U+007F to U+009F: the latter are 0xC2 0x80 to 0xC2 0x9F. */
+/* U+0000 to U+001F; U+007F to U+009F, whose last ones are C2 80 to C2 9F; what separates lines or turns the direction of
+ * writing, U+2028 to U+202E (E2 80 A8 to AE) and U+2066 to U+2069 (E2 81 A6 to A9). */
 static bool is_control(const unsigned char *text) {
+    if (text[0] == 0xE2 && text[1] == 0x80) return text[2] >= 0xA8 && text[2] <= 0xAE;
+    if (text[0] == 0xE2 && text[1] == 0x81) return text[2] >= 0xA6 && text[2] <= 0xA9;
     return text[0] < 0x20 || text[0] == 0x7F || (text[0] == 0xC2 && text[1] < 0xA0);
 }
 

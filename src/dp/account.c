@@ -75,6 +75,11 @@ static psg_status check_most(const psg_dp *dp, const char *function, uint64_t mo
         return psg_fail(dp->context, PSG_ERR_BUDGET, "%s: steps allows %llu releases, which are made", function,
                         (unsigned long long)o->steps);
     }
+    if (!dp->step && dp->ledger) {
+        return psg_fail(dp->context, PSG_ERR_BUDGET, "%s: the budget of epsilon %g at delta %g is spent by what the ledger "
+                        "holds, must be larger or the ledger another; psg_dp_load goes on with a run of it", function,
+                        o->epsilon, o->delta);
+    }
     return psg_fail(dp->context, PSG_ERR_BUDGET, "%s: the budget of epsilon %g at delta %g allows %llu releases%s, which "
                     "are made", function, o->epsilon, o->delta, (unsigned long long)most,
                     dp->ledger ? " of this mechanism beside what else the ledger holds" : "");

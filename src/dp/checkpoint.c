@@ -133,8 +133,8 @@ static psg_status check_version(const loading *l) {
 /* A noise_multiplier may follow from a budget. */
 static psg_status refuse_fact(const loading *l, const psg_dp_fact *fact, const char *found) {
     const bool follows = !strcmp(fact->key, "noise_multiplier") && l->dp->options.epsilon > 0;
-    return psg_fail_format(l->dp->context, "psg_dp_load", l->path, "%s is %s, must be %s%s", fact->key,
-                           found ? found : "missing", fact->value,
+    return psg_fail_format(l->dp->context, "psg_dp_load", l->path, "%s is %s, must be %s%s: a run goes on with the model, "
+                           "optimizer and options that were saved", fact->key, found ? found : "missing", fact->value,
                            follows ? " as it follows from epsilon, delta and steps, or is given" : "");
 }
 

@@ -132,7 +132,7 @@ static psg_status check_gradient(psg_check *at) {
     }
     if (gradient->pass && !psg_pass_is_live(at->set->context, gradient->pass)) {
         at->gradient = NULL;   /* its name may be gone with the parameter */
-        return psg_check_fail(at, PSG_ERR_STATE, "of a pass that is over, whose memory another has taken");
+        return psg_check_fail(at, PSG_ERR_STATE, "of a pass that is over, whose memory another has taken: must be asked before the next pass begins");
     }
     psg_status status = check_shape(at);
     at->in_block = true;

@@ -150,12 +150,15 @@ function filled_type(macro) {
     return tolower(macro)
 }
 
-function end_declaration(whole, bare,   called, own) {
+# A type of another library that is named alone has no page, and its comment is of what follows.
+function end_declaration(whole, bare,   called, filled, own) {
+    if (bare ~ /^struct [A-Z][A-Za-z]*;$/) return
     called = name_of(bare)
+    filled = filled_type(called)
     own = note_of(whole)
     if (pending != "") current = new_page(pending)
-    else if (filled_type(called) in page_of) {
-        add_to_page(page_of[filled_type(called)], called, whole, bare, "")
+    else if (filled != "" && filled in page_of) {
+        add_to_page(page_of[filled], called, whole, bare, "")
         return
     }
     pending = ""

@@ -67,7 +67,7 @@ psg_status psg_csv_read_names(psg_csv_text *csv, bool has_header, psg_arena *are
 /* ---- choices ---- */
 
 static psg_status find_column(const psg_csv_text *csv, const psg_csv_column *wanted, size_t *column) {
-    char rule[160];
+    char rule[400];
     size_t found = 0;
     for (size_t k = 0; wanted->name && k < csv->columns; k++) {
         if (strcmp(csv->names[k], wanted->name)) continue;
@@ -77,8 +77,9 @@ static psg_status find_column(const psg_csv_text *csv, const psg_csv_column *wan
     if (!wanted->name) *column = wanted->index;
     if (wanted->name ? found == 1 : wanted->index < csv->columns) return PSG_OK;
     if (!wanted->name) snprintf(rule, sizeof rule, "has %zu columns, none of index %zu", csv->columns, wanted->index);
-    else snprintf(rule, sizeof rule, found ? "has two columns \"%.100s\", which an index must tell apart"
-                                           : "has no column \"%.100s\"", wanted->name);
+    else if (found) snprintf(rule, sizeof rule, "has two columns \"%.100s\", which an index must tell apart", wanted->name);
+    else snprintf(rule, sizeof rule, "has no column \"%.100s\": the first of %zu is \"%.100s\", the last \"%.100s\"",
+                  wanted->name, csv->columns, csv->names[0], csv->names[csv->columns - 1]);
     return refuse(csv, rule);
 }
 

@@ -12,8 +12,8 @@ enum { BUFFER_BYTES = 32 * 1024 };
 
 static psg_status refuse(const psg_gzip *s, const char *rule) {
     const psg_source *from = &s->reading->source;
-    return psg_fail_format(from->context, from->function, from->path, "byte %lld: %s",
-                           (long long)(s->taken - s->inflater.avail_in), rule);
+    return psg_fail_format(from->context, from->function, from->path, "%s, near byte %lld", rule,
+                           (long long)(s->taken - s->inflater.avail_in));
 }
 
 static psg_status refuse_end(const psg_gzip *s, size_t lacking) {
@@ -103,7 +103,11 @@ psg_status psg_gzip_finish(psg_gzip *s) {
     unsigned got;
     psg_status status = read_part(s, &more, 1, &got);
     if (status) return status;
-    if (got) return refuse(s, "longer than its header says");
+    if (got) {
+        const psg_source *from = &s->reading->source;
+        return psg_fail_format(from->context, from->function, from->path, "longer than its header says: the first %lld "
+                               "bytes%s are all of it", (long long)s->given, s->is_gzip ? " inflated" : "");
+    }
     return s->is_gzip && !s->is_between ? refuse(s, "truncated: the gzip data has no end") : PSG_OK;
 }
 

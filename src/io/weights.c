@@ -179,7 +179,6 @@ psg_status psg_tensors_take(const psg_source *source, const psg_tensors *tensors
     const char *function = source->function;
     psg_load_report own = PSG_LOAD_REPORT_INIT;
     if (!report) report = &own;
-    empty_report(report);
     if (psg_reserved_is_set(report->reserved)) {
         return psg_fail(context, PSG_ERR_ARGUMENT, "%s: report" PSG_RESERVED_TEXT, function);
     }

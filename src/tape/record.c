@@ -41,7 +41,8 @@ static psg_status infer_batch(psg_tape *tape, const psg_tensor *value) {
     if (first) tape->rows = pass->batch_size = size;
     if (size == tape->rows) return first ? psg_tape_resume(tape) : PSG_OK;
     return psg_tape_fail(tape, PSG_ERR_BATCH, "psg_input: found an input with batch size %lld and one with batch size "
-                         "%lld; give psg_pass.batch_size, or make what carries no batch a psg_constant",
+                         "%lld, must all have a row for each sample; give psg_pass.batch_size, or make what carries no batch a "
+                         "psg_constant",
                          (long long)tape->rows, (long long)size);
 }
 

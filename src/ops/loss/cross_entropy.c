@@ -47,7 +47,8 @@ static psg_status check_probabilities_shape(psg_call *call) {
     psg_status status = psg_operands_real(call, 1);
     if (status) return status;
     if (logits->rank < 2 || !psg_shape_equal(logits->rank, logits->shape, target->rank, target->shape)) {
-        return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s and target, which is real, %s; must both be %s",
+        return psg_call_fail(call, PSG_ERR_SHAPE, "logits has shape %s and target, which is real, %s; must both be %s, or "
+                             "target integers",
                              psg_tensor_text(logits, text), psg_tensor_text(target, target_text),
                              is_class_last(call) ? "(N, *, C)" : "(N, C, *)");
     }
