@@ -7,7 +7,7 @@
 
 static bool is_delimiter(char c) {
     const bool is_letter = (c | 32) >= 'a' && (c | 32) <= 'z', is_digit = c >= '0' && c <= '9';
-    return c > 0 && !is_letter && !is_digit && !strchr("+-.\"\r\n", c);
+    return c && (unsigned char)c < 0x80 && !is_letter && !is_digit && !strchr("+-.\"\r\n", c);
 }
 
 static bool has_blank_end(const char *text) {
