@@ -562,7 +562,7 @@ uninstall: doc  ## remove what install put there
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/psg $(DESTDIR)$(LIBDIR)/cmake/psg
 	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,README.md CHANGELOG.md LICENSE $(addsuffix .md,$(notdir $(DOC_PAGES))) \
 	    $(EXAMPLES:bench/%=%) $(CONVNET:bench/%=%))
-	-@rmdir $(addprefix $(DESTDIR)$(DOCDIR),/examples/convnet /examples) $(DESTDIR)$(DOCDIR) 2>/dev/null || true
+	@rmdir $(addprefix $(DESTDIR)$(DOCDIR),/examples/convnet /examples) $(DESTDIR)$(DOCDIR) 2>/dev/null || true
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,$(call LIBRARY_NAMES,libpsg) $(call LIBRARY_NAMES,libpsg-mpi) \
 	    pkgconfig/psg.pc pkgconfig/psg-mpi.pc)
 	for page in $(MAN)/*.3; do rm -f $(DESTDIR)$(MANDIR)/man3/$${page##*/} || exit; done

@@ -266,8 +266,8 @@ static void delta_falls_with_epsilon_beside_residues(void **state) {
     psg_accountant_destroy(a);
 }
 
-/* Renyi's bound is a thousand times the distribution's here, whose masses far below it count. */
-static void delta_is_close_where_the_quick_bounds_are_not(void **state) {
+/* Losses of the direction in which a record is missing end at 20 log(1 / 0.8) = 4.46, which epsilon passes here. */
+static void delta_is_close_where_losses_of_one_direction_end(void **state) {
     psg_context *c = *state;
     psg_accountant *a = accountant_of(c, PSG_ADD_OR_REMOVE_ONE, poisson_event(1.62538, 0.2), 20);
     double before = 1;
@@ -278,6 +278,16 @@ static void delta_is_close_where_the_quick_bounds_are_not(void **state) {
         assert_ordered(p.delta, before);
         before = p.delta;
     }
+    psg_accountant_destroy(a);
+}
+
+/* Renyi's delta is 0.014 here, a hundred thousand times the distribution's, whose masses far below it are not few. */
+static void delta_is_close_where_the_quick_bounds_are_not(void **state) {
+    psg_accountant *a = accountant_of(*state, PSG_ADD_OR_REMOVE_ONE, poisson_event(0.5, 1e-4), 1);
+    psg_privacy p;
+    TEST_OK((psg_context *)*state, psg_accountant_delta(a, 0.4, &p));
+    assert_ordered(p.delta_lower, p.delta);
+    assert_ordered(p.delta, 6e-8);
     psg_accountant_destroy(a);
 }
 
@@ -486,6 +496,7 @@ int main(int count, char **argument) {
         cmocka_unit_test(many_kinds_are_merged),
         cmocka_unit_test(residues_are_added),
         cmocka_unit_test(delta_falls_with_epsilon_beside_residues),
+        cmocka_unit_test(delta_is_close_where_losses_of_one_direction_end),
         cmocka_unit_test(delta_is_close_where_the_quick_bounds_are_not),
         cmocka_unit_test(random_settings_are_bracketed),
         cmocka_unit_test(extremes_are_bounded), cmocka_unit_test(lower_bounds_of_gaussians_are_below),

@@ -25,7 +25,9 @@ static int move_files(const run_folder *folder, const char *from, const char *to
     char old[FILE_ROOM], new[FILE_ROOM];
     for (size_t k = 0; k < RUN_FILES; k++) {
         const char *name = run_file_name(folder, k);
-        if (rename(inside(from, name, old), inside(to, name, new)) && errno != ENOENT) return run_folder_fail(old, "cannot be moved");
+        if (rename(inside(from, name, old), inside(to, name, new)) && errno != ENOENT) {
+            return run_folder_fail(old, "cannot be moved");
+        }
     }
     return 0;
 }
@@ -57,7 +59,11 @@ int earlier_runs_keep(const run_folder *folder) {
 
 /* ---- what they have spent ---- */
 
-static int is_number(const char *name) { return *name && !name[strspn(name, "0123456789")]; }
+enum { MOST_DIGITS = 16 };
+
+static int is_number(const char *name) {
+    return *name && strlen(name) <= MOST_DIGITS && !name[strspn(name, "0123456789")];
+}
 
 /* The folder whose runs these are: the one above, where this is one of its numbers. */
 static void root_of(const run_folder *folder, char root[PATH_ROOM]) {
@@ -78,7 +84,8 @@ static int is_same(const char *a, const char *b) {
 static psg_status add_ledger(const run_folder *folder, const trainer *t, const char *ledger, psg_accountant *all,
                              run_total *total) {
     psg_accountant *spent;
-    if (access(ledger, F_OK) || is_same(ledger, folder->ledger)) return PSG_OK;
+    if (access(ledger, F_OK) && (errno == ENOENT || errno == ENOTDIR)) return PSG_OK;
+    if (is_same(ledger, folder->ledger)) return PSG_OK;
     TRY(psg_ledger_read(t->context, ledger, psg_accountant_relation(all), &spent));
     psg_status status = psg_accountant_merge(all, spent);
     psg_accountant_destroy(spent);
@@ -91,23 +98,34 @@ static psg_status add_others(const run_folder *folder, const trainer *t, psg_acc
     root_of(folder, root);
     psg_status status = add_ledger(folder, t, inside(root, ledger_name, ledger), all, total);
     DIR *list = opendir(root);
-    for (struct dirent *entry; list && !status && (entry = readdir(list));) {
+    if (!list) return run_folder_fail(root, "cannot be read"), PSG_ERR_FILE;
+    for (struct dirent *entry; !status && (entry = readdir(list));) {
         if (!is_number(entry->d_name)) continue;
-        snprintf(ledger, sizeof ledger, "%s/%.16s/%s", root, entry->d_name, ledger_name);
+        snprintf(ledger, sizeof ledger, "%s/%.*s/%s", root, MOST_DIGITS, entry->d_name, ledger_name);
         status = add_ledger(folder, t, ledger, all, total);
     }
-    if (list) closedir(list);
+    closedir(list);
     return status;
 }
 
-psg_status earlier_runs_total(const run_folder *folder, const trainer *t, double delta, run_total *total) {
+/* delta 0: the ledgers are read, and no epsilon is found. */
+static psg_status count(const run_folder *folder, const trainer *t, double delta, run_total *total) {
     psg_accountant *all;
     *total = (run_total){ 0 };
     TRY(psg_accountant_copy(psg_dp_accountant(t->dp), &all));
     psg_status status = add_others(folder, t, all, total);
-    if (status == PSG_OK) status = psg_accountant_epsilon_upper(all, delta, &total->epsilon);
+    if (status == PSG_OK && delta > 0) status = psg_accountant_epsilon_upper(all, delta, &total->epsilon);
     psg_accountant_destroy(all);
     return status;
+}
+
+psg_status earlier_runs_check(const run_folder *folder, const trainer *t) {
+    run_total total;
+    return count(folder, t, 0, &total);
+}
+
+psg_status earlier_runs_total(const run_folder *folder, const trainer *t, double delta, run_total *total) {
+    return count(folder, t, delta, total);
 }
 
 void earlier_runs_say(const run_folder *folder, const run_total *total) {

@@ -10,6 +10,9 @@
 int earlier_runs_keep(const run_folder *folder);
 int earlier_runs_restore(const run_folder *folder);
 
+/* Whether all of their ledgers can be read: what they have spent could not be said after this run. */
+psg_status earlier_runs_check(const run_folder *folder, const trainer *t);
+
 /* What they have spent, and this one, all of them taken to be of the same records. */
 typedef struct run_total {
     int others;                    /* runs beside this one; 0: epsilon is this one's */

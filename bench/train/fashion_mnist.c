@@ -183,10 +183,9 @@ static psg_status evaluate_and_report(training_run *r) {
 
 /* A run that is killed before its first steps can go on too; one beside a ledger that cannot be read is not begun. */
 static psg_status start(training_run *r) {
-    run_total total;
     TRY(trainer_create(r->options, r->plan, r->folder->ledger, &r->t));
     print_plan(r);
-    TRY(earlier_runs_total(r->folder, &r->t, r->options->delta, &total));
+    TRY(earlier_runs_check(r->folder, &r->t));
     if (!r->options->resumes) return run_folder_save(r->folder, &r->t);
     TRY(run_folder_load(r->folder, &r->t));
     printf("going on after step %llu; %llu releases are in the ledger\n", (unsigned long long)psg_dp_step(r->t.dp),

@@ -133,6 +133,7 @@ static int run(training *r, dataset *all, dataset *test) {
     if (is_first(r) && r->options.input == INPUT_SCATTERING && dataset_scatter(test, r->options.threads)) return -1;
     if (is_first(r) && r->options.seeded) puts("NOT PRIVATE: with --seed anybody can compute the noise");
     psg_status status = trainer_create(&r->options, &r->plan, is_first(r) ? r->folder.ledger : NULL, &r->t);
+    if (!status && is_first(r)) status = earlier_runs_check(&r->folder, &r->t);
     if (!status) status = train(r);
     if (!status && is_first(r)) status = report(r, test);
     if (status) fprintf(stderr, "rank %d: %s\n", psg_mpi_rank(r->mpi), trainer_message(&r->t));

@@ -100,10 +100,10 @@ static psg_status quick_log_delta(const psg_composition *c, const char *function
 }
 
 #define LOG_MARGIN 7 /* by how much of its logarithm the others are taken to be above the delta of the distributions */
-#define LOG_WIDE 0.01
+#define LOG_WIDE 0.1 /* between bounds: they may be farther above */
 
-/* Where the others are farther above, masses that were left out as far below count, and the bounds stand apart: then
- * once more from what was found. */
+/* The masses that are left out are far below the delta that the others expect.  Where that is much too large, as for few
+ * releases at a small rate, they are most of the upper bound: then once more from the lower one. */
 static psg_status distribution_delta(const psg_composition *c, const char *function, double epsilon, double log_delta,
                                      psg_pld_bound *pld) {
     psg_pld_bound again;
